@@ -1,0 +1,72 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Addresses: labels of sample statements, and the types of traces made of them (SC'19, Sections 4.1 and 4.4.1)."""
+
+import hashlib
+from collections.abc import Iterable
+
+
+class AddressTable:
+    """Interned addresses: a small integer for each string, in the order of first sight."""
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._names: list[str] = []
+        self._ids: dict[str, int] = {}
+        for name in names:
+            self.intern(name)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, address: str) -> bool:
+        return address in self._ids
+
+    def intern(self, address: str) -> int:
+        """Return the integer of `address`, giving it the next free one at first sight."""
+        found = self._ids.get(address)
+        if found is None:
+            found = self._ids[address] = len(self._names)
+            self._names.append(address)
+        return found
+
+    def find(self, address: str) -> int | None:
+        """Return the integer of `address`, or None where it has never been seen."""
+        return self._ids.get(address)
+
+    def name(self, identity: int) -> str:
+        """Return the address of an integer given out by `intern`."""
+        return self._names[identity]
+
+    def names(self) -> list[str]:
+        """Return all addresses, in the order of their integers."""
+        return list(self._names)
+
+
+def join(base: str, instance: int) -> str:
+    """Return the address of the `instance`-th execution (from 1) of the statement `base` in a trace."""
+    return f"{base}__{instance}"
+
+
+def split(address: str) -> tuple[str, int]:
+    """Return (base address, instance); the inverse of `join`."""
+    base, _, instance = address.rpartition("__")
+    return base, int(instance)
+
+
+def base_of(address: str) -> str:
+    """Return the base address: the call stack and the distribution's suffix, without the instance."""
+    return split(address)[0]
+
+
+def trace_type(addresses: Iterable[str]) -> bytes:
+    """Return the 128-bit blake2b of a sequence of controlled addresses.
+
+    Each address is preceded by its length, so that no two sequences share a byte string. Unlike Python's `hash` the
+    result is the same in every process.
+    """
+    state = hashlib.blake2b(digest_size=16)
+    for address in addresses:
+        encoded = address.encode()
+        state.update(len(encoded).to_bytes(4, "little"))
+        state.update(encoded)
+    return state.digest()

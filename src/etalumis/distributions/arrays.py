@@ -1,0 +1,177 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The eleven distributions of PPX for arrays of independent elements (observe statements)."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from etalumis.distributions.scalar import (
+    BY_CODE,
+    LOG_2PI,
+    Array,
+    Bernoulli,
+    Beta,
+    Binomial,
+    Categorical,
+    Distribution,
+    Exponential,
+    Gamma,
+    LogNormal,
+    Normal,
+    Poisson,
+    Uniform,
+    Weibull,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayDistribution:
+    """Independent elements of one kind, as observe statements have them.
+
+    Attributes
+    ----------
+    code
+        Number of the kind in the PPX union.
+    arrays
+        Parameter arrays in wire order; they broadcast to `shape`. For Categorical the last axis holds the K
+        probabilities and `shape` lacks it.
+    """
+
+    code: int
+    arrays: tuple[Array, ...]
+    shape: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.code not in BY_CODE:
+            raise ValueError(f"distribution {self.code}: expected a number from 1 to {max(BY_CODE)}")
+        full = np.broadcast_shapes(*(array.shape for array in self.arrays))
+        object.__setattr__(self, "shape", full[:-1] if self.code == Categorical.code else full)
+
+    @classmethod
+    def of(cls, distribution: Distribution) -> "ArrayDistribution":
+        """Return the scalar distribution as arrays of shape ()."""
+        if isinstance(distribution, Categorical):
+            return cls(distribution.code, (np.asarray(distribution.probs),))
+        return cls(distribution.code, tuple(np.asarray(p, dtype=np.float64) for p in distribution.parameters))
+
+    @property
+    def kind(self) -> str:
+        """Name of the distribution on the wire."""
+        return BY_CODE[self.code].__name__
+
+    def log_prob(self, value: Array) -> float:
+        """Return the sum over elements of the log density at `value`.
+
+        Raises
+        ------
+        ValueError
+            Where `value` does not have `shape`.
+        """
+        value = np.asarray(value, dtype=np.float64)
+        if value.shape != self.shape:
+            raise ValueError(f"{self.kind}: expected a value of shape {self.shape}, found {value.shape}")
+        if self.code == Normal.code:
+            return _normal_sum(value, *self.arrays)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return float(np.sum(_LOG_PROB[self.code](value, *self.arrays)))
+
+    def sample(self, rng: np.random.Generator) -> Array:
+        """Draw one value of shape `shape`."""
+        return np.asarray(_SAMPLE[self.code](rng, self.shape, *self.arrays), dtype=np.float64)
+
+
+def _normal_sum(value: Array, mean: Array, stddev: Array) -> float:
+    # One pass without temporaries beyond the residual: this is called for 24,500 voxels at every run.
+    residual = np.subtract(value, mean).ravel()
+    if stddev.size == 1:
+        sd = float(stddev.reshape(()))
+        return -0.5 * float(residual @ residual) / (sd * sd) - residual.size * (math.log(sd) + 0.5 * LOG_2PI)
+    wide = np.broadcast_to(stddev, value.shape).ravel()
+    residual /= wide
+    return -0.5 * float(residual @ residual) - float(np.log(wide).sum()) - 0.5 * residual.size * LOG_2PI
+
+
+def _where(inside: Array, log_prob: Array) -> Array:
+    masked: Array = np.where(inside, log_prob, -np.inf)
+    return masked
+
+
+def _whole(x: Array) -> Array:
+    whole: Array = x == np.floor(x)
+    return whole
+
+
+def _categorical(x: Array, probs: Array) -> Array:
+    count = probs.shape[-1]
+    inside = _whole(x) & (x >= 0) & (x < count)
+    index = np.where(inside, x, 0).astype(np.int64)
+    shares = probs / probs.sum(axis=-1, keepdims=True)
+    wide = np.broadcast_to(shares, (*x.shape, count))
+    chosen: Array = np.take_along_axis(wide, index[..., None], axis=-1)[..., 0]
+    return _where(inside, np.log(chosen))
+
+
+def _binomial(x: Array, n: Array, p: Array) -> Array:
+    log_choose = special.gammaln(n + 1) - special.gammaln(x + 1) - special.gammaln(n - x + 1)
+    return _where(_whole(x) & (x >= 0) & (x <= n), log_choose + special.xlogy(x, p) + special.xlog1py(n - x, -p))
+
+
+def _beta(x: Array, a: Array, b: Array) -> Array:
+    inside = (x >= 0) & (x <= 1)
+    return _where(inside, special.xlogy(a - 1, x) + special.xlog1py(b - 1, -x) - special.betaln(a, b))
+
+
+def _gamma(x: Array, a: Array, rate: Array) -> Array:
+    return _where(x >= 0, a * np.log(rate) + special.xlogy(a - 1, x) - rate * x - special.gammaln(a))
+
+
+def _log_normal(x: Array, loc: Array, scale: Array) -> Array:
+    z = (np.log(x) - loc) / scale
+    return _where((x > 0) & np.isfinite(x), -0.5 * (z * z + LOG_2PI) - np.log(scale) - np.log(x))
+
+
+def _weibull(x: Array, scale: Array, k: Array) -> Array:
+    z = x / scale
+    return _where(x >= 0, np.log(k / scale) + special.xlogy(k - 1, z) - z**k)
+
+
+_LOG_PROB: dict[int, Callable[..., Any]] = {
+    Uniform.code: lambda x, low, high: _where((x >= low) & (x <= high), -np.log(high - low)),
+    Categorical.code: _categorical,
+    Poisson.code: lambda x, rate: _where(_whole(x) & (x >= 0), special.xlogy(x, rate) - rate - special.gammaln(x + 1)),
+    Bernoulli.code: lambda x, p: np.log(np.where(x == 1, p, np.where(x == 0, 1 - p, 0.0))),
+    Beta.code: _beta,
+    Exponential.code: lambda x, rate: _where(x >= 0, np.log(rate) - rate * x),
+    Gamma.code: _gamma,
+    LogNormal.code: _log_normal,
+    Binomial.code: _binomial,
+    Weibull.code: _weibull,
+}
+
+Shape = tuple[int, ...]
+
+
+def _sample_categorical(rng: np.random.Generator, shape: Shape, probs: Array) -> Array:
+    cumulative = np.broadcast_to(np.cumsum(probs, axis=-1), (*shape, probs.shape[-1]))
+    u = rng.random(shape) * cumulative[..., -1]
+    return np.asarray((cumulative <= u[..., None]).sum(axis=-1))
+
+
+_SAMPLE: dict[int, Callable[..., Any]] = {
+    Normal.code: lambda rng, shape, mean, sd: mean + sd * rng.standard_normal(shape),
+    Uniform.code: lambda rng, shape, low, high: low + (high - low) * rng.random(shape),
+    Categorical.code: _sample_categorical,
+    Poisson.code: lambda rng, shape, rate: rng.poisson(rate, shape),
+    Bernoulli.code: lambda rng, shape, p: rng.random(shape) < p,
+    Beta.code: lambda rng, shape, a, b: rng.beta(a, b, shape),
+    Exponential.code: lambda rng, shape, rate: rng.standard_exponential(shape) / rate,
+    Gamma.code: lambda rng, shape, a, rate: rng.standard_gamma(a, shape) / rate,
+    LogNormal.code: lambda rng, shape, loc, scale: np.exp(loc + scale * rng.standard_normal(shape)),
+    Binomial.code: lambda rng, shape, n, p: rng.binomial(n.astype(np.int64), p, shape),
+    Weibull.code: lambda rng, shape, scale, k: scale * rng.weibull(k, shape),
+}

@@ -1,0 +1,349 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The eleven distributions of PPX for scalar draws (sample statements)."""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import astuple, dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy import special
+
+LOG_2PI = math.log(2.0 * math.pi)
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Distribution(ABC):
+    """A scalar prior or proposal; frozen and hashable, so that equal ones are kept once."""
+
+    code: ClassVar[int]
+    """Number of the distribution in the PPX union."""
+    discrete: ClassVar[bool] = False
+    """Whether the values are integers."""
+
+    @property
+    def kind(self) -> str:
+        """Name of the distribution on the wire."""
+        return type(self).__name__
+
+    @property
+    def suffix(self) -> str:
+        """What the address carries behind the call stack."""
+        return type(self).__name__
+
+    @property
+    def parameters(self) -> tuple[float, ...]:
+        """Parameters in wire order."""
+        return astuple(self)
+
+    @abstractmethod
+    def sample(self, rng: np.random.Generator) -> float:
+        """Draw one value."""
+
+    @abstractmethod
+    def log_prob(self, x: float) -> float:
+        """Return the log density (or log probability) at `x`; -inf outside the support."""
+
+    def _require(self, held: bool, what: str) -> None:
+        if not held:
+            raise ValueError(f"{self.kind}{self.parameters}: expected {what}")
+
+
+def _integer(x: float) -> bool:
+    return math.isfinite(x) and x == math.floor(x)
+
+
+@dataclass(frozen=True)
+class Normal(Distribution):
+    """Normal distribution of mean `mean` and standard deviation `stddev`."""
+
+    mean: float
+    stddev: float
+    code = 1
+
+    def __post_init__(self) -> None:
+        self._require(math.isfinite(self.mean) and 0 < self.stddev < math.inf, "a finite mean and stddev > 0")
+
+    def sample(self, rng: np.random.Generator) -> float:
+        """Draw one value."""
+        return self.mean + self.stddev * float(rng.standard_normal())
+
+    def log_prob(self, x: float) -> float:
+        """Return the log density at `x`."""
+        z = (x - self.mean) / self.stddev
+        return -0.5 * (z * z + LOG_2PI) - math.log(self.stddev)
+
+
+@dataclass(frozen=True)
+class Uniform(Distribution):
+    """Uniform distribution on [low, high]."""
+
+    low: float
+    high: float
+    code = 2
+
+    def __post_init__(self) -> None:
+        self._require(-math.inf < self.low < self.high < math.inf, "low < high, both finite")
+
+    def sample(self, rng: np.random.Generator) -> float:
+        """Draw one value."""
+        return self.low + (self.high - self.low) * float(rng.random())
+
+    def log_prob(self, x: float) -> float:
+        """Return the log density at `x`."""
+        return -math.log(self.high - self.low) if self.low <= x <= self.high else -math.inf
+
+
+@dataclass(frozen=True)
+class Categorical(Distribution):
+    """Categorical distribution over 0..K-1; `probs` are normalised on construction."""
+
+    probs: tuple[float, ...]
+    code = 3
+    discrete = True
+
+    def __post_init__(self) -> None:
+        total = math.fsum(self.probs) if self.probs else 0.0
+        self._require(0 < total < math.inf and min(self.probs) >= 0, "probabilities >= 0 with a positive, finite sum")
+        object.__setattr__(self, "probs", tuple(float(p) / total for p in self.probs))
+
+    @property
+    def parameters(self) -> tuple[float, ...]:
+        """The K probabilities."""
+        return self.probs
+
+    @property
+    def suffix(self) -> str:
+        """What the address carries: the number of categories belongs to it."""
+        return f"Categorical(len_probs:{len(self.probs)})"
+
+    @cached_property
+    def _cumulative(self) -> Array:
+        return np.cumsum(self.probs)
+
+    def sample(self, rng: np.random.Generator) -> float:
+        """Draw one category."""
+        drawn = int(np.searchsorted(self._cumulative, rng.random() * self._cumulative[-1], side="right"))
+        return float(min(drawn, self._last_possible))
+
+    @cached_property
+    def _last_possible(self) -> int:
+        return max(k for k, p in enumerate(self.probs) if p > 0)
+
+    def log_prob(self, x: float) -> float:
+        """Return the log probability of category `x`."""
+        if not _integer(x) or not 0 <= x < len(self.probs) or self.probs[int(x)] == 0:
+            return -math.inf
+        return math.log(self.probs[int(x)])
+
+
+@dataclass(frozen=True)
+class Poisson(Distribution):
+    """Poisson distribution of mean `rate`."""
+
+    rate: float
+    code = 4
+    discrete = True
+
+    def __post_init__(self) -> None:
+        self._require(0 <= self.rate < math.inf, "a finite rate >= 0")
+
+    def sample(self, rng: np.random.Generator) -> float:
+        """Draw one count."""
+        return float(rng.poisson(self.rate))
+
+    def log_prob(self, x: float) -> float:
+        """Return the log probability of count `x`."""
+        if x < 0 or not _integer(x):
+            return -math.inf
+        if self.rate == 0:
+            return 0.0 if x == 0 else -math.inf
+        return x * math.log(self.rate) - self.rate - math.lgamma(x + 1)
+
+
+@dataclass(frozen=True)
+class Bernoulli(Distribution):
+    """Bernoulli distribution: 1 with probability `probs`."""
+
+    probs: float
+    code = 5
+    discrete = True
+
+    def __post_init__(self) -> None:
+        self._require(0 <= self.probs <= 1, "0 <= probs <= 1")
+
+    def sample(self, rng: np.random.Generator) -> float:
+        """Draw 0 or 1."""
+        return float(rng.random() < self.probs)
+
+    def log_prob(self, x: float) -> float:
+        """Return the log probability of `x`."""
+        p = self.probs if x == 1 else 1 - self.probs if x == 0 else 0.0
+        return math.log(p) if p > 0 else -math.inf
+
+
+@dataclass(frozen=True)
+class Beta(Distribution):
+    """Beta distribution with density proportional to x^(concentration1 - 1) (1 - x)^(concentration0 - 1)."""
+
+    concentration1: float
+    concentration0: float
+    code = 6
+
+    def __post_init__(self) -> None:
+        self._require(
+            0 < self.concentration1 < math.inf and 0 < self.concentration0 < math.inf, "both concentrations > 0"
+        )
+
+    def sample(self, rng: np.random.Generator) -> float:
+        """Draw one value."""
+        return float(rng.beta(self.concentration1, self.concentration0))
+
+    def log_prob(self, x: float) -> float:
+        """Return the log density at `x`."""
+        if not 0 <= x <= 1:
+            return -math.inf
+        a, b = self.concentration1, self.concentration0
+        log_norm = math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+        return float(special.xlogy(a - 1, x) + special.xlog1py(b - 1, -x)) - log_norm
+
+
+@dataclass(frozen=True)
+class Exponential(Distribution):
+    """Exponential distribution of mean 1/rate."""
+
+    rate: float
+    code = 7
+
+    def __post_init__(self) -> None:
+        self._require(0 < self.rate < math.inf, "a finite rate > 0")
+
+    def sample(self, rng: np.random.Generator) -> float:
+        """Draw one value."""
+        return float(rng.standard_exponential()) / self.rate
+
+    def log_prob(self, x: float) -> float:
+        """Return the log density at `x`."""
+        return math.log(self.rate) - self.rate * x if x >= 0 else -math.inf
+
+
+@dataclass(frozen=True)
+class Gamma(Distribution):
+    """Gamma distribution of shape `concentration` and inverse scale `rate`."""
+
+    concentration: float
+    rate: float
+    code = 8
+
+    def __post_init__(self) -> None:
+        self._require(0 < self.concentration < math.inf and 0 < self.rate < math.inf, "concentration > 0, rate > 0")
+
+    def sample(self, rng: np.random.Generator) -> float:
+        """Draw one value."""
+        return float(rng.standard_gamma(self.concentration)) / self.rate
+
+    def log_prob(self, x: float) -> float:
+        """Return the log density at `x`."""
+        if x < 0:
+            return -math.inf
+        a = self.concentration
+        return a * math.log(self.rate) + float(special.xlogy(a - 1, x)) - self.rate * x - math.lgamma(a)
+
+
+@dataclass(frozen=True)
+class LogNormal(Distribution):
+    """Distribution of exp(z), z normal of mean `loc` and standard deviation `scale`."""
+
+    loc: float
+    scale: float
+    code = 9
+
+    def __post_init__(self) -> None:
+        self._require(math.isfinite(self.loc) and 0 < self.scale < math.inf, "a finite loc and scale > 0")
+
+    def sample(self, rng: np.random.Generator) -> float:
+        """Draw one value."""
+        return math.exp(self.loc + self.scale * float(rng.standard_normal()))
+
+    def log_prob(self, x: float) -> float:
+        """Return the log density at `x`."""
+        if x <= 0 or x == math.inf:
+            return -math.inf
+        log_x = math.log(x)
+        z = (log_x - self.loc) / self.scale
+        return -0.5 * (z * z + LOG_2PI) - math.log(self.scale) - log_x
+
+
+@dataclass(frozen=True)
+class Binomial(Distribution):
+    """Number of successes in `total_count` trials of probability `probs`."""
+
+    total_count: float
+    probs: float
+    code = 10
+    discrete = True
+
+    def __post_init__(self) -> None:
+        self._require(_integer(self.total_count) and self.total_count >= 0, "a whole total_count >= 0")
+        self._require(0 <= self.probs <= 1, "0 <= probs <= 1")
+
+    def sample(self, rng: np.random.Generator) -> float:
+        """Draw one count."""
+        return float(rng.binomial(int(self.total_count), self.probs))
+
+    def log_prob(self, x: float) -> float:
+        """Return the log probability of count `x`."""
+        n = self.total_count
+        if not _integer(x) or not 0 <= x <= n:
+            return -math.inf
+        log_choose = math.lgamma(n + 1) - math.lgamma(x + 1) - math.lgamma(n - x + 1)
+        return log_choose + float(special.xlogy(x, self.probs) + special.xlog1py(n - x, -self.probs))
+
+
+@dataclass(frozen=True)
+class Weibull(Distribution):
+    """Weibull distribution of scale `scale` and shape `concentration`."""
+
+    scale: float
+    concentration: float
+    code = 11
+
+    def __post_init__(self) -> None:
+        self._require(0 < self.scale < math.inf and 0 < self.concentration < math.inf, "scale > 0, concentration > 0")
+
+    def sample(self, rng: np.random.Generator) -> float:
+        """Draw one value."""
+        return self.scale * float(rng.weibull(self.concentration))
+
+    def log_prob(self, x: float) -> float:
+        """Return the log density at `x`."""
+        if x < 0:
+            return -math.inf
+        k, z = self.concentration, x / self.scale
+        return math.log(k / self.scale) + float(special.xlogy(k - 1, z)) - math.pow(z, k)
+
+
+BY_CODE: dict[int, type[Distribution]] = {
+    cls.code: cls
+    for cls in (
+        Normal, Uniform, Categorical, Poisson, Bernoulli, Beta, Exponential, Gamma, LogNormal, Binomial, Weibull,
+    )
+}  # fmt: skip
+"""The scalar distributions by their number in the PPX union."""
+
+
+def from_code(code: int, parameters: tuple[float, ...]) -> Distribution:
+    """Return the scalar distribution of a PPX number with parameters in wire order.
+
+    Raises
+    ------
+    ValueError
+        Where the number is unknown or the parameters are out of range.
+    """
+    if code not in BY_CODE:
+        raise ValueError(f"distribution {code}: expected a number from 1 to {max(BY_CODE)}")
+    cls = BY_CODE[code]
+    return Categorical(parameters) if cls is Categorical else cls(*parameters)

@@ -1,0 +1,31 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Errors by cause. Each message says what, where, expected, found and what to do."""
+
+
+class EtalumisError(Exception):
+    """Base of everything this package raises on purpose; the command line shows it without a traceback."""
+
+
+class ConfigError(EtalumisError):
+    """A key or value of the configuration is unknown, missing or out of range."""
+
+
+class ProtocolError(EtalumisError):
+    """A PPX message was malformed or came out of turn."""
+
+
+class SimulatorError(EtalumisError):
+    """A simulator could not be obtained, built or started, or it died, hung or broke off."""
+
+
+class DatasetError(EtalumisError):
+    """A trace file is truncated, altered, foreign, of another format version or does not fit its neighbours."""
+
+
+class NetworkError(EtalumisError):
+    """A network file does not fit the layers, the observation or the program."""
+
+
+class InferenceError(EtalumisError):
+    """An inference engine was asked for something the model cannot give."""

@@ -1,0 +1,224 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The layer table: every controlled address of a dataset and its row in the pre-generated network (SC'19, 4.4.1).
+
+The same table on every rank makes the same network on every rank. A row never moves: a table that has grown keeps its
+old rows, and new addresses are appended.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from etalumis.errors import DatasetError
+from etalumis.files import digest, write_json_atomic
+from etalumis.traces.reader import TraceDataset
+
+FORMAT = "etalumis-layers"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One controlled address: a row of the network's stacked tables.
+
+    Attributes
+    ----------
+    address
+        `<base>__<instance>`.
+    name
+        What the simulator calls the variable ("px"); "" where it gives no name.
+    kind
+        Distribution kind of the prior ("Uniform", "Categorical", ...); it belongs to the address, so it never varies.
+    categories
+        Number of categories K of a Categorical; 0 for every other kind.
+    count
+        How often the address occurs in the dataset.
+    """
+
+    address: str
+    name: str
+    kind: str
+    categories: int
+    count: int
+
+
+@dataclass(frozen=True)
+class ObservationLayout:
+    """One observe statement as the network sees it.
+
+    `stddev` is the noise of a normal observation where it is one number for all traces (GeV for the calorimeter), else
+    None.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    stddev: float | None
+
+
+class LayerTable:
+    """Rows in a fixed order, found by address.
+
+    Parameters
+    ----------
+    rows
+        The rows; their positions are the rows of the network.
+    observations
+        The observe statements, in the order in which they are joined into one array.
+    simulator_build_id, config_digest
+        Of the dataset the table was built from.
+    """
+
+    def __init__(
+        self,
+        rows: Iterable[LayerRow],
+        observations: Sequence[ObservationLayout],
+        simulator_build_id: str = "",
+        config_digest: str = "",
+    ) -> None:
+        self.rows = tuple(rows)
+        self.observations = tuple(observations)
+        self.simulator_build_id = simulator_build_id
+        self.config_digest = config_digest
+        self._row_of = {row.address: position for position, row in enumerate(self.rows)}
+        if len(self._row_of) != len(self.rows):
+            raise DatasetError("layer table: an address has two rows; every address must have exactly one")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def row(self, address: str) -> int:
+        """Return the row of `address`, or -1 where the table has none."""
+        return self._row_of.get(address, -1)
+
+    @property
+    def observation_name(self) -> str:
+        """Name of the observation; several are joined by commas."""
+        return ",".join(layout.name for layout in self.observations)
+
+    @property
+    def observation_shape(self) -> tuple[int, ...]:
+        """Shape of `Batch.observation` without its trace axis; several observations make one flat vector."""
+        if len(self.observations) == 1:
+            return self.observations[0].shape
+        return (sum(_size(layout.shape) for layout in self.observations),)
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits over addresses, kinds and observations: what a network file must agree with."""
+        return digest(
+            {
+                "rows": [[row.address, row.kind, row.categories] for row in self.rows],
+                "observations": [[layout.name, list(layout.shape)] for layout in self.observations],
+            }
+        )
+
+    def grow(self, other: "LayerTable") -> "LayerTable":
+        """Return this table with the new addresses of `other` appended and the counts of known ones added.
+
+        Raises
+        ------
+        DatasetError
+            Where the two do not observe the same.
+        """
+        mine = [(layout.name, layout.shape) for layout in self.observations]
+        theirs = [(layout.name, layout.shape) for layout in other.observations]
+        if mine != theirs:
+            raise DatasetError(f"layer tables observe different things: {mine} and {theirs}; they cannot be joined")
+        seen_again = {row.address: row.count for row in other.rows}
+        kept = [
+            LayerRow(row.address, row.name, row.kind, row.categories, row.count + seen_again.get(row.address, 0))
+            for row in self.rows
+        ]
+        new = [row for row in other.rows if row.address not in self._row_of]
+        return LayerTable(kept + new, self.observations, other.simulator_build_id, other.config_digest)
+
+    def save(self, path: Path) -> None:
+        """Write the table as JSON, whole or not at all."""
+        write_json_atomic(
+            path,
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "digest": self.digest,
+                "simulator_build_id": self.simulator_build_id,
+                "config_digest": self.config_digest,
+                "observations": [asdict(layout) for layout in self.observations],
+                "rows": [asdict(row) for row in self.rows],
+            },
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a table written by `save`.
+
+        Raises
+        ------
+        DatasetError
+            Where the file is missing, foreign, of another version or altered.
+        """
+        content = _read_json(Path(path))
+        if content.get("format") != FORMAT or content.get("version") != VERSION:
+            found = f"{content.get('format')!r} version {content.get('version')!r}"
+            raise DatasetError(
+                f"{path}: expected {FORMAT!r} version {VERSION}, found {found}; rebuild it with `etalumis layers`"
+            )
+        try:
+            table = cls(
+                [LayerRow(**row) for row in content["rows"]],
+                [ObservationLayout(o["name"], tuple(o["shape"]), o["stddev"]) for o in content["observations"]],
+                content["simulator_build_id"],
+                content["config_digest"],
+            )
+            recorded = content["digest"]
+        except (KeyError, TypeError) as error:
+            raise DatasetError(f"{path}: not a whole layer table ({error}); rebuild it with `etalumis layers`") from None
+        if recorded != table.digest:
+            raise DatasetError(
+                f"{path}: its rows do not agree with its digest (expected {recorded}, found {table.digest}): "
+                "the file was altered; rebuild it with `etalumis layers`"
+            )
+        return table
+
+
+def build(paths: Sequence[Path]) -> LayerTable:
+    """Return the layer table of a dataset: its controlled addresses in the order of their strings.
+
+    The order depends on the set of addresses only, not on the order of files or traces.
+    """
+    dataset = TraceDataset(paths)
+    rows = [
+        LayerRow(address, name, kind, categories, count)
+        for address, name, kind, categories, count in dataset.controlled_addresses()
+        if count
+    ]
+    return LayerTable(
+        sorted(rows, key=lambda row: row.address),
+        [
+            ObservationLayout(layout.name, layout.shape, dataset.observation_stddev(layout.name))
+            for layout in dataset.layouts
+        ],
+        dataset.provenance.simulator_build_id,
+        dataset.provenance.config_digest,
+    )
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    size = 1
+    for extent in shape:
+        size *= extent
+    return size
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: no such layer table; make it with `etalumis layers`") from None
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path}: not a readable layer table ({error}); rebuild it with `etalumis layers`") from None
+    if not isinstance(content, dict):
+        raise DatasetError(f"{path}: expected a JSON object, found {type(content).__name__}")
+    return content

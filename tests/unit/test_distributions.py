@@ -1,0 +1,114 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The eleven distributions against scipy.stats: densities, supports, moments, and scalar against array."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from etalumis.distributions import (
+    ArrayDistribution,
+    Bernoulli,
+    Beta,
+    Binomial,
+    Categorical,
+    Distribution,
+    Exponential,
+    Gamma,
+    LogNormal,
+    Normal,
+    Poisson,
+    Uniform,
+    Weibull,
+    from_code,
+)
+
+CASES = [
+    (Normal(1.0, 2.0), stats.norm(1, 2)),
+    (Uniform(-1.0, 3.0), stats.uniform(-1, 4)),
+    (Categorical((1.0, 0.0, 3.0)), stats.rv_discrete(values=([0, 2], [0.25, 0.75]))),
+    (Poisson(4.0), stats.poisson(4)),
+    (Bernoulli(0.3), stats.bernoulli(0.3)),
+    (Beta(2.0, 3.0), stats.beta(2, 3)),
+    (Exponential(2.0), stats.expon(scale=0.5)),
+    (Gamma(2.5, 3.0), stats.gamma(2.5, scale=1 / 3)),
+    (LogNormal(0.1, 0.5), stats.lognorm(0.5, scale=math.exp(0.1))),
+    (Binomial(7.0, 0.3), stats.binom(7, 0.3)),
+    (Weibull(2.0, 1.5), stats.weibull_min(1.5, scale=2)),
+]
+IDS = [case[0].kind for case in CASES]
+
+
+def reference(distribution: Distribution, frozen, x: np.ndarray) -> np.ndarray:
+    return frozen.logpmf(x) if distribution.discrete else frozen.logpdf(x)
+
+
+@pytest.mark.parametrize(("distribution", "frozen"), CASES, ids=IDS)
+def test_log_prob_agrees_with_scipy_inside_and_outside_the_support(distribution, frozen):
+    grid = np.arange(-2.0, 10.0) if distribution.discrete else np.linspace(-2.05, 9.05, 40)
+    expected = reference(distribution, frozen, grid)
+    np.testing.assert_allclose([distribution.log_prob(x) for x in grid], expected, rtol=1e-12, atol=1e-12)
+    array = ArrayDistribution.of(distribution)
+    np.testing.assert_allclose([array.log_prob(np.asarray(x)) for x in grid], expected, rtol=1e-12, atol=1e-12)
+    if distribution.discrete:
+        assert distribution.log_prob(0.5) == -math.inf
+        assert array.log_prob(np.asarray(0.5)) == -math.inf
+
+
+@pytest.mark.parametrize(("distribution", "frozen"), CASES, ids=IDS)
+def test_samples_have_the_distribution_s_mean_and_variance(distribution, frozen):
+    rng, n = np.random.default_rng(7), 20_000
+    mean, variance, _, kurtosis = frozen.stats(moments="mvsk")
+    array = ArrayDistribution(
+        ArrayDistribution.of(distribution).code,
+        tuple(np.broadcast_to(p, (n, *p.shape)) for p in ArrayDistribution.of(distribution).arrays),
+    )
+    for draws in (np.array([distribution.sample(rng) for _ in range(n)]), array.sample(rng)):
+        assert abs(draws.mean() - mean) < 5 * math.sqrt(variance / n)
+        assert abs(draws.var() - variance) < 5 * variance * math.sqrt((kurtosis + 2) / n)
+
+
+@pytest.mark.parametrize("distribution", [case[0] for case in CASES], ids=IDS)
+def test_a_distribution_survives_the_trip_through_code_and_parameters(distribution):
+    again = from_code(distribution.code, distribution.parameters)
+    assert again == distribution
+    assert hash(again) == hash(distribution)
+
+
+def test_the_categorical_address_carries_the_number_of_categories():
+    assert Categorical((0.2, 0.8)).suffix == "Categorical(len_probs:2)"
+    assert Uniform(0.0, 1.0).suffix == "Uniform"
+
+
+def test_array_log_prob_sums_over_elements_and_broadcasts_parameters():
+    rng = np.random.default_rng(3)
+    mean, value = rng.normal(size=(4, 5)), rng.normal(size=(4, 5))
+    for stddev in (np.asarray(0.7), rng.uniform(0.5, 1, size=5), rng.uniform(0.5, 1, size=(4, 5))):
+        expected = stats.norm(mean, stddev).logpdf(value).sum()
+        assert ArrayDistribution(Normal.code, (mean, stddev)).log_prob(value) == pytest.approx(expected, rel=1e-12)
+
+
+def test_array_log_prob_refuses_another_shape_and_names_both():
+    with pytest.raises(ValueError, match=r"shape \(2,\), found \(3,\)"):
+        ArrayDistribution(Normal.code, (np.zeros(2), np.asarray(1.0))).log_prob(np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda: Normal(0.0, 0.0), "stddev > 0"),
+        (lambda: Uniform(1.0, 1.0), "low < high"),
+        (lambda: Categorical((0.0, 0.0)), "positive, finite sum"),
+        (lambda: Categorical((-1.0, 2.0)), "probabilities >= 0"),
+        (lambda: Poisson(-1.0), "rate >= 0"),
+        (lambda: Bernoulli(1.5), "probs <= 1"),
+        (lambda: Binomial(1.5, 0.5), "whole total_count"),
+        (lambda: Gamma(math.nan, 1.0), "concentration > 0"),
+        (lambda: from_code(12, (1.0,)), "number from 1 to 11"),
+    ],
+)
+def test_parameters_out_of_range_are_refused_in_words(build, said):
+    with pytest.raises(ValueError, match=said):
+        build()
