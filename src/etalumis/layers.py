@@ -174,7 +174,9 @@ class LayerTable:
             )
             recorded = content["digest"]
         except (KeyError, TypeError) as error:
-            raise DatasetError(f"{path}: not a whole layer table ({error}); rebuild it with `etalumis layers`") from None
+            raise DatasetError(
+                f"{path}: not a whole layer table ({error}); rebuild it with `etalumis layers`"
+            ) from None
         if recorded != table.digest:
             raise DatasetError(
                 f"{path}: its rows do not agree with its digest (expected {recorded}, found {table.digest}): "

@@ -10,6 +10,16 @@ SPLITS = ("train", "valid", "test")
 # the splits that are sorted; the test split is read trace by trace
 SORTED_SPLITS = ("train", "valid")
 ENGINES = ("rmh", "ic")
+# stem of each figure and its category in the report
+FIGURES = {
+    "figure7_loss": "Training",
+    "figure8_posteriors": "Posteriors",
+    "chains_trace": "Chains",
+    "chains_rank": "Chains",
+    "chains_autocorrelation": "Chains",
+    "trace_frequency": "Traces",
+    "observation": "Traces",
+}
 # the layout and the file formats of results/<run>; a run made under another version is refused
 RESULTS_FORMAT = {"format": "etalumis-results", "version": 1}
 
@@ -134,8 +144,6 @@ class Paths:
     def benchmark(self, stage: str, name: str) -> Path:
         """Return Snakemake's timing of one job."""
         return self.root / "benchmarks" / stage / f"{name}.tsv"
-
-
 
 
 def _number(value: int | str, digits: int) -> str:

@@ -1,0 +1,97 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The command `etalumis`: one module of this package a verb.
+
+Each module defines ``register(subparsers)``, which adds its parser, and ``run(args)``, which returns the exit code.
+Only the module of the verb that is called is imported, so that help is quick.
+"""
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from etalumis import __version__
+from etalumis.cli.logs import Options, close_logs, open_logs
+from etalumis.errors import EtalumisError
+
+logger = logging.getLogger("etalumis")
+
+VERBS = {
+    "simulator": "fetch the pinned Sherpa and build sherpa_tau, the τ decay with its calorimeter",
+    "traces": "run the simulator from its prior and record it: generate, sort, info, verify, observation",
+    "layers": "list the addresses that the network needs a layer for",
+    "network": "train the 3DCNN-LSTM under MPI",
+    "posteriors": "infer the latent choices behind an observation: rmh, ic, importance, gather",
+    "diagnostics": "say whether to believe the posteriors: R-hat, ESS, k-hat, agreement",
+    "figures": "draw the figures, with captions that print the numbers",
+    "config": "check a configuration, show it with every default, write its schema and table",
+}
+
+_DESCRIPTION = """\
+Inference over existing stochastic simulators: which latent choices of a Sherpa τ decay
+produced this detector observation?  The way there, in order:
+
+  simulator -> traces -> sorted -> layers -> network -> posteriors -> diagnostics -> figures
+"""
+
+_EPILOG = """\
+start here:
+  make demo                                          everything, on this machine, with a report at the end
+  snakemake --cores all                              the same once `make setup` has run (activate .venv first)
+  snakemake --profile slurm                          the same on a cluster
+  snakemake --cores all --configfile config/test.yaml   a run of a few minutes
+
+by hand, one step:
+  etalumis config show config/config.yaml            every key with its value
+  etalumis traces generate --help                    what a step takes; each verb has --help
+  etalumis traces info results/demo/traces/train-000.h5
+
+with every verb:
+  --log FILE    write the log to FILE too      -q, --quiet    warnings and errors only
+  -v, --verbose   more detail
+
+An error is one message on standard error and exit code 1; a wrong call has exit code 2.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code (0; 1 an error; 2 a wrong call; 130 interrupted)."""
+    options, rest = Options.take(list(sys.argv[1:] if argv is None else argv))
+    args = _parse(rest)
+    try:
+        open_logs(options)
+        return int(args.run(args))
+    except EtalumisError as error:
+        logger.error("%s", error, extra={"whole": True})
+        return 1
+    except KeyboardInterrupt:
+        logger.error("interrupted", extra={"whole": True})
+        return 130
+    except BrokenPipeError:
+        # the reader of our output (head, less) has gone: no error; keep Python from complaining once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    finally:
+        close_logs()
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="etalumis", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"etalumis {__version__}")
+    subparsers = parser.add_subparsers(title="verbs", metavar="VERB", dest="verb", required=True)
+    called = next((word for word in argv if not word.startswith("-")), None)
+    for verb, text in VERBS.items():
+        if verb == called:
+            module = importlib.import_module(f"etalumis.cli.{verb}")
+            module.register(subparsers)
+            subparsers.choices[verb].set_defaults(run=module.run)
+        else:
+            subparsers.add_parser(verb, help=text)
+    args = parser.parse_args(argv)
+    assert hasattr(args, "run"), "argparse accepted a verb that was not imported"
+    return args

@@ -1,0 +1,72 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""`etalumis config`: check and show a configuration, write what is made from its model."""
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any
+
+from etalumis.cli.logs import say
+from etalumis.config import key_table, load, schema_text, to_yaml
+from etalumis.errors import ConfigError
+from etalumis.files import write_text_atomic
+
+logger = logging.getLogger(__name__)
+
+SCHEMA = Path("workflow/schemas/config.schema.json")
+README = Path("config/README.md")
+TABLE_START = "<!-- table: written by `etalumis config schema --write` -->\n"
+TABLE_END = "<!-- end of table -->\n"
+
+
+def register(subparsers: Any) -> None:
+    """Add the verb to the command line."""
+    parser = subparsers.add_parser(
+        "config",
+        help="check a configuration, show it with every default, write its schema and table",
+        description="Check and show a configuration. Every key is described in config/README.md.",
+        epilog="example: etalumis config show config/test.yaml",
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, text in (
+        ("check", "say nothing and exit 0 if the file is right; else name every mistake and the YAML to write"),
+        ("show", "print the whole configuration, defaults filled in"),
+    ):
+        action = actions.add_parser(name, help=text, description=text)
+        action.add_argument("file", type=Path, metavar="FILE", help="a configuration, such as config/config.yaml")
+    text = f"print the JSON schema, or write it to {SCHEMA} and the key table to {README}"
+    schema = actions.add_parser("schema", help=text, description=text)
+    schema.add_argument("--write", action="store_true", help="write both files; run it in the project's root")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry out the action that was asked for."""
+    if args.action == "schema":
+        if args.write:
+            write_schema(Path())
+        else:
+            say(schema_text().rstrip("\n"))
+        return 0
+    config = load(args.file)
+    if args.action == "show":
+        say(to_yaml(config).rstrip("\n"))
+    return 0
+
+
+def write_schema(root: Path) -> None:
+    """Write the schema and the key table into the checkout at `root`."""
+    write_text_atomic(root / SCHEMA, schema_text())
+    write_text_atomic(root / README, with_table((root / README).read_text(encoding="utf-8")))
+    logger.info("written: %s, %s", SCHEMA, README)
+
+
+def with_table(readme: str) -> str:
+    """Return config/README.md with its key table as the models say it."""
+    before, start, rest = readme.partition(TABLE_START)
+    _, end, after = rest.partition(TABLE_END)
+    if not (start and end):
+        raise ConfigError(
+            f"{README}: expected the lines {TABLE_START.strip()} and {TABLE_END.strip()} around the table"
+        )
+    return f"{before}{start}\n{key_table()}\n{end}{after}"

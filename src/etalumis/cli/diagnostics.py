@@ -1,0 +1,82 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""`etalumis diagnostics`: say whether to believe the posteriors."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any
+
+from etalumis import config
+from etalumis.cli.logs import say
+from etalumis.diagnostics import history
+from etalumis.diagnostics.files import write_diagnostics
+from etalumis.diagnostics.run import diagnose
+from etalumis.errors import InferenceError
+from etalumis.files import digest
+from etalumis.inference.posterior import Posterior
+
+logger = logging.getLogger(__name__)
+
+_DESCRIPTION = """\
+Compute R-hat, effective sample sizes, Monte Carlo errors, k-hat and evidence of posteriors, compare the engines with
+each other and with the truth, and say in words which thresholds are met. The verdicts go to standard output, all
+numbers to the JSON file.
+"""
+_EPILOG = """\
+example:
+  etalumis diagnostics --posteriors results/demo/posteriors/rmh.h5 results/demo/posteriors/ic.h5 \\
+      --network results/demo/network --output results/demo/diagnostics/diagnostics.json
+"""
+
+
+def register(subparsers: Any) -> None:
+    """Add the verb's parser."""
+    parser = subparsers.add_parser(
+        "diagnostics", help="say whether to believe the posteriors: R-hat, ESS, k-hat, agreement",
+        description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="resolved configuration; its digest is kept in the output"
+    )
+    parser.add_argument("--posteriors", type=Path, nargs="+", required=True, metavar="FILE", help="one file per engine")
+    parser.add_argument("--network", type=Path, metavar="DIR", help="trained network, to judge its training")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON file to write")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read posteriors, write diagnostics.json, print the verdicts."""
+    result = diagnose(load_posteriors(args.posteriors))
+    if args.network is not None:
+        losses = history.load(args.network)
+        result["training"] = history.summarise(losses)
+        result["checks"].insert(0, history.judge(losses).as_dict())
+    if args.config is not None:
+        result["config_digest"] = digest(config.load(args.config).model_dump(mode="json"))
+    write_diagnostics(args.output, result)
+    for verdict in result["checks"]:
+        say(f"{'ok ' if verdict['passed'] else 'NOT'}  {verdict['sentence']}")
+    logger.info("wrote %s", args.output)
+    return 0
+
+
+def load_posteriors(paths: list[Path]) -> list[Posterior]:
+    """Load one posterior per engine.
+
+    Raises
+    ------
+    InferenceError
+        Two files of the same engine.
+    """
+    posteriors: list[Posterior] = []
+    for path in paths:
+        posterior = Posterior.load(path)
+        if posterior.engine in [p.engine for p in posteriors]:
+            raise InferenceError(
+                f"{path}: a second posterior of engine {posterior.engine!r}; expected one file per engine. Join the "
+                "parts with `etalumis posteriors gather` first."
+            )
+        posteriors.append(posterior)
+    return posteriors

@@ -1,0 +1,81 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""`etalumis figures`: draw the figures, each with a caption that prints its numbers."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any
+
+from etalumis import config
+from etalumis.cli.diagnostics import load_posteriors
+from etalumis.cli.logs import say
+from etalumis.diagnostics import history
+from etalumis.diagnostics.files import read_diagnostics
+from etalumis.figures import inputs, make
+
+logger = logging.getLogger(__name__)
+
+_DESCRIPTION = """\
+Draw every figure that the given files allow:
+
+  observation               --observation    the test decay in the calorimeter
+  trace_frequency           --traces         how often trace types and lengths occur
+  figure7_loss              --network        training and validation loss, and that of the prior
+  figure8_posteriors        --posteriors, --diagnostics
+  chains_trace, chains_rank, chains_autocorrelation
+                            --posteriors, of RMH
+
+Each comes in the formats asked for, with its numbers in words in NAME.md.
+"""
+_EPILOG = """\
+example:
+  R=results/demo
+  etalumis figures --config $R/config.yaml --posteriors $R/posteriors/rmh.h5 $R/posteriors/ic.h5 \\
+      --diagnostics $R/diagnostics/diagnostics.json --network $R/network --traces $R/sorted/train \\
+      --observation $R/observation/observation.h5 --simulator $R/simulator --output $R/figures
+"""
+
+
+def register(subparsers: Any) -> None:
+    """Add the verb's parser."""
+    parser = subparsers.add_parser(
+        "figures", help="draw the figures, with captions that print the numbers",
+        description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE",
+        help="resolved configuration: prior ranges, geometry, formats (without it: ranges of the data, voxels)",
+    )  # fmt: skip
+    parser.add_argument("--posteriors", type=Path, nargs="+", default=[], metavar="FILE", help="one file per engine")
+    parser.add_argument("--diagnostics", type=Path, metavar="FILE", help="output of `etalumis diagnostics`")
+    parser.add_argument("--network", type=Path, metavar="DIR", help="trained network, with its history")
+    parser.add_argument("--traces", type=Path, metavar="PATH", help="sorted training traces: folder or index.json")
+    parser.add_argument("--observation", type=Path, metavar="FILE", help="the observation")
+    parser.add_argument("--simulator", type=Path, metavar="DIR", help="built simulator: names of decay channels")
+    parser.add_argument(
+        "--format", nargs="+", choices=("png", "pdf", "svg"), help="file formats (default: the configuration's)"
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the figures")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draw and save the figures, print their names."""
+    settings = config.load(args.config) if args.config else None
+    given = inputs.Inputs(
+        config=settings,
+        posteriors=load_posteriors(args.posteriors),
+        diagnostics=read_diagnostics(args.diagnostics) if args.diagnostics else None,
+        history=history.load(args.network) if args.network else None,
+        traces=inputs.read_frequencies(args.traces) if args.traces else None,
+        observation=inputs.read_observation(args.observation) if args.observation else None,
+        channel_labels=inputs.read_channel_labels(args.simulator) if args.simulator else None,
+        formats=tuple(args.format or (settings.figures.format if settings else ("png",))),
+    )
+    written = make.save_all(given, args.output)
+    for path in written:
+        say(str(path))
+    logger.info("drew %d figures in %s", len({path.stem for path in written}), args.output)
+    return 0

@@ -1,0 +1,57 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""`etalumis layers`: the table of addresses that the network is made from before training."""
+
+import argparse
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from etalumis.cli.logs import say
+from etalumis.errors import DatasetError
+
+logger = logging.getLogger(__name__)
+
+_DESCRIPTION = """\
+List every controlled address of a dataset with its prior. Each becomes a row of the network, so the same file
+makes the same network on every rank and for every later inference.
+"""
+_EPILOG = """\
+examples:
+  etalumis layers --input results/demo/sorted/train --output results/demo/layers/layers.json
+  etalumis layers --input more/sorted/train --grow old/layers.json --output new/layers.json
+"""
+
+
+def register(subparsers: Any) -> None:
+    """Add the verb's parser."""
+    parser = subparsers.add_parser(
+        "layers", help="list the addresses that the network needs a layer for",
+        description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument(
+        "--input", type=Path, nargs="+", required=True, metavar="PATH", help="sorted folder, index.json or trace files"
+    )
+    parser.add_argument("--grow", type=Path, metavar="FILE", help="table whose rows are kept and added to")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="layer table to write")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Build, grow and write the table."""
+    from etalumis.layers import LayerTable, build
+
+    table = build(args.input)
+    if not len(table):
+        raise DatasetError(f"{args.input[0]}: no controlled entry in any trace; there is nothing to make a network for")
+    if args.grow is not None:
+        table = LayerTable.load(args.grow).grow(table)
+    table.save(args.output)
+    kinds = Counter(f"{row.kind}{f' of {row.categories}' if row.categories else ''}" for row in table.rows)
+    logger.info(
+        "%s: %d addresses (%s), observation %s",
+        args.output, len(table), ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
+        " ".join(f"{layout.name} {layout.shape}" for layout in table.observations),
+    )  # fmt: skip
+    say(str(args.output))
+    return 0

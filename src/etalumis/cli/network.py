@@ -1,0 +1,119 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""`etalumis network`: train the 3DCNN-LSTM under MPI, and say what a trained network is."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from etalumis import config
+from etalumis.cli.logs import say
+from etalumis.errors import EtalumisError
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+logger = logging.getLogger(__name__)
+
+INTERRUPTED = 143
+"""Exit code after SIGTERM or Ctrl-C, as a shell would report it: the network is not finished."""
+
+_EPILOG = """\
+example:
+  R=results/demo
+  mpiexec -n 2 etalumis network train --config $R/config.yaml --layers $R/layers/layers.json \\
+      --train $R/sorted/train --valid $R/sorted/valid --output $R/network --world-size 2
+  etalumis network info $R/network
+"""
+_TRAIN = """\
+Train the network on sorted traces until the budget (training.max_minutes, training.max_traces) is spent.
+While it runs, OUTPUT/checkpoint holds a resumable state; an interrupted training goes on when the same
+command is given again. At the end OUTPUT holds manifest.json, tensors.pt, layers.json and history.csv.
+"""
+
+
+def register(subparsers: Any) -> None:
+    """Add the verb's parser."""
+    parser = subparsers.add_parser(
+        "network", help="train the 3DCNN-LSTM under MPI", description="Train the network, and look at a trained one.",
+        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
+    train = actions.add_parser(
+        "train", help="train under MPI", description=_TRAIN, epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    train.add_argument("--config", type=Path, required=True, metavar="FILE", help="configuration")
+    train.add_argument("--layers", type=Path, required=True, metavar="FILE", help="layer table (etalumis layers)")
+    train.add_argument("--train", type=Path, required=True, metavar="PATH", help="sorted training traces")
+    train.add_argument("--valid", type=Path, required=True, metavar="PATH", help="sorted validation traces")
+    train.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the network")
+    train.add_argument("--world-size", type=int, metavar="N", help="fail unless MPI runs exactly N ranks")
+    info = actions.add_parser("info", help="say what a network is and how well it learned")
+    info.add_argument("network", type=Path, metavar="DIR", help="folder of a network, or its checkpoint")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the action."""
+    return _train(args) if args.action == "train" else _info(args)
+
+
+def _train(args: argparse.Namespace) -> int:
+    # importing mpi4py starts MPI and torch takes seconds: only the action that needs them pays
+    from mpi4py import MPI
+
+    from etalumis.training.prepare import train
+
+    comm = MPI.COMM_WORLD
+    with _failing_together(comm):
+        settings = config.load(args.config)
+        outcome = train(settings, args.layers, args.train, args.valid, args.output, comm, args.world_size)
+    if not outcome.finished:
+        logger.warning("training was interrupted; the same command goes on from %s", args.output / "checkpoint")
+        return INTERRUPTED
+    if comm.rank == 0:
+        last = outcome.state.history[-1]
+        logger.info(
+            "%s: %d traces in %d iterations; validation loss %.3f nats a trace, prior %.3f",
+            args.output, outcome.state.traces, outcome.state.iteration, last.valid_loss, last.prior_loss,
+        )  # fmt: skip
+    return 0
+
+
+@contextmanager
+def _failing_together(comm: MPI.Comm) -> Iterator[None]:
+    """End all ranks when one fails: the others would wait for it in a collective for ever."""
+    try:
+        yield
+    except BaseException as error:
+        if comm.size > 1:
+            if isinstance(error, EtalumisError):
+                logger.error("rank %d: %s", comm.rank, error, extra={"whole": True})
+            else:
+                logger.critical("rank %d: unexpected error", comm.rank, exc_info=error)
+            logging.shutdown()
+            comm.Abort(1)
+        raise
+
+
+def _info(args: argparse.Namespace) -> int:
+    from etalumis.network.checkpoint import read_manifest
+
+    manifest = read_manifest(args.network)
+    training, observed = manifest["training"], manifest["observation"]
+    say(f"addresses      {manifest['addresses']:,}")
+    say(f"parameters     {manifest['parameters']:,}")
+    shape = " x ".join(str(extent) for extent in observed["shape"])
+    say(f"observation    {observed['name']} ({shape}), {observed['transform']} of y / {observed['scale']:g}")
+    state = training.get("state", training)
+    say(f"trained        {state['traces']:,} traces in {state['elapsed_s'] / 60:.1f} minutes")
+    if "valid_loss" in training:
+        say(f"loss           {training['valid_loss']:.3f} nats a trace (prior {training['prior_loss']:.3f})")
+        for name, part in training["valid_by_name"].items():
+            say(f"  {name:<12} {part['loss']:.3f} nats an entry (prior {part['prior_loss']:.3f})")
+    return 0

@@ -1,0 +1,240 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""`etalumis posteriors`: infer the latent choices behind an observation."""
+
+import argparse
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from etalumis import __version__
+from etalumis.config import Config, load
+from etalumis.errors import InferenceError, SimulatorError
+from etalumis.files import digest
+from etalumis.inference import Posterior, compilation, importance, rmh
+from etalumis.inference.checkpoint import Checkpoint
+from etalumis.ppx import Simulator
+from etalumis.traces import observation as observation_file
+from etalumis.traces.observation import Observation
+
+logger = logging.getLogger(__name__)
+
+_DESCRIPTION = """\
+Infer the latent choices of the simulator run that produced an observation.
+
+  rmh          Markov chains: slow, and right in the long run; take two or more and look at R-hat
+  ic           the trained network proposes runs, which are weighted: fast; look at ESS and k-hat
+  importance   prior runs weighted by their likelihood: a check where the observation says little
+  gather       put the chains, or the jobs, of one engine into one file
+"""
+_EPILOG = """\
+example, after `make demo`:
+  D=results/demo
+  etalumis posteriors rmh --config $D/config.yaml --simulator $D/simulator \\
+      --observation $D/observation/observation.h5 --chain 0 --output chain-0.h5
+  etalumis posteriors gather --input chain-0.h5 chain-1.h5 --output rmh.h5
+
+An interrupted command goes on where it was when it is called again: FILE.part holds what there is.
+"""
+
+
+def register(subparsers: Any) -> None:
+    """Add the verb to the command line."""
+    parser = subparsers.add_parser(
+        "posteriors",
+        help="infer the latent choices behind an observation: rmh, ic, importance, gather",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ENGINE", required=True)
+    chain = _engine(actions, "rmh", "one chain of random-walk Metropolis-Hastings (config section posteriors.rmh)")
+    chain.add_argument("--chain", type=_number, required=True, metavar="K", help="number of the chain, from 0")
+    job = _engine(actions, "ic", "one job of inference compilation (config section posteriors.ic)")
+    job.add_argument("--network", type=Path, required=True, metavar="DIR", help="folder of the trained network")
+    job.add_argument("--job", type=_number, required=True, metavar="K", help="number of the job, from 0")
+    job.add_argument(
+        "--scopes",
+        choices=("first-shot", "prior"),
+        default="first-shot",
+        help="who draws rejection loops: the network, in one shot, or the simulator (default: %(default)s)",
+    )
+    prior = _engine(actions, "importance", "one job of importance sampling from the prior")
+    prior.add_argument("--job", type=_number, default=0, metavar="K", help="number of the job (default: 0)")
+    prior.add_argument("--runs", type=_number, required=True, metavar="N", help="simulator runs")
+    text = "put the chains, or the jobs, of one engine into one file"
+    gather = actions.add_parser("gather", help=text, description=text)
+    gather.add_argument("--input", type=Path, nargs="+", required=True, metavar="FILE", help="chains or jobs")
+    gather.add_argument("--output", type=Path, required=True, metavar="FILE", help="posterior file to write")
+
+
+def _engine(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text)
+    for option, metavar, about in (
+        ("--config", "FILE", "configuration"),
+        ("--simulator", "DIR", "folder made by `etalumis simulator build`"),
+        ("--observation", "FILE", "made by `etalumis traces observation`"),
+        ("--output", "FILE", "posterior file to write"),
+    ):
+        parser.add_argument(option, type=Path, required=True, metavar=metavar, help=about)
+    return parser
+
+
+def _number(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0, found {text}")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry out the action that was asked for."""
+    if args.action == "gather":
+        Posterior.concatenate([Posterior.load(path) for path in args.input]).save(args.output)
+    else:
+        _ENGINES[args.action](args)
+    logger.info("wrote %s", args.output)
+    return 0
+
+
+class _Job:
+    """What all engines need: the configuration, the observation, the simulator, and where the draws go."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.config: Config = load(args.config)
+        self.observation: Observation = observation_file.load(args.observation)
+        self.build_id = _build_id(args.simulator)
+        if self.observation.provenance.simulator_build_id not in ("", self.build_id):
+            raise InferenceError(
+                f"{args.observation} was made by simulator build {self.observation.provenance.simulator_build_id}; "
+                f"{args.simulator} holds build {self.build_id}. Make the observation with this simulator."
+            )
+
+    @property
+    def observations(self) -> dict[str, Any]:
+        """Observe name -> value."""
+        return {self.observation.name: self.observation.value}
+
+    def simulator(self) -> Simulator:
+        """Start the simulator."""
+        folder = self.args.simulator
+        command = [str(folder / "bin" / "sherpa_tau"), "--config", str(folder / "sherpa_tau.conf")]
+        return Simulator(command, timeout_s=self.config.simulator.timeout_s)
+
+    def sample(self, settings: dict[str, Any], engine: Callable[[Simulator, Checkpoint], Posterior]) -> Posterior:
+        """Run an engine, or go on with it, and write its posterior with its provenance."""
+        provenance = {
+            "config_digest": digest(self.config.simulator.model_dump(mode="json")),
+            "simulator_build_id": self.build_id,
+            "observation_digest": digest([self.observation.name, self.observation.value.tolist()]),
+            "producer": f"etalumis {__version__}",
+        }
+        identity = {**provenance, "seed": self.config.run.seed, "settings": settings}
+        checkpoint = Checkpoint(Path(f"{self.args.output}.part"), identity)
+        with self.simulator() as simulator:
+            posterior = engine(simulator, checkpoint)
+        posterior.info.update(provenance, model=simulator.name, observation=self.observation.source)
+        if "network_digest" in settings:
+            posterior.info["network_digest"] = settings["network_digest"]
+        posterior.truth = {
+            **{name: np.asarray(value) for name, value in self.observation.named.items()},
+            **self.observation.truth,
+        }
+        posterior.save(self.args.output)
+        checkpoint.remove()
+        return posterior
+
+
+def _build_id(folder: Path) -> str:
+    record = folder / "build.json"
+    if not record.is_file():
+        raise SimulatorError(f"{folder}: no build.json; `etalumis simulator build --output {folder}` makes one")
+    return str(json.loads(record.read_text(encoding="utf-8"))["simulator_build_id"])
+
+
+def _rmh(args: argparse.Namespace) -> None:
+    job = _Job(args)
+    section = job.config.posteriors.rmh
+
+    def engine(simulator: Simulator, checkpoint: Checkpoint) -> Posterior:
+        return rmh(
+            simulator,
+            job.observations,
+            runs=section.runs,
+            seed=job.config.run.seed,
+            chain=args.chain,
+            burn_in=int(section.burn_in_fraction * section.runs),
+            thin=section.thin,
+            retries=job.config.simulator.retries,
+            checkpoint=checkpoint,
+        )
+
+    posterior = job.sample({"engine": "rmh", "chain": args.chain, **section.model_dump(mode="json")}, engine)
+    logger.info(
+        "rmh chain %d: %.1f simulator runs/s, acceptance %.2f, %.1f %% of proposals lost to the scope rule",
+        args.chain, posterior.info["runs_per_s"], posterior.info["acceptance_overall"],
+        100 * posterior.info["lost_share"],
+    )  # fmt: skip
+
+
+def _ic(args: argparse.Namespace) -> None:
+    import torch  # a second to import: only where it is needed
+
+    from etalumis.network import checkpoint as network_file
+
+    torch.set_num_threads(1)
+    job = _Job(args)
+    section = job.config.posteriors.ic
+    network = network_file.load(args.network)
+    if network.layers.simulator_build_id not in ("", job.build_id):
+        raise InferenceError(
+            f"{args.network} was trained on simulator build {network.layers.simulator_build_id}; {args.simulator} "
+            f"holds build {job.build_id}. Train the network on traces of this simulator."
+        )
+    network_digest = network_file.read_manifest(args.network)["tensors_sha256"]
+
+    def engine(simulator: Simulator, checkpoint: Checkpoint) -> Posterior:
+        return compilation(
+            simulator,
+            job.observations,
+            network,
+            runs=section.runs,
+            seed=job.config.run.seed,
+            job=args.job,
+            scopes=args.scopes,
+            retries=job.config.simulator.retries,
+            checkpoint=checkpoint,
+        )
+
+    settings = {"engine": "ic", "job": args.job, "scopes": args.scopes, "network_digest": network_digest}
+    posterior = job.sample({**settings, **section.model_dump(mode="json")}, engine)
+    logger.info(
+        "ic job %d: %.1f weighted runs/s, %.1f %% lost to second repetitions, %.2f %% unknown addresses",
+        args.job, posterior.info["runs_per_s"], 100 * posterior.info["lost_share"],
+        100 * posterior.info["unknown_address_fraction"],
+    )  # fmt: skip
+
+
+def _importance(args: argparse.Namespace) -> None:
+    job = _Job(args)
+
+    def engine(simulator: Simulator, checkpoint: Checkpoint) -> Posterior:
+        return importance(
+            simulator,
+            job.observations,
+            runs=args.runs,
+            seed=job.config.run.seed,
+            job=args.job,
+            retries=job.config.simulator.retries,
+            checkpoint=checkpoint,
+        )
+
+    job.sample({"engine": "importance", "job": args.job, "runs": args.runs}, engine)
+
+
+_ENGINES: dict[str, Callable[[argparse.Namespace], None]] = {"rmh": _rmh, "ic": _ic, "importance": _importance}

@@ -1,0 +1,189 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""`etalumis traces`: generate, sort, inspect and verify trace files; take one trace as the observation."""
+
+import argparse
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from etalumis.cli.logs import say
+from etalumis.config import Config, load
+from etalumis.errors import ConfigError, EtalumisError, SimulatorError
+from etalumis.files import digest
+from etalumis.ppx import Simulator
+from etalumis.traces.format import Provenance
+
+logger = logging.getLogger(__name__)
+
+_DESCRIPTION = """\
+Trace files: what the simulator drew, run by run, in HDF5 columns (docs/file-formats.md).
+"""
+_EPILOG = """\
+examples:
+  R=results/demo
+  etalumis traces generate --config $R/config.yaml --simulator $R/simulator --split train --part 0 \\
+      --output $R/traces/train-000.h5
+  mpiexec -n 2 etalumis traces sort --config $R/config.yaml --input $R/traces/train-*.h5 --output $R/sorted/train
+  etalumis traces info $R/sorted/train
+  etalumis traces verify $R/traces/*.h5
+  etalumis traces observation --input $R/traces/test-000.h5 --trace 0 --seed 1 --output $R/observation/observation.h5
+"""
+SPLITS = ("train", "valid", "test")
+
+
+def register(subparsers: Any) -> None:
+    """Add the verb's parser."""
+    parser = subparsers.add_parser(
+        "traces", help="run the simulator from its prior and record it: generate, sort, info, verify, observation",
+        description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
+    _register_generate(actions)
+    _register_sort(actions)
+    _register_readers(actions)
+    _register_observation(actions)
+
+
+def _add(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text)
+    return parser
+
+
+def _register_generate(actions: Any) -> None:
+    parser = _add(
+        actions, "generate", "run the simulator from its prior and record it; an interrupted call goes on where it was"
+    )
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="configuration")
+    parser.add_argument("--simulator", type=Path, required=True, metavar="DIR", help="folder of the built simulator")
+    parser.add_argument("--split", choices=SPLITS, required=True, help="what the traces are for")
+    parser.add_argument("--part", type=int, default=0, metavar="N", help="number of this job (default 0)")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="trace file to write")
+
+
+def _register_sort(actions: Any) -> None:
+    parser = _add(actions, "sort", "sort traces by type and length into shards; under mpiexec all ranks share the work")
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="configuration")
+    parser.add_argument("--input", type=Path, nargs="+", required=True, metavar="FILE", help="trace files")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for shards and index.json")
+    parser.add_argument("--world-size", type=int, metavar="N", help="fail unless there are N MPI ranks")
+
+
+def _register_readers(actions: Any) -> None:
+    for name, text in (
+        ("info", "show what trace files hold: types, addresses, lengths, sizes"),
+        ("verify", "check trace files through and through: checksums, structure, trace types, log priors"),
+    ):
+        parser = _add(actions, name, text)
+        parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="trace files or sorted folders")
+
+
+def _register_observation(actions: Any) -> None:
+    parser = _add(actions, "observation", "take one held-out trace, draw its noise, keep its truth beside it")
+    parser.add_argument("--input", type=Path, nargs="+", required=True, metavar="FILE", help="held-out traces")
+    parser.add_argument("--trace", type=int, required=True, metavar="N", help="number of the trace, from 0")
+    parser.add_argument("--seed", type=int, required=True, metavar="S", help="seed of the noise")
+    parser.add_argument("--name", metavar="NAME", help="observe statement; needed where there are several")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="observation file to write")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry out the action that was asked for."""
+    action = {
+        "generate": _generate, "sort": _sort, "info": _info, "verify": _verify, "observation": _observation,
+    }[args.action]  # fmt: skip
+    action(args)
+    return 0
+
+
+def _generate(args: argparse.Namespace) -> None:
+    from etalumis.traces.generate import generate
+
+    config = load(args.config)
+    total, parts = getattr(config.traces, args.split), config.traces.jobs if args.split == "train" else 1
+    if not 0 <= args.part < parts:
+        raise ConfigError(f"--part {args.part}: the split {args.split!r} has {parts} parts, numbered from 0")
+    first, stop = (total * part // parts for part in (args.part, args.part + 1))
+    settings = config.simulator
+    command = [str(args.simulator / "bin" / "sherpa_tau"), "--config", str(args.simulator / "sherpa_tau.conf")]
+    build_id = _build_id(args.simulator)
+    with Simulator(command, timeout_s=settings.timeout_s) as simulator:
+        provenance = Provenance(
+            model=simulator.name,
+            config_digest=config_digest(config),
+            simulator_build_id=build_id,
+            run_seed=config.run.seed,
+            split=args.split,
+            part=args.part,
+            noise=f"independent normal, standard deviation {settings.noise_gev} GeV a voxel",
+        )
+        generate(simulator, args.output, provenance, first, stop - first, settings.retries)
+    say(str(args.output))
+
+
+def config_digest(config: Config) -> str:
+    """Return the digest of what a trace depends on: the simulator's settings, without how it is run."""
+    return digest(config.simulator.model_dump(mode="json", exclude={"prefix", "timeout_s", "retries"}))
+
+
+def _build_id(folder: Path) -> str:
+    path = folder / "build.json"
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["simulator_build_id"])
+    except (OSError, ValueError, KeyError) as error:
+        raise SimulatorError(
+            f"{path}: not a build record with a simulator_build_id ({error}); make it with `etalumis simulator build`"
+        ) from error
+
+
+def _sort(args: argparse.Namespace) -> None:
+    # importing MPI starts it, which only this action wants
+    from mpi4py import MPI
+
+    from etalumis.traces.sort import sort
+
+    comm = MPI.COMM_WORLD
+    if args.world_size is not None and comm.size != args.world_size:
+        raise ConfigError(
+            f"--world-size {args.world_size}: there are {comm.size} MPI ranks; start it with "
+            f"`mpiexec -n {args.world_size}` of the MPI library that mpi4py was built with"
+        )
+    if comm.rank > 0:
+        logging.getLogger("etalumis").setLevel(logging.WARNING)
+    config = load(args.config)
+    try:
+        sort(args.input, args.output, config.traces.shard_traces, config.sorted.memory_mb, comm)
+    except EtalumisError:
+        raise  # on all ranks alike
+    except BaseException:
+        # the other ranks wait for this one for ever, unless they are ended too
+        logger.critical("rank %d: unexpected error", comm.rank, exc_info=True)
+        if comm.size > 1:
+            comm.Abort(1)
+        raise
+    if comm.rank == 0:
+        say(str(args.output / "index.json"))
+
+
+def _info(args: argparse.Namespace) -> None:
+    from etalumis.traces.info import render, summarise
+
+    say(render(summarise(args.paths)))
+
+
+def _verify(args: argparse.Namespace) -> None:
+    from etalumis.traces.verify import verify
+
+    count = verify(args.paths)
+    say(f"{count:,} traces, everything in order")
+
+
+def _observation(args: argparse.Namespace) -> None:
+    from etalumis.traces import observation
+    from etalumis.traces.reader import TraceDataset
+
+    drawn = observation.draw(TraceDataset(args.input), args.trace, args.seed, args.name)
+    observation.save(drawn, args.output)
+    logger.info("%s: %r of %s, noise seed %d", args.output, drawn.name, drawn.source, drawn.seed)
+    say(str(args.output))

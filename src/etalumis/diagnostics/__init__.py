@@ -1,0 +1,12 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Is the posterior any good? R-hat, effective sample size, k-hat, evidence, agreement of engines, verdicts in words.
+
+`run` computes (pure), `checks` judges against thresholds, `etalumis.figures` plots.
+"""
+
+from etalumis.diagnostics.checks import Thresholds, Verdict, check
+from etalumis.diagnostics.quantities import Quantity, quantities_of
+from etalumis.diagnostics.run import diagnose, to_json
+
+__all__ = ["Quantity", "Thresholds", "Verdict", "check", "diagnose", "quantities_of", "to_json"]

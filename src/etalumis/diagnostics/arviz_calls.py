@@ -1,0 +1,140 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The one module that calls ArviZ.
+
+ArviZ 1.x needs Python 3.12; on Python 3.11 its parts `arviz_base` and `arviz_stats` 0.8 are installed instead. Both
+offer the calls made here under the same names, so the rest of the package never imports ArviZ itself.
+
+Every function answers degenerate input (one chain, too few draws, a constant, NaN, no weight at all) with ``nan`` or
+``inf`` instead of an exception or a warning; the words for it are made in `etalumis.diagnostics.checks`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import arviz_base
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+MIN_DRAWS = 4  # ArviZ answers nan below: two half chains of two draws each
+MIN_TAIL = 25  # PSIS fits its Pareto tail to a fifth of the draws and needs five of them
+
+Array = NDArray[np.float64]
+array_stats: Any = importlib.import_module("arviz_stats.base").array_stats  # its functions carry no types
+
+
+def _usable(chains: Array) -> bool:
+    return chains.shape[0] > 0 and chains.shape[1] >= MIN_DRAWS and bool(np.isfinite(chains).all())
+
+
+def rhat(chains: Array, method: str = "rank") -> float:
+    """Gelman-Rubin convergence statistic.
+
+    Parameters
+    ----------
+    chains : array (chain, draw)
+    method : str
+        ``"rank"``: the larger of rank-normalised split and folded-split R-hat (Vehtari et al. 2021); ``"split"``: split
+        chains without ranks; ``"identity"``: the classic, unsplit statistic of the paper's Section 4.2.
+
+    Returns
+    -------
+    float
+        ``nan`` for one chain, fewer than four draws, a NaN or a quantity that never changes; ``inf`` where each chain
+        is constant at a value of its own.
+    """
+    if not _usable(chains) or chains.shape[0] < 2 or np.ptp(chains) == 0:
+        return float("nan")
+    if (np.ptp(chains, axis=1) == 0).all():
+        return float("inf")
+    with np.errstate(divide="ignore", invalid="ignore"):  # a half chain may be constant: 0/0 is handled as nan
+        return float(array_stats.rhat(chains, method=method))
+
+
+def ess(chains: Array, method: str = "bulk") -> float:
+    """Effective sample size of all chains together, in draws.
+
+    Parameters
+    ----------
+    chains : array (chain, draw)
+    method : str
+        ``"bulk"``, ``"tail"`` (the worse of the 5 % and 95 % quantiles) or ``"mean"``.
+
+    Returns
+    -------
+    float
+        ``nan`` where it has no meaning: a NaN, too few draws, a quantity that never changes.
+    """
+    if not _usable(chains) or np.ptp(chains) == 0:
+        return float("nan")
+    prob = (0.05, 0.95) if method == "tail" else None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(array_stats.ess(chains, method=method, prob=prob))
+
+
+def mcse_mean(chains: Array) -> float:
+    """Monte Carlo standard error of the mean, from the effective sample size; ``nan`` as for `ess`."""
+    if not _usable(chains) or np.ptp(chains) == 0:
+        return float("nan")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(array_stats.mcse(chains, method="mean"))
+
+
+def autocorrelation(chains: Array) -> Array:
+    """Autocorrelation per chain, array (chain, lag); a constant or broken chain gives a row of ``nan``."""
+    out = np.full(chains.shape, np.nan)
+    for row, chain in zip(out, chains, strict=True):
+        if len(chain) >= MIN_DRAWS and np.isfinite(chain).all() and np.ptp(chain) > 0:
+            row[:] = array_stats.autocorr(chain, axis=-1)
+    return out
+
+
+def ranks(chains: Array) -> Array:
+    """Rank of every draw among all draws of all chains, from 1, ties averaged; array (chain, draw)."""
+    return np.asarray(array_stats.compute_ranks(chains, axis=None), dtype=np.float64).reshape(chains.shape)
+
+
+def pareto_khat(log_weight: Array) -> float:
+    """Pareto shape k-hat of the largest importance weights (Vehtari et al. 2024, PSIS).
+
+    Parameters
+    ----------
+    log_weight : array (draw,)
+        Unnormalised; ``-inf`` is a weight of zero. The tail is fitted among the draws of non-zero weight.
+
+    Returns
+    -------
+    float
+        ``nan`` with fewer than 25 non-zero weights; ``-inf`` where the largest weights are all equal (no tail at all).
+    """
+    finite = log_weight[np.isfinite(log_weight)]
+    if len(finite) < MIN_TAIL:
+        return float("nan")
+    tail = int(np.ceil(min(len(finite) / 5, 3 * np.sqrt(len(finite)))))
+    largest = np.partition(finite, len(finite) - tail - 1)[-tail - 1 :]
+    if np.ptp(largest) == 0:
+        return float("-inf")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # psislw negates its argument (it is made for leave-one-out, where the ratio is 1/likelihood): hence the minus
+        _, khat = array_stats.psislw(-finite)
+    return float(khat)
+
+
+def to_datatree(values: dict[str, Array], sample_stats: dict[str, Array]) -> xr.DataTree:
+    """ArviZ's own form of a posterior, for its plots and for other tools.
+
+    Parameters
+    ----------
+    values, sample_stats : dict of array (chain, draw, ...)
+
+    Returns
+    -------
+    xarray.DataTree
+        With groups ``posterior`` and ``sample_stats``; ``.to_netcdf(path, engine="h5netcdf")`` writes it.
+    """
+    return arviz_base.from_dict({"posterior": values, "sample_stats": sample_stats})

@@ -1,0 +1,94 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Convergence of Markov chains: R-hat, effective sample size, Monte Carlo error (the paper's Section 4.2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from etalumis.diagnostics import arviz_calls
+
+Array = NDArray[np.float64]
+QUANTILES = (0.025, 0.25, 0.5, 0.75, 0.975)
+RARE = 0.01  # channels below this share of all draws do not decide over convergence: hardly any draw speaks about them
+
+
+def as_chains(values: Array, chain: NDArray[np.int64]) -> Array:
+    """Arrange draws by chain, cut to the shortest chain.
+
+    Parameters
+    ----------
+    values : array (draw,)
+    chain : array (draw,)
+        Number of each draw's chain; draws of one chain are in order.
+
+    Returns
+    -------
+    array (chain, draw)
+    """
+    labels = np.unique(chain)
+    if len(labels) == 0:
+        return np.empty((0, 0))
+    length = min(int((chain == label).sum()) for label in labels)
+    return np.stack([values[chain == label][:length] for label in labels])
+
+
+def summarise_continuous(chains: Array) -> dict[str, Any]:
+    """R-hat (rank and classic), ESS (bulk and tail, in draws), Monte Carlo error, mean, sd and quantiles.
+
+    Draws in which the quantity is absent (nan) are left out of mean and quantiles, and counted; R-hat and ESS then have
+    no meaning and are nan.
+    """
+    flat = chains.ravel()
+    present = flat[np.isfinite(flat)]
+    size = arviz_calls.ess(chains, "bulk")
+    return {
+        "rhat": arviz_calls.rhat(chains, "rank"),
+        "rhat_classic": arviz_calls.rhat(chains, "identity"),
+        "ess": size,
+        "ess_tail": arviz_calls.ess(chains, "tail"),
+        "mcse": arviz_calls.mcse_mean(chains),
+        "autocorrelation_draws": flat.size / size if size > 0 else float("nan"),
+        "mean": float(present.mean()) if present.size else float("nan"),
+        "sd": float(present.std()) if present.size else float("nan"),
+        "quantiles": {str(q): float(v) for q, v in zip(QUANTILES, np.quantile(present, QUANTILES), strict=True)}
+        if present.size
+        else {},
+        "constant": bool(present.size and np.ptp(present) == 0),
+        "absent_fraction": 1.0 - present.size / flat.size if flat.size else 1.0,
+    }
+
+
+def summarise_categorical(chains: Array) -> dict[str, Any]:
+    """Probabilities per code with their Monte Carlo errors; R-hat and ESS of the worst code.
+
+    An R-hat of the code itself would depend on how the codes are numbered, so each code with at least 1 % of the draws
+    is looked at as an indicator, and the worst of them counts.
+    """
+    flat = chains.ravel()
+    present = flat[np.isfinite(flat)]
+    codes, counts = np.unique(present, return_counts=True)
+    probabilities = counts / max(flat.size, 1)
+    frequent = codes[probabilities >= RARE]
+    levels = [(chains == code).astype(float) for code in frequent]
+    rhats = [arviz_calls.rhat(level, "split") for level in levels]
+    classic = [arviz_calls.rhat(level, "identity") for level in levels]
+    sizes = [arviz_calls.ess(level, "mean") for level in levels]
+    return {
+        "rhat": _worst(rhats, max),
+        "rhat_classic": _worst(classic, max),
+        "ess": _worst(sizes, min),
+        "probabilities": {str(int(code)): float(p) for code, p in zip(codes, probabilities, strict=True)},
+        "mcse": {str(int(code)): arviz_calls.mcse_mean(level) for code, level in zip(frequent, levels, strict=True)},
+        "constant": len(codes) == 1,
+        "absent_fraction": 1.0 - present.size / flat.size if flat.size else 1.0,
+    }
+
+
+def _worst(numbers: list[float], pick: Any) -> float:
+    """Largest or smallest of those that are numbers; nan where none is."""
+    known = [number for number in numbers if not np.isnan(number)]
+    return float(pick(known)) if known else float("nan")

@@ -1,0 +1,53 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""diagnostics.json, and the history that training leaves beside the network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from etalumis import __version__
+from etalumis.diagnostics.run import FORMAT, VERSION, to_json
+from etalumis.errors import DatasetError
+from etalumis.files import write_json_atomic
+
+# Fields that are numbers but may be null (nan) or text (inf) in JSON.
+_NOT_FINITE = {None: float("nan"), "inf": float("inf"), "-inf": float("-inf")}
+# Facts that inference gives us as they are: a null in them is a null.
+_VERBATIM = frozenset({"info", "checks"})
+
+
+def write_diagnostics(path: Path, result: dict[str, Any]) -> None:
+    """Write diagnostics.json; nan becomes null, infinities the texts "inf" and "-inf"."""
+    write_json_atomic(path, to_json({"producer": f"etalumis {__version__}"} | result))
+
+
+def read_diagnostics(path: Path) -> dict[str, Any]:
+    """Read diagnostics.json back, null as nan again.
+
+    Raises
+    ------
+    DatasetError
+        Not there, no JSON, another format or version.
+    """
+    again = "make it with `etalumis diagnostics`"
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path}: cannot be read as diagnostics ({error}); {again}") from error
+    found = (data.get("format"), data.get("version")) if isinstance(data, dict) else (None, None)
+    if found != (FORMAT, VERSION):
+        raise DatasetError(
+            f"{path}: expected format {FORMAT!r} version {VERSION}, found {found[0]!r} {found[1]!r}; {again}"
+        )
+    return {key: value if key in _VERBATIM else _numbers(value) for key, value in data.items()}
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: item if key in _VERBATIM else _numbers(item) for key, item in value.items()}
+    if value is None or value in ("inf", "-inf"):
+        return _NOT_FINITE[value]
+    return value

@@ -1,0 +1,100 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the history of a training says: whether the network has learned more than the prior."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from etalumis.diagnostics.checks import Verdict
+from etalumis.training.history import read_history
+
+HISTORY = "history.csv"  # beside the network
+
+Array = NDArray[np.float64]
+MIN_GAIN_NATS = 0.1  # less than this below the prior counts as "has learned nothing" whatever its error
+TAIL = 0.25  # share of the validations, at the end, whose scatter measures the error of the last one
+
+
+@dataclass(frozen=True)
+class History:
+    """Losses during training, in nats per trace.
+
+    Attributes
+    ----------
+    iteration, traces_seen : array (record,)
+    train_loss : array (record,)
+        Mean since the record before.
+    valid_loss : array (record,)
+        nan where no validation was made.
+    prior_loss : float
+        Mean of -log p of the controlled entries over the validation traces: the loss of proposing from the prior.
+    learning_rate, traces_per_s : array (record,)
+    """
+
+    iteration: Array
+    traces_seen: Array
+    train_loss: Array
+    valid_loss: Array
+    prior_loss: float
+    learning_rate: Array
+    traces_per_s: Array
+
+
+def load(network: Path) -> History:
+    """Read the history that training left in the folder of a network.
+
+    Raises
+    ------
+    NetworkError
+        There is none, or it is of another kind.
+    """
+    rows = read_history(Path(network) / HISTORY)
+    return History(
+        iteration=np.array([row.iteration for row in rows], dtype=float),
+        traces_seen=np.array([row.traces for row in rows], dtype=float),
+        train_loss=np.array([row.train_loss for row in rows], dtype=float),
+        valid_loss=np.array([row.valid_loss for row in rows], dtype=float),
+        prior_loss=rows[-1].prior_loss if rows else float("nan"),
+        learning_rate=np.array([row.learning_rate for row in rows], dtype=float),
+        traces_per_s=np.array([row.traces_per_s for row in rows], dtype=float),
+    )
+
+
+def summarise(history: History) -> dict[str, float]:
+    """Numbers of the training: iterations, traces seen, last losses, prior loss; nan where nothing was recorded."""
+    known = history.valid_loss[np.isfinite(history.valid_loss)]
+    nan = float("nan")
+    return {
+        "iterations": float(history.iteration[-1]) if history.iteration.size else 0.0,
+        "traces_seen": float(history.traces_seen[-1]) if history.traces_seen.size else 0.0,
+        "train_loss": float(history.train_loss[-1]) if history.train_loss.size else nan,
+        "valid_loss": float(known[-1]) if known.size else nan,
+        "prior_loss": history.prior_loss,
+    }
+
+
+def judge(history: History) -> Verdict:
+    """Whether the validation loss ended clearly below that of the prior, and whether it was still falling.
+
+    "Clearly" is more than 0.1 nat and more than three times the scatter of the last quarter of the validations.
+    """
+    known = history.valid_loss[np.isfinite(history.valid_loss)]
+    if not known.size:
+        return Verdict("training", "network", False, "No validation loss was recorded.")
+    tail = known[-max(2, round(TAIL * known.size)) :]
+    scatter = float(np.std(np.diff(tail)) / np.sqrt(2)) if tail.size > 2 else 0.0
+    gain = history.prior_loss - float(known[-1])
+    numbers = (
+        f"the validation loss ended at {known[-1]:.3f} nats, {abs(gain):.3f} {'below' if gain >= 0 else 'above'} the "
+        f"prior's {history.prior_loss:.3f} (scatter {scatter:.3f})"
+    )
+    if gain <= max(MIN_GAIN_NATS, 3 * scatter):
+        return Verdict("training", "network", False, f"The network has not learned more than the prior: {numbers}.")
+    falling = tail.size > 2 and float(tail[0] - tail[-1]) > 3 * scatter and float(tail[0] - tail[-1]) > 0.02 * gain
+    more = " It was still falling: longer training would help." if falling else ""
+    return Verdict("training", "network", True, f"The network has learned: {numbers}.{more}")

@@ -1,0 +1,160 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Run the diagnostics: posteriors in, one JSON-able dict out (the contents of diagnostics.json). Pure: no files."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from etalumis.diagnostics import agreement, chains, weights
+from etalumis.diagnostics.checks import Thresholds, check
+from etalumis.diagnostics.quantities import Quantity, quantities_of
+
+if TYPE_CHECKING:
+    from etalumis.inference.posterior import Posterior
+
+FORMAT = "etalumis-diagnostics"
+VERSION = 1
+MARKOV_ENGINES = frozenset({"rmh"})
+Array = NDArray[np.float64]
+
+
+def is_markov(posterior: Posterior) -> bool:
+    """Whether the draws are a Markov chain (else they are independent and weighted)."""
+    return posterior.engine in MARKOV_ENGINES
+
+
+def draw_weights(posterior: Posterior) -> Array:
+    """Normalised weight of each draw, array (draw,); equal for a Markov chain."""
+    return weights.normalise(np.asarray(posterior.log_weight, dtype=float))
+
+
+def diagnose(posteriors: Sequence[Posterior], thresholds: Thresholds | None = None) -> dict[str, Any]:
+    """Diagnose every posterior and compare each pair of them.
+
+    Parameters
+    ----------
+    posteriors : sequence of Posterior
+        One per engine, of the same observation.
+    thresholds : Thresholds, optional
+
+    Returns
+    -------
+    dict
+        ``engines`` (by engine: ``draws``, ``chains`` or ``weights``, ``quantities``, ``info``), ``agreement`` (by pair
+        and quantity), ``truth`` (by quantity), ``checks`` (verdicts in words) and ``thresholds``. Numbers may be nan
+        or inf.
+    """
+    thresholds = thresholds or Thresholds()
+    result: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "engines": {p.engine: diagnose_one(p) for p in posteriors},
+        "agreement": {f"{a.engine}-{b.engine}": compare(a, b) for a, b in itertools.combinations(posteriors, 2)},
+        "truth": truth_of(posteriors),
+        "thresholds": thresholds.as_dict(),
+    }
+    result["checks"] = [verdict.as_dict() for verdict in check(result, thresholds)]
+    return result
+
+
+def diagnose_one(posterior: Posterior) -> dict[str, Any]:
+    """Summaries of one posterior: per quantity, and of its chains or weights as a whole."""
+    quantities = quantities_of(posterior.values)
+    report: dict[str, Any] = {
+        "draws": len(posterior.log_weight),
+        "markov": is_markov(posterior),
+        "quantities": {q.key: _summary(posterior, q) for q in quantities},
+        "info": dict(posterior.info),
+    }
+    if is_markov(posterior):
+        labels, lengths = np.unique(posterior.chain, return_counts=True)
+        report["chains"] = {
+            "count": len(labels),
+            "draws_per_chain": [int(n) for n in lengths],
+            "log_likelihood": chains.summarise_continuous(
+                chains.as_chains(np.asarray(posterior.log_likelihood, dtype=float), posterior.chain)
+            ),
+        }
+    else:
+        report["weights"] = weights.summarise_weights(np.asarray(posterior.log_weight, dtype=float))
+    return report
+
+
+def _summary(posterior: Posterior, quantity: Quantity) -> dict[str, Any]:
+    values = quantity.of(posterior.values)
+    if values is None:
+        raise AssertionError(f"quantities_of named {quantity.key!r}, which the posterior does not hold")
+    if is_markov(posterior):
+        by_chain = chains.as_chains(values, posterior.chain)
+        summary = (chains.summarise_categorical if quantity.categorical else chains.summarise_continuous)(by_chain)
+    else:
+        summarise = weights.summarise_categorical if quantity.categorical else weights.summarise_continuous
+        summary = summarise(values, draw_weights(posterior))
+    truth = quantity.truth_in(posterior.truth)
+    if not np.isnan(truth):
+        summary["truth"] = _truth_summary(values, draw_weights(posterior), truth, quantity.categorical)
+    words = {"label": quantity.label or quantity.key, "unit": quantity.unit, "categorical": quantity.categorical}
+    return summary | words
+
+
+def _truth_summary(values: Array, weight: Array, truth: float, categorical: bool) -> dict[str, float]:
+    """Where the truth lies: its posterior probability (categorical) or the posterior mass below it (continuous)."""
+    total = float(weight[np.isfinite(values)].sum())
+    if total == 0:
+        return {"value": truth, "probability" if categorical else "mass_below": float("nan")}
+    if categorical:
+        return {"value": truth, "probability": float(weight[values == truth].sum()) / total}
+    return {"value": truth, "mass_below": float(weight[values < truth].sum()) / total}
+
+
+def compare(a: Posterior, b: Posterior) -> dict[str, Any]:
+    """Distances between two posteriors for every quantity that both have."""
+    ours, theirs = quantities_of(a.values), {q.key for q in quantities_of(b.values)}
+    return {q.key: _compare_quantity(a, b, q) for q in ours if q.key in theirs}
+
+
+def _compare_quantity(a: Posterior, b: Posterior, quantity: Quantity) -> dict[str, Any]:
+    x, y = quantity.of(a.values), quantity.of(b.values)
+    if x is None or y is None:
+        raise AssertionError(f"both posteriors were said to hold {quantity.key!r}")
+    wx, wy = draw_weights(a), draw_weights(b)
+    if quantity.categorical:
+        return agreement.compare_categorical(
+            weights.summarise_categorical(x, wx)["probabilities"], weights.summarise_categorical(y, wy)["probabilities"]
+        )
+    return agreement.compare_continuous(x, wx, y, wy)
+
+
+def truth_of(posteriors: Sequence[Posterior]) -> dict[str, float]:
+    """Return true values by quantity, from the first posterior that knows them."""
+    truth: dict[str, float] = {}
+    for posterior in posteriors:
+        for quantity in quantities_of(posterior.values):
+            value = quantity.truth_in(posterior.truth)
+            if not np.isnan(value):
+                truth.setdefault(quantity.key, value)
+    return truth
+
+
+def to_json(obj: Any) -> Any:
+    """Copy with plain JSON numbers: nan becomes null, inf the text "inf" or "-inf" (JSON has neither)."""
+    if isinstance(obj, Mapping):
+        return {str(key): to_json(value) for key, value in obj.items()}
+    if isinstance(obj, list | tuple | np.ndarray):
+        return [to_json(value) for value in obj]
+    if isinstance(obj, bool | np.bool_):
+        return bool(obj)
+    if isinstance(obj, int | np.integer):
+        return int(obj)
+    if isinstance(obj, float | np.floating):
+        number = float(obj)
+        if np.isnan(number):
+            return None
+        return number if np.isfinite(number) else str(number)
+    return obj

@@ -1,0 +1,111 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Quality of importance-weighted draws: Kish's effective sample size, PSIS k-hat, the evidence with its error.
+
+All weights live in log space, float64. A log weight of ``-inf`` is a draw of weight zero: it stays in the count.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from etalumis.diagnostics import arviz_calls
+from etalumis.diagnostics.chains import QUANTILES
+
+Array = NDArray[np.float64]
+
+
+def normalise(log_weight: Array) -> Array:
+    """Weights that sum to one, array (draw,); all zero where no draw has any weight."""
+    if len(log_weight) == 0 or not np.isfinite(log_weight.max()):
+        return np.zeros_like(log_weight)
+    weight = np.exp(log_weight - log_weight.max())
+    return np.asarray(weight / weight.sum())
+
+
+def summarise_weights(log_weight: Array) -> dict[str, Any]:
+    """Effective sample size, k-hat, log evidence, share of zero weights, largest normalised weight.
+
+    Returns
+    -------
+    dict
+        ``ess`` = (sum w)^2 / sum w^2 (Kish). ``log_evidence`` = log of the mean weight, an unbiased estimate of p(y)
+        before the logarithm; ``log_evidence_mcse`` is its relative standard error sqrt(1/ess - 1/n) (delta method).
+    """
+    count = len(log_weight)
+    weight = normalise(log_weight)
+    alive = bool(weight.any())
+    size = 1.0 / float(np.sum(weight**2)) if alive else 0.0
+    top = float(log_weight.max()) if alive else float("-inf")
+    return {
+        "draws": count,
+        "ess": size,
+        "ess_fraction": size / count if count else float("nan"),
+        "khat": arviz_calls.pareto_khat(log_weight),
+        "log_evidence": top + float(np.log(np.mean(np.exp(log_weight - top)))) if alive else float("-inf"),
+        "log_evidence_mcse": float(np.sqrt(max(1.0 / size - 1.0 / count, 0.0))) if alive else float("nan"),
+        "zero_fraction": float(np.mean(np.isneginf(log_weight))) if count else float("nan"),
+        "largest_weight": float(weight.max()) if count else float("nan"),
+    }
+
+
+def quantiles(values: Array, weight: Array, probabilities: tuple[float, ...] = QUANTILES) -> Array:
+    """Weighted quantiles: linear between the mid-points of the cumulated weights."""
+    order = np.argsort(values)
+    cumulated = np.cumsum(weight[order])
+    middle = (cumulated - 0.5 * weight[order]) / cumulated[-1]
+    return np.asarray(np.interp(probabilities, middle, values[order]))
+
+
+def summarise_continuous(values: Array, weight: Array) -> dict[str, Any]:
+    """Weighted mean, its Monte Carlo error, sd and quantiles.
+
+    The error is that of the self-normalised estimate, sqrt(sum w^2 (x - mean)^2) with weights that sum to one.
+
+    Parameters
+    ----------
+    values : array (draw,)
+        nan where the quantity is absent: left out and counted by weight.
+    weight : array (draw,)
+        Normalised; all zero is allowed and gives nan everywhere.
+    """
+    present = np.isfinite(values) & (weight > 0)
+    total = float(weight[present].sum())
+    if total == 0:
+        nothing = dict.fromkeys(("mean", "sd", "mcse", "ess"), float("nan"))
+        return nothing | {"quantiles": {}, "constant": False, "absent_fraction": 1.0}
+    x, w = values[present], weight[present] / total
+    mean = float(w @ x)
+    return {
+        "mean": mean,
+        "sd": float(np.sqrt(w @ (x - mean) ** 2)),
+        "mcse": float(np.sqrt(np.sum(w**2 * (x - mean) ** 2))),
+        "ess": 1.0 / float(np.sum(w**2)),
+        "quantiles": {str(q): float(v) for q, v in zip(QUANTILES, quantiles(x, w), strict=True)},
+        "constant": bool(np.ptp(x) == 0),
+        "absent_fraction": max(0.0, 1.0 - total),
+    }
+
+
+def summarise_categorical(values: Array, weight: Array) -> dict[str, Any]:
+    """Weighted probability of each code with its Monte Carlo error sqrt(sum w^2 (1{x = code} - p)^2)."""
+    present = np.isfinite(values) & (weight > 0)
+    total = float(weight[present].sum())
+    probabilities: dict[str, float] = {}
+    errors: dict[str, float] = {}
+    x, w = values[present], weight[present] / (total or 1.0)
+    for code in np.unique(x):
+        hit = x == code
+        p = float(w[hit].sum())
+        probabilities[str(int(code))] = p
+        errors[str(int(code))] = float(np.sqrt(np.sum(w**2 * (hit - p) ** 2)))
+    return {
+        "probabilities": probabilities,
+        "mcse": errors,
+        "ess": 1.0 / float(np.sum(w**2)) if total else float("nan"),
+        "constant": len(probabilities) == 1,
+        "absent_fraction": max(0.0, 1.0 - total),
+    }

@@ -1,0 +1,144 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Words and numbers under the figures of posteriors."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from etalumis.diagnostics.checks import ENGINE_NAMES
+
+RARE = 1e-3  # channels less probable than this in every engine are not listed one by one
+FOOT_CHARACTERS = 145  # that fit a line of the foot across a full-width figure
+FIGURE8_TITLE = "Posteriors of RMH and IC with the truth (Figure 8 of the paper)"
+
+
+def channel_name(code: int, labels: Sequence[str] | None) -> str:
+    """Decay products of a channel where the simulator names them, else its number."""
+    return labels[code].strip() if labels and 0 <= code < len(labels) else f"channel {code}"
+
+
+def number(value: Any, digits: str = ".3g") -> str:
+    """Format a number that may be absent."""
+    if value is None or isinstance(value, str) or math.isnan(value):
+        return "-" if not isinstance(value, str) else value
+    return format(value, digits)
+
+
+def figure8(diagnostics: Mapping[str, Any], channel_labels: Sequence[str] | None) -> str:
+    """Caption of Figure 8: what is shown, the verdicts, a table of the numbers."""
+    parts = [
+        f"{_legend(diagnostics)} Dashed: the true values of the test decay. Contours: 68 % and 95 % of the posterior "
+        "mass. The momentum axes show the whole prior.",
+        *(f"- {sentence}" for sentence in verdicts(diagnostics)),
+        "",
+        *(f"- {line}" for line in engine_lines(diagnostics)),
+        "",
+        *quantity_table(diagnostics),
+        "",
+        *channel_table(diagnostics, channel_labels),
+    ]
+    return "\n".join([parts[0], "", *parts[1:]])
+
+
+def _legend(diagnostics: Mapping[str, Any]) -> str:
+    words = {True: "Filled", False: "Outline, weighted"}
+    return " ".join(
+        f"{words[report['markov']]}: {ENGINE_NAMES.get(engine, engine)}."
+        for engine, report in diagnostics["engines"].items()
+    )
+
+
+def verdicts(diagnostics: Mapping[str, Any], subjects: Iterable[str] | None = None) -> list[str]:
+    """Sentences of the checks, all or those about some subjects."""
+    return [c["sentence"] for c in diagnostics["checks"] if subjects is None or c["subject"] in subjects]
+
+
+def footline(diagnostics: Mapping[str, Any]) -> str:
+    """Return the few numbers printed in the figure itself, one line an engine."""
+    lines = [*engine_lines(diagnostics), *verdicts(diagnostics, ("convergence", "weights"))]
+    return "\n".join(textwrap.fill(line, FOOT_CHARACTERS, subsequent_indent="    ") for line in lines)
+
+
+def engine_lines(diagnostics: Mapping[str, Any]) -> list[str]:
+    """One line an engine: R-hat and ESS of the chains, or ESS, k-hat and log evidence of the weights."""
+    lines: list[str] = []
+    for engine, report in diagnostics["engines"].items():
+        name = ENGINE_NAMES.get(engine, engine)
+        if report["markov"]:
+            lines.append(f"{name}: {report['draws']:,} draws in {report['chains']['count']} chains, {_worst(report)}")
+        else:
+            weights = report["weights"]
+            lines.append(
+                f"{name}: {weights['draws']:,} draws, ESS {number(weights['ess'], ',.1f')}, "
+                f"k-hat {number(weights['khat'], '.2f')}, log evidence {number(weights['log_evidence'], '.3f')} "
+                f"± {number(weights['log_evidence_mcse'], '.3f')}"
+            )
+    return lines
+
+
+def _worst(report: Mapping[str, Any]) -> str:
+    rhat = {k: s["rhat"] for k, s in report["quantities"].items() if not math.isnan(s["rhat"])}
+    ess = {k: s["ess"] for k, s in report["quantities"].items() if not math.isnan(s["ess"])}
+    largest = max(rhat, key=lambda key: rhat[key]) if rhat else None
+    smallest = min(ess, key=lambda key: ess[key]) if ess else None
+    return (
+        f"largest R-hat {f'{rhat[largest]:.3f} ({largest})' if largest else '-'}, "
+        f"smallest bulk ESS {f'{ess[smallest]:,.0f} ({smallest})' if smallest else '-'}"
+    )
+
+
+def quantity_table(diagnostics: Mapping[str, Any]) -> list[str]:
+    """Markdown table: engine, quantity, truth, mean ± Monte Carlo error, sd, R-hat, ESS."""
+    rows = [
+        "| engine | quantity | truth | mean ± MC error | sd | R-hat | R-hat (classic) | ESS | ESS (tail) |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for engine, report in diagnostics["engines"].items():
+        for key, s in report["quantities"].items():
+            truth = number(s["truth"]["value"], ".4g") if "truth" in s else "-"
+            unit = f" {s['unit']}" if s["unit"] else ""
+            mean = "-" if s["categorical"] else f"{number(s['mean'], '.4g')} ± {number(s['mcse'], '.2g')}{unit}"
+            sd = "-" if s["categorical"] else number(s["sd"])
+            tail = [number(s.get("rhat"), ".3f"), number(s.get("rhat_classic"), ".3f")]
+            sizes = [number(s.get("ess"), ",.0f"), number(s.get("ess_tail"), ",.0f")]
+            cells = [ENGINE_NAMES.get(engine, engine), key, truth, mean, sd, *tail, *sizes]
+            rows.append("| " + " | ".join(cells) + " |")
+    return rows
+
+
+def channel_table(diagnostics: Mapping[str, Any], labels: Sequence[str] | None) -> list[str]:
+    """Markdown table of the channels' probabilities by engine, the rare ones together.
+
+    Empty where there is no categorical quantity.
+    """
+    tables = {
+        engine: report["quantities"][key]
+        for engine, report in diagnostics["engines"].items()
+        for key in report["quantities"]
+        if report["quantities"][key]["categorical"]
+    }
+    largest: dict[str, float] = {}
+    for table in tables.values():
+        for code, probability in table["probabilities"].items():
+            largest[code] = max(probability, largest.get(code, 0.0))
+    codes = sorted((code for code in largest if largest[code] >= RARE), key=lambda code: -largest[code])
+    if not codes:
+        return []
+    rows = [
+        "| channel | products | " + " | ".join(ENGINE_NAMES.get(engine, engine) for engine in tables) + " |",
+        "| --- | --- |" + " --- |" * len(tables),
+    ]
+    for code in codes:
+        cells = [
+            f"{table['probabilities'].get(code, 0.0):.4f} ± {number(table['mcse'].get(code), '.2g')}"
+            for table in tables.values()
+        ]
+        rows.append(f"| {code} | {channel_name(int(code), labels)} | " + " | ".join(cells) + " |")
+    rest = [sum(p for code, p in table["probabilities"].items() if code not in codes) for table in tables.values()]
+    if any(rest):
+        rows.append("| other | | " + " | ".join(f"{p:.4f}" for p in rest) + " |")
+    return rows

@@ -1,0 +1,140 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Looking at Markov chains: trace plot, rank histogram, autocorrelation, for every quantity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from etalumis.diagnostics import arviz_calls
+from etalumis.diagnostics.chains import as_chains
+from etalumis.diagnostics.quantities import Quantity, quantities_of
+from etalumis.figures import style
+
+if TYPE_CHECKING:
+    from etalumis.inference.posterior import Posterior
+
+TRACE_STEM, RANK_STEM, AUTOCORRELATION_STEM = "chains_trace", "chains_rank", "chains_autocorrelation"
+MAX_POINTS = 2000  # draws shown of a chain: more cannot be told apart at this width
+RANK_BINS = 20
+Array = NDArray[np.float64]
+Panel = Callable[[Axes, Quantity, Array], None]
+
+
+def draw_all(posterior: Posterior) -> list[style.Drawing]:
+    """Draw all three figures of the chains of one posterior."""
+    burn_in, thin = posterior.info.get("burn_in"), posterior.info.get("thin")
+    kept = (f" after {burn_in:,} runs of burn-in" if burn_in else "") + (f", every {thin}th kept" if thin else "")
+    return [
+        _draw(posterior, TRACE_STEM, "Trace plots of the chains", trace_panel, "draw",
+              f"Value of each quantity along each chain{kept}. Chains that have converged overlap and do not drift; a "
+              "chain that stays in one band has not crossed to the other modes."),
+        _draw(posterior, RANK_STEM, "Rank histograms of the chains", rank_panel, "rank of the draw among all chains",
+              "How the ranks of a chain's draws spread over the ranks of all chains together. Flat (dashed): they "
+              "sample the same distribution. A slope or a hump: they do not. Of the decay channel: draws by "
+              "channel number."),
+        _draw(posterior, AUTOCORRELATION_STEM, "Autocorrelation of the chains", autocorrelation_panel, "lag [draws]",
+              "Autocorrelation against lag, per chain. The lag at which it falls to zero is about the number of stored "
+              "draws for one effectively independent draw. A quantity that never changed has none."),
+    ]  # fmt: skip
+
+
+def _draw(posterior: Posterior, stem: str, title: str, panel: Panel, xlabel: str, caption: str) -> style.Drawing:
+    quantities = quantities_of(posterior.values)
+    rows = max(1, -(-len(quantities) // 2))
+    with style.style():
+        figure = style.new_figure(style.FULL_WIDTH_IN, 1.45 * rows + 0.4)
+        grid = figure.subplots(rows, 2, squeeze=False)
+        flat = grid.T.ravel()
+        for axes, quantity in zip(flat, quantities, strict=False):
+            values = quantity.of(posterior.values)
+            if values is None:
+                raise AssertionError(f"quantities_of named {quantity.key!r}, which the posterior does not hold")
+            panel(axes, quantity, as_chains(values, posterior.chain))
+        for axes in flat[len(quantities) :]:
+            axes.set_axis_off()
+        for column in grid.T:
+            used = [axes for axes in column if axes.axison]
+            for axes in used[:-1]:
+                if not axes.containers:  # bars have a scale of their own
+                    axes.tick_params(labelbottom=False)
+            if used:
+                used[-1].set_xlabel(xlabel)
+        labels = np.unique(posterior.chain)
+        figure.legend(
+            handles=[_handle(i, f"chain {label}") for i, label in enumerate(labels[: len(style.CYCLE)])],
+            loc="outside upper center", ncols=min(len(labels), 7),
+        )  # fmt: skip
+    return style.Drawing(stem, figure, title, caption)
+
+
+def _handle(index: int, label: str) -> Any:
+    return Line2D([], [], color=style.CYCLE[index % len(style.CYCLE)], label=label)
+
+
+def trace_panel(axes: Axes, quantity: Quantity, chains: Array) -> None:
+    """Value against draw; of long chains every n-th draw."""
+    step = max(1, chains.shape[1] // MAX_POINTS)
+    draws = np.arange(0, chains.shape[1], step)
+    for index, chain in enumerate(chains):
+        colour = style.CYCLE[index % len(style.CYCLE)]
+        look: dict[str, Any] = (
+            {"linestyle": "none", "marker": ".", "markersize": 1.5} if quantity.categorical else {"linewidth": 0.5}
+        )
+        axes.plot(draws, chain[::step], color=colour, alpha=0.7, **look)
+    axes.set_ylabel(quantity.axis_label)
+    if quantity.categorical:
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(0, max(chains.shape[1] - 1, 1))
+
+
+def rank_panel(axes: Axes, quantity: Quantity, chains: Array) -> None:
+    """Histogram of ranks per chain; dashed: the expectation of chains with one distribution."""
+    axes.set_ylabel(f"{quantity.label or quantity.key}: draws")
+    if quantity.categorical:
+        code_panel(axes, chains)
+        return
+    if not chains.size or not np.isfinite(chains).all():
+        style.empty_panel(axes, "not in every draw: no ranks")
+        return
+    if np.ptp(chains) == 0:
+        style.empty_panel(axes, f"never changed: always {chains.flat[0]:g}")
+        return
+    edges = np.linspace(0.5, chains.size + 0.5, RANK_BINS + 1)
+    for index, row in enumerate(arviz_calls.ranks(chains)):
+        axes.stairs(np.histogram(row, edges)[0], edges, color=style.CYCLE[index % len(style.CYCLE)], linewidth=1.2)
+    axes.axhline(chains.shape[1] / RANK_BINS, **style.TRUTH)
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(edges[0], edges[-1])
+
+
+def code_panel(axes: Axes, chains: Array) -> None:
+    """Draws of each code per chain: codes have no order, so they have no ranks either."""
+    axes.set_ylabel("draws per channel")
+    codes = np.unique(chains[np.isfinite(chains)])
+    places = np.arange(len(codes))
+    width = 0.8 / max(len(chains), 1)
+    for index, chain in enumerate(chains):
+        heights = [(chain == code).sum() for code in codes]
+        axes.bar(places + (index + 0.5) * width - 0.4, heights, width, color=style.CYCLE[index % len(style.CYCLE)])
+    axes.set_xticks(places, [f"{code:.0f}" for code in codes])
+
+
+def autocorrelation_panel(axes: Axes, quantity: Quantity, chains: Array) -> None:
+    """Autocorrelation against lag, up to a tenth of a chain."""
+    axes.set_ylabel(quantity.label or quantity.key)
+    lags = max(10, chains.shape[1] // 10)
+    table = arviz_calls.autocorrelation(chains)[:, : lags + 1]
+    for index, row in enumerate(table):
+        axes.plot(np.arange(len(row)), row, color=style.CYCLE[index % len(style.CYCLE)])
+    if not np.isfinite(table).any():
+        style.empty_panel(axes, "never changed, or not in every draw")
+    axes.axhline(0, color="0.6", linewidth=0.6)
+    axes.set(xlim=(0, lags), ylim=(-0.25, 1.02))

@@ -1,0 +1,102 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the figures are drawn from, and how it is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from etalumis.config import Config
+from etalumis.diagnostics.history import History
+from etalumis.errors import DatasetError, SimulatorError
+from etalumis.inference.posterior import Posterior
+from etalumis.traces.observation import Observation, load
+from etalumis.traces.reader import TraceDataset
+
+
+class Frequencies(NamedTuple):
+    """Occurrence of trace types and lengths: arrays (type,) and (trace,)."""
+
+    type_counts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that figures can be drawn from; what is None or empty is left out.
+
+    Attributes
+    ----------
+    config : Config or None
+        Gives ranges of the momentum's prior, and the detector's geometry.
+    posteriors : sequence of Posterior
+        One per engine.
+    diagnostics : dict or None
+        Contents of diagnostics.json; computed anew where None.
+    channel_labels : sequence of str or None
+        Decay products by channel number.
+    formats : tuple of str
+        File formats.
+    """
+
+    config: Config | None = None
+    posteriors: Sequence[Posterior] = ()
+    diagnostics: dict[str, Any] | None = None
+    history: History | None = None
+    traces: Frequencies | None = None
+    observation: Observation | None = None
+    channel_labels: Sequence[str] | None = None
+    formats: tuple[str, ...] = ("png", "pdf")
+
+
+def read_frequencies(path: Path) -> Frequencies:
+    """Count trace types and lengths of a trace file, an index or a sorted folder."""
+    dataset = TraceDataset(path)
+    counts = np.bincount(dataset.types, minlength=len(dataset.type_table))
+    return Frequencies(counts.astype(np.int64), dataset.lengths.astype(np.int64))
+
+
+def read_observation(path: Path) -> Observation:
+    """Read observation.h5.
+
+    Raises
+    ------
+    DatasetError
+        It cannot be read, or is no calorimeter's: an event display needs an expected volume of (depth, y, x).
+    """
+    observation = load(path)
+    if observation.expected is None or observation.expected.ndim != 3:
+        found = f"{observation.value.shape}{'' if observation.expected is not None else ' without one'}"
+        raise DatasetError(
+            f"{path}: expected an observation of shape (depth, y, x) with its expectation, found shape {found}; leave "
+            "out --observation"
+        )
+    return observation
+
+
+def read_channel_labels(simulator: Path) -> list[str] | None:
+    """Labels of the decay channels from the build.json of a built simulator; None where it names none.
+
+    Raises
+    ------
+    SimulatorError
+        The file cannot be read.
+    """
+    build = Path(simulator) / "build.json"
+    try:
+        data = json.loads(build.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SimulatorError(
+            f"{build}: cannot be read ({error}); build the simulator with `etalumis simulator build`"
+        ) from error
+    labels = data.get("channels")
+    if not labels:
+        return None
+    return [str(label["name"] if isinstance(label, dict) else label) for label in labels]

@@ -1,0 +1,60 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Draw every figure that the inputs allow."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from etalumis.config import Config
+from etalumis.diagnostics.run import diagnose, is_markov
+from etalumis.figures import chains, frequency, loss, observation, posteriors, style
+from etalumis.figures.inputs import Inputs
+from etalumis.traces.observation import Observation
+
+logger = logging.getLogger(__name__)
+
+
+def drawings(inputs: Inputs) -> Iterator[style.Drawing]:
+    """Yield the figures, in the order of the story."""
+    if inputs.observation is not None:
+        yield event_display(inputs.observation, inputs.config)
+    if inputs.traces is not None:
+        yield frequency.draw(*inputs.traces)
+    if inputs.history is not None:
+        yield loss.draw(inputs.history)
+    if inputs.posteriors:
+        yield posteriors.draw(
+            inputs.posteriors,
+            inputs.diagnostics if inputs.diagnostics is not None else diagnose(inputs.posteriors),
+            inputs.config.simulator.momentum_gev.model_dump() if inputs.config else {},
+            inputs.channel_labels,
+        )
+    for posterior in inputs.posteriors:
+        if is_markov(posterior):
+            yield from chains.draw_all(posterior)
+
+
+def event_display(event: Observation, config: Config | None) -> style.Drawing:
+    """Draw the observation, with axes in cm where the geometry is known."""
+    if event.expected is None or event.stddev is None:
+        raise AssertionError("read_observation lets no observation pass that has no expectation")
+    depth, y, x = event.expected.shape
+    if config is None:
+        axes = observation.voxel_axes((depth, y, x))
+    else:
+        detector = config.simulator.calorimeter
+        axes = observation.calorimeter_axes((depth, y, x), detector.layer_cm, detector.cell_cm)
+    source = f"Source: {event.source}, noise seed {event.seed}."
+    return observation.draw(event.expected, event.value, axes, event.stddev, source)
+
+
+def save_all(inputs: Inputs, folder: Path) -> list[Path]:
+    """Draw and save everything; return the files written."""
+    written: list[Path] = []
+    for drawing in drawings(inputs):
+        written += style.save(drawing, folder, inputs.formats)
+        logger.info("%s: %s", drawing.stem, drawing.title)
+    return written

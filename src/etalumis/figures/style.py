@@ -1,0 +1,106 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""One look for all figures: sizes for a paper's two-column page, colours that colour-blind readers can tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from etalumis.files import atomic_path, write_text_atomic
+
+FULL_WIDTH_IN = 7.0
+COLUMN_WIDTH_IN = 3.4
+DPI = 200
+
+# Okabe and Ito's palette
+BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW, BLACK = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#000000",
+)  # fmt: skip
+CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+ENGINE_COLOURS = {"rmh": SKY, "ic": VERMILION, "importance": GREEN, "prior": PURPLE}
+TRUTH: dict[str, Any] = {"color": BLACK, "linestyle": (0, (4, 2)), "linewidth": 1.2}
+SEQUENTIAL = "viridis"
+
+RC: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "lines.linewidth": 1.2,
+    "mathtext.fontset": "dejavusans",
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "etalumis",
+    "figure.constrained_layout.use": True,
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with its words.
+
+    Attributes
+    ----------
+    stem : str
+        File name without ending.
+    figure : Figure
+    title : str
+        One line.
+    caption : str
+        Markdown: what is shown, with the numbers.
+    """
+
+    stem: str
+    figure: Figure
+    title: str
+    caption: str
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Matplotlib settings of this package, for the time of a ``with`` block only."""
+    with mpl.rc_context(RC):
+        yield
+
+
+def new_figure(width_in: float, height_in: float) -> Figure:
+    """Figure that needs no display and no global state of pyplot."""
+    figure = Figure(figsize=(width_in, height_in), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(drawing: Drawing, folder: Path, formats: Sequence[str]) -> list[Path]:
+    """Write ``stem.<format>`` for every format, and ``stem.md`` with title and caption.
+
+    Dates and versions are left out of the files, so the same input gives the same bytes.
+    """
+    written: list[Path] = []
+    for ending in formats:
+        path = folder / f"{drawing.stem}.{ending}"
+        metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None}, "svg": {"Date": None}}
+        with style(), atomic_path(path) as temporary:
+            drawing.figure.savefig(temporary, format=ending, dpi=DPI, metadata=metadata.get(ending))
+        written.append(path)
+    caption = folder / f"{drawing.stem}.md"
+    write_text_atomic(caption, f"# {drawing.title}\n\n{drawing.caption}\n")
+    return [*written, caption]
+
+
+def empty_panel(axes: Any, reason: str) -> None:
+    """Say in a panel why it is empty."""
+    axes.text(0.5, 0.5, reason, ha="center", va="center", transform=axes.transAxes, fontsize=7, color="0.35", wrap=True)

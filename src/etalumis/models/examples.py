@@ -1,0 +1,110 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Small models whose posteriors are known exactly. The C++ examples of the same names make the same draws."""
+
+import math
+from collections.abc import Callable
+
+from etalumis.distributions import Normal, Poisson, Uniform
+from etalumis.models.frontend import FunctionModel, observe, rejection_scope, sample, tag
+
+PRIOR_MEAN, PRIOR_STDDEV = 1.0, math.sqrt(5.0)
+NOISE_STDDEV = math.sqrt(2.0)
+
+
+def gaussian_unknown_mean() -> float:
+    """Draw mu ~ N(1, sqrt 5) and observe "obs0", "obs1" ~ N(mu, sqrt 2).
+
+    With the observations 8 and 9: posterior mean 7.25, variance 0.833333, log evidence -8.239404.
+    """
+    mu = sample(Normal(PRIOR_MEAN, PRIOR_STDDEV), name="mu")
+    return _observe_mean(mu)
+
+
+def marsaglia() -> float:
+    """Draw the same mu by Marsaglia's polar method, with every repetition of its loop a latent.
+
+    Posterior and evidence as in `gaussian_unknown_mean`.
+    """
+    while not _in_disc(*(point := _in_square())):
+        pass
+    return _observe_mean(_polar(*point))
+
+
+def marsaglia_replaced() -> float:
+    """Draw the same mu by Marsaglia's polar method, with its loop a rejection scope.
+
+    The accepted pair (x, y) has density 1{0 < x^2 + y^2 < 1} / (4 Z) with Z = pi / 4, the same in every run.
+    Posterior and evidence as in `gaussian_unknown_mean`.
+    """
+    with rejection_scope() as scope:
+        while not _in_disc(*(point := _in_square())):
+            scope.repeat()
+    return _observe_mean(_polar(*point))
+
+
+def branching() -> float:
+    """Draw r ~ Poisson(4), which decides whether there is a second draw, and observe "obs" ~ Poisson(l).
+
+    l = 6 for r > 4, else 1 + (1, 2, 8, 34, 144)[r] + s with s ~ Poisson(4). With the observation 6: P(r = 0..8) =
+    .030375 .122793 .04404 0 0 .338049 .225366 .12878 .06439, mean 5.112284, log evidence -2.600149.
+    """
+    r = sample(Poisson(4.0), name="r")
+    tag(r, "r")
+    rate = 6.0 if r > 4 else 1.0 + (1, 2, 8, 34, 144)[int(r)] + sample(Poisson(4.0), name="s")
+    observe(Poisson(rate), name="obs")
+    return r
+
+
+LOOP_NOISE_STDDEV = 0.2
+
+
+def dependent_loop() -> float:
+    """Draw theta, then x by a rejection loop whose acceptance depends on theta, and observe "obs" ~ N(x, 0.2).
+
+    theta ~ U(0.5, 4); the loop draws x, u ~ U(0, 1) until u <= x^theta, which happens with probability
+    Z(theta) = 1 / (theta + 1). The accepted x has density (theta + 1) x^theta, so that
+    p(theta, x | y) is proportional to (theta + 1) x^theta N(y; x, 0.2): whoever forgets Z gets another posterior.
+    """
+    theta = sample(Uniform(0.5, 4.0), name="theta")
+    with rejection_scope() as scope:
+        while True:
+            x = sample(Uniform(0.0, 1.0), name="x")
+            if sample(Uniform(0.0, 1.0), name="u") <= x**theta:
+                break
+            scope.repeat()
+    tag(x, "x")
+    observe(Normal(x, LOOP_NOISE_STDDEV), name="obs")
+    return theta
+
+
+def _in_square() -> tuple[float, float]:
+    return sample(Uniform(-1.0, 1.0)), sample(Uniform(-1.0, 1.0))
+
+
+def _in_disc(x: float, y: float) -> bool:
+    return 0.0 < x * x + y * y < 1.0
+
+
+def _polar(x: float, y: float) -> float:
+    s = x * x + y * y
+    return PRIOR_MEAN + PRIOR_STDDEV * x * math.sqrt(-2.0 * math.log(s) / s)
+
+
+def _observe_mean(mu: float) -> float:
+    tag(mu, "mu")
+    for name in ("obs0", "obs1"):
+        observe(Normal(mu, NOISE_STDDEV), name=name)
+    return mu
+
+
+ALL: dict[str, Callable[[], float]] = {
+    function.__name__: function
+    for function in (gaussian_unknown_mean, marsaglia, marsaglia_replaced, branching, dependent_loop)
+}
+"""The examples by name."""
+
+
+def model(name: str) -> FunctionModel:
+    """Return an example as a model, by the name of its function."""
+    return FunctionModel(ALL[name], name)

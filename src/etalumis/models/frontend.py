@@ -1,0 +1,188 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The Python front end: statements of a model find the run they belong to through a context variable."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from types import CodeType
+
+import numpy as np
+import numpy.typing as npt
+
+from etalumis.distributions import ArrayDistribution, Distribution
+from etalumis.errors import InferenceError
+from etalumis.execution import Execution
+from etalumis.models.stack import StackTable
+
+
+class FunctionModel:
+    """A Python function as a model.
+
+    Parameters
+    ----------
+    function
+        Called without arguments once a run; returns a number or None.
+    name
+        Name for logs and provenance; the function's own by default.
+
+    Examples
+    --------
+    ::
+
+        def coin():
+            return sample(Bernoulli(0.5), name="heads")
+
+        trace = execution.run(FunctionModel(coin), Prior(rng), AddressTable())
+        # one entry, address [coin+1:11-48]__Bernoulli__1
+    """
+
+    def __init__(self, function: Callable[[], float | None], name: str | None = None) -> None:
+        self._function = function
+        self._name = name if name is not None else getattr(function, "__name__", type(function).__name__)
+        self._stacks = StackTable()
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self._name
+
+    def run(self, execution: Execution) -> float | None:
+        """Call the function once, with its statements going to `execution`; return its result."""
+        token = _current.set(_Run(execution, self._stacks))
+        try:
+            result = self._function()
+        finally:
+            _current.reset(token)
+        return None if result is None else float(result)
+
+
+# Addresses start below this frame: what is above differs between callers and would split them.
+_CUT: CodeType = FunctionModel.run.__code__
+
+
+class _Run:
+    """What the statements of one run share."""
+
+    def __init__(self, execution: Execution, stacks: StackTable) -> None:
+        self.execution = execution
+        self.stacks = stacks
+        self.scopes = 0
+        self.scope: RejectionScope | None = None
+
+    def stack(self) -> str:
+        # Three frames up: from here over the statement to the model's own code.
+        return self.stacks.address(sys._getframe(2), _CUT)
+
+
+_current: ContextVar[_Run | None] = ContextVar("etalumis_run", default=None)
+
+
+class RejectionScope:
+    """One execution of a rejection loop; made by `rejection_scope`."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        """Running number in the run, from 1; 0 for a scope inside another one, which wins."""
+        self.repetition = 0
+
+    def repeat(self) -> None:
+        """Start another repetition: what was drawn in the one before is rejected."""
+        self.repetition += 1
+
+
+def sample(distribution: Distribution, name: str = "", control: bool = True) -> float:
+    """Draw one value.
+
+    Parameters
+    ----------
+    distribution
+        Scalar prior. Discrete ones, too, give a float: use ``int(...)`` to index with it.
+    name
+        Name under which posteriors show the entry.
+    control
+        False: drawn from the prior, never proposed by inference.
+
+    Raises
+    ------
+    InferenceError
+        Where no run of a model is under way.
+    """
+    run = _running("sample")
+    scope = run.scope
+    return run.execution.sample(
+        run.stack(),
+        distribution,
+        name=name,
+        control=control,
+        replace=scope is not None,
+        scope=scope.number if scope is not None else 0,
+        repetition=scope.repetition if scope is not None else 0,
+    )
+
+
+def observe(distribution: Distribution | ArrayDistribution, value: npt.ArrayLike | None = None, name: str = "") -> None:
+    """Condition on `value` or, where it is None, on what the user observed under `name`.
+
+    Raises
+    ------
+    InferenceError
+        Where no run of a model is under way.
+    """
+    run = _running("observe")
+    arrays = distribution if isinstance(distribution, ArrayDistribution) else ArrayDistribution.of(distribution)
+    given = None if value is None else np.asarray(value, dtype=np.float64)
+    run.execution.observe(run.stack(), arrays, name=name, value=given)
+
+
+def tag(value: npt.ArrayLike, name: str) -> None:
+    """Remember `value` under `name`: inference neither steers nor conditions on it.
+
+    Raises
+    ------
+    InferenceError
+        Where no run of a model is under way.
+    """
+    _running("tag").execution.tag(name, np.asarray(value, dtype=np.float64))
+
+
+@contextlib.contextmanager
+def rejection_scope() -> Iterator[RejectionScope]:
+    """Mark a rejection loop: only its last repetition counts, however many were rejected before it.
+
+    Of nested scopes the outermost wins: the inner one marks nothing.
+
+    Raises
+    ------
+    InferenceError
+        Where no run of a model is under way.
+
+    Examples
+    --------
+    ::
+
+        with rejection_scope() as scope:
+            while rejected(x := sample(Uniform(0.0, 1.0))):
+                scope.repeat()
+    """
+    run = _running("rejection_scope")
+    if run.scope is not None:
+        yield RejectionScope(0)
+        return
+    run.scopes += 1
+    run.scope = RejectionScope(run.scopes)
+    try:
+        yield run.scope
+    finally:
+        run.scope = None
+
+
+def _running(statement: str) -> _Run:
+    run = _current.get()
+    if run is None:
+        raise InferenceError(
+            f"{statement}() was called outside a run (or on a thread that a model started): "
+            "wrap the function in FunctionModel and give that to an inference engine"
+        )
+    return run

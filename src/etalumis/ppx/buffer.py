@@ -1,0 +1,122 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Bounds-checked reading of flatbuffers.
+
+The code that flatc writes for Python trusts its input. This reader checks every position it follows, so that a
+malformed message can raise nothing but `Malformed` and can make no array larger than the message.
+"""
+
+import struct
+from typing import Any
+
+import numpy as np
+
+I32 = struct.Struct("<i").unpack_from
+U32 = struct.Struct("<I").unpack_from
+_VTABLE_HEAD = struct.Struct("<HH").unpack_from
+
+MAX_FIELDS = 8
+"""Fields of the largest table of the schema (Sample); later fields are none of ours."""
+MAX_RANK = 32
+"""Largest number of dimensions of a tensor."""
+_KEPT_VTABLES = 1024
+
+Extent = tuple[int, int, int, int]
+"""Where a tensor lies: start and number of its data, start and number of its dimensions."""
+ABSENT: Extent = (0, 0, 0, 0)
+
+
+class Malformed(ValueError):
+    """The bytes are no message of the schema; the text says what was found where."""
+
+
+class Reader:
+    """Reads tables, strings and tensors; keeps the vtables it has seen, which repeat in every message."""
+
+    def __init__(self) -> None:
+        self._vtables: dict[bytes, tuple[int, ...]] = {}
+
+    def fields(self, data: bytes, table: int) -> tuple[int, ...]:
+        """Return the positions of the first `MAX_FIELDS` fields relative to the table at `table`; 0 = absent.
+
+        Raises `struct.error` or `Malformed` where the table or its vtable leave the message.
+        """
+        vtable = table - I32(data, table)[0]
+        if vtable < 0:
+            raise Malformed(f"the table at byte {table} has its vtable before the message")
+        size, extent = _VTABLE_HEAD(data, vtable)
+        key = data[vtable : vtable + size]
+        if table + extent > len(data):
+            raise Malformed(f"the table at byte {table} has {extent} bytes and runs past the end")
+        found = self._vtables.get(key)
+        if found is None:
+            if size < 4 or size % 2 or len(key) != size or extent < 4:
+                raise Malformed(f"the vtable at byte {vtable} has {size} bytes for a table of {extent}")
+            slots = struct.unpack(f"<{size // 2}H", key)[2:][:MAX_FIELDS]
+            if any(slot >= extent for slot in slots):
+                raise Malformed(f"the vtable at byte {vtable} points past its table of {extent} bytes")
+            found = slots + (0,) * (MAX_FIELDS - len(slots))
+            if len(self._vtables) < _KEPT_VTABLES:
+                self._vtables[key] = found
+        return found
+
+    def string(self, data: bytes, field: int) -> bytes:
+        """Return the UTF-8 bytes of the string that the offset at `field` points to."""
+        start = field + U32(data, field)[0] + 4
+        end = start + U32(data, start - 4)[0]
+        if end > len(data):
+            raise Malformed(f"the string at byte {start} ends at {end}, past the end")
+        return data[start:end]
+
+    def text(self, data: bytes, table: int, field: int) -> str:
+        """Return the string in a field of a table; "" where it is absent."""
+        return self.string(data, table + field).decode() if field else ""
+
+    def tensor(self, data: bytes, field: int) -> Extent:
+        """Return where the tensor that the offset at `field` points to has its data and its shape."""
+        table = field + U32(data, field)[0]
+        values, shape = self.fields(data, table)[:2]
+        start = count = shape_start = rank = 0
+        if values:
+            start = table + values
+            start += U32(data, start)[0] + 4
+            count = U32(data, start - 4)[0]
+            if start + 8 * count > len(data):
+                raise Malformed(f"the {count} doubles at byte {start} run past the end")
+        if shape:
+            shape_start = table + shape
+            shape_start += U32(data, shape_start)[0] + 4
+            rank = U32(data, shape_start - 4)[0]
+            if rank > MAX_RANK:
+                raise Malformed(f"a tensor of {rank} dimensions at byte {shape_start}; expected at most {MAX_RANK}")
+            if shape_start + 4 * rank > len(data):
+                raise Malformed(f"the {rank} dimensions at byte {shape_start} run past the end")
+        elif count != 1:
+            rank = -1  # no shape: a plain vector
+        return start, count, shape_start, rank
+
+
+def shape_of(data: bytes, extent: Extent) -> tuple[int, ...]:
+    """Return the shape of a tensor; without one, a single datum is a scalar and several are a vector."""
+    start, count, shape_start, rank = extent
+    if rank < 0:
+        return (count,)
+    shape = struct.unpack_from(f"<{rank}i", data, shape_start)
+    product = 1
+    for size in shape:
+        if size < 0:
+            raise Malformed(f"the tensor at byte {start} has the negative dimension {size}")
+        product *= size
+    if product != count:
+        # Public peers write an empty tensor with the shape () for None.
+        if count == 0 and rank == 0:
+            return (0,)
+        raise Malformed(f"the tensor at byte {start} has {count} data for the shape {shape}")
+    return shape
+
+
+def array_of(data: bytes, extent: Extent) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return a tensor as an array of its own, which outlives the message."""
+    shape = shape_of(data, extent)
+    values = np.frombuffer(data, dtype="<f8", count=extent[1], offset=extent[0]) if extent[1] else np.empty(0)
+    return values.astype(np.float64).reshape(shape)

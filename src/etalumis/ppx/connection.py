@@ -1,0 +1,147 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""One connection to a simulator: requests and answers in strict alternation, with an eye on the peer."""
+
+import contextlib
+import socket
+import time
+import weakref
+from collections.abc import Callable
+
+import zmq
+
+from etalumis.errors import SimulatorError
+
+_SLICE_MS = 40
+"""How long a wait goes on before the peer is looked at: a dead one is noticed within two of these."""
+_MESSAGE_BYTES = 1 << 30
+_DYING_S = 0.5
+"""How long after its socket a process that is dying may be there."""
+
+
+class Connection:
+    """A REQ socket to `endpoint`. Not for use by several threads at once.
+
+    Parameters
+    ----------
+    endpoint
+        ZeroMQ endpoint on which the simulator listens, e.g. ``ipc:///tmp/sim`` or ``tcp://host:5555``.
+    ended
+        Tells how the peer's process ended, or None while it runs; None where the process is not ours to watch.
+
+    Raises
+    ------
+    SimulatorError
+        Where `endpoint` is no endpoint.
+    """
+
+    def __init__(self, endpoint: str, ended: Callable[[], str | None] | None) -> None:
+        self.endpoint = endpoint
+        self._ended = ended
+        self._lost = False
+        context = zmq.Context()
+        # Closed with this object, and when the interpreter ends without it: an open socket would hang its exit.
+        self._close = weakref.finalize(self, context.destroy, linger=0)
+        self._socket = context.socket(zmq.REQ)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.RCVTIMEO, _SLICE_MS)
+        self._socket.setsockopt(zmq.SNDTIMEO, 0)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, _MESSAGE_BYTES)
+        # A simulator that starts binds after this connects: look often.
+        self._socket.setsockopt(zmq.RECONNECT_IVL, 5)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        try:
+            self._socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            self.close()
+            raise SimulatorError(
+                f"{endpoint!r} is no ZeroMQ endpoint ({error.strerror}); expected ipc://PATH or tcp://HOST:PORT"
+            ) from error
+
+    def request(self, message: bytes, timeout_s: float) -> bytes:
+        """Send `message` and return the answer.
+
+        Raises
+        ------
+        PeerEnded
+            Where the simulator's process has ended, or the connection to it broke off.
+        PeerSilent
+            Where nothing came for `timeout_s` seconds.
+        """
+        sock = self._socket
+        try:
+            sock.send(message)
+        except zmq.ZMQError as error:
+            # EFSM: the answer to the message before is still due, since an interrupt broke off the wait for it.
+            raise PeerSilent(f"cannot be sent to ({error.strerror})") from error
+        try:
+            return sock.recv()
+        except zmq.Again:
+            return self._wait(timeout_s)
+
+    def close(self) -> None:
+        """Close the socket; what was not sent yet is dropped. May be called twice."""
+        if self._close.alive:
+            self._socket.disable_monitor()
+            self._monitor.close()
+            self._close()
+
+    def _wait(self, timeout_s: float) -> bytes:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            # Looked at before the wait: what the peer sent with its last breath is still received.
+            why = self._gone()
+            late = time.monotonic() >= deadline
+            with contextlib.suppress(zmq.Again):
+                return self._socket.recv()
+            if why is not None:
+                raise PeerEnded(why)
+            if late:
+                raise PeerSilent(f"did not answer within {timeout_s:g} s")
+
+    def _gone(self) -> str | None:
+        if self._ended is None:
+            return self._disconnected()
+        why = self._ended()
+        if why is None and (broke_off := self._disconnected()) is not None:
+            deadline = time.monotonic() + _DYING_S
+            while (why := self._ended()) is None and time.monotonic() < deadline:
+                time.sleep(0.002)
+            why = why or broke_off
+        return why
+
+    def _disconnected(self) -> str | None:
+        while self._monitor.poll(0):
+            self._monitor.recv_multipart()
+            self._lost = True
+        return f"broke off the connection to {self.endpoint}" if self._lost else None
+
+
+class PeerEnded(SimulatorError):
+    """The simulator's process has ended, or the connection to it broke off."""
+
+
+class PeerSilent(SimulatorError):
+    """The simulator did not answer in time."""
+
+
+def is_busy(endpoint: str) -> bool:
+    """Return whether something listens on `endpoint` already.
+
+    A simulator told to bind there would fail, while whoever listens would answer in its place.
+    """
+    scheme, _, address = endpoint.partition("://")
+    with contextlib.ExitStack() as stack:
+        try:
+            if scheme == "tcp":
+                host, _, port = address.rpartition(":")
+                probe = socket.create_connection((host.strip("[]"), int(port)), timeout=2)
+            elif scheme == "ipc":
+                probe = stack.enter_context(socket.socket(socket.AF_UNIX))
+                probe.connect("\0" + address[1:] if address.startswith("@") else address)
+            else:
+                return False
+        except (OSError, ValueError):
+            return False
+        probe.close()
+        return True

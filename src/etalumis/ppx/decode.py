@@ -1,0 +1,224 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Bytes to messages. A malformed message raises ProtocolError and nothing else."""
+
+import struct
+from collections.abc import Callable
+
+import numpy as np
+
+from etalumis.distributions import BY_CODE, ArrayDistribution, Categorical, Distribution, Normal, from_code
+from etalumis.errors import ProtocolError
+from etalumis.ppx.buffer import ABSENT, U32, Extent, Malformed, Reader, array_of, shape_of
+from etalumis.ppx.messages import (
+    BODIES,
+    Array,
+    Handshake,
+    HandshakeResult,
+    Message,
+    Observe,
+    ObserveResult,
+    Reset,
+    Run,
+    RunResult,
+    Sample,
+    SampleResult,
+    Tag,
+    TagResult,
+)
+
+PARAMETERS = {1: 2, 2: 2, 3: 1, 4: 1, 5: 1, 6: 2, 7: 1, 8: 2, 9: 2, 10: 2, 11: 2}
+"""Number of parameter tensors of each member of the union `Distribution`."""
+_LOCATIONS = {1: (0,), 9: (0,)}
+"""Parameters that may have any sign; Normal.mean and LogNormal.loc."""
+
+_KEPT = 65_536
+"""Entries of a cache before it is emptied: a bound for peers whose parameters never repeat."""
+_KEPT_WHOLE = 8_192
+_WHOLE_BYTES = 4_096
+_WHOLE_REPETITIONS = 32
+"""Long rejection loops never send the same message twice: their first repetitions are worth keeping, the rest not."""
+_DescribedDistribution = tuple[Distribution, tuple[int, ...]]
+
+
+class Decoder:
+    """Decodes the messages of one connection.
+
+    Keeps the addresses and parameters it has met: a simulator repeats them in every run, and a known site then costs
+    no string and no object; one that sends the very same bytes again costs one look-up. One decoder must not be shared
+    between threads.
+    """
+
+    def __init__(self) -> None:
+        self._reader = Reader()
+        self._whole: dict[bytes, Sample] = {}
+        self._texts: dict[bytes, str] = {}
+        self._distributions: dict[tuple[int, bytes, bytes], _DescribedDistribution] = {}
+        self._bodies: dict[int, Callable[[bytes, int], Message]] = {
+            1: self._handshake,
+            2: self._handshake_result,
+            3: lambda data, table: Run(),
+            4: lambda data, table: RunResult(_some(self._tensor(data, table, 0))),
+            5: self._sample,
+            6: lambda data, table: SampleResult(_some(self._tensor(data, table, 0))),
+            7: self._observe,
+            8: lambda data, table: ObserveResult(),
+            9: self._tag,
+            10: lambda data, table: TagResult(),
+            11: lambda data, table: Reset(),
+        }
+
+    def decode(self, data: bytes) -> Message:
+        """Return the message in `data`, with or without the file identifier ``PPXF``.
+
+        Raises
+        ------
+        ProtocolError
+            Where `data` is no message of the schema, or one that this package does not support (a sample statement
+            that draws a vector).
+        """
+        if len(data) <= _WHOLE_BYTES and (known := self._whole.get(data)) is not None:
+            return known
+        try:
+            root = U32(data, 0)[0]
+            kind_field, body_field = self._reader.fields(data, root)[:2]
+            kind = data[root + kind_field] if kind_field else 0
+            if kind not in self._bodies or not body_field:
+                raise Malformed(f"body type {kind}; expected 1 to {len(BODIES)} with a body")
+            field = root + body_field
+            message = self._bodies[kind](data, field + U32(data, field)[0])
+        except (struct.error, IndexError, ValueError) as error:
+            raise ProtocolError(
+                f"malformed PPX message of {len(data)} bytes (it starts with {data[:16].hex(' ')}): {error}. "
+                "Is the peer a PPX simulator, and of schema version 0.1 or 1.0?"
+            ) from error
+        if isinstance(message, Sample) and len(data) <= _WHOLE_BYTES and message.repetition < _WHOLE_REPETITIONS:
+            if len(self._whole) >= _KEPT_WHOLE:
+                self._whole.clear()
+            self._whole[data] = message
+        return message
+
+    def _handshake(self, data: bytes, table: int) -> Handshake:
+        fields = self._reader.fields(data, table)
+        return Handshake(self._reader.text(data, table, fields[0]))
+
+    def _handshake_result(self, data: bytes, table: int) -> HandshakeResult:
+        fields = self._reader.fields(data, table)
+        return HandshakeResult(self._reader.text(data, table, fields[0]), self._reader.text(data, table, fields[1]))
+
+    def _sample(self, data: bytes, table: int) -> Sample:
+        address, name, kind, parameters, control, replace, scope, repetition = self._reader.fields(data, table)
+        if not address:
+            raise Malformed("a Sample without address")
+        stack = self._text(data, table + address)
+        distribution, shape = self._scalar(data, table, kind, parameters, stack)
+        return Sample(
+            stack,
+            distribution,
+            self._text(data, table + name) if name else "",
+            data[table + control] != 0 if control else True,
+            data[table + replace] != 0 if replace else False,
+            U32(data, table + scope)[0] if scope else 0,
+            U32(data, table + repetition)[0] if repetition else 0,
+            shape,
+        )
+
+    def _observe(self, data: bytes, table: int) -> Observe:
+        address, name, kind, parameters, value = self._reader.fields(data, table)[:5]
+        stack = self._text(data, table + address) if address else ""
+        code, extents = self._parameters(data, table, kind, parameters, stack)
+        arrays = tuple(array_of(data, extent) for extent in extents)
+        try:
+            _check_domain(code, arrays)
+            distribution = ArrayDistribution(code, arrays)
+        except ValueError as error:
+            raise ProtocolError(f"observe statement at {stack}: {error}") from error
+        return Observe(
+            stack,
+            distribution,
+            self._text(data, table + name) if name else "",
+            _some(array_of(data, self._reader.tensor(data, table + value))) if value else None,
+        )
+
+    def _tag(self, data: bytes, table: int) -> Tag:
+        address, name = self._reader.fields(data, table)[:2]
+        return Tag(
+            self._text(data, table + address) if address else "",
+            self._text(data, table + name) if name else "",
+            self._tensor(data, table, 2),
+        )
+
+    def _tensor(self, data: bytes, table: int, field: int) -> Array:
+        position = self._reader.fields(data, table)[field]
+        return array_of(data, self._reader.tensor(data, table + position)) if position else np.empty(0)
+
+    def _text(self, data: bytes, field: int) -> str:
+        encoded = self._reader.string(data, field)
+        text = self._texts.get(encoded)
+        if text is None:
+            if len(self._texts) >= _KEPT:
+                self._texts.clear()
+            text = self._texts[encoded] = encoded.decode()
+        return text
+
+    def _parameters(self, data: bytes, table: int, kind: int, field: int, stack: str) -> tuple[int, list[Extent]]:
+        """Return the distribution's number and where its parameters lie."""
+        code = data[table + kind] if kind else 0
+        if code not in PARAMETERS or not field:
+            raise Malformed(f"distribution type {code} at {stack}; expected 1 to {len(PARAMETERS)}")
+        members = table + field
+        members += U32(data, members)[0]
+        slots = self._reader.fields(data, members)[: PARAMETERS[code]]
+        extents = [self._reader.tensor(data, members + slot) if slot else ABSENT for slot in slots]
+        if any(extent[1] == 0 for extent in extents):
+            raise Malformed(f"a {BY_CODE[code].__name__} with a missing or empty parameter at {stack}")
+        return code, extents
+
+    def _scalar(self, data: bytes, table: int, kind: int, field: int, stack: str) -> _DescribedDistribution:
+        code, extents = self._parameters(data, table, kind, field, stack)
+        values = shapes = b""
+        for start, count, shape_start, rank in extents:
+            values += data[start : start + 8 * count]
+            # The rank goes first: it keeps (2,), (3,) apart from (2, 3), ().
+            shapes += bytes((rank + 1,)) + data[shape_start : shape_start + 4 * rank] if rank >= 0 else b"\0"
+        key = (code, values, shapes)
+        found = self._distributions.get(key)
+        if found is None:
+            if len(self._distributions) >= _KEPT:
+                self._distributions.clear()
+            found = self._distributions[key] = _describe(data, code, extents, stack)
+        return found
+
+
+def _some(array: Array) -> Array | None:
+    """Empty tensors stand for None."""
+    return array if array.size else None
+
+
+def _describe(data: bytes, code: int, extents: list[Extent], stack: str) -> _DescribedDistribution:
+    """Return the scalar distribution and the shape in which its value goes back."""
+    name = BY_CODE[code].__name__
+    shapes = [shape_of(data, extent) for extent in extents]
+    # The last axis of a categorical holds its categories; what is in front of it is the shape of the draw.
+    draws = [shape[:-1] for shape in shapes] if code == Categorical.code else shapes
+    shape = max(draws, key=len)
+    if any(size != 1 for draw in draws for size in draw):
+        raise ProtocolError(
+            f"the sample statement at {stack} draws from {name} with parameters of shape {shapes}: expected a scalar "
+            "draw. Vectors are not supported: write one sample statement for each element."
+        )
+    values = [float(x) for extent in extents for x in array_of(data, extent).ravel()]
+    try:
+        return from_code(code, tuple(values)), shape
+    except ValueError as error:
+        raise ProtocolError(f"the sample statement at {stack}: {error}") from error
+
+
+def _check_domain(code: int, arrays: tuple[Array, ...]) -> None:
+    """Refuse parameters for which no density exists; NaN passes and shows up in the likelihood."""
+    for position, array in enumerate(arrays):
+        if position in _LOCATIONS.get(code, ()) or code == 2:
+            continue
+        low = float(array.min())
+        if low < 0 or (code == Normal.code and low == 0):
+            raise ValueError(f"{BY_CODE[code].__name__}: parameter {position + 1} has the value {low}; expected > 0")

@@ -1,0 +1,181 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""A simulator's process: started in a group and a folder of its own, watched, and ended without leftovers."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+
+from etalumis.errors import SimulatorError
+
+_LAUNCHER = Path(__file__).with_name("launcher.py")
+_PLACE = "{endpoint}"
+_TAIL_LINES = 20
+_TAIL_BYTES = 16_384
+_STDERR_BYTES = 16 << 20
+"""A simulator that warns in every event must not fill the disk: past this its log starts again."""
+_SOCKET_PATH_BYTES = 107
+"""Longest path of a Unix socket on Linux (sun_path)."""
+_GRACE_S = 2.0
+"""From SIGTERM to SIGKILL."""
+
+
+class SimulatorProcess:
+    """One running simulator. Use `stop` to end it; it also ends with this object and with this interpreter.
+
+    Parameters
+    ----------
+    command
+        Program and arguments. The endpoint becomes the first argument, or takes the place of `{endpoint}` where an
+        argument has that.
+    endpoint
+        Where the simulator is to bind; None for a fresh ``ipc://`` path.
+    scratch
+        Folder in which the process gets its private folder (socket, log); None for the system's temporary folder.
+
+    Raises
+    ------
+    SimulatorError
+        Where the program is missing or not executable, or no socket path is short enough.
+    """
+
+    def __init__(self, command: Sequence[str], endpoint: str | None = None, scratch: Path | None = None) -> None:
+        program = find_program(command)
+        folder = _private_folder(scratch, need_socket=endpoint is None)
+        self.command = tuple(command)
+        self.endpoint = endpoint if endpoint is not None else f"ipc://{folder / 'ppx'}"
+        self._log = folder / "stderr"
+        launcher = [sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid())]
+        try:
+            with self._log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    [*launcher, program, *_arguments(command[1:], self.endpoint)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=log,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise SimulatorError(f"cannot start the simulator {program}: {error.strerror}") from error
+        self._end = weakref.finalize(self, _end, self._process, folder, os.getpid())
+
+    @property
+    def pid(self) -> int:
+        """Process id; also that of its group."""
+        return self._process.pid
+
+    def ended(self) -> str | None:
+        """Return how the process ended, e.g. "exited with code 3"; None while it runs.
+
+        The process is not reaped here: until `stop` its id cannot be given to another one.
+        """
+        if not self._end.alive:
+            return "was stopped"
+        try:
+            status = _status(self.pid)
+        except ChildProcessError:
+            return "ended, and something else in this program reaped it"
+        if status is None:
+            return None
+        if status.si_code == os.CLD_EXITED:
+            return f"exited with code {status.si_status}"
+        return f"was killed by {_signal_name(status.si_status)}"
+
+    def stderr_tail(self) -> str:
+        """Return the last lines the simulator wrote to its standard error, indented; "" where there are none."""
+        try:
+            with self._log.open("rb") as log:
+                log.seek(max(0, self._log.stat().st_size - _TAIL_BYTES))
+                lines = log.read().decode(errors="replace").splitlines()[-_TAIL_LINES:]
+        except FileNotFoundError:
+            return ""
+        return "\n".join(f"    {line}" for line in lines)
+
+    def trim_log(self) -> None:
+        """Empty the log where it has grown past its bound."""
+        with contextlib.suppress(FileNotFoundError):
+            if self._log.stat().st_size > _STDERR_BYTES:
+                os.truncate(self._log, 0)
+
+    def stop(self) -> None:
+        """End the process group (SIGTERM, then SIGKILL), reap it and remove its folder. May be called twice."""
+        self._end()
+
+
+def find_program(command: Sequence[str]) -> str:
+    """Return the absolute path of a command's program.
+
+    Raises
+    ------
+    SimulatorError
+        Where there is none, or it may not be executed.
+    """
+    if not command:
+        raise SimulatorError("the simulator's command is empty; expected the program and its arguments")
+    found = shutil.which(command[0])
+    if found is None:
+        why = "is not executable" if Path(command[0]).exists() else "was not found"
+        raise SimulatorError(f"the simulator {command[0]} {why}. Build it first, or correct its path.")
+    return str(Path(found).absolute())
+
+
+def _arguments(given: Sequence[str], endpoint: str) -> list[str]:
+    if any(_PLACE in argument for argument in given):
+        return [argument.replace(_PLACE, endpoint) for argument in given]
+    return [endpoint, *given]
+
+
+def _private_folder(scratch: Path | None, *, need_socket: bool) -> Path:
+    # A long TMPDIR (batch systems) may leave no room for a socket's name: then the short standard place is taken.
+    parents = [scratch] if scratch is not None else [Path(tempfile.gettempdir()), Path(os.sep, "tmp")]
+    for parent in parents:
+        length = len(os.fsencode(parent.absolute())) + len("/etalumis-12345678/ppx")
+        if not need_socket or length <= _SOCKET_PATH_BYTES:
+            try:
+                return Path(tempfile.mkdtemp(prefix="etalumis-", dir=parent.absolute()))
+            except OSError as error:
+                raise SimulatorError(f"no folder for the simulator's socket in {parent}: {error.strerror}") from error
+    raise SimulatorError(
+        f"the path of a socket in {parents[0]} would exceed {_SOCKET_PATH_BYTES} bytes: choose a shorter scratch folder"
+    )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _end(process: "subprocess.Popen[bytes]", folder: Path, owner: int) -> None:
+    if os.getpid() != owner:
+        return  # a fork of the owner: the simulator is not ours
+    _signal_group(process.pid, signal.SIGTERM)
+    # Not reaped until the whole group has been killed: the leader's zombie keeps the group's id from being reused.
+    deadline = time.monotonic() + _GRACE_S
+    with contextlib.suppress(ChildProcessError):
+        while _status(process.pid) is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+    _signal_group(process.pid, signal.SIGKILL)
+    process.wait()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _status(pid: int) -> os.waitid_result | None:
+    """Return how a child ended without reaping it; None while it runs."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+
+
+def _signal_group(group: int, number: signal.Signals) -> None:
+    # EPERM: every member of the group is a zombie (macOS).
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)

@@ -1,0 +1,47 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""A minibatch as columns: tokens of any mixture of trace types, back to back."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Traces as a network reads them; a token is one controlled, accepted entry.
+
+    Tokens of trace `i` are the rows `offset[i]:offset[i + 1]`, in the order in which the simulator drew them.
+
+    Attributes
+    ----------
+    observation
+        float32 (trace, *shape). One draw from p(y | x), in the units of the observation and not scaled. Several
+        observations are joined into one flat vector (trace, n) in the order of the dataset's `layouts`.
+    offset
+        int64 (trace + 1,).
+    layer
+        int64 (token,). Row in the layer table; -1 where the table does not know the address.
+    value
+        float64 (token,). The value drawn, in its physical unit.
+    low, high
+        float64 (token,). Support of a uniform prior; NaN for every other kind.
+    parameters
+        float64 (token, 2). First two parameters of the prior in wire order, NaN where there are fewer; both NaN for a
+        Categorical, whose number of categories the layer table knows.
+    log_prior
+        float64 (token,). Log density of `value` under its prior.
+    """
+
+    observation: np.ndarray
+    offset: np.ndarray
+    layer: np.ndarray
+    value: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    parameters: np.ndarray
+    log_prior: np.ndarray
+
+    def __len__(self) -> int:
+        """Return the number of traces."""
+        return len(self.offset) - 1

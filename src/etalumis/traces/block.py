@@ -1,0 +1,186 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Some traces in memory, as columns: what the writer takes, the reader gives and the sorter moves."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from etalumis.errors import DatasetError
+from etalumis.traces.dictionary import Dictionary
+from etalumis.traces.ragged import Ragged, concatenate
+
+EXPECTED = "sparse-expected"
+NOISY = "noisy"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one observe statement is stored.
+
+    `storage` is "sparse-expected" (the mean of a normal with one standard deviation, without its zeros; noise is drawn
+    at each reading) or "noisy" (one value drawn from the likelihood).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    storage: str
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+    @property
+    def index_dtype(self) -> np.dtype:
+        """Smallest unsigned type that numbers every element (flat, row-major)."""
+        return np.dtype("<u2" if self.size <= 1 << 16 else "<u4")
+
+
+@dataclass(slots=True)
+class Expected:
+    """Expected observations: `image` has the columns `index` and `mean` (float32); `stddev` is float64 (trace,)."""
+
+    image: Ragged
+    stddev: np.ndarray
+
+
+Observation = Expected | np.ndarray
+Tag = Ragged | np.ndarray
+
+
+@dataclass(slots=True)
+class Block:
+    """Columns of some traces.
+
+    Attributes
+    ----------
+    dictionary
+        What `entries["address"]` and `entries["distribution"]` number.
+    entries
+        Accepted entries, one list a trace: address, value, distribution, flags.
+    traces
+        Columns of length (trace,): type (trace, 16) and those of `format.TRACE_DTYPES`.
+    layouts
+        The observe statements in their order.
+    observations
+        By name: `Expected`, or float32 (trace, size) where the storage is "noisy".
+    tags
+        By name: float64 (trace, *shape), or lists of rows where the first axis varies.
+    """
+
+    dictionary: Dictionary
+    entries: Ragged
+    traces: dict[str, np.ndarray]
+    layouts: tuple[Layout, ...]
+    observations: dict[str, Observation] = field(default_factory=dict)
+    tags: dict[str, Tag] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Return the number of traces."""
+        return len(self.entries)
+
+    def take(self, rows: np.ndarray) -> "Block":
+        """Return the traces `rows`, in that order."""
+        return Block(
+            self.dictionary,
+            self.entries.take(rows),
+            {name: column[rows] for name, column in self.traces.items()},
+            self.layouts,
+            {name: _take_observation(observation, rows) for name, observation in self.observations.items()},
+            {name: _take(tag, rows) for name, tag in self.tags.items()},
+        )
+
+
+def _take(column: Tag, rows: np.ndarray) -> Tag:
+    return column.take(rows) if isinstance(column, Ragged) else column[rows]
+
+
+def _take_observation(observation: Observation, rows: np.ndarray) -> Observation:
+    if isinstance(observation, Expected):
+        return Expected(observation.image.take(rows), observation.stddev[rows])
+    taken: np.ndarray = observation[rows]
+    return taken
+
+
+def join(blocks: Sequence[Block]) -> Block:
+    """Return the traces of all blocks, one block after the other; they share dictionary, layouts and tags."""
+    first = blocks[0]
+    if len(blocks) == 1:
+        return first
+    return Block(
+        first.dictionary,
+        concatenate([block.entries for block in blocks]),
+        {name: np.concatenate([block.traces[name] for block in blocks]) for name in first.traces},
+        first.layouts,
+        {name: _join_observations([block.observations[name] for block in blocks]) for name in first.observations},
+        {name: _join_tags([block.tags[name] for block in blocks]) for name in first.tags},
+    )
+
+
+def _join_tags(parts: Sequence[Tag]) -> Tag:
+    ragged = [part for part in parts if isinstance(part, Ragged)]
+    if ragged:
+        return concatenate(ragged)
+    return np.concatenate([part for part in parts if not isinstance(part, Ragged)])
+
+
+def _join_observations(parts: Sequence[Observation]) -> Observation:
+    expected = [part for part in parts if isinstance(part, Expected)]
+    if expected:
+        return Expected(
+            concatenate([part.image for part in expected]), np.concatenate([part.stddev for part in expected])
+        )
+    return np.concatenate([part for part in parts if not isinstance(part, Expected)])
+
+
+def require_same_layouts(mine: Path, expected: tuple[Layout, ...], theirs: Path, found: tuple[Layout, ...]) -> None:
+    """Raise DatasetError where two files do not observe the same, stored the same way."""
+    if expected != found:
+        raise DatasetError(f"{theirs}: it observes {list(found)}, but {mine} observes {list(expected)}; expected equal")
+
+
+@dataclass(frozen=True)
+class TagLayout:
+    """How a tag is stored: `ragged` tags have rows of shape `shape`, others are (trace, *shape)."""
+
+    ragged: bool
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of_value(cls, value: np.ndarray) -> "TagLayout":
+        """Return the layout of a tag's value: two axes or more mean that the first may vary."""
+        return cls(True, value.shape[1:]) if value.ndim >= 2 else cls(False, value.shape)
+
+    @classmethod
+    def of_column(cls, column: Tag) -> "TagLayout":
+        """Return the layout of a column in memory."""
+        if isinstance(column, Ragged):
+            return cls(True, column.columns["content"].shape[1:])
+        return cls(False, column.shape[1:])
+
+    def absent(self, count: int) -> Tag:
+        """Return what `count` traces that lack the tag hold: NaN, or no rows."""
+        if self.ragged:
+            return Ragged(np.zeros(count + 1, np.int64), {"content": np.empty((0, *self.shape))})
+        return np.full((count, *self.shape), np.nan)
+
+
+def require_same_tags(mine: Path, expected: dict[str, TagLayout], theirs: Path, found: dict[str, TagLayout]) -> None:
+    """Raise DatasetError where a tag of the same name is stored in two ways."""
+    for name in expected.keys() & found.keys():
+        if expected[name] != found[name]:
+            raise DatasetError(
+                f"{theirs}: its tag {name!r} is {found[name]}, but in {mine} it is {expected[name]}; expected equal"
+            )
+
+
+def complete_tags(block: Block, layouts: Mapping[str, TagLayout]) -> Block:
+    """Fill in, as absent, the tags of `layouts` that the block lacks; return the block."""
+    for name, layout in layouts.items():
+        if name not in block.tags:
+            block.tags[name] = layout.absent(len(block))
+    return block

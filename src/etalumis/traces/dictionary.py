@@ -1,0 +1,54 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a file's entries refer to by number: addresses with their names, and unique distributions."""
+
+import numpy as np
+
+from etalumis.address import AddressTable
+
+Prior = tuple[int, tuple[float, ...]]
+"""PPX number of a distribution and its parameters, kept as written so that a copy is the same to the last bit."""
+
+
+class Dictionary:
+    """Numbers for addresses and distributions, in the order of first sight."""
+
+    def __init__(self) -> None:
+        self.addresses = AddressTable()
+        self.names: list[str] = []
+        self.distributions: list[Prior] = []
+        self._distribution_ids: dict[Prior, int] = {}
+
+    def address(self, address: str, name: str) -> int:
+        """Return the number of an address; the first name that is not empty stays."""
+        number = self.addresses.intern(address)
+        if number == len(self.names):
+            self.names.append(name)
+        elif name and not self.names[number]:
+            self.names[number] = name
+        return number
+
+    def distribution(self, prior: Prior) -> int:
+        """Return the number of a distribution."""
+        number = self._distribution_ids.get(prior)
+        if number is None:
+            number = self._distribution_ids[prior] = len(self.distributions)
+            self.distributions.append(prior)
+        return number
+
+    def adopt_addresses(self, other: "Dictionary", used: np.ndarray) -> np.ndarray:
+        """Return the numbers here of `used` addresses of another dictionary, in that order."""
+        return np.array([self.address(other.addresses.name(i), other.names[i]) for i in used.tolist()], np.uint32)
+
+    def adopt_distributions(self, other: "Dictionary", used: np.ndarray) -> np.ndarray:
+        """Return the numbers here of `used` distributions of another dictionary, in that order."""
+        return np.array([self.distribution(other.distributions[i]) for i in used.tolist()], np.uint32)
+
+
+def first_seen(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (distinct values in the order of first occurrence, for each id its position among them)."""
+    distinct, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return distinct[order], rank[inverse]

@@ -1,0 +1,184 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The observation file: one held-out trace, its noisy observation, and the truth a posterior is compared with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from etalumis.errors import DatasetError
+from etalumis.files import atomic_path
+from etalumis.seeds import generator
+from etalumis.traces.format import LIBVER, Checksum, Provenance, file_checksum, reading
+from etalumis.traces.reader import StoredTrace, TraceDataset
+
+FORMAT = "etalumis-observation"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one held-out run would have shown the detector.
+
+    Attributes
+    ----------
+    name
+        Name of the observe statement.
+    value
+        float64 (*shape): the observation, noise included.
+    expected
+        float64 (*shape): without noise; None where only noisy observations are stored.
+    stddev
+        Standard deviation of the noise; None likewise.
+    seed
+        Seed of the noise.
+    source
+        Where the trace is from: "<file> trace <number>".
+    trace_seed
+        Seed that the trace was drawn from.
+    truth
+        The trace's tags, by name.
+    named
+        Values of the entries that the simulator names, by name.
+    latents
+        Values of all accepted entries, by address.
+    provenance
+        Of the dataset.
+    """
+
+    name: str
+    value: np.ndarray
+    expected: np.ndarray | None
+    stddev: float | None
+    seed: int
+    source: str
+    trace_seed: int
+    truth: dict[str, np.ndarray]
+    named: dict[str, float]
+    latents: dict[str, float]
+    provenance: Provenance
+
+
+def draw(dataset: TraceDataset, trace: int, seed: int, name: str | None = None) -> Observation:
+    """Return trace number `trace` of a dataset as an observation.
+
+    The noise is drawn in float64 from the generator of (seed, "observation", trace).
+
+    Raises
+    ------
+    DatasetError
+        Where there is no such trace or observe statement.
+    """
+    names = [layout.name for layout in dataset.layouts]
+    if name is None and len(names) != 1:
+        raise DatasetError(f"{dataset.paths[0]}: it observes {names}; say which with --name")
+    chosen = names[0] if name is None else name
+    if chosen not in names:
+        raise DatasetError(f"{dataset.paths[0]}: nothing is observed as {chosen!r}; it observes {names}")
+    if not 0 <= trace < len(dataset):
+        raise DatasetError(f"{dataset.paths[0]}: no trace {trace}; there are {len(dataset)}, numbered from 0")
+    stored = dataset.trace(trace)
+    return _observation(stored, chosen, seed, f"{dataset.paths[0].name} trace {trace}", trace, dataset.provenance)
+
+
+def _observation(
+    stored: StoredTrace, name: str, seed: int, source: str, number: int, provenance: Provenance
+) -> Observation:
+    content, stddev = stored.expected[name], stored.stddev[name]
+    noise = 0.0 if stddev is None else stddev * generator(seed, "observation", number).standard_normal(content.shape)
+    return Observation(
+        name=name,
+        value=content + noise,
+        expected=None if stddev is None else content,
+        stddev=stddev,
+        seed=seed,
+        source=source,
+        trace_seed=stored.seed,
+        truth=stored.tags,
+        named=stored.by_name,
+        latents=stored.by_address,
+        provenance=provenance,
+    )
+
+
+def save(observation: Observation, path: Path) -> None:
+    """Write the observation file, whole or not at all."""
+    with atomic_path(path) as temporary, h5py.File(temporary, "w", libver=LIBVER) as file:
+        _put(file, "value", observation.value)
+        if observation.expected is not None:
+            _put(file, "expected", observation.expected)
+        for name, value in observation.truth.items():
+            _put(file.require_group("tags"), name, value)
+        for name, number in observation.named.items():
+            _put(file.require_group("named"), name, np.float64(number))
+        latents = file.create_group("latents")
+        _put(latents, "address", np.frombuffer("\n".join(observation.latents).encode(), np.uint8))
+        _put(latents, "value", np.array(list(observation.latents.values())))
+        attributes = {
+            **observation.provenance.as_dict(),
+            "format": FORMAT,
+            "version": VERSION,
+            "name": observation.name,
+            "shape": np.array(observation.value.shape, np.int64),
+            "seed": observation.seed,
+            "source": observation.source,
+            "trace_seed": observation.trace_seed,
+            "stddev": np.nan if observation.stddev is None else observation.stddev,
+        }
+        for name, attribute in attributes.items():
+            file.attrs[name] = attribute
+        file.attrs["checksum"] = file_checksum(file)
+
+
+def load(path: Path) -> Observation:
+    """Read a file written by `save`.
+
+    Raises
+    ------
+    DatasetError
+        Where it is missing, damaged, foreign or of another version.
+    """
+    with reading(path), h5py.File(path, "r") as file:
+        attributes = file.attrs
+        if attributes.get("format") != FORMAT or int(attributes["version"]) != VERSION:
+            found = f"{attributes.get('format')!r} version {attributes.get('version')}"
+            raise DatasetError(f"{path}: expected {FORMAT!r} version {VERSION}, found {found}; make it again")
+        if attributes["checksum"] != file_checksum(file):
+            raise DatasetError(f"{path}: its header was altered; make it again with `etalumis traces observation`")
+        stddev = float(attributes["stddev"])
+        addresses = _get(path, file, "latents/address").tobytes().decode().split("\n")
+        values = _get(path, file, "latents/value").tolist()
+        return Observation(
+            name=str(attributes["name"]),
+            value=_get(path, file, "value"),
+            expected=_get(path, file, "expected") if "expected" in file else None,
+            stddev=None if np.isnan(stddev) else stddev,
+            seed=int(attributes["seed"]),
+            source=str(attributes["source"]),
+            trace_seed=int(attributes["trace_seed"]),
+            truth={name: _get(path, file, f"tags/{name}") for name in file.get("tags", ())},
+            named={name: float(_get(path, file, f"named/{name}")) for name in file.get("named", ())},
+            latents=dict(zip(addresses, values, strict=True)) if values else {},
+            provenance=Provenance.from_attributes(path, attributes),
+        )
+
+
+def _put(group: h5py.Group, name: str, value: np.ndarray | np.float64) -> None:
+    content = np.ascontiguousarray(value) if np.ndim(value) else np.asarray(value)
+    dataset = group.create_dataset(name, data=content)
+    checksum = Checksum()
+    checksum.update(content.reshape(-1))
+    dataset.attrs["checksum"] = checksum.hex()
+
+
+def _get(path: Path, file: h5py.File, name: str) -> np.ndarray:
+    with reading(path, name):
+        content = np.asarray(file[name][()])
+        expected = file[name].attrs["checksum"]
+    checksum = Checksum()
+    checksum.update(content.reshape(-1))
+    if checksum.hex() != expected:
+        raise DatasetError(f"{path}: column {name!r} was altered; make it again with `etalumis traces observation`")
+    return content

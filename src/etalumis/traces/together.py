@@ -1,0 +1,67 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Steps that all MPI ranks take together, so that an error on one of them ends all of them."""
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from etalumis.errors import EtalumisError
+
+T = TypeVar("T")
+
+
+class Communicator(Protocol):
+    """What sorting needs of an mpi4py communicator."""
+
+    def Get_rank(self) -> int:
+        """Return the number of the caller."""
+        ...
+
+    def Get_size(self) -> int:
+        """Return the number of ranks."""
+        ...
+
+    def allgather(self, sendobj: Any) -> list[Any]:
+        """Return what every rank gave, by rank."""
+        ...
+
+
+class Alone:
+    """A communicator of one rank, for programs without MPI."""
+
+    def Get_rank(self) -> int:
+        """Return 0."""
+        return 0
+
+    def Get_size(self) -> int:
+        """Return 1."""
+        return 1
+
+    def allgather(self, sendobj: Any) -> list[Any]:
+        """Return the object alone."""
+        return [sendobj]
+
+
+def together(comm: Communicator, step: Callable[[], T]) -> T:
+    """Run `step` on every rank and return this rank's own result.
+
+    A collective call: every rank has to make it.
+
+    Raises
+    ------
+    EtalumisError
+        On every rank, where the step failed on any: the error of the lowest such rank.
+    """
+    outcome = _attempt(step)
+    for failure in comm.allgather(outcome if isinstance(outcome, EtalumisError) else None):
+        if failure is not None:
+            raise failure
+    assert not isinstance(outcome, EtalumisError)  # it would have been raised above
+    return outcome
+
+
+def _attempt(step: Callable[[], T]) -> T | EtalumisError:
+    try:
+        return step()
+    except EtalumisError as error:
+        return error

@@ -1,0 +1,172 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from etalumis.cli import main
+from etalumis.cli.config import README, SCHEMA, with_table
+from etalumis.config import Config, from_mapping, load, schema_text, to_yaml
+from etalumis.config.describe import keys
+from etalumis.errors import ConfigError
+
+MEND = "run `etalumis config schema --write` in the project's root"
+
+
+def message(data: object) -> str:
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(data, source="here.yaml")
+    return str(caught.value)
+
+
+def test_no_keys_give_the_defaults() -> None:
+    assert from_mapping({}) == Config()
+
+
+@pytest.mark.parametrize(
+    ("data", "wrong", "nearest"),
+    [
+        ({"training": {"max_minuts": 3}}, "training.max_minuts", "training.max_minutes"),
+        ({"trainig": {"max_minutes": 3}}, "trainig", "training"),
+        ({"noise_gev": 0.2}, "noise_gev", "simulator.noise_gev"),
+        ({"simulator": {"calorimeter": {"cell": 1}}}, "simulator.calorimeter.cell", "simulator.calorimeter.cell_cm"),
+        ({"posteriors": {"rhm": {"runs": 1}}}, "posteriors.rhm", "posteriors.rmh"),
+        ({"simulator": {"momentum_gev": {"p_x": [1, 2]}}}, "momentum_gev.p_x", "simulator.momentum_gev.px"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_valid_one(data: object, wrong: str, nearest: str) -> None:
+    text = message(data)
+    assert f"{wrong}: unknown" in text
+    assert f"the nearest valid one is {nearest}" in text
+
+
+@pytest.mark.parametrize(
+    ("data", "parts"),
+    [
+        ({"traces": {"train": 0}}, ["here.yaml: traces.train", "integer ≥ 1", "found 0"]),
+        ({"simulator": {"noise_gev": -1.5}}, ["simulator.noise_gev", "≥ 1e-06", "found -1.5"]),
+        ({"simulator": {"noise_gev": "lots"}}, ["simulator.noise_gev", "number", "found lots"]),
+        ({"simulator": {"noise_gev": float("nan")}}, ["simulator.noise_gev", "found .nan"]),
+        ({"simulator": {"momentum_gev": {"px": [3, -3]}}}, ["simulator.momentum_gev.px", "low < high", "[3, -3]"]),
+        ({"network": {"conv_channels": [1, 2]}}, ["network.conv_channels", "list of 5"]),
+        ({"network": {"conv_channels": [1, 2, 3, 4, 0]}}, ["network.conv_channels", "found 0 at place 4"]),
+        ({"network": {"dtype": "float16"}}, ["network.dtype", "auto, float32, bfloat16", "found float16"]),
+        ({"training": {"max_traces": "many"}}, ["training.max_traces", "or null", "found many"]),
+        ({"posteriors": {"rmh": {"burn_in_fraction": 1}}}, ["posteriors.rmh.burn_in_fraction", "< 1", "found 1"]),
+        ({"run": {"name": "../up"}}, ["run.name", "found ../up"]),
+        ({"run": 3}, ["run: expected a section", "found 3"]),
+        ({"observation": {"trace": 100}}, ["observation.trace", "traces.test", "found 100"]),
+        ({"traces": {"train": 2, "jobs": 3}}, ["traces.jobs", "traces.train", "found 3"]),
+        ([1, 2], ["expected sections with keys", "found [1, 2]"]),
+    ],
+)
+def test_a_wrong_value_says_key_allowed_and_found(data: object, parts: list[str]) -> None:
+    text = message(data)
+    for part in parts:
+        assert part in text
+
+
+@pytest.mark.parametrize("data", [{"training": {"max_minuts": 3}}, {"posteriors": {"rmh": {"runs": -1}}}, {"run": 3}])
+def test_the_yaml_an_error_prints_is_right(data: object) -> None:
+    example = message(data).partition("write for instance:\n")[2]
+    assert from_mapping(yaml.safe_load(example)) == Config()
+
+
+def test_all_mistakes_are_named_at_once() -> None:
+    text = message({"training": {"max_minuts": 3, "tasks": 0}, "traces": {"train": 1.5}})
+    assert all(key in text for key in ("training.max_minuts", "training.tasks", "traces.train"))
+
+
+def test_a_key_given_twice_is_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "twice.yaml"
+    file.write_text("run:\n  seed: 1\n  seed: 2\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="'seed' is given twice"):
+        load(file)
+
+
+@pytest.mark.parametrize(("content", "found"), [(b"run: [", "expected YAML"), (b"\xff\xfe\x00", "expected UTF-8")])
+def test_a_file_that_is_no_yaml(tmp_path: Path, content: bytes, found: str) -> None:
+    file = tmp_path / "broken.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=found):
+        load(file)
+
+
+def test_a_missing_file_names_itself(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read"):
+        load(tmp_path / "nowhere.yaml")
+
+
+@given(
+    seed=st.integers(0, 2**63 - 1),
+    rate=st.floats(1e-12, 10, exclude_min=True),
+    noise=st.floats(1e-6, 1e6),
+    limit=st.none() | st.integers(1, 10**13),
+)
+def test_the_resolved_text_reads_back_as_the_same(seed: int, rate: float, noise: float, limit: int | None) -> None:
+    data = {
+        "run": {"seed": seed},
+        "simulator": {"noise_gev": noise},
+        "training": {"learning_rate": rate, "max_traces": limit},
+    }
+    config = from_mapping(data)
+    assert from_mapping(yaml.safe_load(to_yaml(config))) == config
+
+
+def test_a_configuration_is_read_only() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Config().run.seed = 2  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", ["config", "test", "paper"])
+def test_the_committed_configurations(checkout: Path, name: str) -> None:
+    config = load(checkout / "config" / f"{name}.yaml")
+    data = yaml.safe_load((checkout / "config" / f"{name}.yaml").read_text(encoding="utf-8"))
+    jsonschema.validate(data, json.loads(schema_text()))
+    assert config.run.name == {"config": "demo"}.get(name, name)
+
+
+def test_the_demo_is_as_large_as_promised(checkout: Path) -> None:
+    demo = load(checkout / "config" / "config.yaml")
+    assert demo.traces.train >= 10_000
+    assert demo.posteriors.rmh.chains >= 2
+    assert demo.posteriors.rmh.runs >= 5_000
+    assert demo.posteriors.ic.runs >= 1_000
+
+
+def test_every_key_says_what_it_is() -> None:
+    assert [key.dotted for key in keys() if not key.description] == []
+
+
+def test_the_committed_schema_is_current(checkout: Path) -> None:
+    assert (checkout / SCHEMA).read_text(encoding="utf-8") == schema_text(), MEND
+
+
+def test_the_committed_table_is_current(checkout: Path) -> None:
+    text = (checkout / README).read_text(encoding="utf-8")
+    assert text == with_table(text), MEND
+
+
+def test_the_command_shows_and_checks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("run: {seed: 7}\n", encoding="utf-8")
+    assert main(["config", "check", str(file)]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert main(["config", "show", str(file)]) == 0
+    assert from_mapping(yaml.safe_load(capsys.readouterr().out)).run.seed == 7
+
+
+def test_the_command_ends_with_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("rum: {seed: 7}\n", encoding="utf-8")
+    assert main(["--log", str(tmp_path / "logs" / "c.log"), "config", "check", str(file)]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("etalumis: error: ")
+    assert "the nearest valid one is run" in captured.err
+    assert (tmp_path / "logs" / "c.log").read_text(encoding="utf-8") == captured.err

@@ -1,0 +1,191 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from synthetic_posteriors import TRUTH, history, tau_posterior
+
+from etalumis.cli import main
+from etalumis.diagnostics import Thresholds, diagnose
+from etalumis.diagnostics.checks import check
+from etalumis.diagnostics.files import read_diagnostics, write_diagnostics
+from etalumis.diagnostics.history import judge
+from etalumis.diagnostics.quantities import TAU_DECAY, quantities_of
+from etalumis.diagnostics.run import to_json
+from etalumis.errors import DatasetError
+
+
+def sentences(result, subject):
+    return [c["sentence"] for c in result["checks"] if c["subject"] == subject]
+
+
+def passed(result, subject):
+    return [c["passed"] for c in result["checks"] if c["subject"] == subject]
+
+
+@pytest.fixture(scope="module")
+def good():
+    return diagnose([tau_posterior(), tau_posterior("ic", 4000, seed=1, log_weight_sd=0.5)])
+
+
+def test_good_posteriors_pass_every_check(good):
+    assert [c["sentence"] for c in good["checks"] if not c["passed"]] == []
+    assert {c["subject"] for c in good["checks"]} == {"convergence", "weights", "truth", "agreement"}
+
+
+def test_quantities_are_those_of_figure_8(good):
+    keys = ["px", "py", "pz", "energy_1", "energy_2", "channel", "missing_et"]
+    assert list(good["engines"]["rmh"]["quantities"]) == keys
+    assert list(good["agreement"]["rmh-ic"]) == keys
+    assert good["truth"]["pz"] == 45.2
+    assert good["truth"]["channel"] == 4.0
+
+
+def test_shifted_chain_is_said_not_to_have_converged():
+    result = diagnose([tau_posterior(shift=1.0)])
+    assert passed(result, "convergence") == [False]
+    (sentence,) = sentences(result, "convergence")
+    assert "not converged: R-hat" in sentence
+    assert "> 1.01 for px" in sentence
+    assert "py" not in sentence
+
+
+def test_short_chains_are_said_to_be_too_short():
+    result = diagnose([tau_posterior(draws=200)], Thresholds(rhat=1.2))
+    assert "ESS" in sentences(result, "convergence")[0]
+    assert "< 400" in sentences(result, "convergence")[0]
+
+
+def test_one_chain_has_no_rhat_and_says_so():
+    result = diagnose([tau_posterior(chains=1)])
+    assert passed(result, "convergence") == [False]
+    assert "one chain only" in sentences(result, "convergence")[0]
+    assert np.isnan(result["engines"]["rmh"]["quantities"]["px"]["rhat"])
+
+
+def test_channel_that_never_changes_is_named():
+    posterior = tau_posterior()
+    posterior.values["channel"][:] = 4
+    result = diagnose([posterior])
+    assert passed(result, "convergence") == [False]
+    assert "Never changed: channel" in sentences(result, "convergence")[0]
+
+
+def test_quantity_absent_from_some_draws_is_named():
+    posterior = tau_posterior()
+    posterior.values["missing_et"][::3] = np.nan
+    result = diagnose([posterior])
+    assert passed(result, "convergence") == [False]
+    assert "not in every draw: missing_et" in sentences(result, "convergence")[0]
+
+
+def test_dominating_weights_are_named():
+    result = diagnose([tau_posterior("ic", log_weight_sd=5.0)])
+    assert passed(result, "weights") == [False]
+    assert "k-hat" in sentences(result, "weights")[0]
+    assert "ESS" in sentences(result, "weights")[0]
+
+
+def test_no_weight_is_no_posterior():
+    posterior = tau_posterior("ic")
+    posterior.log_weight[:] = -np.inf
+    result = diagnose([tau_posterior(), posterior])
+    assert "no posterior: all 2,000 draws have weight zero" in sentences(result, "weights")[0]
+    assert passed(result, "agreement") == [False]
+    assert passed(result, "truth") == [True, False]
+
+
+def test_truth_far_out_is_named():
+    posterior = tau_posterior()
+    posterior.truth["momentum"] = np.array([2.9, -1.3, 45.2])
+    posterior.truth["channel"] = np.array(7.0)
+    result = diagnose([posterior])
+    assert passed(result, "truth") == [False]
+    assert sentences(result, "truth")[0].endswith("for px, channel.")
+
+
+def test_engines_that_differ_are_named():
+    result = diagnose([tau_posterior(), replace(tau_posterior(seed=3, shift=0.0), engine="ic")])
+    assert passed(result, "agreement") == [True]
+    other = tau_posterior(seed=3)
+    other.values["momentum"][:, 1] += 0.4
+    other.values["channel"][:] = 0
+    result = diagnose([tau_posterior(), replace(other, engine="ic")])
+    assert passed(result, "agreement") == [False]
+    assert "py by" in sentences(result, "agreement")[0]
+    assert "channel by 0.8" in sentences(result, "agreement")[0]
+
+
+def test_stricter_thresholds_fail_what_passed(good):
+    verdicts = check(good, Thresholds(ess=10_000))
+    assert [v.passed for v in verdicts if v.subject in ("convergence", "weights")] == [False, False]
+
+
+def test_khat_threshold_is_stricter_for_few_draws():
+    assert Thresholds().khat_for(10**6) == 0.7
+    assert Thresholds().khat_for(100) == pytest.approx(0.5)
+
+
+def test_models_without_a_tau_have_one_quantity_per_scalar():
+    values = {"mu": np.zeros(5), "x": np.zeros((5, 2)), "image": np.zeros((5, 20))}
+    assert [q.key for q in quantities_of(values)] == ["mu", "x[0]", "x[1]"]
+    assert quantities_of(tau_posterior().values) == TAU_DECAY
+
+
+def test_diagnostics_file_gives_back_what_was_written(tmp_path, good):
+    result = diagnose([tau_posterior(chains=1), tau_posterior("ic", seed=1, log_weight_sd=0.5)])
+    path = tmp_path / "diagnostics.json"
+    write_diagnostics(path, result)
+    assert "NaN" not in path.read_text()
+    back = read_diagnostics(path)
+    assert np.isnan(back["engines"]["rmh"]["quantities"]["px"]["rhat"])
+    assert to_json(back) == json.loads(path.read_text())
+    assert back["engines"]["ic"]["quantities"] == result["engines"]["ic"]["quantities"]
+
+
+def test_foreign_and_newer_files_are_refused(tmp_path):
+    path = tmp_path / "diagnostics.json"
+    with pytest.raises(DatasetError, match="cannot be read"):
+        read_diagnostics(path)
+    path.write_text('{"format": "etalumis-diagnostics", "version": 99}')
+    with pytest.raises(DatasetError, match="version 1, found 'etalumis-diagnostics' 99"):
+        read_diagnostics(path)
+
+
+def test_training_that_learned_is_told_from_one_that_did_not():
+    losses = history()
+    learned, plateau = judge(losses), judge(history(final=30.0, noise=0.3))
+    assert learned.passed
+    assert f"{losses.valid_loss[-1]:.3f} nats, {30 - losses.valid_loss[-1]:.3f} below" in learned.sentence
+    assert not plateau.passed
+    assert "has not learned more than the prior" in plateau.sentence
+
+
+def test_gain_within_the_scatter_counts_as_nothing():
+    assert not judge(history(final=29.0, noise=0.6)).passed
+    assert judge(history(final=29.0, noise=0.05)).passed
+
+
+def test_command_line_writes_the_file_and_prints_the_verdicts(tmp_path, capsys):
+    tau_posterior(shift=1.0).save(tmp_path / "rmh.h5")
+    tau_posterior("ic", seed=1, log_weight_sd=0.5).save(tmp_path / "ic.h5")
+    output = tmp_path / "out" / "diagnostics.json"
+    files = [str(tmp_path / "rmh.h5"), str(tmp_path / "ic.h5")]
+    (tmp_path / "config.yaml").write_text("run: {name: x}\n")
+    options = ["--config", str(tmp_path / "config.yaml"), "--output", str(output)]
+    assert main(["diagnostics", "--posteriors", *files, *options]) == 0
+    printed = capsys.readouterr().out
+    assert "NOT  RMH: not converged" in printed
+    assert "ok   IC: weights are good" in printed
+    assert read_diagnostics(output)["truth"]["px"] == TRUTH["momentum"][0]
+    assert len(read_diagnostics(output)["config_digest"]) == 16
+
+
+def test_command_line_refuses_two_files_of_one_engine(tmp_path, capsys):
+    tau_posterior().save(tmp_path / "a.h5")
+    path = str(tmp_path / "a.h5")
+    assert main(["diagnostics", "--posteriors", path, path, "--output", str(tmp_path / "d.json")]) == 1
+    assert "second posterior of engine 'rmh'" in capsys.readouterr().err
+    assert not (tmp_path / "d.json").exists()

@@ -1,0 +1,317 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from matplotlib.text import Text
+from synthetic_posteriors import TRUTH, history, tau_posterior
+
+from etalumis import config
+from etalumis.cli import main
+from etalumis.config import Config
+from etalumis.diagnostics import diagnose
+from etalumis.diagnostics.files import write_diagnostics
+from etalumis.errors import DatasetError, SimulatorError
+from etalumis.figures import chains, frequency, inputs, loss, make, posteriors
+from etalumis.figures.captions import channel_name
+from etalumis.paths import FIGURES
+from etalumis.traces import observation as observation_file
+from etalumis.traces.format import Provenance
+from etalumis.traces.observation import Observation
+from etalumis.training.history import HistoryRow, write_history
+
+MOMENTUM = Config().simulator.momentum_gev.model_dump()
+LABELS = ["e⁻ K\N{COMBINING MACRON}_S", "x", "π⁻ η", "y", "π⁻ 2π⁰ K_S"]
+
+
+def panels(figure):
+    """Axes of a figure by the text under them."""
+    return {axes.get_xlabel(): axes for axes in figure.axes}
+
+
+def all_text(figure):
+    return "\n".join(text.get_text() for text in figure.findobj(Text))
+
+
+def assert_nothing_is_clipped(figure):
+    figure.draw_without_rendering()
+    box = figure.get_tightbbox()
+    width, height = figure.get_size_inches()
+    # a hundredth of an inch of slack for the rounding of text extents
+    assert box.x0 > -0.01
+    assert box.y0 > -0.01
+    assert box.x1 < width + 0.01
+    assert box.y1 < height + 0.01
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return [tau_posterior(), tau_posterior("ic", 4000, seed=1, log_weight_sd=0.5)]
+
+
+@pytest.fixture(scope="module")
+def figure8(pair):
+    return posteriors.draw(pair, diagnose(pair), MOMENTUM, LABELS)
+
+
+def event(shape=(20, 35, 35)):
+    expected = np.zeros(shape)
+    expected[5, 20, 10] = 7.0
+    value = expected + np.random.default_rng(0).normal(0, 0.2, size=shape)
+    return Observation(
+        name="calorimeter",
+        value=value,
+        expected=expected,
+        stddev=0.2,
+        seed=1,
+        source="test-000.h5 trace 0",
+        trace_seed=2,
+        truth={},
+        named={},
+        latents={"a__1": 0.5},
+        provenance=Provenance(model="test"),
+    )
+
+
+def test_figure8_has_the_paper_s_panels_with_units(figure8):
+    axes = panels(figure8.figure)
+    assert {"$p_x$ [GeV]", "$p_y$ [GeV]", "$p_z$ [GeV]", "$E_1$ [GeV]", "$E_2$ [GeV]", "missing $E_T$ [GeV]"} <= set(
+        axes
+    )
+    assert len(figure8.figure.axes) == 8
+    assert "decay channel" in all_text(figure8.figure)
+
+
+def test_figure8_shows_the_whole_prior_of_the_momentum(figure8):
+    axes = panels(figure8.figure)
+    assert axes["$p_x$ [GeV]"].get_xlim() == (-3.0, 3.0)
+    assert axes["$p_z$ [GeV]"].get_xlim() == (42.0, 48.0)
+
+
+def test_figure8_draws_the_truth_as_a_dashed_line_where_it_is(figure8):
+    axes = panels(figure8.figure)
+    places = {
+        "$p_x$ [GeV]": TRUTH["momentum"][0],
+        "$p_y$ [GeV]": TRUTH["momentum"][1],
+        "$E_2$ [GeV]": TRUTH["energies"][1],
+        "missing $E_T$ [GeV]": TRUTH["missing_et"],
+    }
+    for label, truth in places.items():
+        (line,) = axes[label].get_lines()
+        assert line.get_xdata()[0] == pytest.approx(float(truth))
+        assert line.get_linestyle() == "--"
+
+
+def test_figure8_fills_rmh_and_outlines_ic_with_unit_area(figure8):
+    rmh, ic = panels(figure8.figure)["$p_y$ [GeV]"].patches
+    assert rmh.get_fill()
+    assert not ic.get_fill()
+    for step in (rmh, ic):
+        density, edges, _ = step.get_data()
+        assert (density * np.diff(edges)).sum() == pytest.approx(1.0)
+
+
+def test_histogram_is_weighted():
+    heavy = tau_posterior("ic", 1000)
+    heavy.log_weight[:] = np.where(heavy.values["momentum"][:, 0] > 0.8, 0.0, -np.inf)
+    drawing = posteriors.draw([heavy], diagnose([heavy]), MOMENTUM)
+    (step,) = panels(drawing.figure)["$p_x$ [GeV]"].patches
+    density, edges, _ = step.get_data()
+    assert density[edges[1:] <= 0.8].sum() == 0
+    assert (density * np.diff(edges)).sum() == pytest.approx(1.0)
+
+
+def test_channel_bars_are_named_and_sum_to_one(figure8):
+    (axes,) = [a for a in figure8.figure.axes if "decay channel" in a.get_title()]
+    names = [text.get_text() for text in axes.get_xticklabels()]
+    assert names[:2] == ["π⁻ 2π⁰ $\\mathrm{K}_{S}$", "e⁻ $\\mathrm{\\bar{K}}_{S}$"]
+    assert names[-1] == "other"
+    bars = [bar.get_height() for bar in axes.patches]
+    assert sum(bars[: len(names)]) == pytest.approx(1.0)
+    assert sum(bars[len(names) :]) == pytest.approx(1.0)
+
+
+def test_contour_level_encloses_its_mass():
+    x = np.linspace(-5, 5, 201)
+    density = np.exp(-0.5 * (x[:, None] ** 2 + x[None, :] ** 2))
+    # a normal density in two dimensions has 68 % of its mass above exp(-r^2 / 2) = 0.32
+    assert posteriors.mass_level(density, 0.68) == pytest.approx(0.32, abs=0.005)
+
+
+def test_caption_of_figure8_prints_rhat_ess_khat_and_the_verdicts():
+    pair = [tau_posterior(shift=1.0), tau_posterior("ic", seed=1, log_weight_sd=0.5)]
+    result = diagnose(pair)
+    drawing = posteriors.draw(pair, result, MOMENTUM, LABELS)
+    rhat = result["engines"]["rmh"]["quantities"]["px"]["rhat"]
+    khat = result["engines"]["ic"]["weights"]["khat"]
+    for text in (drawing.caption, all_text(drawing.figure)):
+        assert f"R-hat {rhat:.3f} (px)" in text
+        assert f"k-hat {khat:.2f}" in text
+        assert "RMH: not converged" in text
+    assert "| 4 | π⁻ 2π⁰ K_S |" in drawing.caption
+
+
+@pytest.mark.parametrize("case", ["no weight", "one chain", "constant", "absent", "few draws"])
+def test_figures_of_degenerate_posteriors_say_what_is_missing(case):
+    rmh, ic = tau_posterior(), tau_posterior("ic", seed=1)
+    if case == "no weight":
+        ic.log_weight[:] = -np.inf
+    elif case == "one chain":
+        rmh = tau_posterior(chains=1)
+    elif case == "constant":
+        for name, values in rmh.values.items():
+            values[:] = TRUTH[name]
+    elif case == "absent":
+        rmh.values["missing_et"][::2] = np.nan
+    else:
+        rmh, ic = tau_posterior(draws=4), tau_posterior("ic", draws=2, chains=1)
+    drawings = list(make.drawings(inputs.Inputs(Config(), [rmh, ic])))
+    assert len(drawings) == 4
+    assert_nothing_is_clipped(drawings[0].figure)
+    text = drawings[0].caption + "".join(all_text(drawing.figure) for drawing in drawings)
+    words = {
+        "no weight": "all 2,000 draws have weight zero",
+        "one chain": "one chain only",
+        "constant": "never changed",
+        "absent": "not in every draw",
+        "few draws": "too few non-zero weights",
+    }
+    assert words[case] in text
+
+
+def test_no_label_is_clipped(figure8, pair):
+    for drawing in (
+        figure8,
+        loss.draw(history()),
+        frequency.draw(np.array([50, 9, 1]), np.arange(60)),
+        make.event_display(event(), Config()),
+        *chains.draw_all(pair[0]),
+    ):
+        assert_nothing_is_clipped(drawing.figure)
+
+
+def test_figure7_draws_both_losses_and_the_prior():
+    losses = history()
+    drawing = loss.draw(losses)
+    axes = drawing.figure.axes[0]
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    np.testing.assert_array_equal(lines["validation"].get_ydata(), losses.valid_loss)
+    np.testing.assert_array_equal(lines["training"].get_ydata(), losses.train_loss)
+    assert lines["proposing from the prior"].get_ydata()[0] == 30.0
+    low, high = axes.get_ylim()
+    assert low < 17.0 < 30.0 < high
+    assert axes.get_ylabel() == "loss [nats per trace]"
+    assert "below the prior's 30.000" in drawing.caption
+
+
+def test_figure7_of_a_plateau_says_so():
+    assert "has not learned" in loss.draw(history(final=30.0, noise=0.5)).caption
+
+
+def test_figure7_without_validation_does_not_crash():
+    losses = history()
+    drawing = loss.draw(replace(losses, valid_loss=np.full_like(losses.valid_loss, np.nan)))
+    assert "No validation loss" in drawing.caption
+    nothing = {f: np.empty(0) for f in ("iteration", "traces_seen", "train_loss", "valid_loss")}
+    assert "No iteration" in loss.draw(replace(losses, **nothing)).caption
+
+
+def test_event_display_projects_onto_cm():
+    drawing = make.event_display(event(), Config())
+    pictures = [axes for axes in drawing.figure.axes if axes.get_images()]
+    assert len(pictures) == 6
+    along_the_beam = pictures[0].get_images()[0]
+    row, column = np.unravel_index(np.argmax(along_the_beam.get_array()), (35, 35))
+    assert (row, column) == (20, 10)
+    cell = Config().simulator.calorimeter.cell_cm
+    assert along_the_beam.get_extent() == [-17.5 * cell, 17.5 * cell, -17.5 * cell, 17.5 * cell]
+    from_above = pictures[1].get_images()[0]
+    assert np.unravel_index(np.argmax(from_above.get_array()), (35, 20)) == (10, 5)
+    assert "7.00 GeV in 1 voxels" in drawing.caption
+    assert "noise of 0.2" in drawing.caption
+
+
+def test_event_display_without_geometry_counts_voxels():
+    assert "depth" in panels(make.event_display(event(), None).figure)
+
+
+def test_frequencies_are_ranked():
+    drawing = frequency.draw(np.array([1, 90, 9]), np.full(100, 12))
+    (line,) = drawing.figure.axes[0].get_lines()
+    np.testing.assert_array_equal(line.get_ydata(), [90, 9, 1])
+    assert "100 traces of 3 types; the commonest type has 90.0%" in drawing.caption
+    assert "1 types were seen once" in drawing.caption
+
+
+def test_chain_figures_show_every_quantity_of_every_chain(pair):
+    trace, rank, correlation = chains.draw_all(pair[0])
+    for drawing in (trace, rank, correlation):
+        assert [t.get_text() for t in drawing.figure.legends[0].get_texts()] == ["chain 0", "chain 1"]
+    assert "$p_x$ [GeV]" in all_text(trace.figure)
+    assert "1,000 runs of burn-in, every 5th kept" in trace.caption
+    px = rank.figure.axes[0]
+    counts = sum(step.get_data()[0] for step in px.patches)
+    np.testing.assert_array_equal(counts, np.full(20, 100))
+    first = correlation.figure.axes[0].get_lines()[0]
+    assert first.get_ydata()[0] == pytest.approx(1.0)
+
+
+def test_channels_without_a_name_have_their_number():
+    assert channel_name(1, ["a", "b "]) == "b"
+    assert channel_name(3, None) == channel_name(3, ["x"]) == "channel 3"
+
+
+def written_run(folder, pair):
+    """Files of a run, as the stages before leave them."""
+    for posterior in pair:
+        posterior.save(folder / f"{posterior.engine}.h5")
+    write_diagnostics(folder / "diagnostics.json", diagnose(pair))
+    (folder / "config.yaml").write_text(config.to_yaml(Config()))
+    row = dict.fromkeys(HistoryRow.__dataclass_fields__, 0.5)
+    rows = [
+        HistoryRow(**row | {"iteration": i, "traces": 64 * i, "epoch": 0, "valid_loss": 20 - i, "prior_loss": 21.0})
+        for i in (1, 2, 3)
+    ]
+    (folder / "network").mkdir()
+    write_history(folder / "network" / "history.csv", rows)
+    (folder / "build.json").write_text(json.dumps({"channels": [{"index": 0, "name": "π⁻ η"}]}))
+    observation_file.save(event(), folder / "observation.h5")
+
+
+def test_command_line_draws_the_figures_of_the_files_it_is_given(tmp_path, pair, capsys):
+    written_run(tmp_path, pair)
+    words = [
+        "figures", "--config", "config.yaml", "--posteriors", "rmh.h5", "ic.h5", "--diagnostics", "diagnostics.json",
+        "--network", "network", "--observation", "observation.h5", "--simulator", ".", "--output", "out",
+    ]  # fmt: skip
+    files = {"config.yaml", "rmh.h5", "ic.h5", "diagnostics.json", "network", "observation.h5", ".", "out"}
+    assert main([str(tmp_path / word) if word in files else word for word in words]) == 0
+    stems = set(FIGURES) - {"trace_frequency"}
+    out = tmp_path / "out"
+    assert {path.name for path in out.iterdir()} == {f"{stem}.{s}" for stem in stems for s in ("png", "pdf", "md")}
+    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in out.glob("*.png"))
+    assert "prior's 21.000" in (out / "figure7_loss.md").read_text()
+    assert str(out / "figure8_posteriors.png") in capsys.readouterr().out
+
+
+def test_figures_are_reproducible_byte_for_byte(tmp_path):
+    from etalumis.figures import style
+
+    for name in ("a", "b"):
+        style.save(frequency.draw(np.array([5, 2]), np.arange(7)), tmp_path / name, ("png", "pdf"))
+    for suffix in ("png", "pdf", "md"):
+        first, second = (tmp_path / name / f"trace_frequency.{suffix}" for name in ("a", "b"))
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_unreadable_inputs_are_named(tmp_path):
+    path = tmp_path / "observation.h5"
+    with pytest.raises(DatasetError, match=r"observation\.h5"):
+        inputs.read_observation(path)
+    observation_file.save(replace(event(), value=np.zeros(3), expected=np.zeros(3)), path)
+    with pytest.raises(DatasetError, match=r"expected an observation of shape \(depth, y, x\)"):
+        inputs.read_observation(path)
+    with pytest.raises(SimulatorError, match="simulator build"):
+        inputs.read_channel_labels(tmp_path)

@@ -1,0 +1,260 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""What engines do with bad input, failing simulators and interruptions."""
+
+import logging
+import math
+
+import numpy as np
+import pytest
+
+from etalumis.distributions import ArrayDistribution, Categorical, Normal, Uniform
+from etalumis.errors import InferenceError, SimulatorError
+from etalumis.inference import Posterior, importance, rmh
+from etalumis.inference.checkpoint import Checkpoint
+from etalumis.inference.compilation import network_input, with_session
+from etalumis.inference.observations import Observations
+from etalumis.layers import LayerTable, ObservationLayout
+from etalumis.models import FunctionModel, examples, observe, rejection_scope, sample, tag
+
+
+class PriorSession:
+    """Proposes from the prior."""
+
+    def begin(self):
+        pass
+
+    def propose(self, address, distribution, rng):
+        value = distribution.sample(rng)
+        return value, distribution.log_prob(value)
+
+
+def rmh_briefly(model, observations, **more):
+    return rmh(model, observations, **{"runs": 50, "seed": 1, "init_runs": 5, **more})
+
+
+def importance_briefly(model, observations, **more):
+    return importance(model, observations, **{"runs": 50, "seed": 1, **more})
+
+
+def ic_briefly(model, observations, **more):
+    return with_session(model, observations, PriorSession(), **{"runs": 50, "seed": 1, **more})
+
+
+ENGINES = [rmh_briefly, importance_briefly, ic_briefly]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_mistyped_observation_names_what_the_model_observes(engine):
+    with pytest.raises(InferenceError, match=r"does not observe 'obs_0'; it observes 'obs0', 'obs1'"):
+        engine(examples.model("gaussian_unknown_mean"), {"obs_0": 8.0})
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_observation_of_the_wrong_shape_names_both_shapes(engine):
+    def image():
+        observe(ArrayDistribution(1, (np.full((2, 3), sample(Normal(0, 1))), np.asarray(1.0))), name="image")
+
+    with pytest.raises(InferenceError, match=r"\(3, 2\).*\(2, 3\)"):
+        engine(FunctionModel(image), {"image": np.zeros((3, 2))})
+
+
+def test_an_observation_that_is_not_finite_is_refused():
+    with pytest.raises(InferenceError, match="1 of 2 elements"):
+        Observations({"image": [1.0, math.nan]})
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_nan_likelihood_stops_and_names_the_statement(engine):
+    def broken():
+        mu = sample(Normal(0, 1))
+        mean = np.asarray(math.nan if mu > 1 else mu)
+        observe(ArrayDistribution(1, (mean, np.asarray(1.0))), name="obs")
+
+    with pytest.raises(InferenceError, match=r"'obs' at .*broken.* is NaN in run \d+ of seed"):
+        engine(FunctionModel(broken), {"obs": 0.0})
+
+
+def wall():
+    x = sample(Uniform(0.0, 1.0), name="x")
+    observe(Uniform(x, x + 0.2), name="obs")
+
+
+def test_runs_of_likelihood_zero_are_kept_and_counted():
+    posterior = importance(FunctionModel(wall), {"obs": 0.5}, runs=1000, seed=2)
+    zero = posterior.log_weight == -math.inf
+    assert len(posterior) == 1000
+    assert posterior.info["zero_weights"] == zero.sum()
+    assert abs(zero.mean() - 0.8) < 4 * math.sqrt(0.16 / 1000)
+    assert abs(math.exp(posterior.log_evidence) - 1.0) < 4 * math.sqrt(4.0 / 1000)
+
+
+def test_a_chain_never_enters_likelihood_zero():
+    posterior = rmh(FunctionModel(wall), {"obs": 0.5}, runs=3000, seed=2)
+    assert posterior.values["x"].min() >= 0.3
+    assert posterior.values["x"].max() <= 0.5
+    assert posterior.info["acceptance_overall"] > 0.2
+
+
+def test_a_chain_without_a_place_to_start_says_so():
+    with pytest.raises(InferenceError, match="likelihood zero in all of 7 prior runs"):
+        rmh(FunctionModel(wall), {"obs": 5.0}, runs=10, seed=2, init_runs=7)
+
+
+@pytest.mark.parametrize("wrong", [{"burn_in": 50}, {"thin": 0}, {"init_runs": 0}])
+def test_rmh_refuses_settings_that_keep_nothing(wrong):
+    with pytest.raises(InferenceError, match="burn_in"):
+        rmh_briefly(examples.model("branching"), {"obs": 6.0}, **wrong)
+
+
+def test_a_model_with_hidden_randomness_is_found_out():
+    hidden = np.random.default_rng(0)
+
+    def forgetful():
+        x = sample(Normal(float(hidden.integers(2)), 1.0))
+        sample(Normal(0.0, 1.0))
+        observe(Normal(x, 1.0), name="obs")
+
+    with pytest.raises(InferenceError, match="replay broke off at entry 0"):
+        rmh_briefly(FunctionModel(forgetful), {"obs": 0.0})
+
+
+class Flaky:
+    """A model in a process of its own that dies now and then, as a simulator does."""
+
+    def __init__(self, model, dies_at):
+        self.model, self.dies_at = model, set(dies_at)
+        self.name = "flaky"
+        self.runs = self.restarts = 0
+
+    def run(self, execution):
+        self.runs += 1
+        result = self.model.run(execution)
+        if self.runs in self.dies_at:
+            raise SimulatorError("the simulator died")
+        return result
+
+    def restart(self):
+        self.restarts += 1
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_failed_run_is_repeated_with_the_same_draws(engine, caplog):
+    exact = {"obs": 0.4}
+    whole = engine(examples.model("dependent_loop"), exact)
+    flaky = Flaky(examples.model("dependent_loop"), {1, 9, 10, 30})
+    with caplog.at_level(logging.WARNING):
+        mended = engine(flaky, exact)
+    assert flaky.restarts == mended.info["failures"] == 4
+    assert "of seed" in caplog.text
+    np.testing.assert_array_equal(mended.values["theta"], whole.values["theta"])
+    np.testing.assert_array_equal(mended.log_weight, whole.log_weight)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_simulator_that_keeps_failing_ends_the_engine(engine):
+    flaky = Flaky(examples.model("branching"), range(3, 100))
+    with pytest.raises(SimulatorError, match="died"):
+        engine(flaky, {"obs": 6.0}, retries=2)
+    assert flaky.restarts == 2
+
+
+class Interrupted(Exception):
+    pass
+
+
+class Interrupting(Flaky):
+    """Raises what no engine handles, as a kill would."""
+
+    def run(self, execution):
+        self.runs += 1
+        if self.runs in self.dies_at:
+            raise Interrupted
+        return self.model.run(execution)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_interrupted_engine_goes_on_with_the_same_draws(engine, tmp_path):
+    def checkpoint():
+        return Checkpoint(tmp_path / "p.h5.part", {"seed": 1}, interval_s=0.0)
+
+    observations = {"obs": 0.4}
+    whole = engine(examples.model("dependent_loop"), observations)
+    for dies_at in (25, 12):
+        with pytest.raises(Interrupted):
+            engine(Interrupting(examples.model("dependent_loop"), {dies_at}), observations, checkpoint=checkpoint())
+        assert 0 < len(Posterior.load(tmp_path / "p.h5.part")) < len(whole)
+    resumed = engine(examples.model("dependent_loop"), observations, checkpoint=checkpoint())
+    assert len(resumed) == len(whole)
+    for name in ("theta", "x", "u"):
+        np.testing.assert_array_equal(resumed.values[name], whole.values[name])
+    np.testing.assert_array_equal(resumed.log_weight, whole.log_weight)
+    for key in ("simulator_runs", "acceptance", "lost_share", "replay_runs", "zero_weights"):
+        assert resumed.info.get(key) == whole.info.get(key)
+
+
+def test_a_checkpoint_of_other_settings_is_not_continued(tmp_path, caplog):
+    path = tmp_path / "p.h5.part"
+    made = importance_briefly(examples.model("branching"), {"obs": 6.0})
+    Checkpoint(path, {"seed": 1}).save(made, {"next": 50})
+    assert Checkpoint(path, {"seed": 1}).load() is not None
+    with caplog.at_level(logging.WARNING):
+        assert Checkpoint(path, {"seed": 2}).load() is None
+    assert "other settings" in caplog.text
+    path.write_bytes(path.read_bytes()[:100])
+    assert Checkpoint(path, {"seed": 1}).load() is None
+
+
+def test_a_chain_redraws_uncontrolled_entries_but_never_steps_them():
+    def model():
+        nuisance = sample(Normal(0.0, 1.0), name="nuisance", control=False)
+        x = sample(Normal(0.0, 1.0), name="x")
+        observe(Normal(x + nuisance, 1.0), name="obs")
+
+    posterior = rmh(FunctionModel(model), {"obs": 3.0}, runs=20_000, seed=3)
+    assert "nuisance" not in posterior.info["acceptance"]
+    assert abs(posterior.values["nuisance"].mean() - 1.0) < 0.2
+    assert len(np.unique(posterior.values["nuisance"])) > 50
+
+
+def test_proposals_of_a_diverged_network_stop_the_run():
+    class Diverged(PriorSession):
+        def propose(self, address, distribution, rng):
+            return distribution.sample(rng), math.nan
+
+    with pytest.raises(InferenceError, match="diverged"):
+        with_session(examples.model("branching"), {"obs": 6.0}, Diverged(), runs=3, seed=1)
+
+
+def layers(*layouts):
+    return LayerTable([], [ObservationLayout(name, shape, None) for name, shape in layouts])
+
+
+def test_the_network_sees_observations_as_in_its_training():
+    observations = Observations({"b": [[1.0, 2.0]], "a": 3.0})
+    assert network_input(layers(("b", (1, 2))), observations).shape == (1, 2)
+    np.testing.assert_array_equal(network_input(layers(("a", (1,)), ("b", (1, 2))), observations), [3.0, 1.0, 2.0])
+    with pytest.raises(InferenceError, match=r"'c'.*\['b', 'a'\]"):
+        network_input(layers(("c", (1,))), observations)
+    with pytest.raises(InferenceError, match=r"\(1, 2\).*\(2, 1\)"):
+        network_input(layers(("b", (2, 1))), observations)
+
+
+def test_named_entries_tags_and_trace_types_are_kept():
+    def model():
+        kind = sample(Categorical((0.5, 0.5)), name="kind")
+        with rejection_scope() as scope:
+            while sample(Uniform(0.0, 1.0), name="u") > 0.3:
+                scope.repeat()
+        if kind:
+            sample(Normal(0.0, 1.0), name="extra")
+        tag([kind, 2.0], "pair")
+        return 2 * kind
+
+    posterior = importance(FunctionModel(model), {}, runs=200, seed=5)
+    kind = posterior.values["kind"]
+    np.testing.assert_array_equal(posterior.values["pair"][:, 0], kind)
+    np.testing.assert_array_equal(posterior.values["result"], 2 * kind)
+    assert posterior.values["u"].max() <= 0.3  # of a scope, the accepted repetition is kept
+    np.testing.assert_array_equal(np.isnan(posterior.values["extra"]), kind == 0)
+    assert len(set(posterior.trace_type.tolist())) == 2

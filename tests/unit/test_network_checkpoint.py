@@ -1,0 +1,116 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Network folders: whole or not there, and clear about what does not fit."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from synthetic_batches import PRIORS, SMALL, layer_table, random_batch
+
+from etalumis.errors import NetworkError
+from etalumis.network import ProposalNetwork, checkpoint
+from etalumis.training.evaluate import log_proposal_of
+
+LAYERS = layer_table(PRIORS, 2, (6,))
+
+
+def network_of(seed: int = 1) -> ProposalNetwork:
+    network = ProposalNetwork(LAYERS, SMALL, torch.Generator().manual_seed(seed))
+    network.input_scale.set(0.25, 3.0)
+    return network
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    checkpoint.save(tmp_path / "network", network_of(), {"note": 1})
+    return tmp_path / "network"
+
+
+def test_a_network_comes_back_as_it_was(saved: Path) -> None:
+    batch = random_batch(LAYERS, PRIORS, [4, 9], np.random.default_rng(0))
+    loaded, training, _ = checkpoint.load_training(saved)
+    np.testing.assert_array_equal(log_proposal_of(loaded, batch), log_proposal_of(network_of(), batch))
+    assert training == {"note": 1}
+    assert sorted(path.name for path in saved.iterdir()) == ["layers.json", "manifest.json", "tensors.pt"]
+
+
+def test_the_same_seed_makes_the_same_network_and_another_another() -> None:
+    first, again, other = (network_of(seed).tables["address"] for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_tensors_whose_manifest_was_not_yet_renamed_are_whole(saved: Path, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "later", network_of(2), {"note": 2})
+    # a crash between the two renames: new tensors, old manifest, new manifest under its first name
+    (tmp_path / "later" / "tensors.pt").replace(saved / "tensors.pt")
+    (tmp_path / "later" / "manifest.json").replace(saved / "manifest.pending.json")
+    loaded, training, _ = checkpoint.load_training(saved)
+    assert training == {"note": 2}
+    assert torch.equal(loaded.tables["address"], network_of(2).tables["address"])
+
+
+def damage_tensors(folder: Path) -> None:
+    content = bytearray((folder / "tensors.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "tensors.pt").write_bytes(content)
+
+
+def truncate_tensors(folder: Path) -> None:
+    (folder / "tensors.pt").write_bytes((folder / "tensors.pt").read_bytes()[:-100])
+
+
+def remove_tensors(folder: Path) -> None:
+    (folder / "tensors.pt").unlink()
+
+
+def change_version(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"version": 99}))
+
+
+def break_json(folder: Path) -> None:
+    (folder / "manifest.json").write_text("{")
+
+
+def other_layers(folder: Path) -> None:
+    layer_table(PRIORS, 1, (6,)).save(folder / "layers.json")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (damage_tensors, "altered or truncated"),
+        (truncate_tensors, "altered or truncated"),
+        (remove_tensors, "no network here"),
+        (change_version, "version 1"),
+        (break_json, "not JSON"),
+        (other_layers, "digest"),
+    ],
+)
+def test_a_damaged_network_is_an_error(saved: Path, damage, said: str) -> None:
+    damage(saved)
+    with pytest.raises(NetworkError, match=said):
+        checkpoint.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("priors", "instances", "shape", "said"),
+    [
+        (PRIORS, 3, (6,), "lacks 12 of the dataset and has 0"),
+        (PRIORS[:-1], 2, (6,), "lacks 0 of the dataset and has 2"),
+        (PRIORS, 2, (7,), r"\(6,\), the dataset 'y' \(7,\)"),
+    ],
+)
+def test_a_network_that_does_not_fit_says_what_differs(
+    priors, instances: int, shape: tuple[int, ...], said: str
+) -> None:
+    with pytest.raises(NetworkError, match=said):
+        checkpoint.require_fits(network_of(), layer_table(priors, instances, shape))
+
+
+def test_a_network_fits_its_own_layers() -> None:
+    checkpoint.require_fits(network_of(), LAYERS)

@@ -1,0 +1,234 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The token-parallel network against a plain one that walks through each trace."""
+
+import numpy as np
+import pytest
+import torch
+from synthetic_batches import PRIORS, SMALL, layer_table, random_batch
+from torch import Tensor
+
+from etalumis.config import NetworkConfig
+from etalumis.distributions import Categorical, Normal, Uniform
+from etalumis.errors import NetworkError
+from etalumis.layers import LayerRow, LayerTable, ObservationLayout
+from etalumis.network import ProposalNetwork
+from etalumis.network.plan import make_plan
+from etalumis.network.proposals import log_density
+from etalumis.network.standardise import standardise
+from etalumis.traces.batch import Batch
+from etalumis.training.evaluate import log_proposal_of
+
+LAYERS = layer_table(PRIORS, 3, (6,))
+LENGTHS = [5, 1, 0, 12, 7, 3]
+
+
+def network_of(layers: LayerTable = LAYERS, config: NetworkConfig = SMALL) -> ProposalNetwork:
+    network = ProposalNetwork(layers, config, torch.Generator().manual_seed(5))
+    with torch.no_grad():  # away from the start, where the outputs hardly depend on the inputs
+        for name, table in network.tables.items():
+            if name.endswith("out_weight"):
+                table.mul_(10.0)
+    return network
+
+
+def reference(network: ProposalNetwork, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """log q of every known token, one after the other with plain modules; and the tables that gradients reach."""
+    tables = {name: table.detach().clone().requires_grad_() for name, table in network.tables.items()}
+    embedded = network.observation(network.input_scale(torch.from_numpy(batch.observation)))
+    log_q = []
+    for trace in range(len(batch)):
+        state, past = None, torch.zeros(network.config.sample_embedding + network.config.address_embedding)
+        for token in range(batch.offset[trace], batch.offset[trace + 1]):
+            layer = int(batch.layer[token])
+            if layer < 0:
+                continue
+            group = network.grouping.groups[network.grouping.group_of[layer]]
+            row = network.grouping.row_of[layer]
+            t = {
+                name.removeprefix(f"{group.key}_"): tables[name][row]
+                for name in tables
+                if name.startswith(f"{group.key}_")
+            }
+            address = tables["address"][layer]
+            output, state = network.lstm(torch.cat([embedded[trace], past, address])[None], state)
+            inner = torch.relu(output[0] @ t["hidden_weight"] + t["hidden_bias"])
+            raw = inner @ t["out_weight"] + t["out_bias"]
+            one = slice(token, token + 1)
+            form = standardise(group.kind, batch.value[one], batch.low[one], batch.high[one], batch.parameters[one])
+            x, context, jacobian, feature = (
+                torch.from_numpy(v).float() for v in (form.x, form.context, form.log_jacobian, form.feature)
+            )
+            log_q.append(log_density(group.kind, raw[None], x, context) + jacobian)
+            weight = t["sample_weight"]
+            value = weight[int(feature)] if group.kind == "Categorical" else weight[0] * feature
+            past = torch.cat([value + t["sample_bias"], address])
+    return torch.cat(log_q), tables
+
+
+@pytest.mark.parametrize("layers_of_lstm", [1, 2])
+def test_outputs_and_gradients_are_those_of_the_reference(layers_of_lstm: int) -> None:
+    config = SMALL.model_copy(update={"lstm_layers": layers_of_lstm})
+    network = network_of(config=config)
+    batch = random_batch(LAYERS, PRIORS, LENGTHS, np.random.default_rng(1), unknown=0.2)
+    plan = make_plan(batch, network.grouping)
+    leaves = network.leaves(plan)
+    log_q = network.log_proposal(plan, torch.from_numpy(batch.observation), leaves)
+    log_q.sum().backward()
+    dense = {name: value.grad.clone() for name, value in network.dense().items()}
+    network.zero_grad()
+    expected, tables = reference(network, batch)
+    expected.sum().backward()
+    by_batch = torch.empty(len(plan))
+    by_batch[torch.from_numpy(np.argsort(np.argsort(plan.source)))] = log_q.detach()
+    torch.testing.assert_close(by_batch, expected.detach(), rtol=2e-4, atol=2e-4)
+    for name, value in network.dense().items():
+        torch.testing.assert_close(dense[name], value.grad, rtol=1e-3, atol=1e-3 * float(value.grad.abs().max()))
+    for name, leaf in leaves.items():
+        whole = torch.zeros_like(network.tables[name]).index_copy(0, leaf.rows, leaf.value.grad)
+        bound = 1e-3 * max(float(tables[name].grad.abs().max()), 1e-6)
+        torch.testing.assert_close(whole, tables[name].grad, rtol=1e-3, atol=bound)
+
+
+def test_traces_do_not_see_each_other() -> None:
+    network = network_of()
+    rng = np.random.default_rng(2)
+    batch = random_batch(LAYERS, PRIORS, LENGTHS, rng)
+    together = log_proposal_of(network, batch)
+    for trace in range(len(batch)):
+        tokens = slice(batch.offset[trace], batch.offset[trace + 1])
+        alone = Batch(
+            batch.observation[trace : trace + 1],
+            np.array([0, tokens.stop - tokens.start]),
+            *(getattr(batch, name)[tokens] for name in ("layer", "value", "low", "high", "parameters", "log_prior")),
+        )
+        # float32 sums over another order
+        np.testing.assert_allclose(log_proposal_of(network, alone), together[tokens], rtol=1e-3, atol=1e-4)
+
+
+def test_loss_adds_the_prior_of_unknown_addresses() -> None:
+    network = network_of()
+    batch = random_batch(LAYERS, PRIORS, LENGTHS, np.random.default_rng(3), unknown=0.3)
+    total, parts = network.loss(batch)
+    assert parts["unknown"] == pytest.approx(-batch.log_prior[batch.layer < 0].sum())
+    assert float(total.detach()) == pytest.approx(sum(parts.values()), rel=1e-5)
+    assert float(total.detach()) == pytest.approx(-log_proposal_of(network, batch).sum(), rel=1e-5)
+
+
+def test_a_batch_without_known_tokens_has_the_loss_of_the_prior() -> None:
+    batch = random_batch(LAYERS, PRIORS, [2, 2], np.random.default_rng(3), unknown=1.0)
+    total, _ = network_of().loss(batch)
+    assert float(total) == pytest.approx(-batch.log_prior.sum())
+
+
+def test_parameters_of_one_uniform_address_are_the_papers() -> None:
+    counts = []
+    for addresses in (1, 2):
+        rows = [LayerRow(f"[f]__Uniform__{i}", "", "Uniform", 0, 1) for i in range(addresses)]
+        network = ProposalNetwork(LayerTable(rows, [ObservationLayout("y", (4,), None)]), NetworkConfig())
+        tables = network.tables.items()
+        counts.append(sum(t.numel() for n, t in tables if n.split("_")[1:2] in (["hidden"], ["out"])))
+    assert counts == [147_183, 2 * 147_183]
+
+
+def test_the_3dcnn_has_the_papers_layers() -> None:
+    layers = LayerTable([LayerRow("[f]__Uniform__1", "", "Uniform", 0, 1)], [ObservationLayout("y", (20, 35, 35), 0.2)])
+    network = ProposalNetwork(layers, NetworkConfig())
+    convolutions = [(1, 64), (64, 64), (64, 128), (128, 128), (128, 128)]
+    expected = sum(27 * i * o + o for i, o in convolutions) + 2048 * 256 + 256
+    assert sum(p.numel() for p in network.observation.parameters()) == expected
+    assert network.input_width == 256 + 4 + 64 + 64
+
+
+def test_bfloat16_is_close_to_float32() -> None:
+    layers = layer_table((Uniform(0.0, 1.0), Categorical((0.5, 0.5))), 2, (20, 20, 20))
+    batch = random_batch(layers, (Uniform(0.0, 1.0), Categorical((0.5, 0.5))), [4, 6], np.random.default_rng(4))
+    single = network_of(layers)
+    half = network_of(layers, SMALL.model_copy(update={"dtype": "bfloat16"}))
+    # bfloat16 keeps 8 bits; the log densities are of order one
+    np.testing.assert_allclose(log_proposal_of(half, batch), log_proposal_of(single, batch), atol=0.1)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 5), (20, 21, 23)])
+def test_any_observation_shape_up_to_three_dimensions(shape: tuple[int, ...]) -> None:
+    layers = layer_table((Uniform(0.0, 1.0),), 1, shape)
+    network = ProposalNetwork(layers, SMALL)
+    batch = random_batch(layers, (Uniform(0.0, 1.0),), [2, 2], np.random.default_rng(4))
+    assert np.isfinite(log_proposal_of(network, batch)).all()
+
+
+@pytest.mark.parametrize(("shape", "said"), [((10, 35, 35), "too small"), ((2, 2, 2, 2), "at most three")])
+def test_an_observation_that_fits_no_embedding_is_an_error(shape: tuple[int, ...], said: str) -> None:
+    with pytest.raises(NetworkError, match=said):
+        ProposalNetwork(layer_table((Uniform(0.0, 1.0),), 1, shape), SMALL)
+
+
+def test_a_layer_of_unknown_kind_is_an_error() -> None:
+    layers = LayerTable([LayerRow("a__Cauchy__1", "", "Cauchy", 0, 1)], [ObservationLayout("y", (2,), None)])
+    with pytest.raises(NetworkError, match="Cauchy"):
+        ProposalNetwork(layers, SMALL)
+
+
+def test_a_session_has_the_densities_of_training() -> None:
+    """Values proposed one by one, put into a batch, have the log density that the session said."""
+    network = network_of()
+    rng = np.random.default_rng(8)
+    batch = random_batch(LAYERS, PRIORS, [24], rng)
+    for defensive in (0.0, 0.1):
+        session = network.session(batch.observation[0], defensive=defensive)
+        for _ in range(2):  # a second run starts afresh
+            session.begin()
+            drawn, said = [], []
+            for layer in batch.layer:
+                prior = PRIORS[int(layer) % len(PRIORS)]
+                value, log_q = session.propose(LAYERS.rows[layer].address, prior, rng)
+                drawn.append((value, prior.log_prob(value)))
+                said.append(log_q)
+            values, log_prior = np.array(drawn).T
+            again = Batch(
+                batch.observation, batch.offset, batch.layer, values, batch.low, batch.high, batch.parameters, log_prior
+            )
+            possible = np.isfinite(log_prior)  # a proposal may draw a category of probability zero: weight zero
+            network_only = log_proposal_of(network, again)
+            with np.errstate(divide="ignore"):
+                expected = np.logaddexp(np.log1p(-defensive) + network_only, np.log(defensive) + log_prior)
+            # float32 in training, float64 behind the last layer here
+            np.testing.assert_allclose(np.array(said)[possible], expected[possible], rtol=1e-3, atol=2e-3)
+
+
+def test_a_session_skips_unknown_addresses() -> None:
+    network, rng = network_of(), np.random.default_rng(8)
+    observation = np.zeros(6)
+    row, prior = LAYERS.rows[0], PRIORS[0]
+    plain, skipping = network.session(observation), network.session(observation)
+    first = [plain.propose(row.address, prior, np.random.default_rng(s)) for s in (1, 2)]
+    second = [skipping.propose(row.address, prior, np.random.default_rng(1))]
+    assert skipping.propose("[elsewhere]__Normal__1", prior, rng) is None
+    second.append(skipping.propose(row.address, prior, np.random.default_rng(2)))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("observation", "said"), [(np.zeros(7), r"\(6,\), found \(7,\)"), (np.full(6, np.nan), "finite")]
+)
+def test_a_wrong_observation_is_an_error(observation: np.ndarray, said: str) -> None:
+    with pytest.raises(NetworkError, match=said):
+        network_of().session(observation)
+
+
+def test_a_prior_of_another_kind_is_an_error() -> None:
+    session = network_of().session(np.zeros(6))
+    categorical = next(row for row in LAYERS.rows if row.categories == 4)
+    for prior in (Normal(0.0, 1.0), Categorical((0.5, 0.5))):
+        with pytest.raises(NetworkError, match="made for Categorical with 4"):
+            session.propose(categorical.address, prior, np.random.default_rng(0))
+
+
+def test_the_defensive_share_bounds_the_weight() -> None:
+    network, rng = network_of(), np.random.default_rng(1)
+    session = network.session(np.zeros(6), defensive=0.1)
+    for layer, row in enumerate(LAYERS.rows):
+        prior = PRIORS[layer % len(PRIORS)]
+        for _ in range(20):
+            value, log_q = session.propose(row.address, prior, rng)
+            assert prior.log_prob(value) - log_q <= np.log(10.0) + 1e-9

@@ -1,0 +1,145 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The program sherpa_tau on the command line: its configuration file, its errors, its manners."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from etalumis.config import SimulatorConfig
+from etalumis.simulator.config_file import simulator_config_text
+
+CARD, SITES = "tau.yaml", "tau_sites.txt"
+
+
+def call(simulator: Path, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run the program and return what it did."""
+    command = [str(word) for word in (simulator / "bin" / "sherpa_tau", *arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **options)  # type: ignore[call-overload,no-any-return]
+
+
+@pytest.fixture
+def config_text(sherpa_simulator: Path) -> str:
+    """A correct configuration file."""
+    return simulator_config_text(SimulatorConfig(), str(sherpa_simulator / CARD), str(sherpa_simulator / SITES))
+
+
+def test_every_value_of_the_configuration_arrives(sherpa_simulator: Path, config_text: str, tmp_path: Path) -> None:
+    keys = {line.split()[0] for line in config_text.splitlines() if not line.startswith("#")}
+    calorimeter = {f"calorimeter_{key}" for key in SimulatorConfig().calorimeter.model_dump()}
+    assert keys == {"run_card", "sites", "px_gev", "py_gev", "pz_gev", "noise_gev"} | calorimeter
+    file = tmp_path / "right.conf"
+    file.write_text(config_text)
+    done = call(sherpa_simulator, "--local", 1, "--config", file)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("noise_gev", "nose_gev", "unknown key 'nose_gev'; did you mean 'noise_gev'?"),
+        ("calorimeter_em_width_cm 2.0", "", "missing key 'calorimeter_em_width_cm'"),
+        (
+            "noise_gev 0.2",
+            "noise_gev -0.2",
+            "noise_gev: out of range: expected a number from 1e-06 to 1e+06, found -0.2",
+        ),
+        ("noise_gev 0.2", "noise_gev loud", "noise_gev: expected a number from 1e-06 to 1e+06, found 'loud'"),
+        ("noise_gev 0.2", "noise_gev nan", "noise_gev: expected a number from 1e-06 to 1e+06, found 'nan'"),
+        ("noise_gev 0.2", "noise_gev 0.2 0.3", "noise_gev: expected 1 value(s), found '0.2 0.3'"),
+        ("noise_gev 0.2", "noise_gev 0.2\nnoise_gev 0.2", "noise_gev: given twice"),
+        ("px_gev -3.0 3.0", "px_gev 3.0 -3.0", "px_gev: expected LOW < HIGH, found 3.0 -3.0"),
+        (CARD, "absent.yaml", "run_card: expected a readable file, found nothing at"),
+    ],
+)
+def test_a_wrong_configuration_is_named(
+    sherpa_simulator: Path, config_text: str, tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    assert old in config_text
+    file = tmp_path / "wrong.conf"
+    file.write_text(config_text.replace(old, new))
+    done = call(sherpa_simulator, "--local", 1, "--config", file)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert str(file) in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("EVENT_TYPE: HadronDecay", "EVENT_TYPE: Nonsense", "Sherpa ended the program during its set-up"),
+        ("EVENT_TYPE: HadronDecay", "EVENT_TYPE: [HadronDecay", "tau.yaml: Sherpa did not start"),
+        ("EVENT_TYPE: HadronDecay", "EXTERNAL_RNG: None", "tau.yaml: the run card sets EXTERNAL_RNG; leave it out"),
+    ],
+)
+def test_a_run_card_that_is_refused(
+    sherpa_simulator: Path, config_text: str, tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    (tmp_path / "tau.yaml").write_text((sherpa_simulator / CARD).read_text().replace(old, new))
+    (tmp_path / "a.conf").write_text(config_text.replace(str(sherpa_simulator / CARD), "tau.yaml"))
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    done = call(sherpa_simulator, "--local", 1, "--config", tmp_path / "a.conf", env=environment)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert not list(temporary.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "--config FILE is missing"),
+        (("--bogus",), "unknown argument '--bogus'"),
+        (("--config", "x"), "expected exactly one of ENDPOINT, --local N, --channels"),
+        (("--config", "x", "--local", "many"), "--local: expected a whole number, found 'many'"),
+        (("--config", "x", "--local"), "--local: a value is missing"),
+    ],
+)
+def test_a_wrong_call(sherpa_simulator: Path, arguments: tuple[str, ...], message: str) -> None:
+    done = call(sherpa_simulator, *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "usage: sherpa_tau" in done.stderr
+
+
+def test_help(sherpa_simulator: Path) -> None:
+    done = call(sherpa_simulator, "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: sherpa_tau ENDPOINT --config FILE")
+
+
+def test_many_at_once_and_nothing_left_behind(sherpa_simulator: Path, tmp_path: Path) -> None:
+    temporary, home = tmp_path / "tmp", tmp_path / "home"
+    temporary.mkdir()
+    home.mkdir()
+    command = [
+        sherpa_simulator / "bin" / "sherpa_tau",
+        "--local",
+        "2",
+        "--config",
+        sherpa_simulator / "sherpa_tau.conf",
+    ]
+    processes = [
+        subprocess.Popen(
+            [str(word) for word in command],
+            cwd=home,
+            env={**os.environ, "TMPDIR": str(temporary)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    outputs = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert len(set(outputs)) == 1, "the same seeds give the same events in every process"
+    out, err = outputs[0]
+    assert err == ""
+    assert [json.loads(line)["seed"] for line in out.splitlines()] == [1, 2]
+    assert not list(temporary.iterdir())
+    assert not list(home.iterdir())

@@ -1,0 +1,182 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+import json
+import shutil
+from collections import Counter
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+from unit.traces_support import DETECTOR, PROVENANCE, part
+
+from etalumis.errors import DatasetError
+from etalumis.traces.generate import generate
+from etalumis.traces.index import read_index
+from etalumis.traces.reader import TraceDataset
+from etalumis.traces.sort import sort
+from etalumis.traces.verify import verify
+
+SHARD = 25
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("traces")
+    return [part(folder, number, 40) for number in range(3)]
+
+
+@pytest.fixture(scope="module")
+def ordered(files, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sorted") / "train"
+    sort(files, folder, SHARD)
+    return folder
+
+
+def content(dataset, index):
+    trace = dataset.trace(index)
+    tags = {name: value.tolist() for name, value in trace.tags.items()}
+    images = {name: value.tobytes() for name, value in trace.expected.items()}
+    return trace.seed, tuple(zip(trace.addresses, trace.values, trace.flags, strict=True)), str(tags), str(images)
+
+
+def files_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_sorting_loses_and_changes_nothing(files, ordered):
+    before, after = TraceDataset(files), TraceDataset(ordered)
+    assert Counter(content(before, i) for i in range(120)) == Counter(content(after, i) for i in range(120))
+    assert verify([ordered]) == 120
+
+
+def test_the_order_is_frequency_then_type_then_length_then_seed(ordered):
+    dataset = TraceDataset(ordered)
+    names = [dataset.type_table[number] for number in dataset.types]
+    frequency = Counter(names)
+    seeds = dataset.column("seed").tolist()
+    keys = [(-frequency[n], n, length, s) for n, length, s in zip(names, dataset.lengths.tolist(), seeds, strict=True)]
+    assert keys == sorted(keys)
+    assert len(frequency) == 3
+
+
+def test_the_index_tells_what_there_is(ordered, files):
+    index = read_index(ordered / "index.json")
+    dataset = TraceDataset(files)
+    assert [shard["traces"] for shard in index["shards"]] == [25, 25, 25, 25, 20]
+    assert index["traces"] == sum(row["traces"] for row in index["types"]) == 120
+    assert index["entries"] == sum(shard["entries"] for shard in index["shards"]) == dataset.lengths.sum()
+    assert index["addresses"] == len(dataset.addresses)
+    assert {row["type"] for row in index["types"]} == set(dataset.type_table)
+    assert (index["simulator_build_id"], index["config_digest"]) == ("b0", "c0")
+
+
+def test_neither_input_order_nor_memory_changes_the_bytes(files, ordered, tmp_path):
+    sort(files[::-1], tmp_path / "reversed", SHARD)
+    assert files_of(tmp_path / "reversed") == files_of(ordered)
+    # resorting the sorted dataset gives the same traces in the same places, whatever shards they came from
+    sort([ordered], tmp_path / "again", SHARD)
+    shards = {name: value for name, value in files_of(tmp_path / "again").items() if name.startswith("shard")}
+    assert shards == {name: value for name, value in files_of(ordered).items() if name.startswith("shard")}
+
+
+def test_bounded_memory_gives_the_same_columns(files, ordered, tmp_path, monkeypatch):
+    from etalumis.traces import gather
+
+    # budgets of a megabyte hold this whole dataset: shrink them to a few traces
+    monkeypatch.setattr(gather, "_fitting", lambda budget, nbytes, traces: 3)
+    sort(files, tmp_path / "tight", SHARD)
+    checksums = [
+        [shard["checksum"] for shard in read_index(folder / "index.json")["shards"]]
+        for folder in (ordered, tmp_path / "tight")
+    ]
+    assert checksums[0] == checksums[1]
+
+
+def test_a_second_call_does_nothing_and_an_unfinished_one_goes_on(files, ordered, tmp_path):
+    folder = shutil.copytree(ordered, tmp_path / "sorted")
+    sort(files, folder, SHARD)
+    assert files_of(folder) == files_of(ordered)
+    (folder / "index.json").unlink()
+    (folder / "shard-00002.h5").unlink()
+    (folder / ".shard-00003.h5.abc.tmp").write_text("half")
+    damaged = folder / "shard-00001.h5"
+    damaged.write_bytes(damaged.read_bytes()[:-50])
+    kept = (folder / "shard-00000.h5").stat().st_mtime_ns
+    sort(files, folder, SHARD)
+    assert files_of(folder) == files_of(ordered)
+    assert (folder / "shard-00000.h5").stat().st_mtime_ns == kept
+
+
+def test_what_an_unfinished_call_of_other_inputs_left_is_replaced(files, ordered, tmp_path):
+    folder = shutil.copytree(ordered, tmp_path / "sorted")
+    (folder / "index.json").unlink()
+    sort(files[:2], folder, SHARD)
+    assert len(TraceDataset(folder)) == 80
+    assert len(list(folder.glob("shard-*"))) == 4
+
+
+def test_foreign_and_other_finished_folders_are_refused(files, ordered, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(DatasetError, match=r"not empty \(it holds notes\.txt\)"):
+        sort(files, tmp_path, SHARD)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    before = files_of(ordered)
+    with pytest.raises(DatasetError, match="holds other traces or shards of another size"):
+        sort(files[:2], ordered, SHARD)
+    assert files_of(ordered) == before
+
+
+def test_the_same_traces_twice_are_refused(files, tmp_path):
+    twin = shutil.copy(files[1], tmp_path / "twin.h5")
+    with pytest.raises(DatasetError, match=r"train-001\.h5 and .*twin\.h5: 40 traces are in the dataset twice"):
+        sort([*files, twin], tmp_path / "sorted", SHARD)
+    with pytest.raises(DatasetError, match="given twice"):
+        sort([files[0], files[0]], tmp_path / "sorted", SHARD)
+    assert not (tmp_path / "sorted").exists()
+
+
+def test_damaged_and_foreign_inputs_are_named_before_anything_is_written(files, tmp_path):
+    altered = shutil.copy(files[0], tmp_path / "altered.h5")
+    with h5py.File(altered, "r+") as file:
+        file["observations/calorimeter/mean"][0] += 1
+    with pytest.raises(DatasetError, match=r"altered\.h5: column 'observations/calorimeter/mean' was altered"):
+        sort([files[1], altered], tmp_path / "sorted", SHARD)
+    generate(DETECTOR, tmp_path / "other.h5", replace(PROVENANCE, simulator_build_id="b1"), 0, 5)
+    with pytest.raises(DatasetError, match=r"other\.h5: its simulator_build_id is 'b1'.*is 'b0'"):
+        sort([files[0], tmp_path / "other.h5"], tmp_path / "sorted", SHARD)
+    assert not (tmp_path / "sorted").exists()
+
+
+def test_a_replaced_missing_or_foreign_index_is_told(files, ordered, tmp_path):
+    folder = shutil.copytree(ordered, tmp_path / "sorted")
+    shutil.copy(files[0], folder / "shard-00001.h5")
+    with pytest.raises(DatasetError, match=r"shard-00001\.h5: its checksum is .* the shard was replaced"):
+        TraceDataset(folder)
+    (folder / "shard-00001.h5").unlink()
+    with pytest.raises(DatasetError, match=r"shard-00001\.h5: missing"):
+        TraceDataset(folder)
+    index = json.loads((folder / "index.json").read_text())
+    for change, message in (({"version": 9}, "index version 9"), ({"format": "x"}, "something else")):
+        (folder / "index.json").write_text(json.dumps({**index, **change}))
+        with pytest.raises(DatasetError, match=message):
+            TraceDataset(folder)
+    (folder / "index.json").unlink()
+    with pytest.raises(DatasetError, match="its sorting was not finished"):
+        TraceDataset(folder)
+
+
+def test_tags_that_some_inputs_lack_are_absent_there(files, tmp_path):
+    from unit.traces_support import detector
+
+    from etalumis.models import FunctionModel, tag
+
+    def tagging():
+        tag(1.0, "late")
+        return detector()
+
+    generate(FunctionModel(tagging, "detector"), tmp_path / "more.h5", PROVENANCE, 500, 10)
+    sort([files[0], tmp_path / "more.h5"], tmp_path / "sorted", 50)
+    late = TraceDataset(tmp_path / "sorted").tags("late")
+    assert np.isnan(late).sum() == 40
+    assert np.nansum(late) == 10

@@ -1,0 +1,156 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Sampler, schedule, optimizer and history, each alone."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from etalumis.config import TrainingConfig
+from etalumis.errors import ConfigError, NetworkError
+from etalumis.training.history import HistoryRow, read_history, write_history
+from etalumis.training.optimizer import Optimizer, RowGradient, clip
+from etalumis.training.sampler import Position, Sampler, epoch_order
+from etalumis.training.schedule import learning_rate, spent
+
+
+@settings(max_examples=60, deadline=None)
+@given(size=st.integers(12, 400), batch=st.integers(1, 4), ranks=st.integers(1, 3), seed=st.integers(0, 9))
+def test_an_epoch_deals_every_trace_once(size: int, batch: int, ranks: int, seed: int) -> None:
+    samplers = [Sampler(size, batch, ranks, seed) for _ in range(ranks)]
+    position, seen = Position(), []
+    while position.epoch == 0:
+        parts = [sampler.indices(position, rank) for rank, sampler in enumerate(samplers)]
+        assert {len(part) for part in parts} == {batch}
+        seen += np.concatenate(parts).tolist()
+        position = samplers[0].advance(position)
+    assert len(set(seen)) == len(seen) == size // (batch * ranks) * batch * ranks
+    assert position == Position(1, 0)
+
+
+def test_the_global_batch_does_not_depend_on_the_number_of_ranks() -> None:
+    one, two = Sampler(100, 8, 1, 3), Sampler(100, 4, 2, 3)
+    position = Position(2, 16)
+    dealt = np.concatenate([two.indices(position, rank) for rank in range(2)])
+    assert set(dealt) == set(one.indices(position, 0))
+
+
+def test_an_order_keeps_windows_of_chunks_together() -> None:
+    order = epoch_order(1000, seed=1, epoch=0, chunk=10, window=5)
+    assert sorted(order) == list(range(1000))
+    for start in range(0, 1000, 50):
+        assert len(np.unique(order[start : start + 50] // 10)) == 5
+    assert not np.array_equal(order, epoch_order(1000, seed=1, epoch=1, chunk=10, window=5))
+
+
+def test_a_training_set_smaller_than_a_batch_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="needs 64 traces, the training set has 63"):
+        Sampler(63, 32, 2, 0)
+
+
+def config(**changes: object) -> TrainingConfig:
+    return TrainingConfig(**{"learning_rate": 1.0, "learning_rate_end": 0.1, "warmup_iterations": 0, **changes})
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        ("none", [1, 1, 1, 1]),
+        ("multistep", [1, 0.1, 0.01, 0.01]),
+        ("polynomial1", [1, 0.55, 0.325, 0.1]),
+        ("polynomial2", [1, 0.325, 0.15625, 0.1]),
+    ],
+)
+def test_schedules(schedule: str, rates: list[float]) -> None:
+    made = [learning_rate(config(schedule=schedule), 10**6, share) for share in (0.0, 0.5, 0.75, 1.0)]
+    assert made == pytest.approx(rates)
+
+
+def test_warm_up_rises_linearly() -> None:
+    warm = config(schedule="none", warmup_iterations=4)
+    assert [learning_rate(warm, i, 0.0) for i in range(5)] == pytest.approx([0.25, 0.5, 0.75, 1, 1])
+
+
+def test_the_budget_is_spent_by_time_or_traces() -> None:
+    both = config(max_minutes=1.0, max_traces=1000)
+    assert spent(both, 250, 12.0) == pytest.approx(0.25)
+    assert spent(both, 250, 30.0) == pytest.approx(0.5)
+    assert spent(config(max_minutes=1.0), 10**9, 30.0) == pytest.approx(0.5)
+
+
+def random_gradients(seed: int, rows: list[int]) -> tuple[dict[str, torch.Tensor], dict[str, RowGradient]]:
+    generator = torch.Generator().manual_seed(seed)
+    dense = {"d": torch.randn(3, 2, generator=generator)}
+    return dense, {"t": RowGradient(torch.tensor(rows), torch.randn(len(rows), 4, generator=generator))}
+
+
+def test_adam_over_rows_is_adam_per_row_with_its_own_steps() -> None:
+    """Against torch.optim.Adam on one parameter a row, stepped only when the row is touched."""
+    dense, table = torch.randn(3, 2), torch.randn(3, 4)
+    rows = [torch.nn.Parameter(row.clone()) for row in table]
+    plain = torch.nn.Parameter(dense.clone())
+    mine = Optimizer("adam", {"d": dense}, {"t": table})
+    optimizers = [torch.optim.Adam([p], lr=0.01) for p in (*rows, plain)]
+    for step, touched in enumerate([[0, 1], [1], [0, 2], [1, 2], [0]]):
+        dense_gradient, row_gradient = random_gradients(step, touched)
+        plain.grad = dense_gradient["d"].clone()
+        optimizers[-1].step()
+        for place, row in enumerate(touched):
+            rows[row].grad = row_gradient["t"].value[place].clone()
+            optimizers[row].step()
+        mine.step(dense_gradient, row_gradient, 0.01)
+    torch.testing.assert_close(dense, plain.detach(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(table, torch.stack([row.detach() for row in rows]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", ["adam", "adam_larc", "sgd", "sgd_larc"])
+def test_untouched_rows_rest_and_a_restored_optimizer_goes_on(rule: str) -> None:
+    def start() -> tuple[dict[str, torch.Tensor], Optimizer]:
+        torch.manual_seed(0)
+        parameters = {"d": torch.randn(3, 2), "t": torch.randn(5, 4)}
+        return parameters, Optimizer(rule, {"d": parameters["d"]}, {"t": parameters["t"]})
+
+    parameters, optimizer = start()
+    resting = parameters["t"][[1, 3]].clone()
+    for step in range(3):
+        optimizer.step(*random_gradients(step, [0, 2, 4]), 0.01)
+    assert torch.equal(parameters["t"][[1, 3]], resting)
+    again, resumed = start()
+    for name, value in parameters.items():
+        again[name].copy_(value)
+    resumed.restore({part: {n: t.clone() for n, t in tensors.items()} for part, tensors in optimizer.state().items()})
+    for known, going in ((parameters, optimizer), (again, resumed)):
+        going.step(*random_gradients(9, [1, 2]), 0.01)
+        assert not torch.equal(known["t"][1], resting[0])
+    assert all(torch.equal(parameters[name], again[name]) for name in parameters)
+
+
+def test_larc_bounds_the_update_of_every_parameter() -> None:
+    table = torch.randn(3, 4)
+    before = table.clone()
+    gradient = RowGradient(torch.arange(3), 1e6 * torch.randn(3, 4))
+    Optimizer("sgd_larc", {}, {"t": table}).step({}, {"t": gradient}, 0.5)
+    moved, size = (table - before).norm(dim=1), before.norm(dim=1)
+    torch.testing.assert_close(moved, 0.02 * size, rtol=1e-4, atol=1e-6)
+
+
+def test_clip_scales_to_the_joint_norm() -> None:
+    gradients = [torch.full((2, 2), 3.0), torch.full((1,), 8.0)]
+    assert clip(gradients, 5.0) == pytest.approx(10.0)
+    assert float(torch.cat([g.flatten() for g in gradients]).norm()) == pytest.approx(5.0)
+    assert clip(gradients, 50.0) == pytest.approx(5.0)
+    assert float(gradients[1][0]) == pytest.approx(4.0)
+
+
+def test_a_history_comes_back(tmp_path: Path) -> None:
+    rows = [HistoryRow(i, 64 * i, 0, 1.5 * i, 3.0 / i, 2.5, 4.0, 1e-4, 90.0, *[0.2] * 5) for i in (1, 2)]
+    write_history(tmp_path / "history.csv", rows)
+    assert read_history(tmp_path / "history.csv") == rows
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    for name in ("other.csv", "missing.csv"):
+        with pytest.raises(NetworkError, match="not a training history"):
+            read_history(tmp_path / name)

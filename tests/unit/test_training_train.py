@@ -1,0 +1,252 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Training on traces of the example models: what is learned, how it goes on after a stop, what goes wrong."""
+
+import math
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from example_traces import ExampleTraces, make_example_traces
+from mpi4py import MPI
+from scipy import special, stats
+from synthetic_batches import SMALL, layer_table
+
+from etalumis.config import Config, from_mapping
+from etalumis.distributions import Normal
+from etalumis.errors import ConfigError, NetworkError
+from etalumis.layers import LayerTable
+from etalumis.network import ProposalNetwork, checkpoint
+from etalumis.training import prepare
+from etalumis.training.evaluate import log_proposal_of
+from etalumis.training.history import read_history
+from etalumis.training.train import Trainer
+
+TRAIN, VALID = 2048, 512
+
+
+@pytest.fixture(scope="module")
+def gaussian(tmp_path_factory: pytest.TempPathFactory) -> ExampleTraces:
+    return make_example_traces("gaussian_unknown_mean", tmp_path_factory.mktemp("gaussian"), TRAIN, VALID)
+
+
+@pytest.fixture(scope="module")
+def branching(tmp_path_factory: pytest.TempPathFactory) -> ExampleTraces:
+    return make_example_traces("branching", tmp_path_factory.mktemp("branching"), TRAIN, VALID)
+
+
+def settings(**training: object) -> Config:
+    defaults = {"batch_size": 32, "max_minutes": 60.0, "learning_rate": 1e-2, "warmup_iterations": 5, "valid_every": 64}
+    network = SMALL.model_dump() | {"mixture_components": 3}
+    return from_mapping({"network": network, "training": defaults | training})
+
+
+def train(traces: ExampleTraces, config: Config, output: Path) -> ProposalNetwork:
+    outcome = prepare.train(config, traces.layers, traces.train, traces.valid, output, MPI.COMM_SELF)
+    assert outcome.finished
+    return checkpoint.load(output)
+
+
+@pytest.fixture(scope="module")
+def trained(gaussian: ExampleTraces, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("trained")
+    train(gaussian, settings(max_traces=TRAIN * 12, learning_rate_end=1e-4), output)
+    return output
+
+
+def test_the_gaussian_posterior_is_learned(trained: Path) -> None:
+    """Averaged over observations the loss is bounded by the entropy of the exact posterior, and comes close to it."""
+    network = checkpoint.load(trained)
+    last = read_history(trained / "history.csv")[-1]
+    # prior N(1, sqrt 5), two observations of variance 2: posterior variance 1 / (1/5 + 2/2), entropies in nats
+    entropy = 0.5 * math.log(2 * math.pi * math.e / (1 / 5 + 1))
+    prior_entropy = 0.5 * math.log(2 * math.pi * math.e * 5)
+    spread = math.sqrt(0.5 / VALID)  # mcse of a mean of half a chi-square of one degree of freedom
+    assert last.prior_loss == pytest.approx(prior_entropy, abs=4 * spread)
+    assert entropy - 4 * spread < last.valid_loss < entropy + 4 * spread + 0.05
+    session, rng = network.session(np.array([3.0, 4.0]), defensive=0.0), np.random.default_rng(1)
+    drawn = []
+    for _ in range(2000):
+        session.begin()
+        proposed = session.propose(network.layers.rows[0].address, Normal(1.0, math.sqrt(5.0)), rng)
+        assert proposed is not None
+        drawn.append(proposed[0])
+    # exact: precision 1/5 + 2/2, mean (1/5 + 7/2) / 1.2. The mcse is 0.02; what a short training leaves wrong is more,
+    # and importance weights mend it
+    assert np.mean(drawn) == pytest.approx(3.7 / 1.2, abs=0.25)
+    assert np.std(drawn) == pytest.approx(math.sqrt(1 / 1.2), abs=0.2)
+
+
+def test_the_history_is_that_of_figure_7(trained: Path) -> None:
+    rows = read_history(trained / "history.csv")
+    assert [row.iteration for row in rows[:3]] == [1, 64, 128]
+    assert rows[-1].traces == TRAIN * 12
+    assert rows[0].valid_loss > rows[-1].valid_loss
+    assert rows[0].prior_loss == rows[-1].prior_loss
+    shares = [getattr(rows[-1], f"{name}_share") for name in ("read", "forward", "backward", "sync", "update")]
+    assert sum(shares) == pytest.approx(1.0)
+    training = checkpoint.read_manifest(trained)["training"]
+    assert training["valid_by_name"]["mu"]["entries"] == VALID
+    assert training["valid_by_name"]["mu"]["loss"] == pytest.approx(rows[-1].valid_loss)
+
+
+def branching_entropies() -> dict[str, float]:
+    """Entropy in nats of each entry given what comes before it and the observation, by enumeration."""
+    r, s, y = np.arange(30), np.arange(40), np.arange(400)
+    rate = np.where(r[:, None] > 4, 6.0, 1.0 + np.array([1, 2, 8, 34, 144] + [0] * 25)[:, None] + s)
+    joint = (
+        stats.poisson.pmf(r, 4)[:, None, None]
+        * stats.poisson.pmf(s, 4)[:, None]
+        * stats.poisson.pmf(y, rate[..., None])
+    )
+    of_r, short = joint.sum(1), joint[:5]
+    entropy_r = -special.xlogy(of_r, of_r / of_r.sum(0)).sum()
+    entropy_s = -special.xlogy(short, short / short.sum(1, keepdims=True)).sum() / short.sum()
+    return {"r": float(entropy_r), "s": float(entropy_s)}
+
+
+def test_traces_of_several_types_are_learned_together(branching: ExampleTraces, tmp_path: Path) -> None:
+    """No loss is below the entropy of the exact conditional, and a trained one is not far above."""
+    train(branching, settings(max_traces=TRAIN * 8), tmp_path)
+    parts = checkpoint.read_manifest(tmp_path)["training"]["valid_by_name"]
+    for name, exact in branching_entropies().items():
+        spread = 1.0 / math.sqrt(parts[name]["entries"])  # mcse: the log densities vary by about one nat
+        assert exact - 4 * spread < parts[name]["loss"] < exact + 4 * spread
+    assert parts["r"]["loss"] < parts["r"]["prior_loss"] - 0.8
+
+
+class StopAfter:
+    """Stands for a batch system: sends SIGTERM to this process when the n-th minibatch is read."""
+
+    def __init__(self, dataset: object, reads: int) -> None:
+        self.dataset, self.left = dataset, reads
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def batch(self, indices: np.ndarray, noise_seed: tuple[int, ...]) -> object:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return self.dataset.batch(indices, noise_seed)
+
+
+def trainer(traces: ExampleTraces, config: Config, output: Path, reads: int | None = None) -> Trainer:
+    layers = LayerTable.load(traces.layers)
+    train_set, valid_set = (prepare.TraceDataset(path, layers) for path in (traces.train, traces.valid))
+    network = ProposalNetwork(layers, config.network, torch.Generator().manual_seed(3))
+    prepare.set_input_scale(network, train_set)
+    watched = train_set if reads is None else StopAfter(train_set, reads)
+    return Trainer(network, watched, valid_set, config.training, 1, output, "same", MPI.COMM_SELF)
+
+
+@pytest.mark.parametrize("rule", ["adam", "sgd_larc"])
+def test_a_training_stopped_in_mid_epoch_goes_on_bit_for_bit(
+    branching: ExampleTraces, tmp_path: Path, rule: str
+) -> None:
+    config = settings(max_traces=4096, optimizer=rule, valid_every=10, learning_rate=3e-3)
+    assert trainer(branching, config, tmp_path / "straight").run().finished
+    # 2048 traces are 64 iterations of 32: the stop lies in the second epoch, between two validations
+    stopped = trainer(branching, config, tmp_path / "broken", reads=77).run()
+    assert not stopped.finished
+    assert stopped.state.iteration == 77
+    assert not (tmp_path / "broken" / "manifest.json").exists()
+    assert trainer(branching, config, tmp_path / "broken").run().finished
+    straight, broken = (checkpoint.load(tmp_path / name).state_dict() for name in ("straight", "broken"))
+    assert all(torch.equal(value, broken[name]) for name, value in straight.items())
+    columns = ("iteration", "traces", "epoch", "train_loss", "valid_loss", "learning_rate")
+    histories = [
+        [[getattr(row, name) for name in columns] for row in read_history(tmp_path / folder / "history.csv")]
+        for folder in ("straight", "broken")
+    ]
+    assert histories[0] == histories[1]
+
+
+def test_sigterm_is_handled_only_while_training(branching: ExampleTraces, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    trainer(branching, settings(max_traces=64), tmp_path).run()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_checkpoint_of_other_settings_is_not_resumed(branching: ExampleTraces, tmp_path: Path) -> None:
+    train(branching, settings(max_traces=640), tmp_path)
+    train(branching, settings(max_traces=320, learning_rate=1e-3), tmp_path)
+    assert checkpoint.read_manifest(tmp_path)["training"]["traces"] == 320
+
+
+def test_a_larger_budget_goes_on_where_the_smaller_ended(branching: ExampleTraces, tmp_path: Path) -> None:
+    train(branching, settings(max_traces=320), tmp_path)
+    train(branching, settings(max_traces=640), tmp_path)
+    assert [row.traces for row in read_history(tmp_path / "history.csv")] == [32, 320, 640]
+
+
+def test_a_budget_in_minutes_counts_all_resumes(branching: ExampleTraces, tmp_path: Path) -> None:
+    config = settings(max_minutes=0.02)
+    assert trainer(branching, config, tmp_path, reads=3).run().state.elapsed_s > 0
+    ended = trainer(branching, config, tmp_path).run().state
+    assert ended.elapsed_s >= 1.2
+    assert trainer(branching, config, tmp_path).run().state.iteration == ended.iteration
+
+
+class Spoilt:
+    """A dataset whose n-th minibatch holds an observation that is not finite."""
+
+    def __init__(self, dataset: object, read: int) -> None:
+        self.dataset, self.left = dataset, read
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def batch(self, indices: np.ndarray, noise_seed: tuple[int, ...]) -> object:
+        self.left -= 1
+        batch = self.dataset.batch(indices, noise_seed)
+        if self.left == 0:
+            batch.observation[0] = np.nan
+        return batch
+
+
+def test_a_gradient_that_is_not_finite_is_an_error_and_spoils_nothing(gaussian: ExampleTraces, tmp_path: Path) -> None:
+    config = settings(max_traces=3200)
+    training = trainer(gaussian, config, tmp_path)
+    training.train_set = Spoilt(training.train_set, 5)
+    with pytest.raises(NetworkError, match=r"not finite in iteration 5; lower training.learning_rate"):
+        training.run()
+    assert all(torch.isfinite(value).all() for value in training.network.state_dict().values())
+    assert not (tmp_path / "manifest.json").exists()
+
+
+def test_the_input_is_scaled_by_its_spread_where_the_noise_is_unknown(gaussian: ExampleTraces) -> None:
+    layers = LayerTable.load(gaussian.layers)
+    network = ProposalNetwork(layers, SMALL)
+    prepare.set_input_scale(network, prepare.TraceDataset(gaussian.train, layers))
+    # observations have mean 1 and variance 5 + 2; 512 correlated numbers
+    assert float(network.input_scale.shift) == pytest.approx(1.0, abs=5 * math.sqrt(6 / 256))
+    assert float(network.input_scale.scale) == pytest.approx(math.sqrt(7), rel=0.25)
+
+
+def test_loss_of_a_dataset_is_that_of_its_traces(gaussian: ExampleTraces, trained: Path) -> None:
+    network = checkpoint.load(trained)
+    dataset = prepare.TraceDataset(gaussian.valid, network.layers)
+    batch = dataset.batch(np.arange(64), (5,))
+    total, parts = network.loss(batch)
+    assert float(total.detach()) == pytest.approx(-log_proposal_of(network, batch).sum(), rel=1e-5)
+    assert set(parts) == {"Normal"}
+
+
+def test_the_number_of_ranks_is_checked(gaussian: ExampleTraces, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected 3 ranks"):
+        prepare.train(settings(), gaussian.layers, gaussian.train, gaussian.valid, tmp_path, MPI.COMM_SELF, 3)
+
+
+def test_data_of_another_model_are_an_error(gaussian: ExampleTraces, branching: ExampleTraces, tmp_path: Path) -> None:
+    with pytest.raises(NetworkError, match="observation shape"):
+        prepare.train(settings(), gaussian.layers, branching.train, gaussian.valid, tmp_path, MPI.COMM_SELF)
+
+
+def test_layers_of_another_build_are_an_error(gaussian: ExampleTraces) -> None:
+    other = layer_table((Normal(1.0, 2.0),), 1, (2,))
+    with pytest.raises(NetworkError, match="simulator build"):
+        prepare.require_dataset_fits(other, prepare.TraceDataset(gaussian.train), gaussian.train)
