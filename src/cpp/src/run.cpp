@@ -1,0 +1,105 @@
+// SPDX-FileCopyrightText: 2026 The etalumis authors
+// SPDX-License-Identifier: BSD-3-Clause
+#include "run.hpp"
+
+#include "draw.hpp"
+
+namespace ppx {
+namespace detail {
+namespace {
+
+// State of the thread, not of the process: simulators in two threads do not meet.
+thread_local Run* current_run = nullptr;
+thread_local std::uint64_t run_count = 0;
+
+AddressTable& thread_addresses() {
+  thread_local AddressTable table;
+  return table;
+}
+
+}  // namespace
+
+Run::Run(Peer& peer) : peer_(peer), previous_(current_run), id_(++run_count) {
+  // A run inside a run refers to the outer one's sites: leave them.
+  if (previous_ == nullptr) thread_addresses().refresh();
+  current_run = this;
+}
+
+Run::~Run() { current_run = previous_; }
+
+Run* Run::current() { return current_run; }
+
+[[gnu::noinline]] Tensor Run::forward(Model& model) {
+  outer_ = __builtin_frame_address(0);
+  Tensor result = model.forward();
+  // Something left to do after the call: as a tail call it would leave no frame to cut the stacks at.
+  asm volatile("" : : "r"(&result) : "memory");
+  return result;
+}
+
+const Site& Run::locate(const void* frame) {
+  capture(frame, outer_, stack_);
+  site_ = &thread_addresses().find(stack_);
+  return *site_;
+}
+
+double Run::sample(const Distribution& distribution, bool control, std::string_view name, const void* frame) {
+  check_scalar_parameters(distribution);
+  const Site& site = locate(frame);
+  const Placement placement = scopes_.place(site, stack_);
+  return peer_.sample({Event::Kind::sample, site.address, name, &distribution, nullptr, site.control.value_or(control),
+                       placement.scope != 0, placement.scope, placement.repetition});
+}
+
+void Run::observe(const Distribution& distribution, std::string_view name, const Tensor* value, const void* frame) {
+  check_parameters(distribution);
+  const Site& site = locate(frame);
+  peer_.observe({Event::Kind::observe, site.address, name, &distribution, value, true, false, 0, 0});
+}
+
+void Run::tag(std::string_view name, const Tensor& value, const void* frame) {
+  const Site& site = locate(frame);
+  peer_.tag({Event::Kind::tag, site.address, name, nullptr, &value, true, false, 0, 0});
+}
+
+}  // namespace detail
+
+// The functions below must have frames of their own: their frame addresses tell the front end's frames from the
+// simulator's.
+
+[[gnu::noinline]] double sample(const Distribution& distribution, bool control, std::string_view name) {
+  if (detail::Run* run = detail::Run::current()) {
+    return run->sample(distribution, control, name, __builtin_frame_address(0));
+  }
+  thread_local detail::Generator outside_runs(0);
+  detail::check_scalar_parameters(distribution);
+  return detail::draw_scalar(distribution, outside_runs);
+}
+
+[[gnu::noinline]] void observe(const Distribution& distribution, std::string_view name,
+                               const std::optional<Tensor>& value) {
+  detail::Run* run = detail::Run::current();
+  if (run == nullptr) return;
+  run->observe(distribution, name, value ? &*value : nullptr, __builtin_frame_address(0));
+}
+
+[[gnu::noinline]] void tag(std::string_view name, const Tensor& value) {
+  if (detail::Run* run = detail::Run::current()) run->tag(name, value, __builtin_frame_address(0));
+}
+
+[[gnu::noinline]] RejectionScope::RejectionScope() : run_(0) {
+  detail::Run* run = detail::Run::current();
+  if (run != nullptr && run->scopes().enter(__builtin_frame_address(0))) run_ = run->id();
+}
+
+RejectionScope::~RejectionScope() {
+  detail::Run* run = detail::Run::current();
+  if (run != nullptr && run->id() == run_) run->scopes().leave();
+}
+
+void RejectionScope::repeat() {
+  detail::Run* run = detail::Run::current();
+  if (run != nullptr && run->id() == run_) run->scopes().repeat();
+}
+
+}  // namespace ppx

@@ -1,0 +1,105 @@
+// SPDX-FileCopyrightText: 2026 The etalumis authors
+// SPDX-License-Identifier: BSD-3-Clause
+#include "socket.hpp"
+
+#include <zmq.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+namespace ppx::detail {
+namespace {
+
+// The largest request is a SampleResult or Handshake of some hundred bytes; beyond this a peer is confused or hostile,
+// and ZeroMQ drops its connection.
+constexpr std::int64_t largest_request = std::int64_t{16} << 20;
+
+[[noreturn]] void fail(const std::string& what) {
+  throw TransportError("ppx: " + what + ": " + zmq_strerror(zmq_errno()));
+}
+
+template <typename T>
+void set_option(void* socket, int option, T value) {
+  if (zmq_setsockopt(socket, option, &value, sizeof value) != 0) fail("cannot set a socket option");
+}
+
+/// RAII for a message part.
+class Part {
+ public:
+  Part() { zmq_msg_init(&message_); }
+  ~Part() { zmq_msg_close(&message_); }
+  Part(const Part&) = delete;
+  Part& operator=(const Part&) = delete;
+
+  bool receive(void* socket, int flags) { return zmq_msg_recv(&message_, socket, flags) >= 0; }
+  bool more() const { return zmq_msg_more(&message_) != 0; }
+  const void* data() { return zmq_msg_data(&message_); }
+  std::size_t size() const { return zmq_msg_size(&message_); }
+
+ private:
+  zmq_msg_t message_;
+};
+
+}  // namespace
+
+void ReplySocket::Close::operator()(void* socket) const { zmq_close(socket); }
+
+void ReplySocket::Terminate::operator()(void* context) const {
+  while (zmq_ctx_term(context) != 0 && zmq_errno() == EINTR) {
+  }
+}
+
+ReplySocket::ReplySocket(const std::string& endpoint) : file_(endpoint), context_(zmq_ctx_new()) {
+  if (!context_) fail("cannot make a ZeroMQ context");
+  socket_.reset(zmq_socket(context_.get(), ZMQ_REP));
+  if (!socket_) fail("cannot make a ZeroMQ socket");
+  set_option(socket_.get(), ZMQ_LINGER, 0);
+  set_option(socket_.get(), ZMQ_MAXMSGSIZE, largest_request);
+  if (zmq_bind(socket_.get(), endpoint.c_str()) != 0) {
+    fail("cannot bind `" + endpoint +
+         "` (expected a free ipc:///path of at most 107 bytes in a folder that exists, or tcp://address:port)");
+  }
+  file_.bound();
+}
+
+ReplySocket::~ReplySocket() = default;
+
+std::string ReplySocket::endpoint() const {
+  std::array<char, 512> text{};
+  std::size_t size = text.size();
+  if (zmq_getsockopt(socket_.get(), ZMQ_LAST_ENDPOINT, text.data(), &size) != 0) fail("cannot read the bound endpoint");
+  return text.data();
+}
+
+bool ReplySocket::receive(std::chrono::milliseconds wait) {
+  set_option(socket_.get(), ZMQ_RCVTIMEO, static_cast<int>(wait.count()));
+  Part part;
+  if (!part.receive(socket_.get(), 0)) {
+    const int error = zmq_errno();
+    if (error == EAGAIN || error == EINTR) return false;
+    fail("cannot receive");
+  }
+  if (!part.more()) {
+    store(part.data(), part.size());
+    return true;
+  }
+  while (part.more() && part.receive(socket_.get(), 0)) {
+  }
+  size_ = 0;
+  return true;
+}
+
+void ReplySocket::send(Bytes reply) {
+  while (zmq_send(socket_.get(), reply.data, reply.size, 0) < 0) {
+    if (zmq_errno() != EINTR) fail("cannot send");
+  }
+}
+
+void ReplySocket::store(const void* data, std::size_t size) {
+  words_.resize(size / sizeof(double) + 1);
+  if (size != 0) std::memcpy(words_.data(), data, size);
+  size_ = size;
+}
+
+}  // namespace ppx::detail

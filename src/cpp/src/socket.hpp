@@ -1,0 +1,55 @@
+// SPDX-FileCopyrightText: 2026 The etalumis authors
+// SPDX-License-Identifier: BSD-3-Clause
+#ifndef PPX_SRC_SOCKET_HPP
+#define PPX_SRC_SOCKET_HPP
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "socket_file.hpp"
+#include "wire.hpp"
+
+namespace ppx::detail {
+
+/// A bound ZeroMQ REP socket with its context. Errors are TransportError.
+class ReplySocket {
+ public:
+  explicit ReplySocket(const std::string& endpoint);
+  ~ReplySocket();
+  ReplySocket(const ReplySocket&) = delete;
+  ReplySocket& operator=(const ReplySocket&) = delete;
+
+  /// The endpoint with wildcards resolved.
+  std::string endpoint() const;
+
+  /// Waits up to `wait`; false: nothing came, or a signal did. A request of several frames yields an empty `request`,
+  /// as does any that is not PPX.
+  bool receive(std::chrono::milliseconds wait);
+
+  /// The request received last; aligned to 8 bytes, valid until the next receive.
+  Bytes request() const { return {reinterpret_cast<const std::uint8_t*>(words_.data()), size_}; }
+
+  void send(Bytes reply);
+
+ private:
+  struct Close {
+    void operator()(void* socket) const;
+  };
+  struct Terminate {
+    void operator()(void* context) const;
+  };
+
+  void store(const void* data, std::size_t size);
+
+  SocketFile file_;                           // removed when the socket is gone
+  std::unique_ptr<void, Terminate> context_;  // outlives the socket: declared first
+  std::unique_ptr<void, Close> socket_;
+  std::vector<double> words_;  // of doubles for the alignment
+  std::size_t size_ = 0;
+};
+
+}  // namespace ppx::detail
+
+#endif

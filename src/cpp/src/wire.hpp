@@ -1,0 +1,76 @@
+// SPDX-FileCopyrightText: 2026 The etalumis authors
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// PPX messages to and from bytes. Nothing is read from a buffer that has not been verified.
+#ifndef PPX_SRC_WIRE_HPP
+#define PPX_SRC_WIRE_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "ppx/ppx.hpp"
+
+namespace ppx::detail {
+
+/// Bytes of a message; valid until the next one is encoded.
+struct Bytes {
+  const std::uint8_t* data;
+  std::size_t size;
+};
+
+/// Numbers of the union MessageBody in the schema.
+enum class MessageType : std::uint8_t {
+  none,
+  handshake,
+  handshake_result,
+  run,
+  run_result,
+  sample,
+  sample_result,
+  observe,
+  observe_result,
+  tag,
+  tag_result,
+  reset
+};
+
+/// What the simulator's side needs of a message it received.
+struct Received {
+  MessageType type = MessageType::none;  // none: not a valid message
+  double value = 0.0;                    // of a SampleResult
+  std::string error;                     // what is wrong with it, if anything
+};
+
+/// `buffer` is aligned to 8 bytes. Does not throw: `type` is none for what is no PPX message, and a SampleResult
+/// without exactly one finite datum has an `error`.
+Received decode(Bytes buffer);
+
+/// The name of a message type, for errors.
+std::string_view message_name(MessageType type);
+
+/// Encodes into one buffer that is used again for every message.
+class Encoder {
+ public:
+  Encoder();
+  ~Encoder();
+  Encoder(const Encoder&) = delete;
+  Encoder& operator=(const Encoder&) = delete;
+
+  Bytes handshake_result(std::string_view system_name, std::string_view model_name);
+  Bytes run_result(const Tensor& result);
+  Bytes reset();
+  Bytes sample(const Event& event);
+  Bytes observe(const Event& event);
+  Bytes tag(const Event& event);
+
+ private:
+  struct Builder;
+  std::unique_ptr<Builder> builder_;
+};
+
+}  // namespace ppx::detail
+
+#endif
