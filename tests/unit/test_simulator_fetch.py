@@ -44,6 +44,12 @@ def test_without_an_index_the_error_says_what_to_do(tmp_path: Path, monkeypatch:
     assert "put the wheel at" in str(caught.value)
 
 
+def test_a_cache_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SimulatorError, match="set ETALUMIS_CACHE to another one"):
+        fetch_sherpa(tmp_path / "file")
+
+
 def test_a_second_call_fetches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     prefix = fetch_sherpa(cache_folder())
 

@@ -4,7 +4,10 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -38,29 +41,26 @@ def test_every_value_of_the_configuration_arrives(sherpa_simulator: Path, config
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
+    ("key", "line", "message"),
     [
-        ("noise_gev", "nose_gev", "unknown key 'nose_gev'; did you mean 'noise_gev'?"),
-        ("calorimeter_em_width_cm 2.0", "", "missing key 'calorimeter_em_width_cm'"),
-        (
-            "noise_gev 0.2",
-            "noise_gev -0.2",
-            "noise_gev: out of range: expected a number from 1e-06 to 1e+06, found -0.2",
-        ),
-        ("noise_gev 0.2", "noise_gev loud", "noise_gev: expected a number from 1e-06 to 1e+06, found 'loud'"),
-        ("noise_gev 0.2", "noise_gev nan", "noise_gev: expected a number from 1e-06 to 1e+06, found 'nan'"),
-        ("noise_gev 0.2", "noise_gev 0.2 0.3", "noise_gev: expected 1 value(s), found '0.2 0.3'"),
-        ("noise_gev 0.2", "noise_gev 0.2\nnoise_gev 0.2", "noise_gev: given twice"),
-        ("px_gev -3.0 3.0", "px_gev 3.0 -3.0", "px_gev: expected LOW < HIGH, found 3.0 -3.0"),
-        (CARD, "absent.yaml", "run_card: expected a readable file, found nothing at"),
+        ("noise_gev", "nose_gev 0.2", "unknown key 'nose_gev'; did you mean 'noise_gev'?"),
+        ("calorimeter_em_width_cm", "", "missing key 'calorimeter_em_width_cm'"),
+        ("noise_gev", "noise_gev -0.2", "noise_gev: out of range: expected a number from 1e-06 to 1e+06, found -0.2"),
+        ("noise_gev", "noise_gev loud", "noise_gev: expected a number from 1e-06 to 1e+06, found 'loud'"),
+        ("noise_gev", "noise_gev nan", "noise_gev: expected a number from 1e-06 to 1e+06, found 'nan'"),
+        ("noise_gev", "noise_gev 0.2 0.3", "noise_gev: expected 1 value(s), found '0.2 0.3'"),
+        ("noise_gev", "noise_gev 0.2\nnoise_gev 0.2", "noise_gev: given twice"),
+        ("px_gev", "px_gev 3.0 -3.0", "px_gev: expected LOW < HIGH, found 3.0 -3.0"),
+        ("run_card", "run_card absent.yaml", "run_card: expected a readable file, found nothing at"),
     ],
 )
 def test_a_wrong_configuration_is_named(
-    sherpa_simulator: Path, config_text: str, tmp_path: Path, old: str, new: str, message: str
+    sherpa_simulator: Path, config_text: str, tmp_path: Path, key: str, line: str, message: str
 ) -> None:
-    assert old in config_text
+    wrong, replaced = re.subn(rf"^{key} .*$", line, config_text, flags=re.MULTILINE)
+    assert replaced == 1
     file = tmp_path / "wrong.conf"
-    file.write_text(config_text.replace(old, new))
+    file.write_text(wrong)
     done = call(sherpa_simulator, "--local", 1, "--config", file)
     assert done.returncode == 1
     assert message in done.stderr
@@ -71,7 +71,7 @@ def test_a_wrong_configuration_is_named(
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("EVENT_TYPE: HadronDecay", "EVENT_TYPE: Nonsense", "Sherpa ended the program during its set-up"),
+        ("EVENT_TYPE: HadronDecay", "EVENT_TYPE: Nonsense", "tau.yaml: Sherpa did not start"),
         ("EVENT_TYPE: HadronDecay", "EVENT_TYPE: [HadronDecay", "tau.yaml: Sherpa did not start"),
         ("EVENT_TYPE: HadronDecay", "EXTERNAL_RNG: None", "tau.yaml: the run card sets EXTERNAL_RNG; leave it out"),
     ],
@@ -143,3 +143,28 @@ def test_many_at_once_and_nothing_left_behind(sherpa_simulator: Path, tmp_path: 
     assert [json.loads(line)["seed"] for line in out.splitlines()] == [1, 2]
     assert not list(temporary.iterdir())
     assert not list(home.iterdir())
+
+
+@pytest.mark.parametrize("during_set_up", [True, False])
+def test_a_signal_ends_it_cleanly_at_any_time(sherpa_simulator: Path, tmp_path: Path, during_set_up: bool) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    socket = tmp_path / "socket"
+    process = subprocess.Popen(
+        [sherpa_simulator / "bin" / "sherpa_tau", f"ipc://{socket}", "--config", sherpa_simulator / "sherpa_tau.conf"],
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        # the scratch directory is there during the set-up only, the socket once it serves
+        deadline = time.monotonic() + 60
+        while not (any(temporary.iterdir()) if during_set_up else socket.exists()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.terminate()
+        assert process.wait(timeout=60) in ((-signal.SIGTERM, 0) if during_set_up else (0,))
+        assert process.communicate() == (b"", b"")
+    finally:
+        process.kill()
+    assert not list(temporary.iterdir())

@@ -13,13 +13,14 @@ import torch
 from example_traces import ExampleTraces, make_example_traces
 from mpi4py import MPI
 from scipy import special, stats
-from synthetic_batches import SMALL, layer_table
+from synthetic_batches import SMALL, layer_table, random_batch
 
 from etalumis.config import Config, from_mapping
-from etalumis.distributions import Normal
+from etalumis.distributions import Categorical, Normal
 from etalumis.errors import ConfigError, NetworkError
 from etalumis.layers import LayerTable
 from etalumis.network import ProposalNetwork, checkpoint
+from etalumis.traces.batch import Batch
 from etalumis.training import prepare
 from etalumis.training.evaluate import log_proposal_of
 from etalumis.training.history import read_history
@@ -138,7 +139,7 @@ def trainer(traces: ExampleTraces, config: Config, output: Path, reads: int | No
     layers = LayerTable.load(traces.layers)
     train_set, valid_set = (prepare.TraceDataset(path, layers) for path in (traces.train, traces.valid))
     network = ProposalNetwork(layers, config.network, torch.Generator().manual_seed(3))
-    prepare.set_input_scale(network, train_set)
+    prepare.start_from_data(network, train_set)
     watched = train_set if reads is None else StopAfter(train_set, reads)
     return Trainer(network, watched, valid_set, config.training, 1, output, "same", MPI.COMM_SELF)
 
@@ -221,10 +222,30 @@ def test_a_gradient_that_is_not_finite_is_an_error_and_spoils_nothing(gaussian: 
 def test_the_input_is_scaled_by_its_spread_where_the_noise_is_unknown(gaussian: ExampleTraces) -> None:
     layers = LayerTable.load(gaussian.layers)
     network = ProposalNetwork(layers, SMALL)
-    prepare.set_input_scale(network, prepare.TraceDataset(gaussian.train, layers))
-    # observations have mean 1 and variance 5 + 2; 512 correlated numbers
-    assert float(network.input_scale.shift) == pytest.approx(1.0, abs=5 * math.sqrt(6 / 256))
-    assert float(network.input_scale.scale) == pytest.approx(math.sqrt(7), rel=0.25)
+    prepare.start_from_data(network, prepare.TraceDataset(gaussian.train, layers))
+    # observations have mean 1 and variance 5 + 2; two correlated ones in each of 1024 traces
+    assert float(network.input_scale.shift) == pytest.approx(1.0, abs=5 * math.sqrt(6 / 1024))
+    assert float(network.input_scale.scale) == pytest.approx(math.sqrt(7), rel=0.12)
+
+
+def test_an_image_is_scaled_by_its_noise_and_categoricals_start_at_their_frequencies() -> None:
+    probs = (0.7, 0.1, 0.2)
+    layers = layer_table((Categorical(probs),), 1, (20, 20, 20))
+    rng = np.random.default_rng(0)
+
+    class Drawn:
+        def __len__(self) -> int:
+            return 1000
+
+        def batch(self, indices: np.ndarray, noise_seed: tuple[int, ...]) -> Batch:
+            return random_batch(layers, (Categorical(probs),), [1] * len(indices), rng)
+
+    network = ProposalNetwork(layers, SMALL)
+    prepare.start_from_data(network, Drawn())
+    assert float(network.input_scale.scale) == 0.5
+    bias = network.tables["Categorical3_out_bias"][0]
+    mcse = np.sqrt(np.array(probs) * (1 - np.array(probs)) / 1000)
+    assert (abs(torch.softmax(bias, 0).numpy() - probs) < 4 * mcse + 1e-3).all()
 
 
 def test_loss_of_a_dataset_is_that_of_its_traces(gaussian: ExampleTraces, trained: Path) -> None:

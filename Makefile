@@ -1,0 +1,51 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+# `make` alone says what there is. Every target sets up what it needs.
+PYTHON ?= python3
+VENV := .venv/bin
+export PATH := $(CURDIR)/$(VENV):$(PATH)
+ifdef CONDA_PREFIX
+# headers and libraries of an active conda environment
+export CMAKE_PREFIX_PATH := $(CONDA_PREFIX):$(CMAKE_PREFIX_PATH)
+endif
+CPP_SOURCES = $(shell git ls-files -co --exclude-standard 'src/cpp/*.cpp' 'src/cpp/*.hpp')
+
+.PHONY: help setup demo report test lint format clean
+
+help: ## say what there is (this)
+	@echo "etalumis: which latent choices of a simulator produced this observation?"
+	@echo
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@echo
+	@echo "By hand, once set up: source .venv/bin/activate; etalumis --help; snakemake --cores all"
+
+setup: ## set up this checkout: system packages, .venv (the other targets do it by themselves)
+	@$(PYTHON) scripts/setup.py
+
+demo: setup ## the whole way on real Sherpa, on this machine, to a report; interrupted, it goes on
+	@$(VENV)/python scripts/run_workflow.py --config config/config.yaml
+
+report: setup ## the HTML report of the demo once more
+	@$(VENV)/python scripts/run_workflow.py --config config/config.yaml --report-only
+
+test: lint ## lint and every test
+	$(VENV)/python -m pytest
+
+lint: setup ## ruff, mypy, snakefmt, clang-format, codespell, snakemake --lint
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/mypy
+	$(VENV)/snakefmt --check workflow
+	$(VENV)/clang-format --dry-run --Werror $(CPP_SOURCES)
+	$(VENV)/codespell $$(git ls-files -co --exclude-standard)
+	$(VENV)/snakemake --lint
+
+format: setup ## bring the sources into the form that lint wants
+	$(VENV)/ruff check --fix .
+	$(VENV)/ruff format .
+	$(VENV)/snakefmt workflow
+	$(VENV)/clang-format -i $(CPP_SOURCES)
+
+clean: ## delete results, build products and caches (not .venv)
+	rm -rf results/* build .cache .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	git checkout -q -- results/README.md

@@ -1,0 +1,98 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Run the workflow here, go on where an interrupted call stopped, and say at the end what there is to look at."""
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from etalumis.config import load
+from etalumis.errors import EtalumisError
+from etalumis.paths import Paths
+from etalumis.progress import duration
+from etalumis.timings import stage_table
+
+LOCKS = Path(".snakemake/locks")
+STYLE = Path("workflow/report/style.css")
+
+
+def main() -> int:
+    """Run all stages, then the report; return Snakemake's exit code. What is not ours goes to Snakemake."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, default=Path("config/config.yaml"), help="configuration to run")
+    parser.add_argument("--report-only", action="store_true", help="write the report of what there is")
+    parser.add_argument("--no-report", action="store_true", help="run the stages only")
+    args, rest = parser.parse_known_args()
+    try:
+        paths = Paths(load(args.config).run.name)
+    except EtalumisError as error:
+        say(f"error: {error}")
+        return 1
+    snakemake = [sys.executable, "-m", "snakemake", "--configfile", str(args.config)]
+    start = time.monotonic()
+    if not args.report_only:
+        if not unlock(snakemake):
+            return 1
+        code = subprocess.run([*snakemake, "--quiet", "rules", "--cores", "all", *rest], check=False).returncode
+        if code != 0:
+            say(f"stopped (exit code {code}); the message is above, logs are in {paths.root / 'logs'}")
+            say("call it again: it goes on where it was")
+            return code
+    if args.no_report:
+        return 0
+    report = [*snakemake, "--report", str(paths.report), "--report-stylesheet", str(STYLE)]
+    code = subprocess.run(report, check=False).returncode
+    if code == 0:
+        say(f"\n{stage_table(paths)}\n")
+        say(f"this call took {duration(time.monotonic() - start)}")
+        say(f"figures: {paths.figures}/")
+        say(f"report:  {paths.report.resolve().as_uri()}")
+    return code
+
+
+def unlock(snakemake: list[str]) -> bool:
+    """Remove the lock that a killed Snakemake left; leave it, and say so, while something is running here."""
+    running = running_here()
+    if running:
+        shown = "\n".join(f"  {number}  {' '.join(command)[:100]}" for number, command in running.items())
+        say(
+            f"error: Snakemake, or a job of it, is running in this folder:\n{shown}\n"
+            f"wait for it, or stop it (kill {' '.join(map(str, running))}), and call again"
+        )
+        return False
+    if LOCKS.is_dir() and any(LOCKS.iterdir()):
+        say("an earlier call was killed: removing its lock, going on where it was")
+        return subprocess.run([*snakemake, "--unlock"], check=False, capture_output=True).returncode == 0
+    return True
+
+
+def running_here() -> dict[int, list[str]]:
+    """Return the processes of Snakemake and its jobs in this folder, number -> command line."""
+    here, found = str(Path.cwd()), {}
+    for process in psutil.process_iter(["pid", "cmdline", "cwd"]):
+        command = process.info["cmdline"] or []
+        if process.info["cwd"] == here and is_ours(command):
+            found[process.info["pid"]] = command
+    return found
+
+
+def is_ours(command: list[str]) -> bool:
+    """Whether a command line is Snakemake or `etalumis`, as a program or run by Python."""
+    names = ("snakemake", "etalumis")
+    return any(Path(word).name in names for word in command[:2]) or (
+        command[1:2] == ["-m"] and command[2:3] != [] and command[2] in names
+    )
+
+
+def say(text: str) -> None:
+    """Write a line for the person who waits."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Configurations: closed models, reading with clear errors, and the texts made from the models."""
+
+from etalumis.config.describe import key_table, schema_text, to_yaml
+from etalumis.config.load import from_mapping, load
+from etalumis.config.models import (
+    CalorimeterConfig,
+    Config,
+    FiguresConfig,
+    IcConfig,
+    MomentumConfig,
+    NetworkConfig,
+    ObservationConfig,
+    PosteriorsConfig,
+    RmhConfig,
+    RunConfig,
+    SimulatorConfig,
+    SortedConfig,
+    TracesConfig,
+    TrainingConfig,
+)
+
+__all__ = [
+    "CalorimeterConfig",
+    "Config",
+    "FiguresConfig",
+    "IcConfig",
+    "MomentumConfig",
+    "NetworkConfig",
+    "ObservationConfig",
+    "PosteriorsConfig",
+    "RmhConfig",
+    "RunConfig",
+    "SimulatorConfig",
+    "SortedConfig",
+    "TracesConfig",
+    "TrainingConfig",
+    "from_mapping",
+    "key_table",
+    "load",
+    "schema_text",
+    "to_yaml",
+]

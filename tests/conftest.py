@@ -1,0 +1,61 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""What many tests need: the checkout, the built example simulators, the built Sherpa simulator."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD_TIMEOUT_S = 900
+
+
+def run_or_fail(command: Sequence[str | Path], cwd: Path = ROOT, timeout_s: float = BUILD_TIMEOUT_S) -> str:
+    """Run a command and return its output; a failure shows the end of it."""
+    words = [str(word) for word in command]
+    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=timeout_s, check=False)
+    if done.returncode != 0:
+        tail = (done.stdout + done.stderr)[-4000:]
+        pytest.fail(f"{' '.join(words)}: exit code {done.returncode}\n{tail}", pytrace=False)
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """The root of this checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def build_cache() -> Path:
+    """The folder of what is built once for the tests and kept: $ETALUMIS_TEST_BUILD or .cache/test-build."""
+    folder = Path(os.environ.get("ETALUMIS_TEST_BUILD", ROOT / ".cache" / "test-build")).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cpp_examples(build_cache: Path) -> Path:
+    """The folder of the example simulators' programs (gaussian, marsaglia, ...), built from this checkout."""
+    build = build_cache / "cpp"
+    with FileLock(build_cache / "cpp.lock"):
+        if not (build / "build.ninja").exists():
+            run_or_fail(["cmake", "-S", ROOT / "src" / "cpp", "-B", build, "-G", "Ninja"])
+        run_or_fail(["cmake", "--build", build, "--parallel"])
+    return build / "examples"
+
+
+@pytest.fixture(scope="session")
+def sherpa_simulator(build_cache: Path) -> Path:
+    """A folder with bin/sherpa_tau, build.json and sherpa_tau.conf, built from this checkout and config/test.yaml."""
+    folder = build_cache / "sherpa"
+    with FileLock(build_cache / "sherpa.lock"):
+        run_or_fail(
+            [sys.executable, "-m", "etalumis", "simulator", "build", "--config", "config/test.yaml", "--output", folder]
+        )
+    return folder

@@ -1,0 +1,120 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Which jobs there are, without running one."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from dag.conftest import DryProject
+
+from etalumis.config import load
+from etalumis.paths import STAGES
+
+DEMO = {
+    "simulator": 1,
+    "generate": 4,
+    "observation": 1,
+    "sort": 2,
+    "layers": 1,
+    "network": 1,
+    "rmh": 2,
+    "ic": 2,
+    "gather": 2,
+    "diagnostics": 1,
+    "figures": 1,
+}
+
+
+def test_the_demo_has_these_jobs(project: DryProject) -> None:
+    assert project.jobs() == DEMO
+
+
+@pytest.mark.parametrize("name", ["test", "paper"])
+def test_the_other_configurations_have_as_many_jobs_as_they_say(project: DryProject, checkout: Path, name: str) -> None:
+    config = load(checkout / "config" / f"{name}.yaml")
+    scattered = {
+        "generate": config.traces.jobs + 2,
+        "rmh": config.posteriors.rmh.chains,
+        "ic": config.posteriors.ic.jobs,
+    }
+    assert project.jobs("--configfile", f"config/{name}.yaml") == DEMO | scattered
+
+
+def test_a_dry_run_writes_no_results(project: DryProject) -> None:
+    project.jobs()
+    assert not (project.root / "results").exists()
+
+
+def test_the_literal_slurm_profile(project: DryProject) -> None:
+    done = project.snakemake("--profile", "slurm", "--dry-run", "--verbose")
+    assert done.returncode == 0, done.stdout
+    assert "Using profiles slurm" in done.stdout or "Using profile slurm" in done.stdout
+    # the two MPI rules start their ranks through SLURM, and say how many they want
+    assert len(re.findall(r"srun --mpi=pmi2 -n 2 etalumis", done.stdout)) == 3
+    assert "mpiexec" not in done.stdout.partition("Shell command")[2]
+    assert "slurm_partition=short" in done.stdout
+
+
+def test_a_laptop_uses_mpiexec_and_counts_its_cores(project: DryProject) -> None:
+    done = project.snakemake("--dry-run", "--cores", "2")
+    training = next(line for line in done.stdout.splitlines() if "network train" in line)
+    assert re.search(r"mpiexec -n 2 etalumis .* --world-size 2$", training)
+    assert "threads: 2" in done.stdout.partition("rule network:")[2].partition("rule ")[0]
+
+
+@pytest.mark.parametrize(
+    ("target", "jobs"),
+    [
+        ("simulator", {"simulator": 1}),
+        ("traces", {"simulator": 1, "generate": 4}),
+        ("sorted", {"simulator": 1, "generate": 3, "sort": 2}),
+        ("layers", {"simulator": 1, "generate": 2, "sort": 1, "layers": 1}),
+        ("results/demo/posteriors/rmh-01.h5", {"simulator": 1, "generate": 1, "observation": 1, "rmh": 1}),
+        ("results/demo/traces/valid-000.h5", {"simulator": 1, "generate": 1}),
+    ],
+)
+def test_targets_by_rule_and_by_file(project: DryProject, target: str, jobs: dict[str, int]) -> None:
+    assert project.jobs(target) == jobs
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_is_a_target(made: DryProject, stage: str) -> None:
+    assert made.jobs(stage) == {}
+
+
+def test_each_shell_line_is_one_etalumis_call(project: DryProject) -> None:
+    done = project.snakemake("--dry-run")
+    lines = [line for line in done.stdout.splitlines() if line.startswith("Shell command: ") and "None" not in line]
+    assert len(lines) == sum(DEMO.values())
+    assert [line for line in lines if not re.match(r"Shell command: (mpiexec -n \d+ )?etalumis --log ", line)] == []
+
+
+def test_the_workflow_lints(project: DryProject) -> None:
+    done = project.snakemake("--lint")
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "parts"),
+    [
+        ("training={max_minuts: 3}", ["training.max_minuts", "training.max_minutes", "write for instance"]),
+        ("traces={train: 0}", ["traces.train: expected integer ≥ 1", "write for instance"]),
+    ],
+)
+def test_a_wrong_configuration_stops_before_any_job(project: DryProject, given: str, parts: list[str]) -> None:
+    done = project.snakemake("--dry-run", "--config", given)
+    assert done.returncode != 0
+    assert all(part in done.stdout for part in parts), done.stdout
+
+
+@pytest.mark.parametrize("stamp", [None, {"format": "etalumis-results", "version": 0}])
+def test_results_of_another_version_are_refused(project: DryProject, stamp: object) -> None:
+    (project.demo.root / "traces").mkdir(parents=True)
+    if stamp is not None:
+        project.demo.format.write_text(json.dumps(stamp), encoding="utf-8")
+    done = project.snakemake("--dry-run")
+    assert done.returncode != 0
+    assert "made by another version of etalumis" in done.stdout
+    assert "mv results/demo results/demo-old" in done.stdout

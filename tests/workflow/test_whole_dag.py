@@ -1,0 +1,215 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The whole way at test scale, on real Sherpa: every stage's products are opened and looked at."""
+
+import csv
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+from projects import Project, fill_project
+
+from etalumis.config import Config, load
+from etalumis.distributions import Categorical, Uniform
+from etalumis.inference.posterior import Posterior
+from etalumis.layers import LayerTable
+from etalumis.paths import ENGINES, FIGURES, SORTED_SPLITS, SPLITS, STAGES, Paths
+from etalumis.timings import stage_seconds
+from etalumis.traces import verify
+from etalumis.traces.observation import load as load_observation
+from etalumis.traces.reader import TraceDataset
+from etalumis.workflow import posterior_files, trace_files
+
+CONFIG = Path("config/test.yaml")
+VOXELS = (20, 35, 35)
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run of the workflow."""
+
+    project: Project
+    config: Config
+    paths: Paths
+
+    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run Snakemake with the test configuration."""
+        return self.project.snakemake("--configfile", str(CONFIG), *arguments, timeout_s=540)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, checkout: Path, sherpa_simulator: Path) -> Run:
+    """Run all stages once, in a folder that shares the sources (and what is built from them) with the checkout."""
+    assert (sherpa_simulator / "build.json").exists()
+    project = Project(fill_project(tmp_path_factory.mktemp("whole"), checkout))
+    config = load(checkout / CONFIG)
+    run = Run(project, config, project.paths(config.run.name))
+    done = run.snakemake("--cores", "2")
+    assert done.returncode == 0, done.stdout[-6000:]
+    return run
+
+
+def test_nothing_is_left_to_do(run: Run) -> None:
+    done = run.snakemake("--dry-run")
+    assert "Nothing to be done" in done.stdout, done.stdout
+
+
+def test_traces(run: Run) -> None:
+    counts = {}
+    for split in SPLITS:
+        files = trace_files(run.paths, run.config, split)
+        verify.verify(files)
+        data = TraceDataset(files)
+        counts[split] = len(data)
+        assert data.observation_shape == VOXELS
+    assert counts == {split: getattr(run.config.traces, split) for split in SPLITS}
+
+
+def test_a_trace_is_a_tau_decay(run: Run) -> None:
+    data = TraceDataset(trace_files(run.paths, run.config, "test"))
+    ranges = run.config.simulator.momentum_gev
+    for index in range(len(data)):
+        trace = data.trace(index)
+        at = {name: place for place, name in enumerate(trace.names) if name}
+        for name, bounds in (("px", ranges.px), ("py", ranges.py), ("pz", ranges.pz)):
+            assert trace.distributions[at[name]] == Uniform(*bounds)
+            assert bounds[0] <= trace.values[at[name]] < bounds[1]
+        channel = trace.distributions[at["channel"]]
+        assert isinstance(channel, Categorical)
+        assert sum(channel.probs) == pytest.approx(1.0, abs=1e-9)
+        momentum = [trace.by_name[name] for name in ("px", "py", "pz")]
+        np.testing.assert_allclose(trace.tags["momentum"], momentum, rtol=1e-12)
+        image = trace.expected["calorimeter"]
+        assert image.shape == VOXELS
+        assert np.all(image >= 0)
+        # no more than the τ's energy can be seen (m_τ = 1.777 GeV)
+        assert image.sum() <= np.hypot(np.linalg.norm(momentum), 1.777) * 1.001
+
+
+def test_most_decays_are_seen(run: Run) -> None:
+    data = TraceDataset(trace_files(run.paths, run.config, "train"))
+    seen = [data.trace(index).expected["calorimeter"].sum() > 0.1 for index in range(len(data))]
+    # soft muons leave little, and wide decays miss the block
+    assert np.mean(seen) > 0.85
+
+
+def test_splits_share_no_trace(run: Run) -> None:
+    seeds = [TraceDataset(trace_files(run.paths, run.config, split)).column("seed") for split in SPLITS]
+    every = np.concatenate(seeds)
+    assert len(np.unique(every)) == len(every)
+
+
+@pytest.mark.parametrize("split", SORTED_SPLITS)
+def test_sorting_keeps_every_trace(run: Run, split: str) -> None:
+    before = TraceDataset(trace_files(run.paths, run.config, split))
+    after = TraceDataset(run.paths.sorted_index(split))
+    assert sorted(after.column("seed")) == sorted(before.column("seed"))
+    assert np.array_equal(np.sort(after.column("log_prior")), np.sort(before.column("log_prior")))
+
+
+def test_layers_cover_the_training_traces(run: Run) -> None:
+    table = LayerTable.load(run.paths.layers)
+    data = TraceDataset(run.paths.sorted_index("train"), layers=table)
+    batch = data.batch(np.arange(len(data)), (1, 0))
+    assert np.all(batch.layer >= 0)
+    assert set(batch.layer.tolist()) == set(range(len(table.rows)))
+
+
+def test_training(run: Run) -> None:
+    with (run.paths.network / "history.csv").open(encoding="utf-8") as file:
+        history = list(csv.DictReader(file))
+    train, valid, prior = (
+        np.array([float(row[name]) for row in history]) for name in ("train_loss", "valid_loss", "prior_loss")
+    )
+    assert np.isfinite(train).all()
+    assert np.isfinite(valid).any()
+    # -log q of a proposal that knows nothing is near that of the prior: tens of nats off is a bug, not bad luck
+    assert np.all(np.abs(train - prior) < 30)
+    assert int(history[-1]["traces"]) >= (run.config.training.max_traces or 0)
+    # seconds of training at a rate that warms up: falling is what can be asked for
+    assert train[-1] < train[0]
+
+
+def test_observation_is_a_held_out_trace_with_noise(run: Run) -> None:
+    observation = load_observation(run.paths.observation)
+    trace = TraceDataset(trace_files(run.paths, run.config, "test")).trace(run.config.observation.trace)
+    np.testing.assert_allclose(observation.expected, trace.expected["calorimeter"], atol=1e-6)
+    noise = (observation.value - observation.expected).ravel()
+    sigma, size = run.config.simulator.noise_gev, noise.size
+    # mean and variance of 24,500 normal draws, each within 5 standard errors
+    assert abs(noise.mean()) < 5 * sigma / np.sqrt(size)
+    assert abs(noise.std() / sigma - 1) < 5 / np.sqrt(2 * size)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_posteriors(run: Run, engine: str) -> None:
+    posterior = Posterior.load(run.paths.posterior(engine))
+    parts = posterior_files(run.paths, run.config, engine)
+    draws = len(posterior.log_weight)
+    assert draws == sum(len(Posterior.load(part).log_weight) for part in parts) > 0
+    assert len(np.unique(posterior.chain)) == len(parts)
+    ranges = run.config.simulator.momentum_gev
+    for name, (low, high) in (("px", ranges.px), ("py", ranges.py), ("pz", ranges.pz)):
+        values = posterior.values[name]
+        assert values.shape == (draws,)
+        assert np.all((values >= low) & (values <= high))
+        assert len(np.unique(values)) > 10
+    energies = posterior.values["energies"]
+    assert energies.shape == (draws, 2)
+    assert np.all(energies[:, 0] >= energies[:, 1])
+    assert not np.isnan(posterior.log_weight).any()
+    assert np.isfinite(posterior.log_weight).any()
+    assert set(posterior.truth) >= {"momentum", "channel"}
+
+
+def test_the_engines_score_the_same_likelihood(run: Run) -> None:
+    """The likelihood of the truth's own image is about what both engines reach at best: same data, same density."""
+    best = {engine: Posterior.load(run.paths.posterior(engine)).log_likelihood.max() for engine in ENGINES}
+    sigma = run.config.simulator.noise_gev
+    observation = load_observation(run.paths.observation)
+    residual = (observation.value - observation.expected) / sigma
+    truth = -0.5 * np.sum(residual**2) - residual.size * np.log(sigma * np.sqrt(2 * np.pi))
+    # no sampler beats the truth by more than a fit of some ten latents to the noise can
+    assert all(value < truth + 25 for value in best.values())
+    # RMH climbs to where the likelihood is; a few hundred steps leave it some nats off
+    assert best["rmh"] > truth - 100
+
+
+def test_diagnostics(run: Run) -> None:
+    report = json.loads(run.paths.diagnostics.read_text(encoding="utf-8"))
+    assert set(report["engines"]) == set(ENGINES)
+    assert len(report["checks"]) > 0
+    assert all(check["sentence"] for check in report["checks"])
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures(run: Run, name: str) -> None:
+    picture = matplotlib.image.imread(run.paths.figure(name))
+    assert min(picture.shape[:2]) > 300
+    assert picture[..., :3].std() > 0.01  # not blank
+    assert len(run.paths.figure(name, "md").read_text(encoding="utf-8")) > 80
+
+
+def test_every_stage_left_log_and_timing(run: Run) -> None:
+    seconds = stage_seconds(run.paths)
+    assert all(len(seconds[stage]) > 0 for stage in STAGES)
+    assert all(any((run.paths.root / "logs" / stage).glob("*.log")) for stage in STAGES)
+
+
+def test_the_report_is_one_page_with_every_figure(run: Run) -> None:
+    done = run.snakemake("--report", "report.html", "--report-stylesheet", "workflow/report/style.css")
+    assert done.returncode == 0, done.stdout
+    page = (run.project.root / "report.html").read_text(encoding="utf-8")
+    assert all(f"{name}.png" in page for name in FIGURES)
+    # a caption that reStructuredText cannot read would leave this mark
+    assert "system-message" not in page
+
+
+def test_the_resolved_configuration_is_kept(run: Run) -> None:
+    assert load(run.paths.config) == run.config

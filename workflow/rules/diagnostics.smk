@@ -1,0 +1,28 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Whether to believe the posteriors."""
+
+
+rule diagnostics:
+    """R-hat, ESS, k-hat, agreement of the engines, verdicts in words."""
+    input:
+        posteriors=[P.posterior(engine) for engine in ENGINES],
+        network=P.network_manifest,
+    output:
+        P.diagnostics,
+    log:
+        P.log("diagnostics", "diagnostics"),
+    benchmark:
+        P.benchmark("diagnostics", "diagnostics")
+    conda:
+        "../envs/etalumis.yml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        config=P.config,
+        network=subpath(input.network, parent=True),
+    shell:
+        "etalumis --log {log} diagnostics --config {params.config} --posteriors {input.posteriors}"
+        " --network {params.network} --output {output}"

@@ -1,0 +1,42 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The figures, with captions that print the numbers."""
+
+
+rule figures:
+    """Draw the paper's figures 7 and 8, the chains, the traces and the event that is explained."""
+    input:
+        diagnostics=P.diagnostics,
+        posteriors=[P.posterior(engine) for engine in ENGINES],
+        network=P.network_manifest,
+        build=P.simulator_build,
+        traces=P.sorted_index("train"),
+        observation=P.observation,
+    output:
+        **{
+            name: report(P.figure(name), caption=f"../report/{name}.rst", category=category)
+            for name, category in FIGURES.items()
+        },
+        captions=[P.figure(name, "md") for name in FIGURES],
+        others=[P.figure(name, suffix) for name in FIGURES for suffix in CONFIG.figures.format if suffix != "png"],
+    log:
+        P.log("figures", "figures"),
+    benchmark:
+        P.benchmark("figures", "figures")
+    conda:
+        "../envs/etalumis.yml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        config=P.config,
+        settings=wiring.settings(CONFIG.figures),
+        network=subpath(input.network, parent=True),
+        traces=subpath(input.traces, parent=True),
+        simulator=subpath(input.build, parent=True),
+        directory=subpath(output.figure8_posteriors, parent=True),
+    shell:
+        "etalumis --log {log} figures --config {params.config} --posteriors {input.posteriors}"
+        " --diagnostics {input.diagnostics} --network {params.network} --traces {params.traces}"
+        " --observation {input.observation} --simulator {params.simulator} --output {params.directory}"

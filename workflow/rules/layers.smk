@@ -1,0 +1,23 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The layer table of the pre-generated network."""
+
+
+rule layers:
+    """List every controlled address of the training traces, with its prior: a row of the network each."""
+    input:
+        P.sorted_index("train"),
+    output:
+        P.layers,
+    log:
+        P.log("layers", "layers"),
+    benchmark:
+        P.benchmark("layers", "layers")
+    conda:
+        "../envs/etalumis.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    shell:
+        "etalumis --log {log} layers --input {input} --output {output}"

@@ -1,0 +1,40 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The trained 3DCNN-LSTM."""
+
+
+rule network:
+    """Train the network under MPI; an interrupted training goes on from its last checkpoint."""
+    input:
+        layers=P.layers,
+        train=P.sorted_index("train"),
+        valid=P.sorted_index("valid"),
+    output:
+        manifest=P.network_manifest,
+    log:
+        P.log("network", "train"),
+    benchmark:
+        P.benchmark("network", "train")
+    conda:
+        "../envs/etalumis.yml"
+    threads: CONFIG.training.tasks * CONFIG.training.threads_per_task
+    resources:
+        mpi="mpiexec",
+        tasks=CONFIG.training.tasks,
+        cpus_per_task=CONFIG.training.threads_per_task,
+        mem_mb=CONFIG.training.tasks * 4000,
+        runtime=int(CONFIG.training.max_minutes) + 60,
+    params:
+        config=P.config,
+        settings={
+            "seed": CONFIG.run.seed,
+            "network": wiring.settings(CONFIG.network),
+            "training": wiring.settings(CONFIG.training),
+        },
+        train=subpath(input.train, parent=True),
+        valid=subpath(input.valid, parent=True),
+        directory=subpath(output.manifest, parent=True),
+    shell:
+        "{resources.mpi} -n {resources.tasks} etalumis --log {log} network train --config {params.config}"
+        " --layers {input.layers} --train {params.train} --valid {params.valid} --output {params.directory}"
+        " --world-size {resources.tasks}"

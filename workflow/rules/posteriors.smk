@@ -1,0 +1,85 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Posteriors of the latent choices, by two engines."""
+
+
+rule rmh:
+    """One chain of random-walk Metropolis-Hastings."""
+    input:
+        build=P.simulator_build,
+        simulator=P.simulator_config,
+        observation=P.observation,
+    output:
+        P.posterior_part("rmh", "{job}"),
+    log:
+        P.log("posteriors", "rmh-{job}"),
+    benchmark:
+        P.benchmark("posteriors", "rmh-{job}")
+    conda:
+        "../envs/etalumis.yml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+        runtime=720,
+    params:
+        config=P.config,
+        settings={**wiring.settings(CONFIG.posteriors.rmh, "runs", "burn_in_fraction", "thin"), "seed": CONFIG.run.seed},
+        simulator=subpath(input.build, parent=True),
+    shell:
+        "etalumis --log {log} posteriors rmh --config {params.config} --simulator {params.simulator}"
+        " --observation {input.observation} --chain {wildcards.job} --output {output}"
+
+
+rule ic:
+    """One job of inference compilation: importance sampling with the network's proposals."""
+    input:
+        build=P.simulator_build,
+        simulator=P.simulator_config,
+        observation=P.observation,
+        network=P.network_manifest,
+    output:
+        P.posterior_part("ic", "{job}"),
+    log:
+        P.log("posteriors", "ic-{job}"),
+    benchmark:
+        P.benchmark("posteriors", "ic-{job}")
+    conda:
+        "../envs/etalumis.yml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=240,
+    params:
+        config=P.config,
+        settings={**wiring.settings(CONFIG.posteriors.ic), "seed": CONFIG.run.seed},
+        simulator=subpath(input.build, parent=True),
+        network=subpath(input.network, parent=True),
+    shell:
+        "etalumis --log {log} posteriors ic --config {params.config} --simulator {params.simulator}"
+        " --observation {input.observation} --network {params.network} --job {wildcards.job} --output {output}"
+
+
+rule gather:
+    """Put the chains or jobs of one engine into one posterior."""
+    input:
+        lambda wildcards: wiring.posterior_files(P, CONFIG, wildcards.engine),
+    output:
+        P.posterior("{engine}"),
+    log:
+        P.log("posteriors", "{engine}"),
+    benchmark:
+        P.benchmark("posteriors", "{engine}")
+    conda:
+        "../envs/etalumis.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    shell:
+        "etalumis --log {log} posteriors gather --input {input} --output {output}"
+
+
+rule posteriors:
+    """The posteriors of both engines."""
+    input:
+        [P.posterior(engine) for engine in ENGINES],

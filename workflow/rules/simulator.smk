@@ -1,0 +1,31 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The simulator: pinned Sherpa, driver, calorimeter."""
+
+
+rule simulator:
+    """Fetch the pinned Sherpa, build the driver, write the simulator's configuration."""
+    input:
+        sources=wiring.source_files(
+            "src/cpp/include", "src/cpp/src", "src/cpp/sherpa_tau", "resources/sherpa", "resources/ppx"
+        ),
+    output:
+        binary=P.simulator_binary,
+        build=P.simulator_build,
+        config=P.simulator_config,
+    log:
+        P.log("simulator", "build"),
+    benchmark:
+        P.benchmark("simulator", "build")
+    conda:
+        "../envs/etalumis.yml"
+    threads: 2
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        config=P.config,
+        settings=wiring.settings(CONFIG.simulator, "prefix", "noise_gev", "momentum_gev", "calorimeter"),
+        directory=subpath(output.build, parent=True),
+    shell:
+        "etalumis --log {log} simulator build --config {params.config} --output {params.directory}"

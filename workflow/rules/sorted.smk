@@ -1,0 +1,37 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Traces sorted by type and length."""
+
+
+rule sort:
+    """Sort a split by trace type and length into shards, in parallel under MPI."""
+    input:
+        lambda wildcards: wiring.trace_files(P, CONFIG, wildcards.split),
+    output:
+        index=P.sorted_index("{split}"),
+    log:
+        P.log("sorted", "{split}"),
+    benchmark:
+        P.benchmark("sorted", "{split}")
+    conda:
+        "../envs/etalumis.yml"
+    threads: CONFIG.sorted.tasks
+    resources:
+        mpi="mpiexec",
+        tasks=CONFIG.sorted.tasks,
+        cpus_per_task=1,
+        mem_mb=CONFIG.sorted.tasks * CONFIG.sorted.memory_mb,
+        runtime=120,
+    params:
+        config=P.config,
+        settings={"shard_traces": CONFIG.traces.shard_traces},
+        directory=subpath(output.index, parent=True),
+    shell:
+        "{resources.mpi} -n {resources.tasks} etalumis --log {log} traces sort --config {params.config}"
+        " --input {input} --output {params.directory} --world-size {resources.tasks}"
+
+
+rule sorted:
+    """The sorted splits."""
+    input:
+        [P.sorted_index(split) for split in SORTED_SPLITS],

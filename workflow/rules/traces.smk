@@ -1,0 +1,58 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Traces from the prior, and the held-out one that is explained."""
+
+
+rule generate:
+    """Run the simulator from its prior and record every draw; one job of a split."""
+    input:
+        build=P.simulator_build,
+        simulator=P.simulator_config,
+    output:
+        P.traces("{split}", "{part}"),
+    log:
+        P.log("traces", "{split}-{part}"),
+    benchmark:
+        P.benchmark("traces", "{split}-{part}")
+    conda:
+        "../envs/etalumis.yml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+        runtime=240,
+    params:
+        config=P.config,
+        settings=lambda wildcards: wiring.trace_settings(CONFIG, wildcards.split),
+        simulator=subpath(input.build, parent=True),
+    shell:
+        "etalumis --log {log} traces generate --config {params.config} --simulator {params.simulator}"
+        " --split {wildcards.split} --part {wildcards.part} --output {output}"
+
+
+rule traces:
+    """All traces of all splits."""
+    input:
+        [wiring.trace_files(P, CONFIG, split) for split in SPLITS],
+
+
+rule observation:
+    """Take one held-out trace, add detector noise, keep its truth: what the posteriors explain."""
+    input:
+        wiring.trace_files(P, CONFIG, "test"),
+    output:
+        P.observation,
+    log:
+        P.log("traces", "observation"),
+    benchmark:
+        P.benchmark("traces", "observation")
+    conda:
+        "../envs/etalumis.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=wiring.settings(CONFIG.observation),
+    shell:
+        "etalumis --log {log} traces observation --input {input} --trace {params.settings[trace]}"
+        " --name {params.settings[name]} --seed {params.settings[seed]} --output {output}"
