@@ -1,0 +1,42 @@
+// SPDX-FileCopyrightText: 2026 The etalumis authors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+#ifndef ETALUMIS_SHERPA_TAU_MODEL_HPP
+#define ETALUMIS_SHERPA_TAU_MODEL_HPP
+
+#include <string>
+#include <string_view>
+
+#include "calorimeter.hpp"
+#include "generator.hpp"
+#include "ppx/ppx.hpp"
+#include "run_config.hpp"
+
+namespace sherpa_tau {
+
+// A tau decays at rest in Sherpa (all its draws, the channel a categorical one named "channel"), gets a momentum (three
+// uniform draws "px", "py", "pz" in GeV), and its products are seen by the calorimeter (observation "calorimeter": a
+// normal around the deposited energy of every voxel, GeV). The momentum comes last because nothing in Sherpa depends on
+// it: an engine that changes it has nothing to redraw.
+//
+// Tags: "momentum" {3} GeV; "channel" scalar; "energies" {2} GeV, of the two particles of highest energy, neutrinos
+// included (SC'19, Figure 8); "missing_et" scalar GeV, the transverse momentum of the sum of the neutrinos;
+// "final_state" {n, 5}: PDG number, E, px, py, pz of the stable particles. The result is the channel.
+class TauDecay : public ppx::Model {
+ public:
+  explicit TauDecay(const RunConfig& config);
+
+  std::string name() const override { return "sherpa_tau"; }
+  ppx::Tensor forward() override;
+
+ private:
+  double draw(std::string_view name, const Range& range) const;
+
+  RunConfig config_;
+  Calorimeter calorimeter_;
+  Generator generator_;
+};
+
+}  // namespace sherpa_tau
+
+#endif

@@ -1,0 +1,30 @@
+// SPDX-FileCopyrightText: 2026 The etalumis authors
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+#ifndef ETALUMIS_SHERPA_TAU_PARTICLE_HPP
+#define ETALUMIS_SHERPA_TAU_PARTICLE_HPP
+
+#include <array>
+#include <vector>
+
+namespace sherpa_tau {
+
+// A four-momentum in GeV (c = 1), and the PDG Monte Carlo number of what carries it.
+struct Particle {
+  long pdg = 0;
+  double energy = 0.0;
+  double px = 0.0;
+  double py = 0.0;
+  double pz = 0.0;
+};
+
+using Momentum = std::array<double, 3>;
+
+// The particles, given in the rest frame of a decayer of mass `mass_gev`, as seen where the decayer has the momentum.
+std::vector<Particle> boosted(const std::vector<Particle>& at_rest, double mass_gev, const Momentum& momentum_gev);
+
+bool is_neutrino(long pdg) noexcept;
+
+}  // namespace sherpa_tau
+
+#endif

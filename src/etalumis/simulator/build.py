@@ -1,0 +1,205 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Building sherpa_tau, and the record of what it was built from."""
+
+import fcntl
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from etalumis import __version__
+from etalumis.config import SimulatorConfig
+from etalumis.errors import SimulatorError
+from etalumis.files import atomic_path, digest, sha256_of, write_json_atomic, write_text_atomic
+from etalumis.simulator.checkout import checkout, resource
+from etalumis.simulator.config_file import RUN_CARD, SITES, simulator_config_text
+from etalumis.simulator.fetch import check_prefix
+from etalumis.simulator.labels import products_label
+
+logger = logging.getLogger(__name__)
+
+BUILD_FORMAT = {"format": "etalumis-simulator", "version": 1}
+INSTALL_LINE = "apt-get install -y g++ cmake ninja-build libzmq3-dev libflatbuffers-dev flatbuffers-compiler"
+_BUILD_TIMEOUT_S = 1800
+
+
+def build_simulator(sherpa_prefix: Path, out: Path, build_dir: Path) -> dict[str, Any]:
+    """Build sherpa_tau against a Sherpa and put it, with what it needs, into a folder.
+
+    Parameters
+    ----------
+    sherpa_prefix
+        Prefix of Sherpa 3, see `fetch_sherpa`.
+    out
+        Gets bin/sherpa_tau, copies of the run card and the site table, and last build.json.
+    build_dir
+        CMake's build folder, kept for the next call; calls at the same time take turns.
+
+    Returns
+    -------
+    dict
+        The content of build.json: `simulator_build_id` (16 hex digits over program, Sherpa's version and libraries, run
+        card and site table), its parts, the compiler, and `channels`: index, name, probability, products (PDG numbers)
+        of each tau decay channel, in the order of the latent "channel".
+
+    Raises
+    ------
+    SimulatorError
+        A tool or header is missing, the build fails, or what was built does not start.
+    """
+    prefix = check_prefix(sherpa_prefix.resolve())
+    with _alone_in(build_dir):
+        compiler = build_target(prefix, build_dir, ["sherpa_tau"])
+        program = out / "bin" / "sherpa_tau"
+        _copy(build_dir / "sherpa_tau" / "sherpa_tau", program)
+    for name in (RUN_CARD, SITES):
+        _copy(resource("sherpa", name), out / name)
+    parts = {
+        "program_sha256": sha256_of(program),
+        "sherpa_version": _sherpa_version(prefix),
+        "sherpa_libraries": _libraries_digest(prefix),
+        "run_card_sha256": sha256_of(out / RUN_CARD),
+        "site_table_sha256": sha256_of(out / SITES),
+    }
+    record = {
+        **BUILD_FORMAT,
+        "producer": f"etalumis {__version__}",
+        "simulator_build_id": digest(parts),
+        **parts,
+        "compiler": compiler,
+        "channels": _channels(program, out),
+    }
+    write_json_atomic(out / "build.json", record)
+    return record
+
+
+def build_target(prefix: Path, build_dir: Path, targets: Sequence[str]) -> str:
+    """Configure src/cpp with Sherpa and build some targets; return the compiler's name and version.
+
+    Raises
+    ------
+    SimulatorError
+        As `build_simulator`.
+    """
+    _check_tools()
+    source = checkout() / "src" / "cpp"
+    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+    if (build_dir / "CMakeCache.txt").is_file():
+        generator = []  # CMake refuses to change it
+    options = {
+        "CMAKE_BUILD_TYPE": "Release",
+        "PPX_BUILD_EXAMPLES": "OFF",
+        "PPX_BUILD_TESTS": "OFF",
+        "ETALUMIS_SHERPA_TESTS": "ON",
+        "ETALUMIS_SHERPA_PREFIX": str(prefix),
+    }
+    logger.info("building %s in %s", ", ".join(targets), build_dir)
+    _cmake(
+        "configuring",
+        ["-S", str(source), "-B", str(build_dir), *generator, *(f"-D{k}={v}" for k, v in options.items())],
+    )
+    _cmake(
+        "building", ["--build", str(build_dir), "--target", *targets, "--parallel", str(len(os.sched_getaffinity(0)))]
+    )
+    return _compiler(build_dir)
+
+
+def _check_tools() -> None:
+    compilers = [os.environ["CXX"].split()[0]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
+    for tool, names in (("C++ compiler", compilers), ("cmake", ["cmake"]), ("ninja or make", ["ninja", "make"])):
+        if not any(shutil.which(name) for name in names):
+            raise SimulatorError(
+                f"no {tool} found (looked for {', '.join(names)}); on Debian or Ubuntu: {INSTALL_LINE}"
+            )
+
+
+def _cmake(step: str, arguments: Sequence[str]) -> None:
+    done = subprocess.run(
+        ["cmake", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+        timeout=_BUILD_TIMEOUT_S,
+    )
+    if done.returncode != 0:
+        raise SimulatorError(
+            f"{step} the simulator failed: cmake {' '.join(arguments)} (exit code {done.returncode}):\n"
+            f"{done.stdout.strip()[-3000:]}\n"
+            f"if a tool or header is missing, on Debian or Ubuntu: {INSTALL_LINE}"
+        )
+
+
+def _compiler(build_dir: Path) -> str:
+    for file in sorted((build_dir / "CMakeFiles").glob("*/CMakeCXXCompiler.cmake")):
+        text = file.read_text(encoding="utf-8")
+        found = [re.search(rf'set\(CMAKE_CXX_COMPILER_{key} "([^"]*)"\)', text) for key in ("ID", "VERSION")]
+        if all(found):
+            return " ".join(match.group(1) for match in found if match)
+    return "unknown"
+
+
+def _copy(source: Path, target: Path) -> None:
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)
+    target.chmod(target.stat().st_mode | (0o111 if os.access(source, os.X_OK) else 0))
+
+
+def _sherpa_version(prefix: Path) -> str:
+    with tempfile.TemporaryDirectory() as folder:  # it leaves files in its working directory
+        text = _output([prefix / "bin" / "Sherpa", "--version"], Path(folder), "Sherpa")
+    found = re.search(r"Sherpa version (\S+)", text)
+    if found is None:
+        raise SimulatorError(
+            f"{prefix}/bin/Sherpa --version: expected a line `Sherpa version ...`, found {text[-300:]!r}"
+        )
+    return found.group(1)
+
+
+def _libraries_digest(prefix: Path) -> str:
+    folder = next(prefix / name for name in ("lib64/SHERPA-MC", "lib/SHERPA-MC") if (prefix / name).is_dir())
+    files = sorted({file.resolve() for file in folder.glob("*.so*")})
+    return digest([[file.name, sha256_of(file)] for file in files])
+
+
+def _channels(program: Path, out: Path) -> list[dict[str, Any]]:
+    # any valid configuration will do: the channels depend on the run card alone
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "sherpa_tau.conf"
+        write_text_atomic(
+            config,
+            simulator_config_text(SimulatorConfig(), str((out / RUN_CARD).resolve()), str((out / SITES).resolve())),
+        )
+        text = _output([program.resolve(), "--channels", "--config", config], Path(folder), "the simulator")
+    rows = [json.loads(line) for line in text.splitlines()]
+    return [{**row, "name": products_label(row["products"]), "sherpa_name": row["name"]} for row in rows]
+
+
+def _output(command: Sequence[Path | str], folder: Path, what: str) -> str:
+    done = subprocess.run(
+        [str(word) for word in command], cwd=folder, capture_output=True, text=True, check=False, timeout=120
+    )
+    if done.returncode != 0:
+        raise SimulatorError(
+            f"{what} does not start: {' '.join(str(word) for word in command)} (exit code {done.returncode}):\n"
+            f"{(done.stderr or done.stdout).strip()[-2000:]}"
+        )
+    return done.stdout
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
