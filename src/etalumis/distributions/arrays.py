@@ -91,9 +91,7 @@ def _normal_sum(value: Array, mean: Array, stddev: Array) -> float:
     size = residual.size
     if stddev.size == 1:
         sd = float(stddev.reshape(()))
-        return -0.5 * float(np.square(residual, out=residual).sum()) / (sd * sd) - size * (
-            math.log(sd) + 0.5 * LOG_2PI
-        )
+        return -0.5 * float(np.square(residual).sum()) / (sd * sd) - size * (math.log(sd) + 0.5 * LOG_2PI)
     wide = np.broadcast_to(stddev, value.shape)
     residual = residual / wide
     return -0.5 * float(np.square(residual).sum()) - float(np.log(wide).sum()) - 0.5 * size * LOG_2PI
