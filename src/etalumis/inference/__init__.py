@@ -1,0 +1,15 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Inference engines, each one a controller over `execution.run`, and the posterior files they make.
+
+importance      prior runs weighted by their likelihood
+rmh             random-walk Metropolis-Hastings, collapsed over rejection scopes
+compilation     runs that a trained network proposes, weighted (inference compilation)
+"""
+
+from etalumis.inference.compilation import compilation
+from etalumis.inference.importance import importance
+from etalumis.inference.posterior import Posterior
+from etalumis.inference.rmh import rmh
+
+__all__ = ["Posterior", "compilation", "importance", "rmh"]

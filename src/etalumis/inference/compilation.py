@@ -1,0 +1,193 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Inference compilation: importance sampling with a trained network's proposals (paper, Section 4.3).
+
+Weights of rejection scopes
+---------------------------
+A prior loop returns (x, u) with density p(x, u) 1{accepted} / Z, Z being its acceptance probability in its context.
+Weighing only the last repetition by p / q, as if it were a straight line of draws, forgets Z: posteriors come out
+wrong wherever Z depends on an earlier latent. Here a scope is proposed by its FIRST SHOT: the network proposes the
+entries of repetition 0, the acceptance test's draw included. Were the loop to ask for a second repetition, the weight
+is zero. Otherwise the scope contributes
+
+    log p(x, u) - log q(x, u) + log R,      R = number of repetitions of an independent prior run of this scope
+
+in the same context (a run in which everything before the scope is replayed). R is geometric with E[R] = 1 / Z, and
+independent of the proposal given its context, so the expected weight is the exact one: a draw (x, u), proposed with
+density q and kept where accepted, carries on average p(x, u) 1{accepted} / (Z q(x, u)). Products over scopes stay
+unbiased, since each R is drawn independently given the trace.
+
+A scope whose first entry the network does not propose (uncontrolled, or an unknown address) is drawn by the model's
+loop as a whole and contributes nothing. The choice depends on the scope's context alone, so it does not bias either.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from etalumis import seeds
+from etalumis.errors import InferenceError
+from etalumis.execution import Model
+from etalumis.inference.checkpoint import Checkpoint
+from etalumis.inference.controllers import CountRepetitions
+from etalumis.inference.importance import weighted
+from etalumis.inference.observations import Array, Observations
+from etalumis.inference.posterior import Posterior
+from etalumis.inference.proposing import Proposing, Scopes, Session
+from etalumis.inference.runner import Runner
+from etalumis.trace import Trace
+
+
+def compilation(
+    model: Model,
+    observations: Mapping[str, Any],
+    network: Any,
+    *,
+    runs: int,
+    seed: int,
+    job: int = 0,
+    scopes: Scopes = "first-shot",
+    replays: int = 1,
+    retries: int = 3,
+    checkpoint: Checkpoint | None = None,
+) -> Posterior:
+    """Sample the posterior by weighting runs that a trained `network` proposes.
+
+    The observations are put before the network as in its training: one array as it is, several joined flat.
+    See `with_session` for the parameters, the weight and the errors.
+    """
+    session = network.session(network_input(network.layers, Observations(observations)))
+    return with_session(
+        model,
+        observations,
+        session,
+        runs=runs,
+        seed=seed,
+        job=job,
+        scopes=scopes,
+        replays=replays,
+        retries=retries,
+        checkpoint=checkpoint,
+    )
+
+
+def with_session(
+    model: Model,
+    observations: Mapping[str, Any],
+    session: Session,
+    *,
+    runs: int,
+    seed: int,
+    job: int = 0,
+    scopes: Scopes = "first-shot",
+    replays: int = 1,
+    retries: int = 3,
+    checkpoint: Checkpoint | None = None,
+) -> Posterior:
+    """Sample the posterior by weighting runs that `session` proposes.
+
+    With P the proposed entries and S the proposed scopes::
+
+        log w = sum_n log p(y_n | x) + sum_{i in P} [log p(x_i) - log q(x_i)] + sum_{s in S} log mean_r R_{s,r}
+
+    and log w = -inf where a proposed scope asks for a second repetition. Uncontrolled entries, and those of addresses
+    the network does not know, are drawn from the prior and contribute nothing.
+
+    Parameters
+    ----------
+    model
+        What to run.
+    observations
+        Observe name -> value.
+    session
+        Proposes values; see `Session`.
+    runs
+        Number of runs, each of which gives one draw; those of weight zero are kept.
+    seed, job
+        Run i draws from (seed, "posteriors/ic/<job>", i).
+    scopes
+        "first-shot": the network proposes rejection scopes; "prior": the model's loops draw them.
+    replays
+        Prior runs R_{s,r} that are averaged for each proposed scope of a run whose weight is not already zero.
+    retries
+        How often in a row a failed simulator is replaced.
+    checkpoint
+        Where an interrupted job goes on; the draws are the same as without an interruption.
+
+    Raises
+    ------
+    InferenceError
+        The observations do not fit the model, a likelihood or a proposal density is NaN, or replaying the beginning of
+        a trace gives another one.
+    """
+    if replays < 1:
+        raise InferenceError(f"ic: expected replays >= 1, found {replays}")
+    stage = f"posteriors/ic/{job}"
+    runner = Runner(model, Observations(observations), seeds.derive(seed, stage, 0), retries)
+    counts = dict.fromkeys(("asked", "unknown", "lost", "replay_runs"), 0)
+
+    def once(rng: np.random.Generator) -> tuple[Trace, float]:
+        trace, proposing = runner.run(
+            rng, lambda: Proposing(session, runner.addresses, rng, runner.observations, scopes)
+        )
+        log_weight = proposing.log_weight + trace.log_likelihood
+        for key in ("asked", "unknown", "lost"):
+            counts[key] += getattr(proposing, key)
+        if log_weight > -math.inf:
+            for shot in proposing.shots:
+                log_weight += math.log(_mean_repetitions(runner, trace, shot, rng, replays))
+                counts["replay_runs"] += replays
+        return trace, log_weight
+
+    posterior = weighted(
+        "ic", runner, once, runs=runs, seed=seed, stage=stage, job=job, counts=counts, checkpoint=checkpoint
+    )
+    posterior.info.update(
+        scopes=scopes,
+        replays=replays,
+        replay_runs=counts["replay_runs"],
+        lost_share=counts["lost"] / runs,
+        unknown_address_fraction=counts["unknown"] / max(counts["asked"], 1),
+    )
+    return posterior
+
+
+def _mean_repetitions(runner: Runner, trace: Trace, shot: int, rng: np.random.Generator, replays: int) -> float:
+    """Return the mean number of repetitions, over prior runs, of the scope that begins at record position `shot`."""
+    before = [i for i in trace.accepted if i < shot]
+    addresses = [trace.address[i] for i in before]
+    distributions = [trace.distribution[i] for i in before]
+    values = [trace.value[i] for i in before]
+    total = 0
+    for _ in range(replays):
+        # no observations: nothing of this run is scored
+        _, counter = runner.run(rng, lambda: CountRepetitions(addresses, distributions, values, rng))
+        total += counter.repetitions
+    return total / replays
+
+
+def network_input(layers: Any, observations: Observations) -> Array:
+    """Return the observation as the network was trained to see it.
+
+    Raises
+    ------
+    InferenceError
+        Where the network was trained on another observe statement, or on another shape.
+    """
+    arrays = []
+    for layout in layers.observations:
+        if layout.name not in observations.names:
+            raise InferenceError(
+                f"the network was trained on the observation {layout.name!r}; found {observations.names}. Give an "
+                "observation of this name, or a network trained for this model."
+            )
+        value = observations[layout.name]
+        if value.size != math.prod(layout.shape) or (value.size > 1 and value.shape != tuple(layout.shape)):
+            raise InferenceError(
+                f"observation {layout.name!r} has shape {value.shape}; the network was trained on "
+                f"{tuple(layout.shape)}. Give an observation made with the configuration of the training set."
+            )
+        arrays.append(value.reshape(layout.shape))
+    return arrays[0] if len(arrays) == 1 else np.concatenate([array.ravel() for array in arrays])

@@ -1,0 +1,144 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Controllers that do not depend on an engine: draws from the prior, and replay of a beginning."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from etalumis.address import AddressTable
+from etalumis.distributions import ArrayDistribution, Distribution
+from etalumis.errors import InferenceError
+from etalumis.execution import Site
+from etalumis.inference.observations import Array, Observations
+
+
+class Prior:
+    """Draw every entry from its prior: entries of rejection scopes as often as the model asks for them.
+
+    The trace has density prod p(x_i) over the entries outside scopes times prod p(x_s) 1{accepted} / Z_s over the
+    scopes s, so with the observations scored its log weight for the posterior is
+
+        log w = sum_n log p(y_n | x)        (the log likelihood; the scopes' 1 / Z_s cancel)
+
+    Parameters
+    ----------
+    rng
+        Source of randomness of this run.
+    observations
+        Values to condition on; None scores nothing at all, not even values the model itself supplies.
+    """
+
+    def __init__(self, rng: np.random.Generator, observations: Observations | None = None) -> None:
+        self.rng = rng
+        self._observations = observations
+
+    def sample(self, site: Site) -> float:
+        """Return a draw from the prior of the entry."""
+        return site.distribution.sample(self.rng)
+
+    def observe(self, name: str, distribution: ArrayDistribution, given: Array | None) -> Array | None:
+        """Return the observed value of `name`, if there is one."""
+        return None if self._observations is None else self._observations.value(name, distribution, given)
+
+
+class Replay(Prior):
+    """Replay the first accepted entries of another run by position, then go on from the prior.
+
+    Accepted repetitions are replayed as first ones, which the model must then accept at once: nothing it does may
+    depend on what was rejected.
+
+    Parameters
+    ----------
+    addresses, distributions, values
+        The accepted entries to replay, in trace order.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[int],
+        distributions: Sequence[Distribution],
+        values: Sequence[float],
+        rng: np.random.Generator,
+        observations: Observations | None = None,
+    ) -> None:
+        super().__init__(rng, observations)
+        self._addresses, self._distributions, self._values = addresses, distributions, values
+        self._length = len(values)
+
+    def sample(self, site: Site) -> float:
+        """Return the recorded value, or a draw from the prior once the record is used up."""
+        position = site.position
+        if position >= self._length:
+            return self.continued(site)
+        check_replayed(site, self._addresses[position], self._distributions[position])
+        return self._values[position]
+
+    def continued(self, site: Site) -> float:
+        """Return the value of an entry after the replayed ones."""
+        return site.distribution.sample(self.rng)
+
+
+class Restore(Prior):
+    """Replay all accepted entries of a trace by the addresses' names, as another process wrote them down.
+
+    Whether the trace that comes out is the right one is for the caller to check: entries beyond the record, or other
+    addresses, are drawn from the prior.
+    """
+
+    def __init__(
+        self, table: AddressTable, addresses: Sequence[str], values: Sequence[float], observations: Observations
+    ) -> None:
+        super().__init__(np.random.default_rng(0), observations)
+        self._table, self._addresses, self._values = table, addresses, values
+
+    def sample(self, site: Site) -> float:
+        """Return the recorded value."""
+        position = site.position
+        if position < len(self._values) and self._table.name(site.address) == self._addresses[position]:
+            return self._values[position]
+        return super().sample(site)
+
+
+class CountRepetitions(Replay):
+    """Replay everything before a rejection scope, draw the scope by its prior loop and count its repetitions.
+
+    The count R is geometric, so E[R] = 1 / Z: an unbiased estimate of the inverse acceptance probability of the scope
+    in the replayed context.
+    """
+
+    repetitions = 0
+    """Repetitions of the scope that begins right after the replayed entries."""
+    _scope = 0
+
+    def continued(self, site: Site) -> float:
+        """Draw from the prior; follow the repetitions of the first scope met."""
+        if site.position == self._length:
+            self._scope = site.scope
+        if site.scope == self._scope:
+            self.repetitions = site.repetition + 1
+        return site.distribution.sample(self.rng)
+
+
+def check_replayed(site: Site, address: int, distribution: Distribution) -> None:
+    """Check that a replayed run has come to the recorded entry again.
+
+    Raises
+    ------
+    InferenceError
+        Where it has not: the simulator draws randomness, or keeps state from run to run, outside its sample
+        statements, or what it does after a rejection scope depends on the repetitions that were rejected.
+    """
+    if (
+        site.address == address
+        and site.repetition == 0
+        and (site.distribution is distribution or site.distribution == distribution)
+    ):
+        return
+    what = "another repetition" if site.repetition else "another entry"
+    raise InferenceError(
+        f"replay broke off at entry {site.position}: the model asks for {what} (address number {site.address}, "
+        f"{site.distribution}, repetition {site.repetition}) where number {address}, {distribution}, was recorded. "
+        "Expected a model that does the same when given the same values: look for draws outside sample statements, for "
+        "state kept between runs, and for rejection loops that remember what they rejected."
+    )

@@ -1,0 +1,94 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a posterior keeps of a trace, and how many of them become columns."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from etalumis.inference.observations import Array
+from etalumis.trace import CONTROLLED, REJECTED, Trace
+
+
+@dataclass(slots=True)
+class Draw:
+    """What is kept of one trace: tags and named entries by name, scores and the trace type (32 hex digits)."""
+
+    values: dict[str, Array]
+    log_prior: float
+    log_likelihood: float
+    trace_type: str
+
+
+class Summary:
+    """Makes draws of traces; digests of trace types are computed once for each sequence of addresses."""
+
+    def __init__(self) -> None:
+        self._types: dict[tuple[int, ...], str] = {}
+
+    def of(self, trace: Trace) -> Draw:
+        """Return what is kept of `trace`.
+
+        Where a tag and an entry share a name the tag is kept; of several entries of one name, the last one. The
+        model's result is kept as `result`.
+        """
+        values: dict[str, Array] = {}
+        log_prior = 0.0
+        controlled = []
+        for i, flags in enumerate(trace.flags):
+            if flags & REJECTED:
+                continue
+            log_prior += trace.log_prob[i]
+            if flags & CONTROLLED:
+                controlled.append(trace.address[i])
+            if trace.name[i]:
+                values[trace.name[i]] = np.asarray(trace.value[i])
+        if trace.result is not None:
+            values["result"] = np.asarray(trace.result, dtype=np.float64)
+        values.update(trace.tags)
+        return Draw(values, log_prior, trace.log_likelihood, self._type(tuple(controlled), trace))
+
+    def _type(self, controlled: tuple[int, ...], trace: Trace) -> str:
+        found = self._types.get(controlled)
+        if found is None:
+            found = self._types[controlled] = trace.type.hex()
+        return found
+
+
+def columns(draws: list[Draw]) -> tuple[dict[str, Array], list[str]]:
+    """Return the values of all draws as arrays (draw, ...), and the names left out because their shape varies.
+
+    A value that a draw does not have is NaN there.
+    """
+    shapes: dict[str, set[tuple[int, ...]]] = {}
+    for draw in {id(draw): draw for draw in draws}.values():
+        for name, value in draw.values.items():
+            shapes.setdefault(name, set()).add(np.shape(value))
+    found = {}
+    for name, seen in shapes.items():
+        if len(seen) == 1:
+            column = np.full((len(draws), *next(iter(seen))), np.nan)
+            for row, draw in enumerate(draws):
+                if name in draw.values:
+                    column[row] = draw.values[name]
+            found[name] = column
+    return found, sorted(set(shapes) - set(found))
+
+
+def concatenate_columns(parts: list[tuple[dict[str, Array], int]]) -> tuple[dict[str, Array], list[str]]:
+    """Join columns of several sets of draws, each with its number of draws.
+
+    What a part lacks is NaN there; names whose shape differs between parts are left out and returned.
+    """
+    shapes: dict[str, set[tuple[int, ...]]] = {}
+    for values, _ in parts:
+        for name, column in values.items():
+            shapes.setdefault(name, set()).add(column.shape[1:])
+    joined = {}
+    for name, seen in shapes.items():
+        if len(seen) == 1:
+            shape = next(iter(seen))
+            joined[name] = np.concatenate(
+                [values[name] if name in values else np.full((count, *shape), np.nan) for values, count in parts]
+            )
+    return joined, sorted(set(shapes) - set(joined))

@@ -1,0 +1,145 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Importance sampling with the prior as proposal, and the loop that all weighted engines share."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from etalumis import seeds
+from etalumis.execution import Model
+from etalumis.inference.checkpoint import Checkpoint
+from etalumis.inference.controllers import Prior
+from etalumis.inference.draws import Draw, Summary
+from etalumis.inference.observations import Observations
+from etalumis.inference.posterior import Posterior
+from etalumis.inference.runner import Runner
+from etalumis.progress import Progress
+from etalumis.trace import Trace
+
+WeightedRun = Callable[[np.random.Generator], tuple[Trace, float]]
+"""One run: (generator of this run) -> (trace, log weight)."""
+
+
+def importance(
+    model: Model,
+    observations: Mapping[str, Any],
+    *,
+    runs: int,
+    seed: int,
+    job: int = 0,
+    retries: int = 3,
+    checkpoint: Checkpoint | None = None,
+) -> Posterior:
+    """Sample the posterior by weighting prior runs.
+
+    The log weight of a run is its log likelihood, log w = sum_n log p(y_n | x), and the mean of w estimates the
+    evidence p(y) without bias. Entries of rejection scopes are drawn by the model's own loops, whose acceptance
+    probabilities cancel.
+
+    Parameters
+    ----------
+    model
+        What to run.
+    observations
+        Observe name -> value. Without any, and with a model that supplies none itself, the draws come from the prior
+        with weight one.
+    runs
+        Number of runs, each of which gives one draw; those of weight zero are kept.
+    seed, job
+        Run i draws from (seed, "posteriors/importance/<job>", i).
+    retries
+        How often in a row a failed simulator is replaced.
+    checkpoint
+        Where an interrupted job goes on; the draws are the same as without an interruption.
+
+    Raises
+    ------
+    InferenceError
+        The observations do not fit the model, or a likelihood is NaN.
+    """
+    stage = f"posteriors/importance/{job}"
+    runner = Runner(model, Observations(observations), seeds.derive(seed, stage, 0), retries)
+
+    def once(rng: np.random.Generator) -> tuple[Trace, float]:
+        trace, _ = runner.run(rng, lambda: Prior(rng, runner.observations))
+        return trace, trace.log_likelihood
+
+    return weighted("importance", runner, once, runs=runs, seed=seed, stage=stage, job=job, checkpoint=checkpoint)
+
+
+def weighted(
+    engine: str,
+    runner: Runner,
+    once: WeightedRun,
+    *,
+    runs: int,
+    seed: int,
+    stage: str,
+    job: int,
+    counts: dict[str, int] | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> Posterior:
+    """Call `once` for every run, each with its own generator, and make a posterior of the weighted traces.
+
+    Run i draws from (seed, stage, i) whatever came before it, so an interrupted job goes on with the next run. `counts`
+    are the engine's own, updated by `once`; they survive an interruption.
+    """
+    began, wall_before, first = time.perf_counter(), 0.0, 0
+    counts = {} if counts is None else counts
+    earlier: list[Posterior] = []
+    found = checkpoint.load() if checkpoint is not None else None
+    if found is not None:
+        earlier, state = [found[0]], found[1]
+        first, wall_before = state["next"], state["wall_s"]
+        runner.runs, runner.failures = state["simulator_runs"], state["failures"]
+        counts.update(state["counts"])
+    pieces = _Pieces(engine, job, earlier)
+    with Progress(runs, "runs", f"{engine} job {job}", done=first) as progress:
+        for index in range(first, runs):
+            pieces.add(*once(seeds.generator(seed, stage, index)))
+            progress.update(best_log_weight=f"{pieces.best:.1f}")
+            if checkpoint is not None and checkpoint.due:
+                wall_s = wall_before + time.perf_counter() - began
+                progressed = {"next": index + 1, "wall_s": wall_s, "counts": counts}
+                totals = {"simulator_runs": runner.runs, "failures": runner.failures}
+                checkpoint.save(pieces.joined(), {**progressed, **totals})
+    posterior = pieces.joined()
+    wall_s = wall_before + time.perf_counter() - began
+    posterior.info.update(
+        seed=seed,
+        runs=runs,
+        simulator_runs=runner.runs,
+        failures=runner.failures,
+        zero_weights=int(np.sum(posterior.log_weight == -np.inf)),
+        wall_s=wall_s,
+        runs_per_s=runs / wall_s,
+    )
+    return posterior
+
+
+class _Pieces:
+    """Weighted draws, joined into columns now and then."""
+
+    def __init__(self, engine: str, job: int, earlier: list[Posterior]) -> None:
+        self._engine, self._job, self._earlier = engine, job, earlier
+        self._summary = Summary()
+        self._draws: list[Draw] = []
+        self._log_weights: list[float] = []
+        self.best = max((float(np.max(part.log_weight, initial=-np.inf)) for part in earlier), default=-math.inf)
+
+    def add(self, trace: Trace, log_weight: float) -> None:
+        """Keep one weighted trace."""
+        self._draws.append(self._summary.of(trace))
+        self._log_weights.append(log_weight)
+        self.best = max(self.best, log_weight)
+
+    def joined(self) -> Posterior:
+        """Return all draws so far."""
+        new = Posterior.of_draws(self._engine, self._draws, self._log_weights, self._job, {})
+        whole = Posterior.appended([*self._earlier, new])
+        self._earlier, self._draws, self._log_weights = [whole], [], []
+        return whole

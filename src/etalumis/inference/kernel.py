@@ -1,0 +1,157 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The collapsed Metropolis-Hastings kernel: one step over the accepted entries of a trace.
+
+The target over the accepted entries x, with E the entries outside rejection scopes and S the scopes, is
+
+    pi(x)  ~  prod_{i in E} p(x_i | past)  prod_{s in S} p(x_s | c_s) 1{x_s accepted} / Z(c_s)  prod_n p(y_n | x)
+
+where Z(c_s) is the acceptance probability of the loop in its context c_s, all that came before. No step needs Z: a
+scope's entries change only while its context stays (same Z), or the whole scope is redrawn by the model's own loop,
+whose density p(x_s | c_s) / Z(c_s) then cancels against the target. See docs/explain-collapsed-rmh.md (derivation) and
+the paper's Section 4.2 (RMH without scopes).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from etalumis.execution import Site
+from etalumis.inference.controllers import Replay, check_replayed
+from etalumis.inference.observations import Observations
+from etalumis.inference.proposals import propose, same_support
+from etalumis.inference.state import State
+from etalumis.trace import Trace
+
+START = -1
+"""Position of a move that changes everything: all entries are drawn from the prior."""
+
+
+class Settings(NamedTuple):
+    """How steps are chosen; none of it depends on the state, so none of it enters the acceptance ratio.
+
+    Attributes
+    ----------
+    focus_share
+        Share of single-entry moves that go to focused (named) entries.
+    fresh_share
+        Share of single-entry moves that draw the entry from its prior.
+    tail_share
+        Share of moves that redraw an entry and everything after it from the prior; the beginning of the trace is
+        one of the choices, so that uncontrolled entries, which no other move may change, are reached too.
+    """
+
+    focus_share: float = 0.2
+    fresh_share: float = 0.3
+    tail_share: float = 0.05
+
+
+class Move(NamedTuple):
+    """A proposed change: entry `position` gets `value`; later entries are kept where they can if `keep`.
+
+    `log_ratio` is log [p(x') k(x | x')] - log [p(x) k(x' | x)] of the changed entry alone.
+    """
+
+    position: int
+    value: float
+    log_ratio: float
+    keep: bool
+
+
+def choose_move(state: State, rng: np.random.Generator, settings: Settings) -> Move | None:
+    """Choose the entry to change and its new value; None where the trace has no controlled entry to choose."""
+    if rng.random() < settings.tail_share:
+        choice = int(rng.integers(len(state.candidates) + 1))
+        if choice == len(state.candidates):
+            return Move(START, 0.0, 0.0, keep=False)
+        position = state.candidates[choice]
+        return Move(position, state.distribution[position].sample(rng), 0.0, keep=False)
+    if not state.candidates:
+        return None
+    position = state.choose(rng, settings.focus_share)
+    value, log_ratio = propose(
+        rng, state.distribution[position], state.value[position], state.log_prob[position], settings.fresh_share
+    )
+    return Move(position, value, log_ratio, keep=True)
+
+
+class Change(Replay):
+    """Controller of a proposal run: replay up to the changed entry, then keep or redraw.
+
+    After the changed entry j, with a scope called open if it began at or before j:
+
+    - outside scopes, or in an open one: a controlled entry whose address the old trace has after j, in the same
+      situation, with the same kind of distribution and support, keeps its value; every other one is drawn from its
+      prior;
+    - in a scope that begins after j: drawn by the model's loop;
+    - if an open scope asks for another repetition, the proposal is `lost`: such a trace is not one the move can
+      propose, so its acceptance probability is 0, and the run is finished from the prior.
+    """
+
+    def __init__(self, state: State, move: Move, rng: np.random.Generator, observations: Observations) -> None:
+        super().__init__(state.address, state.distribution, state.value, rng, observations)
+        self._length = move.position if move.position != START else 0
+        self._state, self._move = state, move
+        self._open = state.scopes_begun[move.position] if move.position != START else 0
+        self._open_now = 0
+        self.lost = False
+        self.kept: list[tuple[int, int]] = []
+        """(position in the new record, position in the old state) of the entries that kept their values."""
+
+    def sample(self, site: Site) -> float:
+        """Return the replayed, changed, kept or fresh value."""
+        if site.position < self._length:
+            self._open_now = max(self._open_now, site.scope)
+        return super().sample(site)
+
+    def continued(self, site: Site) -> float:
+        """Return the value of the changed entry or of one after it."""
+        if self.lost:
+            return site.distribution.sample(self.rng)
+        move, state = self._move, self._state
+        if site.position == move.position:
+            check_replayed(site, state.address[move.position], state.distribution[move.position])
+            self._open_now = max(self._open_now, site.scope)
+            return move.value
+        is_open = 0 < site.scope <= self._open_now
+        if is_open and site.repetition:
+            self.lost = True
+        elif move.keep and site.control and (is_open or site.scope == 0):
+            old = state.index.get(site.address)
+            if old is not None and self._may_keep(site, old, is_open):
+                self.kept.append((site.position, old))
+                return state.value[old]
+        return site.distribution.sample(self.rng)
+
+    def _may_keep(self, site: Site, old: int, is_open: bool) -> bool:
+        # Symmetric in the old and the new entry: the reverse move keeps exactly the same ones.
+        state = self._state
+        scope = state.scope[old]
+        return (
+            old > self._move.position
+            and state.control[old]
+            and (0 < scope <= self._open if is_open else scope == 0)
+            and same_support(site.distribution, state.distribution[old])
+        )
+
+
+def log_acceptance(state: State, move: Move, change: Change, trace: Trace, new: State, settings: Settings) -> float:
+    """Return the log acceptance ratio of a proposal that was not lost.
+
+    With K the kept entries, j the changed one, k its kernel and rho the choice of j::
+
+        log a =  sum_n log p(y_n | x') - sum_n log p(y_n | x)
+               + log [p(x'_j) k(x_j | x'_j)] - log [p(x_j) k(x'_j | x_j)]
+               + sum_{i in K} [log p'(x_i) - log p(x_i)]
+               + log rho(j | x') - log rho(j | x)
+
+    Fresh entries of x' and stale ones of x cancel against the target, scopes redrawn as a whole too. For moves that
+    keep nothing, rho = 1 / (n + 1), n the number of candidates.
+    """
+    log_ratio = new.log_likelihood - state.log_likelihood + move.log_ratio
+    for now, old in change.kept:
+        log_ratio += trace.log_prob[now] - state.log_prob[old]
+    if move.keep:
+        share = settings.focus_share
+        return log_ratio + new.log_choice(move.position, share) - state.log_choice(move.position, share)
+    return log_ratio + float(np.log((len(state.candidates) + 1) / (len(new.candidates) + 1)))

@@ -1,0 +1,241 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Posteriors: draws of chosen latents and tags with their log weights, and the file that holds them."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import h5py
+import numpy as np
+
+from etalumis.errors import DatasetError, InferenceError
+from etalumis.files import atomic_path
+from etalumis.inference.draws import Draw, columns, concatenate_columns
+from etalumis.inference.observations import Array
+
+FORMAT, VERSION = "etalumis-posterior", 1
+ENGINES = ("prior", "importance", "rmh", "ic")
+_SAME = ("config_digest", "simulator_build_id", "observation_digest", "network_digest")
+"""Keys of `info` that posteriors must agree in to be joined."""
+
+
+@dataclass
+class Posterior:
+    """Weighted draws from a posterior.
+
+    Attributes
+    ----------
+    engine
+        "prior", "importance", "rmh" or "ic".
+    values
+        Name -> (draw, ...): tags of fixed shape, named entries (NaN where a trace lacks them), and `result`.
+    log_weight
+        (draw,) log weights: 0 for MCMC; -inf for draws of weight zero, which are kept, since the evidence and the
+        effective sample size count them.
+    log_likelihood, log_prior
+        (draw,) sum_n log p(y_n | x), and sum_i log p(x_i) over accepted entries (scopes' -log Z not included).
+    chain
+        (draw,) number of the chain or job.
+    trace_type
+        (draw,) 32 hex digits as bytes.
+    info
+        JSON-able facts: seed, runs, rates, acceptance, provenance.
+    truth
+        Name -> value of the trace that made the observation, where it is known.
+    """
+
+    engine: str
+    values: dict[str, Array]
+    log_weight: Array
+    log_likelihood: Array
+    log_prior: Array
+    chain: Array
+    trace_type: Array
+    info: dict[str, Any] = field(default_factory=dict)
+    truth: dict[str, Array] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.log_weight)
+
+    @classmethod
+    def of_draws(
+        cls, engine: str, draws: list[Draw], log_weight: list[float], chain: int, info: dict[str, Any]
+    ) -> Self:
+        """Make columns of draws; names whose shape varies from draw to draw are listed in `info`."""
+        values, left_out = columns(draws)
+        return cls(
+            engine=engine,
+            values=values,
+            log_weight=np.asarray(log_weight, dtype=np.float64),
+            log_likelihood=np.array([draw.log_likelihood for draw in draws], dtype=np.float64),
+            log_prior=np.array([draw.log_prior for draw in draws], dtype=np.float64),
+            chain=np.full(len(draws), chain, dtype=np.int64),
+            trace_type=np.array([draw.trace_type.encode() for draw in draws], dtype="S32"),
+            info={**info, "left_out_values": left_out},
+        )
+
+    @property
+    def weight(self) -> Array:
+        """(draw,) weights that sum to one.
+
+        Raises
+        ------
+        InferenceError
+            Where every draw has weight zero.
+        """
+        top = np.max(self.log_weight, initial=-np.inf)
+        if top == -np.inf:
+            raise InferenceError(
+                f"all {len(self)} draws of this {self.engine} posterior have weight zero: no run could have produced "
+                "the observation. Take more runs, or check that the observation belongs to this model."
+            )
+        weight = np.exp(self.log_weight - top)
+        return np.asarray(weight / weight.sum())
+
+    @property
+    def log_evidence(self) -> float:
+        """Estimate of log p(y): the log of the mean weight (not for MCMC, whose weights say nothing about it)."""
+        if self.engine == "rmh":
+            raise InferenceError("MCMC draws do not estimate the evidence; use importance sampling or ic")
+        return float(np.logaddexp.reduce(self.log_weight) - np.log(len(self)))
+
+    def mean(self, name: str) -> Array:
+        """Return the weighted mean of a value over the draws that have it, of the value's shape."""
+        column = self.values[name]
+        has = ~np.isnan(column).reshape(len(self), -1).any(axis=1)
+        return np.average(column[has], axis=0, weights=self.weight[has])
+
+    @classmethod
+    def concatenate(cls, parts: list[Self]) -> Self:
+        """Join posteriors of the same engine, model and observation: chains, or jobs of one estimate.
+
+        Raises
+        ------
+        InferenceError
+            Where the parts do not belong together, or two of them are the same chain or job.
+        """
+        _check_joinable(parts)
+        joined = cls.appended(parts)
+        joined.info = {**_joined_info([part.info for part in parts]), "left_out_values": joined.info["left_out_values"]}
+        return joined
+
+    @classmethod
+    def appended(cls, parts: list[Self]) -> Self:
+        """Join consecutive pieces of one chain or job; `info` is that of the last one."""
+        values, misfits = concatenate_columns([(part.values, len(part)) for part in parts])
+        # a name whose shape varied within one piece is no column of the whole, though another piece may have it
+        left_out = set(misfits).union(*(part.info.get("left_out_values", ()) for part in parts))
+        return cls(
+            engine=parts[0].engine,
+            values={name: column for name, column in values.items() if name not in left_out},
+            log_weight=np.concatenate([part.log_weight for part in parts]),
+            log_likelihood=np.concatenate([part.log_likelihood for part in parts]),
+            log_prior=np.concatenate([part.log_prior for part in parts]),
+            chain=np.concatenate([part.chain for part in parts]),
+            trace_type=np.concatenate([part.trace_type for part in parts]),
+            info={**parts[-1].info, "left_out_values": sorted(left_out)},
+            truth=parts[0].truth,
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the posterior as HDF5 (docs/file-formats.md), whole or not at all."""
+        with atomic_path(Path(path)) as temporary, h5py.File(temporary, "w") as file:
+            file.attrs["format"], file.attrs["version"], file.attrs["engine"] = FORMAT, VERSION, self.engine
+            file.attrs["producer"] = "etalumis"
+            for name in ("log_weight", "log_likelihood", "log_prior", "chain", "trace_type"):
+                _write(file, name, getattr(self, name))
+            for group, columns_ in (("values", self.values), ("truth", self.truth)):
+                file.create_group(group)
+                for name, column in columns_.items():
+                    _write(file[group], name, np.asarray(column))
+            _write(file, "info", np.frombuffer(json.dumps(self.info, allow_nan=False).encode(), dtype=np.uint8))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a posterior.
+
+        Raises
+        ------
+        DatasetError
+            Where the file is not a posterior, is of an unknown version, or was cut off or altered.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise DatasetError(f"{path}: no such posterior file; `etalumis posteriors rmh` or `ic` makes one")
+        try:
+            with h5py.File(path) as file:
+                return cls(**_read_all(path, file))
+        except (OSError, KeyError) as error:
+            raise DatasetError(
+                f"{path}: cannot be read as a posterior ({error}); it is truncated or no HDF5 file. Delete it and "
+                "make it again."
+            ) from error
+
+
+def _write(group: Any, name: str, array: Array) -> None:
+    # A name may hold a slash, which HDF5 would take for a path.
+    options = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if array.ndim and array.size else {}
+    dataset = group.create_dataset(name.replace("/", "\\"), data=array, **options)
+    dataset.attrs["checksum"] = _checksum(array)
+
+
+def _checksum(array: Array) -> str:
+    return hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=16).hexdigest()
+
+
+def _read(path: Path, group: Any, name: str) -> Array:
+    array = np.asarray(group[name][()])
+    if group[name].attrs.get("checksum") != _checksum(array):
+        raise DatasetError(f"{path}: column {name!r} does not match its checksum; the file was altered. Make it again.")
+    return array
+
+
+def _read_all(path: Path, file: Any) -> dict[str, Any]:
+    found = (file.attrs.get("format"), file.attrs.get("version"))
+    if found[0] != FORMAT:
+        raise DatasetError(f"{path}: format {found[0]!r}; expected {FORMAT!r}. Give a posterior file.")
+    if found[1] != VERSION:
+        raise DatasetError(
+            f"{path}: version {found[1]} of {FORMAT}; this program reads version {VERSION}. Make the file again with "
+            "this program, or read it with the one that wrote it."
+        )
+    fields: dict[str, Any] = {
+        name: _read(path, file, name) for name in ("log_weight", "log_likelihood", "log_prior", "chain", "trace_type")
+    }
+    for group in ("values", "truth"):
+        fields[group] = {name.replace("\\", "/"): _read(path, file[group], name) for name in file[group]}
+    fields["engine"] = str(file.attrs["engine"])
+    fields["info"] = json.loads(_read(path, file, "info").tobytes())
+    return fields
+
+
+def _check_joinable(parts: list[Any]) -> None:
+    if not parts:
+        raise InferenceError("no posteriors to join; give at least one file")
+    first = parts[0]
+    for part in parts[1:]:
+        if part.engine != first.engine:
+            raise InferenceError(f"cannot join posteriors of engine {first.engine!r} and {part.engine!r}")
+        for key in _SAME:
+            if part.info.get(key) != first.info.get(key):
+                raise InferenceError(
+                    f"cannot join posteriors: {key} is {first.info.get(key)!r} in one and {part.info.get(key)!r} in "
+                    "another. Make them with one configuration."
+                )
+        if part.truth.keys() != first.truth.keys():
+            raise InferenceError("cannot join posteriors with different known truths")
+    numbers = [int(number) for part in parts for number in np.unique(part.chain)]
+    if len(numbers) != len(set(numbers)):
+        raise InferenceError(
+            f"cannot join posteriors: chain or job numbers {numbers} are not distinct, so some draws would count twice"
+        )
+
+
+def _joined_info(infos: list[dict[str, Any]]) -> dict[str, Any]:
+    """Facts that all parts share stay; runs add up; the parts' own facts are listed under `parts`."""
+    shared = {key: value for key, value in infos[0].items() if all(info.get(key) == value for info in infos[1:])}
+    totals = {key: sum(info.get(key, 0) for info in infos) for key in ("runs", "simulator_runs", "failures")}
+    return {**shared, **totals, "wall_s": sum(info.get("wall_s", 0.0) for info in infos), "parts": infos}

@@ -1,0 +1,100 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Controller of a run whose entries a network proposes."""
+
+import math
+from typing import Literal, Protocol
+
+import numpy as np
+
+from etalumis.address import AddressTable
+from etalumis.distributions import Distribution
+from etalumis.errors import InferenceError
+from etalumis.execution import Site
+from etalumis.inference.controllers import Prior
+from etalumis.inference.observations import Observations
+
+Scopes = Literal["first-shot", "prior"]
+
+
+class Session(Protocol):
+    """A network that has embedded one observation and proposes entry after entry."""
+
+    def begin(self) -> None:
+        """Start a new trace."""
+        ...
+
+    def propose(self, address: str, distribution: Distribution, rng: np.random.Generator) -> tuple[float, float] | None:
+        """Return (value, log q(value)), or None where the address is unknown."""
+        ...
+
+
+class Proposing(Prior):
+    """Controller of a run with proposals.
+
+    Attributes
+    ----------
+    log_weight
+        sum over proposed entries of log p(x_i) - log q(x_i); -inf once a proposed scope asks for a second repetition.
+    lost
+        Whether a proposed scope asked for a second repetition.
+    shots
+        First record position of every scope that was proposed, in order.
+    asked, unknown
+        Controlled entries that the network was asked for, and those whose address it does not know.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        addresses: AddressTable,
+        rng: np.random.Generator,
+        observations: Observations,
+        scopes: Scopes,
+    ) -> None:
+        super().__init__(rng, observations)
+        self._session, self._addresses, self._scopes = session, addresses, scopes
+        self._scope = 0
+        self._scope_from_prior = False
+        self.log_weight = 0.0
+        self.lost = False
+        self.shots: list[int] = []
+        self.asked = self.unknown = 0
+        session.begin()
+
+    def sample(self, site: Site) -> float:
+        """Return a proposed value, or one from the prior."""
+        entered = site.scope != self._scope
+        if entered:
+            self._scope = site.scope
+            self._scope_from_prior = bool(site.scope) and self._scopes == "prior"
+        if self.log_weight == -math.inf or self._scope_from_prior:
+            return site.distribution.sample(self.rng)
+        if site.scope and site.repetition:
+            self.lost, self.log_weight = True, -math.inf
+            return site.distribution.sample(self.rng)
+        value = self._proposed(site)
+        if value is None:
+            self._scope_from_prior = entered and bool(site.scope)
+            return site.distribution.sample(self.rng)
+        if entered and site.scope:
+            self.shots.append(site.position)
+        return value
+
+    def _proposed(self, site: Site) -> float | None:
+        if not site.control:
+            return None
+        self.asked += 1
+        address = self._addresses.name(site.address)
+        proposal = self._session.propose(address, site.distribution, self.rng)
+        if proposal is None:
+            self.unknown += 1
+            return None
+        value, log_q = proposal
+        if not -math.inf < log_q < math.inf:
+            raise InferenceError(
+                f"the network proposed {value} with log density {log_q} at {address}; expected a "
+                "finite log density. Train the network again: its weights have diverged."
+            )
+        self.log_weight += site.distribution.log_prob(value) - log_q
+        return value

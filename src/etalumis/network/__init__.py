@@ -1,0 +1,8 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The 3DCNN-LSTM: proposals for every controlled address, token-parallel in training, one by one in inference."""
+
+from etalumis.network.model import ProposalNetwork
+from etalumis.network.session import ProposalSession
+
+__all__ = ["ProposalNetwork", "ProposalSession"]

@@ -1,0 +1,171 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""A network on disk: a folder with tensors.pt (tensors only), manifest.json and layers.json.
+
+The manifest carries the checksum of the tensors, so the two always belong together. It is written before the tensors
+are moved into place, under another name, and renamed after: a crash at any moment leaves the old pair or the new one.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from etalumis.config import NetworkConfig
+from etalumis.errors import NetworkError
+from etalumis.files import atomic_path, sha256_of, write_json_atomic
+from etalumis.layers import LayerTable
+from etalumis.network.model import ProposalNetwork
+
+FORMAT = "etalumis-network"
+VERSION = 1
+_PENDING = "manifest.pending.json"
+
+
+def save(
+    directory: Path,
+    network: ProposalNetwork,
+    training: Mapping[str, Any] | None = None,
+    tensors: Mapping[str, Mapping[str, Tensor]] | None = None,
+) -> None:
+    """Write a network, with the state of its training where it is to be resumed.
+
+    Parameters
+    ----------
+    directory
+        Folder; made where missing.
+    network
+        The network.
+    training
+        JSON-able record of the training.
+    tensors
+        Tensors of the training (optimizer moments).
+    """
+    network.layers.save(directory / "layers.json")
+    content = {"network": network.state_dict(), "training": {k: dict(v) for k, v in (tensors or {}).items()}}
+    with atomic_path(directory / "tensors.pt") as temporary:
+        torch.save(content, temporary)
+        manifest = _manifest(network, sha256_of(temporary), dict(training or {}))
+        write_json_atomic(directory / _PENDING, manifest)
+    (directory / _PENDING).replace(directory / "manifest.json")
+
+
+def _manifest(network: ProposalNetwork, checksum: str, training: dict[str, Any]) -> dict[str, Any]:
+    layers = network.layers
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "simulator_build_id": layers.simulator_build_id,
+        "config_digest": layers.config_digest,
+        "layers_digest": layers.digest,
+        "addresses": len(layers),
+        "parameters": network.parameter_count(),
+        "observation": {
+            "name": layers.observation_name,
+            "shape": list(layers.observation_shape),
+            "shift": float(network.input_scale.shift),
+            "scale": float(network.input_scale.scale),
+            "transform": "asinh" if network.input_scale.compress else "linear",
+        },
+        "network": network.config.model_dump(mode="json"),
+        "tensors_sha256": checksum,
+        "training": training,
+    }
+
+
+def load(directory: Path) -> ProposalNetwork:
+    """Read a network.
+
+    Raises
+    ------
+    NetworkError
+        Where a file is missing, altered, of another format or version, or the parts do not belong together.
+    """
+    network, _, _ = load_training(directory)
+    return network
+
+
+def load_training(directory: Path) -> tuple[ProposalNetwork, dict[str, Any], dict[str, dict[str, Tensor]]]:
+    """Read a network, the record of its training and the training's tensors; errors as `load`."""
+    manifest = read_manifest(directory)
+    layers = LayerTable.load(directory / "layers.json")
+    if layers.digest != manifest["layers_digest"]:
+        raise NetworkError(
+            f"{directory}: layers.json has digest {layers.digest}, the network was made for "
+            f"{manifest['layers_digest']}; restore the folder as a whole or train again"
+        )
+    try:
+        config = NetworkConfig(**manifest["network"])
+    except ValidationError as error:
+        raise NetworkError(
+            f"{directory / 'manifest.json'}: its architecture is not one of this version: {error}"
+        ) from None
+    network = ProposalNetwork(layers, config)
+    content = torch.load(directory / "tensors.pt", map_location="cpu", weights_only=True, mmap=True)
+    try:
+        network.load_state_dict(content["network"])
+    except RuntimeError as error:
+        raise NetworkError(
+            f"{directory / 'tensors.pt'}: does not fit its own layers and architecture: {error}"
+        ) from None
+    return network, manifest["training"], content["training"]
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """Return the checked manifest of a network; errors as `load`."""
+    directory = Path(directory)
+    if not (directory / "tensors.pt").exists():
+        raise NetworkError(
+            f"{directory}: no network here (tensors.pt is missing); make it with `etalumis network train`"
+        )
+    found = sha256_of(directory / "tensors.pt")
+    # a crash between the two renames leaves new tensors whose manifest still has its first name
+    for name in ("manifest.json", _PENDING):
+        manifest = _read_json(directory / name)
+        if manifest is not None and manifest.get("tensors_sha256") == found:
+            return manifest
+    raise NetworkError(
+        f"{directory}: tensors.pt (sha256 {found[:16]}...) is not the file its manifest names: one of them was "
+        "altered or truncated; restore the folder as a whole or train again"
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise NetworkError(f"{path}: not JSON ({error}); restore the folder as a whole or train again") from None
+    if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (FORMAT, VERSION):
+        raise NetworkError(
+            f"{path}: expected {FORMAT!r} version {VERSION}; it was written by another program or version"
+        )
+    return content
+
+
+def require_fits(network: ProposalNetwork, layers: LayerTable) -> None:
+    """Check that a network was made for a layer table.
+
+    Raises
+    ------
+    NetworkError
+        Naming what differs.
+    """
+    mine = network.layers
+    if mine.observation_shape != layers.observation_shape or mine.observation_name != layers.observation_name:
+        raise NetworkError(
+            f"the network observes {mine.observation_name!r} {mine.observation_shape}, the dataset "
+            f"{layers.observation_name!r} {layers.observation_shape}; train a network on this dataset"
+        )
+    if mine.digest != layers.digest:
+        known, wanted = ({(r.address, r.kind, r.categories) for r in table.rows} for table in (mine, layers))
+        example = sorted(known ^ wanted)[:1]
+        raise NetworkError(
+            f"the network was made for other layers: it lacks {len(wanted - known)} of the dataset and has "
+            f"{len(known - wanted)} that the dataset lacks (such as {example}); train a network on this dataset"
+        )

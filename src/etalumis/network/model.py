@@ -1,0 +1,231 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The 3DCNN-LSTM that proposes, entry by entry, values that explain an observation (SC'19, sections 4.2 and 4.3).
+
+At each controlled entry the LSTM reads
+
+    [observation embedding, embedding of the previous value, previous address embedding, address embedding]
+
+and its output goes through the two proposal layers of that address. The first entry has zeros for what is previous.
+All address-dependent parameters are tables with one row a layer. `ProposalNetwork.log_proposal` runs any mixture of
+trace types at once; gradients reach compact copies of the touched rows only (`Leaf`).
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from etalumis.config import NetworkConfig
+from etalumis.layers import LayerTable
+from etalumis.network.embedding import InputScale, make_embedding
+from etalumis.network.grouped import grouped_linear
+from etalumis.network.groups import Group, Grouping
+from etalumis.network.plan import GroupPlan, Plan, make_plan
+from etalumis.network.proposals import log_density, start_bias, width
+from etalumis.network.recurrent import linear, packed_lstm
+from etalumis.network.session import ProposalSession
+from etalumis.traces.batch import Batch
+
+ADDRESS_TABLE = "address"
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """The touched rows of a table, copied out: gradients are as small as what was touched."""
+
+    rows: Tensor
+    value: Tensor
+
+
+Leaves = dict[str, Leaf]
+
+
+class ProposalNetwork(nn.Module):
+    """Proposals for every address of a layer table.
+
+    Parameters
+    ----------
+    layers
+        The addresses, and name and shape of the observation.
+    config
+        Architecture.
+    generator
+        Randomness of the start; None takes a fixed seed, so that every rank starts alike.
+
+    Raises
+    ------
+    NetworkError
+        Where no network of this architecture fits the observation or a layer.
+    """
+
+    def __init__(self, layers: LayerTable, config: NetworkConfig, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.layers, self.config = layers, config
+        self.grouping = Grouping.of(layers)
+        reduced = config.dtype == "bfloat16" or (config.dtype == "auto" and fast_bfloat16())
+        self.dtype = torch.bfloat16 if reduced else torch.float32
+        self.tables = nn.ParameterDict()
+        shape = layers.observation_shape
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0 if generator is None else int(torch.randint(2**62, (), generator=generator)))
+            self.input_scale = InputScale(compress=len(shape) == 3)
+            self.observation = make_embedding(shape, config.conv_channels, config.observation_embedding)
+            self.lstm = nn.LSTM(self.input_width, config.lstm_hidden, config.lstm_layers)
+            self._start_lstm()
+            self.tables[ADDRESS_TABLE] = nn.Parameter(torch.randn(len(layers), config.address_embedding))
+            for group, rows in zip(self.grouping.groups, self.grouping.sizes, strict=True):
+                self._start_group(group, rows)
+        for table in self.tables.values():
+            table.requires_grad_(False)  # gradients go to leaves, see `leaves`
+
+    @property
+    def input_width(self) -> int:
+        """Width of the LSTM's input."""
+        config = self.config
+        return config.observation_embedding + config.sample_embedding + 2 * config.address_embedding
+
+    def _start_lstm(self) -> None:
+        hidden = self.config.lstm_hidden
+        for layer in range(self.config.lstm_layers):
+            # open forget gates let gradients reach the early entries from the start
+            getattr(self.lstm, f"bias_ih_l{layer}").data[hidden : 2 * hidden] = 1.0
+
+    def _start_group(self, group: Group, rows: int) -> None:
+        config = self.config
+        out = width(group.kind, group.categories, config.mixture_components)
+        hidden = (config.lstm_hidden + out) // 2
+        tables = {
+            "sample_weight": torch.randn(rows, group.inputs, config.sample_embedding),
+            "sample_bias": torch.zeros(rows, config.sample_embedding),
+            "hidden_weight": torch.randn(rows, config.lstm_hidden, hidden) * math.sqrt(2.0 / config.lstm_hidden),
+            "hidden_bias": torch.zeros(rows, hidden),
+            # small, so that training starts from the broad proposal in the bias
+            "out_weight": torch.randn(rows, hidden, out) * (0.1 / math.sqrt(hidden)),
+            "out_bias": start_bias(group.kind, group.categories, config.mixture_components).repeat(rows, 1),
+        }
+        for name, table in tables.items():
+            self.tables[f"{group.key}_{name}"] = nn.Parameter(table)
+
+    def set_categorical_start(self, layer: int, log_probs: np.ndarray) -> None:
+        """Let an untrained categorical layer propose with `log_probs` (category,), whatever the observation."""
+        group = self.grouping.groups[self.grouping.group_of[layer]]
+        bias = self.tables[f"{group.key}_out_bias"]
+        bias.data[int(self.grouping.row_of[layer])] = torch.from_numpy(log_probs).to(bias.dtype)
+
+    def dense(self) -> dict[str, nn.Parameter]:
+        """Return the parameters that every trace touches: observation embedding and LSTM."""
+        return {name: value for name, value in self.named_parameters() if not name.startswith("tables.")}
+
+    def parameter_count(self) -> int:
+        """Return the number of trainable numbers."""
+        return sum(value.numel() for value in self.parameters())
+
+    def leaves(self, plan: Plan, requires_grad: bool = True) -> Leaves:
+        """Copy the rows a plan touches out of the tables."""
+        rows = {ADDRESS_TABLE: plan.touched}
+        for group in plan.groups:
+            names = ("sample_weight", "sample_bias", "hidden_weight", "hidden_bias", "out_weight", "out_bias")
+            rows |= {f"{group.group.key}_{name}": group.touched for name in names}
+        return {
+            name: Leaf(touched, self.tables[name].detach().index_select(0, touched).requires_grad_(requires_grad))
+            for name, touched in rows.items()
+        }
+
+    def embed(self, observation: Tensor) -> Tensor:
+        """Embed unscaled observations (trace, *shape) as float32 (trace, width)."""
+        embedded: Tensor = self.observation(self.input_scale(observation), self.dtype)
+        return embedded.float()
+
+    def log_proposal(self, plan: Plan, observation: Tensor, leaves: Leaves) -> Tensor:
+        """Return log q(value) (token,), in LSTM order and in the physical units of the values.
+
+        Parameters
+        ----------
+        plan
+            From `plan.make_plan`.
+        observation
+            float32 (trace, *shape), not scaled.
+        leaves
+            From `leaves`.
+        """
+        hidden = self._hidden(plan, self.embed(observation), leaves)
+        log_q = [self._group_log_density(group, hidden, leaves) for group in plan.groups]
+        return torch.cat(log_q).index_select(0, plan.order)
+
+    def _hidden(self, plan: Plan, embedded: Tensor, leaves: Leaves) -> Tensor:
+        address = leaves[ADDRESS_TABLE].value.index_select(0, plan.layer)
+        samples = torch.cat([_sample_embedding(group, leaves) for group in plan.groups]).index_select(0, plan.order)
+        past = torch.cat([samples, address], 1)
+        past = torch.cat([past, past.new_zeros(1, past.shape[1])]).index_select(0, plan.previous)
+        return self._lstm(plan, embedded, torch.cat([past, address], 1))
+
+    def _lstm(self, plan: Plan, embedded: Tensor, inputs: Tensor) -> Tensor:
+        """Return hidden states (token, hidden); the observation's part of the first gates is computed once a trace."""
+        of_observation = self.config.observation_embedding
+        hidden = inputs
+        for layer in range(self.config.lstm_layers):
+            weight, recurrent, *biases = (
+                getattr(self.lstm, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            )
+            bias: Tensor = biases[0] + biases[1]
+            if layer == 0:
+                by_trace = linear(embedded, weight[:, :of_observation], bias, self.dtype)
+                gates = linear(inputs, weight[:, of_observation:], None, self.dtype)
+                gates = gates + by_trace.index_select(0, plan.trace)
+            else:
+                gates = linear(hidden, weight, bias, self.dtype)
+            hidden = packed_lstm(gates, recurrent, plan.batch_sizes, self.dtype)
+        return hidden
+
+    def _group_log_density(self, group: GroupPlan, hidden: Tensor, leaves: Leaves) -> Tensor:
+        key = group.group.key
+        # float32: few tokens meet each row, so casting the rows would cost more than the products
+        inner = grouped_linear(
+            hidden.index_select(0, group.tokens),
+            leaves[f"{key}_hidden_weight"].value,
+            leaves[f"{key}_hidden_bias"].value,
+            group.bounds,
+        )
+        raw = grouped_linear(
+            torch.relu(inner), leaves[f"{key}_out_weight"].value, leaves[f"{key}_out_bias"].value, group.bounds
+        )
+        return log_density(group.group.kind, raw, group.x, group.context) + group.log_jacobian
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """Return the sum over traces of -log q(x | y) in nats, and its parts by distribution kind.
+
+        Entries without a layer count with -log p, as they are proposed from the prior; their part is "unknown".
+        Gradients reach observation embedding and LSTM; for those of the tables, go through `leaves`.
+        """
+        plan = make_plan(batch, self.grouping)
+        unknown = -float(batch.log_prior[batch.layer < 0].sum())
+        if len(plan) == 0:
+            return torch.tensor(unknown), {"unknown": unknown}
+        loss = -self.log_proposal(plan, torch.from_numpy(batch.observation), self.leaves(plan))
+        parts = {"unknown": unknown} if unknown else {}
+        for group in plan.groups:
+            kind = group.group.kind
+            parts[kind] = parts.get(kind, 0.0) + float(loss.detach().index_select(0, group.tokens).sum())
+        return loss.sum() + unknown, parts
+
+    def session(self, observation: np.ndarray, defensive: float = 0.05) -> ProposalSession:
+        """Return a session that proposes values for runs under one observation; see `ProposalSession`."""
+        return ProposalSession(self, observation, defensive)
+
+
+def _sample_embedding(group: GroupPlan, leaves: Leaves) -> Tensor:
+    weight = leaves[f"{group.group.key}_sample_weight"].value
+    bias = leaves[f"{group.group.key}_sample_bias"].value.index_select(0, group.inverse)
+    if group.group.kind == "Categorical":
+        place = group.inverse * group.group.categories + group.feature.long()
+        return weight.flatten(0, 1).index_select(0, place) + bias
+    return weight[:, 0].index_select(0, group.inverse) * group.feature.unsqueeze(1) + bias
+
+
+def fast_bfloat16() -> bool:
+    """Return whether this machine multiplies bfloat16 matrices in hardware (AMX or AVX-512 BF16)."""
+    features = torch.cpu.get_capabilities()
+    return bool(features.get("amx_bf16", False) or features.get("avx512_bf16", False))

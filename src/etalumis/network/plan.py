@@ -1,0 +1,145 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""How a minibatch runs through the network: tokens in LSTM order, and per group sorted by address.
+
+A plan is a pure function of a batch and the grouping of the layers. It holds no parameters.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from etalumis.network.groups import Group, Grouping
+from etalumis.network.standardise import standardise
+from etalumis.traces.batch import Batch
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    """The tokens of one group, sorted by row.
+
+    Attributes
+    ----------
+    group
+        Which group.
+    tokens
+        int64 (token of the group,). Their places in LSTM order.
+    touched
+        int64 (touched row,). Rows of the group's tables that occur, increasing.
+    inverse
+        int64 (token of the group,). Index of each token's row in `touched`, increasing.
+    bounds
+        touched row + 1 numbers: tokens `bounds[i]:bounds[i + 1]` have row `touched[i]`.
+    x, context, log_jacobian, feature
+        float32 as in `standardise.Standardised`.
+    """
+
+    group: Group
+    tokens: Tensor
+    touched: Tensor
+    inverse: Tensor
+    bounds: list[int]
+    x: Tensor
+    context: Tensor
+    log_jacobian: Tensor
+    feature: Tensor
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A minibatch in LSTM order: first tokens of all traces (longest trace first), second tokens, and so on.
+
+    Tokens whose address has no layer are left out: the proposal there is the prior.
+
+    Attributes
+    ----------
+    source
+        int64 (token,). Place of each token in the batch.
+    batch_sizes
+        Number of traces that have a token in each step.
+    trace
+        int64 (token,). Trace of each token.
+    previous
+        int64 (token,). Place of the previous token of the same trace; the number of tokens where there is none.
+    touched
+        int64 (touched layer,). Layers that occur, increasing.
+    layer
+        int64 (token,). Index into `touched`.
+    groups
+        One plan a group that occurs.
+    order
+        int64 (token,). Places that put the concatenated groups back into LSTM order.
+    """
+
+    source: Array
+    batch_sizes: list[int]
+    trace: Tensor
+    previous: Tensor
+    touched: Tensor
+    layer: Tensor
+    groups: tuple[GroupPlan, ...]
+    order: Tensor
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+def make_plan(batch: Batch, grouping: Grouping) -> Plan:
+    """Plan the pass of a minibatch."""
+    source, trace, step, batch_sizes = _lstm_order(batch)
+    place = np.empty(len(source), np.int64)
+    by_trace = np.lexsort((step, trace))
+    place[by_trace] = np.arange(len(source))
+    previous = np.where(step > 0, by_trace[np.maximum(place - 1, 0)], len(source))
+    layer = batch.layer[source]
+    touched, inverse = np.unique(layer, return_inverse=True)
+    groups = tuple(
+        _group_plan(batch, grouping, number, source, layer) for number in np.unique(grouping.group_of[touched])
+    )
+    together = torch.cat([plan.tokens for plan in groups]) if groups else torch.zeros(0, dtype=torch.int64)
+    return Plan(
+        source,
+        batch_sizes.tolist(),
+        torch.from_numpy(trace),
+        torch.from_numpy(previous),
+        torch.from_numpy(touched),
+        torch.from_numpy(inverse.astype(np.int64)),
+        groups,
+        torch.argsort(together),
+    )
+
+
+def _lstm_order(batch: Batch) -> tuple[Array, Array, Array, Array]:
+    """Return batch place, trace and step of the known tokens in LSTM order, and the number of traces per step."""
+    known = np.flatnonzero(batch.layer >= 0)
+    trace = np.repeat(np.arange(len(batch)), np.diff(batch.offset))[known]
+    lengths = np.bincount(trace, minlength=len(batch))
+    step = np.arange(len(known)) - (np.cumsum(lengths) - lengths)[trace]
+    rank = np.empty(len(batch), np.int64)
+    rank[np.argsort(-lengths, kind="stable")] = np.arange(len(batch))
+    order = np.lexsort((rank[trace], step))
+    return known[order], trace[order], step[order], np.bincount(step)
+
+
+def _group_plan(batch: Batch, grouping: Grouping, number: int, source: Array, layer: Array) -> GroupPlan:
+    tokens = np.flatnonzero(grouping.group_of[layer] == number)
+    tokens = tokens[np.argsort(grouping.row_of[layer[tokens]], kind="stable")]
+    touched, first, inverse = np.unique(grouping.row_of[layer[tokens]], return_index=True, return_inverse=True)
+    group, rows = grouping.groups[number], source[tokens]
+    values = standardise(group.kind, batch.value[rows], batch.low[rows], batch.high[rows], batch.parameters[rows])
+    return GroupPlan(
+        group,
+        torch.from_numpy(tokens),
+        torch.from_numpy(touched),
+        torch.from_numpy(inverse.astype(np.int64)),
+        [*first.tolist(), len(tokens)],
+        *(
+            torch.from_numpy(np.ascontiguousarray(column, dtype=np.float32))
+            for column in (values.x, values.context, values.log_jacobian, values.feature)
+        ),
+    )

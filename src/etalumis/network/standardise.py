@@ -1,0 +1,144 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Values in the units a proposal works in: unit interval, standardised line, or standardised whole numbers.
+
+Every PPX distribution belongs to one family of proposals. For a value v of a site with a given prior,
+
+    log q(v) = log q_family(x | context) + log_jacobian
+
+where (x, context, log_jacobian) depend on the value and its prior only, so they are computed once, in float64, outside
+the network.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+Array = np.ndarray[Any, Any]
+
+FAMILIES = {
+    "Uniform": "unit",
+    "Beta": "unit",
+    "Normal": "line",
+    "Exponential": "line",
+    "Gamma": "line",
+    "LogNormal": "line",
+    "Weibull": "line",
+    "Poisson": "count",
+    "Binomial": "count",
+    "Bernoulli": "count",
+    "Categorical": "categorical",
+}
+"""Family of the proposal of each PPX distribution.
+
+- unit: mixture of truncated normals on (0, 1); a uniform prior is mapped there affinely
+- line: mixture of normals in z = (t - m) / s, where m and s are the prior's mean and standard deviation of t = v
+  (Normal) or t = log v (Exponential, Gamma, LogNormal, Weibull: thus a mixture of log-normals)
+- count: mixture of logistics in z = (t - m) / s with t = v, rounded to whole numbers in the support. (A mixture of
+  Poissons or binomials would be simpler, but can be no narrower than a Poisson: it cannot say "surely three".)
+- categorical: softmax
+"""
+
+_FAR = 1e6
+_TINY = 1e-300
+_LARGEST_EXPONENT = 700.0
+_LARGEST_FEATURE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Standardised:
+    """Values of tokens of one kind in their family's units.
+
+    Attributes
+    ----------
+    x
+        float64 (token,). What the family's density is evaluated at.
+    context
+        float64 (token, 2). count: lower and upper edge in z of what is rounded to the value, far out at the ends of
+        the support; else 0.
+    log_jacobian
+        float64 (token,). log |dx/dv| for continuous values, 0 for discrete ones.
+    feature
+        float64 (token,). The value as the sample embedding reads it: of order one, bounded; the category's number for
+        a categorical.
+    """
+
+    x: Array
+    context: Array
+    log_jacobian: Array
+    feature: Array
+
+
+def standardise(kind: str, value: Array, low: Array, high: Array, parameters: Array) -> Standardised:
+    """Return values of one kind in their family's units; arrays as in `traces.batch.Batch`."""
+    x = value
+    context = np.zeros((len(value), 2))
+    log_jacobian = np.zeros(len(value))
+    first, second = parameters[:, 0], parameters[:, 1]
+    match FAMILIES[kind]:
+        case "unit":
+            if kind == "Uniform":
+                width = high - low
+                x = (value - low) / width
+                log_jacobian = -np.log(width)
+            x = np.clip(x, 0.0, 1.0)
+            feature = 2.0 * x - 1.0
+        case "line":
+            mean, deviation, logarithmic = prior_scale(kind, first, second)
+            t = np.log(np.maximum(value, _TINY)) if logarithmic else value
+            x = (t - mean) / deviation
+            log_jacobian = -np.log(deviation) - (t if logarithmic else 0.0)
+            feature = np.clip(x, -_LARGEST_FEATURE, _LARGEST_FEATURE)
+        case "count":
+            mean, deviation, last = count_scale(kind, first, second)
+            x = (value - mean) / deviation
+            context[:, 0] = np.where(value <= 0, -_FAR, (value - 0.5 - mean) / deviation)
+            context[:, 1] = np.where(value >= last, _FAR, (value + 0.5 - mean) / deviation)
+            feature = np.clip(x, -_LARGEST_FEATURE, _LARGEST_FEATURE)
+        case _:
+            feature = value
+    return Standardised(x, context, log_jacobian, feature)
+
+
+def restore(kind: str, x: float, low: float, high: float, first: float, second: float) -> float:
+    """Return the value of which `x` is the standardised form (the inverse of `standardise`)."""
+    match FAMILIES[kind]:
+        case "unit":
+            return min(max(low + (high - low) * x, low), high) if kind == "Uniform" else x
+        case "line":
+            mean, deviation, logarithmic = prior_scale(kind, np.asarray(first), np.asarray(second))
+            t = float(mean + deviation * x)
+            return math.exp(min(max(t, -_LARGEST_EXPONENT), _LARGEST_EXPONENT)) if logarithmic else t
+        case "count":
+            mean, deviation, last = count_scale(kind, np.asarray(first), np.asarray(second))
+            return float(np.clip(np.floor(mean + deviation * x + 0.5), 0.0, last))
+        case _:
+            return x
+
+
+def prior_scale(kind: str, first: Array, second: Array) -> tuple[Array, Array, bool]:
+    """Return mean and standard deviation of t under a prior of the line family, and whether t = log v."""
+    match kind:
+        case "Normal":
+            return first, second, False
+        case "LogNormal":
+            return first, second, True
+        case "Exponential":
+            return -np.euler_gamma - np.log(first), np.full_like(first, math.pi / math.sqrt(6.0)), True
+        case "Gamma":
+            return special.digamma(first) - np.log(second), np.sqrt(special.polygamma(1, first)), True
+        case "Weibull":
+            return np.log(first) - np.euler_gamma / second, math.pi / (math.sqrt(6.0) * second), True
+    raise ValueError(f"{kind}: expected a kind of the line family")
+
+
+def count_scale(kind: str, first: Array, second: Array) -> tuple[Array, Array, Array]:
+    """Return mean, standard deviation (at least 1/2) and largest value of a prior of the count family."""
+    if kind == "Poisson":
+        return first, np.sqrt(first + 0.25), np.full_like(first, math.inf)
+    count, probability = (np.ones_like(first), first) if kind == "Bernoulli" else (first, second)
+    mean = count * probability
+    return mean, np.sqrt(mean * (1.0 - probability) + 0.25), count

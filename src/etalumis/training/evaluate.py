@@ -1,0 +1,96 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Loss on a validation set, shared among ranks, and what it is made of."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from etalumis.layers import LayerTable
+from etalumis.network.model import ProposalNetwork
+from etalumis.network.plan import make_plan
+from etalumis.traces.batch import Batch
+from etalumis.training.synchronize import Synchronizer
+
+Array = np.ndarray[Any, Any]
+
+
+class Batches(Protocol):
+    """What training needs of a dataset (`traces.reader.TraceDataset`)."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Array, noise_seed: tuple[int, ...]) -> Batch:
+        """Return the minibatch of the traces `indices`, with noise drawn from `noise_seed`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Losses over a set of traces, by layer.
+
+    Attributes
+    ----------
+    traces
+        Number of traces.
+    loss, prior
+        float64 (layer + 1,). Sums of -log q and -log p; the last element is for addresses without a layer.
+    count
+        float64 (layer + 1,). Number of entries.
+    """
+
+    traces: int
+    loss: Array
+    prior: Array
+    count: Array
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean over traces of -log q(x | y), nats."""
+        return float(self.loss.sum()) / self.traces
+
+    @property
+    def mean_prior_loss(self) -> float:
+        """Mean over traces of -log p(x) of the controlled entries, nats."""
+        return float(self.prior.sum()) / self.traces
+
+    def by_name(self, layers: LayerTable) -> dict[str, dict[str, float]]:
+        """Return loss and prior loss per entry of each named variable, and of "unknown" addresses."""
+        parts: dict[str, Array] = {}
+        for number, name in enumerate([*(row.name for row in layers.rows), "unknown"]):
+            if name and self.count[number]:
+                numbers = np.array([self.loss[number], self.prior[number], self.count[number]])
+                parts[name] = parts.get(name, np.zeros(3)) + numbers
+        return {
+            name: {"loss": float(p[0] / p[2]), "prior_loss": float(p[1] / p[2]), "entries": int(p[2])}
+            for name, p in parts.items()
+        }
+
+
+def evaluate(
+    network: ProposalNetwork, dataset: Batches, batch_size: int, noise_seed: tuple[int, ...], ranks: Synchronizer
+) -> Evaluation:
+    """Return the losses over a dataset, its traces dealt to the ranks round-robin."""
+    mine = np.arange(ranks.comm.rank, len(dataset), ranks.comm.size)
+    sums = np.zeros((3, len(network.layers) + 1))
+    for start in range(0, len(mine), batch_size):
+        batch = dataset.batch(mine[start : start + batch_size], noise_seed)
+        log_q = log_proposal_of(network, batch)
+        for row, weights in enumerate((-log_q, -batch.log_prior, np.ones(len(log_q)))):
+            # layer -1, an unknown address, becomes the last bin
+            sums[row] += np.bincount(batch.layer % sums.shape[1], weights, sums.shape[1])
+    total = ranks.total(sums)
+    return Evaluation(len(dataset), total[0], total[1], total[2])
+
+
+def log_proposal_of(network: ProposalNetwork, batch: Batch) -> Array:
+    """Return log q (token,) of every token of a batch, in its order; log p where the address is unknown."""
+    log_q = batch.log_prior.copy()
+    plan = make_plan(batch, network.grouping)
+    if len(plan):
+        with torch.inference_mode():
+            leaves = network.leaves(plan, requires_grad=False)
+            log_q[plan.source] = network.log_proposal(plan, torch.from_numpy(batch.observation), leaves).numpy()
+    return log_q

@@ -1,0 +1,162 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""From a configuration and files to a training: data, layers and network are checked to belong together."""
+
+import hashlib
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from mpi4py import MPI
+
+from etalumis.config import Config
+from etalumis.errors import ConfigError, NetworkError
+from etalumis.files import digest
+from etalumis.layers import LayerTable
+from etalumis.network.model import ProposalNetwork
+from etalumis.seeds import derive
+from etalumis.traces.reader import TraceDataset
+from etalumis.training.evaluate import Batches
+from etalumis.training.train import Outcome, Trainer
+
+logger = logging.getLogger(__name__)
+
+_SAMPLE_TRACES, _SAMPLE_BATCH = 1024, 128
+_NOT_IDENTITY = {"tasks", "threads_per_task", "max_minutes", "max_traces", "valid_every", "checkpoint_minutes"}
+"""Settings that may change between resumes: they say how long and where it runs."""
+
+
+def train(
+    config: Config,
+    layers_path: Path,
+    train_path: Path,
+    valid_path: Path,
+    output: Path,
+    comm: MPI.Comm,
+    world_size: int | None = None,
+) -> Outcome:
+    """Train a network under MPI; call it on every rank.
+
+    Parameters
+    ----------
+    config
+        The whole configuration; network, training and run.seed are read.
+    layers_path
+        Layer table.
+    train_path, valid_path
+        Sorted datasets (folders with an index.json, or trace files).
+    output
+        Folder of the network.
+    comm
+        The ranks.
+    world_size
+        Ranks there must be; None: any number.
+
+    Raises
+    ------
+    ConfigError
+        Where the number of ranks is another than asked for, or the training set is too small.
+    NetworkError
+        Where data and layers do not belong together, or training diverges.
+    """
+    if world_size is not None and comm.size != world_size:
+        raise ConfigError(
+            f"MPI: expected {world_size} ranks (training.tasks), found {comm.size}; start it as "
+            f"`mpiexec -n {world_size} etalumis network train ...` with the mpiexec of the MPI that mpi4py uses"
+        )
+    torch.set_num_threads(config.training.threads_per_task)
+    layers = LayerTable.load(layers_path)
+    train_set, valid_set = TraceDataset(train_path, layers), TraceDataset(valid_path, layers)
+    for dataset, path in ((train_set, train_path), (valid_set, valid_path)):
+        require_dataset_fits(layers, dataset, path)
+    generator = torch.Generator().manual_seed(derive(config.run.seed, "network/start", 0))
+    network = ProposalNetwork(layers, config.network, generator)
+    start_from_data(network, train_set)
+    if comm.rank == 0:
+        arithmetic = str(network.dtype).removeprefix("torch.")
+        logger.info(
+            "network: %d addresses, %s parameters, %s; %d ranks, %d training traces",
+            len(layers), f"{network.parameter_count():,}", arithmetic, comm.size, len(train_set),
+        )  # fmt: skip
+    trainer = Trainer(
+        network,
+        train_set,
+        valid_set,
+        config.training,
+        config.run.seed,
+        output,
+        identity(config, layers, train_set),
+        comm,
+    )
+    return trainer.run()
+
+
+def identity(config: Config, layers: LayerTable, train_set: TraceDataset) -> str:
+    """Return a digest of everything that makes two trainings the same but for their length."""
+    traces = hashlib.blake2b(np.ascontiguousarray(train_set.column("seed")).tobytes(), digest_size=8).hexdigest()
+    return digest(
+        {
+            "layers": layers.digest,
+            "build": layers.simulator_build_id,
+            "traces": traces,
+            "seed": config.run.seed,
+            "network": config.network.model_dump(mode="json"),
+            "training": config.training.model_dump(mode="json", exclude=_NOT_IDENTITY),
+        }
+    )
+
+
+def require_dataset_fits(layers: LayerTable, dataset: TraceDataset, path: Path) -> None:
+    """Check that a dataset is of the simulator and the observation the layer table was built for.
+
+    Raises
+    ------
+    NetworkError
+        Naming what differs.
+    """
+    provenance = dataset.provenance
+    for what, expected, found in (
+        ("observation shape", layers.observation_shape, dataset.observation_shape),
+        ("simulator build", layers.simulator_build_id, provenance.simulator_build_id),
+        ("config digest", layers.config_digest, provenance.config_digest),
+    ):
+        if expected != found:
+            raise NetworkError(
+                f"{path}: the layer table was built for {what} {expected}, the dataset has {found}; rebuild the table "
+                "with `etalumis layers` or give the dataset it was built from"
+            )
+
+
+def start_from_data(network: ProposalNetwork, train_set: Batches) -> None:
+    """Fix what is read off a sample of the training traces: the input's scale, and where categoricals start.
+
+    The same on every rank, as it depends on the data only.
+    """
+    sums, counts = np.zeros(3), _category_counts(network)
+    indices = np.linspace(0, len(train_set) - 1, min(len(train_set), _SAMPLE_TRACES)).astype(np.int64)
+    for start in range(0, len(indices), _SAMPLE_BATCH):
+        batch = train_set.batch(indices[start : start + _SAMPLE_BATCH], (0,))
+        observation = batch.observation.astype(np.float64)
+        sums += observation.size, observation.sum(), np.square(observation).sum()
+        for layer, count in counts.items():
+            count += np.bincount(batch.value[batch.layer == layer].astype(np.int64), minlength=len(count))
+    _set_input_scale(network, sums[1] / sums[0], sums[2] / sums[0])
+    for layer, count in counts.items():
+        network.set_categorical_start(layer, np.log((count + 0.5) / (count.sum() + 0.5 * len(count))))
+
+
+def _category_counts(network: ProposalNetwork) -> dict[int, np.ndarray]:
+    rows = enumerate(network.layers.rows)
+    return {number: np.zeros(row.categories) for number, row in rows if row.kind == "Categorical"}
+
+
+def _set_input_scale(network: ProposalNetwork, mean: float, square: float) -> None:
+    """Scale an image by its noise where that is known, anything else by its mean and spread."""
+    observations = network.layers.observations
+    noise = observations[0].stddev if len(observations) == 1 else None
+    if network.input_scale.compress and noise is not None:
+        network.input_scale.set(0.0, noise)
+    else:
+        variance = square - mean * mean
+        network.input_scale.set(mean, float(np.sqrt(variance)) if variance > 0 else 1.0)

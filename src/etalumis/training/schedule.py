@@ -1,0 +1,47 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Learning rate and budget as functions of what has been done, so that a resumed run goes on where it was."""
+
+from etalumis.config import TrainingConfig
+
+
+def spent(config: TrainingConfig, traces: int, elapsed_s: float) -> float:
+    """Return the spent share of the budget (1 = stop): of traces where they are limited, of time, or the larger."""
+    time_share = elapsed_s / (60.0 * config.max_minutes)
+    return time_share if config.max_traces is None else max(traces / config.max_traces, time_share)
+
+
+def scheduled_share(config: TrainingConfig, traces: int, elapsed_s: float) -> float:
+    """Return the share that drives the learning rate.
+
+    A limit in traces drives it alone where there is one: then the rates, and so the network, do not depend on the
+    machine's speed.
+    """
+    return spent(config, traces, elapsed_s) if config.max_traces is None else min(traces / config.max_traces, 1.0)
+
+
+def learning_rate(config: TrainingConfig, iteration: int, share: float) -> float:
+    """Return the learning rate of an iteration (SC'19, section 4.4.4).
+
+    Parameters
+    ----------
+    config
+        Names the schedule: none, multistep (a tenth after 1/2, a hundredth after 3/4), or polynomial decay of order 1
+        or 2 from `learning_rate` to `learning_rate_end`.
+    iteration
+        From 0; the first `warmup_iterations` rise linearly.
+    share
+        Spent share of the budget, in [0, 1].
+    """
+    top, end, share = config.learning_rate, config.learning_rate_end, min(max(share, 0.0), 1.0)
+    match config.schedule:
+        case "none":
+            rate = top
+        case "multistep":
+            rate = top * (1.0 if share < 0.5 else 0.1 if share < 0.75 else 0.01)
+        case "polynomial1":
+            rate = end + (top - end) * (1.0 - share)
+        case "polynomial2":
+            rate = end + (top - end) * (1.0 - share) ** 2
+    warm = min(1.0, (iteration + 1) / config.warmup_iterations) if config.warmup_iterations else 1.0
+    return rate * warm

@@ -1,0 +1,88 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Gradients summed over ranks (SC'19, section 4.4.4).
+
+First a map of the layers present anywhere, then one fused buffer of dense gradients and touched rows.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from mpi4py import MPI
+from torch import Tensor
+
+from etalumis.network.groups import Grouping
+from etalumis.training.optimizer import RowGradient
+
+Array = np.ndarray[Any, Any]
+
+
+class Synchronizer:
+    """Sums gradients over a communicator; the same collectives in the same order on every rank.
+
+    Parameters
+    ----------
+    comm
+        The ranks.
+    grouping
+        Which layer lives in which group and row.
+    tables
+        The network's tables by name; the one that starts with no group's key has one row a layer.
+    """
+
+    def __init__(self, comm: MPI.Comm, grouping: Grouping, tables: Mapping[str, Tensor]) -> None:
+        self.comm = comm
+        self._layers = len(grouping.group_of)
+        self._row_shape = {name: tuple(table.shape[1:]) for name, table in tables.items()}
+        # rows of a group are numbered in the order of their layers, so this lists a table's layers by row
+        members = {group.key: np.flatnonzero(grouping.group_of == g) for g, group in enumerate(grouping.groups)}
+        everything = np.arange(self._layers)
+        self._members = {name: members.get(name.split("_")[0], everything) for name in tables}
+
+    def sum(
+        self, touched: Tensor, dense: Mapping[str, Tensor], rows: Mapping[str, RowGradient]
+    ) -> tuple[dict[str, Tensor], dict[str, RowGradient]]:
+        """Return the sums over all ranks of dense gradients and of the rows that any rank touched.
+
+        Parameters
+        ----------
+        touched
+            int64 (touched layer,). Layers that this rank's minibatch holds.
+        dense
+            Gradients of the dense parameters, the same names on every rank.
+        rows
+            Gradients of touched rows by table.
+        """
+        if self.comm.size == 1:
+            return dict(dense), dict(rows)
+        present = self._present(touched)
+        union = {name: np.flatnonzero(present[members]) for name, members in self._members.items()}
+        shapes = {name: tuple(value.shape) for name, value in dense.items()}
+        shapes |= {name: (len(numbers), *self._row_shape[name]) for name, numbers in union.items()}
+        buffer = torch.zeros(sum(math.prod(shape) for shape in shapes.values()))
+        parts = dict(zip(shapes, torch.split(buffer, [math.prod(s) for s in shapes.values()]), strict=True))
+        views = {name: parts[name].view(shape) for name, shape in shapes.items()}
+        for name, value in dense.items():
+            views[name].copy_(value)
+        for name, gradient in rows.items():
+            places = torch.from_numpy(np.searchsorted(union[name], gradient.rows.numpy()))
+            views[name].index_copy_(0, places, gradient.value)
+        self.comm.Allreduce(MPI.IN_PLACE, buffer.numpy(), MPI.SUM)
+        summed = {n: RowGradient(torch.from_numpy(u), views[n]) for n, u in union.items() if len(u)}
+        return {name: views[name] for name in dense}, summed
+
+    def total(self, numbers: Array) -> Array:
+        """Return the float64 sums over all ranks of a few numbers."""
+        numbers = np.array(numbers, np.float64)
+        if self.comm.size > 1:
+            self.comm.Allreduce(MPI.IN_PLACE, numbers, MPI.SUM)
+        return numbers
+
+    def _present(self, touched: Tensor) -> Array:
+        present = np.zeros(self._layers, np.uint8)
+        present[touched.numpy()] = 1
+        self.comm.Allreduce(MPI.IN_PLACE, present, MPI.MAX)
+        return present

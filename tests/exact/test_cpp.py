@@ -1,0 +1,45 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The same exact posteriors, with the models in C++ behind PPX."""
+
+import pytest
+from exact.answers import ANSWERS, assert_chain, assert_weighted
+from exact.test_ic_by_hand import SkewedSession
+
+from etalumis.inference import importance, rmh
+from etalumis.inference.compilation import with_session
+from etalumis.ppx import Simulator
+
+COMMANDS = {
+    "gaussian_unknown_mean": ["gaussian"],
+    "marsaglia": ["marsaglia"],
+    "marsaglia_replaced": ["marsaglia", "--replaced"],
+    "branching": ["branching"],
+}
+
+
+@pytest.fixture(params=list(COMMANDS), scope="module")
+def named_simulator(request, cpp_examples):
+    program, *options = COMMANDS[request.param]
+    with Simulator([str(cpp_examples / program), *options]) as simulator:
+        yield request.param, simulator
+
+
+def test_importance_sampling_through_cpp(named_simulator):
+    name, simulator = named_simulator
+    posterior = importance(simulator, ANSWERS[name].observations, runs=12_000, seed=31)
+    assert_weighted(posterior, ANSWERS[name])
+
+
+def test_rmh_through_cpp(named_simulator):
+    name, simulator = named_simulator
+    posterior = rmh(simulator, ANSWERS[name].observations, runs=8_000, burn_in=200, seed=32)
+    assert_chain(posterior, ANSWERS[name])
+
+
+def test_weighted_proposals_through_cpp(named_simulator):
+    name, simulator = named_simulator
+    runs = 12_000 if name.startswith("marsaglia") else 3_000
+    posterior = with_session(simulator, ANSWERS[name].observations, SkewedSession(), runs=runs, seed=33)
+    assert_weighted(posterior, ANSWERS[name])
+    assert (posterior.info["replay_runs"] > 0) == (name == "marsaglia_replaced")

@@ -1,0 +1,81 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Inference compilation with proposals made by hand: the weights have to make up for whatever they are."""
+
+import math
+
+import pytest
+from exact.answers import ANSWERS, assert_weighted
+
+from etalumis.distributions import Beta, Normal, Poisson
+from etalumis.inference.compilation import with_session
+from etalumis.models import examples
+
+
+class SkewedSession:
+    """Proposes away from the prior, and differently at every step of a trace."""
+
+    def __init__(self, unknown=""):
+        self.unknown = unknown
+        self.steps = 0
+
+    def begin(self):
+        self.steps = 0
+
+    def propose(self, address, distribution, rng):
+        if self.unknown and self.unknown in address:
+            return None
+        self.steps += 1
+        if distribution.kind == "Uniform":
+            width = distribution.high - distribution.low
+            shape = Beta(0.9, 1.2) if self.steps % 2 else Beta(1.3, 0.9)
+            u = shape.sample(rng)
+            return distribution.low + width * u, shape.log_prob(u) - math.log(width)
+        if distribution.kind == "Normal":
+            proposal = Normal(distribution.mean + 2.0 * distribution.stddev, distribution.stddev)
+        else:
+            proposal = Poisson(distribution.rate + 1.0)
+        value = proposal.sample(rng)
+        return value, proposal.log_prob(value)
+
+
+@pytest.mark.parametrize("scopes", ["first-shot", "prior"])
+@pytest.mark.parametrize("name", list(ANSWERS))
+def test_weights_make_up_for_any_proposal(name, scopes):
+    exact = ANSWERS[name]
+    runs = 40_000 if name.startswith("marsaglia") else 8_000
+    posterior = with_session(
+        examples.model(name), exact.observations, SkewedSession(), runs=runs, seed=6, scopes=scopes
+    )
+    assert_weighted(posterior, exact)
+    looped = name in ("marsaglia_replaced", "dependent_loop")
+    assert (posterior.info["lost_share"] > 0.1) == (looped and scopes == "first-shot")
+    assert (posterior.info["replay_runs"] > 0) == (looped and scopes == "first-shot")
+
+
+def test_averaged_replays_stay_exact():
+    exact = ANSWERS["dependent_loop"]
+    model = examples.model("dependent_loop")
+    posterior = with_session(model, exact.observations, SkewedSession(), runs=8_000, seed=6, replays=3)
+    assert_weighted(posterior, exact)
+    kept = int((posterior.log_weight > -math.inf).sum())
+    assert posterior.info["replay_runs"] == 3 * kept
+
+
+def test_entries_of_unknown_addresses_come_from_the_prior():
+    exact = ANSWERS["dependent_loop"]
+    trace_addresses = []
+
+    class Watching(SkewedSession):
+        def propose(self, address, distribution, rng):
+            trace_addresses.append(address)
+            return super().propose(address, distribution, rng)
+
+    model = examples.model("dependent_loop")
+    with_session(model, exact.observations, Watching(), runs=20, seed=6)
+    ordered = list(dict.fromkeys(trace_addresses))
+    assert len(ordered) == 3  # theta, and x and u of the accepted repetition
+    for unknown in ordered:
+        posterior = with_session(model, exact.observations, SkewedSession(unknown), runs=6_000, seed=7)
+        assert_weighted(posterior, exact)
+        assert 0.0 < posterior.info["unknown_address_fraction"] < 1.0

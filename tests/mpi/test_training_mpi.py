@@ -1,0 +1,109 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Training on two ranks: the same network as on one, through the command line and the mpiexec of the venv."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from example_traces import ExampleTraces, make_example_traces
+from synthetic_batches import SMALL
+
+from etalumis.config import from_mapping, to_yaml
+from etalumis.network import checkpoint
+from etalumis.training.history import read_history
+
+MPIEXEC = Path(sys.executable).parent / "mpiexec"
+
+
+@pytest.fixture(scope="module")
+def branching(tmp_path_factory: pytest.TempPathFactory) -> ExampleTraces:
+    return make_example_traces("branching", tmp_path_factory.mktemp("branching"), 512, 101)
+
+
+def command(traces: ExampleTraces, output: Path, ranks: int, said: int | None = None, **training: object) -> list[str]:
+    defaults = {"max_minutes": 60.0, "learning_rate": 1e-3, "warmup_iterations": 2, "valid_every": 5}
+    config = from_mapping({"network": SMALL.model_dump(), "training": defaults | training})
+    output.mkdir(parents=True)
+    (output / "config.yaml").write_text(to_yaml(config))
+    words = [MPIEXEC, "-n", ranks, sys.executable, "-m", "etalumis", "network", "train"]
+    words += ["--config", output / "config.yaml", "--layers", traces.layers, "--train", traces.train]
+    words += ["--valid", traces.valid, "--output", output / "network", "--world-size", said or ranks]
+    return [str(word) for word in words]
+
+
+def run(words: list[str]) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, env=environment)
+
+
+def test_two_ranks_train_the_network_of_one(branching: ExampleTraces, tmp_path: Path) -> None:
+    """The global batch is the same set of traces, so only the order of float32 sums differs."""
+    for ranks in (1, 2):
+        done = run(command(branching, tmp_path / str(ranks), ranks, batch_size=16 // ranks, max_traces=320))
+        assert done.returncode == 0, done.stderr
+    one, two = (checkpoint.load(tmp_path / ranks / "network").state_dict() for ranks in ("1", "2"))
+    start = checkpoint.load(tmp_path / "1" / "network")
+    moved = max(float((value - one[name]).abs().max()) for name, value in two.items())
+    assert moved < 2e-3  # 20 steps of Adam move a parameter by up to 1e-2
+    assert start.parameter_count() == sum(value.numel() for name, value in two.items() if "input_scale" not in name)
+    first, second = (read_history(tmp_path / ranks / "network" / "history.csv") for ranks in ("1", "2"))
+    assert [row.iteration for row in first] == [row.iteration for row in second] == [1, 5, 10, 15, 20]
+    for a, b in zip(first, second, strict=True):
+        assert b.valid_loss == pytest.approx(a.valid_loss, abs=2e-3)
+        assert b.train_loss == pytest.approx(a.train_loss, abs=2e-3)
+        assert b.prior_loss == pytest.approx(a.prior_loss, rel=1e-12)
+
+
+def test_ranks_whose_minibatches_share_no_address_agree(branching: ExampleTraces, tmp_path: Path) -> None:
+    """With one trace a rank, often only one of the two ranks touches the second address."""
+    done = run(command(branching, tmp_path / "two", 2, batch_size=1, max_traces=40))
+    assert done.returncode == 0, done.stderr
+    alone = run(command(branching, tmp_path / "one", 1, batch_size=2, max_traces=40))
+    assert alone.returncode == 0, alone.stderr
+    one, two = (checkpoint.load(tmp_path / name / "network").state_dict() for name in ("one", "two"))
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=0, atol=2e-3)
+
+
+def test_a_wrong_number_of_ranks_is_an_error_on_all(branching: ExampleTraces, tmp_path: Path) -> None:
+    done = run(command(branching, tmp_path / "x", 2, said=3, batch_size=4, max_traces=40))
+    assert done.returncode != 0
+    assert "expected 3 ranks (training.tasks), found 2" in done.stderr
+
+
+def test_sigterm_to_the_ranks_leaves_a_checkpoint_that_goes_on(branching: ExampleTraces, tmp_path: Path) -> None:
+    words = command(branching, tmp_path / "x", 2, batch_size=4, max_traces=10**9, max_minutes=0.15)
+    folder = tmp_path / "x" / "network"
+    with subprocess.Popen(
+        words, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    ) as started:
+        waited = time.monotonic() + 60
+        while not (folder / "history.csv").exists() and time.monotonic() < waited:
+            time.sleep(0.05)
+        for rank in _ranks_below(started.pid):
+            os.kill(rank, signal.SIGTERM)
+        said = started.communicate(timeout=60)[1]
+    assert started.returncode == 143, said
+    assert not (folder / "manifest.json").exists()
+    before = json.loads((folder / "checkpoint" / "manifest.json").read_text())["training"]["state"]["iteration"]
+    done = run(words)
+    assert done.returncode == 0, done.stderr
+    assert f"goes on from iteration {before}" in done.stderr
+    assert read_history(folder / "history.csv")[-1].iteration > before
+
+
+def _ranks_below(pid: int) -> list[int]:
+    """Return the processes under `pid` that run etalumis."""
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        arguments = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+        is_rank = arguments[0] == sys.executable.encode() and b"train" in arguments
+        found += [int(child)] if is_rank else _ranks_below(int(child))
+    return found
