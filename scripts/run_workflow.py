@@ -3,10 +3,12 @@
 """Run the workflow here, go on where an interrupted call stopped, and say at the end what there is to look at."""
 
 import argparse
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import FrameType
 
 import psutil
 
@@ -18,6 +20,7 @@ from etalumis.timings import stage_table
 
 LOCKS = Path(".snakemake/locks")
 STYLE = Path("workflow/report/style.css")
+APART_S = 1.0
 
 
 def main() -> int:
@@ -37,7 +40,7 @@ def main() -> int:
     if not args.report_only:
         if not unlock(snakemake):
             return 1
-        code = subprocess.run([*snakemake, "--quiet", "rules", "--cores", "all", *rest], check=False).returncode
+        code = run_to_its_end([*snakemake, "--quiet", "rules", "--cores", "all", *rest])
         if code != 0:
             say(f"stopped (exit code {code}); the message is above, logs are in {paths.root / 'logs'}")
             say("call it again: it goes on where it was")
@@ -45,13 +48,33 @@ def main() -> int:
     if args.no_report:
         return 0
     report = [*snakemake, "--report", str(paths.report), "--report-stylesheet", str(STYLE)]
-    code = subprocess.run(report, check=False).returncode
+    code = run_to_its_end(report)
     if code == 0:
         say(f"\n{stage_table(paths)}\n")
         say(f"this call took {duration(time.monotonic() - start)}")
         say(f"figures: {paths.figures}/")
         say(f"report:  {paths.report.resolve().as_uri()}")
     return code
+
+
+def run_to_its_end(command: list[str]) -> int:
+    """Run Snakemake and return its exit code; interrupted, it is given the time to stop its jobs and tidy up.
+
+    Ctrl-C reaches it by itself, as the terminal sends it to all; SIGTERM is passed on.
+    """
+    process = subprocess.Popen(command)
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        # it may have been sent to the whole group, and two at once deadlock Snakemake's handler, which takes a lock
+        time.sleep(APART_S)
+        process.terminate()
+
+    signal.signal(signal.SIGTERM, pass_on)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            say("interrupted: waiting for the running jobs to stop")
 
 
 def unlock(snakemake: list[str]) -> bool:

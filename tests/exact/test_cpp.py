@@ -27,19 +27,20 @@ def named_simulator(request, cpp_examples):
 
 def test_importance_sampling_through_cpp(named_simulator):
     name, simulator = named_simulator
-    posterior = importance(simulator, ANSWERS[name].observations, runs=12_000, seed=31)
+    posterior = importance(simulator, ANSWERS[name].observations, runs=8_000, seed=31)
     assert_weighted(posterior, ANSWERS[name])
 
 
 def test_rmh_through_cpp(named_simulator):
     name, simulator = named_simulator
-    posterior = rmh(simulator, ANSWERS[name].observations, runs=8_000, burn_in=200, seed=32)
+    runs = 8_000 if name.startswith("marsaglia") else 4_000
+    posterior = rmh(simulator, ANSWERS[name].observations, runs=runs, burn_in=200, seed=32)
     assert_chain(posterior, ANSWERS[name])
 
 
 def test_weighted_proposals_through_cpp(named_simulator):
     name, simulator = named_simulator
-    runs = 12_000 if name.startswith("marsaglia") else 3_000
+    runs = {"marsaglia": 6_000, "marsaglia_replaced": 12_000}.get(name, 2_000)
     posterior = with_session(simulator, ANSWERS[name].observations, SkewedSession(), runs=runs, seed=33)
     assert_weighted(posterior, ANSWERS[name])
     assert (posterior.info["replay_runs"] > 0) == (name == "marsaglia_replaced")

@@ -51,6 +51,9 @@ def test_an_unknown_key_names_the_nearest_valid_one(data: object, wrong: str, ne
     [
         ({"traces": {"train": 0}}, ["here.yaml: traces.train", "integer ≥ 1", "found 0"]),
         ({"simulator": {"noise_gev": -1.5}}, ["simulator.noise_gev", "≥ 1e-06", "found -1.5"]),
+        ({"traces": {"train": True}}, ["traces.train", "integer ≥ 1", "found true", "truth value"]),
+        ({"network": {"conv_channels": [1, 2, True, 4, 5]}}, ["network.conv_channels", "list of 5", "truth value"]),
+        ({"training": {"gradient_clip": False}}, ["training.gradient_clip", "or null", "found false"]),
         ({"simulator": {"noise_gev": "lots"}}, ["simulator.noise_gev", "number", "found lots"]),
         ({"simulator": {"noise_gev": float("nan")}}, ["simulator.noise_gev", "found .nan"]),
         ({"simulator": {"momentum_gev": {"px": [3, -3]}}}, ["simulator.momentum_gev.px", "low < high", "[3, -3]"]),
@@ -59,6 +62,7 @@ def test_an_unknown_key_names_the_nearest_valid_one(data: object, wrong: str, ne
         ({"network": {"dtype": "float16"}}, ["network.dtype", "auto, float32, bfloat16", "found float16"]),
         ({"training": {"max_traces": "many"}}, ["training.max_traces", "or null", "found many"]),
         ({"posteriors": {"rmh": {"burn_in_fraction": 1}}}, ["posteriors.rmh.burn_in_fraction", "< 1", "found 1"]),
+        ({"posteriors": {"rmh": {"runs": 7}}}, ["posteriors.rmh.runs", "one draw", "found 7", "Raise runs"]),
         ({"run": {"name": "../up"}}, ["run.name", "found ../up"]),
         ({"run": 3}, ["run: expected a section", "found 3"]),
         ({"observation": {"trace": 100}}, ["observation.trace", "traces.test", "found 100"]),

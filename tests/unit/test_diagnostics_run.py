@@ -189,3 +189,12 @@ def test_command_line_refuses_two_files_of_one_engine(tmp_path, capsys):
     assert main(["diagnostics", "--posteriors", path, path, "--output", str(tmp_path / "d.json")]) == 1
     assert "second posterior of engine 'rmh'" in capsys.readouterr().err
     assert not (tmp_path / "d.json").exists()
+
+
+def test_a_gain_that_no_named_choice_shares_is_not_learning_to_see():
+    blind = replace(history(), named_gain={"px": 0.002, "channel": 0.01})
+    seeing = replace(history(), named_gain={"px": 0.4, "channel": 0.5})
+    assert not judge(blind).passed
+    assert "has not learned to see" in judge(blind).sentence
+    assert judge(seeing).passed
+    assert "px 0.40, channel 0.50" in judge(seeing).sentence

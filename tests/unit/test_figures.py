@@ -250,12 +250,19 @@ def test_chain_figures_show_every_quantity_of_every_chain(pair):
     for drawing in (trace, rank, correlation):
         assert [t.get_text() for t in drawing.figure.legends[0].get_texts()] == ["chain 0", "chain 1"]
     assert "$p_x$ [GeV]" in all_text(trace.figure)
-    assert "1,000 runs of burn-in, every 5th kept" in trace.caption
+    assert "1,000 sweeps of burn-in, every 5th kept" in trace.caption
+    assert "to the hottest and back" not in trace.caption
     px = rank.figure.axes[0]
     counts = sum(step.get_data()[0] for step in px.patches)
     np.testing.assert_array_equal(counts, np.full(20, 100))
     first = correlation.figure.axes[0].get_lines()[0]
     assert first.get_ydata()[0] == pytest.approx(1.0)
+
+
+def test_captions_of_tempered_chains_count_round_trips():
+    posterior = tau_posterior()
+    posterior.info["parts"] = [{"round_trips": 3}, {"round_trips": 4}]
+    assert "to the hottest and back 7 times" in chains.draw_all(posterior)[0].caption
 
 
 def test_channels_without_a_name_have_their_number():

@@ -33,6 +33,10 @@ def rmh_briefly(model, observations, **more):
     return rmh(model, observations, **{"runs": 50, "seed": 1, "init_runs": 5, **more})
 
 
+def tempered_briefly(model, observations, **more):
+    return rmh_briefly(model, observations, **{"betas": (1.0, 0.3, 0.0), **more})
+
+
 def importance_briefly(model, observations, **more):
     return importance(model, observations, **{"runs": 50, "seed": 1, **more})
 
@@ -41,7 +45,7 @@ def ic_briefly(model, observations, **more):
     return with_session(model, observations, PriorSession(), **{"runs": 50, "seed": 1, **more})
 
 
-ENGINES = [rmh_briefly, importance_briefly, ic_briefly]
+ENGINES = [rmh_briefly, tempered_briefly, importance_briefly, ic_briefly]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -101,7 +105,9 @@ def test_a_chain_without_a_place_to_start_says_so():
         rmh(FunctionModel(wall), {"obs": 5.0}, runs=10, seed=2, init_runs=7)
 
 
-@pytest.mark.parametrize("wrong", [{"burn_in": 50}, {"thin": 0}, {"init_runs": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"burn_in": 50}, {"thin": 0}, {"init_runs": 0}, {"burn_in": 25, "betas": (1.0, 0.0)}]
+)
 def test_rmh_refuses_settings_that_keep_nothing(wrong):
     with pytest.raises(InferenceError, match="burn_in"):
         rmh_briefly(examples.model("branching"), {"obs": 6.0}, **wrong)
@@ -189,8 +195,27 @@ def test_an_interrupted_engine_goes_on_with_the_same_draws(engine, tmp_path):
     for name in ("theta", "x", "u"):
         np.testing.assert_array_equal(resumed.values[name], whole.values[name])
     np.testing.assert_array_equal(resumed.log_weight, whole.log_weight)
-    for key in ("simulator_runs", "acceptance", "lost_share", "replay_runs", "zero_weights"):
+    for key in ("simulator_runs", "acceptance", "lost_share", "replay_runs", "zero_weights", "swap_acceptance"):
         assert resumed.info.get(key) == whole.info.get(key)
+
+
+def test_a_ladder_interrupted_in_its_burn_in_goes_on_with_the_same_temperatures(tmp_path):
+    def sampled(model, interval_s):
+        checkpoint = Checkpoint(tmp_path / "p.h5.part", {"seed": 1}, interval_s)
+        return tempered_briefly(model, {"obs": 0.4}, runs=300, burn_in=40, checkpoint=checkpoint)
+
+    model = examples.model("dependent_loop")
+    whole = sampled(model, interval_s=1e9)
+    assert whole.info["inverse_temperatures"][1] != 0.3  # placed anew after 20 and after 40 sweeps
+    for dies_at in (80, 30, 60):  # after 25 sweeps, about 34, about 53
+        with pytest.raises(Interrupted):
+            sampled(Interrupting(model, {dies_at}), interval_s=0.0)
+    resumed = sampled(model, interval_s=0.0)
+    assert len(resumed) == 60
+    np.testing.assert_array_equal(resumed.values["theta"], whole.values["theta"])
+    for key in ("inverse_temperatures", "swap_acceptance", "replica_acceptance", "round_trips", "sweeps", "failures"):
+        assert resumed.info[key] == whole.info[key]
+    assert whole.info["round_trips"] > 0
 
 
 def test_a_checkpoint_of_other_settings_is_not_continued(tmp_path, caplog):

@@ -97,6 +97,13 @@ def test_noise_is_normal_with_the_stated_standard_deviation(files, traces):
     assert abs((np.abs(z) > 1.96).mean() - 0.05) < 5 * math.sqrt(0.05 * 0.95 / z.size)
 
 
+def test_the_noise_scale_multiplies_the_noise_alone(files):
+    dataset = TraceDataset(files)
+    full, half, none = (dataset.batch(np.arange(8), (3, 1), scale).observation for scale in (1.0, 0.5, 0.0))
+    np.testing.assert_allclose(full - none, 2 * (half - none), atol=1e-5)
+    np.testing.assert_allclose(none[5], dataset.trace(5).expected["calorimeter"], atol=1e-6)
+
+
 def test_noise_depends_on_seed_and_trace_only(files, folder, tmp_path):
     dataset = TraceDataset(files)
     sort(files, tmp_path / "sorted", 30)

@@ -108,4 +108,4 @@ def test_generate_checks_part_and_build(tmp_path, capsys):
     assert main([*call, "train", "--part", "2", "--output", str(tmp_path / "t.h5")]) == 1
     assert "has 2 parts, numbered from 0" in capsys.readouterr().err
     assert main([*call, "train", "--output", str(tmp_path / "t.h5")]) == 1
-    assert "build.json: not a build record" in capsys.readouterr().err
+    assert "build.json: expected the record of a built simulator" in capsys.readouterr().err

@@ -110,7 +110,7 @@ def test_a_truncated_file_is_refused(shard_file, tmp_path, share):
     content = shard_file.read_bytes()
     path = tmp_path / "t.h5"
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(DatasetError, match=r"t\.h5.*truncated, altered or not a trace file"):
+    with pytest.raises(DatasetError, match=r"t\.h5.*truncated, altered or no trace file"):
         TraceDataset(path)
 
 
@@ -168,7 +168,7 @@ def test_other_versions_and_formats_are_refused(shard_file, tmp_path, key, value
 
 def test_a_file_that_is_no_hdf5_and_a_missing_one(tmp_path):
     (tmp_path / "t.h5").write_text("hello")
-    with pytest.raises(DatasetError, match="not a trace file"):
+    with pytest.raises(DatasetError, match="no trace file"):
         TraceDataset(tmp_path / "t.h5")
     with pytest.raises(DatasetError, match="no such trace file"):
         TraceDataset(tmp_path / "none.h5")

@@ -15,7 +15,7 @@ from etalumis.errors import ConfigError, NetworkError
 from etalumis.training.history import HistoryRow, read_history, write_history
 from etalumis.training.optimizer import Optimizer, RowGradient, clip
 from etalumis.training.sampler import Position, Sampler, epoch_order
-from etalumis.training.schedule import learning_rate, spent
+from etalumis.training.schedule import learning_rate, noise_scale, spent
 
 
 @settings(max_examples=60, deadline=None)
@@ -73,6 +73,12 @@ def test_schedules(schedule: str, rates: list[float]) -> None:
 def test_warm_up_rises_linearly() -> None:
     warm = config(schedule="none", warmup_iterations=4)
     assert [learning_rate(warm, i, 0.0) for i in range(5)] == pytest.approx([0.25, 0.5, 0.75, 1, 1])
+
+
+def test_the_noise_rises_to_its_full_size_and_stays():
+    ramp = config(noise_start=0.2, noise_ramp_share=0.5)
+    assert [noise_scale(ramp, share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)] == pytest.approx([0.2, 0.6, 1, 1, 1])
+    assert noise_scale(config(noise_ramp_share=0.0), 0.0) == 1.0
 
 
 def test_the_budget_is_spent_by_time_or_traces() -> None:

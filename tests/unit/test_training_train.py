@@ -128,11 +128,11 @@ class StopAfter:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def batch(self, indices: np.ndarray, noise_seed: tuple[int, ...]) -> object:
+    def batch(self, indices: np.ndarray, noise_seed: tuple[int, ...], noise_scale: float = 1.0) -> object:
         self.left -= 1
         if self.left == 0:
             os.kill(os.getpid(), signal.SIGTERM)
-        return self.dataset.batch(indices, noise_seed)
+        return self.dataset.batch(indices, noise_seed, noise_scale)
 
 
 def trainer(traces: ExampleTraces, config: Config, output: Path, reads: int | None = None) -> Trainer:
@@ -201,9 +201,9 @@ class Spoilt:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def batch(self, indices: np.ndarray, noise_seed: tuple[int, ...]) -> object:
+    def batch(self, indices: np.ndarray, noise_seed: tuple[int, ...], noise_scale: float = 1.0) -> object:
         self.left -= 1
-        batch = self.dataset.batch(indices, noise_seed)
+        batch = self.dataset.batch(indices, noise_seed, noise_scale)
         if self.left == 0:
             batch.observation[0] = np.nan
         return batch

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -22,14 +23,27 @@ SETTINGS = ["--config", "config/test.yaml", "--no-report", "sorted"]
 WAIT_S = 120
 
 
-def start(project: Project) -> subprocess.Popen[bytes]:
+def start(project: Project, output: IO[str]) -> subprocess.Popen[bytes]:
     command = [sys.executable, "scripts/run_workflow.py", *SETTINGS]
     return subprocess.Popen(
-        command, cwd=project.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        command,
+        cwd=project.root,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=hear_ctrl_c,
     )
 
 
-def test_killed_and_called_again(tmp_path: Path, checkout: Path, sherpa_simulator: Path) -> None:
+def hear_ctrl_c() -> None:
+    """A shell starts what runs in the background with SIGINT ignored, and so would be the tests' own processes."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_killed_and_called_again(
+    tmp_path: Path, checkout: Path, sherpa_simulator: Path, number: signal.Signals
+) -> None:
     assert (sherpa_simulator / "build.json").exists()
     project = Project(fill_project(tmp_path, checkout))
     (project.root / "scripts").symlink_to(checkout / "scripts")
@@ -37,14 +51,25 @@ def test_killed_and_called_again(tmp_path: Path, checkout: Path, sherpa_simulato
     paths = project.paths("test")
     traces = paths.traces("train", 0).parent
 
-    first = start(project)
+    output = (tmp_path / "output").open("w+", encoding="utf-8")
+    first = start(project, output)
     deadline = time.monotonic() + WAIT_S
     while not (traces.is_dir() and any(traces.iterdir())):
         assert first.poll() is None, "it ended before it made a trace"
         assert time.monotonic() < deadline, "no trace was made"
         time.sleep(0.05)
-    os.killpg(first.pid, signal.SIGKILL)
-    first.wait()
+    os.killpg(first.pid, number)
+    try:
+        assert first.wait(WAIT_S) != 0
+    except subprocess.TimeoutExpired:
+        os.killpg(first.pid, signal.SIGKILL)
+        raise
+    if number != signal.SIGKILL:
+        output.seek(0)
+        said = output.read()
+        assert "call it again: it goes on where it was" in said
+        assert "Traceback" not in said
+    output.close()
     assert not paths.sorted_index("train").exists()
 
     # jobs may outlive Snakemake for a moment; while they do, a second call must refuse to run beside them

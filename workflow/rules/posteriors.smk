@@ -23,7 +23,12 @@ rule rmh:
         runtime=720,
     params:
         config=P.config,
-        settings={**wiring.settings(CONFIG.posteriors.rmh, "runs", "burn_in_fraction", "thin"), "seed": CONFIG.run.seed},
+        settings={
+            **wiring.settings(
+                CONFIG.posteriors.rmh, "runs", "burn_in_fraction", "thin", "temperatures", "hottest_beta"
+            ),
+            "seed": CONFIG.run.seed,
+        },
         simulator=subpath(input.build, parent=True),
     shell:
         "etalumis --log {log} posteriors rmh --config {params.config} --simulator {params.simulator}"

@@ -7,6 +7,7 @@ Only the module of the verb that is called is imported, so that help is quick.
 """
 
 import argparse
+import functools
 import importlib
 import logging
 import os
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 
 from etalumis import __version__
 from etalumis.cli.logs import Options, close_logs, open_logs
+from etalumis.cli.termination import Terminated, terminating
 from etalumis.errors import EtalumisError
 
 logger = logging.getLogger("etalumis")
@@ -58,18 +60,22 @@ An error is one message on standard error and exit code 1; a wrong call has exit
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code (0; 1 an error; 2 a wrong call; 130 interrupted)."""
+    """Run the command line and return its exit code: 0; 1 error; 2 wrong call; 130 interrupted; 143 terminated."""
     options, rest = Options.take(list(sys.argv[1:] if argv is None else argv))
     args = _parse(rest)
     try:
         open_logs(options)
-        return int(args.run(args))
+        with terminating():
+            return int(args.run(args))
     except EtalumisError as error:
         logger.error("%s", error, extra={"whole": True})
         return 1
     except KeyboardInterrupt:
-        logger.error("interrupted", extra={"whole": True})
+        logger.error("interrupted; the same command goes on where it can", extra={"whole": True})
         return 130
+    except Terminated as ended:
+        logger.error("ended by SIGTERM; the same command goes on where it can", extra={"whole": True})
+        return int(str(ended))
     except BrokenPipeError:
         # the reader of our output (head, less) has gone: no error; keep Python from complaining once more at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -80,7 +86,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="etalumis", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="etalumis",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=18),
     )
     parser.add_argument("--version", action="version", version=f"etalumis {__version__}")
     subparsers = parser.add_subparsers(title="verbs", metavar="VERB", dest="verb", required=True)

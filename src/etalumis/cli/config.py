@@ -19,6 +19,13 @@ README = Path("config/README.md")
 TABLE_START = "<!-- table: written by `etalumis config schema --write` -->\n"
 TABLE_END = "<!-- end of table -->\n"
 
+_EPILOG = """\
+examples:
+  etalumis config check config/config.yaml     nothing is said: it is right
+  etalumis config show config/test.yaml        every key, defaults filled in
+  etalumis config schema --write               after a change of src/etalumis/config/models.py
+"""
+
 
 def register(subparsers: Any) -> None:
     """Add the verb to the command line."""
@@ -26,7 +33,8 @@ def register(subparsers: Any) -> None:
         "config",
         help="check a configuration, show it with every default, write its schema and table",
         description="Check and show a configuration. Every key is described in config/README.md.",
-        epilog="example: etalumis config show config/test.yaml",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, text in (

@@ -54,7 +54,13 @@ def register(subparsers: Any) -> None:
     train.add_argument("--valid", type=Path, required=True, metavar="PATH", help="sorted validation traces")
     train.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the network")
     train.add_argument("--world-size", type=int, metavar="N", help="fail unless MPI runs exactly N ranks")
-    info = actions.add_parser("info", help="say what a network is and how well it learned")
+    info = actions.add_parser(
+        "info", help="say what a network is and how well it learned",
+        description="Say how large a network is, what it observes, how long it learned, and its loss\n"
+        "beside that of the prior: all in all, and for each named draw. Below it, it has learned something.",
+        epilog="example:\n  etalumis network info results/demo/network",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     info.add_argument("network", type=Path, metavar="DIR", help="folder of a network, or its checkpoint")
 
 

@@ -3,7 +3,6 @@
 """`etalumis posteriors`: infer the latent choices behind an observation."""
 
 import argparse
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +12,13 @@ import numpy as np
 
 from etalumis import __version__
 from etalumis.config import Config, load
-from etalumis.errors import InferenceError, SimulatorError
+from etalumis.errors import InferenceError, NetworkError
 from etalumis.files import digest
 from etalumis.inference import Posterior, compilation, importance, rmh
 from etalumis.inference.checkpoint import Checkpoint
+from etalumis.inference.tempering import inverse_temperatures
 from etalumis.ppx import Simulator
+from etalumis.simulator.built import BuiltSimulator
 from etalumis.traces import observation as observation_file
 from etalumis.traces.observation import Observation
 
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 _DESCRIPTION = """\
 Infer the latent choices of the simulator run that produced an observation.
 
-  rmh          Markov chains: slow, and right in the long run; take two or more and look at R-hat
+  rmh          Markov chains, tempered: slow, and right in the long run; take two or more and look at R-hat
   ic           the trained network proposes runs, which are weighted: fast; look at ESS and k-hat
   importance   prior runs weighted by their likelihood: a check where the observation says little
   gather       put the chains, or the jobs, of one engine into one file
@@ -39,6 +40,33 @@ example, after `make demo`:
   etalumis posteriors gather --input chain-0.h5 chain-1.h5 --output rmh.h5
 
 An interrupted command goes on where it was when it is called again: FILE.part holds what there is.
+"""
+_ENGINE_HELP = {
+    "rmh": """\
+One chain of random-walk Metropolis-Hastings (config section posteriors.rmh): change one draw, run the simulator again,
+accept or reject. Right in the long run; start two or more with different --chain, gather them, and look at R-hat.
+""",
+    "ic": """\
+One job of inference compilation (config section posteriors.ic): the trained network proposes every draw, and each run
+is weighted by prior x likelihood / proposal. Jobs with different --job add up; look at ESS and k-hat.
+""",
+    "importance": """\
+One job of importance sampling from the prior: runs of the simulator, weighted by the likelihood. A check of the other
+engines where the observation says little; hopeless where it says much.
+""",
+}
+_ENGINE_OPTIONS = {
+    "rmh": "--chain 0",
+    "ic": "--network $D/network --job 0",
+    "importance": "--runs 1000",
+}
+_ENGINE_EPILOG = """\
+example, after `make demo`:
+  D=results/demo
+  etalumis posteriors {name} --config $D/config.yaml --simulator $D/simulator \\
+      --observation $D/observation/observation.h5 {options} --output {name}-0.h5
+
+Interrupted, the same command goes on: FILE.part holds the draws so far.
 """
 
 
@@ -67,13 +95,25 @@ def register(subparsers: Any) -> None:
     prior.add_argument("--job", type=_number, default=0, metavar="K", help="number of the job (default: 0)")
     prior.add_argument("--runs", type=_number, required=True, metavar="N", help="simulator runs")
     text = "put the chains, or the jobs, of one engine into one file"
-    gather = actions.add_parser("gather", help=text, description=text)
+    gather = actions.add_parser(
+        "gather",
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}. They must be of one observation, simulator and network.",
+        epilog="example:\n  etalumis posteriors gather --input chain-0.h5 chain-1.h5 --output rmh.h5",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     gather.add_argument("--input", type=Path, nargs="+", required=True, metavar="FILE", help="chains or jobs")
     gather.add_argument("--output", type=Path, required=True, metavar="FILE", help="posterior file to write")
 
 
 def _engine(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text)
+    parser: argparse.ArgumentParser = actions.add_parser(
+        name,
+        help=text,
+        description=_ENGINE_HELP[name],
+        epilog=_ENGINE_EPILOG.format(name=name, options=_ENGINE_OPTIONS[name]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     for option, metavar, about in (
         ("--config", "FILE", "configuration"),
         ("--simulator", "DIR", "folder made by `etalumis simulator build`"),
@@ -108,11 +148,13 @@ class _Job:
         self.args = args
         self.config: Config = load(args.config)
         self.observation: Observation = observation_file.load(args.observation)
-        self.build_id = _build_id(args.simulator)
-        if self.observation.provenance.simulator_build_id not in ("", self.build_id):
+        self.built = BuiltSimulator(args.simulator, self.config.simulator)
+        origin = self.observation.provenance
+        misfit = self.built.misfit(origin.simulator_build_id, origin.config_digest, origin.settings)
+        if misfit is not None:
             raise InferenceError(
-                f"{args.observation} was made by simulator build {self.observation.provenance.simulator_build_id}; "
-                f"{args.simulator} holds build {self.build_id}. Make the observation with this simulator."
+                f"{args.observation}: made with another simulator: {misfit}. Make the observation with this one, or "
+                "give the simulator and the configuration it was made with."
             )
 
     @property
@@ -120,23 +162,17 @@ class _Job:
         """Observe name -> value."""
         return {self.observation.name: self.observation.value}
 
-    def simulator(self) -> Simulator:
-        """Start the simulator."""
-        folder = self.args.simulator
-        command = [str(folder / "bin" / "sherpa_tau"), "--config", str(folder / "sherpa_tau.conf")]
-        return Simulator(command, timeout_s=self.config.simulator.timeout_s)
-
     def sample(self, settings: dict[str, Any], engine: Callable[[Simulator, Checkpoint], Posterior]) -> Posterior:
         """Run an engine, or go on with it, and write its posterior with its provenance."""
         provenance = {
-            "config_digest": digest(self.config.simulator.model_dump(mode="json")),
-            "simulator_build_id": self.build_id,
+            "config_digest": self.built.config_digest,
+            "simulator_build_id": self.built.build_id,
             "observation_digest": digest([self.observation.name, self.observation.value.tolist()]),
             "producer": f"etalumis {__version__}",
         }
         identity = {**provenance, "seed": self.config.run.seed, "settings": settings}
         checkpoint = Checkpoint(Path(f"{self.args.output}.part"), identity)
-        with self.simulator() as simulator:
+        with self.built.start() as simulator:
             posterior = engine(simulator, checkpoint)
         posterior.info.update(provenance, model=simulator.name, observation=self.observation.source)
         if "network_digest" in settings:
@@ -150,13 +186,6 @@ class _Job:
         return posterior
 
 
-def _build_id(folder: Path) -> str:
-    record = folder / "build.json"
-    if not record.is_file():
-        raise SimulatorError(f"{folder}: no build.json; `etalumis simulator build --output {folder}` makes one")
-    return str(json.loads(record.read_text(encoding="utf-8"))["simulator_build_id"])
-
-
 def _rmh(args: argparse.Namespace) -> None:
     job = _Job(args)
     section = job.config.posteriors.rmh
@@ -168,8 +197,9 @@ def _rmh(args: argparse.Namespace) -> None:
             runs=section.runs,
             seed=job.config.run.seed,
             chain=args.chain,
-            burn_in=int(section.burn_in_fraction * section.runs),
+            burn_in=section.burn_in,
             thin=section.thin,
+            betas=inverse_temperatures(section.temperatures, section.hottest_beta),
             retries=job.config.simulator.retries,
             checkpoint=checkpoint,
         )
@@ -180,6 +210,11 @@ def _rmh(args: argparse.Namespace) -> None:
         args.chain, posterior.info["runs_per_s"], posterior.info["acceptance_overall"],
         100 * posterior.info["lost_share"],
     )  # fmt: skip
+    if section.temperatures > 1:
+        logger.info(
+            "swaps accepted, coldest pair first: %s; %d round trips between the cold replica and the prior",
+            " ".join(f"{rate:.2f}" for rate in posterior.info["swap_acceptance"]), posterior.info["round_trips"],
+        )  # fmt: skip
 
 
 def _ic(args: argparse.Namespace) -> None:
@@ -191,10 +226,10 @@ def _ic(args: argparse.Namespace) -> None:
     job = _Job(args)
     section = job.config.posteriors.ic
     network = network_file.load(args.network)
-    if network.layers.simulator_build_id not in ("", job.build_id):
-        raise InferenceError(
-            f"{args.network} was trained on simulator build {network.layers.simulator_build_id}; {args.simulator} "
-            f"holds build {job.build_id}. Train the network on traces of this simulator."
+    misfit = job.built.misfit(network.layers.simulator_build_id, network.layers.config_digest)
+    if misfit is not None:
+        raise NetworkError(
+            f"{args.network}: trained on another simulator: {misfit}. Train the network on traces of this simulator."
         )
     network_digest = network_file.read_manifest(args.network)["tensors_sha256"]
 

@@ -20,6 +20,20 @@ examples:
   etalumis simulator build --config config/config.yaml --output results/demo/simulator
   results/demo/simulator/bin/sherpa_tau --local 3 --config results/demo/simulator/sherpa_tau.conf
 """
+_ACTIONS = {
+    "fetch": """\
+Fetch the pinned Sherpa wheel (checked by sha256) into the cache, unpack it, and print its prefix. Where the config sets
+simulator.prefix, that installation is checked instead and nothing is fetched.
+""",
+    "build": """\
+Fetch Sherpa if need be, build sherpa_tau against it with CMake, and fill the folder: bin/sherpa_tau, build.json (what
+it was built from), sherpa_tau.conf (momentum ranges, noise, calorimeter). Needs a C++17 compiler.
+""",
+    "config": """\
+Write sherpa_tau.conf anew into a folder that was built: all it takes after a change of noise_gev, momentum_gev or
+calorimeter. Traces and observations made before the change do not belong to it any more.
+""",
+}
 
 
 def register(subparsers: Any) -> None:
@@ -45,7 +59,13 @@ def register(subparsers: Any) -> None:
 
 
 def _action(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
-    action: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text)
+    action: argparse.ArgumentParser = actions.add_parser(
+        name,
+        help=text,
+        description=_ACTIONS[name],
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     action.add_argument(
         "--config", type=Path, required=True, metavar="FILE", help="configuration, e.g. config/config.yaml"
     )

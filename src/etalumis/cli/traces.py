@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from etalumis.cli.logs import say
-from etalumis.config import Config, load
-from etalumis.errors import ConfigError, EtalumisError, SimulatorError
-from etalumis.files import digest
-from etalumis.ppx import Simulator
+from etalumis.config import load
+from etalumis.errors import ConfigError, EtalumisError
+from etalumis.simulator.built import BuiltSimulator
 from etalumis.traces.format import Provenance
 
 logger = logging.getLogger(__name__)
@@ -30,6 +29,26 @@ examples:
   etalumis traces verify $R/traces/*.h5
   etalumis traces observation --input $R/traces/test-000.h5 --trace 0 --seed 1 --output $R/observation/observation.h5
 """
+_ACTIONS = {
+    "generate": """\
+Run the simulator from its prior and record every draw. The split's traces (config section traces) are shared evenly
+among its jobs; --part says which share this one makes. Called again after an interruption it goes on after the last
+finished piece of 500 traces (FILE.part); trace number i is the same whatever happened.
+""",
+    "sort": """\
+Sort traces by type (the most frequent one first) and length into shards, in bounded memory (sorted.memory_mb). Under
+mpiexec all ranks share the work, and the shards are the same for any number of ranks.
+""",
+    "info": "Show what trace files hold: how many traces, types, addresses, lengths, sizes, and where they come from.",
+    "verify": """\
+Check trace files through and through: checksums of every column, structure, trace types and log priors against the
+entries. Exit code 0 says that everything is in order.
+""",
+    "observation": """\
+Take one held-out trace as the observation to explain: draw its detector noise from --seed, and keep the truth (tags,
+named draws) beside it for the figures. No engine looks at the truth.
+""",
+}
 SPLITS = ("train", "valid", "test")
 
 
@@ -47,7 +66,13 @@ def register(subparsers: Any) -> None:
 
 
 def _add(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text)
+    parser: argparse.ArgumentParser = actions.add_parser(
+        name,
+        help=text,
+        description=_ACTIONS[name],
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     return parser
 
 
@@ -105,36 +130,20 @@ def _generate(args: argparse.Namespace) -> None:
     if not 0 <= args.part < parts:
         raise ConfigError(f"--part {args.part}: the split {args.split!r} has {parts} parts, numbered from 0")
     first, stop = (total * part // parts for part in (args.part, args.part + 1))
-    settings = config.simulator
-    command = [str(args.simulator / "bin" / "sherpa_tau"), "--config", str(args.simulator / "sherpa_tau.conf")]
-    build_id = _build_id(args.simulator)
-    with Simulator(command, timeout_s=settings.timeout_s) as simulator:
+    built = BuiltSimulator(args.simulator, config.simulator)
+    with built.start() as simulator:
         provenance = Provenance(
             model=simulator.name,
-            config_digest=config_digest(config),
-            simulator_build_id=build_id,
+            config_digest=built.config_digest,
+            simulator_build_id=built.build_id,
             run_seed=config.run.seed,
             split=args.split,
             part=args.part,
-            noise=f"independent normal, standard deviation {settings.noise_gev} GeV a voxel",
+            noise=f"independent normal, standard deviation {config.simulator.noise_gev} GeV a voxel",
+            settings=json.dumps(built.settings),
         )
-        generate(simulator, args.output, provenance, first, stop - first, settings.retries)
+        generate(simulator, args.output, provenance, first, stop - first, config.simulator.retries)
     say(str(args.output))
-
-
-def config_digest(config: Config) -> str:
-    """Return the digest of what a trace depends on: the simulator's settings, without how it is run."""
-    return digest(config.simulator.model_dump(mode="json", exclude={"prefix", "timeout_s", "retries"}))
-
-
-def _build_id(folder: Path) -> str:
-    path = folder / "build.json"
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["simulator_build_id"])
-    except (OSError, ValueError, KeyError) as error:
-        raise SimulatorError(
-            f"{path}: not a build record with a simulator_build_id ({error}); make it with `etalumis simulator build`"
-        ) from error
 
 
 def _sort(args: argparse.Namespace) -> None:
@@ -156,9 +165,12 @@ def _sort(args: argparse.Namespace) -> None:
         sort(args.input, args.output, config.traces.shard_traces, config.sorted.memory_mb, comm)
     except EtalumisError:
         raise  # on all ranks alike
-    except BaseException:
+    except BaseException as error:
         # the other ranks wait for this one for ever, unless they are ended too
-        logger.critical("rank %d: unexpected error", comm.rank, exc_info=True)
+        if isinstance(error, Exception):
+            logger.critical("rank %d: unexpected error", comm.rank, exc_info=True)
+        else:
+            logger.error("rank %d: interrupted; the same command goes on where it was", comm.rank)
         if comm.size > 1:
             comm.Abort(1)
         raise

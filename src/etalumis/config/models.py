@@ -6,9 +6,9 @@ The defaults are the demo scale, but for the network, whose defaults are the arc
 Counts have no unit; every other number carries its unit at the end of its name.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -28,6 +28,14 @@ class Section(BaseModel):
     """A part of the configuration: closed (an unknown key is an error) and read-only."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value(cls, value: Any) -> Any:
+        """Refuse `true` and `yes` where no key wants one: Python would take them for the number 1."""
+        if any(isinstance(item, bool) for item in (value if isinstance(value, list | tuple) else [value])):
+            raise ValueError("a truth value is no number")
+        return value
 
 
 class RunConfig(Section):
@@ -92,7 +100,7 @@ class SortedConfig(Section):
     """Sorting the traces by type and length."""
 
     memory_mb: int = Field(2_000, ge=100, le=10**7, description="memory a rank may use")
-    tasks: int = Field(2, ge=1, le=4096, description="MPI ranks")
+    tasks: int = Field(2, ge=1, le=4096, description="MPI ranks; Snakemake on SLURM wants 2 or more")
 
 
 class NetworkConfig(Section):
@@ -115,7 +123,7 @@ class NetworkConfig(Section):
 class TrainingConfig(Section):
     """The MPI training loop."""
 
-    tasks: int = Field(2, ge=1, le=65536, description="MPI ranks")
+    tasks: int = Field(2, ge=1, le=65536, description="MPI ranks; Snakemake on SLURM wants 2 or more")
     threads_per_task: int = Field(1, ge=1, le=1024, description="threads of each rank")
     batch_size: int = Field(32, ge=1, le=10**6, description="traces a rank sees in one iteration")
     max_minutes: float = Field(10.0, gt=0, le=10**6, description="wall time of training, over all resumes")
@@ -127,6 +135,10 @@ class TrainingConfig(Section):
         "polynomial1", description="how the learning rate falls over the budget"
     )
     warmup_iterations: int = Field(50, ge=0, le=10**7, description="iterations of linear warm-up")
+    noise_start: float = Field(0.1, gt=0, le=1, description="factor of the observation noise in the first iteration")
+    noise_ramp_share: float = Field(
+        0.5, ge=0, le=1, description="share of the budget over which that factor rises to 1; 0: full noise throughout"
+    )
     gradient_clip: float | None = Field(10.0, gt=0, description="largest norm of the gradient; null: not clipped")
     valid_every: int = Field(50, ge=1, le=10**8, description="iterations between two validation losses")
     checkpoint_minutes: float = Field(2.0, gt=0, le=10**5, description="wall time between two checkpoints")
@@ -141,12 +153,37 @@ class ObservationConfig(Section):
 
 
 class RmhConfig(Section):
-    """Random-walk Metropolis-Hastings."""
+    """Random-walk Metropolis-Hastings with parallel tempering.
+
+    A sweep is one run for each temperature, then swaps of states between them; draws come from temperature 1.
+    """
 
     chains: int = Field(2, ge=1, le=10_000, description="chains, one job each; R-hat wants two or more")
-    runs: int = Field(20_000, ge=1, le=10**10, description="simulator runs of one chain, burn-in included")
-    burn_in_fraction: float = Field(0.25, ge=0, lt=1, description="first part of each chain that is left out")
-    thin: int = Field(5, ge=1, le=10**7, description="every n-th state is kept")
+    runs: int = Field(
+        20_000, ge=1, le=10**10, description="simulator runs of one chain, of all its temperatures, burn-in included"
+    )
+    burn_in_fraction: float = Field(0.25, ge=0, lt=1, description="first part of a chain's sweeps that is left out")
+    thin: int = Field(1, ge=1, le=10**7, description="a draw is kept every n-th sweep")
+    temperatures: int = Field(
+        8, ge=1, le=1000, description="temperatures of one chain, the last one the prior; 1: no tempering"
+    )
+    hottest_beta: float = Field(
+        0.01,
+        gt=0,
+        lt=1,
+        description="lowest inverse temperature before the prior, at first: about 1 / spread of the prior's log "
+        "likelihood; the burn-in then places the temperatures for equal swap rates",
+    )
+
+    @property
+    def sweeps(self) -> int:
+        """Sweeps of one chain."""
+        return self.runs // self.temperatures
+
+    @property
+    def burn_in(self) -> int:
+        """Sweeps that are left out."""
+        return int(self.burn_in_fraction * self.sweeps)
 
 
 class IcConfig(Section):
@@ -193,5 +230,12 @@ class Config(Section):
         if self.traces.jobs > self.traces.train:
             raise ValueError(
                 f"traces.jobs: expected at most traces.train, {self.traces.train}, found {self.traces.jobs}"
+            )
+        rmh = self.posteriors.rmh
+        if rmh.sweeps - rmh.burn_in < rmh.thin:
+            raise ValueError(
+                f"posteriors.rmh.runs: expected enough for one draw, found {rmh.runs}: {rmh.sweeps} sweeps of "
+                f"{rmh.temperatures} temperatures, {rmh.burn_in} of them burn-in, of which every {rmh.thin}th is kept. "
+                "Raise runs or lower temperatures, burn_in_fraction or thin."
             )
         return self

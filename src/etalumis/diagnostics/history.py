@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from etalumis.diagnostics.checks import Verdict
+from etalumis.network.checkpoint import MANIFEST, read_manifest
 from etalumis.training.history import read_history
 
 HISTORY = "history.csv"  # beside the network
@@ -34,6 +35,8 @@ class History:
     prior_loss : float
         Mean of -log p of the controlled entries over the validation traces: the loss of proposing from the prior.
     learning_rate, traces_per_s : array (record,)
+    named_gain : dict
+        Name of an entry -> nats by which its own validation loss ended below that of its prior.
     """
 
     iteration: Array
@@ -43,6 +46,7 @@ class History:
     prior_loss: float
     learning_rate: Array
     traces_per_s: Array
+    named_gain: dict[str, float] = field(default_factory=dict)
 
 
 def load(network: Path) -> History:
@@ -54,6 +58,9 @@ def load(network: Path) -> History:
         There is none, or it is of another kind.
     """
     rows = read_history(Path(network) / HISTORY)
+    # a network in training has its history already, its manifest only at the end
+    finished = (Path(network) / MANIFEST).is_file()
+    named = read_manifest(Path(network))["training"]["valid_by_name"] if finished else {}
     return History(
         iteration=np.array([row.iteration for row in rows], dtype=float),
         traces_seen=np.array([row.traces for row in rows], dtype=float),
@@ -62,6 +69,7 @@ def load(network: Path) -> History:
         prior_loss=rows[-1].prior_loss if rows else float("nan"),
         learning_rate=np.array([row.learning_rate for row in rows], dtype=float),
         traces_per_s=np.array([row.traces_per_s for row in rows], dtype=float),
+        named_gain={name: entry["prior_loss"] - entry["loss"] for name, entry in named.items()},
     )
 
 
@@ -81,7 +89,9 @@ def summarise(history: History) -> dict[str, float]:
 def judge(history: History) -> Verdict:
     """Whether the validation loss ended clearly below that of the prior, and whether it was still falling.
 
-    "Clearly" is more than 0.1 nat and more than three times the scatter of the last quarter of the validations.
+    "Clearly" is more than 0.1 nat and more than three times the scatter of the last quarter of the validations. Where
+    entries have names, these together must have gained 0.1 nat too: the accepted draws of rejection loops differ from
+    their prior whatever was observed, so a network that has not learned to see still falls below the prior.
     """
     known = history.valid_loss[np.isfinite(history.valid_loss)]
     if not known.size:
@@ -95,6 +105,11 @@ def judge(history: History) -> Verdict:
     )
     if gain <= max(MIN_GAIN_NATS, 3 * scatter):
         return Verdict("training", "network", False, f"The network has not learned more than the prior: {numbers}.")
+    if history.named_gain:
+        named = ", ".join(f"{name} {gained:.2f}" for name, gained in history.named_gain.items())
+        numbers += f"; of the named choices, below their priors by (nats): {named}"
+        if sum(history.named_gain.values()) <= MIN_GAIN_NATS:
+            return Verdict("training", "network", False, f"The network has not learned to see: {numbers}.")
     falling = tail.size > 2 and float(tail[0] - tail[-1]) > 3 * scatter and float(tail[0] - tail[-1]) > 0.02 * gain
     more = " It was still falling: longer training would help." if falling else ""
     return Verdict("training", "network", True, f"The network has learned: {numbers}.{more}")

@@ -30,8 +30,7 @@ Panel = Callable[[Axes, Quantity, Array], None]
 
 def draw_all(posterior: Posterior) -> list[style.Drawing]:
     """Draw all three figures of the chains of one posterior."""
-    burn_in, thin = posterior.info.get("burn_in"), posterior.info.get("thin")
-    kept = (f" after {burn_in:,} runs of burn-in" if burn_in else "") + (f", every {thin}th kept" if thin else "")
+    kept = _kept(posterior)
     return [
         _draw(posterior, TRACE_STEM, "Trace plots of the chains", trace_panel, "draw",
               f"Value of each quantity along each chain{kept}. Chains that have converged overlap and do not drift; a "
@@ -44,6 +43,19 @@ def draw_all(posterior: Posterior) -> list[style.Drawing]:
               "Autocorrelation against lag, per chain. The lag at which it falls to zero is about the number of stored "
               "draws for one effectively independent draw. A quantity that never changed has none."),
     ]  # fmt: skip
+
+
+def _kept(posterior: Posterior) -> str:
+    """Return what the draws of the chains are, as the end of a sentence."""
+    burn_in, thin = posterior.info.get("burn_in"), posterior.info.get("thin")
+    kept = (f" after {burn_in:,} sweeps of burn-in" if burn_in else "") + (f", every {thin}th kept" if thin else "")
+    trips = [part["round_trips"] for part in posterior.info.get("parts", [posterior.info]) if "round_trips" in part]
+    if not trips:
+        return kept
+    return (
+        f"{kept}. A chain is the cold one of several replicas at rising temperatures that swap states; states went "
+        f"from it to the hottest and back {sum(trips):,} times"
+    )
 
 
 def _draw(posterior: Posterior, stem: str, title: str, panel: Panel, xlabel: str, caption: str) -> style.Drawing:

@@ -80,7 +80,8 @@ def caption(history: History) -> str:
     return (
         f"Loss -log q(x | y) in nats per trace, in the units of x, over {int(history.iteration[-1]):,} iterations and "
         f"{int(history.traces_seen[-1]):,} traces seen. Dotted: the loss of proposing from the prior, "
-        f"{history.prior_loss:.3f} nats.{speed} {verdict.sentence}"
+        f"{history.prior_loss:.3f} nats. Training may start with less noise than validation always has "
+        f"(training.noise_start).{speed} {verdict.sentence}"
         if history.iteration.size
         else f"No iteration was recorded. {verdict.sentence}"
     )

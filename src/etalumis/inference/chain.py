@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""A Markov chain over traces: its start, its steps, and going on after an interruption."""
+"""A Markov chain over traces: its steps, and going on after an interruption."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 
 from etalumis.errors import InferenceError
-from etalumis.inference.controllers import Prior, Restore
+from etalumis.inference.controllers import Restore
 from etalumis.inference.kernel import START, Change, Move, Settings, choose_move, log_acceptance
 from etalumis.inference.runner import Runner
 from etalumis.inference.state import State
-from etalumis.trace import Trace
 
 
 class Chain:
-    """One Markov chain: `start` draws its first state, `step` moves it.
+    """One Markov chain, with target prior x likelihood^beta: give it a `state`, and `step` moves it.
+
+    Its state never has likelihood zero, at beta = 0 neither: swaps with other replicas then never meet infinities, and
+    the target of beta > 0 has no such states anyway.
 
     Parameters
     ----------
@@ -29,66 +31,52 @@ class Chain:
         Shares of the moves.
     focus
         Names of the entries that get the focus share; None: all that have a name.
+    beta
+        Inverse temperature: 1 samples the posterior, 0 the prior.
     """
 
     def __init__(
-        self, runner: Runner, rng: np.random.Generator, settings: Settings, focus: Collection[str] | None = None
+        self,
+        runner: Runner,
+        rng: np.random.Generator,
+        settings: Settings,
+        focus: Collection[str] | None = None,
+        beta: float = 1.0,
     ) -> None:
-        self.runner, self.rng, self.settings = runner, rng, settings
+        self.runner, self.rng, self.settings, self.beta = runner, rng, settings, beta
         self._focus = focus
         self.counts: dict[str, list[int]] = {}
         """Kind of move -> [proposed, accepted, lost to the scope rule]."""
-        self.state: State | None = None
+        self._state: State | None = None
 
-    def start(self, init_runs: int) -> None:
-        """Run the prior `init_runs` times and start from one of the traces, drawn by likelihood.
+    @property
+    def state(self) -> State:
+        """Where the chain is; `State` is never changed in place, so chains may share and exchange one."""
+        if self._state is None:
+            raise InferenceError("this chain has no state yet: give it one, or call resume() first")
+        return self._state
 
-        Where a chain starts does not bias it; a likely start shortens the burn-in.
-
-        Raises
-        ------
-        InferenceError
-            Where the observation has likelihood zero in all of them.
-        """
-        kept: Trace | None = None
-        total = -math.inf
-        for _ in range(init_runs):
-            trace, _ = self.runner.run(self.rng, lambda: Prior(self.rng, self.runner.observations))
-            log_likelihood = trace.log_likelihood
-            total = float(np.logaddexp(total, log_likelihood))
-            # keeping each new trace with its share of the total so far draws one by weight, without storing all
-            if log_likelihood > -math.inf and math.log(1.0 - self.rng.random()) <= log_likelihood - total:
-                kept = trace
-        if kept is None:
-            raise InferenceError(
-                f"{self.runner.model.name}: the observation has likelihood zero in all of {init_runs} prior runs, so "
-                "the chain has no place to start; expected at least one run that can produce it. Check the "
-                "observation, or allow more prior runs."
-            )
-        self.state = State(kept, self._focus)
+    @state.setter
+    def state(self, state: State) -> None:
+        self._state = state
 
     def snapshot(self) -> dict[str, Any]:
         """Return what `resume` needs, JSON-able."""
-        state = self._require_state()
         return {
-            "addresses": [self.runner.addresses.name(address) for address in state.address],
-            "values": state.value,
-            "log_likelihood": state.log_likelihood,
-            "rng": self.rng.bit_generator.state,
+            "addresses": [self.runner.addresses.name(address) for address in self.state.address],
+            "values": self.state.value,
+            "log_likelihood": self.state.log_likelihood,
             "counts": self.counts,
-            "simulator_runs": self.runner.runs,
-            "failures": self.runner.failures,
         }
 
     def resume(self, snapshot: Mapping[str, Any]) -> None:
-        """Go on where `snapshot` was taken: its trace is replayed, its generator set back.
+        """Go on where `snapshot` was taken: its trace is replayed. The generator is for the caller to set back.
 
         Raises
         ------
         InferenceError
             Where the replayed trace is another one: the model is not the one of the snapshot.
         """
-        self.rng.bit_generator.state = snapshot["rng"]
         values = snapshot["values"]
 
         def make() -> Restore:
@@ -103,16 +91,10 @@ class Chain:
             )
         self.state = State(trace, self._focus)
         self.counts = {label: list(count) for label, count in snapshot["counts"].items()}
-        self.runner.runs, self.runner.failures = snapshot["simulator_runs"], snapshot["failures"]
-
-    def _require_state(self) -> State:
-        if self.state is None:
-            raise InferenceError("this chain has no state yet: call start() or resume() first")
-        return self.state
 
     def step(self) -> bool:
         """Propose one move and return whether it was accepted."""
-        state = self._require_state()
+        state = self.state
         move = choose_move(state, self.rng, self.settings)
         if move is None:
             return False
@@ -136,7 +118,7 @@ class Chain:
         if trace.log_likelihood == -math.inf:
             return None
         new = State(trace, self._focus)
-        log_ratio = log_acceptance(state, move, change, trace, new, self.settings)
+        log_ratio = log_acceptance(state, move, change, trace, new, self.settings, self.beta)
         return new if math.log(1.0 - self.rng.random()) < log_ratio else None
 
 

@@ -9,9 +9,11 @@ The target over the accepted entries x, with E the entries outside rejection sco
 where Z(c_s) is the acceptance probability of the loop in its context c_s, all that came before. No step needs Z: a
 scope's entries change only while its context stays (same Z), or the whole scope is redrawn by the model's own loop,
 whose density p(x_s | c_s) / Z(c_s) then cancels against the target. See docs/explain-collapsed-rmh.md (derivation) and
-the paper's Section 4.2 (RMH without scopes).
+the paper's Section 4.2 (RMH without scopes). A tempered replica has the likelihood to a power beta <= 1 and everything
+else unchanged.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -37,13 +39,16 @@ class Settings(NamedTuple):
     fresh_share
         Share of single-entry moves that draw the entry from its prior.
     tail_share
-        Share of moves that redraw an entry and everything after it from the prior; the beginning of the trace is
-        one of the choices, so that uncontrolled entries, which no other move may change, are reached too.
+        Share of moves that redraw an entry and everything after it from the prior.
+    anew_share
+        Share of moves that redraw the whole trace from the prior, so that uncontrolled entries before the first
+        controlled one, which no other move may change, are reached too.
     """
 
     focus_share: float = 0.2
     fresh_share: float = 0.3
     tail_share: float = 0.05
+    anew_share: float = 0.02
 
 
 class Move(NamedTuple):
@@ -60,14 +65,14 @@ class Move(NamedTuple):
 
 def choose_move(state: State, rng: np.random.Generator, settings: Settings) -> Move | None:
     """Choose the entry to change and its new value; None where the trace has no controlled entry to choose."""
-    if rng.random() < settings.tail_share:
-        choice = int(rng.integers(len(state.candidates) + 1))
-        if choice == len(state.candidates):
-            return Move(START, 0.0, 0.0, keep=False)
-        position = state.candidates[choice]
-        return Move(position, state.distribution[position].sample(rng), 0.0, keep=False)
+    kind = rng.random()
+    if kind < settings.anew_share:
+        return Move(START, 0.0, 0.0, keep=False)
     if not state.candidates:
         return None
+    if kind < settings.anew_share + settings.tail_share:
+        position = state.candidates[int(rng.integers(len(state.candidates)))]
+        return Move(position, state.distribution[position].sample(rng), 0.0, keep=False)
     position = state.choose(rng, settings.focus_share)
     value, log_ratio = propose(
         rng, state.distribution[position], state.value[position], state.log_prob[position], settings.fresh_share
@@ -135,23 +140,27 @@ class Change(Replay):
         )
 
 
-def log_acceptance(state: State, move: Move, change: Change, trace: Trace, new: State, settings: Settings) -> float:
-    """Return the log acceptance ratio of a proposal that was not lost.
+def log_acceptance(
+    state: State, move: Move, change: Change, trace: Trace, new: State, settings: Settings, beta: float = 1.0
+) -> float:
+    """Return the log acceptance ratio of a proposal that was not lost and whose likelihood is not zero.
 
-    With K the kept entries, j the changed one, k its kernel and rho the choice of j::
+    With beta the inverse temperature, K the kept entries, j the changed one, k its kernel and rho the choice of j::
 
-        log a =  sum_n log p(y_n | x') - sum_n log p(y_n | x)
+        log a =  beta [sum_n log p(y_n | x') - sum_n log p(y_n | x)]
                + log [p(x'_j) k(x_j | x'_j)] - log [p(x_j) k(x'_j | x_j)]
                + sum_{i in K} [log p'(x_i) - log p(x_i)]
                + log rho(j | x') - log rho(j | x)
 
     Fresh entries of x' and stale ones of x cancel against the target, scopes redrawn as a whole too. For moves that
-    keep nothing, rho = 1 / (n + 1), n the number of candidates.
+    redraw a tail, rho = 1 / n, n the number of candidates; a move that redraws everything chooses nothing: rho = 1.
     """
-    log_ratio = new.log_likelihood - state.log_likelihood + move.log_ratio
+    log_ratio = beta * (new.log_likelihood - state.log_likelihood) + move.log_ratio
+    if move.position == START:
+        return log_ratio
     for now, old in change.kept:
         log_ratio += trace.log_prob[now] - state.log_prob[old]
     if move.keep:
         share = settings.focus_share
         return log_ratio + new.log_choice(move.position, share) - state.log_choice(move.position, share)
-    return log_ratio + float(np.log((len(state.candidates) + 1) / (len(new.candidates) + 1)))
+    return log_ratio + math.log(len(state.candidates) / len(new.candidates))

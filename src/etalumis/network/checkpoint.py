@@ -23,6 +23,7 @@ from etalumis.network.model import ProposalNetwork
 
 FORMAT = "etalumis-network"
 VERSION = 1
+MANIFEST = "manifest.json"
 _PENDING = "manifest.pending.json"
 
 
@@ -51,7 +52,7 @@ def save(
         torch.save(content, temporary)
         manifest = _manifest(network, sha256_of(temporary), dict(training or {}))
         write_json_atomic(directory / _PENDING, manifest)
-    (directory / _PENDING).replace(directory / "manifest.json")
+    (directory / _PENDING).replace(directory / MANIFEST)
 
 
 def _manifest(network: ProposalNetwork, checksum: str, training: dict[str, Any]) -> dict[str, Any]:
@@ -69,7 +70,6 @@ def _manifest(network: ProposalNetwork, checksum: str, training: dict[str, Any])
             "shape": list(layers.observation_shape),
             "shift": float(network.input_scale.shift),
             "scale": float(network.input_scale.scale),
-            "transform": "asinh" if network.input_scale.compress else "linear",
         },
         "network": network.config.model_dump(mode="json"),
         "tensors_sha256": checksum,
@@ -124,7 +124,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         )
     found = sha256_of(directory / "tensors.pt")
     # a crash between the two renames leaves new tensors whose manifest still has its first name
-    for name in ("manifest.json", _PENDING):
+    for name in (MANIFEST, _PENDING):
         manifest = _read_json(directory / name)
         if manifest is not None and manifest.get("tensors_sha256") == found:
             return manifest

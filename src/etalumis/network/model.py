@@ -71,7 +71,7 @@ class ProposalNetwork(nn.Module):
         shape = layers.observation_shape
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0 if generator is None else int(torch.randint(2**62, (), generator=generator)))
-            self.input_scale = InputScale(compress=len(shape) == 3)
+            self.input_scale = InputScale()
             self.observation = make_embedding(shape, config.conv_channels, config.observation_embedding)
             self.lstm = nn.LSTM(self.input_width, config.lstm_hidden, config.lstm_layers)
             self._start_lstm()

@@ -187,7 +187,7 @@ class Simulator:
         self._connection = Connection(endpoint, self._process.ended if self._process is not None else None)
         began = time.monotonic()
         greeting = encode(Handshake(f"etalumis {__version__}"))
-        answer = self._decoder.decode(self._request(greeting, self._start_timeout_s))
+        answer = self._ask(greeting, self._start_timeout_s)
         if not isinstance(answer, HandshakeResult):
             raise self._out_of_turn(answer, "HandshakeResult", f"after {time.monotonic() - began:.1f} s")
         self.handshake = answer
@@ -203,10 +203,9 @@ class Simulator:
     # ------------------------------------------------------------------ run
 
     def _converse(self, execution: Execution) -> Array | None:
-        decode = self._decoder.decode
         answer = _RUN
         while True:
-            message = decode(self._request(answer, self._timeout_s))
+            message = self._ask(answer, self._timeout_s)
             if isinstance(message, Sample):
                 self._draws += 1
                 address, distribution, name, control, replace, scope, repetition, shape = message
@@ -247,14 +246,20 @@ class Simulator:
             if not agreed:
                 self._release(_State.STALE)
 
-    def _request(self, message: bytes, timeout_s: float) -> bytes:
+    def _ask(self, message: bytes, timeout_s: float) -> Message:
         assert self._connection is not None
         try:
-            return self._connection.request(message, timeout_s)
+            return self._decoder.decode(self._connection.request(message, timeout_s))
         except (PeerEnded, PeerSilent) as error:
             report = self._report(str(error))
+            if isinstance(error, PeerSilent):
+                report += (
+                    "\n  if it is only slow, allow it more time: timeout_s (simulator.timeout_s in a configuration)"
+                )
             self._release(_State.FAILED)
             raise SimulatorError(report) from error
+        except ProtocolError as error:
+            raise ProtocolError(f"{self._report('sent something else than PPX')}\n  {error}") from error
 
     def _release(self, state: _State) -> None:
         self._state = state

@@ -63,6 +63,8 @@ class Provenance:
         Number of the scattered job.
     noise
         The noise model in words.
+    settings
+        JSON of the simulator's settings, which `config_digest` is the digest of; "" where there are none.
     """
 
     producer: str = f"etalumis {__version__}"
@@ -73,6 +75,7 @@ class Provenance:
     split: str = ""
     part: int = 0
     noise: str = ""
+    settings: str = ""
 
     def require_same_source(self, mine: Path, other: Self, theirs: Path) -> None:
         """Raise DatasetError where two files hold traces of different simulators or configurations."""
@@ -104,6 +107,8 @@ class Provenance:
         """Read the fields back from HDF5 attributes or JSON."""
         values: dict[str, Any] = {}
         for field in fields(cls):
+            if field.name == "settings" and field.name not in attributes:
+                continue
             if field.name not in attributes:
                 raise DatasetError(f"{path}: no attribute {field.name!r}; the file is not whole or was altered")
             value = attributes[field.name]
@@ -142,15 +147,15 @@ def file_checksum(file: h5py.File) -> str:
 
 
 @contextmanager
-def reading(path: Path, column: str = "") -> Iterator[None]:
+def reading(path: Path, column: str = "", kind: str = "trace file") -> Iterator[None]:
     """Turn what h5py raises on a damaged file into a DatasetError that names file and column."""
     what = f"column {column!r}" if column else "the file"
     try:
         yield
     except FileNotFoundError:
-        raise DatasetError(f"{path}: no such trace file") from None
+        raise DatasetError(f"{path}: no such {kind}; `etalumis traces --help` tells how to make one") from None
     except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
         raise DatasetError(
-            f"{path}: {what} cannot be read: it is truncated, altered or not a trace file ({error}); "
-            "delete it and generate it again"
+            f"{path}: {what} cannot be read: it is truncated, altered or no {kind} ({error}); "
+            "delete it and make it again"
         ) from error

@@ -16,6 +16,7 @@ from etalumis.traces.reader import StoredTrace, TraceDataset
 
 FORMAT = "etalumis-observation"
 VERSION = 1
+_KIND = "observation file"
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def load(path: Path) -> Observation:
     DatasetError
         Where it is missing, damaged, foreign or of another version.
     """
-    with reading(path), h5py.File(path, "r") as file:
+    with reading(path, kind=_KIND), h5py.File(path, "r") as file:
         attributes = file.attrs
         if attributes.get("format") != FORMAT or int(attributes["version"]) != VERSION:
             found = f"{attributes.get('format')!r} version {attributes.get('version')}"
@@ -174,7 +175,7 @@ def _put(group: h5py.Group, name: str, value: np.ndarray | np.float64) -> None:
 
 
 def _get(path: Path, file: h5py.File, name: str) -> np.ndarray:
-    with reading(path, name):
+    with reading(path, name, _KIND):
         content = np.asarray(file[name][()])
         expected = file[name].attrs["checksum"]
     checksum = Checksum()

@@ -170,7 +170,7 @@ class TraceDataset:
         back[order] = np.arange(len(order))
         return join(parts) if len(parts) == 1 else join(parts).take(back)
 
-    def batch(self, indices: np.ndarray, noise_seed: tuple[int, ...]) -> Batch:
+    def batch(self, indices: np.ndarray, noise_seed: tuple[int, ...], noise_scale: float = 1.0) -> Batch:
         """Return a minibatch.
 
         Parameters
@@ -180,9 +180,11 @@ class TraceDataset:
         noise_seed
             Such as (seed, epoch). The noise of a trace depends on this and on the seed that the trace was drawn from,
             so on neither its place in the dataset nor the other traces of the batch.
+        noise_scale
+            Factor of noise drawn at reading: 1 gives y ~ p(y | x), less a clearer image. Stored noise stays as it is.
         """
         block = self._take(np.asarray(indices))
-        return self._tokens.batch(block, join_observations(block, noise_seed))
+        return self._tokens.batch(block, join_observations(block, noise_seed, noise_scale))
 
     def trace(self, index: int) -> StoredTrace:
         """Return one trace."""

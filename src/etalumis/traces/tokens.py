@@ -67,10 +67,10 @@ class TokenTable:
         return result
 
 
-def join_observations(block: Block, noise_seed: tuple[int, ...]) -> np.ndarray:
+def join_observations(block: Block, noise_seed: tuple[int, ...], noise_scale: float = 1.0) -> np.ndarray:
     """Return float32 (trace, *shape): one draw of p(y | x) for each trace; several observations make a flat vector.
 
-    The noise of trace `i` comes from a generator seeded by (*noise_seed, seed of the trace).
+    The noise of trace `i` comes from a generator seeded by (*noise_seed, seed of the trace), times `noise_scale`.
     """
     stored = [block.observations[layout.name] for layout in block.layouts]
     widths = offsets(np.array([layout.size for layout in block.layouts], np.int64))
@@ -81,7 +81,7 @@ def join_observations(block: Block, noise_seed: tuple[int, ...]) -> np.ndarray:
     for start, stop, observation in zip(widths[:-1], widths[1:], stored, strict=True):
         part = joined[:, start:stop]
         if isinstance(observation, Expected):
-            part *= observation.stddev.astype(np.float32)[:, None]
+            part *= (noise_scale * observation.stddev).astype(np.float32)[:, None]
             _add_image(part, observation.image)
         else:
             part[...] = observation

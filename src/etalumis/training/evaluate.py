@@ -22,8 +22,8 @@ class Batches(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batch(self, indices: Array, noise_seed: tuple[int, ...]) -> Batch:
-        """Return the minibatch of the traces `indices`, with noise drawn from `noise_seed`."""
+    def batch(self, indices: Array, noise_seed: tuple[int, ...], noise_scale: float = 1.0) -> Batch:
+        """Return the minibatch of the traces `indices`, with noise drawn from `noise_seed` times `noise_scale`."""
         ...
 
 

@@ -155,7 +155,7 @@ def _set_input_scale(network: ProposalNetwork, mean: float, square: float) -> No
     """Scale an image by its noise where that is known, anything else by its mean and spread."""
     observations = network.layers.observations
     noise = observations[0].stddev if len(observations) == 1 else None
-    if network.input_scale.compress and noise is not None:
+    if noise is not None and len(network.layers.observation_shape) == 3:
         network.input_scale.set(0.0, noise)
     else:
         variance = square - mean * mean

@@ -20,6 +20,18 @@ def scheduled_share(config: TrainingConfig, traces: int, elapsed_s: float) -> fl
     return spent(config, traces, elapsed_s) if config.max_traces is None else min(traces / config.max_traces, 1.0)
 
 
+def noise_scale(config: TrainingConfig, share: float) -> float:
+    """Return the factor of the observation noise that training draws with, once `share` of the budget is spent.
+
+    It rises linearly from `noise_start` to 1 over the first `noise_ramp_share` of the budget. Images with little noise
+    show where the showers are, and the network leaves the plateau at the prior several times sooner; the rest of the
+    training, and every validation, sees the noise of the model.
+    """
+    if share >= config.noise_ramp_share:
+        return 1.0
+    return config.noise_start + (1.0 - config.noise_start) * max(share, 0.0) / config.noise_ramp_share
+
+
 def learning_rate(config: TrainingConfig, iteration: int, share: float) -> float:
     """Return the learning rate of an iteration (SC'19, section 4.4.4).
 

@@ -27,7 +27,7 @@ from etalumis.training.evaluate import Batches, Evaluation, evaluate
 from etalumis.training.history import HistoryRow, write_history
 from etalumis.training.optimizer import Optimizer, RowGradient, clip
 from etalumis.training.sampler import Sampler
-from etalumis.training.schedule import learning_rate, scheduled_share, spent
+from etalumis.training.schedule import learning_rate, noise_scale, scheduled_share, spent
 from etalumis.training.signals import StopSignal
 from etalumis.training.state import PHASES, TrainingState, load_state, save_state
 from etalumis.training.synchronize import Synchronizer
@@ -133,7 +133,7 @@ class Trainer:
         clock = _Clock(self.phases)
         position = self.state.position
         indices = self.sampler.indices(position, self.comm.rank)
-        batch = self.train_set.batch(indices, (self.noise_seed, position.epoch))
+        batch = self.train_set.batch(indices, (self.noise_seed, position.epoch), self._noise_scale())
         plan = make_plan(batch, self.network.grouping)
         clock.lap("read")
         unknown = -float(batch.log_prior[batch.layer < 0].sum())
@@ -173,6 +173,9 @@ class Trainer:
                 f"(the last checkpoint is kept: {self.checkpoint_folder})"
             )
         self.optimizer.step(dense, rows, rate)
+
+    def _noise_scale(self) -> float:
+        return noise_scale(self.config, scheduled_share(self.config, self.state.traces, self.state.elapsed_s))
 
     def _rate(self) -> float:
         share = scheduled_share(self.config, self.state.traces, self.state.elapsed_s)
@@ -224,6 +227,7 @@ class Trainer:
             "valid": f"{last.valid_loss:.2f}",
             "prior": f"{last.prior_loss:.2f}",
             "rate": f"{rate:.1e}",
+            "noise": f"{self._noise_scale():.2f}",
             "data_wait": f"{100 * self.phases['read'] / busy if busy else 0:.0f}%",
             "left": duration(left_s),
         }

@@ -1,0 +1,101 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""A built simulator: the folder that `etalumis simulator build` makes, held against the configuration in force."""
+
+import json
+from pathlib import Path
+
+from etalumis.config import SimulatorConfig
+from etalumis.errors import SimulatorError
+from etalumis.files import digest
+from etalumis.ppx import Simulator
+from etalumis.simulator.config_file import RUN_CARD, SITES, simulator_config_text
+from etalumis.simulator.settings import differences, simulator_settings
+
+
+class BuiltSimulator:
+    """A folder with bin/sherpa_tau, build.json and sherpa_tau.conf, checked against a configuration.
+
+    Parameters
+    ----------
+    folder
+        Made by `etalumis simulator build`.
+    config
+        The section `simulator` of the configuration that is in force.
+
+    Attributes
+    ----------
+    build_id
+        Identity of program, Sherpa, run card and site table.
+    settings
+        JSON-able settings that a trace depends on.
+    config_digest
+        Digest of `settings`: files with another one do not belong to this simulator.
+
+    Raises
+    ------
+    SimulatorError
+        Where there is no built simulator, or its sherpa_tau.conf says something else than the configuration: the runs
+        would not be those that their files claim to hold.
+    """
+
+    def __init__(self, folder: Path, config: SimulatorConfig) -> None:
+        self._folder, self._config = folder, config
+        self.build_id = _build_id(folder / "build.json")
+        self.settings = simulator_settings(config)
+        self.config_digest = digest(self.settings)
+        _require_same(folder / "sherpa_tau.conf", config)
+
+    def start(self) -> Simulator:
+        """Start a simulator process (a context manager, which ends it)."""
+        command = [str(self._folder / "bin" / "sherpa_tau"), "--config", str(self._folder / "sherpa_tau.conf")]
+        return Simulator(command, timeout_s=self._config.timeout_s)
+
+    def misfit(self, build_id: str, config_digest: str, settings: str = "") -> str | None:
+        """Say how a file made with a simulator differs from this one; None where it does not.
+
+        Parameters
+        ----------
+        build_id, config_digest
+            What the file says of its simulator; "" where no simulator made it (measured data).
+        settings
+            JSON of the file's settings, to name the keys that differ; "" where it has none.
+        """
+        if build_id not in ("", self.build_id):
+            return f"expected simulator build {self.build_id} ({self._folder}), found {build_id}"
+        if config_digest in ("", self.config_digest):
+            return None
+        keys = "; ".join(differences(self.settings, json.loads(settings), "simulator.")) if settings else ""
+        return keys or f"expected config digest {self.config_digest} (section simulator), found {config_digest}"
+
+
+def _build_id(record: Path) -> str:
+    again = f"make it with `etalumis simulator build --config FILE --output {record.parent}`"
+    if not record.is_file():
+        raise SimulatorError(f"{record}: expected the record of a built simulator, found none; {again}")
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SimulatorError(f"{record}: cannot be read as JSON ({error}); {again}") from error
+    if not isinstance(content, dict) or "simulator_build_id" not in content:
+        raise SimulatorError(f"{record}: not a build record, as it has no key simulator_build_id; {again}")
+    return str(content["simulator_build_id"])
+
+
+def _require_same(path: Path, config: SimulatorConfig) -> None:
+    again = (
+        f"write it anew with `etalumis simulator config --config FILE --output {path.parent}`, or give the "
+        "configuration it is of"
+    )
+    try:
+        found = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SimulatorError(f"{path}: cannot be read ({error.strerror}); {again}") from error
+    differing = list(differences(_lines(simulator_config_text(config, RUN_CARD, SITES)), _lines(found)))
+    if differing:
+        raise SimulatorError(f"{path}: is not of this configuration: {'; '.join(differing)}; {again}")
+
+
+def _lines(text: str) -> dict[str, str]:
+    rows = (line.partition(" ") for line in text.splitlines() if line and not line.startswith("#"))
+    return {key: value.strip() for key, _, value in rows}

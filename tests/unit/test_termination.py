@@ -1,0 +1,68 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""A command that is ended leaves no process and no temporary file, and goes on when it is called again."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from etalumis.traces.reader import TraceDataset
+
+TRACES = 2_000
+WAIT_S = 60.0
+
+
+def start(folder: Path, simulator: Path, temporary: Path) -> subprocess.Popen[str]:
+    words = ["traces", "generate", "--config", "config.yaml", "--simulator", simulator, "--split", "test"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "etalumis", *map(str, words), "--output", "traces.h5"],
+        cwd=folder,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        # a shell starts what runs in the background with SIGINT ignored; so would be the tests' own processes
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "message"),
+    [(signal.SIGTERM, 143, "ended by SIGTERM"), (signal.SIGINT, 130, "interrupted")],
+    ids=["SIGTERM", "SIGINT"],
+)
+def test_a_signal_ends_it_cleanly(
+    tmp_path: Path, sherpa_simulator: Path, number: signal.Signals, code: int, message: str
+) -> None:
+    (tmp_path / "config.yaml").write_text(f"traces: {{test: {TRACES}}}\n", encoding="utf-8")
+    temporary = tmp_path / "t"
+    temporary.mkdir()
+    process = start(tmp_path, sherpa_simulator, temporary)
+    pieces = tmp_path / "traces.h5.part"
+    deadline = time.monotonic() + WAIT_S
+    # the first piece is being written: the simulator, its private folder and a temporary file are all there
+    while not (pieces.is_dir() and any(pieces.iterdir())):
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert any(temporary.iterdir())
+    process.send_signal(number)
+    _, error = process.communicate(timeout=WAIT_S)
+    assert process.returncode == code, error
+    assert f"etalumis: error: {message}" in error
+    assert "Traceback" not in error
+    assert list(temporary.iterdir()) == []
+    assert list(pieces.iterdir()) == []
+    assert not (tmp_path / "traces.h5").exists()
+
+    (tmp_path / "config.yaml").write_text("traces: {test: 3}\n", encoding="utf-8")
+    again = start(tmp_path, sherpa_simulator, temporary)
+    _, error = again.communicate(timeout=WAIT_S)
+    assert again.returncode == 0, error
+    assert len(TraceDataset(tmp_path / "traces.h5")) == 3
+    assert list(temporary.iterdir()) == []
