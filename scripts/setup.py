@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STAMP = VENV / "etalumis-setup"
 EXTRAS = "workflow,mpich,dev"
-# Debian package -> how to see that what it brings is there: a program, or a header for the C++ compiler
+# Debian package -> how to see that what it brings is there: a program, a header for the C++ compiler, or a module of
+# this Python (Debian keeps what `venv` needs in a package of its own)
 APT = {
     "g++": "program:c++",
     "cmake": "program:cmake",
@@ -26,6 +27,7 @@ APT = {
     "libzmq3-dev": "header:zmq.h",
     "libflatbuffers-dev": "header:flatbuffers/flatbuffers.h",
     "flatbuffers-compiler": "program:flatc",
+    f"python{sys.version_info.major}.{sys.version_info.minor}-venv": "module:ensurepip",
 }
 
 
@@ -66,7 +68,7 @@ def stamp() -> str:
 
 
 def missing_packages() -> list[str]:
-    """Return the Debian packages whose program or header is not to be found."""
+    """Return the Debian packages whose program, header or module is not to be found."""
     if shutil.which("c++") is None:
         # without a compiler no header can be looked for; ask for all that needs one
         return [name for name, test in APT.items() if test.startswith("header:") or not present(test)]
@@ -74,10 +76,15 @@ def missing_packages() -> list[str]:
 
 
 def present(test: str) -> bool:
-    """Whether a program is on the path, or the compiler finds a header."""
+    """Whether a program is on the path, the compiler finds a header, or this Python a module."""
     kind, _, name = test.partition(":")
     if kind == "program":
         return shutil.which(name) is not None
+    if kind == "module":
+        # in a process of its own: this one remembers what was not there before the installation
+        return (
+            subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True, check=False).returncode == 0
+        )
     flags = [f"-I{os.environ['CONDA_PREFIX']}/include"] if "CONDA_PREFIX" in os.environ else []
     source = f"#include <{name}>\n".encode()
     command = ["c++", "-std=c++17", *flags, "-fsyntax-only", "-x", "c++", "-"]

@@ -53,11 +53,6 @@ def split(address: str) -> tuple[str, int]:
     return base, int(instance)
 
 
-def base_of(address: str) -> str:
-    """Return the base address: the call stack and the distribution's suffix, without the instance."""
-    return split(address)[0]
-
-
 def trace_type(addresses: Iterable[str]) -> bytes:
     """Return the 128-bit blake2b of a sequence of controlled addresses.
 

@@ -11,7 +11,6 @@ Every inference engine is one controller. A program and the trace it gives::
         tag(channel, "channel")                       # a tag "channel"
 """
 
-from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -185,8 +184,3 @@ def run(
     result = model.run(execution)
     execution.trace.result = result
     return execution.trace
-
-
-def observation(observations: Mapping[str, np.ndarray], name: str, given: np.ndarray | None) -> np.ndarray | None:
-    """Return the observed value of `name`: the user's first, then the one the model itself supplied."""
-    return observations.get(name, given)

@@ -21,14 +21,19 @@ def settings(section: BaseModel, *names: str) -> dict[str, Any]:
     return section.model_dump(mode="json", include=set(names) if names else None)
 
 
+def trace_jobs(config: Config, split: str) -> int:
+    """Return how many jobs share the generating of a split: only the training split is large."""
+    return config.traces.jobs if split == "train" else 1
+
+
 def trace_settings(config: Config, split: str) -> dict[str, int]:
     """Return what decides the traces of a split, beside the simulator."""
-    return {"seed": config.run.seed, "count": getattr(config.traces, split), "jobs": _parts(config, split)}
+    return {"seed": config.run.seed, "count": getattr(config.traces, split), "jobs": trace_jobs(config, split)}
 
 
 def trace_files(paths: Paths, config: Config, split: str) -> list[Path]:
     """Return the trace files of a split: one a generating job."""
-    return [paths.traces(split, part) for part in range(_parts(config, split))]
+    return [paths.traces(split, part) for part in range(trace_jobs(config, split))]
 
 
 def posterior_files(paths: Paths, config: Config, engine: str) -> list[Path]:
@@ -37,9 +42,10 @@ def posterior_files(paths: Paths, config: Config, engine: str) -> list[Path]:
     return [paths.posterior_part(engine, job) for job in range(count)]
 
 
-def source_files(*folders: str) -> list[Path]:
-    """Return every file under some folders of the checkout, in order."""
-    return [path for folder in folders for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+def source_files(*places: str, without: str) -> list[Path]:
+    """Return some files of the checkout and every file under some folders, but for those under `without`, in order."""
+    found = [path for place in map(Path, places) for path in [place, *sorted(place.rglob("*"))] if path.is_file()]
+    return [path for path in found if not path.is_relative_to(without)]
 
 
 def put_environment_first() -> None:
@@ -48,7 +54,3 @@ def put_environment_first() -> None:
     `etalumis` is one, and `mpiexec` is another where MPI is a wheel.
     """
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-
-
-def _parts(config: Config, split: str) -> int:
-    return config.traces.jobs if split == "train" else 1

@@ -64,8 +64,8 @@ def test_an_example_builds_against_the_installed_package(
 @pytest.mark.slow
 def test_an_example_builds_with_pkg_config(installed: Path, cpp_examples: Path, checkout: Path, tmp_path: Path):
     pkg_config, compiler = shutil.which("pkg-config"), shutil.which("c++")
-    if pkg_config is None or compiler is None:
-        pytest.skip("pkg-config or c++ is not installed")
+    assert pkg_config is not None, "pkg-config is not installed: call `make setup`"
+    assert compiler is not None, "no C++ compiler is installed: call `make setup`"
     [pc_file] = installed.rglob("ppx.pc")
     flags = run(
         [pkg_config, "--define-variable", f"pcfiledir={pc_file.parent}", "--cflags", "--libs", pc_file]

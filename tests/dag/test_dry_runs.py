@@ -57,6 +57,18 @@ def test_the_literal_slurm_profile(project: DryProject) -> None:
     assert "slurm_partition=short" in done.stdout
 
 
+@pytest.mark.parametrize(("name", "sort_mb", "network_mb"), [("config", 2000, 4000), ("paper", 16000, 250)])
+def test_slurm_is_asked_for_the_memory_of_a_rank(project: DryProject, name: str, sort_mb: int, network_mb: int) -> None:
+    """The executor turns `mem_mb` into memory of each node, and prefers `mem_mb_per_cpu`, which the MPI rules give."""
+    done = project.snakemake("--profile", "slurm", "--dry-run", "--configfile", f"config/{name}.yaml")
+    assert done.returncode == 0, done.stdout
+    for rule, wanted in (("sort", sort_mb), ("network", network_mb)):
+        job = done.stdout.partition(f"rule {rule}:")[2].partition("Shell command")[0]
+        resources = next(line for line in job.splitlines() if line.strip().startswith("resources:"))
+        # mem_mb: the profile's default
+        assert re.findall(r"\b(mem_mb\w*)=(\d+)", resources) == [("mem_mb", "2000"), ("mem_mb_per_cpu", str(wanted))]
+
+
 def test_a_laptop_uses_mpiexec_and_counts_its_cores(project: DryProject) -> None:
     done = project.snakemake("--dry-run", "--cores", "2")
     training = next(line for line in done.stdout.splitlines() if "network train" in line)

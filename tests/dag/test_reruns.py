@@ -42,6 +42,12 @@ def test_one_chain_more_is_one_job_more(made: DryProject) -> None:
     assert made.jobs("--config", "posteriors={rmh: {chains: 3}}") == {**AFTER_RMH, "rmh": 1}
 
 
+def test_one_job_more_is_one_job_more(made: DryProject) -> None:
+    assert made.jobs("--config", "posteriors={ic: {jobs: 3}}") == {
+        "ic": 1, "gather": 1, "diagnostics": 1, "figures": 1,
+    }  # fmt: skip
+
+
 def test_forcing_one_rule_reruns_what_follows(made: DryProject) -> None:
     assert made.jobs("--forcerun", "network") == AFTER_NETWORK
 
@@ -57,9 +63,13 @@ def test_a_lost_product_is_made_again_with_what_follows(project: DryProject) -> 
     assert project.jobs() == {**AFTER_RMH, "rmh": 1}
 
 
-def test_a_new_calorimeter_source_rebuilds_the_simulator(project: DryProject) -> None:
+@pytest.mark.parametrize("source", ["sherpa_tau/calorimeter.cpp", "CMakeLists.txt", "cmake/PpxSchema.cmake"])
+def test_a_new_source_rebuilds_the_simulator(project: DryProject, source: str) -> None:
     project.pretend_all_is_made()
-    source = project.root / "src" / "cpp" / "sherpa_tau" / "calorimeter.cpp"
-    source.write_text("// another response\n", encoding="utf-8")
+    folder = project.root / "src" / "cpp"
+    test = next((folder / "sherpa_tau" / "tests").glob("*.cpp"))
+    test.write_text("// no part of the simulator\n", encoding="utf-8")
+    assert project.jobs() == {}
+    (folder / source).write_text("# another one\n", encoding="utf-8")
     # a dry run cannot know that the new build may have the old id, so it names all that depends on it
     assert project.jobs() == ALL

@@ -104,9 +104,3 @@ def test_a_channel_that_hardly_occurs_does_not_decide():
     summary = summarise_categorical(codes)
     assert "5" in summary["probabilities"]
     assert "5" not in summary["mcse"]
-
-
-def test_datatree_has_the_groups_that_arviz_plots_expect():
-    tree = arviz_calls.to_datatree({"px": normal_chains()}, {"lp": normal_chains()})
-    assert tree["posterior"]["px"].dims == ("chain", "draw")
-    assert "sample_stats" in tree.children

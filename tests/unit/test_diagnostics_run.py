@@ -97,6 +97,39 @@ def test_no_weight_is_no_posterior():
     assert passed(result, "truth") == [True, False]
 
 
+def test_a_handful_of_effective_draws_is_no_ground_for_a_verdict():
+    few = tau_posterior("ic", log_weight_sd=0.0)
+    few.log_weight[5:] = -40.0  # five draws carry all the weight
+    result = diagnose([tau_posterior(), few])
+    assert passed(result, "truth") == [True, False]
+    said = sentences(result, "truth")[1]
+    assert said == "IC: whether the truth is inside the central 95 % cannot be said (ESS 5.0 < 20)."
+    assert sentences(result, "agreement") == ["Whether RMH and IC agree cannot be said (ESS 5.0 < 20)."]
+    assert passed(result, "agreement") == [False]
+
+
+def test_one_quantity_that_hardly_moved_is_left_out_of_the_verdicts():
+    stuck = tau_posterior()
+    stuck.values["channel"] = np.where(stuck.chain == 0, 4.0, 0.0)
+    stuck.values["channel"][:3] = 0.0
+    result = diagnose([stuck, tau_posterior("ic", 4000, seed=1, log_weight_sd=0.5)])
+    assert "the other 6 quantities. For channel (ESS " in sentences(result, "truth")[0]
+    assert "inside the central 95 % of all 7" in sentences(result, "truth")[1]
+    assert "agree in all quantities that can be compared. For channel (ESS " in sentences(result, "agreement")[0]
+    assert passed(result, "agreement") == [False]
+
+
+def test_replica_exchange_says_how_well_it_swapped():
+    posterior = tau_posterior()
+    posterior.info["parts"] = [
+        {"swap_acceptance": [0.4, 0.07], "round_trips": 12},
+        {"swap_acceptance": [0.3, 0.2], "round_trips": 0},
+    ]
+    said = "Smallest swap acceptance 0.07; round trips from coldest to hottest, by chain: 12, 0."
+    assert said in sentences(diagnose([posterior]), "convergence")[0]
+    assert "swap" not in sentences(diagnose([tau_posterior()]), "convergence")[0]
+
+
 def test_truth_far_out_is_named():
     posterior = tau_posterior()
     posterior.truth["momentum"] = np.array([2.9, -1.3, 45.2])

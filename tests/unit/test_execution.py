@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from etalumis.address import AddressTable, base_of, join, split, trace_type
+from etalumis.address import AddressTable, join, split, trace_type
 from etalumis.distributions import ArrayDistribution, Normal, Uniform
 from etalumis.errors import ProtocolError
 from etalumis.execution import Execution, run
@@ -104,6 +104,5 @@ def test_observe_scores_what_the_controller_names_and_only_that():
 
 def test_addresses_split_and_types_do_not_collide_by_concatenation():
     assert split(join("[f+0x1; g__h+0x2]__Uniform", 12)) == ("[f+0x1; g__h+0x2]__Uniform", 12)
-    assert base_of("[f]__Uniform__3") == "[f]__Uniform"
     assert trace_type(["ab", "c"]) != trace_type(["a", "bc"]) != trace_type(["abc"])
     assert len({trace_type([str(i)]) for i in range(100_000)}) == 100_000

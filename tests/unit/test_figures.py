@@ -113,6 +113,19 @@ def test_figure8_fills_rmh_and_outlines_ic_with_unit_area(figure8):
         assert (density * np.diff(edges)).sum() == pytest.approx(1.0)
 
 
+def test_worthless_draws_do_not_set_the_axes():
+    ic = tau_posterior("ic", 4000)
+    far = np.arange(4000) >= 400  # nine draws of ten have next to no weight, and lie elsewhere
+    ic.values["missing_et"][far] += 500.0
+    ic.log_weight[far] = -60.0
+    (axis,) = [q for q in posteriors.quantities_of(ic.values) if q.key == "missing_et"]
+    low, high = posteriors.axis_range(axis, [posteriors._samples(ic, axis)], 0.7)
+    assert 0.0 <= low < 0.7 < high < 5.0
+    drawing = posteriors.draw([ic], diagnose([ic]), MOMENTUM)
+    assert panels(drawing.figure)["missing $E_T$ [GeV]"].get_xlim() == (low, high)
+    assert "neutrinos included" in drawing.caption
+
+
 def test_histogram_is_weighted():
     heavy = tau_posterior("ic", 1000)
     heavy.log_weight[:] = np.where(heavy.values["momentum"][:, 0] > 0.8, 0.0, -np.inf)

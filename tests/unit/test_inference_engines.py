@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 
+from etalumis import seeds
 from etalumis.distributions import ArrayDistribution, Categorical, Normal, Uniform
 from etalumis.errors import InferenceError, SimulatorError
 from etalumis.inference import Posterior, importance, rmh
@@ -142,6 +143,15 @@ class Flaky:
 
     def restart(self):
         self.restarts += 1
+
+
+@pytest.mark.parametrize(("engine", "name"), [(importance_briefly, "importance"), (ic_briefly, "ic")])
+def test_a_failed_draw_is_named_by_its_own_seed(engine, name, caplog):
+    flaky = Flaky(examples.model("gaussian_unknown_mean"), {10})
+    with caplog.at_level(logging.WARNING):
+        engine(flaky, {"obs0": 8.0, "obs1": 9.0})
+    stage = f"posteriors/{name}/0"
+    assert f"run 0 of seed {seeds.derive(1, stage, 9)} (draw 9 of {stage}) failed (the simulator died)" in caplog.text
 
 
 @pytest.mark.parametrize("engine", ENGINES)

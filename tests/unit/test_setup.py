@@ -66,7 +66,14 @@ def test_a_changed_pyproject_is_set_up_again(script: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("test", "there"),
-    [("program:c++", True), ("program:no-such-program", False), ("header:zmq.h", True), ("header:no/such.h", False)],
+    [
+        ("program:c++", True),
+        ("program:no-such-program", False),
+        ("header:zmq.h", True),
+        ("header:no/such.h", False),
+        ("module:ensurepip", True),
+        ("module:no_such_module", False),
+    ],
 )
 def test_presence(script: Path, test: str, there: bool) -> None:
     assert load_script(script).present(test) is there

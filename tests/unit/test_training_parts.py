@@ -39,6 +39,16 @@ def test_the_global_batch_does_not_depend_on_the_number_of_ranks() -> None:
     assert set(dealt) == set(one.indices(position, 0))
 
 
+def test_a_position_of_fewer_ranks_is_never_dealt_short() -> None:
+    two, four = Sampler(150, 16, 2, 3), Sampler(150, 16, 4, 3)
+    position, fitted = Position(), []
+    while position.epoch == 0:
+        fitted.append(four.fitting(position))
+        assert {len(four.indices(fitted[-1], rank)) for rank in range(4)} == {16}
+        position = two.advance(position)
+    assert fitted == [Position(0, 0), Position(0, 32), Position(0, 64), Position(1, 0)]
+
+
 def test_an_order_keeps_windows_of_chunks_together() -> None:
     order = epoch_order(1000, seed=1, epoch=0, chunk=10, window=5)
     assert sorted(order) == list(range(1000))
@@ -135,13 +145,27 @@ def test_untouched_rows_rest_and_a_restored_optimizer_goes_on(rule: str) -> None
     assert all(torch.equal(parameters[name], again[name]) for name in parameters)
 
 
-def test_larc_bounds_the_update_of_every_parameter() -> None:
-    table = torch.randn(3, 4)
-    before = table.clone()
-    gradient = RowGradient(torch.arange(3), 1e6 * torch.randn(3, 4))
-    Optimizer("sgd_larc", {}, {"t": table}).step({}, {"t": gradient}, 0.5)
-    moved, size = (table - before).norm(dim=1), before.norm(dim=1)
-    torch.testing.assert_close(moved, 0.02 * size, rtol=1e-4, atol=1e-6)
+@pytest.mark.parametrize("rule", ["adam_larc", "sgd_larc"])
+def test_larc_bounds_the_step_of_every_parameter(rule: str) -> None:
+    generator = torch.Generator().manual_seed(4)
+    table = torch.randn(3, 4, generator=generator)
+    optimizer = Optimizer(rule, {}, {"t": table})
+    for _ in range(3):  # momentum too
+        before = table.clone()
+        gradient = RowGradient(torch.arange(3), 1e6 * torch.randn(3, 4, generator=generator))
+        optimizer.step({}, {"t": gradient}, 0.5)
+        moved, size = (table - before).norm(dim=1), before.norm(dim=1)
+        torch.testing.assert_close(moved, 0.02 * size, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", ["adam", "sgd"])
+def test_larc_leaves_short_steps_and_parameters_at_zero_alone(rule: str) -> None:
+    starts = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
+    tables = {name: starts.clone() for name in (rule, f"{rule}_larc")}
+    for name, table in tables.items():
+        Optimizer(name, {}, {"t": table}).step({}, {"t": RowGradient(torch.arange(2), torch.ones(2, 2))}, 1e-3)
+    assert torch.equal(*tables.values())
+    assert not torch.equal(tables[rule], starts)
 
 
 def test_clip_scales_to_the_joint_norm() -> None:

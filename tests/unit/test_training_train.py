@@ -172,18 +172,36 @@ def test_sigterm_is_handled_only_while_training(branching: ExampleTraces, tmp_pa
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_a_finished_training_called_again_trains_again(branching: ExampleTraces, tmp_path: Path) -> None:
+    config = settings(max_traces=320)
+    assert trainer(branching, config, tmp_path).run().finished
+    assert not (tmp_path / "checkpoint").exists()
+    again = trainer(branching, config, tmp_path, reads=1000)
+    assert again.run().finished
+    assert again.train_set.left == 1000 - 320 // 32
+
+
+@pytest.fixture
+def killed_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the last checkpoint, as a kill between it and the finished network does."""
+    monkeypatch.setattr("etalumis.training.train.remove_state", lambda _: None)
+
+
+@pytest.mark.usefixtures("killed_at_the_end")
 def test_a_checkpoint_of_other_settings_is_not_resumed(branching: ExampleTraces, tmp_path: Path) -> None:
     train(branching, settings(max_traces=640), tmp_path)
     train(branching, settings(max_traces=320, learning_rate=1e-3), tmp_path)
     assert checkpoint.read_manifest(tmp_path)["training"]["traces"] == 320
 
 
+@pytest.mark.usefixtures("killed_at_the_end")
 def test_a_larger_budget_goes_on_where_the_smaller_ended(branching: ExampleTraces, tmp_path: Path) -> None:
     train(branching, settings(max_traces=320), tmp_path)
     train(branching, settings(max_traces=640), tmp_path)
     assert [row.traces for row in read_history(tmp_path / "history.csv")] == [32, 320, 640]
 
 
+@pytest.mark.usefixtures("killed_at_the_end")
 def test_a_budget_in_minutes_counts_all_resumes(branching: ExampleTraces, tmp_path: Path) -> None:
     config = settings(max_minutes=0.02)
     assert trainer(branching, config, tmp_path, reads=3).run().state.elapsed_s > 0

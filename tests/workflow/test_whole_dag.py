@@ -14,6 +14,7 @@ import pytest
 from projects import Project, fill_project
 
 from etalumis.config import Config, load
+from etalumis.diagnostics.quantities import TAU_DECAY
 from etalumis.distributions import Categorical, Uniform
 from etalumis.inference.posterior import Posterior
 from etalumis.layers import LayerTable
@@ -186,6 +187,25 @@ def test_diagnostics(run: Run) -> None:
     assert set(report["engines"]) == set(ENGINES)
     assert len(report["checks"]) > 0
     assert all(check["sentence"] for check in report["checks"])
+    keys = [quantity.key for quantity in TAU_DECAY]
+    for engine in ENGINES:
+        assert list(report["engines"][engine]["quantities"]) == keys
+    for key in keys:
+        summary = report["engines"]["rmh"]["quantities"][key]
+        if key == "channel" and summary["constant"]:
+            continue  # no chain ever left the channel, so there is neither; the verdicts name it
+        # R-hat is infinite where each of the short chains stays in a channel of its own
+        assert is_finite(summary["rhat"]) or (key, summary["rhat"]) == ("channel", "inf"), key
+        assert is_finite(summary["ess"]), key
+        assert is_finite(report["engines"]["ic"]["quantities"][key]["ess"]), key
+    weights = report["engines"]["ic"]["weights"]
+    assert 1 <= weights["ess"] <= weights["draws"]
+    assert is_finite(weights["khat"])
+
+
+def is_finite(number: object) -> bool:
+    """Whether JSON has a number here: nan is null in it, infinity a text."""
+    return isinstance(number, float | int)
 
 
 @pytest.mark.parametrize("name", FIGURES)

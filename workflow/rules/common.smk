@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The checked configuration, the paths, and the programs of this environment."""
 
+import math
+
 from etalumis import workflow as wiring
 from etalumis.config import from_mapping
 from etalumis.paths import ENGINES, FIGURES, SORTED_SPLITS, SPLITS, Paths

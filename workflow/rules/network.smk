@@ -22,7 +22,8 @@ rule network:
         mpi="mpiexec",
         tasks=CONFIG.training.tasks,
         cpus_per_task=CONFIG.training.threads_per_task,
-        mem_mb=CONFIG.training.tasks * 4000,
+        # a rank needs 4000 MB; mem_mb would ask every node for the memory of all ranks
+        mem_mb_per_cpu=math.ceil(4000 / CONFIG.training.threads_per_task),
         runtime=int(CONFIG.training.max_minutes) + 60,
     params:
         config=P.config,

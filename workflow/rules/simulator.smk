@@ -7,7 +7,14 @@ rule simulator:
     """Fetch the pinned Sherpa, build the driver, write the simulator's configuration."""
     input:
         sources=wiring.source_files(
-            "src/cpp/include", "src/cpp/src", "src/cpp/sherpa_tau", "resources/sherpa", "resources/ppx"
+            "src/cpp/CMakeLists.txt",
+            "src/cpp/cmake",
+            "src/cpp/include",
+            "src/cpp/src",
+            "src/cpp/sherpa_tau",
+            "resources/sherpa",
+            "resources/ppx",
+            without="src/cpp/sherpa_tau/tests",
         ),
     output:
         binary=P.simulator_binary,

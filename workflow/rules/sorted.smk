@@ -20,7 +20,8 @@ rule sort:
         mpi="mpiexec",
         tasks=CONFIG.sorted.tasks,
         cpus_per_task=1,
-        mem_mb=CONFIG.sorted.tasks * CONFIG.sorted.memory_mb,
+        # mem_mb would ask every node for the memory of all ranks
+        mem_mb_per_cpu=CONFIG.sorted.memory_mb,
         runtime=120,
     params:
         config=P.config,

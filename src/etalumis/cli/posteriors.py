@@ -18,6 +18,7 @@ from etalumis.inference import Posterior, compilation, importance, rmh
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.tempering import inverse_temperatures
 from etalumis.ppx import Simulator
+from etalumis.ppx.cores import one_core
 from etalumis.simulator.built import BuiltSimulator
 from etalumis.traces import observation as observation_file
 from etalumis.traces.observation import Observation
@@ -172,7 +173,7 @@ class _Job:
         }
         identity = {**provenance, "seed": self.config.run.seed, "settings": settings}
         checkpoint = Checkpoint(Path(f"{self.args.output}.part"), identity)
-        with self.built.start() as simulator:
+        with one_core(), self.built.start() as simulator:
             posterior = engine(simulator, checkpoint)
         posterior.info.update(provenance, model=simulator.name, observation=self.observation.source)
         if "network_digest" in settings:
@@ -204,7 +205,9 @@ def _rmh(args: argparse.Namespace) -> None:
             checkpoint=checkpoint,
         )
 
-    posterior = job.sample({"engine": "rmh", "chain": args.chain, **section.model_dump(mode="json")}, engine)
+    posterior = job.sample(
+        {"engine": "rmh", "chain": args.chain, **section.model_dump(mode="json", exclude={"chains"})}, engine
+    )
     logger.info(
         "rmh chain %d: %.1f simulator runs/s, acceptance %.2f, %.1f %% of proposals lost to the scope rule",
         args.chain, posterior.info["runs_per_s"], posterior.info["acceptance_overall"],
@@ -247,7 +250,7 @@ def _ic(args: argparse.Namespace) -> None:
         )
 
     settings = {"engine": "ic", "job": args.job, "scopes": args.scopes, "network_digest": network_digest}
-    posterior = job.sample({**settings, **section.model_dump(mode="json")}, engine)
+    posterior = job.sample({**settings, **section.model_dump(mode="json", exclude={"jobs"})}, engine)
     logger.info(
         "ic job %d: %.1f weighted runs/s, %.1f %% lost to second repetitions, %.2f %% unknown addresses",
         args.job, posterior.info["runs_per_s"], 100 * posterior.info["lost_share"],

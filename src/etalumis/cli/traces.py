@@ -11,8 +11,11 @@ from typing import Any
 from etalumis.cli.logs import say
 from etalumis.config import load
 from etalumis.errors import ConfigError, EtalumisError
+from etalumis.paths import SPLITS
+from etalumis.ppx.cores import one_core
 from etalumis.simulator.built import BuiltSimulator
 from etalumis.traces.format import Provenance
+from etalumis.workflow import trace_jobs
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +52,6 @@ Take one held-out trace as the observation to explain: draw its detector noise f
 named draws) beside it for the figures. No engine looks at the truth.
 """,
 }
-SPLITS = ("train", "valid", "test")
 
 
 def register(subparsers: Any) -> None:
@@ -126,12 +128,12 @@ def _generate(args: argparse.Namespace) -> None:
     from etalumis.traces.generate import generate
 
     config = load(args.config)
-    total, parts = getattr(config.traces, args.split), config.traces.jobs if args.split == "train" else 1
+    total, parts = getattr(config.traces, args.split), trace_jobs(config, args.split)
     if not 0 <= args.part < parts:
         raise ConfigError(f"--part {args.part}: the split {args.split!r} has {parts} parts, numbered from 0")
     first, stop = (total * part // parts for part in (args.part, args.part + 1))
     built = BuiltSimulator(args.simulator, config.simulator)
-    with built.start() as simulator:
+    with one_core(), built.start() as simulator:
         provenance = Provenance(
             model=simulator.name,
             config_digest=built.config_digest,

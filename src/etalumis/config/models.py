@@ -79,7 +79,7 @@ class SimulatorConfig(Section):
     """The simulator: Sherpa τ decays and the calorimeter."""
 
     prefix: str | None = Field(None, description="folder of an installed Sherpa 3; null: the pinned wheel is fetched")
-    noise_gev: float = Field(0.1, ge=1e-6, le=1e6, description="standard deviation of the noise of every voxel")
+    noise_gev: float = Field(0.4, ge=1e-6, le=1e6, description="standard deviation of the noise of every voxel")
     momentum_gev: MomentumConfig = MomentumConfig()
     calorimeter: CalorimeterConfig = CalorimeterConfig()
     timeout_s: float = Field(60.0, gt=0, le=86400, description="a simulator silent for so long has failed")
@@ -89,11 +89,11 @@ class SimulatorConfig(Section):
 class TracesConfig(Section):
     """How many traces are generated from the prior, and in how many jobs."""
 
-    train: int = Field(12_000, ge=1, le=10**10, description="traces to train on")
+    train: int = Field(20_000, ge=1, le=10**10, description="traces to train on")
     valid: int = Field(1_000, ge=1, le=10**9, description="traces for the validation loss")
     test: int = Field(100, ge=1, le=10**9, description="held-out traces: the observation is one of them")
     jobs: int = Field(2, ge=1, le=1000, description="jobs that share the training traces")
-    shard_traces: int = Field(4_000, ge=1, le=10**7, description="traces in one sorted shard")
+    shard_traces: int = Field(5_000, ge=1, le=10**7, description="traces in one sorted shard")
 
 
 class SortedConfig(Section):
@@ -129,7 +129,7 @@ class TrainingConfig(Section):
     max_minutes: float = Field(10.0, gt=0, le=10**6, description="wall time of training, over all resumes")
     max_traces: int | None = Field(None, ge=1, le=10**13, description="traces seen before it stops; null: no limit")
     optimizer: Literal["adam", "adam_larc", "sgd", "sgd_larc"] = Field("adam", description="update rule")
-    learning_rate: float = Field(3e-4, gt=0, le=10, description="learning rate after the warm-up")
+    learning_rate: float = Field(1e-3, gt=0, le=10, description="learning rate after the warm-up")
     learning_rate_end: float = Field(1e-5, ge=0, le=10, description="learning rate at the end of the budget")
     schedule: Literal["none", "multistep", "polynomial1", "polynomial2"] = Field(
         "polynomial1", description="how the learning rate falls over the budget"
@@ -160,12 +160,12 @@ class RmhConfig(Section):
 
     chains: int = Field(2, ge=1, le=10_000, description="chains, one job each; R-hat wants two or more")
     runs: int = Field(
-        20_000, ge=1, le=10**10, description="simulator runs of one chain, of all its temperatures, burn-in included"
+        40_000, ge=1, le=10**10, description="simulator runs of one chain, of all its temperatures, burn-in included"
     )
     burn_in_fraction: float = Field(0.25, ge=0, lt=1, description="first part of a chain's sweeps that is left out")
     thin: int = Field(1, ge=1, le=10**7, description="a draw is kept every n-th sweep")
     temperatures: int = Field(
-        8, ge=1, le=1000, description="temperatures of one chain, the last one the prior; 1: no tempering"
+        6, ge=1, le=1000, description="temperatures of one chain, the last one the prior; 1: no tempering"
     )
     hottest_beta: float = Field(
         0.01,
@@ -190,7 +190,7 @@ class IcConfig(Section):
     """Inference compilation: importance sampling with the network's proposals."""
 
     jobs: int = Field(2, ge=1, le=10_000, description="jobs that share the runs")
-    runs: int = Field(2_000, ge=1, le=10**10, description="simulator runs of one job")
+    runs: int = Field(5_000, ge=1, le=10**10, description="simulator runs of one job")
 
 
 class PosteriorsConfig(Section):

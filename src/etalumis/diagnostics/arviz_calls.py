@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The one module that calls ArviZ.
 
-ArviZ 1.x needs Python 3.12; on Python 3.11 its parts `arviz_base` and `arviz_stats` 0.8 are installed instead. Both
+ArviZ 1.x needs Python 3.12; on Python 3.11 its part `arviz_stats` 0.8 is installed instead. Both
 offer the calls made here under the same names, so the rest of the package never imports ArviZ itself.
 
 Every function answers degenerate input (one chain, too few draws, a constant, NaN, no weight at all) with ``nan`` or
@@ -12,14 +12,10 @@ Every function answers degenerate input (one chain, too few draws, a constant, N
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import arviz_base
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 MIN_DRAWS = 4  # ArviZ answers nan below: two half chains of two draws each
 MIN_TAIL = 25  # PSIS fits its Pareto tail to a fifth of the draws and needs five of them
@@ -110,7 +106,8 @@ def pareto_khat(log_weight: Array) -> float:
     Returns
     -------
     float
-        ``nan`` with fewer than 25 non-zero weights; ``-inf`` where the largest weights are all equal (no tail at all).
+        ``nan`` with fewer than 25 non-zero weights; ``-inf`` where the largest weights are all equal (no tail at all);
+        ``inf`` where the tail spans more than float64 holds, since the fit would see zeros only and find nothing wrong.
     """
     finite = log_weight[np.isfinite(log_weight)]
     if len(finite) < MIN_TAIL:
@@ -119,22 +116,9 @@ def pareto_khat(log_weight: Array) -> float:
     largest = np.partition(finite, len(finite) - tail - 1)[-tail - 1 :]
     if np.ptp(largest) == 0:
         return float("-inf")
+    if np.ptp(largest) > -np.log(np.finfo(np.float64).tiny):
+        return float("inf")
     with np.errstate(divide="ignore", invalid="ignore"):
         # psislw negates its argument (it is made for leave-one-out, where the ratio is 1/likelihood): hence the minus
         _, khat = array_stats.psislw(-finite)
     return float(khat)
-
-
-def to_datatree(values: dict[str, Array], sample_stats: dict[str, Array]) -> xr.DataTree:
-    """ArviZ's own form of a posterior, for its plots and for other tools.
-
-    Parameters
-    ----------
-    values, sample_stats : dict of array (chain, draw, ...)
-
-    Returns
-    -------
-    xarray.DataTree
-        With groups ``posterior`` and ``sample_stats``; ``.to_netcdf(path, engine="h5netcdf")`` writes it.
-    """
-    return arviz_base.from_dict({"posterior": values, "sample_stats": sample_stats})

@@ -8,6 +8,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+TOO_FEW = 20.0
+"""Effective draws below which a mean or a 95 % interval says more about the sampler than about the posterior."""
 ENGINE_NAMES = {"rmh": "RMH", "ic": "IC", "importance": "Importance sampling", "prior": "Prior"}
 
 
@@ -55,6 +57,7 @@ class Verdict:
     engine : str
         Engine, or pair of engines.
     passed : bool
+        False also where it cannot be said.
     sentence : str
     """
 
@@ -76,7 +79,7 @@ def check(diagnostics: dict[str, Any], thresholds: Thresholds) -> list[Verdict]:
         verdicts.append(judge(engine, report, thresholds))
         verdicts += check_truth(engine, report)
     for pair, quantities in diagnostics["agreement"].items():
-        verdicts.append(check_agreement(pair, quantities, thresholds))
+        verdicts.append(check_agreement(pair, quantities, diagnostics["engines"], thresholds))
     return verdicts
 
 
@@ -95,6 +98,7 @@ def check_chains(engine: str, report: dict[str, Any], thresholds: Thresholds) ->
     if absent:
         problems.append(f"not in every draw: {', '.join(absent)}, so no R-hat and no ESS for them")
     remark = f" Never changed: {', '.join(constant)} (no R-hat, no ESS)." if constant else ""
+    remark += _swaps(report["info"])
     name = ENGINE_NAMES.get(engine, engine)
     if problems:
         return Verdict("convergence", engine, False, f"{name}: not converged: {'; '.join(problems)}.{remark}")
@@ -106,6 +110,16 @@ def check_chains(engine: str, report: dict[str, Any], thresholds: Thresholds) ->
         f"smallest ESS {worst_ess[1]:,.0f} ({worst_ess[0]}).{remark}"
     )
     return Verdict("convergence", engine, not constant, sentence)
+
+
+def _swaps(info: dict[str, Any]) -> str:
+    """Return, as a sentence, how well states moved between the temperatures; empty for chains of one temperature."""
+    chains = [part for part in info.get("parts", [info]) if part.get("swap_acceptance")]
+    if not chains:
+        return ""
+    lowest = min(min(chain["swap_acceptance"]) for chain in chains)
+    trips = ", ".join(f"{chain['round_trips']:,}" for chain in chains)
+    return f" Smallest swap acceptance {lowest:.2f}; round trips from coldest to hottest, by chain: {trips}."
 
 
 def check_weights(engine: str, report: dict[str, Any], thresholds: Thresholds) -> Verdict:
@@ -138,14 +152,34 @@ def check_truth(engine: str, report: dict[str, Any]) -> list[Verdict]:
     known = {key: summary for key, summary in report["quantities"].items() if "truth" in summary}
     if not known:
         return []
-    outside = [key for key, summary in known.items() if not _covers(summary)]
+    unsaid = {key: size for key in known if (size := _effective(report, key)) < TOO_FEW}
+    outside = [key for key, summary in known.items() if key not in unsaid and not _covers(summary)]
     name = ENGINE_NAMES.get(engine, engine)
-    if outside:
+    remark = f" For {_sizes(unsaid)} it cannot be said." if unsaid else ""
+    if len(unsaid) == len(known):
+        text = f"{name}: whether the truth is inside the central 95 % cannot be said ({_smallest(unsaid)})."
+    elif outside:
         names = ", ".join(outside)
-        text = f"{name}: the truth is outside the central 95 % (a channel: below 5 % probability) for {names}."
+        text = f"{name}: the truth is outside the central 95 % (a channel: below 5 % probability) for {names}.{remark}"
     else:
-        text = f"{name}: the truth is inside the central 95 % of all {len(known)} quantities."
-    return [Verdict("truth", engine, not outside, text)]
+        number = f"the other {len(known) - len(unsaid)}" if unsaid else f"all {len(known)}"
+        text = f"{name}: the truth is inside the central 95 % of {number} quantities.{remark}"
+    return [Verdict("truth", engine, not outside and not unsaid, text)]
+
+
+def _effective(report: dict[str, Any], key: str) -> float:
+    """Effective draws of a quantity: 0 where no draw has any weight, nan where chains never changed it."""
+    if not report["markov"] and report["weights"]["ess"] == 0:
+        return 0.0
+    return float(report["quantities"][key]["ess"])
+
+
+def _sizes(few: dict[str, float]) -> str:
+    return ", ".join(f"{key} (ESS {size:.1f})" for key, size in few.items())
+
+
+def _smallest(few: dict[str, float]) -> str:
+    return f"ESS {min(few.values()):.1f} < {TOO_FEW:g}"
 
 
 def _covers(summary: dict[str, Any]) -> bool:
@@ -155,11 +189,20 @@ def _covers(summary: dict[str, Any]) -> bool:
     return bool(0.025 <= truth["mass_below"] <= 0.975)
 
 
-def check_agreement(pair: str, quantities: dict[str, Any], thresholds: Thresholds) -> Verdict:
+def check_agreement(pair: str, quantities: dict[str, Any], engines: dict[str, Any], thresholds: Thresholds) -> Verdict:
     """Whether two engines give the same posterior within the thresholds."""
     unknown: list[str] = []
     apart: list[str] = []
+    sides = pair.split("-")
+    names = " and ".join(ENGINE_NAMES.get(engine, engine) for engine in sides)
+    sizes = {key: [_effective(engines[engine], key) for engine in sides] for key in quantities}
+    unsaid = {key: min(few) for key, both in sizes.items() if (few := [size for size in both if size < TOO_FEW])}
+    if unsaid and len(unsaid) == len(quantities):
+        text = f"Whether {names} agree cannot be said ({_smallest(unsaid)})."
+        return Verdict("agreement", pair, False, text)
     for key, distance in quantities.items():
+        if key in unsaid:
+            continue
         measure, limit = (
             ("total_variation", thresholds.total_variation)
             if "total_variation" in distance
@@ -171,13 +214,14 @@ def check_agreement(pair: str, quantities: dict[str, Any], thresholds: Threshold
             unknown.append(key)
         elif abs(value) > limit:
             apart.append(f"{key} by {abs(value):.2f} {unit} (> {limit:g})")
-    names = " and ".join(ENGINE_NAMES.get(engine, engine) for engine in pair.split("-"))
     remark = f" Cannot be compared: {', '.join(unknown)}." if unknown else ""
+    remark += f" For {_sizes(unsaid)} it cannot be said." if unsaid else ""
     if apart:
         return Verdict("agreement", pair, False, f"{names} differ: {', '.join(apart)}.{remark}")
-    if len(unknown) == len(quantities):
+    if len(unknown) + len(unsaid) == len(quantities):
         return Verdict("agreement", pair, False, f"{names} cannot be compared.{remark}")
-    return Verdict("agreement", pair, not unknown, f"{names} agree in all quantities that can be compared.{remark}")
+    passed = not unknown and not unsaid
+    return Verdict("agreement", pair, passed, f"{names} agree in all quantities that can be compared.{remark}")
 
 
 def _over(summaries: dict[str, Any], field: str, name: str, limit: float) -> list[str]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from etalumis.diagnostics import agreement, chains, weights
 from etalumis.diagnostics.checks import Thresholds, check
 from etalumis.diagnostics.quantities import Quantity, quantities_of
+from etalumis.log_weights import normalise
 
 if TYPE_CHECKING:
     from etalumis.inference.posterior import Posterior
@@ -31,7 +32,7 @@ def is_markov(posterior: Posterior) -> bool:
 
 def draw_weights(posterior: Posterior) -> Array:
     """Normalised weight of each draw, array (draw,); equal for a Markov chain."""
-    return weights.normalise(np.asarray(posterior.log_weight, dtype=float))
+    return normalise(np.asarray(posterior.log_weight, dtype=float))
 
 
 def diagnose(posteriors: Sequence[Posterior], thresholds: Thresholds | None = None) -> dict[str, Any]:

@@ -14,16 +14,9 @@ from numpy.typing import NDArray
 
 from etalumis.diagnostics import arviz_calls
 from etalumis.diagnostics.chains import QUANTILES
+from etalumis.log_weights import normalise
 
 Array = NDArray[np.float64]
-
-
-def normalise(log_weight: Array) -> Array:
-    """Weights that sum to one, array (draw,); all zero where no draw has any weight."""
-    if len(log_weight) == 0 or not np.isfinite(log_weight.max()):
-        return np.zeros_like(log_weight)
-    weight = np.exp(log_weight - log_weight.max())
-    return np.asarray(weight / weight.sum())
 
 
 def summarise_weights(log_weight: Array) -> dict[str, Any]:

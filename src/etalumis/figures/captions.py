@@ -32,7 +32,8 @@ def figure8(diagnostics: Mapping[str, Any], channel_labels: Sequence[str] | None
     """Caption of Figure 8: what is shown, the verdicts, a table of the numbers."""
     parts = [
         f"{_legend(diagnostics)} Dashed: the true values of the test decay. Contours: 68 % and 95 % of the posterior "
-        "mass. The momentum axes show the whole prior.",
+        "mass. The momentum axes show the whole prior. The two highest energies are of all decay products, neutrinos "
+        "included, which leave nothing in the calorimeter.",
         *(f"- {sentence}" for sentence in verdicts(diagnostics)),
         "",
         *(f"- {line}" for line in engine_lines(diagnostics)),

@@ -100,6 +100,7 @@ def weighted(
     pieces = _Pieces(engine, job, earlier)
     with Progress(runs, "runs", f"{engine} job {job}", done=first) as progress:
         for index in range(first, runs):
+            runner.begin(seeds.derive(seed, stage, index), f"draw {index} of {stage}")
             pieces.add(*once(seeds.generator(seed, stage, index)))
             progress.update(best_log_weight=f"{pieces.best:.1f}")
             if checkpoint is not None and checkpoint.due:

@@ -15,6 +15,7 @@ from etalumis.errors import DatasetError, InferenceError
 from etalumis.files import atomic_path
 from etalumis.inference.draws import Draw, columns, concatenate_columns
 from etalumis.inference.observations import Array
+from etalumis.log_weights import normalise
 
 FORMAT, VERSION = "etalumis-posterior", 1
 ENGINES = ("prior", "importance", "rmh", "ic")
@@ -86,14 +87,12 @@ class Posterior:
         InferenceError
             Where every draw has weight zero.
         """
-        top = np.max(self.log_weight, initial=-np.inf)
-        if top == -np.inf:
+        if np.max(self.log_weight, initial=-np.inf) == -np.inf:
             raise InferenceError(
                 f"all {len(self)} draws of this {self.engine} posterior have weight zero: no run could have produced "
                 "the observation. Take more runs, or check that the observation belongs to this model."
             )
-        weight = np.exp(self.log_weight - top)
-        return np.asarray(weight / weight.sum())
+        return normalise(self.log_weight)
 
     @property
     def log_evidence(self) -> float:

@@ -157,7 +157,7 @@ class _Sampling:
     def _shown(self, accepted: float) -> dict[str, object]:
         shown: dict[str, object] = {"accepted": f"{accepted:.2f}"}
         if len(self.ladder.replicas) > 1:
-            shown.update(swapped=f"{self.ladder.swap_rate:.2f}", round_trips=self.ladder.round_trips)
+            shown.update(swapped=f"{self.ladder.lowest_swap_rate:.2f}", round_trips=self.ladder.round_trips)
         return shown
 
     def _keeps(self, sweep: int) -> bool:

@@ -43,12 +43,17 @@ class Runner:
     """
 
     def __init__(self, model: Model, observations: Observations, seed: int, retries: int = 3) -> None:
-        self.model, self.observations, self.seed, self.retries = model, observations, seed, retries
+        self.model, self.observations, self.retries = model, observations, retries
+        self._origin, self._runs_before = f"seed {seed}", 0
         self.addresses = AddressTable()
         self._bases = BaseTable(self.addresses)
         self._names_checked = False
         self.runs = 0
         self.failures = 0
+
+    def begin(self, seed: int, of: str) -> None:
+        """Say that the runs from here on draw from `seed`, that of the part `of` of the work (for messages)."""
+        self._origin, self._runs_before = f"seed {seed} ({of})", self.runs
 
     def run(self, rng: np.random.Generator, make: Callable[[], C]) -> tuple[Trace, C]:
         """Run once under `make()` and return the trace and its controller.
@@ -78,14 +83,17 @@ class Runner:
 
     def _recover(self, error: Exception, attempt: int) -> None:
         if attempt == self.retries or not isinstance(self.model, Restartable):
-            logger.error("%s: run %d of seed %d failed for good", self.model.name, self.runs, self.seed)
+            logger.error("%s: %s failed for good", self.model.name, self._place(self.runs))
             raise error
         self.failures += 1
         logger.warning(
-            "%s: run %d of seed %d failed (%s); repeating it on a fresh process (%d of %d)",
-            self.model.name, self.runs, self.seed, error, attempt + 1, self.retries,
+            "%s: %s failed (%s); repeating it on a fresh process (%d of %d)",
+            self.model.name, self._place(self.runs), error, attempt + 1, self.retries,
         )  # fmt: skip
         self.model.restart()
+
+    def _place(self, run: int) -> str:
+        return f"run {run - self._runs_before} of {self._origin}"
 
     def _check(self, trace: Trace) -> None:
         if not self._names_checked:
@@ -95,6 +103,6 @@ class Runner:
             if math.isnan(observed.log_prob):
                 raise InferenceError(
                     f"{self.model.name}: the log likelihood of observe {observed.name!r} at {observed.address} is NaN "
-                    f"in run {self.runs - 1} of seed {self.seed}; expected a number or -inf. The model computes a "
+                    f"in {self._place(self.runs - 1)}; expected a number or -inf. The model computes a "
                     "parameter of this distribution from invalid numbers."
                 )

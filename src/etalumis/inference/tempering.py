@@ -210,9 +210,12 @@ class Ladder:
         return [replica.beta for replica in self.replicas]
 
     @property
-    def swap_rate(self) -> float:
-        """Mean acceptance probability of the swaps since the temperatures were last placed, 0 without any."""
-        return sum(swap[1] for swap in self._swaps) / max(sum(swap[0] for swap in self._swaps), 1)
+    def lowest_swap_rate(self) -> float:
+        """Mean swap acceptance of the neighbours that swap least, since the temperatures were last placed.
+
+        The narrowest place is what limits the way from hot to cold. 0 before any swap was proposed.
+        """
+        return min((rate / proposed for proposed, rate in self._swaps if proposed), default=0.0)
 
     @property
     def round_trips(self) -> int:

@@ -74,7 +74,7 @@ class Optimizer:
         Parameters
         ----------
         dense
-            Gradient of every dense parameter; scaled in place by LARC.
+            Gradient of every dense parameter.
         rows
             Gradients of the touched rows, by table.
         rate
@@ -85,12 +85,14 @@ class Optimizer:
         for name, gradient in rows.items():
             slots += [self._slot(name, row) for row in gradient.rows.tolist()]
             gradients += gradient.value.unbind()
-        if self.rule.endswith("larc"):
-            _adapt([slot.parameter for slot in slots], gradients, rate)
+        parameters = [slot.parameter for slot in slots]
+        before = [parameter.clone() for parameter in parameters] if self.rule.endswith("larc") else []
         if self.adaptive:
             _adam_step(slots, gradients, rate)
         else:
             _sgd_step(slots, gradients, rate)
+        if before:
+            _shorten(parameters, before)
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Return the tensors a resumed run needs."""
@@ -131,13 +133,19 @@ def _sgd_step(slots: list[_Slot], gradients: list[Tensor], rate: float) -> None:
     torch._foreach_add_(parameters, first, alpha=-rate)
 
 
-def _adapt(parameters: list[Tensor], gradients: list[Tensor], rate: float) -> None:
-    """Scale each gradient so that its update is at most the trust coefficient times its weights (LARC, clipping)."""
-    weights = torch.stack(list(torch._foreach_norm(parameters))).numpy().astype(np.float64)
-    slopes = torch.stack(list(torch._foreach_norm(gradients))).numpy().astype(np.float64)
-    known = (weights > 0) & (slopes > 0)
-    local = np.where(known, _TRUST * weights / np.where(known, slopes, 1.0), rate)
-    torch._foreach_mul_(gradients, np.minimum(local / max(rate, 1e-30), 1.0).tolist())
+def _shorten(parameters: list[Tensor], before: list[Tensor]) -> None:
+    """Shorten each step to at most the trust coefficient times the norm of what it started from (LARC, clipping).
+
+    The step, not the gradient: Adam divides by the gradient's own size, so a smaller gradient gives the same step.
+    A parameter that starts from zero is not bounded, or it could never leave it.
+    """
+    steps = torch._foreach_sub(parameters, before)
+    weights = torch.stack(list(torch._foreach_norm(before))).numpy().astype(np.float64)
+    lengths = torch.stack(list(torch._foreach_norm(steps))).numpy().astype(np.float64)
+    too_long = (weights > 0) & (lengths > _TRUST * weights)
+    scales = np.where(too_long, _TRUST * weights / np.where(too_long, lengths, 1.0), 1.0)
+    for place in np.flatnonzero(too_long):  # the others keep their step to the last bit
+        torch.add(before[place], steps[place], alpha=float(scales[place]), out=parameters[place])
 
 
 def clip(gradients: list[Tensor], largest: float) -> float:

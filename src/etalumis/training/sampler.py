@@ -58,12 +58,15 @@ class Sampler:
 
     def advance(self, position: Position) -> Position:
         """Return the position of the iteration after the one at `position`."""
-        offset = position.offset + self.global_batch
-        return (
-            Position(position.epoch + 1, 0)
-            if offset + self.global_batch > self.size
-            else Position(position.epoch, offset)
-        )
+        return self.fitting(Position(position.epoch, position.offset + self.global_batch))
+
+    def fitting(self, position: Position) -> Position:
+        """Return `position`, or the start of the next epoch where less than a global batch is left of this one.
+
+        A position saved with another number of ranks may leave that little.
+        """
+        too_late = position.offset + self.global_batch > self.size
+        return Position(position.epoch + 1, 0) if too_late else position
 
     def indices(self, position: Position, rank: int) -> Array:
         """Return the trace numbers that `rank` reads: the global batch, dealt round-robin."""

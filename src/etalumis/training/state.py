@@ -3,6 +3,7 @@
 """Where a training stands: everything a resumed run needs besides tensors, and its checkpoint on disk."""
 
 import logging
+import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -84,6 +85,13 @@ def load_state(directory: Path, network: ProposalNetwork, optimizer: Optimizer, 
     moments: dict[str, dict[str, Tensor]] = tensors
     optimizer.restore(moments)
     return TrainingState.from_json(record["state"])
+
+
+def remove_state(directory: Path) -> None:
+    """Remove a checkpoint: the next training starts afresh."""
+    # the tensors first: a folder without them is no checkpoint, so a crash in between leaves none that is damaged
+    (directory / "tensors.pt").unlink(missing_ok=True)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _require_same_start(directory: Path, saved: ProposalNetwork, network: ProposalNetwork) -> None:

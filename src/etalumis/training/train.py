@@ -29,7 +29,7 @@ from etalumis.training.optimizer import Optimizer, RowGradient, clip
 from etalumis.training.sampler import Sampler
 from etalumis.training.schedule import learning_rate, noise_scale, scheduled_share, spent
 from etalumis.training.signals import StopSignal
-from etalumis.training.state import PHASES, TrainingState, load_state, save_state
+from etalumis.training.state import PHASES, TrainingState, load_state, remove_state, save_state
 from etalumis.training.synchronize import Synchronizer
 
 logger = logging.getLogger(__name__)
@@ -102,6 +102,7 @@ class Trainer:
             Where the gradient is not finite any more; the last checkpoint is kept.
         """
         self.state = load_state(self.checkpoint_folder, self.network, self.optimizer, self.identity) or self.state
+        self.state.position = self.sampler.fitting(self.state.position)
         if self.state.iteration and self.comm.rank == 0:
             logger.info("training goes on from iteration %d, %d traces", self.state.iteration, self.state.traces)
         earlier_s, start, saved_s = self.state.elapsed_s, time.monotonic(), self.state.elapsed_s
@@ -246,6 +247,8 @@ class Trainer:
         if finished and self.comm.rank == 0:
             write_history(self.output / "history.csv", self.state.history)
             checkpoint.save(self.output, self.network, self._record())
+            # its budget is spent: resuming it would make a forced training a training of no iteration
+            remove_state(self.checkpoint_folder)
         self.comm.Barrier()
         return Outcome(finished, self.state, self.evaluation)
 
