@@ -22,7 +22,7 @@ def test_what_is_made_is_not_made_again(made: DryProject) -> None:
         ("figures={format: [png, svg]}", {"figures": 1}),
         ("posteriors={rmh: {thin: 7}}", AFTER_RMH),
         ("posteriors={ic: {runs: 77}}", {"ic": 2, "gather": 1, "diagnostics": 1, "figures": 1}),
-        ("training={learning_rate: 0.001}", AFTER_NETWORK),
+        ("training={learning_rate: 0.00077}", AFTER_NETWORK),
         ("network={lstm_hidden: 77}", AFTER_NETWORK),
         ("observation={seed: 77}", AFTER_OBSERVATION),
         ("traces={shard_traces: 77}", AFTER_SORT),
