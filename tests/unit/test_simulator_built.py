@@ -14,7 +14,7 @@ from etalumis.simulator import write_simulator_config
 from etalumis.simulator.built import BuiltSimulator
 from etalumis.simulator.settings import differences, simulator_settings
 
-QUIET = SimulatorConfig()
+QUIET = SimulatorConfig(noise_gev=0.1)
 LOUD = SimulatorConfig(noise_gev=0.2)
 
 
@@ -67,7 +67,8 @@ def test_differences_go_into_sections() -> None:
 
 def test_a_copy_of_the_real_one_opens(sherpa_simulator: Path, tmp_path: Path) -> None:
     shutil.copytree(sherpa_simulator, tmp_path / "copy")
-    built = BuiltSimulator(tmp_path / "copy", QUIET)
+    # built with the defaults of the simulator (config/test.yaml changes none)
+    built = BuiltSimulator(tmp_path / "copy", SimulatorConfig())
     with built.start() as simulator:
         assert simulator.name
     assert built.build_id == json.loads((sherpa_simulator / "build.json").read_text())["simulator_build_id"]
