@@ -3,6 +3,7 @@
 """What many tests need: the checkout, the built example simulators, the built Sherpa simulator."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,13 @@ def run_or_fail(command: Sequence[str | Path], cwd: Path = ROOT, timeout_s: floa
         tail = (done.stdout + done.stderr)[-4000:]
         pytest.fail(f"{' '.join(words)}: exit code {done.returncode}\n{tail}", pytrace=False)
     return done.stdout
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_as_in_a_terminal() -> None:
+    """Undo what a shell does to its background jobs: they ignore SIGINT and SIGQUIT, and so would all they start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -62,7 +62,10 @@ def test_an_unknown_key_names_the_nearest_valid_one(data: object, wrong: str, ne
         ({"network": {"dtype": "float16"}}, ["network.dtype", "auto, float32, bfloat16", "found float16"]),
         ({"training": {"max_traces": "many"}}, ["training.max_traces", "or null", "found many"]),
         ({"posteriors": {"rmh": {"burn_in_fraction": 1}}}, ["posteriors.rmh.burn_in_fraction", "< 1", "found 1"]),
-        ({"posteriors": {"rmh": {"runs": 7}}}, ["posteriors.rmh.runs", "one draw", "found 7", "Raise runs"]),
+        (
+            {"posteriors": {"rmh": {"runs": 3, "temperatures": 4}}},
+            ["posteriors.rmh.runs", "one draw", "found 3", "Raise runs"],
+        ),
         ({"run": {"name": "../up"}}, ["run.name", "found ../up"]),
         ({"run": 3}, ["run: expected a section", "found 3"]),
         ({"observation": {"trace": 100}}, ["observation.trace", "traces.test", "found 100"]),
