@@ -178,7 +178,8 @@ def test_a_forked_child_leaves_the_simulator_alone(tmp_path):
 def test_signals_are_as_the_system_sets_them(tmp_path):
     process = SimulatorProcess([script(tmp_path, "grep SigIgn /proc/self/status >&2")], scratch=tmp_path)
     assert wait_for(process.ended)
-    assert int(process.stderr_tail().split()[1], 16) == 0
+    # signals 1 to 31; 32 belongs to the C library, and GNU make leaves it ignored in what it starts
+    assert int(process.stderr_tail().split()[1], 16) & 0x7FFF_FFFF == 0
     process.stop()
 
 
