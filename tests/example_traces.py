@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from etalumis import layers
+from etalumis.execution import Model
 from etalumis.models import examples
 from etalumis.traces.format import Provenance
 from etalumis.traces.generate import generate
@@ -21,11 +22,11 @@ class ExampleTraces:
     valid: Path
 
 
-def make_example_traces(name: str, folder: Path, train: int, valid: int) -> ExampleTraces:
-    """Generate and sort traces of an example model, and build its layer table."""
+def make_example_traces(name: str, folder: Path, train: int, valid: int, model: Model | None = None) -> ExampleTraces:
+    """Generate and sort traces of an example model (`model`, or the Python one), and build its layer table."""
     for split, count in (("train", train), ("valid", valid)):
         provenance = Provenance("test", name, "config", "", 1, split, 0)
-        generate(examples.model(name), folder / f"{split}.h5", provenance, 0, count)
+        generate(model or examples.model(name), folder / f"{split}.h5", provenance, 0, count)
         sort([folder / f"{split}.h5"], folder / "sorted" / split, 1000)
     table = layers.build([folder / "sorted" / "train"])
     table.save(folder / "layers.json")

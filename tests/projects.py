@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from etalumis.config import Config
 from etalumis.paths import Paths
 
 LINKED = ("config", "workflow", "profiles", "slurm", "environment.yml")
@@ -45,3 +46,19 @@ def fill_project(root: Path, checkout: Path) -> Path:
     for name in COPIED:
         shutil.copytree(checkout / name, root / name)
     return root
+
+
+CONFIG = Path("config/test.yaml")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run of the workflow at test scale."""
+
+    project: Project
+    config: Config
+    paths: Paths
+
+    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run Snakemake with the test configuration."""
+        return self.project.snakemake("--configfile", str(CONFIG), *arguments, timeout_s=540)

@@ -5,6 +5,9 @@
 import hashlib
 from collections.abc import Iterable
 
+_KEPT_TYPES = 65_536
+"""Digests of trace types that are kept: a bound for models whose traces are all of different types."""
+
 
 class AddressTable:
     """Interned addresses: a small integer for each string, in the order of first sight."""
@@ -12,6 +15,7 @@ class AddressTable:
     def __init__(self, names: Iterable[str] = ()) -> None:
         self._names: list[str] = []
         self._ids: dict[str, int] = {}
+        self._types: dict[tuple[int, ...], bytes] = {}
         for name in names:
             self.intern(name)
 
@@ -36,6 +40,15 @@ class AddressTable:
     def name(self, identity: int) -> str:
         """Return the address of an integer given out by `intern`."""
         return self._names[identity]
+
+    def type_of(self, identities: tuple[int, ...]) -> bytes:
+        """Return the `trace_type` of a sequence of controlled addresses, given as integers."""
+        found = self._types.get(identities)
+        if found is None:
+            if len(self._types) >= _KEPT_TYPES:
+                self._types.clear()
+            found = self._types[identities] = trace_type(self._names[identity] for identity in identities)
+        return found
 
     def names(self) -> list[str]:
         """Return all addresses, in the order of their integers."""

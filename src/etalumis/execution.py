@@ -18,7 +18,7 @@ import numpy as np
 from etalumis.address import AddressTable, join
 from etalumis.distributions import ArrayDistribution, Distribution
 from etalumis.errors import ProtocolError
-from etalumis.trace import CONTROLLED, REJECTED, REPLACED, Observed, Trace
+from etalumis.trace import CONTROLLED, REJECTED, REPLACED, Observed, RecordedTrace, Trace
 
 
 class Site(NamedTuple):
@@ -73,7 +73,7 @@ class Execution:
     """
 
     def __init__(self, controller: Controller, addresses: AddressTable, bases: "BaseTable | None" = None) -> None:
-        self.trace = Trace(addresses)
+        self.trace = RecordedTrace(addresses)
         self._controller = controller
         self._bases = bases if bases is not None else BaseTable(addresses)
         self._counts: dict[int, int] = {}
@@ -103,10 +103,16 @@ class Execution:
         address = self._bases.address(base, instance)
         position = len(trace.address)
         value = self._controller.sample(Site(address, distribution, name, control, scope, repetition, position))
+        try:
+            log_prob = distribution.log_prob(value)
+        except (ValueError, ArithmeticError) as error:
+            raise ProtocolError(
+                f"the sample statement at {stack}: the density of {distribution} at {value} is no double: {error}"
+            ) from error
         trace.address.append(address)
         trace.value.append(value)
         trace.distribution.append(distribution)
-        trace.log_prob.append(distribution.log_prob(value))
+        trace.log_prob.append(log_prob)
         trace.flags.append((CONTROLLED if control else 0) | (REPLACED if replace else 0))
         trace.scope.append(scope)
         trace.repetition.append(repetition)
@@ -118,7 +124,12 @@ class Execution:
     ) -> None:
         """Condition on the value that the controller names; record it with its log likelihood."""
         chosen = self._controller.observe(name, distribution, value)
-        log_prob = 0.0 if chosen is None else distribution.log_prob(chosen)
+        try:
+            log_prob = 0.0 if chosen is None else distribution.log_prob(chosen)
+        except (ValueError, ArithmeticError) as error:
+            raise ProtocolError(
+                f"observe statement {name!r} at {stack}: the likelihood of {distribution.kind} is no double: {error}"
+            ) from error
         self.trace.observes.append(Observed(name, stack, distribution, chosen, log_prob))
 
     def tag(self, name: str, value: np.ndarray) -> None:

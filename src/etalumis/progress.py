@@ -4,6 +4,7 @@
 
 import logging
 import time
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -30,7 +31,7 @@ class Progress:
         self.done = done
         self._done_before = done  # what an earlier, interrupted call did has no part in the rate
         self._start = self._last_line = time.monotonic()
-        self._shown: dict[str, object] = {}
+        self._shown: Mapping[str, object] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -56,6 +57,16 @@ class Progress:
         if now - self._last_line >= self.interval_s:
             self._last_line = now
             logger.info("%s", self._line())
+
+    def tick(self, show: Callable[[], Mapping[str, object]]) -> None:
+        """Count one more item; `show` is called for what to show when a line is due, for work of microseconds."""
+        self.done += 1
+        now = time.monotonic()
+        if now - self._last_line >= self.interval_s or self.done == self.total:
+            self._shown = show()
+            if now - self._last_line >= self.interval_s:
+                self._last_line = now
+                logger.info("%s", self._line())
 
     def close(self) -> None:
         """Log the last line, with the time the step took."""

@@ -18,10 +18,16 @@ COMMANDS = {
 }
 
 
+@pytest.fixture(params=[True, False], ids=["delegated", "asked"], scope="module")
+def delegate(request):
+    return request.param
+
+
 @pytest.fixture(params=list(COMMANDS), scope="module")
-def named_simulator(request, cpp_examples):
+def named_simulator(request, cpp_examples, delegate):
     program, *options = COMMANDS[request.param]
-    with Simulator([str(cpp_examples / program), *options]) as simulator:
+    with Simulator([str(cpp_examples / program), *options], delegate=delegate) as simulator:
+        assert simulator.delegates == delegate
         yield request.param, simulator
 
 
@@ -33,14 +39,14 @@ def test_importance_sampling_through_cpp(named_simulator):
 
 def test_rmh_through_cpp(named_simulator):
     name, simulator = named_simulator
-    runs = 8_000 if name.startswith("marsaglia") else 4_000
+    runs = 24_000 if name.startswith("marsaglia") else 12_000
     posterior = rmh(simulator, ANSWERS[name].observations, runs=runs, burn_in=200, seed=32)
     assert_chain(posterior, ANSWERS[name])
 
 
 def test_weighted_proposals_through_cpp(named_simulator):
     name, simulator = named_simulator
-    runs = {"marsaglia": 6_000, "marsaglia_replaced": 12_000}.get(name, 2_000)
+    runs = {"marsaglia": 12_000, "marsaglia_replaced": 12_000}.get(name, 2_000)
     posterior = with_session(simulator, ANSWERS[name].observations, SkewedSession(), runs=runs, seed=33)
     assert_weighted(posterior, ANSWERS[name])
     assert (posterior.info["replay_runs"] > 0) == (name == "marsaglia_replaced")

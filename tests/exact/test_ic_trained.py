@@ -14,6 +14,7 @@ from etalumis.config import from_mapping
 from etalumis.inference import compilation, importance
 from etalumis.models import examples
 from etalumis.network import checkpoint
+from etalumis.ppx import Simulator
 from etalumis.training import prepare
 
 TRAIN, VALID, EPOCHS = 2048, 256, 8
@@ -24,9 +25,9 @@ def trained(tmp_path_factory):
     """Return the network of an example by the example's name; each is trained once."""
 
     @functools.cache
-    def network(name):
+    def network(name, simulator=None):
         folder = tmp_path_factory.mktemp(name)
-        traces = make_example_traces(name, folder / "traces", TRAIN, VALID)
+        traces = make_example_traces(name, folder / "traces", TRAIN, VALID, simulator)
         training = {"batch_size": 32, "learning_rate": 1e-2, "learning_rate_end": 1e-4, "warmup_iterations": 5}
         budget = {"max_traces": TRAIN * EPOCHS, "max_minutes": 60.0, "valid_every": 128}
         shape = SMALL.model_dump() | {"mixture_components": 3}
@@ -53,6 +54,22 @@ def test_a_trained_network_gives_the_exact_posterior(trained, name, scopes):
     posterior = compilation(examples.model(name), exact.observations, trained(name), runs=4_000, seed=14, scopes=scopes)
     assert posterior.info["unknown_address_fraction"] < 0.01
     assert_weighted(posterior, exact)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "command"), [("gaussian_unknown_mean", ["gaussian"]), ("marsaglia_replaced", ["marsaglia", "--replaced"])]
+)
+def test_a_network_trained_on_a_cpp_simulator(trained, cpp_examples, name, command):
+    """The whole way through PPX: its traces train the network, which then proposes its draws, asked in either way."""
+    exact = ANSWERS[name]
+    program = [str(cpp_examples / command[0]), *command[1:]]
+    with Simulator(program) as simulator, Simulator(program, delegate=False) as asked:
+        network = trained(name, simulator)
+        for peer in (simulator, asked):
+            posterior = compilation(peer, exact.observations, network, runs=4_000, seed=14)
+            assert posterior.info["unknown_address_fraction"] < 0.01
+            assert_weighted(posterior, exact)
 
 
 @pytest.mark.slow

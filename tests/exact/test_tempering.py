@@ -58,7 +58,7 @@ def test_tempering_finds_the_shares_of_modes_that_plain_chains_never_leave():
     model, exact = FunctionModel(channels), channel_shares()
     assert exact.max() < 0.6
     for chain in range(2):
-        plain = rmh(model, ORIGIN, runs=20_000, burn_in=200, seed=42, chain=chain)
+        plain = rmh(model, ORIGIN, runs=4_000, burn_in=200, seed=42, chain=chain)
         assert np.bincount(plain.values["channel"].astype(int), minlength=3).max() > 0.99 * len(plain)
     betas = inverse_temperatures(5, 0.02)
     tempered = rmh(model, ORIGIN, runs=80_000, burn_in=1_000, seed=43, betas=betas)

@@ -33,7 +33,8 @@ class CommandLine:
         self.done("traces observation --input traces.h5 --trace 0 --seed 1 --output observation.h5")
 
     def configure(self, simulator: str) -> None:
-        text = f"traces: {{test: 4}}\nposteriors: {{rmh: {{runs: 20}}, ic: {{runs: 3}}}}\nsimulator: {{{simulator}}}\n"
+        posteriors = "posteriors: {rmh: {runs: 20, thin: 1}, ic: {runs: 3}}"
+        text = f"traces: {{test: 4}}\n{posteriors}\nsimulator: {{{simulator}}}\n"
         (self.folder / "config.yaml").write_text(text, encoding="utf-8")
 
     def call(self, line: str) -> int:
@@ -75,9 +76,9 @@ ENGINE = "--config C --simulator simulator_dir --output posterior.h5 --observati
 @pytest.mark.parametrize(
     ("mode", "message"),
     [
-        ("exit", "exited with code 3 in run 1 after 0 draws"),
-        ("hang", "did not answer within 0.5 s in run 1 after 0 draws"),
-        ("garbage", "sent something else than PPX in run 1 after 0 draws"),
+        ("exit", "exited with code 3 in run 1, delegated with seed"),
+        ("hang", "did not answer within 0.5 s in run 1, delegated with seed"),
+        ("garbage", "sent something else than PPX in run 1, delegated with seed"),
     ],
 )
 def test_a_simulator_that_fails(project, refused, cpp_examples: Path, mode: str, message: str) -> None:

@@ -102,9 +102,9 @@ def test_array_log_prob_refuses_another_shape_and_names_both():
         (lambda: Uniform(1.0, 1.0), "low < high"),
         (lambda: Categorical((0.0, 0.0)), "positive, finite sum"),
         (lambda: Categorical((-1.0, 2.0)), "probabilities >= 0"),
-        (lambda: Poisson(-1.0), "rate >= 0"),
+        (lambda: Poisson(-1.0), "0 <= rate"),
         (lambda: Bernoulli(1.5), "probs <= 1"),
-        (lambda: Binomial(1.5, 0.5), "whole total_count"),
+        (lambda: Binomial(1.5, 0.5), "whole 0 <= total_count"),
         (lambda: Gamma(math.nan, 1.0), "concentration > 0"),
         (lambda: from_code(12, (1.0,)), "number from 1 to 11"),
     ],
@@ -112,3 +112,9 @@ def test_array_log_prob_refuses_another_shape_and_names_both():
 def test_parameters_out_of_range_are_refused_in_words(build, said):
     with pytest.raises(ValueError, match=said):
         build()
+
+
+def test_the_density_of_a_weibull_vanishes_far_out_instead_of_overflowing():
+    assert Weibull(2.0, 1.5).log_prob(1e300) == -math.inf
+    assert ArrayDistribution.of(Weibull(2.0, 1.5)).log_prob(np.array(1e300)) == -math.inf
+    assert ArrayDistribution.of(Exponential(2.0)).log_prob(np.array(1e308)) == -math.inf

@@ -12,19 +12,21 @@ from typing import IO
 
 import numpy as np
 import pytest
-from projects import Project, fill_project
+from projects import Project, Run, fill_project
 
 from etalumis.config import load
+from etalumis.inference.posterior import Posterior
+from etalumis.paths import ENGINES
 from etalumis.traces.reader import TraceDataset
 from etalumis.workflow import trace_files
 
 pytestmark = pytest.mark.slow
-SETTINGS = ["--config", "config/test.yaml", "--no-report", "sorted"]
+SETTINGS = ["--config", "config/test.yaml", "--no-report"]
 WAIT_S = 120
 
 
-def start(project: Project, output: IO[str]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "scripts/run_workflow.py", *SETTINGS]
+def start(project: Project, output: IO[str], target: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "scripts/run_workflow.py", *SETTINGS, target]
     return subprocess.Popen(
         command,
         cwd=project.root,
@@ -40,6 +42,25 @@ def hear_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def finish(project: Project, target: str) -> None:
+    """Call it until it is done: jobs may outlive Snakemake for a moment, and meanwhile a call refuses to run."""
+    deadline = time.monotonic() + 2 * WAIT_S
+    while True:
+        done = subprocess.run(
+            [sys.executable, "scripts/run_workflow.py", *SETTINGS, target],
+            cwd=project.root,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        if done.returncode == 0:
+            return
+        assert "is running in this folder" in done.stdout, done.stdout + done.stderr
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_killed_and_called_again(
     tmp_path: Path, checkout: Path, sherpa_simulator: Path, number: signal.Signals
@@ -52,7 +73,7 @@ def test_killed_and_called_again(
     traces = paths.traces("train", 0).parent
 
     output = (tmp_path / "output").open("w+", encoding="utf-8")
-    first = start(project, output)
+    first = start(project, output, "sorted")
     deadline = time.monotonic() + WAIT_S
     while not (traces.is_dir() and any(traces.iterdir())):
         assert first.poll() is None, "it ended before it made a trace"
@@ -72,24 +93,37 @@ def test_killed_and_called_again(
     output.close()
     assert not paths.sorted_index("train").exists()
 
-    # jobs may outlive Snakemake for a moment; while they do, a second call must refuse to run beside them
-    while True:
-        done = subprocess.run(
-            [sys.executable, "scripts/run_workflow.py", *SETTINGS],
-            cwd=project.root,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        if done.returncode == 0:
-            break
-        assert "is running in this folder" in done.stdout, done.stdout + done.stderr
-        assert time.monotonic() < deadline + WAIT_S
-        time.sleep(0.5)
+    finish(project, "sorted")
 
     for split, count in (("train", config.traces.train), ("valid", config.traces.valid)):
         generated = TraceDataset(trace_files(paths, config, split))
         assert len(generated) == count
         assert np.array_equal(np.sort(generated.column("index")), np.arange(count))
         assert len(TraceDataset(paths.sorted_index(split))) == count
+
+
+def test_killed_again_and_again(tmp_path: Path, checkout: Path, run: Run) -> None:
+    """At whatever moments it is killed, training and posteriors come out as those of the run that nobody disturbed."""
+    project = Project(fill_project(tmp_path, checkout))
+    (project.root / "scripts").symlink_to(checkout / "scripts")
+    paths = project.paths("test")
+    rng = np.random.default_rng(8)
+    stages = set()
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
+        with (tmp_path / "output").open("w+", encoding="utf-8") as output:
+            call = start(project, output, "posteriors")
+            # long enough to get somewhere, as the jobs before are done: Snakemake alone takes some seconds
+            time.sleep(float(rng.uniform(6.0, 14.0)))
+            if call.poll() is None:
+                os.killpg(call.pid, number)
+                call.wait(WAIT_S)
+                stages.update(folder.name for folder in paths.root.iterdir() if folder.is_dir())
+            elif call.returncode == 0:
+                break
+    assert "traces" in stages, "it never got anywhere before it was killed"
+    finish(project, "posteriors")
+    for engine in ENGINES:
+        mine, theirs = (Posterior.load(where.posterior(engine)) for where in (paths, run.paths))
+        assert np.array_equal(mine.log_weight, theirs.log_weight)
+        assert np.array_equal(mine.log_likelihood, theirs.log_likelihood)
+        assert mine.trace_type.tolist() == theirs.trace_type.tolist()

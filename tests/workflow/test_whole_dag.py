@@ -4,56 +4,27 @@
 
 import csv
 import json
-import subprocess
-from dataclasses import dataclass
-from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pytest
-from projects import Project, fill_project
+from projects import Run
 
-from etalumis.config import Config, load
+from etalumis.config import load
 from etalumis.diagnostics.quantities import TAU_DECAY
 from etalumis.distributions import Categorical, Uniform
 from etalumis.inference.posterior import Posterior
 from etalumis.layers import LayerTable
-from etalumis.paths import ENGINES, FIGURES, SORTED_SPLITS, SPLITS, STAGES, Paths
+from etalumis.paths import ENGINES, FIGURES, SORTED_SPLITS, SPLITS, STAGES
 from etalumis.timings import stage_seconds
 from etalumis.traces import verify
 from etalumis.traces.observation import load as load_observation
 from etalumis.traces.reader import TraceDataset
 from etalumis.workflow import posterior_files, trace_files
 
-CONFIG = Path("config/test.yaml")
 VOXELS = (20, 35, 35)
 
 pytestmark = pytest.mark.slow
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run of the workflow."""
-
-    project: Project
-    config: Config
-    paths: Paths
-
-    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run Snakemake with the test configuration."""
-        return self.project.snakemake("--configfile", str(CONFIG), *arguments, timeout_s=540)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, checkout: Path, sherpa_simulator: Path) -> Run:
-    """Run all stages once, in a folder that shares the sources (and what is built from them) with the checkout."""
-    assert (sherpa_simulator / "build.json").exists()
-    project = Project(fill_project(tmp_path_factory.mktemp("whole"), checkout))
-    config = load(checkout / CONFIG)
-    run = Run(project, config, project.paths(config.run.name))
-    done = run.snakemake("--cores", "2")
-    assert done.returncode == 0, done.stdout[-6000:]
-    return run
 
 
 def test_nothing_is_left_to_do(run: Run) -> None:

@@ -16,8 +16,8 @@ constexpr std::uint64_t draws = 10;
 
 class Misbehaving final : public ppx::Model {
  public:
-  Misbehaving(std::string mode, std::uint64_t at_run, std::uint64_t at_draw)
-      : mode_(std::move(mode)), at_run_(at_run), at_draw_(at_draw) {
+  Misbehaving(std::string mode, std::uint64_t at_run, std::uint64_t at_draw, double below)
+      : mode_(std::move(mode)), at_run_(at_run), at_draw_(at_draw), below_(below) {
     static const std::set<std::string> modes = {"none", "exit", "kill", "hang", "throw", "parameters", "garbage"};
     if (modes.count(mode_) == 0) throw std::invalid_argument("--mode: unknown mode `" + mode_ + "`");
   }
@@ -30,6 +30,7 @@ class Misbehaving final : public ppx::Model {
   std::string mode_;
   std::uint64_t at_run_;
   std::uint64_t at_draw_;
+  double below_;  // > 0: not a run, but a draw of such a value has the fault
   std::uint64_t run_ = 0;
 };
 
@@ -44,8 +45,10 @@ void Misbehaving::fault() const {
 ppx::Tensor Misbehaving::forward() {
   double sum = 0.0;
   for (std::uint64_t draw = 0; draw < draws; ++draw) {
-    if (run_ == at_run_ && draw == at_draw_) fault();
-    sum += ppx::sample(ppx::Uniform{0.0, 1.0});
+    if (below_ <= 0.0 && run_ == at_run_ && draw == at_draw_) fault();
+    const double value = ppx::sample(ppx::Uniform{0.0, 1.0});
+    if (draw == at_draw_ && value < below_) fault();
+    sum += value;
   }
   ++run_;
   ppx::observe(ppx::Normal{sum, 1.0}, "sum");
@@ -62,7 +65,7 @@ int main(int argc, char** argv) {
     const std::string mode = own("mode", "none");
     const std::uint64_t at_run = std::stoull(own("at-run", "0"));
     const std::uint64_t at_draw = std::stoull(own("at-draw", "0"));
-    auto model = std::make_unique<Misbehaving>(mode, at_run, at_draw);
+    auto model = std::make_unique<Misbehaving>(mode, at_run, at_draw, std::stod(own("below", "0")));
     if (mode == "garbage") {
       // The handshake is the first reply; a run is ten draws, an observation and its result.
       proxy = std::make_unique<GarblingProxy>(arguments.endpoint, 1 + at_run * (draws + 2) + at_draw);
@@ -73,6 +76,7 @@ int main(int argc, char** argv) {
   return run_program(argc, argv, "Ten uniform draws, and a fault before a chosen one.",
                      {{"mode", {"MODE", "none, exit (code 3), kill, hang, throw, parameters or garbage"}},
                       {"at-run", {"K", "run with the fault, from 0 (default 0)"}},
-                      {"at-draw", {"K", "draw with the fault, from 0 (default 0)"}}},
+                      {"at-draw", {"K", "draw with the fault, from 0 (default 0)"}},
+                      {"below", {"X", "the fault is in all runs where that draw is below X, not in run K"}}},
                      make_model);
 }

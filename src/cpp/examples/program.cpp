@@ -9,6 +9,8 @@
 #include <stdexcept>
 #include <vector>
 
+#include "measure.hpp"
+
 namespace {
 
 volatile std::sig_atomic_t stop_requested = 0;
@@ -27,10 +29,14 @@ std::string usage(const std::string& program, const std::string& description, co
                      "  ENDPOINT            where to serve PPX: ipc:///path or tcp://address:port\n"
                      "                      (default tcp://127.0.0.1:5555)\n"
                      "  --local N           run N times without an inference side, one result a line\n"
+                     "  --measure S         run S seconds without an inference side, addresses recorded; one line\n"
+                     "                      of JSON says how many runs that were\n"
                      "  --seed S            of the first local run (default 0); run i has seed S + i\n"
                      "  --entries           print every statement of local runs\n"
                      "  --sites FILE        site table: what is controlled, which loops are rejection scopes\n"
-                     "  --idle-timeout S    stop serving after S seconds without a message (default: never)\n";
+                     "  --idle-timeout S    stop serving after S seconds without a message (default: never)\n"
+                     "  --workers N         serve from N processes: worker i at ENDPOINT.i (ipc) or port + i (tcp)\n"
+                     "  --pin               keep worker i to core i, modulo their number\n";
   for (const auto& [name, option] : own) {
     std::string left = "  --" + name + (option.value_word.empty() ? "" : " " + option.value_word);
     if (left.size() < 22) left.resize(22, ' ');
@@ -73,6 +79,8 @@ Arguments parse(const std::vector<std::string>& words, const OwnOptions& own) {
     if (word == "--local") {
       arguments.local_runs = to_number(word, value());
       if (arguments.local_runs == 0) throw UsageError("--local expects a number > 0");
+    } else if (word == "--measure") {
+      arguments.measured_s = to_seconds(word, value());
     } else if (word == "--seed") {
       arguments.seed = to_number(word, value());
     } else if (word == "--entries") {
@@ -81,6 +89,11 @@ Arguments parse(const std::vector<std::string>& words, const OwnOptions& own) {
       arguments.sites = value();
     } else if (word == "--idle-timeout") {
       arguments.idle_timeout_s = to_seconds(word, value());
+    } else if (word == "--workers") {
+      arguments.workers = to_number(word, value());
+      if (arguments.workers == 0 || arguments.workers > 10000) throw UsageError("--workers expects 1 to 10000");
+    } else if (word == "--pin") {
+      arguments.pin = true;
     } else if (own_option != own.end()) {
       arguments.own[own_option->first] = own_option->second.value_word.empty() ? "yes" : value();
     } else if (word.rfind("-", 0) == 0 || endpoint_given) {
@@ -124,7 +137,11 @@ void serve(ppx::Model& model, const Arguments& arguments) {
   options.stop = &stop_requested;
   options.idle_timeout = std::chrono::milliseconds(static_cast<std::int64_t>(1000.0 * arguments.idle_timeout_s));
   options.on_bound = [](const std::string& endpoint) { std::cerr << "serving at " << endpoint << '\n'; };
-  ppx::serve(model, options);
+  if (arguments.workers > 0) {
+    ppx::serve_workers(model, options, static_cast<unsigned>(arguments.workers), arguments.pin);
+  } else {
+    ppx::serve(model, options);
+  }
 }
 
 }  // namespace
@@ -144,7 +161,9 @@ int run_program(int argc, char** argv, const std::string& description, const std
     Arguments arguments = parse(words, own);
     if (!arguments.sites.empty()) ppx::set_sites(ppx::SiteTable::load(arguments.sites));
     const std::unique_ptr<ppx::Model> model = make_model(arguments);
-    if (arguments.local_runs > 0) {
+    if (arguments.measured_s) {
+      measure_local(*model, *arguments.measured_s, arguments.seed, std::cout);
+    } else if (arguments.local_runs > 0) {
       run_locally(*model, arguments);
     } else {
       serve(*model, arguments);

@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "ppx/ppx.hpp"
@@ -16,10 +17,13 @@
 struct Arguments {
   std::string endpoint = "tcp://127.0.0.1:5555";
   std::uint64_t local_runs = 0;  // 0: serve
+  std::optional<double> measured_s;
   std::uint64_t seed = 0;
   bool entries = false;  // print every statement of local runs
   std::string sites;     // file, empty: none
   double idle_timeout_s = 0.0;
+  std::uint64_t workers = 0;               // 0: serve from this process
+  bool pin = false;                        // each worker to a core
   std::map<std::string, std::string> own;  // the example's own options, by name without `--`; flags are "yes"
 };
 

@@ -20,13 +20,15 @@
 namespace {
 
 constexpr const char* usage =
-    R"(usage: sherpa_tau ENDPOINT --config FILE        serve tau decays over PPX, e.g. at ipc:///tmp/tau or tcp://*:5555
+    R"(usage: sherpa_tau ENDPOINT --config FILE        serve tau decays over PPX, e.g. at ipc:///tmp/tau or tcp://127.0.0.1:5555
+                                                      --workers N: from N processes; worker i at ENDPOINT.i or port + i
+                                                      --pin: worker i keeps to core i, modulo their number
        sherpa_tau --local N --config FILE [--seed S]  run alone: N events, one line of JSON each on standard output
        sherpa_tau --channels --config FILE            list the decay channels: index, probability, name
        sherpa_tau --help
 
 FILE holds lines "key value..."; `etalumis simulator config` writes one. S is the seed of the first event (default 1),
-event i takes S + i. Serving ends on SIGTERM or SIGINT.
+event i takes S + i. Serving ends on SIGTERM or SIGINT. With --no-calorimeter nothing is observed (for measuring).
 )";
 
 // What is wrong with the command line.
@@ -40,8 +42,11 @@ struct Arguments {
   bool channels = false;
   std::string endpoint;
   std::string config;
+  bool calorimeter = true;
   std::optional<std::uint64_t> events;
   std::uint64_t seed = 1;
+  unsigned workers = 0;  // 0: serve from this process
+  bool pin = false;
 };
 
 std::uint64_t parse_count(std::string_view option, std::string_view text) {
@@ -51,6 +56,12 @@ std::uint64_t parse_count(std::string_view option, std::string_view text) {
     throw UsageError(std::string(option) + ": expected a whole number, found '" + std::string(text) + "'");
   }
   return value;
+}
+
+unsigned parse_workers(std::string_view option, std::string_view text) {
+  const std::uint64_t count = parse_count(option, text);
+  if (count < 1 || count > 10000) throw UsageError(std::string(option) + ": expected 1 to 10000");
+  return static_cast<unsigned>(count);
 }
 
 Arguments parse(const std::vector<std::string_view>& words) {
@@ -65,10 +76,16 @@ Arguments parse(const std::vector<std::string_view>& words) {
       arguments.help = true;
     } else if (word == "--config") {
       arguments.config = value();
+    } else if (word == "--no-calorimeter") {
+      arguments.calorimeter = false;
     } else if (word == "--local") {
       arguments.events = parse_count(word, value());
     } else if (word == "--seed") {
       arguments.seed = parse_count(word, value());
+    } else if (word == "--workers") {
+      arguments.workers = parse_workers(word, value());
+    } else if (word == "--pin") {
+      arguments.pin = true;
     } else if (word == "--channels") {
       arguments.channels = true;
     } else if (word.substr(0, 1) == "-" || !arguments.endpoint.empty()) {
@@ -88,27 +105,31 @@ volatile std::sig_atomic_t stop = 0;
 
 extern "C" void request_stop(int /*signal*/) { stop = 1; }
 
-void serve(sherpa_tau::TauDecay& model, const std::string& endpoint) {
+void serve(sherpa_tau::TauDecay& model, const Arguments& arguments) {
   struct sigaction action = {};
   action.sa_handler = request_stop;  // no SA_RESTART: a blocked wait must end
   sigaction(SIGTERM, &action, nullptr);
   sigaction(SIGINT, &action, nullptr);
   ppx::ServeOptions options;
-  options.endpoint = endpoint;
+  options.endpoint = arguments.endpoint;
   options.stop = &stop;
-  ppx::serve(model, options);
+  if (arguments.workers > 0) {
+    ppx::serve_workers(model, options, arguments.workers, arguments.pin);
+  } else {
+    ppx::serve(model, options);
+  }
 }
 
 void run(const Arguments& arguments) {
   const sherpa_tau::RunConfig config = sherpa_tau::read_config(arguments.config);
   ppx::set_sites(ppx::SiteTable::load(config.sites.string()));
-  sherpa_tau::TauDecay model(config);
+  sherpa_tau::TauDecay model(config, arguments.calorimeter);
   if (arguments.events) {
     sherpa_tau::run_events(model, *arguments.events, arguments.seed, std::cout);
   } else if (arguments.channels) {
     sherpa_tau::list_channels(model, std::cout);
   } else {
-    serve(model, arguments.endpoint);
+    serve(model, arguments);
   }
 }
 

@@ -39,8 +39,9 @@ ppx::Tensor table(const std::vector<Particle>& particles) {
 
 }  // namespace
 
-TauDecay::TauDecay(const RunConfig& config)
-    : config_(config), calorimeter_(config.calorimeter), generator_(config.run_card) {}
+TauDecay::TauDecay(const RunConfig& config, bool calorimeter) : config_(config), generator_(config.run_card) {
+  if (calorimeter) calorimeter_.emplace(config.calorimeter);
+}
 
 // A member, not a local function: a frame of an address needs a symbol, or it goes by the program's file name.
 double TauDecay::draw(std::string_view name, const Range& range) const {
@@ -52,10 +53,12 @@ ppx::Tensor TauDecay::forward() {
   const Momentum momentum{draw("px", config_.px_gev), draw("py", config_.py_gev), draw("pz", config_.pz_gev)};
   const std::vector<Particle> particles = boosted(decay.particles, decay.mass_gev, momentum);
 
-  constexpr auto depth = static_cast<std::int32_t>(Calorimeter::depth);
-  constexpr auto side = static_cast<std::int32_t>(Calorimeter::side);
-  ppx::Tensor expected(calorimeter_.deposit(particles), {depth, side, side});
-  ppx::observe(ppx::Normal{std::move(expected), config_.noise_gev}, "calorimeter");
+  if (calorimeter_) {
+    constexpr auto depth = static_cast<std::int32_t>(Calorimeter::depth);
+    constexpr auto side = static_cast<std::int32_t>(Calorimeter::side);
+    ppx::Tensor expected(calorimeter_->deposit(particles), {depth, side, side});
+    ppx::observe(ppx::Normal{std::move(expected), config_.noise_gev}, "calorimeter");
+  }
 
   const ppx::Tensor channel(static_cast<double>(decay.channel));
   ppx::tag("momentum", {{momentum.begin(), momentum.end()}, {3}});

@@ -4,6 +4,7 @@
 #ifndef ETALUMIS_SHERPA_TAU_MODEL_HPP
 #define ETALUMIS_SHERPA_TAU_MODEL_HPP
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -24,7 +25,8 @@ namespace sherpa_tau {
 // "final_state" {n, 5}: PDG number, E, px, py, pz of the stable particles. The result is the channel.
 class TauDecay : public ppx::Model {
  public:
-  explicit TauDecay(const RunConfig& config);
+  // Without the calorimeter nothing is observed: what the physics alone costs.
+  explicit TauDecay(const RunConfig& config, bool calorimeter = true);
 
   std::string name() const override { return "sherpa_tau"; }
   ppx::Tensor forward() override;
@@ -33,7 +35,7 @@ class TauDecay : public ppx::Model {
   double draw(std::string_view name, const Range& range) const;
 
   RunConfig config_;
-  Calorimeter calorimeter_;
+  std::optional<Calorimeter> calorimeter_;
   Generator generator_;
 };
 

@@ -50,12 +50,19 @@ ScratchDirectory::~ScratchDirectory() {
 }
 
 SilencedOutput::SilencedOutput() {
-  std::vector<char> name = temporary_name();
-  log_ = mkostemp(name.data(), O_CLOEXEC);
-  if (log_ < 0) fail("log file " + std::string(name.data()) + " (set TMPDIR)");
-  unlink(name.data());
+  open_log();
   program_ = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
   if (program_ < 0) program_ = open("/dev/null", O_WRONLY | O_CLOEXEC);  // started with standard output closed
+}
+
+void SilencedOutput::open_log() {
+  std::vector<char> name = temporary_name();
+  const int log = mkostemp(name.data(), O_CLOEXEC);
+  if (log < 0) fail("log file " + std::string(name.data()) + " (set TMPDIR)");
+  unlink(name.data());
+  if (log_ >= 0) close(log_);
+  log_ = log;
+  owner_ = getpid();
 }
 
 SilencedOutput::~SilencedOutput() {
@@ -64,6 +71,7 @@ SilencedOutput::~SilencedOutput() {
 }
 
 SilencedOutput::Section::Section(SilencedOutput& output) : output_(output) {
+  if (output_.owner_ != getpid()) output_.open_log();  // forks share one place in a file
   flush_output();
   if (dup2(output_.log_, STDOUT_FILENO) < 0) fail("standard output");
 }

@@ -4,6 +4,8 @@
 #ifndef ETALUMIS_SHERPA_TAU_SCRATCH_HPP
 #define ETALUMIS_SHERPA_TAU_SCRATCH_HPP
 
+#include <sys/types.h>
+
 #include <filesystem>
 #include <string>
 
@@ -26,7 +28,8 @@ class ScratchDirectory {
 };
 
 // A file that takes what Sherpa writes to standard output: its banners and progress must not mix with the program's own
-// lines. It has no name, so it is gone with the process. Standard error is left alone.
+// lines. It has no name, so it is gone with the process. A fork of the process gets a file of its own with its first
+// section. Standard error is left alone.
 class SilencedOutput {
  public:
   SilencedOutput();
@@ -50,8 +53,11 @@ class SilencedOutput {
   std::string tail(std::size_t bytes) const;
 
  private:
+  void open_log();
+
   int program_ = -1;  // the standard output outside sections
   int log_ = -1;
+  pid_t owner_ = 0;  // whose log it is
 };
 
 }  // namespace sherpa_tau

@@ -7,13 +7,26 @@
 namespace ppx::detail {
 namespace {
 
+// Four lanes, as the multiplications of one would wait for each other.
 std::uint64_t hash(const Stack& stack) {
-  std::uint64_t h = stack.size;
-  for (std::size_t i = 0; i < stack.size; ++i) {
-    h = (h ^ stack.pc[i]) * 0x9e3779b97f4a7c15U;
+  constexpr std::uint64_t odd = 0x9e3779b97f4a7c15U;
+  std::uint64_t lane[4] = {stack.size, 1, 2, 3};
+  const auto mix = [](std::uint64_t& h, std::uintptr_t pc) {
+    h = (h ^ pc) * odd;
     h ^= h >> 32U;
+  };
+  std::size_t i = 0;
+  for (; i + 4 <= stack.size; i += 4) {
+    mix(lane[0], stack.pc[i]);
+    mix(lane[1], stack.pc[i + 1]);
+    mix(lane[2], stack.pc[i + 2]);
+    mix(lane[3], stack.pc[i + 3]);
   }
-  return h;
+  for (; i < stack.size; ++i) mix(lane[0], stack.pc[i]);
+  mix(lane[0], lane[1]);
+  mix(lane[2], lane[3]);
+  mix(lane[0], lane[2]);
+  return lane[0];
 }
 
 bool same(const Site& site, const Stack& stack) {
@@ -44,19 +57,43 @@ void AddressTable::refresh() {
   CurrentSites now = current_sites();
   if (now.version == sites_.version) return;
   sites_ = std::move(now);
-  by_hash_.clear();
+  sites_by_id_.clear();
+  slots_.assign(slots_.size(), {});
   scope_keys_.clear();
-  size_ = 0;
 }
 
-const Site& AddressTable::find(const Stack& stack) {
-  auto& bucket = by_hash_[hash(stack)];
-  for (const auto& site : bucket) {
-    if (same(*site, stack)) return *site;
+const Site& AddressTable::find(Stack& stack) {
+  const std::uint64_t h = hash(stack);
+  const Slot& slot = slot_of(h, stack);
+  return slot.site != nullptr ? *slot.site : add(h, stack);
+}
+
+AddressTable::Slot& AddressTable::slot_of(std::uint64_t hash, const Stack& stack) {
+  for (std::size_t i = hash;; ++i) {
+    Slot& slot = slots_[i & (slots_.size() - 1)];
+    if (slot.site == nullptr || (slot.hash == hash && same(*slot.site, stack))) return slot;
   }
-  bucket.push_back(resolve(stack));
-  ++size_;
-  return *bucket.back();
+}
+
+const Site& AddressTable::add(std::uint64_t hash, Stack& stack) {
+  if (stack.fast && !confirm(stack)) return find(stack);
+  std::unique_ptr<Site> site = resolve(stack);
+  site->id = static_cast<std::uint32_t>(size());
+  if (2 * (size() + 1) > slots_.size()) grow();
+  slot_of(hash, stack) = {hash, site.get()};
+  sites_by_id_.push_back(std::move(site));
+  return *sites_by_id_.back();
+}
+
+void AddressTable::grow() {
+  std::vector<Slot> old(2 * slots_.size());
+  old.swap(slots_);
+  for (const Slot& slot : old) {
+    std::size_t i = slot.hash;
+    if (slot.site == nullptr) continue;
+    while (slots_[i & (slots_.size() - 1)].site != nullptr) ++i;
+    slots_[i & (slots_.size() - 1)] = slot;
+  }
 }
 
 std::unique_ptr<Site> AddressTable::resolve(const Stack& stack) {

@@ -13,46 +13,86 @@ namespace {
   throw ParameterError("ppx: " + std::string(distribution_name(distribution)) + ": " + what);
 }
 
-/// A test of one value against a domain, and the domain in words.
-struct Domain {
-  bool (*contains)(double);
-  const char* words;
-};
+/// The set that a parameter has to be in.
+enum class Domain { finite, positive, not_negative, probability, count };
 
-constexpr Domain finite = {[](double x) { return std::isfinite(x); }, "finite"};
-constexpr Domain positive = {[](double x) { return std::isfinite(x) && x > 0.0; }, "finite and > 0"};
-constexpr Domain not_negative = {[](double x) { return std::isfinite(x) && x >= 0.0; }, "finite and >= 0"};
-constexpr Domain probability = {[](double x) { return x >= 0.0 && x <= 1.0; }, "in [0, 1]"};
-// Above 2^53 doubles no longer hold every integer.
-constexpr Domain count = {[](double x) { return x >= 0.0 && x <= 0x1p53 && x == std::floor(x); },
-                          "an integer in [0, 2^53]"};
-
-using Domains = std::array<Domain, 2>;
-
-Domains domains(const Distribution& distribution) {
-  struct Visitor {
-    Domains operator()(const Normal&) const { return {finite, positive}; }
-    Domains operator()(const Uniform&) const { return {finite, finite}; }
-    Domains operator()(const Categorical&) const { return {not_negative, finite}; }
-    Domains operator()(const Poisson&) const { return {not_negative, finite}; }
-    Domains operator()(const Bernoulli&) const { return {probability, finite}; }
-    Domains operator()(const Beta&) const { return {positive, positive}; }
-    Domains operator()(const Exponential&) const { return {positive, finite}; }
-    Domains operator()(const Gamma&) const { return {positive, positive}; }
-    Domains operator()(const LogNormal&) const { return {finite, positive}; }
-    Domains operator()(const Binomial&) const { return {count, probability}; }
-    Domains operator()(const Weibull&) const { return {positive, positive}; }
-  };
-  return std::visit(Visitor{}, distribution);
+const char* words(Domain domain) {
+  switch (domain) {
+    case Domain::finite:
+      return "finite";
+    case Domain::positive:
+      return "finite and > 0";
+    case Domain::not_negative:
+      return "finite and >= 0";
+    case Domain::probability:
+      return "in [0, 1]";
+    case Domain::count:
+      break;
+  }
+  return "an integer in [0, 2^53]";
 }
 
-void check_domain(const Distribution& distribution, const Parameter& parameter, const Domain& domain) {
-  if (parameter.value->data.empty()) fail(distribution, std::string(parameter.name) + " is empty, expected a value");
-  for (const double x : parameter.value->data) {
-    if (!domain.contains(x)) {
-      fail(distribution, std::string(parameter.name) + " must be " + domain.words + ", found " + std::to_string(x));
+template <Domain domain>
+bool contains(double x) {
+  if constexpr (domain == Domain::finite) return std::isfinite(x);
+  if constexpr (domain == Domain::positive) return std::isfinite(x) && x > 0.0;
+  if constexpr (domain == Domain::not_negative) return std::isfinite(x) && x >= 0.0;
+  if constexpr (domain == Domain::probability) return x >= 0.0 && x <= 1.0;
+  // Above 2^53 doubles no longer hold every integer.
+  if constexpr (domain == Domain::count) return x >= 0.0 && x <= 0x1p53 && x == std::floor(x);
+}
+
+template <Domain... domains>
+struct Domains {};
+
+/// The domains of each distribution's parameters, in the order of the schema.
+Domains<Domain::finite, Domain::positive> domains(const Normal&) { return {}; }
+Domains<Domain::finite, Domain::finite> domains(const Uniform&) { return {}; }
+Domains<Domain::not_negative> domains(const Categorical&) { return {}; }
+Domains<Domain::not_negative> domains(const Poisson&) { return {}; }
+Domains<Domain::probability> domains(const Bernoulli&) { return {}; }
+Domains<Domain::positive, Domain::positive> domains(const Beta&) { return {}; }
+Domains<Domain::positive> domains(const Exponential&) { return {}; }
+Domains<Domain::positive, Domain::positive> domains(const Gamma&) { return {}; }
+Domains<Domain::finite, Domain::positive> domains(const LogNormal&) { return {}; }
+Domains<Domain::count, Domain::probability> domains(const Binomial&) { return {}; }
+Domains<Domain::positive, Domain::positive> domains(const Weibull&) { return {}; }
+
+/// A tensor without a shape is a scalar, or a plain vector.
+bool has_its_shape(const Tensor& tensor) {
+  if (tensor.shape.empty()) return true;
+  std::size_t size = 1;
+  for (const std::int32_t extent : tensor.shape) {
+    if (extent < 0) return false;
+    size *= static_cast<std::size_t>(extent);
+  }
+  return size == tensor.data.size();
+}
+
+// A loop of its own for every domain: an observe statement has tens of thousands of parameters.
+template <Domain domain>
+void check_domain(const Distribution& distribution, const Parameter& parameter) {
+  const auto& data = parameter.value->data;
+  if (!has_its_shape(*parameter.value)) {
+    fail(distribution, std::string(parameter.name) + " has " + std::to_string(data.size()) +
+                           " elements, which are not those of its shape");
+  }
+  if (data.empty()) fail(distribution, std::string(parameter.name) + " is empty, expected a value");
+  for (const double x : data) {
+    if (!contains<domain>(x)) {
+      fail(distribution, std::string(parameter.name) + " must be " + words(domain) + ", found " + std::to_string(x));
     }
   }
+}
+
+template <Domain first>
+void check_domains(const Distribution& distribution, const Parameters& list, Domains<first>) {
+  check_domain<first>(distribution, list.items[0]);
+}
+template <Domain first, Domain second>
+void check_domains(const Distribution& distribution, const Parameters& list, Domains<first, second>) {
+  check_domain<first>(distribution, list.items[0]);
+  check_domain<second>(distribution, list.items[1]);
 }
 
 void check_sizes(const Distribution& distribution, const Parameters& list) {
@@ -87,18 +127,27 @@ void check_rows(const Distribution& distribution, const Categorical& categorical
   }
 }
 
+/// The draw that simulators make most often, judged without going through the general case.
+bool is_plain_uniform(const Distribution& distribution) {
+  const auto* uniform = std::get_if<Uniform>(&distribution);
+  if (uniform == nullptr || uniform->low.data.size() != 1 || uniform->high.data.size() != 1) return false;
+  const double low = uniform->low.data[0];
+  const double high = uniform->high.data[0];
+  return std::isfinite(low) && std::isfinite(high) && low < high;
+}
+
 }  // namespace
 
 void check_parameters(const Distribution& distribution) {
   const Parameters list = parameters(distribution);
-  const Domains allowed = domains(distribution);
-  for (std::size_t i = 0; i < list.count; ++i) check_domain(distribution, list.items[i], allowed[i]);
+  std::visit([&](const auto& d) { check_domains(distribution, list, domains(d)); }, distribution);
   check_sizes(distribution, list);
   if (const auto* uniform = std::get_if<Uniform>(&distribution)) check_order(distribution, *uniform);
   if (const auto* categorical = std::get_if<Categorical>(&distribution)) check_rows(distribution, *categorical);
 }
 
 void check_scalar_parameters(const Distribution& distribution) {
+  if (is_plain_uniform(distribution)) return;
   check_parameters(distribution);
   if (const auto* categorical = std::get_if<Categorical>(&distribution)) {
     const Tensor& probs = categorical->probs;

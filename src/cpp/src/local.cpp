@@ -12,7 +12,7 @@ class LocalPeer final : public detail::Peer {
   LocalPeer(std::uint64_t seed, const Sink& sink, const Steer& steer)
       : generator_(seed), observations_(~seed), sink_(sink), steer_(steer), scratch_(0.0) {}
 
-  double sample(const Event& event) override {
+  double sample(const Event& event, const detail::Site& /*site*/) override {
     std::optional<double> value;
     if (steer_) value = steer_(event);
     if (!value) value = detail::draw_scalar(*event.distribution, generator_);
@@ -21,7 +21,7 @@ class LocalPeer final : public detail::Peer {
     return *value;
   }
 
-  void observe(const Event& event) override {
+  void observe(const Event& event, const detail::Site& /*site*/) override {
     if (event.value != nullptr) {
       show(event, *event.value);
     } else if (sink_) {
@@ -29,7 +29,7 @@ class LocalPeer final : public detail::Peer {
     }
   }
 
-  void tag(const Event& event) override { show(event, *event.value); }
+  void tag(const Event& event, const detail::Site& /*site*/) override { show(event, *event.value); }
 
  private:
   void show(Event event, const Tensor& value) const {

@@ -48,18 +48,19 @@ double Run::sample(const Distribution& distribution, bool control, std::string_v
   const Site& site = locate(frame);
   const Placement placement = scopes_.place(site, stack_);
   return peer_.sample({Event::Kind::sample, site.address, name, &distribution, nullptr, site.control.value_or(control),
-                       placement.scope != 0, placement.scope, placement.repetition});
+                       placement.scope != 0, placement.scope, placement.repetition},
+                      site);
 }
 
 void Run::observe(const Distribution& distribution, std::string_view name, const Tensor* value, const void* frame) {
   check_parameters(distribution);
   const Site& site = locate(frame);
-  peer_.observe({Event::Kind::observe, site.address, name, &distribution, value, true, false, 0, 0});
+  peer_.observe({Event::Kind::observe, site.address, name, &distribution, value, true, false, 0, 0}, site);
 }
 
 void Run::tag(std::string_view name, const Tensor& value, const void* frame) {
   const Site& site = locate(frame);
-  peer_.tag({Event::Kind::tag, site.address, name, nullptr, &value, true, false, 0, 0});
+  peer_.tag({Event::Kind::tag, site.address, name, nullptr, &value, true, false, 0, 0}, site);
 }
 
 }  // namespace detail

@@ -15,6 +15,10 @@
 
 namespace ppx::detail {
 
+/// Unwinds `forward` when its run is over for a reason that is nobody's error. Not a std::exception: simulators catch
+/// those.
+struct AbandonRun {};
+
 /// Decides what a statement yields: the inference side over the wire, or a local generator.
 class Peer {
  public:
@@ -23,10 +27,10 @@ class Peer {
   Peer& operator=(const Peer&) = delete;
   virtual ~Peer() = default;
   /// The value of a draw; the event's value is null.
-  virtual double sample(const Event& event) = 0;
+  virtual double sample(const Event& event, const Site& site) = 0;
   /// The event's value is null when the observation is left to the inference side.
-  virtual void observe(const Event& event) = 0;
-  virtual void tag(const Event& event) = 0;
+  virtual void observe(const Event& event, const Site& site) = 0;
+  virtual void tag(const Event& event, const Site& site) = 0;
 };
 
 /// The thread's current run while `forward` executes.

@@ -1,7 +1,11 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
+#include <unistd.h>
+
+#include <atomic>
 #include <exception>
 
+#include "delegate.hpp"
 #include "run.hpp"
 #include "socket.hpp"
 
@@ -9,15 +13,32 @@ namespace ppx {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+using detail::AbandonRun;
+using detail::Answer;
 using detail::Bytes;
 using detail::MessageType;
 using detail::Received;
+using detail::RunMode;
+using detail::RunRequest;
+using detail::Site;
 
-/// Unwinds `forward` when its run is over for a reason that is nobody's error. Not a std::exception: simulators catch
-/// those.
-struct AbandonRun {};
+/// What both sides of a connection have agreed on since its handshake.
+struct Session {
+  std::uint64_t number;
+  detail::Tables tables;
+  detail::Observations observations;
+  std::uint64_t sites_version = 0;
+};
 
-class Server final : public detail::Peer {
+/// Another number for every handshake of every process: a client whose simulator now serves another one must see it.
+std::uint64_t new_session_number() {
+  static std::atomic<std::uint64_t> count{0};
+  const auto now = static_cast<std::uint64_t>(std::chrono::system_clock::now().time_since_epoch().count());
+  detail::Generator generator(now ^ static_cast<std::uint64_t>(getpid()) << 40U ^ ++count << 56U);
+  return generator.next() | 1U;  // 0 means none
+}
+
+class Server final : public detail::Peer, public detail::Asker {
  public:
   Server(Model& model, const ServeOptions& options) : model_(model), options_(options), socket_(options.endpoint) {
     if (options.on_bound) options.on_bound(socket_.endpoint());
@@ -27,28 +48,46 @@ class Server final : public detail::Peer {
     while (next_request()) {
       const Received received = detail::decode(socket_.request());
       if (received.type == MessageType::handshake) {
-        answer_handshake();
-      } else if (received.type == MessageType::run) {
+        answer_handshake(received.delegation);
+      } else if (received.type == MessageType::run && received.request == nullptr && received.error.empty()) {
         execute();
+      } else if (received.type == MessageType::run && received.error.empty() && accept(*received.request)) {
+        execute(*received.request);
       } else {
+        // What a refused run was to teach is not learnt: the two sides' numbers differ from here on.
+        if (is_of_this_session(received)) session_.reset();
         socket_.send(encoder_.reset());
       }
     }
   }
 
-  double sample(const Event& event) override {
+  // A run of PPX 1.0: every statement is a message.
+
+  double sample(const Event& event, const Site& /*site*/) override {
     require_running();
-    return exchange(encoder_.sample(event), MessageType::sample_result).value;
+    const Received received = exchange(encoder_.sample(event), MessageType::sample_result);
+    if (!received.has_value) refuse("a SampleResult without a value, outside an assisted run");
+    return received.value;
   }
 
-  void observe(const Event& event) override {
+  void observe(const Event& event, const Site& /*site*/) override {
     require_running();
     exchange(encoder_.observe(event), MessageType::observe_result);
   }
 
-  void tag(const Event& event) override {
+  void tag(const Event& event, const Site& /*site*/) override {
     require_running();
     exchange(encoder_.tag(event), MessageType::tag_result);
+  }
+
+  // A controlled draw of an assisted run.
+  Answer ask(const Event& event, std::uint32_t instance) override {
+    require_running();
+    const Received received = exchange(encoder_.sample(event, instance), MessageType::sample_result);
+    Answer answer;
+    if (received.has_value) answer.value = received.value;
+    answer.hand_over = received.hand_over;
+    return answer;
   }
 
  private:
@@ -61,23 +100,84 @@ class Server final : public detail::Peer {
     constexpr std::chrono::milliseconds poll_interval{100};
     const auto started = Clock::now();
     for (;;) {
-      if (options_.stop != nullptr && *options_.stop != 0) return false;
+      if (told_to_stop()) return false;
       if (socket_.receive(poll_interval)) return true;
       if (options_.idle_timeout.count() > 0 && Clock::now() - started >= options_.idle_timeout) return false;
     }
   }
 
-  void answer_handshake() { socket_.send(encoder_.handshake_result(options_.system_name, model_.name())); }
+  bool told_to_stop() const { return options_.stop != nullptr && *options_.stop != 0; }
+
+  void answer_handshake(std::uint32_t delegation) {
+    session_.reset();
+    if (delegation >= detail::delegation_version) {
+      session_ = std::make_unique<Session>();
+      session_->number = new_session_number();
+      session_->sites_version = detail::current_sites().version;
+    }
+    const std::uint64_t number = session_ != nullptr ? session_->number : 0;
+    socket_.send(encoder_.handshake_result(options_.system_name, model_.name(), number));
+  }
+
+  bool is_of_this_session(const Received& received) const {
+    return session_ != nullptr && received.request != nullptr && received.request->session == session_->number;
+  }
+
+  /// Takes over what a delegated run brings along; false: it does not belong to this session.
+  bool accept(RunRequest& request) {
+    if (session_ == nullptr || request.session != session_->number) return false;
+    detail::Tables& tables = session_->tables;
+    bool in_order = true;
+    for (const std::string& text : request.texts) in_order = tables.learn_text(text) && in_order;
+    for (const detail::AddressKey key : request.addresses) in_order = tables.learn_address(key) && in_order;
+    for (const detail::EntryRecord& row : request.rows) in_order = in_order && row.address < tables.address_count();
+    tables.sent();  // both sides know these
+    if (request.observations) session_->observations = std::move(*request.observations);
+    if (!in_order) session_.reset();
+    return in_order;
+  }
+
+  /// A site table set since the last run, by the model in that run perhaps, changes the numbers of the call sites.
+  void follow_sites() {
+    const auto version = detail::current_sites().version;
+    if (version == session_->sites_version) return;
+    session_->sites_version = version;
+    session_->tables.forget_sites();
+  }
 
   void execute() {
     state_ = State::running;
-    const Tensor result = forward();
+    const Tensor result = forward(*this);
+    finish([&] { return encoder_.run_result(result); });
+  }
+
+  void execute(const RunRequest& request) {
+    state_ = State::running;
+    record_.clear();
+    Asker* const asker = request.mode == RunMode::assisted ? this : nullptr;
+    detail::Delegate delegate(session_->tables, record_, session_->observations, request, asker);
+    for (const std::uint64_t seed : request.seeds) {
+      if (told_to_stop()) return;
+      follow_sites();
+      delegate.begin(seed);
+      const Tensor result = forward(delegate);
+      if (state_ != State::running) break;
+      delegate.end(result);
+    }
+    const bool whole = state_ == State::running;
+    finish([&] { return encoder_.traces(session_->number, record_, session_->tables.news()); });
+    if (!whole && state_ != State::answer_handshake) session_.reset();  // its tables hold what was never sent
+    if (whole) session_->tables.sent();
+  }
+
+  template <typename Answer>
+  void finish(const Answer& answer) {
     switch (state_) {
       case State::running:
-        socket_.send(encoder_.run_result(result));
+        socket_.send(answer());
         break;
       case State::answer_handshake:
-        answer_handshake();
+        answer_handshake(handshake_delegation_);
         break;
       case State::answer_reset:
         socket_.send(encoder_.reset());
@@ -88,16 +188,18 @@ class Server final : public detail::Peer {
   }
 
   /// Whatever leaves `forward` once the run is abandoned is our own signal, or what the simulator made of it.
-  Tensor forward() {
-    detail::Run run(*this);
+  Tensor forward(detail::Peer& peer) {
+    const auto* const delegate = dynamic_cast<const detail::Delegate*>(&peer);
+    const auto is_over = [&] { return state_ != State::running || (delegate != nullptr && delegate->over()); };
+    detail::Run run(peer);
     try {
       return run.forward(model_);
     } catch (const AbandonRun&) {
       return {};
     } catch (const std::exception& error) {
-      if (state_ == State::running) fail(run, error.what());
+      if (!is_over()) fail(run, error.what());
     } catch (...) {
-      if (state_ == State::running) fail(run, "something that is no std::exception");
+      if (!is_over()) fail(run, "something that is no std::exception");
     }
     return {};
   }
@@ -113,16 +215,30 @@ class Server final : public detail::Peer {
   }
 
   Received exchange(Bytes statement, MessageType expected) {
+    const std::string partner = socket_.sender();
     socket_.send(statement);
     if (!next_request()) abandon(State::leave);
     Received received = detail::decode(socket_.request());
+    // Another client may take over with a Handshake, the way out when the first has died; else it has to wait its turn.
+    while (socket_.sender() != partner && received.type != MessageType::handshake) {
+      socket_.send(encoder_.reset());
+      if (!next_request()) abandon(State::leave);
+      received = detail::decode(socket_.request());
+    }
     if (received.type == expected && received.error.empty()) return received;
-    if (received.type == MessageType::handshake) abandon(State::answer_handshake);
+    if (received.type == MessageType::handshake) {
+      handshake_delegation_ = received.delegation;
+      abandon(State::answer_handshake);
+    }
+    if (received.type == MessageType::reset) abandon(State::answer_reset);
+    refuse("expected " + std::string(detail::message_name(expected)) + ", found " +
+           std::string(detail::message_name(received.type)) +
+           (received.error.empty() ? "" : " (" + received.error + ")"));
+  }
+
+  [[noreturn]] void refuse(const std::string& what) {
     state_ = State::answer_reset;
-    if (received.type == MessageType::reset) throw AbandonRun{};
-    throw ProtocolError("ppx: expected " + std::string(detail::message_name(expected)) + ", found " +
-                        std::string(detail::message_name(received.type)) +
-                        (received.error.empty() ? "" : " (" + received.error + ")") + "; the run is abandoned");
+    throw ProtocolError("ppx: " + what + "; the run is abandoned");
   }
 
   [[noreturn]] void abandon(State state) {
@@ -134,7 +250,10 @@ class Server final : public detail::Peer {
   const ServeOptions& options_;
   detail::ReplySocket socket_;
   detail::Encoder encoder_;
+  std::unique_ptr<Session> session_;
+  detail::Record record_;
   State state_ = State::running;
+  std::uint32_t handshake_delegation_ = 0;
 };
 
 }  // namespace

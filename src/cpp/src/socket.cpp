@@ -11,9 +11,9 @@
 namespace ppx::detail {
 namespace {
 
-// The largest request is a SampleResult or Handshake of some hundred bytes; beyond this a peer is confused or hostile,
-// and ZeroMQ drops its connection.
-constexpr std::int64_t largest_request = std::int64_t{16} << 20;
+// The largest requests hold a trace to replay and an observation; beyond this a peer is confused or hostile, and ZeroMQ
+// drops its connection.
+constexpr std::int64_t largest_request = std::int64_t{1} << 30;
 
 [[noreturn]] void fail(const std::string& what) {
   throw TransportError("ppx: " + what + ": " + zmq_strerror(zmq_errno()));
@@ -52,7 +52,7 @@ void ReplySocket::Terminate::operator()(void* context) const {
 
 ReplySocket::ReplySocket(const std::string& endpoint) : file_(endpoint), context_(zmq_ctx_new()) {
   if (!context_) fail("cannot make a ZeroMQ context");
-  socket_.reset(zmq_socket(context_.get(), ZMQ_REP));
+  socket_.reset(zmq_socket(context_.get(), ZMQ_ROUTER));
   if (!socket_) fail("cannot make a ZeroMQ socket");
   set_option(socket_.get(), ZMQ_LINGER, 0);
   set_option(socket_.get(), ZMQ_MAXMSGSIZE, largest_request);
@@ -80,18 +80,26 @@ bool ReplySocket::receive(std::chrono::milliseconds wait) {
     if (error == EAGAIN || error == EINTR) return false;
     fail("cannot receive");
   }
-  if (!part.more()) {
-    store(part.data(), part.size());
-    return true;
+  std::string sender(static_cast<const char*>(part.data()), part.size());
+  // A REQ socket, and a DEALER that talks to one, put an empty part in front of the request.
+  const bool has_envelope = part.more() && part.receive(socket_.get(), 0) && part.size() == 0 && part.more();
+  if (has_envelope && part.receive(socket_.get(), 0)) {
+    sender_ = std::move(sender);
+    store(part.data(), part.more() ? 0 : part.size());
   }
   while (part.more() && part.receive(socket_.get(), 0)) {
   }
-  size_ = 0;
-  return true;
+  return has_envelope;
 }
 
 void ReplySocket::send(Bytes reply) {
-  while (zmq_send(socket_.get(), reply.data, reply.size, 0) < 0) {
+  send_part(sender_.data(), sender_.size(), ZMQ_SNDMORE);
+  send_part(nullptr, 0, ZMQ_SNDMORE);
+  send_part(reply.data, reply.size, 0);
+}
+
+void ReplySocket::send_part(const void* data, std::size_t size, int flags) {
+  while (zmq_send(socket_.get(), data, size, flags) < 0) {
     if (zmq_errno() != EINTR) fail("cannot send");
   }
 }

@@ -13,7 +13,8 @@
 
 namespace ppx::detail {
 
-/// A bound ZeroMQ REP socket with its context. Errors are TransportError.
+/// A bound ZeroMQ socket that answers requests, with its context. Errors are TransportError. A ROUTER: a REP socket
+/// does not say who asks, and one client's late answer would be taken for another's.
 class ReplySocket {
  public:
   explicit ReplySocket(const std::string& endpoint);
@@ -31,6 +32,10 @@ class ReplySocket {
   /// The request received last; aligned to 8 bytes, valid until the next receive.
   Bytes request() const { return {reinterpret_cast<const std::uint8_t*>(words_.data()), size_}; }
 
+  /// Who sent it: equal for requests of one connection.
+  const std::string& sender() const { return sender_; }
+
+  /// To the sender of the last request.
   void send(Bytes reply);
 
  private:
@@ -42,12 +47,14 @@ class ReplySocket {
   };
 
   void store(const void* data, std::size_t size);
+  void send_part(const void* data, std::size_t size, int flags);
 
   SocketFile file_;                           // removed when the socket is gone
   std::unique_ptr<void, Terminate> context_;  // outlives the socket: declared first
   std::unique_ptr<void, Close> socket_;
   std::vector<double> words_;  // of doubles for the alignment
   std::size_t size_ = 0;
+  std::string sender_;
 };
 
 }  // namespace ppx::detail

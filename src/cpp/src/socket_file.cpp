@@ -14,14 +14,6 @@
 namespace ppx::detail {
 namespace {
 
-/// The path of `ipc:///path`; empty for other transports, abstract names (`ipc://@name`) and wildcards.
-std::string file_path(const std::string& endpoint) {
-  const std::string scheme = "ipc://";
-  if (endpoint.rfind(scheme, 0) != 0) return {};
-  const std::string path = endpoint.substr(scheme.size());
-  return path.empty() || path[0] == '@' || path == "*" ? std::string() : path;
-}
-
 bool somebody_listens(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
@@ -36,7 +28,14 @@ bool somebody_listens(const std::string& path) {
 
 }  // namespace
 
-SocketFile::SocketFile(const std::string& endpoint) : path_(file_path(endpoint)) {
+std::string SocketFile::path_of(const std::string& endpoint) {
+  const std::string scheme = "ipc://";
+  if (endpoint.rfind(scheme, 0) != 0) return {};
+  const std::string path = endpoint.substr(scheme.size());
+  return path.empty() || path[0] == '@' || path == "*" ? std::string() : path;
+}
+
+SocketFile::SocketFile(const std::string& endpoint) : path_(path_of(endpoint)) {
   if (!path_.empty() && somebody_listens(path_)) {
     throw TransportError("ppx: cannot bind `" + endpoint + "`: in use by another process; choose another path");
   }

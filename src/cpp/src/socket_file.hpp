@@ -23,6 +23,9 @@ class SocketFile {
 
   void bound();
 
+  /// The path of `ipc:///path`; empty for other transports, abstract names (`ipc://@name`) and wildcards.
+  static std::string path_of(const std::string& endpoint);
+
  private:
   std::string path_;  // empty: no file
   dev_t device_ = 0;

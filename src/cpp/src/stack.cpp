@@ -6,11 +6,18 @@
 #include <dlfcn.h>
 #include <unwind.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <memory>
 
+#include "unwind.hpp"
+
 namespace ppx::detail {
 namespace {
+
+std::atomic<bool> fast_walk_on{true};
+std::atomic<std::uint64_t> fast_walk_error_count{0};
 
 struct Walk {
   std::uintptr_t inner;
@@ -37,6 +44,15 @@ _Unwind_Reason_Code visit(_Unwind_Context* context, void* data) {
   stack.frame[stack.size] = frame;
   ++stack.size;
   return _URC_NO_REASON;
+}
+
+void slow_capture(const void* inner, const void* outer, Stack& stack) {
+  stack.size = 0;
+  Walk walk{reinterpret_cast<std::uintptr_t>(inner), reinterpret_cast<std::uintptr_t>(outer), &stack, false};
+  _Unwind_Backtrace(visit, &walk);
+  // The outermost of a complete walk is the front end's function that calls forward; of one cut at the limit, one
+  // frame too many.
+  if ((walk.closed || stack.size == stack.pc.size()) && stack.size > 0) --stack.size;
 }
 
 std::string hexadecimal(std::uintptr_t value) {
@@ -110,13 +126,32 @@ void drop_return_type(std::string_view& name) {
 }  // namespace
 
 void capture(const void* inner, const void* outer, Stack& stack) {
-  stack.size = 0;
-  Walk walk{reinterpret_cast<std::uintptr_t>(inner), reinterpret_cast<std::uintptr_t>(outer), &stack, false};
-  _Unwind_Backtrace(visit, &walk);
-  // The outermost of a complete walk is the front end's function that calls forward; of one cut at the limit, one
-  // frame too many.
-  if ((walk.closed || stack.size == stack.pc.size()) && stack.size > 0) --stack.size;
+  stack.inner = inner;
+  stack.outer = outer;
+  stack.fast = fast_walk() && fast_capture(inner, outer, stack);
+  if (!stack.fast) slow_capture(inner, outer, stack);
 }
+
+bool confirm(Stack& stack) {
+  Stack slow;
+  slow_capture(stack.inner, stack.outer, slow);
+  const auto equal = [&](const auto& found, const auto& expected) {
+    return std::equal(found.begin(), found.begin() + static_cast<std::ptrdiff_t>(stack.size), expected.begin());
+  };
+  if (slow.size == stack.size && equal(stack.pc, slow.pc) && equal(stack.frame, slow.frame)) return true;
+  ++fast_walk_error_count;
+  set_fast_walk(false);
+  slow.inner = stack.inner;
+  slow.outer = stack.outer;
+  stack = slow;
+  return false;
+}
+
+bool fast_walk() { return fast_walk_on.load(std::memory_order_relaxed); }
+
+void set_fast_walk(bool on) { fast_walk_on.store(on, std::memory_order_relaxed); }
+
+std::uint64_t fast_walk_errors() { return fast_walk_error_count.load(std::memory_order_relaxed); }
 
 std::string function_name(std::string_view demangled) {
   std::string_view name = demangled;

@@ -20,12 +20,26 @@ struct Stack {
   std::array<std::uintptr_t, limit + 1> pc;     // return addresses
   std::array<std::uintptr_t, limit + 1> frame;  // stack pointers at the calls: larger = further out
   std::size_t size = 0;
+  // The walk that filled it: between which frame addresses, and whether by cached rules, which `confirm` can check.
+  const void* inner = nullptr;
+  const void* outer = nullptr;
+  bool fast = false;
 };
 
 /// Collects the frames further out than `inner` and further in than the function whose frame address is `outer`:
 /// neither the front end's own frames nor those around the call of Model::forward. At most Stack::limit innermost
 /// ones. This is backtrace(3) with both ends cut while walking: the frames around forward are never visited.
+/// Both are what __builtin_frame_address(0) says in a function that is being executed.
 void capture(const void* inner, const void* outer, Stack& stack);
+
+/// Checks a stack captured by the fast walk against the platform's unwinder, while the frames are still there. Should
+/// they differ, it takes the latter's and switches the fast walk off. False: the stack is another one now.
+bool confirm(Stack& stack);
+
+// The fast walk, for the whole process. `fast_walk_errors` counts the stacks that `confirm` had to put right.
+bool fast_walk();
+void set_fast_walk(bool on);
+std::uint64_t fast_walk_errors();
 
 struct FrameName {
   std::string label;     // what goes into an address: `demangled+0xOFFSET`, without a symbol `module+0xOFFSET`

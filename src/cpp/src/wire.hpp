@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "ppx/ppx.hpp"
+#include "request.hpp"
 
 namespace ppx::detail {
 
@@ -42,10 +43,17 @@ struct Received {
   MessageType type = MessageType::none;  // none: not a valid message
   double value = 0.0;                    // of a SampleResult
   std::string error;                     // what is wrong with it, if anything
+  HandOver hand_over = HandOver::none;   // of a SampleResult
+  bool has_value = true;                 // of a SampleResult
+  std::uint32_t delegation = 0;          // of a Handshake: the version of delegated runs that the peer speaks
+  std::unique_ptr<RunRequest> request;   // of a Run that is not PPX 1.0's
 };
 
-/// `buffer` is aligned to 8 bytes. Does not throw: `type` is none for what is no PPX message, and a SampleResult
-/// without exactly one finite datum has an `error`.
+/// The version of delegated runs spoken here.
+constexpr std::uint32_t delegation_version = 1;
+
+/// `buffer` is aligned to 8 bytes. `type` is none for what is no PPX message, and a SampleResult
+/// without exactly one finite datum has an `error`, unless it hands the draw over.
 Received decode(Bytes buffer);
 
 /// The name of a message type, for errors.
@@ -59,10 +67,12 @@ class Encoder {
   Encoder(const Encoder&) = delete;
   Encoder& operator=(const Encoder&) = delete;
 
-  Bytes handshake_result(std::string_view system_name, std::string_view model_name);
+  /// `session` other than 0: delegated runs are offered.
+  Bytes handshake_result(std::string_view system_name, std::string_view model_name, std::uint64_t session);
   Bytes run_result(const Tensor& result);
   Bytes reset();
-  Bytes sample(const Event& event);
+  Bytes traces(std::uint64_t session, const Record& record, const Tables::News& news);
+  Bytes sample(const Event& event, std::uint32_t instance = 0);
   Bytes observe(const Event& event);
   Bytes tag(const Event& event);
 

@@ -115,7 +115,7 @@ void other_statements() {
   const auto* tag = verified(encoder.tag(event(Event::Kind::tag, nullptr, &large)))->body_as_Tag();
   check_tensor(tag->value(), large);
   CHECK_EQUAL(tag->name()->str(), "name");
-  const auto* handshake = verified(encoder.handshake_result("system", "model"))->body_as_HandshakeResult();
+  const auto* handshake = verified(encoder.handshake_result("system", "model", 0))->body_as_HandshakeResult();
   CHECK_EQUAL(handshake->system_name()->str(), "system");
   CHECK_EQUAL(handshake->model_name()->str(), "model");
   CHECK_EQUAL(verified(encoder.run_result({}))->body_as_RunResult()->result()->data()->size(), 0U);
@@ -172,7 +172,7 @@ std::map<std::string, Message> one_of_each() {
   const auto handshake = build(wire::MessageBody_Handshake,
                                [](FlatBufferBuilder& b) { return wire::CreateHandshakeDirect(b, "a client"); });
   return {{"handshake", handshake},
-          {"handshake_result", copy(encoder.handshake_result("system", "model"))},
+          {"handshake_result", copy(encoder.handshake_result("system", "model", 0))},
           {"run", empty(wire::MessageBody_Run)},
           {"run_result", copy(encoder.run_result(value))},
           {"sample", copy(encoder.sample(event(Event::Kind::sample, &distribution, nullptr)))},

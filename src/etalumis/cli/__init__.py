@@ -29,6 +29,8 @@ VERBS = {
     "posteriors": "infer the latent choices behind an observation: rmh, ic, importance, gather",
     "diagnostics": "say whether to believe the posteriors: R-hat, ESS, k-hat, agreement",
     "figures": "draw the figures, with captions that print the numbers",
+    "serve": "serve a Python function as a simulator over PPX",
+    "bench": "how fast it is: the protocol (ppx), Sherpa's traces (traces)",
     "config": "check a configuration, show it with every default, write its schema and table",
 }
 

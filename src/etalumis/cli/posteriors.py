@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from etalumis import __version__
+from etalumis.cli.workers import add_workers, started
 from etalumis.config import Config, load
 from etalumis.errors import InferenceError, NetworkError
 from etalumis.files import digest
 from etalumis.inference import Posterior, compilation, importance, rmh
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.tempering import inverse_temperatures
-from etalumis.ppx import Simulator
-from etalumis.ppx.cores import one_core
+from etalumis.ppx import Pool, Simulator
 from etalumis.simulator.built import BuiltSimulator
 from etalumis.traces import observation as observation_file
 from etalumis.traces.observation import Observation
@@ -83,6 +83,7 @@ def register(subparsers: Any) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ENGINE", required=True)
     chain = _engine(actions, "rmh", "one chain of random-walk Metropolis-Hastings (config section posteriors.rmh)")
     chain.add_argument("--chain", type=_number, required=True, metavar="K", help="number of the chain, from 0")
+    add_workers(chain)
     job = _engine(actions, "ic", "one job of inference compilation (config section posteriors.ic)")
     job.add_argument("--network", type=Path, required=True, metavar="DIR", help="folder of the trained network")
     job.add_argument("--job", type=_number, required=True, metavar="K", help="number of the job, from 0")
@@ -95,6 +96,7 @@ def register(subparsers: Any) -> None:
     prior = _engine(actions, "importance", "one job of importance sampling from the prior")
     prior.add_argument("--job", type=_number, default=0, metavar="K", help="number of the job (default: 0)")
     prior.add_argument("--runs", type=_number, required=True, metavar="N", help="simulator runs")
+    add_workers(prior)
     text = "put the chains, or the jobs, of one engine into one file"
     gather = actions.add_parser(
         "gather",
@@ -163,7 +165,9 @@ class _Job:
         """Observe name -> value."""
         return {self.observation.name: self.observation.value}
 
-    def sample(self, settings: dict[str, Any], engine: Callable[[Simulator, Checkpoint], Posterior]) -> Posterior:
+    def sample(
+        self, settings: dict[str, Any], engine: Callable[[Simulator | Pool, Checkpoint], Posterior]
+    ) -> Posterior:
         """Run an engine, or go on with it, and write its posterior with its provenance."""
         provenance = {
             "config_digest": self.built.config_digest,
@@ -173,7 +177,7 @@ class _Job:
         }
         identity = {**provenance, "seed": self.config.run.seed, "settings": settings}
         checkpoint = Checkpoint(Path(f"{self.args.output}.part"), identity)
-        with one_core(), self.built.start() as simulator:
+        with started(self.built, getattr(self.args, "workers", 1)) as simulator:
             posterior = engine(simulator, checkpoint)
         posterior.info.update(provenance, model=simulator.name, observation=self.observation.source)
         if "network_digest" in settings:
@@ -191,7 +195,7 @@ def _rmh(args: argparse.Namespace) -> None:
     job = _Job(args)
     section = job.config.posteriors.rmh
 
-    def engine(simulator: Simulator, checkpoint: Checkpoint) -> Posterior:
+    def engine(simulator: Simulator | Pool, checkpoint: Checkpoint) -> Posterior:
         return rmh(
             simulator,
             job.observations,
@@ -236,7 +240,7 @@ def _ic(args: argparse.Namespace) -> None:
         )
     network_digest = network_file.read_manifest(args.network)["tensors_sha256"]
 
-    def engine(simulator: Simulator, checkpoint: Checkpoint) -> Posterior:
+    def engine(simulator: Simulator | Pool, checkpoint: Checkpoint) -> Posterior:
         return compilation(
             simulator,
             job.observations,
@@ -261,7 +265,7 @@ def _ic(args: argparse.Namespace) -> None:
 def _importance(args: argparse.Namespace) -> None:
     job = _Job(args)
 
-    def engine(simulator: Simulator, checkpoint: Checkpoint) -> Posterior:
+    def engine(simulator: Simulator | Pool, checkpoint: Checkpoint) -> Posterior:
         return importance(
             simulator,
             job.observations,

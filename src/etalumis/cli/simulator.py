@@ -1,16 +1,21 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""`etalumis simulator`: fetch the pinned Sherpa, build sherpa_tau, write its configuration file."""
+"""`etalumis simulator`: fetch the pinned Sherpa and build sherpa_tau, or couple a simulator of one's own."""
 
 import argparse
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from etalumis.cli.logs import say
 from etalumis.config import load
+from etalumis.errors import SimulatorError
+from etalumis.ppx import Simulator
 from etalumis.simulator import build_simulator, fetch_sherpa, write_simulator_config
+from etalumis.simulator.check import Report, check
 from etalumis.simulator.checkout import cache_folder
+from etalumis.simulator.couple import record_of, write_record
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +24,7 @@ examples:
   etalumis simulator fetch --config config/config.yaml
   etalumis simulator build --config config/config.yaml --output results/demo/simulator
   results/demo/simulator/bin/sherpa_tau --local 3 --config results/demo/simulator/sherpa_tau.conf
+  etalumis simulator couple --output muon -- build/muon {endpoint}
 """
 _ACTIONS = {
     "fetch": """\
@@ -32,6 +38,13 @@ it was built from), sherpa_tau.conf (momentum ranges, noise, calorimeter). Needs
     "config": """\
 Write sherpa_tau.conf anew into a folder that was built: all it takes after a change of noise_gev, momentum_gev or
 calorimeter. Traces and observations made before the change do not belong to it any more.
+""",
+    "couple": """\
+Take a simulator of your own: any command that serves PPX at the endpoint it is given, written after `--` with
+{endpoint} where that belongs. It is run from its prior, every run is replayed in a fresh process and has to come out
+the same, and what it draws, observes and tags is listed. Then DIR/build.json is written, and DIR is what the other
+verbs take as --simulator. Files that decide what the simulator does (its program, arguments that are files, and those
+named with --depends-on) are recorded with their checksums: one that changes makes it another simulator.
 """,
 }
 
@@ -51,11 +64,28 @@ def register(subparsers: Any) -> None:
     fetch = _action(actions, "fetch", "fetch and unpack Sherpa, or check simulator.prefix; print the prefix")
     build = _action(actions, "build", "fetch if need be, build, write the configuration file and build.json")
     config = _action(actions, "config", "write the simulator's configuration file alone, into a folder that was built")
+    for action in (fetch, build, config):
+        action.add_argument(
+            "--config", type=Path, required=True, metavar="FILE", help="configuration, e.g. config/config.yaml"
+        )
+    couple = _action(actions, "couple", "take any command that serves PPX: check that it can be steered, and record it")
     for action in (fetch, build):
         action.add_argument("--cache", type=Path, metavar="DIR", help="where to keep what is fetched and compiled")
-    for action in (build, config):
+    for action in (build, config, couple):
         action.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the simulator")
     build.add_argument("--build-dir", type=Path, metavar="DIR", help="CMake's build folder (default: in the cache)")
+    couple.add_argument(
+        "--depends-on", type=Path, nargs="+", default=[], metavar="FILE", help="files whose change makes it another one"
+    )
+    couple.add_argument("--runs", type=_count, default=20, metavar="N", help="runs of the check (default: %(default)s)")
+    couple.add_argument("command", nargs="+", metavar="COMMAND", help="program and arguments, after `--`")
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text}")
+    return value
 
 
 def _action(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
@@ -66,14 +96,14 @@ def _action(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    action.add_argument(
-        "--config", type=Path, required=True, metavar="FILE", help="configuration, e.g. config/config.yaml"
-    )
     return action
 
 
 def run(args: argparse.Namespace) -> int:
     """Carry out the action that was asked for."""
+    if args.action == "couple":
+        _couple(args)
+        return 0
     config = load(args.config).simulator
     if args.action != "config":
         cache = args.cache or cache_folder()
@@ -85,3 +115,35 @@ def run(args: argparse.Namespace) -> int:
         logger.info("Sherpa %s, simulator build %s", record["sherpa_version"], record["simulator_build_id"])
     write_simulator_config(config, args.output / "sherpa_tau.conf")
     return 0
+
+
+def _couple(args: argparse.Namespace) -> None:
+    if args.output.exists() and not args.output.is_dir():
+        raise SimulatorError(f"--output {args.output}: there is a file of this name; expected a folder, or a new name")
+    with Simulator(args.command) as simulator:
+        report = check(simulator, Path(args.command[0]).name, args.runs)
+        name = simulator.name
+    write_record(record_of(args.command, name, args.depends_on), args.output)
+    for line in _lines(name, report):
+        say(line)
+    if report.nameless:
+        logger.warning(
+            "%d of %d addresses have functions without a name, and change whenever the program is compiled: link it "
+            "with -rdynamic (the CMake target ppx::ppx and `pkg-config --libs ppx` say so), and let no function that "
+            "draws be static or in an anonymous namespace",
+            len(report.nameless), len(report.addresses),
+        )  # fmt: skip
+    if not report.observes:
+        logger.warning("%s observes nothing: there is nothing to condition on", name)
+
+
+def _lines(name: str, report: Report) -> Iterator[str]:
+    yield f"{name}: {report.runs} runs, {report.draws} draws; the same when replayed in a fresh process"
+    yield "  draws  address"
+    for address, (label, scoped, controlled, draws) in report.addresses.items():
+        about = [f"name {label!r}"] * bool(label) + ["rejection loop"] * scoped + ["uncontrolled"] * (not controlled)
+        yield f"  {draws:5d}  {address}" + (f"  ({', '.join(about)})" if about else "")
+    for observed, law in report.observes.items():
+        yield f"  observes {observed!r}: {law}"
+    if report.tags:
+        yield f"  tags {', '.join(repr(tag) for tag in report.tags)}"

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from etalumis.cli.logs import say
+from etalumis.cli.workers import add_workers, started
 from etalumis.config import load
 from etalumis.errors import ConfigError, EtalumisError
 from etalumis.paths import SPLITS
-from etalumis.ppx.cores import one_core
 from etalumis.simulator.built import BuiltSimulator
 from etalumis.traces.format import Provenance
 from etalumis.workflow import trace_jobs
@@ -31,6 +31,7 @@ examples:
   etalumis traces info $R/sorted/train
   etalumis traces verify $R/traces/*.h5
   etalumis traces observation --input $R/traces/test-000.h5 --trace 0 --seed 1 --output $R/observation/observation.h5
+  etalumis traces observation --measured deposits.txt --name deposits --output measured.h5
 """
 _ACTIONS = {
     "generate": """\
@@ -49,7 +50,8 @@ entries. Exit code 0 says that everything is in order.
 """,
     "observation": """\
 Take one held-out trace as the observation to explain: draw its detector noise from --seed, and keep the truth (tags,
-named draws) beside it for the figures. No engine looks at the truth.
+named draws) beside it for the figures. No engine looks at the truth. Or, with --measured, take real data: numbers as
+text, or an array in a file .npy, of the shape that the simulator observes under --name.
 """,
 }
 
@@ -87,6 +89,7 @@ def _register_generate(actions: Any) -> None:
     parser.add_argument("--split", choices=SPLITS, required=True, help="what the traces are for")
     parser.add_argument("--part", type=int, default=0, metavar="N", help="number of this job (default 0)")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="trace file to write")
+    add_workers(parser)
 
 
 def _register_sort(actions: Any) -> None:
@@ -107,10 +110,12 @@ def _register_readers(actions: Any) -> None:
 
 
 def _register_observation(actions: Any) -> None:
-    parser = _add(actions, "observation", "take one held-out trace, draw its noise, keep its truth beside it")
-    parser.add_argument("--input", type=Path, nargs="+", required=True, metavar="FILE", help="held-out traces")
-    parser.add_argument("--trace", type=int, required=True, metavar="N", help="number of the trace, from 0")
-    parser.add_argument("--seed", type=int, required=True, metavar="S", help="seed of the noise")
+    parser = _add(actions, "observation", "take one held-out trace and draw its noise, or take measured data")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--input", type=Path, nargs="+", metavar="FILE", help="held-out traces")
+    source.add_argument("--measured", type=Path, metavar="FILE", help="measured numbers, text or .npy; wants --name")
+    parser.add_argument("--trace", type=int, metavar="N", help="number of the trace, from 0; with --input")
+    parser.add_argument("--seed", type=int, metavar="S", help="seed of the noise; with --input")
     parser.add_argument("--name", metavar="NAME", help="observe statement; needed where there are several")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="observation file to write")
 
@@ -133,7 +138,7 @@ def _generate(args: argparse.Namespace) -> None:
         raise ConfigError(f"--part {args.part}: the split {args.split!r} has {parts} parts, numbered from 0")
     first, stop = (total * part // parts for part in (args.part, args.part + 1))
     built = BuiltSimulator(args.simulator, config.simulator)
-    with one_core(), built.start() as simulator:
+    with started(built, args.workers) as simulator:
         provenance = Provenance(
             model=simulator.name,
             config_digest=built.config_digest,
@@ -141,7 +146,7 @@ def _generate(args: argparse.Namespace) -> None:
             run_seed=config.run.seed,
             split=args.split,
             part=args.part,
-            noise=f"independent normal, standard deviation {config.simulator.noise_gev} GeV a voxel",
+            noise=built.noise,
             settings=json.dumps(built.settings),
         )
         generate(simulator, args.output, provenance, first, stop - first, config.simulator.retries)
@@ -197,7 +202,15 @@ def _observation(args: argparse.Namespace) -> None:
     from etalumis.traces import observation
     from etalumis.traces.reader import TraceDataset
 
-    drawn = observation.draw(TraceDataset(args.input), args.trace, args.seed, args.name)
+    if args.measured is not None:
+        if args.name is None:
+            raise ConfigError("--measured wants --name, the observe statement that the numbers belong to")
+        drawn = observation.measured(args.measured, args.name)
+        logger.info("%s: %r of %s, shape %s", args.output, drawn.name, drawn.source, drawn.value.shape)
+    else:
+        if args.trace is None or args.seed is None:
+            raise ConfigError("--input wants --trace, the number of the trace, and --seed, of its noise")
+        drawn = observation.draw(TraceDataset(args.input), args.trace, args.seed, args.name)
+        logger.info("%s: %r of %s, noise seed %d", args.output, drawn.name, drawn.source, drawn.seed)
     observation.save(drawn, args.output)
-    logger.info("%s: %r of %s, noise seed %d", args.output, drawn.name, drawn.source, drawn.seed)
     say(str(args.output))

@@ -79,7 +79,7 @@ class SimulatorConfig(Section):
     """The simulator: Sherpa τ decays and the calorimeter."""
 
     prefix: str | None = Field(None, description="folder of an installed Sherpa 3; null: the pinned wheel is fetched")
-    noise_gev: float = Field(0.4, ge=1e-6, le=1e6, description="standard deviation of the noise of every voxel")
+    noise_gev: float = Field(0.3, ge=1e-6, le=1e6, description="standard deviation of the noise of every voxel")
     momentum_gev: MomentumConfig = MomentumConfig()
     calorimeter: CalorimeterConfig = CalorimeterConfig()
     timeout_s: float = Field(60.0, gt=0, le=86400, description="a simulator silent for so long has failed")
@@ -160,12 +160,12 @@ class RmhConfig(Section):
 
     chains: int = Field(2, ge=1, le=10_000, description="chains, one job each; R-hat wants two or more")
     runs: int = Field(
-        40_000, ge=1, le=10**10, description="simulator runs of one chain, of all its temperatures, burn-in included"
+        500_000, ge=1, le=10**10, description="simulator runs of one chain, of all its temperatures, burn-in included"
     )
     burn_in_fraction: float = Field(0.25, ge=0, lt=1, description="first part of a chain's sweeps that is left out")
-    thin: int = Field(1, ge=1, le=10**7, description="a draw is kept every n-th sweep")
+    thin: int = Field(4, ge=1, le=10**7, description="a draw is kept every n-th sweep")
     temperatures: int = Field(
-        6, ge=1, le=1000, description="temperatures of one chain, the last one the prior; 1: no tempering"
+        7, ge=1, le=1000, description="temperatures of one chain, the last one the prior; 1: no tempering"
     )
     hottest_beta: float = Field(
         0.01,
@@ -190,7 +190,7 @@ class IcConfig(Section):
     """Inference compilation: importance sampling with the network's proposals."""
 
     jobs: int = Field(2, ge=1, le=10_000, description="jobs that share the runs")
-    runs: int = Field(5_000, ge=1, le=10**10, description="simulator runs of one job")
+    runs: int = Field(15_000, ge=1, le=10**10, description="simulator runs of one job")
 
 
 class PosteriorsConfig(Section):

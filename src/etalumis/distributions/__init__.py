@@ -6,7 +6,7 @@ Parameters are named as on the wire. Densities are in log space and float64; a v
 density -inf, never NaN.
 """
 
-from etalumis.distributions.arrays import ArrayDistribution
+from etalumis.distributions.arrays import ArrayDistribution, SparseNormal
 from etalumis.distributions.scalar import (
     BY_CODE,
     Bernoulli,
@@ -37,6 +37,7 @@ __all__ = [
     "LogNormal",
     "Normal",
     "Poisson",
+    "SparseNormal",
     "Uniform",
     "Weibull",
     "from_code",

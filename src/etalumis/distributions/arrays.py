@@ -5,6 +5,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -77,12 +78,45 @@ class ArrayDistribution:
             raise ValueError(f"{self.kind}: expected a value of shape {self.shape}, found {value.shape}")
         if self.code == Normal.code:
             return _normal_sum(value, *self.arrays)
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             return float(np.sum(_LOG_PROB[self.code](value, *self.arrays)))
 
     def sample(self, rng: np.random.Generator) -> Array:
         """Draw one value of shape `shape`."""
         return np.asarray(_SAMPLE[self.code](rng, self.shape, *self.arrays), dtype=np.float64)
+
+
+class SparseNormal(ArrayDistribution):
+    """Normal of one standard deviation whose means are mostly zero: the image of a detector before its noise.
+
+    Parameters
+    ----------
+    shape
+        Shape of one draw.
+    positions
+        (K,) places of the means that are not zero, in row-major order and ascending.
+    means
+        (K,) those means.
+    stddev
+        Standard deviation of every element.
+    """
+
+    def __init__(self, shape: tuple[int, ...], positions: Array, means: Array, stddev: float) -> None:
+        for name, value in (
+            ("code", Normal.code), ("shape", shape), ("positions", positions), ("means", means), ("stddev", stddev),
+        ):  # fmt: skip
+            object.__setattr__(self, name, value)
+
+    positions: Array
+    means: Array
+    stddev: float
+
+    @cached_property
+    def arrays(self) -> tuple[Array, ...]:
+        """Means and standard deviation as arrays."""
+        mean = np.zeros(math.prod(self.shape))
+        mean[self.positions] = self.means
+        return mean.reshape(self.shape), np.asarray(self.stddev)
 
 
 def _normal_sum(value: Array, mean: Array, stddev: Array) -> float:

@@ -149,7 +149,8 @@ class Poisson(Distribution):
     discrete = True
 
     def __post_init__(self) -> None:
-        self._require(0 <= self.rate < math.inf, "a finite rate >= 0")
+        # numpy draws 64-bit integers; far below that doubles no longer hold every count
+        self._require(0 <= self.rate <= 2.0**53, "0 <= rate <= 2^53")
 
     def sample(self, rng: np.random.Generator) -> float:
         """Draw one count."""
@@ -266,7 +267,10 @@ class LogNormal(Distribution):
 
     def sample(self, rng: np.random.Generator) -> float:
         """Draw one value."""
-        return math.exp(self.loc + self.scale * float(rng.standard_normal()))
+        try:
+            return math.exp(self.loc + self.scale * float(rng.standard_normal()))
+        except OverflowError:
+            return math.inf
 
     def log_prob(self, x: float) -> float:
         """Return the log density at `x`."""
@@ -287,7 +291,9 @@ class Binomial(Distribution):
     discrete = True
 
     def __post_init__(self) -> None:
-        self._require(_integer(self.total_count) and self.total_count >= 0, "a whole total_count >= 0")
+        self._require(
+            _integer(self.total_count) and 0 <= self.total_count <= 2.0**53, "a whole 0 <= total_count <= 2^53"
+        )
         self._require(0 <= self.probs <= 1, "0 <= probs <= 1")
 
     def sample(self, rng: np.random.Generator) -> float:
@@ -323,7 +329,11 @@ class Weibull(Distribution):
         if x < 0:
             return -math.inf
         k, z = self.concentration, x / self.scale
-        return math.log(k / self.scale) + float(special.xlogy(k - 1, z)) - math.pow(z, k)
+        log_front = math.log(k / self.scale) + float(special.xlogy(k - 1, z))
+        try:
+            return log_front - math.pow(z, k)
+        except OverflowError:
+            return -math.inf
 
 
 BY_CODE: dict[int, type[Distribution]] = {

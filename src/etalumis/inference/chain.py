@@ -4,15 +4,25 @@
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from etalumis.address import split
 from etalumis.errors import InferenceError
-from etalumis.inference.controllers import Restore
+from etalumis.inference.controllers import Restore, Saved
 from etalumis.inference.kernel import START, Change, Move, Settings, choose_move, log_acceptance
 from etalumis.inference.runner import Runner
-from etalumis.inference.state import State
+from etalumis.inference.state import State, Structures
+from etalumis.trace import CONTROLLED, REPLACED, Trace
+
+
+class Proposal(NamedTuple):
+    """A move that the model has to be run for, and the row of the acceptance table that it belongs to."""
+
+    state: State
+    move: Move
+    row: list[int]
 
 
 class Chain:
@@ -44,7 +54,7 @@ class Chain:
         beta: float = 1.0,
     ) -> None:
         self.runner, self.rng, self.settings, self.beta = runner, rng, settings, beta
-        self._focus = focus
+        self.structures = Structures(focus)
         self.counts: dict[str, list[int]] = {}
         """Kind of move -> [proposed, accepted, lost to the scope rule]."""
         self._state: State | None = None
@@ -62,9 +72,14 @@ class Chain:
 
     def snapshot(self) -> dict[str, Any]:
         """Return what `resume` needs, JSON-able."""
+        state, trace = self.state, self.state.trace
+        flags = [trace.flags[i] & (CONTROLLED | REPLACED) for i in trace.accepted]
+        bases = [split(self.runner.addresses.name(address)) for address in state.address]
+        keys = [(*base, name, flag) for base, name, flag in zip(bases, state.name, flags, strict=True)]
         return {
-            "addresses": [self.runner.addresses.name(address) for address in self.state.address],
+            "keys": keys,
             "values": self.state.value,
+            "scopes": list(state.scope),
             "log_likelihood": self.state.log_likelihood,
             "counts": self.counts,
         }
@@ -78,48 +93,55 @@ class Chain:
             Where the replayed trace is another one: the model is not the one of the snapshot.
         """
         values = snapshot["values"]
-
-        def make() -> Restore:
-            return Restore(self.runner.addresses, snapshot["addresses"], values, self.runner.observations)
-
-        trace, _ = self.runner.run(self.rng, make)
+        saved = Saved([tuple(key) for key in snapshot["keys"]], values, snapshot["scopes"])
+        trace, _ = self.runner.run(self.rng, lambda: Restore(self.runner.addresses, saved, self.runner.observations))
         if len(trace) != len(values) or trace.log_likelihood != snapshot["log_likelihood"]:
             raise InferenceError(
                 f"{self.runner.model.name}: the trace to go on from has {len(trace)} entries and log likelihood "
                 f"{trace.log_likelihood}; expected {len(values)} and {snapshot['log_likelihood']}. The model has "
                 "changed: delete the .part file and start anew."
             )
-        self.state = State(trace, self._focus)
+        self.state = self.structures.state(trace)
         self.counts = {label: list(count) for label, count in snapshot["counts"].items()}
 
     def step(self) -> bool:
         """Propose one move and return whether it was accepted."""
+        proposal = self.propose()
+        if proposal is None:
+            return False
+        return self.decide(proposal, *self.runner.run(self.rng, lambda: self.change(proposal)))
+
+    def propose(self) -> Proposal | None:
+        """Choose a move; None where there is nothing to run the model for, and the chain stays where it is."""
         state = self.state
         move = choose_move(state, self.rng, self.settings)
         if move is None:
-            return False
-        count = self.counts.setdefault(_label(state, move), [0, 0, 0])
-        count[0] += 1
+            return None
+        row = self.counts.setdefault(_label(state, move), [0, 0, 0])
+        row[0] += 1
         if move.log_ratio == -math.inf:
-            return False  # the prior rules the value out: no need to run the model
-        new = self._propose(state, move, count)
-        if new is None:
-            return False
-        count[1] += 1
-        self.state = new
-        return True
+            return None  # the prior rules the value out
+        return Proposal(state, move, row)
 
-    def _propose(self, state: State, move: Move, count: list[int]) -> State | None:
-        """Run the model with the move made; return the new state if it is accepted."""
-        trace, change = self.runner.run(self.rng, lambda: Change(state, move, self.rng, self.runner.observations))
+    def change(self, proposal: Proposal) -> Change:
+        """Return the controller of a run with the move made."""
+        return Change(proposal.state, proposal.move, self.rng, self.runner.observations)
+
+    def decide(self, proposal: Proposal, trace: Trace, change: Change) -> bool:
+        """Go to the trace that the run gave, or stay; return whether it was accepted."""
+        state, move, row = proposal
         if change.lost:
-            count[2] += 1
-            return None
-        if trace.log_likelihood == -math.inf:
-            return None
-        new = State(trace, self._focus)
+            row[2] += 1
+            return False
+        new = self.structures.state(trace)
+        if new.log_likelihood == -math.inf:
+            return False
         log_ratio = log_acceptance(state, move, change, trace, new, self.settings, self.beta)
-        return new if math.log(1.0 - self.rng.random()) < log_ratio else None
+        accepted = math.log(1.0 - self.rng.random()) < log_ratio
+        if accepted:
+            row[1] += 1
+            self.state = new
+        return accepted
 
 
 def _label(state: State, move: Move) -> str:
@@ -127,7 +149,7 @@ def _label(state: State, move: Move) -> str:
     if not move.keep:
         return "all redrawn" if move.position == START else "tail redrawn"
     place = "in a scope" if state.scope[move.position] else "outside scopes"
-    return state.name[move.position] or f"{state.distribution[move.position].kind} {place}"
+    return state.name[move.position] or f"{state.prior(move.position).kind} {place}"
 
 
 def acceptance(counts: Mapping[str, list[int]]) -> dict[str, Any]:

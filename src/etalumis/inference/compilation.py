@@ -128,7 +128,8 @@ def with_session(
     runner = Runner(model, Observations(observations), seeds.derive(seed, stage, 0), retries)
     counts = dict.fromkeys(("asked", "unknown", "lost", "replay_runs"), 0)
 
-    def once(rng: np.random.Generator) -> tuple[Trace, float]:
+    def once(index: int) -> tuple[Trace, float]:
+        rng = seeds.generator(seed, stage, index)
         trace, proposing = runner.run(
             rng, lambda: Proposing(session, runner.addresses, rng, runner.observations, scopes)
         )
@@ -136,13 +137,21 @@ def with_session(
         for key in ("asked", "unknown", "lost"):
             counts[key] += getattr(proposing, key)
         if log_weight > -math.inf:
-            for shot in proposing.shots:
-                log_weight += math.log(_mean_repetitions(runner, trace, shot, rng, replays))
+            for scope in proposing.shots:
+                log_weight += math.log(_mean_repetitions(runner, trace, scope, rng, replays))
                 counts["replay_runs"] += replays
         return trace, log_weight
 
     posterior = weighted(
-        "ic", runner, once, runs=runs, seed=seed, stage=stage, job=job, counts=counts, checkpoint=checkpoint
+        "ic",
+        runner,
+        lambda first: map(once, range(first, runs)),
+        runs=runs,
+        seed=seed,
+        stage=stage,
+        job=job,
+        counts=counts,
+        checkpoint=checkpoint,
     )
     posterior.info.update(
         scopes=scopes,
@@ -154,16 +163,12 @@ def with_session(
     return posterior
 
 
-def _mean_repetitions(runner: Runner, trace: Trace, shot: int, rng: np.random.Generator, replays: int) -> float:
-    """Return the mean number of repetitions, over prior runs, of the scope that begins at record position `shot`."""
-    before = [i for i in trace.accepted if i < shot]
-    addresses = [trace.address[i] for i in before]
-    distributions = [trace.distribution[i] for i in before]
-    values = [trace.value[i] for i in before]
+def _mean_repetitions(runner: Runner, trace: Trace, scope: int, rng: np.random.Generator, replays: int) -> float:
+    """Return the mean number of repetitions, over prior runs, of the rejection scope number `scope` of a trace."""
     total = 0
     for _ in range(replays):
         # no observations: nothing of this run is scored
-        _, counter = runner.run(rng, lambda: CountRepetitions(addresses, distributions, values, rng))
+        _, counter = runner.run(rng, lambda: CountRepetitions(trace, scope, rng))
         total += counter.repetitions
     return total / replays
 

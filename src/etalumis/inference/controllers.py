@@ -3,17 +3,43 @@
 """Controllers that do not depend on an engine: draws from the prior, and replay of a beginning."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from etalumis.address import AddressTable
+from etalumis.address import AddressTable, join
 from etalumis.distributions import ArrayDistribution, Distribution
 from etalumis.errors import InferenceError
 from etalumis.execution import Site
 from etalumis.inference.observations import Array, Observations
+from etalumis.plan import Answer, Key, Plan, PlannedTrace, Rows, SavedKeys
+from etalumis.trace import Trace
 
 
-class Prior:
+class Planner:
+    """A controller that can say beforehand what it will decide, for models that carry out plans.
+
+    Attributes
+    ----------
+    assisted
+        Whether it has to be asked for the controlled entries nevertheless.
+    """
+
+    assisted = False
+
+    def plan(self) -> Plan:
+        """Return what is decided here."""
+        raise NotImplementedError
+
+    def came(self, trace: PlannedTrace) -> None:
+        """Take note of the trace that the plan gave."""
+
+    def answer(self, site: Site) -> Answer:
+        """Decide a controlled entry."""
+        raise NotImplementedError
+
+
+class Prior(Planner):
     """Draw every entry from its prior: entries of rejection scopes as often as the model asks for them.
 
     The trace has density prod p(x_i) over the entries outside scopes times prod p(x_s) 1{accepted} / Z_s over the
@@ -27,11 +53,23 @@ class Prior:
         Source of randomness of this run.
     observations
         Values to condition on; None scores nothing at all, not even values the model itself supplies.
+    details
+        Whether the trace is one to go on from, by a chain.
     """
 
-    def __init__(self, rng: np.random.Generator, observations: Observations | None = None) -> None:
+    def __init__(
+        self, rng: np.random.Generator, observations: Observations | None = None, *, details: bool = False
+    ) -> None:
         self.rng = rng
-        self._observations = observations
+        self._observations, self._details = observations, details
+
+    def plan(self) -> Plan:
+        """Return what is decided here, for a model that carries it out by itself."""
+        return Plan(observed=self._observed, details=self._details)
+
+    @property
+    def _observed(self) -> dict[str, Array] | None:
+        return None if self._observations is None else self._observations.values
 
     def sample(self, site: Site) -> float:
         """Return a draw from the prior of the entry."""
@@ -79,25 +117,38 @@ class Replay(Prior):
         return site.distribution.sample(self.rng)
 
 
+class Saved(NamedTuple):
+    """The accepted entries of a trace as a process writes them down for another one, JSON-able."""
+
+    keys: list[Key]
+    values: list[float]
+    scopes: list[int]
+
+
 class Restore(Prior):
-    """Replay all accepted entries of a trace by the addresses' names, as another process wrote them down.
+    """Replay all accepted entries of a trace that another process wrote down.
 
     Whether the trace that comes out is the right one is for the caller to check: entries beyond the record, or other
     addresses, are drawn from the prior.
     """
 
-    def __init__(
-        self, table: AddressTable, addresses: Sequence[str], values: Sequence[float], observations: Observations
-    ) -> None:
-        super().__init__(np.random.default_rng(0), observations)
-        self._table, self._addresses, self._values = table, addresses, values
+    def __init__(self, table: AddressTable, saved: Saved, observations: Observations) -> None:
+        super().__init__(np.random.default_rng(0), observations, details=True)
+        self._table, self._saved = table, saved
 
     def sample(self, site: Site) -> float:
         """Return the recorded value."""
         position = site.position
-        if position < len(self._values) and self._table.name(site.address) == self._addresses[position]:
-            return self._values[position]
+        if position < len(self._saved.values):
+            base, instance, _, _ = self._saved.keys[position]
+            if self._table.name(site.address) == join(base, instance):
+                return self._saved.values[position]
         return super().sample(site)
+
+    def plan(self) -> Plan:
+        """Return what is decided here."""
+        rows = SavedKeys(self._saved.keys).rows(self._saved.values, self._saved.scopes)
+        return super().plan()._replace(rows=rows, prefix=rows.size)
 
 
 class CountRepetitions(Replay):
@@ -105,11 +156,28 @@ class CountRepetitions(Replay):
 
     The count R is geometric, so E[R] = 1 / Z: an unbiased estimate of the inverse acceptance probability of the scope
     in the replayed context.
+
+    Parameters
+    ----------
+    trace, scope
+        A trace, and the running number of a rejection scope in it.
     """
 
     repetitions = 0
     """Repetitions of the scope that begins right after the replayed entries."""
     _scope = 0
+
+    def __init__(self, trace: Trace, scope: int, rng: np.random.Generator) -> None:
+        accepted, scopes = trace.accepted, trace.scope
+        before = accepted[: next(n for n, i in enumerate(accepted) if scopes[i] == scope)]
+        self._rows: Rows | None = trace.rows.first(len(before)) if isinstance(trace, PlannedTrace) else None
+        if self._rows is not None:
+            super().__init__((), (), (), rng)  # a plan replays them
+            return
+        address, distribution, value = trace.address, trace.distribution, trace.value
+        super().__init__(
+            [address[i] for i in before], [distribution[i] for i in before], [value[i] for i in before], rng
+        )
 
     def continued(self, site: Site) -> float:
         """Draw from the prior; follow the repetitions of the first scope met."""
@@ -118,6 +186,41 @@ class CountRepetitions(Replay):
         if site.scope == self._scope:
             self.repetitions = site.repetition + 1
         return site.distribution.sample(self.rng)
+
+    def plan(self) -> Plan:
+        """Return what is decided here."""
+        assert self._rows is not None  # the trace of a model that carries out plans came from one
+        return Plan(rows=self._rows, prefix=self._rows.size, details=True)
+
+    def came(self, trace: PlannedTrace) -> None:
+        """Read the number of repetitions off the scope that follows the replayed entries."""
+        assert self._rows is not None
+        check_not_broken_off(trace)
+        details = trace.rows.details[self._rows.size :]
+        if not len(details):
+            raise InferenceError(f"replay broke off at entry {len(trace)}: the run ended there. {_EXPECTED}")
+        self.repetitions = 1 + int(details["repetition"][details["scope"] == details["scope"][0]].max())
+
+
+def check_not_broken_off(trace: PlannedTrace) -> None:
+    """Check that a run came to all the entries that it was to replay by position.
+
+    Raises
+    ------
+    InferenceError
+        As `check_replayed`.
+    """
+    if trace.mismatch:
+        raise InferenceError(
+            f"replay broke off at entry {len(trace)}: the model asks for another one, or for the same one with another "
+            f"prior. {_EXPECTED}"
+        )
+
+
+_EXPECTED = (
+    "Expected a model that does the same when given the same values: look for draws outside sample statements, for "
+    "state kept between runs, and for rejection loops that remember what they rejected."
+)
 
 
 def check_replayed(site: Site, address: int, distribution: Distribution) -> None:
@@ -139,6 +242,5 @@ def check_replayed(site: Site, address: int, distribution: Distribution) -> None
     raise InferenceError(
         f"replay broke off at entry {site.position}: the model asks for {what} (address number {site.address}, "
         f"{site.distribution}, repetition {site.repetition}) where number {address}, {distribution}, was recorded. "
-        "Expected a model that does the same when given the same values: look for draws outside sample statements, for "
-        "state kept between runs, and for rejection loops that remember what they rejected."
+        f"{_EXPECTED}"
     )

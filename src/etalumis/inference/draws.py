@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What a posterior keeps of a trace, and how many of them become columns."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from etalumis.inference.observations import Array
-from etalumis.trace import CONTROLLED, REJECTED, Trace
+from etalumis.trace import REJECTED, Trace
 
 
 @dataclass(slots=True)
@@ -20,39 +21,23 @@ class Draw:
     trace_type: str
 
 
-class Summary:
-    """Makes draws of traces; digests of trace types are computed once for each sequence of addresses."""
+def draw_of(trace: Trace, named: Sequence[tuple[int, str]] | None = None, trace_type: str | None = None) -> Draw:
+    """Return what is kept of `trace`; `named` (its accepted entries that have a name) and its type need not be given.
 
-    def __init__(self) -> None:
-        self._types: dict[tuple[int, ...], str] = {}
-
-    def of(self, trace: Trace) -> Draw:
-        """Return what is kept of `trace`.
-
-        Where a tag and an entry share a name the tag is kept; of several entries of one name, the last one. The
-        model's result is kept as `result`.
-        """
-        values: dict[str, Array] = {}
-        log_prior = 0.0
-        controlled = []
-        for i, flags in enumerate(trace.flags):
-            if flags & REJECTED:
-                continue
-            log_prior += trace.log_prob[i]
-            if flags & CONTROLLED:
-                controlled.append(trace.address[i])
-            if trace.name[i]:
-                values[trace.name[i]] = np.asarray(trace.value[i])
-        if trace.result is not None:
-            values["result"] = np.asarray(trace.result, dtype=np.float64)
-        values.update(trace.tags)
-        return Draw(values, log_prior, trace.log_likelihood, self._type(tuple(controlled), trace))
-
-    def _type(self, controlled: tuple[int, ...], trace: Trace) -> str:
-        found = self._types.get(controlled)
-        if found is None:
-            found = self._types[controlled] = trace.type.hex()
-        return found
+    Where a tag and an entry share a name the tag is kept; of several entries of one name, the last one. The model's
+    result is kept as `result`.
+    """
+    values: dict[str, Array] = {}
+    if named is None:
+        flags = trace.flags
+        named = [(i, name) for i, name in enumerate(trace.name) if name and not flags[i] & REJECTED]
+    if named:
+        value = trace.value
+        values = {name: np.asarray(value[i]) for i, name in named}
+    if trace.result is not None:
+        values["result"] = np.asarray(trace.result, dtype=np.float64)
+    values.update(trace.tags)
+    return Draw(values, trace.log_prior, trace.log_likelihood, trace_type or trace.type.hex())
 
 
 def columns(draws: list[Draw]) -> tuple[dict[str, Array], list[str]]:

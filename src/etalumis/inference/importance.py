@@ -4,7 +4,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,15 @@ import numpy as np
 from etalumis import seeds
 from etalumis.execution import Model
 from etalumis.inference.checkpoint import Checkpoint
-from etalumis.inference.controllers import Prior
-from etalumis.inference.draws import Draw, Summary
+from etalumis.inference.draws import Draw, draw_of
 from etalumis.inference.observations import Observations
 from etalumis.inference.posterior import Posterior
 from etalumis.inference.runner import Runner
 from etalumis.progress import Progress
 from etalumis.trace import Trace
 
-WeightedRun = Callable[[np.random.Generator], tuple[Trace, float]]
-"""One run: (generator of this run) -> (trace, log weight)."""
+WeightedRuns = Callable[[int], Iterator[tuple[Trace, float]]]
+"""First run -> (trace, log weight) of it and all that follow, each with its own source of randomness."""
 
 
 def importance(
@@ -64,17 +63,18 @@ def importance(
     stage = f"posteriors/importance/{job}"
     runner = Runner(model, Observations(observations), seeds.derive(seed, stage, 0), retries)
 
-    def once(rng: np.random.Generator) -> tuple[Trace, float]:
-        trace, _ = runner.run(rng, lambda: Prior(rng, runner.observations))
-        return trace, trace.log_likelihood
+    def draws(first: int) -> Iterator[tuple[Trace, float]]:
+        origins = [seeds.derive(seed, stage, index) for index in range(first, runs)]
+        for trace in runner.priors(origins):
+            yield trace, trace.log_likelihood
 
-    return weighted("importance", runner, once, runs=runs, seed=seed, stage=stage, job=job, checkpoint=checkpoint)
+    return weighted("importance", runner, draws, runs=runs, seed=seed, stage=stage, job=job, checkpoint=checkpoint)
 
 
 def weighted(
     engine: str,
     runner: Runner,
-    once: WeightedRun,
+    draws: WeightedRuns,
     *,
     runs: int,
     seed: int,
@@ -83,10 +83,10 @@ def weighted(
     counts: dict[str, int] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Posterior:
-    """Call `once` for every run, each with its own generator, and make a posterior of the weighted traces.
+    """Make a posterior of weighted traces.
 
     Run i draws from (seed, stage, i) whatever came before it, so an interrupted job goes on with the next run. `counts`
-    are the engine's own, updated by `once`; they survive an interruption.
+    are the engine's own, updated by `draws`; they survive an interruption.
     """
     began, wall_before, first = time.perf_counter(), 0.0, 0
     counts = {} if counts is None else counts
@@ -99,9 +99,10 @@ def weighted(
         counts.update(state["counts"])
     pieces = _Pieces(engine, job, earlier)
     with Progress(runs, "runs", f"{engine} job {job}", done=first) as progress:
+        source = draws(first)
         for index in range(first, runs):
             runner.begin(seeds.derive(seed, stage, index), f"draw {index} of {stage}")
-            pieces.add(*once(seeds.generator(seed, stage, index)))
+            pieces.add(*next(source))
             progress.update(best_log_weight=f"{pieces.best:.1f}")
             if checkpoint is not None and checkpoint.due:
                 wall_s = wall_before + time.perf_counter() - began
@@ -127,14 +128,13 @@ class _Pieces:
 
     def __init__(self, engine: str, job: int, earlier: list[Posterior]) -> None:
         self._engine, self._job, self._earlier = engine, job, earlier
-        self._summary = Summary()
         self._draws: list[Draw] = []
         self._log_weights: list[float] = []
         self.best = max((float(np.max(part.log_weight, initial=-np.inf)) for part in earlier), default=-math.inf)
 
     def add(self, trace: Trace, log_weight: float) -> None:
         """Keep one weighted trace."""
-        self._draws.append(self._summary.of(trace))
+        self._draws.append(draw_of(trace))
         self._log_weights.append(log_weight)
         self.best = max(self.best, log_weight)
 

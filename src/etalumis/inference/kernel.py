@@ -19,10 +19,11 @@ from typing import NamedTuple
 import numpy as np
 
 from etalumis.execution import Site
-from etalumis.inference.controllers import Replay, check_replayed
+from etalumis.inference.controllers import Replay, check_not_broken_off, check_replayed
 from etalumis.inference.observations import Observations
 from etalumis.inference.proposals import propose, same_support
 from etalumis.inference.state import State
+from etalumis.plan import Plan, PlannedTrace, Rows
 from etalumis.trace import Trace
 
 START = -1
@@ -71,11 +72,11 @@ def choose_move(state: State, rng: np.random.Generator, settings: Settings) -> M
     if not state.candidates:
         return None
     if kind < settings.anew_share + settings.tail_share:
-        position = state.candidates[int(rng.integers(len(state.candidates)))]
-        return Move(position, state.distribution[position].sample(rng), 0.0, keep=False)
+        position = state.candidates[int(rng.random() * len(state.candidates))]
+        return Move(position, state.prior(position).sample(rng), 0.0, keep=False)
     position = state.choose(rng, settings.focus_share)
     value, log_ratio = propose(
-        rng, state.distribution[position], state.value[position], state.log_prob[position], settings.fresh_share
+        rng, state.prior(position), state.value[position], state.log_prob[position], settings.fresh_share
     )
     return Move(position, value, log_ratio, keep=True)
 
@@ -94,20 +95,23 @@ class Change(Replay):
     """
 
     def __init__(self, state: State, move: Move, rng: np.random.Generator, observations: Observations) -> None:
-        super().__init__(state.address, state.distribution, state.value, rng, observations)
+        super().__init__((), (), (), rng, observations)
         self._length = move.position if move.position != START else 0
         self._state, self._move = state, move
         self._open = state.scopes_begun[move.position] if move.position != START else 0
         self._open_now = 0
+        self._rows: Rows | None = None
+        self._kept: list[tuple[int, int]] = []  # (position in the new record, position in the old state)
         self.lost = False
-        self.kept: list[tuple[int, int]] = []
-        """(position in the new record, position in the old state) of the entries that kept their values."""
 
     def sample(self, site: Site) -> float:
         """Return the replayed, changed, kept or fresh value."""
-        if site.position < self._length:
-            self._open_now = max(self._open_now, site.scope)
-        return super().sample(site)
+        position, state = site.position, self._state
+        if position >= self._length:
+            return self.continued(site)
+        self._open_now = max(self._open_now, site.scope)
+        check_replayed(site, state.address[position], state.distribution[position])
+        return state.value[position]
 
     def continued(self, site: Site) -> float:
         """Return the value of the changed entry or of one after it."""
@@ -124,9 +128,30 @@ class Change(Replay):
         elif move.keep and site.control and (is_open or site.scope == 0):
             old = state.index.get(site.address)
             if old is not None and self._may_keep(site, old, is_open):
-                self.kept.append((site.position, old))
+                self._kept.append((site.position, old))
                 return state.value[old]
         return site.distribution.sample(self.rng)
+
+    def kept_log_ratio(self, trace: Trace) -> float:
+        """Return sum [log p'(x_i) - log p(x_i)] over the entries that kept their values."""
+        if self._rows is None:
+            return sum(trace.log_prob[now] - self._state.log_prob[old] for now, old in self._kept)
+        assert isinstance(trace, PlannedTrace)
+        return trace.log_ratio
+
+    def plan(self) -> Plan:
+        """Return what is decided here, for a model that carries it out by itself."""
+        move = self._move
+        if move.position == START:
+            return Plan(observed=self._observed, details=True)
+        rows = self._state.rows
+        self._rows = (rows if move.keep else rows.first(move.position + 1)).with_value(move.position, move.value)
+        return Plan(self._rows, move.position + 1, self._observed, details=True)
+
+    def came(self, trace: PlannedTrace) -> None:
+        """Take note of the trace that the plan gave."""
+        self.lost = trace.lost
+        check_not_broken_off(trace)
 
     def _may_keep(self, site: Site, old: int, is_open: bool) -> bool:
         # Symmetric in the old and the new entry: the reverse move keeps exactly the same ones.
@@ -158,8 +183,7 @@ def log_acceptance(
     log_ratio = beta * (new.log_likelihood - state.log_likelihood) + move.log_ratio
     if move.position == START:
         return log_ratio
-    for now, old in change.kept:
-        log_ratio += trace.log_prob[now] - state.log_prob[old]
+    log_ratio += change.kept_log_ratio(trace)
     if move.keep:
         share = settings.focus_share
         return log_ratio + new.log_choice(move.position, share) - state.log_choice(move.position, share)

@@ -46,6 +46,15 @@ class Observations:
         """Names of the observed values."""
         return list(self._values)
 
+    @property
+    def values(self) -> dict[str, Array]:
+        """Observed values by name; always the same object."""
+        return self._values
+
+    def saw(self, name: str) -> None:
+        """Take note that the model observes `name`."""
+        self._seen[name] = None
+
     def value(self, name: str, distribution: ArrayDistribution, given: Array | None) -> Array | None:
         """Return the value to condition the statement on: the user's, else the model's own, else None.
 

@@ -38,6 +38,9 @@ SMALLEST, LARGEST = 1e-3, 1.0
 """Range of the log-uniform step scale, as a share of the width of the prior: posteriors may be that much narrower."""
 
 
+_LOG_SMALLEST, _LOG_RANGE = math.log(SMALLEST), math.log(LARGEST / SMALLEST)
+
+
 def propose(
     rng: np.random.Generator, distribution: Distribution, x: float, log_prob: float, fresh_share: float
 ) -> Proposal:
@@ -51,7 +54,7 @@ def propose(
 
 
 def _scale(rng: np.random.Generator) -> float:
-    return math.exp(rng.uniform(math.log(SMALLEST), math.log(LARGEST)))
+    return math.exp(_LOG_SMALLEST + _LOG_RANGE * rng.random())
 
 
 def _wrapped(rng: np.random.Generator, d: Distribution, x: float, log_prob: float) -> Proposal:

@@ -13,6 +13,7 @@ from etalumis.errors import InferenceError
 from etalumis.execution import Site
 from etalumis.inference.controllers import Prior
 from etalumis.inference.observations import Observations
+from etalumis.plan import Answer, HandOver, PlannedTrace
 
 Scopes = Literal["first-shot", "prior"]
 
@@ -39,10 +40,12 @@ class Proposing(Prior):
     lost
         Whether a proposed scope asked for a second repetition.
     shots
-        First record position of every scope that was proposed, in order.
+        Running number of every scope that was proposed, in order.
     asked, unknown
         Controlled entries that the network was asked for, and those whose address it does not know.
     """
+
+    assisted = True
 
     def __init__(
         self,
@@ -52,7 +55,7 @@ class Proposing(Prior):
         observations: Observations,
         scopes: Scopes,
     ) -> None:
-        super().__init__(rng, observations)
+        super().__init__(rng, observations, details=True)
         self._session, self._addresses, self._scopes = session, addresses, scopes
         self._scope = 0
         self._scope_from_prior = False
@@ -64,22 +67,38 @@ class Proposing(Prior):
 
     def sample(self, site: Site) -> float:
         """Return a proposed value, or one from the prior."""
+        value = self.answer(site).value
+        return site.distribution.sample(self.rng) if value is None else value
+
+    def answer(self, site: Site) -> Answer:
+        """Return a proposed value, or leave the entry, its scope or the rest of the run to the prior."""
         entered = site.scope != self._scope
         if entered:
             self._scope = site.scope
             self._scope_from_prior = bool(site.scope) and self._scopes == "prior"
-        if self.log_weight == -math.inf or self._scope_from_prior:
-            return site.distribution.sample(self.rng)
+        if self.log_weight == -math.inf:
+            return Answer(None, HandOver.REST)
+        if self._scope_from_prior:
+            return Answer(None, HandOver.SCOPE)
         if site.scope and site.repetition:
             self.lost, self.log_weight = True, -math.inf
-            return site.distribution.sample(self.rng)
+            return Answer(None, HandOver.REST)
         value = self._proposed(site)
         if value is None:
             self._scope_from_prior = entered and bool(site.scope)
-            return site.distribution.sample(self.rng)
+            if self._scope_from_prior:
+                return Answer(None, HandOver.SCOPE)
+            return Answer(site.distribution.sample(self.rng))
         if entered and site.scope:
-            self.shots.append(site.position)
-        return value
+            self.shots.append(site.scope)
+        return Answer(value)
+
+    def came(self, trace: PlannedTrace) -> None:
+        """Take note of a second repetition in which nothing was asked, since none of its draws is controlled."""
+        details = trace.rows.details
+        again = np.isin(details["scope"], self.shots) & (details["repetition"] > 0)
+        if again.any():
+            self.lost, self.log_weight = True, -math.inf
 
     def _proposed(self, site: Site) -> float | None:
         if not site.control:

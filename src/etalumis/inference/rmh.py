@@ -10,7 +10,7 @@ from etalumis import seeds
 from etalumis.errors import InferenceError
 from etalumis.execution import Model
 from etalumis.inference.checkpoint import Checkpoint
-from etalumis.inference.draws import Draw, Summary
+from etalumis.inference.draws import Draw
 from etalumis.inference.kernel import Settings
 from etalumis.inference.observations import Observations
 from etalumis.inference.posterior import Posterior
@@ -138,7 +138,7 @@ class _Sampling:
 
     def sample(self) -> Posterior:
         """Make the remaining sweeps and return all draws."""
-        summary, last, accepted = Summary(), None, 0
+        last, accepted = None, 0
         first = self.ladder.sweeps
         with Progress(self.sweeps, "sweeps", f"rmh chain {self.chain}", done=first) as progress:
             for sweep in range(first, self.sweeps):
@@ -147,9 +147,10 @@ class _Sampling:
                     self.ladder.adapt()
                 state = self.ladder.state
                 if self._keeps(sweep):
-                    self._draws.append(self._draws[-1] if state is last and self._draws else summary.of(state.trace))
+                    self._draws.append(self._draws[-1] if state is last and self._draws else state.draw())
                     last = state
-                progress.update(1, **self._shown(accepted / (sweep + 1 - first)))
+                done = sweep + 1 - first
+                progress.tick(lambda: self._shown(accepted / done))  # noqa: B023 - called at once
                 if self.checkpoint is not None and self.checkpoint.due:
                     self._save(self.checkpoint)
         return self._so_far()

@@ -3,59 +3,176 @@
 """State of a Metropolis-Hastings chain: the accepted entries of a trace, and the choice of the entry to change."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from functools import cached_property
 
 import numpy as np
 
+from etalumis.distributions import Distribution
+from etalumis.errors import InferenceError
+from etalumis.inference.draws import Draw, draw_of
+from etalumis.plan import Keys, PlannedTrace, Rows
 from etalumis.trace import CONTROLLED, Trace
 
 
-class State:
-    """Accepted entries of a trace as parallel lists, in trace order; rejected repetitions are no part of it.
+class Structure:
+    """What the states of one kind of trace have in common: everything but the values.
 
     Attributes
     ----------
-    address, value, distribution, log_prob, scope
-        Columns of the accepted entries, as in `Trace`.
-    control
-        Whether the entry may be steered.
+    name, scope, control
+        Of the accepted entries: name, scope number, and whether the entry may be steered.
     scopes_begun
         Largest scope number among the entries up to and including each one: a scope numbered up to it has begun.
-    index
-        Address -> position among the accepted entries.
     candidates
         Positions that a step may choose, in order.
     focused
         Those of them that get the focus share.
-    log_likelihood
-        sum_n log p(y_n | x).
+    named
+        (position, name) of the entries that have one.
     """
 
-    __slots__ = (
-        "address", "candidates", "control", "distribution", "focused", "index", "log_likelihood", "log_prob", "name",
-        "scope", "scopes_begun", "trace", "value",
-    )  # fmt: skip
+    def __init__(
+        self, name: Sequence[str], scope: Sequence[int], control: Sequence[bool], focus: Collection[str] | None
+    ) -> None:
+        self.name, self.scope, self.control = name, scope, control
+        self.named = [(i, text) for i, text in enumerate(name) if text]
+        self.scopes_begun = _running_maximum(scope)
+        self.candidates = [i for i, steered in enumerate(control) if steered]
+        self.focused = [i for i in self.candidates if name[i] and (focus is None or name[i] in focus)]
+        self.focused_set = frozenset(self.focused)
+        self.trace_type: str | None = None
 
-    def __init__(self, trace: Trace, focus: Collection[str] | None) -> None:
-        accepted = trace.accepted
-        self.trace = trace
-        self.address = [trace.address[i] for i in accepted]
-        self.value = [trace.value[i] for i in accepted]
-        self.distribution = [trace.distribution[i] for i in accepted]
-        self.log_prob = [trace.log_prob[i] for i in accepted]
-        self.scope = [trace.scope[i] for i in accepted]
-        self.name = [trace.name[i] for i in accepted]
-        self.control = [bool(trace.flags[i] & CONTROLLED) for i in accepted]
-        self.scopes_begun = _running_maximum(self.scope)
-        self.index = {address: position for position, address in enumerate(self.address)}
-        self.candidates = [i for i, control in enumerate(self.control) if control]
-        self.focused = [i for i in self.candidates if self.name[i] and (focus is None or self.name[i] in focus)]
+
+class Structures:
+    """Makes states, each kind of trace's structure once."""
+
+    _KEPT = 4096
+
+    def __init__(self, focus: Collection[str] | None) -> None:
+        self._focus = focus
+        self._known: dict[tuple[Keys, bytes, bytes], Structure] = {}
+
+    def state(self, trace: Trace) -> "State":
+        """Return the state of a chain at `trace`."""
+        if not isinstance(trace, PlannedTrace):
+            return State(trace, self._of(trace))
+        rows = trace.rows
+        key = rows.keys, rows.entries["address"].tobytes(), rows.details["scope"].tobytes()
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= self._KEPT:
+                self._known.clear()
+            found = self._known[key] = self._of(trace)
+        return State(trace, found, rows)
+
+    def _of(self, trace: Trace) -> Structure:
+        accepted, name, scope, flags = trace.accepted, trace.name, trace.scope, trace.flags
+        return Structure(
+            [name[i] for i in accepted],
+            [scope[i] for i in accepted],
+            [bool(flags[i] & CONTROLLED) for i in accepted],
+            self._focus,
+        )
+
+
+class State:
+    """Accepted entries of a trace as columns, in trace order; rejected repetitions are no part of it.
+
+    Never changed in place: chains may share and exchange one. Lists are made when somebody asks: most proposals of a
+    chain are rejected, and nobody asks.
+    """
+
+    def __init__(self, trace: Trace, structure: Structure, rows: Rows | None = None) -> None:
+        self.trace, self.structure, self._rows = trace, structure, rows
         self.log_likelihood = trace.log_likelihood
+        self.candidates, self.focused = structure.candidates, structure.focused
+
+    def draw(self) -> Draw:
+        """Return what a posterior keeps of the state."""
+        structure = self.structure
+        if self._rows is None:
+            return draw_of(self.trace)
+        if structure.trace_type is None:
+            structure.trace_type = self.trace.type.hex()
+        return draw_of(self.trace, structure.named, structure.trace_type)
+
+    @property
+    def rows(self) -> Rows:
+        """The entries as rows to replay, of a model that carries out plans."""
+        if self._rows is None:
+            raise InferenceError("this state's trace was recorded draw by draw: it has no rows")
+        return self._rows
+
+    @cached_property
+    def _accepted(self) -> list[int]:
+        return self.trace.accepted
+
+    @cached_property
+    def address(self) -> list[int]:
+        """Integers of the addresses."""
+        address = self.trace.address
+        return [address[i] for i in self._accepted]
+
+    @cached_property
+    def value(self) -> list[float]:
+        """Values."""
+        if self._rows is not None:
+            values: list[float] = self._rows.entries["value"].tolist()
+            return values
+        value = self.trace.value
+        return [value[i] for i in self._accepted]
+
+    @cached_property
+    def distribution(self) -> list[Distribution]:
+        """Priors."""
+        distribution = self.trace.distribution
+        return [distribution[i] for i in self._accepted]
+
+    @cached_property
+    def log_prob(self) -> list[float]:
+        """Log densities of the values under their priors."""
+        if self._rows is not None:
+            log_prob: list[float] = self._rows.details["log_prob"].tolist()
+            return log_prob
+        densities = self.trace.log_prob
+        return [densities[i] for i in self._accepted]
+
+    @cached_property
+    def index(self) -> dict[int, int]:
+        """Address -> position among the accepted entries."""
+        return {address: position for position, address in enumerate(self.address)}
+
+    def prior(self, position: int) -> Distribution:
+        """Return the prior of one entry."""
+        if self._rows is not None and isinstance(self.trace, PlannedTrace):
+            return self.trace.prior(int(self._rows.entries["distribution"][position]))
+        return self.distribution[position]
+
+    @property
+    def scope(self) -> Sequence[int]:
+        """Scope numbers."""
+        return self.structure.scope
+
+    @property
+    def scopes_begun(self) -> Sequence[int]:
+        """Largest scope number up to and including each entry."""
+        return self.structure.scopes_begun
+
+    @property
+    def control(self) -> Sequence[bool]:
+        """Whether each entry may be steered."""
+        return self.structure.control
+
+    @property
+    def name(self) -> Sequence[str]:
+        """Names."""
+        return self.structure.name
 
     def choose(self, rng: np.random.Generator, focus_share: float) -> int:
         """Choose a candidate: with probability `focus_share` among the focused ones, else among all."""
         among = self.focused if self.focused and rng.random() < focus_share else self.candidates
-        return among[int(rng.integers(len(among)))]
+        return among[int(rng.random() * len(among))]
 
     def log_choice(self, position: int, focus_share: float) -> float:
         """Return the log probability that `choose` chooses `position`.
@@ -65,12 +182,12 @@ class State:
         if not self.focused:
             return -math.log(len(self.candidates))
         probability = (1.0 - focus_share) / len(self.candidates)
-        if position in self.focused:
+        if position in self.structure.focused_set:
             probability += focus_share / len(self.focused)
         return math.log(probability)
 
 
-def _running_maximum(scopes: list[int]) -> list[int]:
+def _running_maximum(scopes: Sequence[int]) -> list[int]:
     found, largest = [], 0
     for scope in scopes:
         largest = max(largest, scope)

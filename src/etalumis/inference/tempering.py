@@ -10,6 +10,7 @@ Deligiannidis and Doucet 2022. The paper's RMH is the case K = 1.
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -17,9 +18,8 @@ import numpy as np
 
 from etalumis.errors import InferenceError
 from etalumis.inference.chain import Chain, acceptance
-from etalumis.inference.controllers import Prior
 from etalumis.inference.kernel import Settings
-from etalumis.inference.runner import Runner
+from etalumis.inference.runner import Runner, draw_seed
 from etalumis.inference.state import State
 from etalumis.trace import Trace
 
@@ -129,7 +129,7 @@ class Ladder:
         focus: Collection[str] | None = None,
     ) -> None:
         check_betas(betas)
-        self.runner, self._rng, self._focus, self._settings = runner, rng, focus, settings
+        self.runner, self._rng, self._settings = runner, rng, settings
         self.replicas = [Chain(runner, rng, replica_settings(settings, beta), focus, beta) for beta in betas]
         self.sweeps = 0
         self._swaps = [[0, 0.0] for _ in betas[1:]]  # of each neighbouring pair: proposed, sum of min(1, a)
@@ -152,8 +152,8 @@ class Ladder:
         """
         kept: list[Trace | None] = [None] * len(self.replicas)
         total = [-math.inf] * len(self.replicas)
-        for _ in range(init_runs):
-            trace, _ = self.runner.run(self._rng, lambda: Prior(self._rng, self.runner.observations))
+        starts = [draw_seed(self._rng) for _ in range(init_runs)]
+        for trace in self.runner.priors(starts, details=True):
             if trace.log_likelihood == -math.inf:
                 continue
             for k, replica in enumerate(self.replicas):
@@ -169,17 +169,34 @@ class Ladder:
                     "so the chain has no place to start; expected at least one run that can produce it. Check the "
                     "observation, or allow more prior runs."
                 )
-            replica.state = State(found, self._focus)
+            replica.state = replica.structures.state(found)
 
     def sweep(self) -> bool:
         """Take one step of every replica, then propose swaps; return whether the cold replica's step was accepted."""
-        accepted = [replica.step() for replica in self.replicas]
+        accepted = self._step()
         # Even and odd pairs by turns: a state that climbs goes on climbing, where random pairs would let it diffuse.
         for i in range(self.sweeps % 2, len(self._swaps), 2):
             self._swap(i)
         self._walks.record()
         self.sweeps += 1
-        return accepted[0]
+        return accepted
+
+    def _step(self) -> bool:
+        """Take the steps, whose runs a model of several processes does at the same time, whatever their number alike.
+
+        All replicas choose their moves first, then the model is run, then all decide: none of these looks at another
+        replica's state, so that it is the same Markov chain as one step after the other.
+        """
+        if len(self.replicas) == 1:
+            return self.replicas[0].step()
+        proposals = [(replica, found) for replica in self.replicas if (found := replica.propose()) is not None]
+        makes = [partial(replica.change, proposal) for replica, proposal in proposals]
+        runs = self.runner.run_all(self._rng, makes)
+        accepted = {
+            replica: replica.decide(proposal, trace, change)
+            for (replica, proposal), (trace, change) in zip(proposals, runs, strict=True)
+        }
+        return accepted.get(self.replicas[0], False)
 
     def _swap(self, i: int) -> None:
         """Propose to exchange the states of replicas i and i + 1: log a = (beta_i - beta_j) (log L_j - log L_i)."""

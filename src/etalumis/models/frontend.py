@@ -7,14 +7,60 @@ import sys
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from types import CodeType
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from etalumis.distributions import ArrayDistribution, Distribution
 from etalumis.errors import InferenceError
-from etalumis.execution import Execution
 from etalumis.models.stack import StackTable
+
+
+class Statements(Protocol):
+    """Where a model's statements go: an `execution.Execution` here, or the wire (`ppx.serve`)."""
+
+    def sample(
+        self,
+        stack: str,
+        distribution: Distribution,
+        *,
+        name: str = "",
+        control: bool = True,
+        replace: bool = False,
+        scope: int = 0,
+        repetition: int = 0,
+    ) -> float:
+        """Return the value of a draw."""
+        ...
+
+    def observe(
+        self,
+        stack: str,
+        distribution: ArrayDistribution,
+        *,
+        name: str = "",
+        value: npt.NDArray[np.float64] | None = None,
+    ) -> None:
+        """Take a likelihood, and the value where the model has it."""
+        ...
+
+    def tag(self, name: str, value: npt.NDArray[np.float64]) -> None:
+        """Take a value to be remembered."""
+        ...
+
+
+class StatementModel(Protocol):
+    """A model that needs no more of a run than that it takes statements."""
+
+    @property
+    def name(self) -> str:
+        """Name for logs and provenance."""
+        ...
+
+    def run(self, execution: Statements) -> float | None:
+        """Run once; return the result."""
+        ...
 
 
 class FunctionModel:
@@ -48,7 +94,7 @@ class FunctionModel:
         """Name of the model."""
         return self._name
 
-    def run(self, execution: Execution) -> float | None:
+    def run(self, execution: Statements) -> float | None:
         """Call the function once, with its statements going to `execution`; return its result."""
         token = _current.set(_Run(execution, self._stacks))
         try:
@@ -65,7 +111,7 @@ _CUT: CodeType = FunctionModel.run.__code__
 class _Run:
     """What the statements of one run share."""
 
-    def __init__(self, execution: Execution, stacks: StackTable) -> None:
+    def __init__(self, execution: Statements, stacks: StackTable) -> None:
         self.execution = execution
         self.stacks = stacks
         self.scopes = 0

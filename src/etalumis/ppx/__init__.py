@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """PPX, the probabilistic execution protocol: simulators in any language as models (SC'19, Section 4.1).
 
-`Simulator` starts, watches and ends a simulator's process; `connect` talks to one that runs already.
+`Simulator` starts, watches and ends a simulator's process; `connect` talks to one that runs already; `Pool` has many
+processes, forked from one.
 `messages`, `encode` and `decode` are the wire format; `generated` is flatc's reference of it.
 """
 
+from etalumis.ppx.pool import Pool
 from etalumis.ppx.simulator import Simulator, connect
 
-__all__ = ["Simulator", "connect"]
+__all__ = ["Pool", "Simulator", "connect"]

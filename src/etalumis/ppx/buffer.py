@@ -7,16 +7,18 @@ malformed message can raise nothing but `Malformed` and can make no array larger
 """
 
 import struct
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 I32 = struct.Struct("<i").unpack_from
 U32 = struct.Struct("<I").unpack_from
+U64 = struct.Struct("<Q").unpack_from
 _VTABLE_HEAD = struct.Struct("<HH").unpack_from
 
-MAX_FIELDS = 8
-"""Fields of the largest table of the schema (Sample); later fields are none of ours."""
+MAX_FIELDS = 15
+"""Fields of the largest table of the schema (Traces); later fields are none of ours."""
 MAX_RANK = 32
 """Largest number of dimensions of a tensor."""
 _KEPT_VTABLES = 1024
@@ -24,6 +26,11 @@ _KEPT_VTABLES = 1024
 Extent = tuple[int, int, int, int]
 """Where a tensor lies: start and number of its data, start and number of its dimensions."""
 ABSENT: Extent = (0, 0, 0, 0)
+
+
+@cache
+def _nothing(dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    return np.empty(0, dtype)
 
 
 class Malformed(ValueError):
@@ -71,6 +78,17 @@ class Reader:
     def text(self, data: bytes, table: int, field: int) -> str:
         """Return the string in a field of a table; "" where it is absent."""
         return self.string(data, table + field).decode() if field else ""
+
+    def vector(self, data: bytes, table: int, field: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+        """Return a vector of numbers or structs as a read-only view of the message; empty where it is absent.
+
+        Raises `struct.error` or `ValueError` where it leaves the message.
+        """
+        if not field:
+            return _nothing(dtype)
+        start = table + field
+        start += U32(data, start)[0] + 4
+        return np.frombuffer(data, dtype, U32(data, start - 4)[0], start)
 
     def tensor(self, data: bytes, field: int) -> Extent:
         """Return where the tensor that the offset at `field` points to has its data and its shape."""

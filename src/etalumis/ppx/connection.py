@@ -20,7 +20,10 @@ _DYING_S = 0.5
 
 
 class Connection:
-    """A REQ socket to `endpoint`. Not for use by several threads at once.
+    """A socket to `endpoint` for requests that are answered in order. Not for use by several threads at once.
+
+    On the wire it is a REQ socket. A DEALER with the empty part that a REQ puts in front may have a second request
+    under way, so that the simulator finds it when the first is done.
 
     Parameters
     ----------
@@ -28,6 +31,8 @@ class Connection:
         ZeroMQ endpoint on which the simulator listens, e.g. ``ipc:///tmp/sim`` or ``tcp://host:5555``.
     ended
         Tells how the peer's process ended, or None while it runs; None where the process is not ours to watch.
+    context
+        ZeroMQ context to share with other connections: they then watch their processes alone, not their sockets.
 
     Raises
     ------
@@ -35,21 +40,27 @@ class Connection:
         Where `endpoint` is no endpoint.
     """
 
-    def __init__(self, endpoint: str, ended: Callable[[], str | None] | None) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        ended: Callable[[], str | None] | None,
+        context: "zmq.Context[zmq.Socket[bytes]] | None" = None,
+    ) -> None:
         self.endpoint = endpoint
         self._ended = ended
         self._lost = False
-        context = zmq.Context()
+        own = zmq.Context() if context is None else None
+        self._socket = (own or context or zmq.Context.instance()).socket(zmq.DEALER)
+        self._due = 0  # answers
         # Closed with this object, and when the interpreter ends without it: an open socket would hang its exit.
-        self._close = weakref.finalize(self, context.destroy, linger=0)
-        self._socket = context.socket(zmq.REQ)
+        self._close = weakref.finalize(self, own.destroy if own is not None else self._socket.close, linger=0)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.RCVTIMEO, _SLICE_MS)
         self._socket.setsockopt(zmq.SNDTIMEO, 0)
         self._socket.setsockopt(zmq.MAXMSGSIZE, _MESSAGE_BYTES)
         # A simulator that starts binds after this connects: look often.
         self._socket.setsockopt(zmq.RECONNECT_IVL, 5)
-        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED) if own is not None else None
         try:
             self._socket.connect(endpoint)
         except zmq.ZMQError as error:
@@ -57,6 +68,11 @@ class Connection:
             raise SimulatorError(
                 f"{endpoint!r} is no ZeroMQ endpoint ({error.strerror}); expected ipc://PATH or tcp://HOST:PORT"
             ) from error
+
+    @property
+    def socket(self) -> "zmq.Socket[bytes]":
+        """What to poll for an answer."""
+        return self._socket
 
     def request(self, message: bytes, timeout_s: float) -> bytes:
         """Send `message` and return the answer.
@@ -68,23 +84,54 @@ class Connection:
         PeerSilent
             Where nothing came for `timeout_s` seconds.
         """
-        sock = self._socket
+        self.send(message)
+        return self.wait(timeout_s)
+
+    def wait(self, timeout_s: float) -> bytes:
+        """Return the answer to what was sent; raises as `request` does."""
         try:
-            sock.send(message)
-        except zmq.ZMQError as error:
-            # EFSM: the answer to the message before is still due, since an interrupt broke off the wait for it.
-            raise PeerSilent(f"cannot be sent to ({error.strerror})") from error
-        try:
-            return sock.recv()
+            return self._answer(0)
         except zmq.Again:
             return self._wait(timeout_s)
+
+    def send(self, message: bytes, ahead: int = 0) -> None:
+        """Send `message`; raises `PeerSilent` where more than `ahead` answers to earlier ones are still due."""
+        if self._due > ahead:  # an exception broke off the wait for it: the next answer would be taken for another's
+            raise PeerSilent("cannot be sent to (its answer to an earlier message is due)")
+        try:
+            self._socket.send(b"", zmq.SNDMORE)
+            self._socket.send(message)
+        except zmq.ZMQError as error:
+            raise PeerSilent(f"cannot be sent to ({error.strerror})") from error
+        self._due += 1
+
+    def receive(self) -> bytes | None:
+        """Return the answer if it is there."""
+        try:
+            return self._answer(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
 
     def close(self) -> None:
         """Close the socket; what was not sent yet is dropped. May be called twice."""
         if self._close.alive:
-            self._socket.disable_monitor()
-            self._monitor.close()
+            if self._monitor is not None:
+                self._socket.disable_monitor()
+                self._monitor.close()
             self._close()
+
+    def _answer(self, flags: int) -> bytes:
+        """Receive one answer; what has not the parts of one comes out as a message that is none."""
+        first = self._socket.recv(flags)
+        self._due -= 1
+        if first:
+            return b""
+        answer = self._socket.recv()
+        if self._socket.getsockopt(zmq.RCVMORE):
+            while self._socket.getsockopt(zmq.RCVMORE):
+                self._socket.recv()
+            return b""
+        return answer
 
     def _wait(self, timeout_s: float) -> bytes:
         deadline = time.monotonic() + timeout_s
@@ -93,7 +140,7 @@ class Connection:
             why = self._gone()
             late = time.monotonic() >= deadline
             with contextlib.suppress(zmq.Again):
-                return self._socket.recv()
+                return self._answer(0)
             if why is not None:
                 raise PeerEnded(why)
             if late:
@@ -111,7 +158,7 @@ class Connection:
         return why
 
     def _disconnected(self) -> str | None:
-        while self._monitor.poll(0):
+        while self._monitor is not None and self._monitor.poll(0):
             self._monitor.recv_multipart()
             self._lost = True
         return f"broke off the connection to {self.endpoint}" if self._lost else None

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Bytes to messages. A malformed message raises ProtocolError and nothing else."""
 
+import math
 import struct
 from collections.abc import Callable
 
@@ -9,7 +10,8 @@ import numpy as np
 
 from etalumis.distributions import BY_CODE, ArrayDistribution, Categorical, Distribution, Normal, from_code
 from etalumis.errors import ProtocolError
-from etalumis.ppx.buffer import ABSENT, U32, Extent, Malformed, Reader, array_of, shape_of
+from etalumis.ppx.buffer import ABSENT, U32, U64, Extent, Malformed, Reader, array_of, shape_of
+from etalumis.ppx.columns import trace_columns
 from etalumis.ppx.messages import (
     BODIES,
     Array,
@@ -32,6 +34,8 @@ PARAMETERS = {1: 2, 2: 2, 3: 1, 4: 1, 5: 1, 6: 2, 7: 1, 8: 2, 9: 2, 10: 2, 11: 2
 _LOCATIONS = {1: (0,), 9: (0,)}
 """Parameters that may have any sign; Normal.mean and LogNormal.loc."""
 
+_LARGEST = 1 << 27
+"""Elements of the largest observation: 1 GiB of doubles, as long as a message may be. Broadcasting knows no bound."""
 _KEPT = 65_536
 """Entries of a cache before it is emptied: a bound for peers whose parameters never repeat."""
 _KEPT_WHOLE = 8_192
@@ -58,9 +62,9 @@ class Decoder:
             1: self._handshake,
             2: self._handshake_result,
             3: lambda data, table: Run(),
-            4: lambda data, table: RunResult(_some(self._tensor(data, table, 0))),
+            4: self._run_result,
             5: self._sample,
-            6: lambda data, table: SampleResult(_some(self._tensor(data, table, 0))),
+            6: self._sample_result,
             7: self._observe,
             8: lambda data, table: ObserveResult(),
             9: self._tag,
@@ -87,7 +91,7 @@ class Decoder:
                 raise Malformed(f"body type {kind}; expected 1 to {len(BODIES)} with a body")
             field = root + body_field
             message = self._bodies[kind](data, field + U32(data, field)[0])
-        except (struct.error, IndexError, ValueError) as error:
+        except (struct.error, IndexError, ValueError, OverflowError) as error:
             raise ProtocolError(
                 f"malformed PPX message of {len(data)} bytes (it starts with {data[:16].hex(' ')}): {error}. "
                 "Is the peer a PPX simulator, and of schema version 0.1 or 1.0?"
@@ -100,14 +104,32 @@ class Decoder:
 
     def _handshake(self, data: bytes, table: int) -> Handshake:
         fields = self._reader.fields(data, table)
-        return Handshake(self._reader.text(data, table, fields[0]))
+        return Handshake(self._reader.text(data, table, fields[0]), _u32(data, table, fields[1]))
 
     def _handshake_result(self, data: bytes, table: int) -> HandshakeResult:
         fields = self._reader.fields(data, table)
-        return HandshakeResult(self._reader.text(data, table, fields[0]), self._reader.text(data, table, fields[1]))
+        system_name, model_name, delegation, session = fields[:4]
+        return HandshakeResult(
+            self._reader.text(data, table, system_name),
+            self._reader.text(data, table, model_name),
+            _u32(data, table, delegation),
+            U64(data, table + session)[0] if session else 0,
+        )
+
+    def _run_result(self, data: bytes, table: int) -> RunResult:
+        traces = self._reader.fields(data, table)[1]
+        if not traces:
+            return RunResult(_some(self._tensor(data, table, 0)))
+        members = table + traces
+        return RunResult(None, trace_columns(self._reader, data, members + U32(data, members)[0]))
+
+    def _sample_result(self, data: bytes, table: int) -> SampleResult:
+        hand_over = self._reader.fields(data, table)[1]
+        return SampleResult(_some(self._tensor(data, table, 0)), data[table + hand_over] if hand_over else 0)
 
     def _sample(self, data: bytes, table: int) -> Sample:
-        address, name, kind, parameters, control, replace, scope, repetition = self._reader.fields(data, table)
+        fields = self._reader.fields(data, table)[:9]
+        address, name, kind, parameters, control, replace, scope, repetition, instance = fields
         if not address:
             raise Malformed("a Sample without address")
         stack = self._text(data, table + address)
@@ -121,6 +143,7 @@ class Decoder:
             U32(data, table + scope)[0] if scope else 0,
             U32(data, table + repetition)[0] if repetition else 0,
             shape,
+            U32(data, table + instance)[0] if instance else 0,
         )
 
     def _observe(self, data: bytes, table: int) -> Observe:
@@ -131,13 +154,15 @@ class Decoder:
         try:
             _check_domain(code, arrays)
             distribution = ArrayDistribution(code, arrays)
+            given = _some(array_of(data, self._reader.tensor(data, table + value))) if value else None
+            fitted = _fit(given, distribution.shape)
         except ValueError as error:
             raise ProtocolError(f"observe statement at {stack}: {error}") from error
         return Observe(
             stack,
             distribution,
             self._text(data, table + name) if name else "",
-            _some(array_of(data, self._reader.tensor(data, table + value))) if value else None,
+            fitted,
         )
 
     def _tag(self, data: bytes, table: int) -> Tag:
@@ -190,9 +215,25 @@ class Decoder:
         return found
 
 
+def _u32(data: bytes, table: int, field: int) -> int:
+    return int(U32(data, table + field)[0]) if field else 0
+
+
 def _some(array: Array) -> Array | None:
     """Empty tensors stand for None."""
     return array if array.size else None
+
+
+def _fit(value: Array | None, shape: tuple[int, ...]) -> Array | None:
+    """Return an observed value in the shape of its distribution; () and (1,) are the same to peers."""
+    size = math.prod(shape)
+    if size > _LARGEST:
+        raise ValueError(f"parameters that broadcast to the shape {shape}; expected at most {_LARGEST} elements")
+    if value is None or value.shape == shape:
+        return value
+    if value.size == size == 1:
+        return value.reshape(shape)
+    raise ValueError(f"a value of shape {value.shape} for a distribution of shape {shape}")
 
 
 def _describe(data: bytes, code: int, extents: list[Extent], stack: str) -> _DescribedDistribution:
@@ -210,7 +251,7 @@ def _describe(data: bytes, code: int, extents: list[Extent], stack: str) -> _Des
     values = [float(x) for extent in extents for x in array_of(data, extent).ravel()]
     try:
         return from_code(code, tuple(values)), shape
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ProtocolError(f"the sample statement at {stack}: {error}") from error
 
 

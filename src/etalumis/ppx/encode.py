@@ -103,6 +103,7 @@ def _handshake(builder: Any, message: Handshake) -> int:
     system_name = builder.CreateString(message.system_name)
     fb.HandshakeStart(builder)
     fb.HandshakeAddSystemName(builder, system_name)
+    fb.HandshakeAddDelegation(builder, message.delegation)
     return int(fb.HandshakeEnd(builder))
 
 
@@ -112,6 +113,8 @@ def _handshake_result(builder: Any, message: HandshakeResult) -> int:
     fb.HandshakeResultStart(builder)
     fb.HandshakeResultAddSystemName(builder, system_name)
     fb.HandshakeResultAddModelName(builder, model_name)
+    fb.HandshakeResultAddDelegation(builder, message.delegation)
+    fb.HandshakeResultAddSession(builder, message.session)
     return int(fb.HandshakeResultEnd(builder))
 
 
@@ -127,6 +130,7 @@ def _sample_result(builder: Any, message: SampleResult) -> int:
     result = _tensor(builder, message.result)
     fb.SampleResultStart(builder)
     fb.SampleResultAddResult(builder, result)
+    fb.SampleResultAddHandOver(builder, message.hand_over)
     return int(fb.SampleResultEnd(builder))
 
 
@@ -147,6 +151,7 @@ def _sample(builder: Any, message: Sample) -> int:
     fb.SampleAddReplace(builder, message.replace)
     fb.SampleAddScope(builder, message.scope)
     fb.SampleAddRepetition(builder, message.repetition)
+    fb.SampleAddInstance(builder, message.instance)
     return int(fb.SampleEnd(builder))
 
 

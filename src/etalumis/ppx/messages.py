@@ -9,36 +9,113 @@ import numpy as np
 from etalumis.distributions import ArrayDistribution, Distribution
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+Columns = np.ndarray[Any, Any]
+
+
+class TraceRecord(NamedTuple):
+    """One run: how many of the message's entries, observe records and tags are its own."""
+
+    seed: int
+    draws: int
+    entries: int
+    observes: int
+    tags: int
+    result: int
+    flags: int
+    padding: int
+    log_prior: float
+    log_ratio: float
+
+
+class ObserveRecord(NamedTuple):
+    """One execution of an observe statement."""
+
+    log_prob: float
+    name: int
+    address: int
+    kind: int
+    flags: int
+    arrays: int
+    padding: int
+
+
+class ArrayRecord(NamedTuple):
+    """Where an array lies: `size` numbers from `start` on, and where these are in an array of `shape` if it is sparse.
+
+    `positions` is -1 for an array that is not.
+    """
+
+    start: int
+    size: int
+    shape: tuple[int, ...]
+    positions: int
+
+
+class TraceColumns(NamedTuple):
+    """The traces of delegated runs as they lie in a message.
+
+    What there is many of (addresses, priors, entries, details, numbers) are arrays with the layouts of the schema's
+    structs. Everything is within bounds: a message where a number points outside is refused.
+    """
+
+    session: int
+    texts: list[str]
+    addresses: Columns
+    kept_priors: int
+    priors: Columns
+    parameters: Columns
+    traces: list[TraceRecord]
+    entries: Columns
+    details: Columns
+    observes: list[ObserveRecord]
+    tags: list[tuple[int, int]]
+    arrays: list[ArrayRecord]
+    data: Columns
+    positions: Columns
 
 
 class Handshake(NamedTuple):
-    """Inference side to simulator: who calls."""
+    """Inference side to simulator: who calls.
+
+    `delegation` is the highest version of delegated runs that the inference side speaks; 0 is PPX 1.0.
+    """
 
     system_name: str
+    delegation: int = 0
 
 
 class HandshakeResult(NamedTuple):
-    """Simulator to inference side: who answers, and which model it runs."""
+    """Simulator to inference side: who answers, and which model it runs.
+
+    A simulator that offers delegated runs gives their version, and the number of the session that this handshake began.
+    """
 
     system_name: str
     model_name: str
+    delegation: int = 0
+    session: int = 0
 
 
 class Run(NamedTuple):
-    """Inference side to simulator: run once."""
+    """Inference side to simulator: run once, asking for everything. Other runs are written by `ppx.requests`."""
 
 
 class RunResult(NamedTuple):
-    """Simulator to inference side: the run has ended; `result` is None where the model returned nothing."""
+    """Simulator to inference side: the run has ended.
+
+    `result` is None where the model returned nothing. `traces` are those of delegated runs, read by `ppx.columns`.
+    """
 
     result: Array | None
+    traces: "TraceColumns | None" = None
 
 
 class Sample(NamedTuple):
     """Simulator to inference side: a draw is wanted.
 
     `shape` is the shape in which the value is expected back, () or (1, ..., 1): PPX 1.0 peers answer in the shape of
-    the parameters. `scope` and `repetition` are 0 for peers that do not know them.
+    the parameters. `scope` and `repetition` are 0 for peers that do not know them; `instance` is 0 outside assisted
+    runs.
     """
 
     address: str
@@ -49,12 +126,18 @@ class Sample(NamedTuple):
     scope: int = 0
     repetition: int = 0
     shape: tuple[int, ...] = ()
+    instance: int = 0
 
 
 class SampleResult(NamedTuple):
-    """Inference side to simulator: the value drawn."""
+    """Inference side to simulator: the value drawn.
+
+    `hand_over` says what the front end is to draw by itself from here on in an assisted run: 0 nothing, 1 the rest of
+    the rejection scope, 2 the rest of the run.
+    """
 
     result: Array | None
+    hand_over: int = 0
 
 
 class Observe(NamedTuple):

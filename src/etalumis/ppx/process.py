@@ -4,6 +4,7 @@
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -40,6 +41,8 @@ class SimulatorProcess:
         Where the simulator is to bind; None for a fresh ``ipc://`` path.
     scratch
         Folder in which the process gets its private folder (socket, log); None for the system's temporary folder.
+    own_temporary
+        Whether the private folder is also the TMPDIR of the process, so that nothing which it leaves there stays.
 
     Raises
     ------
@@ -47,7 +50,13 @@ class SimulatorProcess:
         Where the program is missing or not executable, or no socket path is short enough.
     """
 
-    def __init__(self, command: Sequence[str], endpoint: str | None = None, scratch: Path | None = None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        endpoint: str | None = None,
+        scratch: Path | None = None,
+        own_temporary: bool = False,
+    ) -> None:
         program = find_program(command)
         folder = _private_folder(scratch, need_socket=endpoint is None)
         self.command = tuple(command)
@@ -62,10 +71,13 @@ class SimulatorProcess:
                     stdout=subprocess.DEVNULL,
                     stderr=log,
                     start_new_session=True,
+                    env={**os.environ, "TMPDIR": str(folder)} if own_temporary else None,
                 )
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
             raise SimulatorError(f"cannot start the simulator {program}: {error.strerror}") from error
+        self._log_descriptor = os.open(self._log, os.O_RDWR | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._log_descriptor)
         self._end = weakref.finalize(self, _end, self._process, folder, os.getpid())
 
     @property
@@ -92,23 +104,69 @@ class SimulatorProcess:
 
     def stderr_tail(self) -> str:
         """Return the last lines the simulator wrote to its standard error, indented; "" where there are none."""
+        return "\n".join(f"    {line}" for line in self._last_lines()[-_TAIL_LINES:])
+
+    def said(self, beginning: str) -> str | None:
+        """Return the rest of the last line on its standard error that has this beginning."""
+        return next((x[len(beginning) :] for x in reversed(self._last_lines()) if x.startswith(beginning)), None)
+
+    def _last_lines(self) -> list[str]:
         try:
             with self._log.open("rb") as log:
                 log.seek(max(0, self._log.stat().st_size - _TAIL_BYTES))
-                lines = log.read().decode(errors="replace").splitlines()[-_TAIL_LINES:]
+                return log.read().decode(errors="replace").splitlines()
         except FileNotFoundError:
-            return ""
-        return "\n".join(f"    {line}" for line in lines)
+            return []
 
     def trim_log(self) -> None:
         """Empty the log where it has grown past its bound."""
-        with contextlib.suppress(FileNotFoundError):
-            if self._log.stat().st_size > _STDERR_BYTES:
-                os.truncate(self._log, 0)
+        if os.fstat(self._log_descriptor).st_size > _STDERR_BYTES:
+            os.truncate(self._log_descriptor, 0)
 
     def stop(self) -> None:
         """End the process group (SIGTERM, then SIGKILL), reap it and remove its folder. May be called twice."""
         self._end()
+
+
+class OtherProcess:
+    """A process started by somebody else, meant by its descriptor: its id may be another one's by now.
+
+    Where the system has no such descriptors (macOS), it is meant by its id.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._descriptor: int | None = None
+        self._gone = False
+        try:
+            if hasattr(os, "pidfd_open"):
+                self._descriptor = os.pidfd_open(pid)
+                weakref.finalize(self, os.close, self._descriptor)
+        except ProcessLookupError:
+            self._gone = True
+
+    def ended(self, wait_s: float = 0.0) -> bool:
+        """Return whether it has ended, or does within `wait_s` seconds."""
+        if not self._gone and self._descriptor is not None:
+            poll = select.poll()
+            poll.register(self._descriptor, select.POLLIN)
+            self._gone = bool(poll.poll(1000.0 * wait_s))
+        elif not self._gone:
+            try:
+                os.kill(self.pid, 0)
+            except ProcessLookupError:
+                self._gone = True
+        return self._gone
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        if self._gone:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            if self._descriptor is not None:
+                signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+            else:
+                os.kill(self.pid, signal.SIGKILL)
 
 
 def find_program(command: Sequence[str]) -> str:
@@ -138,7 +196,7 @@ def _private_folder(scratch: Path | None, *, need_socket: bool) -> Path:
     # A long TMPDIR (batch systems) may leave no room for a socket's name: then the short standard place is taken.
     parents = [scratch] if scratch is not None else [Path(tempfile.gettempdir()), Path(os.sep, "tmp")]
     for parent in parents:
-        length = len(os.fsencode(parent.absolute())) + len("/etalumis-12345678/ppx")
+        length = len(os.fsencode(parent.absolute())) + len("/etalumis-12345678/ppx.1234")
         if not need_socket or length <= _SOCKET_PATH_BYTES:
             try:
                 return Path(tempfile.mkdtemp(prefix="etalumis-", dir=parent.absolute()))

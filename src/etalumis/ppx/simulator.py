@@ -3,40 +3,32 @@
 """A simulator behind PPX as a model (SC'19, Section 4.1)."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from etalumis import __version__
+from etalumis.address import AddressTable
 from etalumis.errors import ProtocolError, SimulatorError
-from etalumis.execution import Execution
+from etalumis.execution import Execution, Site
+from etalumis.plan import Answer, Plan
 from etalumis.ppx.connection import Connection, PeerEnded, PeerSilent, is_busy
 from etalumis.ppx.decode import Decoder
-from etalumis.ppx.encode import encode, sample_result
-from etalumis.ppx.messages import (
-    Array,
-    Handshake,
-    HandshakeResult,
-    Message,
-    Observe,
-    ObserveResult,
-    Reset,
-    Run,
-    RunResult,
-    Sample,
-    Tag,
-    TagResult,
-)
+from etalumis.ppx.delegated import DelegatedTrace
+from etalumis.ppx.encode import encode
+from etalumis.ppx.messages import HandshakeResult, Message, Reset
 from etalumis.ppx.process import SimulatorProcess
+from etalumis.ppx.requests import VERSION
+from etalumis.ppx.session import Forgotten, Session, greeting, out_of_turn
 
-_RUN = encode(Run())
 _RESET = encode(Reset())
-_OBSERVE_RESULT = encode(ObserveResult())
-_TAG_RESULT = encode(TagResult())
 _ABANDON_S = 2.0
 """How long a peer may take to agree that a run is abandoned."""
+
+
+_PIECE = 128
+"""Runs in a message at most: while the simulator makes one, this side reads the one before."""
 
 
 class _State(Enum):
@@ -66,6 +58,8 @@ class Simulator:
         How long it may take from its start to its first answer.
     scratch
         Folder in which the private folder (socket, log of standard error) is made.
+    delegate
+        Whether to use delegated runs where the simulator offers them; otherwise every draw is a message.
 
     Raises
     ------
@@ -90,6 +84,7 @@ class Simulator:
         timeout_s: float = 60.0,
         start_timeout_s: float = 60.0,
         scratch: Path | None = None,
+        delegate: bool = True,
     ) -> None:
         if command is None and endpoint is None:
             raise SimulatorError("a simulator needs a command that starts it, or the endpoint where it listens")
@@ -98,14 +93,14 @@ class Simulator:
         self._timeout_s = timeout_s
         self._start_timeout_s = start_timeout_s
         self._scratch = scratch
+        self._version = VERSION if delegate else 0
         self._process: SimulatorProcess | None = None
         self._connection: Connection | None = None
         self._state = _State.CLOSED
-        self._runs = 0
-        self._draws = 0
-        self._last_address = ""
         self._decoder = Decoder()
         self.handshake = HandshakeResult("", "")
+        self._session = Session(self.handshake, "")
+        self._run_s = 0.0  # the longest that a run took on the average of a message
         self.restart()
 
     @property
@@ -124,12 +119,10 @@ class Simulator:
         A result of several numbers is recorded as the tag "result". Whatever `execution` raises ends the run and
         passes through; the simulator can be run again afterwards.
         """
-        self._make_ready()
-        self._runs += 1
-        self._draws, self._last_address = 0, ""
+        session = self._ready()
         finished = False
         try:
-            result = self._converse(execution)
+            result = session.converse(execution, self._say)
             finished = True
         finally:
             if not finished:
@@ -140,6 +133,71 @@ class Simulator:
             execution.tag("result", result)
             return None
         return float(result.reshape(()))
+
+    @property
+    def delegates(self) -> bool:
+        """Whether the simulator takes delegated and assisted runs."""
+        return 0 < self._version <= self.handshake.delegation
+
+    def carry_out(self, plan: Plan, seeds: Sequence[int], addresses: AddressTable) -> list[DelegatedTrace]:
+        """Have the simulator run once for each seed, many in one message; return the traces in that order.
+
+        The same plan and seed give the same trace, whatever ran before and in whichever process. `timeout_s` is what a
+        message may take beyond twenty times what its runs took so far. Raises as `run` does.
+        """
+        if not seeds:
+            return []
+        session = self._ready(addresses)
+        finished = False
+        try:
+            found = self._carried_out(session, plan, seeds, addresses)
+            finished = True
+        except Forgotten as error:
+            raise self._forgotten(error) from error
+        finally:
+            if not finished:
+                self._abandon()
+        return found
+
+    def _carried_out(
+        self, session: Session, plan: Plan, seeds: Sequence[int], addresses: AddressTable
+    ) -> list[DelegatedTrace]:
+        assert self._connection is not None  # _ready saw to it
+        # runs go one by one while nobody knows how long one takes
+        first = len(seeds) if len(seeds) == 1 else min(_PIECE, len(seeds)) if self._run_s else 1
+        pieces = [seeds[:first], *(seeds[i : i + _PIECE] for i in range(first, len(seeds), _PIECE))]
+        found: list[DelegatedTrace] = []
+        try:
+            for number, piece in enumerate(pieces):
+                # two under way: the simulator goes on while this side reads
+                for ahead in pieces[number and number + 1 : number + 2]:
+                    self._connection.send(session.request(plan, ahead, addresses), ahead=1)
+                began = time.monotonic()
+                answer = self._connection.wait(self._timeout_s + 20.0 * len(piece) * self._run_s)
+                self._run_s = max(self._run_s, (time.monotonic() - began) / len(piece))
+                found += session.traces(self._decoder.decode(answer), plan, piece)
+        except (PeerEnded, PeerSilent, ProtocolError) as error:
+            raise self._explained(error) from error
+        return found
+
+    def assist(
+        self, plan: Plan, seed: int, answer: Callable[[Site], Answer], addresses: AddressTable
+    ) -> DelegatedTrace:
+        """Run the simulator once, asked for controlled draws alone; it draws the others from `seed`.
+
+        Whatever `answer` raises ends the run and passes through, as in `run`.
+        """
+        session = self._ready(addresses)
+        finished = False
+        try:
+            found = session.assist(plan, seed, answer, addresses, self._say)
+            finished = True
+        except Forgotten as error:
+            raise self._forgotten(error) from error
+        finally:
+            if not finished:
+                self._abandon()
+        return found
 
     def restart(self) -> None:
         """End the process, if there is one, start a fresh one and shake hands anew."""
@@ -172,8 +230,7 @@ class Simulator:
         return Path(self._command[0]).name if self._command else str(self._endpoint)
 
     def _start(self) -> None:
-        self._runs = self._draws = 0
-        self._last_address = ""
+        self._session = Session(HandshakeResult("", ""), self._label)  # of nothing yet: for messages about the start
         endpoint = self._endpoint
         if self._command is not None:
             if endpoint is not None and is_busy(endpoint):
@@ -185,58 +242,36 @@ class Simulator:
             endpoint = self._process.endpoint
         assert endpoint is not None  # __init__ saw to it
         self._connection = Connection(endpoint, self._process.ended if self._process is not None else None)
-        began = time.monotonic()
-        greeting = encode(Handshake(f"etalumis {__version__}"))
-        answer = self._ask(greeting, self._start_timeout_s)
-        if not isinstance(answer, HandshakeResult):
-            raise self._out_of_turn(answer, "HandshakeResult", f"after {time.monotonic() - began:.1f} s")
-        self.handshake = answer
+        self._shake_hands()
 
-    def _make_ready(self) -> None:
+    def _shake_hands(self) -> None:
+        began = time.monotonic()
+        answer = self._ask(greeting(self._version), self._start_timeout_s)
+        if not isinstance(answer, HandshakeResult):
+            raise out_of_turn(self.name, answer, "HandshakeResult", f"after {time.monotonic() - began:.1f} s")
+        self.handshake = answer
+        self._session = Session(answer, self.name, self._session.runs)
+
+    def _ready(self, addresses: AddressTable | None = None) -> Session:
+        """Return the session, which speaks of `addresses`."""
         if self._state is _State.STALE:
             self.restart()
         if self._state is not _State.READY:
             raise SimulatorError(f"the simulator {self.name} is not running ({self._state.value}): call restart()")
         if self._process is not None:
             self._process.trim_log()
+        if addresses is not None and not self._session.speaks(addresses):
+            self._shake_hands()
+        return self._session
 
     # ------------------------------------------------------------------ run
-
-    def _converse(self, execution: Execution) -> Array | None:
-        answer = _RUN
-        while True:
-            message = self._ask(answer, self._timeout_s)
-            if isinstance(message, Sample):
-                self._draws += 1
-                address, distribution, name, control, replace, scope, repetition, shape = message
-                self._last_address = address
-                value = execution.sample(
-                    address,
-                    distribution,
-                    name=name,
-                    control=control,
-                    replace=replace,
-                    scope=scope,
-                    repetition=repetition,
-                )
-                answer = sample_result(value, shape)
-            elif isinstance(message, Observe):
-                self._last_address = message.address
-                execution.observe(message.address, message.distribution, name=message.name, value=message.value)
-                answer = _OBSERVE_RESULT
-            elif isinstance(message, Tag):
-                execution.tag(message.name or message.address, message.value)
-                answer = _TAG_RESULT
-            elif isinstance(message, RunResult):
-                return message.result
-            else:
-                raise self._out_of_turn(message, "Sample, Observe, Tag or RunResult", self._where())
 
     def _abandon(self) -> None:
         """End a run that an exception broke off. The peer is kept only where it agrees that the run is over."""
         if self._state is not _State.READY or self._connection is None:
             return  # the simulator itself failed
         agreed = False
+        self._session.break_off()
         try:
             answer = self._connection.request(_RESET, min(self._timeout_s, _ABANDON_S))
             agreed = isinstance(self._decoder.decode(answer), Reset)
@@ -246,20 +281,15 @@ class Simulator:
             if not agreed:
                 self._release(_State.STALE)
 
+    def _say(self, message: bytes) -> Message:
+        return self._ask(message, self._timeout_s)
+
     def _ask(self, message: bytes, timeout_s: float) -> Message:
         assert self._connection is not None
         try:
             return self._decoder.decode(self._connection.request(message, timeout_s))
-        except (PeerEnded, PeerSilent) as error:
-            report = self._report(str(error))
-            if isinstance(error, PeerSilent):
-                report += (
-                    "\n  if it is only slow, allow it more time: timeout_s (simulator.timeout_s in a configuration)"
-                )
-            self._release(_State.FAILED)
-            raise SimulatorError(report) from error
-        except ProtocolError as error:
-            raise ProtocolError(f"{self._report('sent something else than PPX')}\n  {error}") from error
+        except (PeerEnded, PeerSilent, ProtocolError) as error:
+            raise self._explained(error) from error
 
     def _release(self, state: _State) -> None:
         self._state = state
@@ -272,14 +302,25 @@ class Simulator:
 
     # ------------------------------------------------------------------ errors
 
-    def _where(self) -> str:
-        if not self._runs:
-            return "before the handshake was over"
-        last = f", last address {self._last_address}" if self._last_address else ""
-        return f"in run {self._runs} after {self._draws} draws{last}"
+    def _explained(self, error: SimulatorError | ProtocolError) -> SimulatorError | ProtocolError:
+        """Return an error with all that is known of the simulator, whose process ends if it failed."""
+        if isinstance(error, ProtocolError):
+            return ProtocolError(f"{self._report('sent something else than PPX')}\n  {error}")
+        report = self._report(str(error))
+        if isinstance(error, PeerSilent):
+            report += "\n  if it is only slow, allow it more time: timeout_s (simulator.timeout_s in a configuration)"
+        self._release(_State.FAILED)
+        return SimulatorError(report)
+
+    def _forgotten(self, error: Forgotten) -> SimulatorError:
+        self._state = _State.STALE
+        return SimulatorError(
+            f"{self._report(str(error))}\n  has another client shaken hands with it meanwhile? "
+            "Give each client a simulator of its own."
+        )
 
     def _report(self, what: str) -> str:
-        lines = [f"the simulator {self.name} {what} {self._where()}"]
+        lines = [f"the simulator {self.name} {what} {self._session.where()}"]
         if self._process is None:
             lines.append(f"  endpoint: {self._endpoint}")
         else:
@@ -287,9 +328,6 @@ class Simulator:
             tail = self._process.stderr_tail()
             lines.append("  it wrote to standard error:\n" + tail if tail else "  it wrote nothing to standard error")
         return "\n".join(lines)
-
-    def _out_of_turn(self, message: Message, expected: str, where: str) -> ProtocolError:
-        return ProtocolError(f"the simulator {self.name} sent {type(message).__name__} {where}; expected {expected}")
 
 
 def connect(endpoint: str, timeout_s: float = 60.0, start_timeout_s: float = 60.0) -> Simulator:

@@ -1,25 +1,30 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""A built simulator: the folder that `etalumis simulator build` makes, held against the configuration in force."""
+"""A simulator's folder, made by `etalumis simulator build` (Sherpa) or `couple`, held against what is in force."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 from etalumis.config import SimulatorConfig
 from etalumis.errors import SimulatorError
 from etalumis.files import digest
-from etalumis.ppx import Simulator
+from etalumis.ppx import Pool, Simulator
 from etalumis.simulator.config_file import RUN_CARD, SITES, simulator_config_text
+from etalumis.simulator.couple import coupled_command
 from etalumis.simulator.settings import differences, simulator_settings
 
 
 class BuiltSimulator:
     """A folder with bin/sherpa_tau, build.json and sherpa_tau.conf, checked against a configuration.
 
+    Or one with the build.json of a coupled simulator alone, of whose settings the configuration says nothing but how it
+    is watched.
+
     Parameters
     ----------
     folder
-        Made by `etalumis simulator build`.
+        Made by `etalumis simulator build` or `etalumis simulator couple`.
     config
         The section `simulator` of the configuration that is in force.
 
@@ -31,25 +36,42 @@ class BuiltSimulator:
         JSON-able settings that a trace depends on.
     config_digest
         Digest of `settings`: files with another one do not belong to this simulator.
+    noise
+        The noise model in words.
 
     Raises
     ------
     SimulatorError
         Where there is no built simulator, or its sherpa_tau.conf says something else than the configuration: the runs
-        would not be those that their files claim to hold.
+        would not be those that their files claim to hold. Likewise where a coupled simulator's files have changed.
     """
 
     def __init__(self, folder: Path, config: SimulatorConfig) -> None:
         self._folder, self._config = folder, config
-        self.build_id = _build_id(folder / "build.json")
-        self.settings = simulator_settings(config)
+        record = _read_record(folder / "build.json")
+        self.build_id = str(record["simulator_build_id"])
+        if "command" in record:
+            self._command = coupled_command(record, folder / "build.json")
+            self.settings: dict[str, Any] = {}
+            self.noise = "as the simulator's observe statements say"
+        else:
+            _require_same(folder / "sherpa_tau.conf", config)
+            self._command = [str(folder / "bin" / "sherpa_tau"), "--config", str(folder / "sherpa_tau.conf")]
+            self.settings = simulator_settings(config)
+            self.noise = f"independent normal, standard deviation {config.noise_gev} GeV a voxel"
         self.config_digest = digest(self.settings)
-        _require_same(folder / "sherpa_tau.conf", config)
 
-    def start(self) -> Simulator:
-        """Start a simulator process (a context manager, which ends it)."""
-        command = [str(self._folder / "bin" / "sherpa_tau"), "--config", str(self._folder / "sherpa_tau.conf")]
-        return Simulator(command, timeout_s=self._config.timeout_s)
+    def start(self, workers: int = 1) -> Simulator | Pool:
+        """Start a simulator process, or as many as there are to be workers (a context manager, which ends them).
+
+        Raises
+        ------
+        SimulatorError
+            Where it cannot be started; several workers want a simulator that serves by ``ppx::serve_workers``.
+        """
+        if workers == 1:
+            return Simulator(self._command, timeout_s=self._config.timeout_s)
+        return Pool(self._command, workers, timeout_s=self._config.timeout_s, retries=self._config.retries)
 
     def misfit(self, build_id: str, config_digest: str, settings: str = "") -> str | None:
         """Say how a file made with a simulator differs from this one; None where it does not.
@@ -69,8 +91,8 @@ class BuiltSimulator:
         return keys or f"expected config digest {self.config_digest} (section simulator), found {config_digest}"
 
 
-def _build_id(record: Path) -> str:
-    again = f"make it with `etalumis simulator build --config FILE --output {record.parent}`"
+def _read_record(record: Path) -> dict[str, Any]:
+    again = f"make it with `etalumis simulator build --config FILE --output {record.parent}`, or `simulator couple`"
     if not record.is_file():
         raise SimulatorError(f"{record}: expected the record of a built simulator, found none; {again}")
     try:
@@ -79,7 +101,7 @@ def _build_id(record: Path) -> str:
         raise SimulatorError(f"{record}: cannot be read as JSON ({error}); {again}") from error
     if not isinstance(content, dict) or "simulator_build_id" not in content:
         raise SimulatorError(f"{record}: not a build record, as it has no key simulator_build_id; {again}")
-    return str(content["simulator_build_id"])
+    return content
 
 
 def _require_same(path: Path, config: SimulatorConfig) -> None:

@@ -4,19 +4,20 @@
 
 import numpy as np
 
+from etalumis import seeds
 from etalumis.address import AddressTable
-from etalumis.distributions import ArrayDistribution, Normal
+from etalumis.distributions import ArrayDistribution, Normal, SparseNormal
 from etalumis.errors import DatasetError
-from etalumis.trace import CONTROLLED, REPLACED, Observed, Trace
+from etalumis.plan import Keys, PlannedTrace
+from etalumis.trace import Observed, Trace
 from etalumis.traces.block import EXPECTED, NOISY, Block, Expected, Layout, Observation, Tag, TagLayout
 from etalumis.traces.dictionary import Dictionary
 from etalumis.traces.format import ENTRY_DTYPES, TRACE_DTYPES, TYPE_BYTES
+from etalumis.traces.keyed import KEPT_FLAGS, KeyNumbers
 from etalumis.traces.ragged import Ragged, offsets
 
 SMALLEST_EXPECTED = 64
 """Observations of fewer elements are stored noisy: there is nothing to gain from leaving zeros out."""
-
-_KEPT_FLAGS = CONTROLLED | REPLACED
 
 
 def storage_of(distribution: ArrayDistribution) -> str:
@@ -25,9 +26,18 @@ def storage_of(distribution: ArrayDistribution) -> str:
     A normal with one standard deviation is "sparse-expected": y = mean + stddev * noise is an exact draw of p(y | x)
     at every reading. Everything else is "noisy".
     """
-    one_stddev = distribution.code == Normal.code and distribution.arrays[1].size == 1
+    one_stddev = isinstance(distribution, SparseNormal) or (
+        distribution.code == Normal.code and distribution.arrays[1].size == 1
+    )
     large = int(np.prod(distribution.shape, dtype=np.int64)) >= SMALLEST_EXPECTED
     return EXPECTED if one_stddev and large else NOISY
+
+
+def _value(observed: Observed, seed: int) -> np.ndarray:
+    """Return the value of an observation that is stored noisy; drawn here where the simulator left it to us."""
+    if observed.value is not None:
+        return observed.value
+    return observed.stated.sample(seeds.generator(seed, f"observation/{observed.name}", 0))
 
 
 class _ObservationColumn:
@@ -40,18 +50,20 @@ class _ObservationColumn:
         self._stddev: list[float] = []
         self._value: list[np.ndarray] = []
 
-    def add(self, observed: Observed) -> None:
-        distribution = observed.distribution
+    def add(self, observed: Observed, seed: int) -> None:
+        distribution = observed.stated
         if self.layout.storage == NOISY:
-            if observed.value is None:
-                raise DatasetError(f"observation {observed.name!r} is stored noisy, but the run gave it no value")
-            self._value.append(np.asarray(observed.value, np.float32).reshape(-1))
+            self._value.append(np.asarray(_value(observed, seed), np.float32).reshape(-1))
             return
-        mean = np.broadcast_to(distribution.arrays[0], distribution.shape).reshape(-1)
-        index = np.flatnonzero(mean)
+        if isinstance(distribution, SparseNormal):
+            index, means, stddev = distribution.positions, distribution.means, distribution.stddev
+        else:
+            mean = np.broadcast_to(distribution.arrays[0], distribution.shape).reshape(-1)
+            index = np.flatnonzero(mean)
+            means, stddev = mean[index], float(distribution.arrays[1].reshape(()))
         self._index.append(index.astype(self.layout.index_dtype))
-        self._mean.append(mean[index].astype(np.float32))
-        self._stddev.append(float(distribution.arrays[1].reshape(())))
+        self._mean.append(means.astype(np.float32))
+        self._stddev.append(stddev)
 
     def column(self) -> Observation:
         if self.layout.storage == NOISY:
@@ -71,7 +83,8 @@ class BlockBuilder:
         self._dictionary = Dictionary()
         self._table: AddressTable | None = None
         self._numbers: dict[int, int] = {}
-        self._entries: dict[str, list[float]] = {name: [] for name in ENTRY_DTYPES}
+        self._keys: dict[Keys, KeyNumbers] = {}
+        self._entries: dict[str, list[np.ndarray]] = {name: [] for name in ENTRY_DTYPES}
         self._lengths: list[int] = []
         self._types: list[bytes] = []
         self._traces: dict[str, list[float]] = {name: [] for name in TRACE_DTYPES}
@@ -97,38 +110,55 @@ class BlockBuilder:
             ("log_prior", trace.log_prior),
             ("log_likelihood", _log_likelihood(trace)),
             ("seed", seed),
-            ("draws", len(trace)),
+            ("draws", trace.draws),
             ("index", index),
         ):
             self._traces[name].append(value)
         for observed in trace.observes:
-            self._observations[observed.name].add(observed)
+            self._observations[observed.name].add(observed, seed)
         self._add_tags(trace)
 
     def _add_entries(self, trace: Trace) -> None:
+        if isinstance(trace, PlannedTrace):
+            numbers = self._keys.get(trace.keys)
+            if numbers is None:
+                numbers = self._keys[trace.keys] = KeyNumbers(trace.keys, self._dictionary)
+            columns, kind = numbers.columns(trace)
+        else:
+            columns, kind = self._recorded(trace), trace.type
+        for name, dtype in ENTRY_DTYPES.items():
+            self._entries[name].append(columns[name].astype(dtype))
+        self._lengths.append(len(columns["value"]))
+        self._types.append(kind)
+
+    def _recorded(self, trace: Trace) -> dict[str, np.ndarray]:
+        """Return the columns of the accepted entries of a trace that was recorded draw by draw."""
         if trace.addresses is not self._table:
             self._table, self._numbers = trace.addresses, {}
-        accepted = trace.accepted
-        numbers, entries = self._numbers, self._entries
+        accepted, address, name, distribution = trace.accepted, trace.address, trace.name, trace.distribution
+        numbers, priors = [], []
         for i in accepted:
-            identity = trace.address[i]
-            number = numbers.get(identity)
+            identity = address[i]
+            number = self._numbers.get(identity)
             if number is None:
-                address = trace.addresses.name(identity)
-                number = numbers[identity] = self._dictionary.address(address, trace.name[i])
-            entries["address"].append(number)
-            prior = trace.distribution[i]
-            entries["distribution"].append(self._dictionary.distribution((prior.code, prior.parameters)))
-        entries["value"].extend(trace.value[i] for i in accepted)
-        entries["flags"].extend(trace.flags[i] & _KEPT_FLAGS for i in accepted)
-        self._lengths.append(len(accepted))
-        self._types.append(trace.type)
+                known = trace.addresses.name(identity)
+                number = self._numbers[identity] = self._dictionary.address(known, name[i])
+            numbers.append(number)
+            prior = distribution[i]
+            priors.append(self._dictionary.distribution((prior.code, prior.parameters)))
+        value, flags = trace.value, trace.flags
+        return {
+            "address": np.array(numbers, np.uint32),
+            "distribution": np.array(priors, np.uint32),
+            "value": np.array([value[i] for i in accepted]),
+            "flags": np.array([flags[i] & KEPT_FLAGS for i in accepted], np.uint8),
+        }
 
     def _check(self, trace: Trace, index: int) -> None:
         layouts = []
         for observed in trace.observes:
             _require_plain(observed.name, f"trace {index}: observe statement")
-            distribution = observed.distribution
+            distribution = observed.stated
             layouts.append(Layout(observed.name, distribution.shape, storage_of(distribution)))
         if len({layout.name for layout in layouts}) != len(layouts):
             names = [layout.name for layout in layouts]
@@ -147,7 +177,8 @@ class BlockBuilder:
         return tuple(column.layout for column in self._observations.values())
 
     def _add_tags(self, trace: Trace) -> None:
-        for name, given in trace.tags.items():
+        tags = trace.tags
+        for name, given in tags.items():
             value = np.asarray(given, np.float64)
             layout = TagLayout.of_value(value)
             expected = self._tag_layouts.get(name)
@@ -164,12 +195,15 @@ class BlockBuilder:
                 )
             self._tags[name].append(value)
         for name, values in self._tags.items():
-            if name not in trace.tags:
+            if name not in tags:
                 values.append(None)
 
     def block(self) -> Block:
         """Return all traces collected so far."""
-        entries = {name: np.array(self._entries[name], dtype) for name, dtype in ENTRY_DTYPES.items()}
+        entries = {
+            name: np.concatenate(self._entries[name]) if self._entries[name] else np.empty(0, dtype)
+            for name, dtype in ENTRY_DTYPES.items()
+        }
         types = np.frombuffer(b"".join(self._types), np.uint8).reshape(-1, TYPE_BYTES)
         traces = {name: np.array(self._traces[name], dtype) for name, dtype in TRACE_DTYPES.items()}
         return Block(

@@ -4,20 +4,24 @@
 
 import logging
 import shutil
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import overload
 
 import numpy as np
 
 from etalumis.address import AddressTable
+from etalumis.batches import Restartable, carried_out, restart
 from etalumis.distributions import ArrayDistribution
 from etalumis.errors import DatasetError, ProtocolError, SimulatorError
 from etalumis.execution import BaseTable, Model, Site, run
+from etalumis.plan import Delegate, Plan
 from etalumis.progress import Progress
 from etalumis.seeds import derive
 from etalumis.trace import Trace
 from etalumis.traces.block import EXPECTED
-from etalumis.traces.builder import storage_of
+from etalumis.traces.builder import SMALLEST_EXPECTED, storage_of
 from etalumis.traces.format import Provenance
 from etalumis.traces.shard import Shard
 from etalumis.traces.writer import TraceWriter, open_shard
@@ -28,9 +32,8 @@ PIECE_TRACES = 500
 """Traces that are kept when a call is killed: those of every finished piece."""
 
 
-@runtime_checkable
-class _Restartable(Protocol):
-    def restart(self) -> None: ...
+PRIOR_RECORDING = Plan(parameters=True, draw_below=SMALLEST_EXPECTED)
+"""What `PriorRecording` decides, said beforehand: small observations are stored noisy, so a value is drawn for them."""
 
 
 class PriorRecording:
@@ -91,13 +94,34 @@ def generate(
         logger.info("%s: %d traces of an interrupted call are kept", folder, done)
     runner = _Runner(model, provenance, retries)
     with Progress(count, "traces", f"generating {path.name}", done=done) as progress:
+        found = runner.traces(range(first + done, first + count))
         for start in range(first + done, first + count, piece_traces):
             with TraceWriter(folder / _piece(start), provenance) as writer:
-                for index in range(start, min(start + piece_traces, first + count)):
-                    seed, trace = runner.trace(index)
+                for index, seed, trace in islice(found, piece_traces):
                     writer.add(trace, seed, index)
                     progress.update()
     _join(folder, path, provenance, range(first, first + count, piece_traces))
+
+
+class _Seeds(Sequence[int]):
+    """The seeds of some traces, derived when they are asked for."""
+
+    def __init__(self, run_seed: int, stage: str, indices: range) -> None:
+        self._run_seed, self._stage, self._indices = run_seed, stage, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    @overload
+    def __getitem__(self, at: int) -> int: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[int]: ...
+
+    def __getitem__(self, at: int | slice) -> int | list[int]:
+        if isinstance(at, slice):
+            return [derive(self._run_seed, self._stage, index) for index in self._indices[at]]
+        return derive(self._run_seed, self._stage, self._indices[at])
 
 
 class _Runner:
@@ -107,22 +131,39 @@ class _Runner:
         self._addresses = AddressTable()
         self._bases = BaseTable(self._addresses)
 
-    def trace(self, index: int) -> tuple[int, Trace]:
-        """Return (seed, trace) of trace `index`; a failed run is repeated on a fresh process."""
-        seed = derive(self._run_seed, self._stage, index)
-        attempt = 0
-        while True:
-            rng = np.random.Generator(np.random.PCG64(seed))
-            try:
-                return seed, run(self._model, PriorRecording(rng), self._addresses, self._bases)
-            except (SimulatorError, ProtocolError) as error:
-                # leaving the trace out instead would bias the dataset towards runs that do not fail
-                attempt += 1
-                if attempt > self._retries or not isinstance(self._model, _Restartable):
-                    logger.error("trace %d (seed %d) failed %d times, giving up", index, seed, attempt)
-                    raise
-                logger.warning("trace %d (seed %d) failed, attempt %d: %s", index, seed, attempt, error)
-                self._model.restart()
+    def traces(self, indices: range) -> Iterator[tuple[int, int, Trace]]:
+        """Yield (index, seed, trace) of these traces; a failed run is repeated on a fresh process."""
+        origins = _Seeds(self._run_seed, self._stage, indices)
+        yield from zip(indices, origins, self._runs(indices, origins), strict=True)
+
+    def _runs(self, indices: range, origins: Sequence[int]) -> Iterator[Trace]:
+        def on_failure(error: Exception, number: int, failures: int) -> None:
+            self._recover(error, indices[number], origins[number], failures)
+
+        if isinstance(self._model, Delegate) and self._model.delegates:
+            yield from carried_out(self._model, PRIOR_RECORDING, origins, self._addresses, on_failure)
+            return
+        for number, seed in enumerate(origins):
+            failures = 0
+            while True:
+                rng = np.random.Generator(np.random.PCG64(seed))
+                try:
+                    trace = run(self._model, PriorRecording(rng), self._addresses, self._bases)
+                except (SimulatorError, ProtocolError) as error:
+                    failures += 1
+                    on_failure(error, number, failures)
+                else:
+                    break
+            yield trace
+
+    def _recover(self, error: Exception, index: int, seed: int, failures: int) -> None:
+        # leaving the trace out instead would bias the dataset towards runs that do not fail
+        if failures > self._retries or not isinstance(self._model, Restartable):
+            logger.error("trace %d (seed %d) failed %d times, giving up", index, seed, failures)
+            raise error
+        if failures:
+            logger.warning("trace %d (seed %d) failed, attempt %d: %s", index, seed, failures, error)
+        restart(self._model, self._retries - failures)
 
 
 def _folder(path: Path) -> Path:

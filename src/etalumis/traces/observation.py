@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The observation file: one held-out trace, its noisy observation, and the truth a posterior is compared with."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +83,44 @@ def draw(dataset: TraceDataset, trace: int, seed: int, name: str | None = None) 
         raise DatasetError(f"{dataset.paths[0]}: no trace {trace}; there are {len(dataset)}, numbered from 0")
     stored = dataset.trace(trace)
     return _observation(stored, chosen, seed, f"{dataset.paths[0].name} trace {trace}", trace, dataset.provenance)
+
+
+def measured(path: Path, name: str) -> Observation:
+    """Return measured data as an observation, without truth and of no simulator in particular.
+
+    Parameters
+    ----------
+    path
+        Numbers as text, in rows and columns, or an array in a file ``.npy`` of whatever shape.
+    name
+        Name of the observe statement they belong to.
+
+    Raises
+    ------
+    DatasetError
+        Where the file is missing, holds something else than finite numbers, or none at all.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of an empty file, which is refused below
+            content = np.load(path) if path.suffix == ".npy" else np.loadtxt(path)
+        value = np.asarray(content, dtype=np.float64)
+    except (OSError, EOFError, ValueError, TypeError) as error:
+        raise DatasetError(f"{path}: expected numbers, as text or as an array in .npy; {error}") from error
+    if not value.size or not np.all(np.isfinite(value)):
+        raise DatasetError(f"{path}: expected finite numbers, found {value.size} of which some are not, or none")
+    return Observation(
+        name=name,
+        value=value,
+        expected=None,
+        stddev=None,
+        seed=0,
+        source=f"{path.name}, measured",
+        trace_seed=0,
+        truth={},
+        named={},
+        latents={},
+        provenance=Provenance(),
+    )
 
 
 def _observation(

@@ -222,6 +222,17 @@ struct ServeOptions {
 /// message, so a program should write what() to standard error and exit with 1 for the client to report.
 void serve(Model& model, const ServeOptions& options);
 
+/// Serves the model from `workers` processes that are forked from this one, which has set the model up once. Worker i
+/// listens at `options.endpoint` with ".i" appended to an ipc path, or with i added to a tcp port; its working
+/// directory and TMPDIR are a folder of its own, removed at the end; `system_name` ends in "worker i (pid p)". Until it
+/// is told to stop, this process waits: a worker that ends is reported on standard error ("worker 3 (pid 123) was
+/// killed by SIGKILL") and forked anew; the model must not have been run in this process, so that each worker is as a
+/// fresh start. With `pin`, worker i keeps to the i-th core that this process may use, modulo their number. No worker
+/// outlives this process (Linux). Call it on the main thread, before any other thread, or ZeroMQ context, is made.
+/// Throws TransportError where the endpoint allows no neighbours, and Error when a worker ends before it serves, again
+/// and again; errors of a worker's own (ModelError) end that worker alone.
+void serve_workers(Model& model, const ServeOptions& options, unsigned workers, bool pin = false);
+
 /// What a sink sees of one statement. Views are valid during the call only.
 struct Event {
   enum class Kind { sample, observe, tag };

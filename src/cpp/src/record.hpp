@@ -1,0 +1,105 @@
+// SPDX-FileCopyrightText: 2026 The etalumis authors
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// What happened in the runs of one message, in the layouts of the schema's structs: sending it is copying it.
+#ifndef PPX_SRC_RECORD_HPP
+#define PPX_SRC_RECORD_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "ppx/ppx.hpp"
+
+namespace ppx::detail {
+
+/// Flags of an entry, those of the inference side's traces: the first two are part of its key, the third a detail.
+namespace entry_flag {
+constexpr std::uint32_t controlled = 1;
+constexpr std::uint32_t replaced = 2;
+constexpr std::uint32_t rejected = 4;
+}  // namespace entry_flag
+
+namespace observe_flag {
+constexpr std::uint32_t scored = 1;
+constexpr std::uint32_t value = 2;
+constexpr std::uint32_t parameters = 4;
+constexpr std::uint32_t misfit = 8;
+}  // namespace observe_flag
+
+namespace trace_flag {
+constexpr std::uint32_t lost = 1;
+constexpr std::uint32_t mismatch = 2;
+}  // namespace trace_flag
+
+struct EntryRecord {
+  double value;
+  std::uint32_t address;
+  std::uint32_t distribution;
+};
+
+struct DetailRecord {
+  double log_prob;
+  std::uint64_t support;
+  std::uint32_t scope;
+  std::uint32_t repetition;
+  std::int32_t row;
+  std::uint32_t flags;
+};
+
+struct ArrayRecord {
+  std::uint64_t start;
+  std::uint64_t index_start;
+  std::uint32_t count;
+  std::uint32_t shape_start;
+  std::uint32_t rank;
+  std::uint32_t sparse;
+};
+
+struct TagRecord {
+  std::uint32_t name;
+  std::uint32_t array;
+};
+
+struct ObserveRecord {
+  double log_prob;
+  std::uint32_t name;
+  std::uint32_t address;
+  std::uint32_t kind;
+  std::uint32_t flags;
+  std::uint32_t arrays;
+  std::uint32_t padding;
+};
+
+struct TraceRecord {
+  std::uint64_t seed;
+  std::uint64_t draws;
+  std::uint32_t entries;
+  std::uint32_t observes;
+  std::uint32_t tags;
+  std::int32_t result;
+  std::uint32_t flags;
+  std::uint32_t padding;
+  double log_prior;
+  double log_ratio;
+};
+
+struct Record {
+  std::vector<TraceRecord> traces;
+  std::vector<EntryRecord> entries;
+  std::vector<DetailRecord> details;  // as many as entries, or none
+  std::vector<ObserveRecord> observes;
+  std::vector<TagRecord> tags;
+  std::vector<ArrayRecord> arrays;
+  std::vector<double> data;
+  std::vector<std::uint32_t> index;
+  std::vector<std::int32_t> shape;
+
+  void clear();
+  /// Appends an array and returns its number; large ones that are mostly zeros are stored sparse.
+  std::uint32_t add(const Tensor& tensor);
+};
+
+}  // namespace ppx::detail
+
+#endif

@@ -1,0 +1,279 @@
+// SPDX-FileCopyrightText: 2026 The etalumis authors
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// Runs decided on this side: prior, assisted, observed, and several in one served message.
+#include <csignal>
+#include <future>
+#include <memory>
+#include <set>
+
+#include "client.hpp"
+#include "delegated.hpp"
+#include "wire.hpp"
+
+namespace {
+
+using detail::Answer;
+using detail::HandOver;
+
+void prior_runs_are_local_runs() {
+  TestModel model;
+  model.accepts = [](double a) { return a > 0.5; };
+  Session session;
+  RunRequest everything = with_details();
+  everything.rejected = true;
+  bool any_rejected = false;
+  for (std::uint64_t seed = 0; seed < 50; ++seed) {
+    std::vector<double> drawn;
+    std::vector<std::uint32_t> repetitions;
+    run_local(model, seed, [&](const Event& event) {
+      if (event.kind != Event::Kind::sample) return;
+      drawn.push_back(event.value->data[0]);
+      repetitions.push_back(event.repetition);
+    });
+    CHECK(!session.run(model, everything, seed));
+    CHECK(session.values() == drawn);
+    CHECK_EQUAL(session.trace().draws, drawn.size());
+    const std::uint32_t last = repetitions[repetitions.size() - 2];
+    double log_prior = 0.0;
+    for (std::size_t i = 0; i < drawn.size(); ++i) {
+      const DetailRecord& entry = session.record.details[i];
+      CHECK_EQUAL(entry.repetition, repetitions[i]);
+      const bool rejected = entry.scope != 0 && entry.repetition != last;
+      CHECK_EQUAL(entry.flags, rejected ? detail::entry_flag::rejected : 0U);
+      CHECK_EQUAL(entry.row, -1);
+      if (!rejected) log_prior += entry.log_prob;
+      any_rejected = any_rejected || rejected;
+    }
+    check_close(session.trace().log_prior, log_prior, 1e-12, "log prior");
+    std::set<std::uint32_t> places;
+    CHECK(!session.run(model, with_details(), seed));
+    CHECK_EQUAL(session.record.entries.size(), 5U);  // those of rejected repetitions are left out
+    for (const EntryRecord& entry : session.record.entries) {
+      const std::uint32_t place = session.tables.key_at(entry.address).place;
+      CHECK(place < 5);  // instances do not count rejected repetitions
+      places.insert(place);
+    }
+    CHECK_EQUAL(places.size(), 5U);
+  }
+  CHECK(any_rejected);
+}
+
+struct TestAsker final : detail::Asker {
+  std::vector<std::pair<std::string, std::uint32_t>> asked;
+  std::function<Answer(const Event&)> answer;
+  Answer ask(const Event& event, std::uint32_t instance) override {
+    asked.emplace_back(event.name, instance);
+    return answer(event);
+  }
+};
+
+void assisted_runs_ask_for_what_is_controlled() {
+  TestModel model;
+  model.accepts = [](double a) { return a > 0.5; };
+  Session session;
+  TestAsker asker;
+  std::uint64_t seed = 1;
+  do {
+    session.run(model, with_details(), ++seed);
+  } while (session.trace().draws < 9);
+  const std::vector<double> prior = session.values();
+
+  asker.answer = [](const Event& event) {
+    return Answer{event.name == "a" ? 0.5 + event.repetition : 0.25, HandOver::none};
+  };
+  CHECK(!session.run(model, with_details(), seed, &asker));
+  CHECK((asker.asked ==
+         std::vector<std::pair<std::string, std::uint32_t>>{{"low", 1}, {"high", 1}, {"a", 1}, {"a", 1}, {"last", 1}}));
+  CHECK_EQUAL(session.value(2), 1.5);
+  CHECK_EQUAL(session.value(4), 0.25);
+
+  asker.asked.clear();
+  asker.answer = [](const Event&) { return Answer{std::nullopt, HandOver::rest}; };
+  CHECK(!session.run(model, with_details(), seed, &asker));
+  CHECK_EQUAL(asker.asked.size(), 1U);
+  CHECK(session.values() == prior);
+
+  asker.asked.clear();
+  asker.answer = [](const Event& event) {
+    return event.name == "a" ? Answer{std::nullopt, HandOver::scope} : Answer{0.25, HandOver::none};
+  };
+  CHECK(!session.run(model, with_details(), seed, &asker));
+  CHECK_EQUAL(asker.asked.size(), 4U);  // `a` once, whatever its repetitions
+  CHECK(session.value(2) > 0.5);
+  CHECK_EQUAL(session.value(4), 0.25);
+}
+
+void observations_are_scored_drawn_or_misfit() {
+  TestModel model;
+  Session session;
+  RunRequest request = with_details();
+  const auto observed = [&] {
+    session.run(model, request, 3);
+    CHECK_EQUAL(session.record.observes.size(), 1U);
+    return session.record.observes[0];
+  };
+  CHECK_EQUAL(observed().flags, 0U);
+  session.observations["obs"] = Tensor(2.0);
+  CHECK_EQUAL(observed().flags, detail::observe_flag::scored);
+  check_close(observed().log_prob, log_prob(Normal{session.value(4), 1.0}, 2.0), 1e-14, "log likelihood");
+  session.observations["obs"] = Tensor{{2.0}, {1}};
+  CHECK_EQUAL(observed().flags, detail::observe_flag::scored);
+  session.observations["obs"] = Tensor{{2.0, 3.0}, {2}};
+  CHECK_EQUAL(observed().flags, detail::observe_flag::misfit | detail::observe_flag::parameters);
+  CHECK(std::isnan(observed().log_prob));
+  request.score = false;
+  CHECK_EQUAL(observed().flags, 0U);
+  CHECK_EQUAL(observed().log_prob, 0.0);
+  request.draw_below = 2;
+  request.parameters = true;
+  CHECK_EQUAL(observed().flags, detail::observe_flag::value | detail::observe_flag::parameters);
+  double local = 0.0;
+  run_local(model, 3, [&](const Event& event) {
+    if (event.kind == Event::Kind::observe) local = event.value->data[0];
+  });
+  const std::uint32_t first = session.record.observes[0].arrays;
+  CHECK_EQUAL(session.record.data[session.record.arrays[first].start], local);
+  CHECK_EQUAL(session.record.data[session.record.arrays[first + 1].start], session.value(4));
+}
+
+/// Takes what ends a run for an error of its own and goes on.
+struct Stubborn final : Model {
+  std::string name() const override { return "stubborn"; }
+  Tensor forward() override {
+    double sum = 0.0;
+    for (int i = 0; i < 5; ++i) {
+      try {
+        sum += sample(Uniform{0.0, 1.0});
+      } catch (...) {
+        sum = -1.0;
+      }
+    }
+    return sum;
+  }
+};
+
+void a_model_that_swallows_the_end_says_no_more() {
+  Stubborn model;
+  Session session;
+  session.run(model, with_details(), 1);
+  RunRequest request = session.replay(5);
+  request.rows[1].address = request.rows[0].address;
+  CHECK(session.run(model, request, 1));
+  CHECK_EQUAL(session.trace().flags, detail::trace_flag::mismatch);
+  CHECK_EQUAL(session.record.entries.size(), 1U);
+  CHECK_EQUAL(session.trace().result, -1);
+}
+
+// ---------------------------------------------------------------------------------------------------- a served batch
+
+[[gnu::noinline]] double here() { return sample(Uniform{0.0, 1.0}, true, "here") + 1.0; }
+[[gnu::noinline]] double there() { return sample(Uniform{0.0, 1.0}, true, "there") + 2.0; }
+
+/// Sets its site table in its first run, and goes the other way round in the second.
+struct Unsettled final : Model {
+  int runs = 0;
+  std::string name() const override { return "unsettled"; }
+  Tensor forward() override {
+    if (++runs == 1) set_sites(SiteTable::parse("uncontrolled no_such_function\n", "test"));
+    return runs == 1 ? here() + there() : there() + here();
+  }
+};
+
+namespace wire = ppx::wire;
+
+/// Serves a model until destroyed.
+class Served {
+ public:
+  explicit Served(Model& model) {
+    options_.endpoint = "tcp://127.0.0.1:*";
+    options_.stop = &stop_;
+    std::promise<std::string> bound;
+    options_.on_bound = [&bound](const std::string& where) { bound.set_value(where); };
+    done_ = std::async(std::launch::async, [this, &model] { serve(model, options_); });
+    endpoint_ = bound.get_future().get();
+  }
+  ~Served() {
+    stop_ = 1;
+    done_.wait();
+  }
+  Served(const Served&) = delete;
+  Served& operator=(const Served&) = delete;
+  const std::string& endpoint() const { return endpoint_; }
+
+ private:
+  volatile std::sig_atomic_t stop_ = 0;
+  ServeOptions options_;
+  std::future<void> done_;
+  std::string endpoint_;
+};
+
+std::uint64_t session_of(Client& client) {
+  const auto greeting = message::make(wire::MessageBody_Handshake,
+                                      [](auto& b) { return wire::CreateHandshake(b, 0, detail::delegation_version); });
+  const auto* agreed = client.ask(greeting).body_as_HandshakeResult();
+  CHECK(agreed != nullptr && agreed->delegation() == detail::delegation_version);
+  CHECK(agreed->session() != 0);
+  return agreed->session();
+}
+
+Client::Bytes run_of(std::uint64_t session, wire::RunMode mode, const std::vector<std::uint64_t>& seeds) {
+  return message::make(wire::MessageBody_Run,
+                       [&](auto& b) { return wire::CreateRun(b, mode, session, b.CreateVector(seeds)); });
+}
+
+void a_site_table_may_change_between_the_runs_of_a_batch() {
+  Unsettled model;
+  {
+    const Served served(model);
+    Client client(served.endpoint());
+    const auto* result = client.ask(run_of(session_of(client), wire::RunMode_delegated, {1, 2})).body_as_RunResult();
+    CHECK(result != nullptr && result->traces() != nullptr);
+    const wire::Traces& traces = *result->traces();
+    CHECK_EQUAL(traces.entries()->size(), 4U);
+    CHECK_EQUAL(traces.addresses()->size(), 2U + 2U);  // the call in the other order is another stack
+    std::set<std::pair<std::string, std::string>> seen;
+    for (const wire::Entry* entry : *traces.entries()) {
+      const wire::AddressKey* key = traces.addresses()->Get(entry->address());
+      const std::string address = traces.texts()->Get(key->base())->str();
+      const std::string name = traces.texts()->Get(key->name())->str();
+      CHECK_EQUAL(key->instance(), 1U);
+      seen.emplace(name, address.substr(address.rfind("; ")));
+    }
+    CHECK_EQUAL(seen.size(), 2U);  // one innermost frame for each name
+  }
+  set_sites(SiteTable{});
+}
+
+void a_session_ends_with_a_run_that_was_broken_off() {
+  TestModel model;
+  const Served served(model);
+  Client client(served.endpoint());
+  const std::uint64_t session = session_of(client);
+  CHECK(client.ask(run_of(session, wire::RunMode_delegated, {1})).body_as_RunResult() != nullptr);
+  CHECK(client.ask(run_of(session + 2, wire::RunMode_delegated, {1})).body_as_Reset() != nullptr);
+  CHECK(client.ask(run_of(session, wire::RunMode_delegated, {1})).body_as_RunResult() != nullptr);
+  CHECK(client.ask(run_of(session, wire::RunMode_assisted, {1})).body_as_Sample() != nullptr);
+  CHECK(client.ask(message::reset()).body_as_Reset() != nullptr);
+  // what it had numbered was never told
+  CHECK(client.ask(run_of(session, wire::RunMode_delegated, {1})).body_as_Reset() != nullptr);
+  const std::uint64_t next = session_of(client);
+  CHECK(next != session);
+  CHECK(client.ask(run_of(session, wire::RunMode_delegated, {1})).body_as_Reset() != nullptr);
+  CHECK(client.ask(run_of(next, wire::RunMode_delegated, {1})).body_as_RunResult() != nullptr);
+  CHECK(client.ask(run_of(next, wire::RunMode_delegated, {})).body_as_Reset() != nullptr);
+  CHECK(client.ask(run_of(next, wire::RunMode_assisted, {1, 2})).body_as_Reset() != nullptr);
+}
+
+}  // namespace
+
+int main() {
+  return run_tests({
+      {"prior runs are local runs", prior_runs_are_local_runs},
+      {"assisted runs ask for what is controlled", assisted_runs_ask_for_what_is_controlled},
+      {"observations are scored, drawn or misfit", observations_are_scored_drawn_or_misfit},
+      {"a model that swallows the end says no more", a_model_that_swallows_the_end_says_no_more},
+      {"a site table may change between the runs of a batch", a_site_table_may_change_between_the_runs_of_a_batch},
+      {"a session ends with a run that was broken off", a_session_ends_with_a_run_that_was_broken_off},
+  });
+}

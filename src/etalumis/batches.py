@@ -1,0 +1,104 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Many runs of one plan: batches of a size that suits the model, and a fresh process after a failure."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, runtime_checkable
+
+from etalumis.address import AddressTable
+from etalumis.errors import ProtocolError, SimulatorError
+from etalumis.plan import Concurrent, Delegate, Plan, PlannedTrace
+
+logger = logging.getLogger(__name__)
+
+WANTED_S = 0.1
+"""Seconds that a batch is to take: long against a round trip, short against the patience of whoever interrupts."""
+MOST = 1024
+"""Runs in a batch at most."""
+
+OnFailure = Callable[[Exception, int, int], None]
+"""Called with (error, index of the run, failures of it in a row): raises, or replaces the model's process."""
+
+
+@runtime_checkable
+class Restartable(Protocol):
+    """A model whose process can be replaced by a fresh one."""
+
+    def restart(self) -> None:
+        """End the process and start a fresh one."""
+        ...
+
+
+def restart(model: Restartable, retries: int) -> None:
+    """Replace a model's process; a fresh one that fails at its start is replaced as well, at most `retries` times."""
+    for left in range(max(retries, 0), -1, -1):
+        try:
+            model.restart()
+            return
+        except (SimulatorError, ProtocolError) as error:
+            if left == 0:
+                raise
+            logger.warning("a fresh process failed as well (%s); %d more to try", error, left)
+
+
+def carried_out(
+    model: Delegate, plan: Plan, seeds: Sequence[int], addresses: AddressTable, on_failure: OnFailure
+) -> Iterator[PlannedTrace]:
+    """Yield the traces of `plan` for each seed, in order.
+
+    A batch that fails is repeated run by run, so that the one that fails is known by its seed. A model that repeats
+    what fails by itself passes on what fails for good.
+    """
+    if isinstance(model, Concurrent):
+        yield from model.stream(plan, seeds, addresses)
+        return
+    size, done = 1, 0
+    while done < len(seeds):
+        batch = seeds[done : done + size]
+        began = time.perf_counter()
+        try:
+            traces = model.carry_out(plan, batch, addresses)
+        except (SimulatorError, ProtocolError) as error:
+            if len(batch) == 1:
+                traces = _again(model, plan, batch[0], addresses, on_failure, error, done)
+            else:
+                logger.warning("%d runs at once failed (%s); repeating them one by one", len(batch), error)
+                on_failure(error, done, 0)
+                for index, seed in enumerate(batch, done):
+                    yield from _alone(model, plan, seed, addresses, on_failure, index)
+                done += len(batch)
+                continue
+        each = (time.perf_counter() - began) / len(batch)
+        yield from traces
+        done += len(batch)
+        size = max(1, min(MOST, 2 * size, int(WANTED_S / each)))
+
+
+def _alone(
+    model: Delegate, plan: Plan, seed: int, addresses: AddressTable, on_failure: OnFailure, index: int
+) -> Sequence[PlannedTrace]:
+    try:
+        return model.carry_out(plan, (seed,), addresses)
+    except (SimulatorError, ProtocolError) as error:
+        return _again(model, plan, seed, addresses, on_failure, error, index)
+
+
+def _again(
+    model: Delegate,
+    plan: Plan,
+    seed: int,
+    addresses: AddressTable,
+    on_failure: OnFailure,
+    error: Exception,
+    index: int,
+) -> Sequence[PlannedTrace]:
+    failures = 0
+    while True:
+        failures += 1
+        on_failure(error, index, failures)
+        try:
+            return model.carry_out(plan, (seed,), addresses)
+        except (SimulatorError, ProtocolError) as another:
+            error = another

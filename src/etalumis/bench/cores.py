@@ -1,0 +1,50 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Which cores the contenders of a bench run on."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_SIBLINGS = "/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list"
+
+
+@contextmanager
+def pinned() -> Iterator[tuple[int, ...]]:
+    """Pin this thread, and the threads and processes that it starts meanwhile, to one core.
+
+    Yields
+    ------
+    tuple of int
+        That core, and another one for `move`: of another physical core where the system says which are. One core
+        alone where there is no other, none where the system knows no pinning.
+    """
+    if not hasattr(os, "sched_setaffinity"):  # macOS
+        yield ()
+        return
+    allowed = os.sched_getaffinity(0)
+    first = min(allowed)
+    elsewhere = sorted(allowed - _siblings(first)) or sorted(allowed - {first})
+    os.sched_setaffinity(0, {first})
+    try:
+        yield (first, *elsewhere[:1])
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def move(pid: int, core: int) -> None:
+    """Pin every thread of a process to `core`."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {core})
+
+
+def _siblings(core: int) -> set[int]:
+    """Return the numbers under which the system knows the same physical core, e.g. those of "0,8" or "0-1"."""
+    try:
+        text = Path(_SIBLINGS.format(core=core)).read_text(encoding="ascii")
+    except OSError:
+        return {core}
+    spans = [(int(a), int(b or a)) for a, b in re.findall(r"(\d+)(?:-(\d+))?", text)]
+    return {number for a, b in spans for number in range(a, b + 1)}

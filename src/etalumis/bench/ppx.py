@@ -1,0 +1,250 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""`etalumis bench ppx`: what the protocol costs, on the C++ model of a hundred draws."""
+
+import statistics
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import zmq
+
+from etalumis.address import AddressTable
+from etalumis.bench.cores import move, pinned
+from etalumis.bench.measure import Contender, Report, Slice, Target, machine, repeat, take_turns
+from etalumis.bench.programs import examples_folder, line_of
+from etalumis.errors import ProtocolError
+from etalumis.execution import BaseTable, run
+from etalumis.inference import rmh
+from etalumis.inference.controllers import Prior
+from etalumis.plan import Plan
+from etalumis.ppx import Simulator
+from etalumis.ppx.connection import Connection
+from etalumis.ppx.decode import Decoder
+from etalumis.ppx.encode import encode, sample_result
+from etalumis.ppx.messages import Handshake, Observe, ObserveResult, Run, RunResult, Sample, Tag, TagResult
+from etalumis.ppx.pool import Pool
+from etalumis.ppx.process import SimulatorProcess
+
+PROGRAMS = ("hundred", "ping")
+TARGETS = {"interactive_ratio": Target(0.5), "delegated_ratio": Target(0.7), "rmh_ratio": Target(0.2)}
+RATIOS = {
+    "interactive_ratio": ("interactive_samples_per_s", "raw_round_trips_per_s"),
+    "delegated_ratio": ("delegated_traces_per_s", "local_traces_per_s"),
+    "delegated_pool_ratio": ("delegated_pool_traces_per_s", "local_traces_per_s"),
+    "delegated_one_core_ratio": ("delegated_one_core_traces_per_s", "local_traces_per_s"),
+    "rmh_ratio": ("rmh_steps_per_s", "delegated_one_core_traces_per_s"),
+}
+DRAWS = 100
+"""Of a run of the model."""
+BATCH = 256
+"""Runs asked for in one message, as `batches` has it at most."""
+_OBSERVED = {"sum": 52.0}
+_PATIENCE_S = 30.0
+
+PINNING = {
+    "raw_round_trips_per_s": "client and echo on one core",
+    "interactive_samples_per_s": "client and simulator on one core",
+    "local_traces_per_s": "the model on one core",
+    "delegated_traces_per_s": "client on one core, simulator on another",
+    "delegated_pool_traces_per_s": "client on one core, two workers sharing another",
+    "delegated_one_core_traces_per_s": "client and simulator on one core",
+    "rmh_steps_per_s": "client and simulator on one core",
+}
+"""What runs where; all contenders with one core have the same one."""
+
+
+class Sizes(NamedTuple):
+    """Mean size in bytes of the messages of a draw."""
+
+    sample: int
+    sample_result: int
+
+
+def bench(seconds: float, examples: Path | None = None) -> Report:
+    """Measure the protocol for about so many seconds; `examples` is the folder of the C++ examples, if they are built.
+
+    Raises
+    ------
+    SimulatorError
+        A program could not be built or started, or failed.
+    """
+    folder = examples_folder(examples, PROGRAMS)
+    hundred = str(folder / "hundred")
+    about = machine()
+    with pinned() as cores, ExitStack() as stack:
+        sizes = message_sizes(hundred)
+        ping = SimulatorProcess([str(folder / "ping"), "{endpoint}", str(sizes.sample)])
+        stack.callback(ping.stop)
+        asked = stack.enter_context(Simulator([hundred], delegate=False))
+        delegating = stack.enter_context(Simulator([hundred]))
+        stepping = stack.enter_context(Simulator([hundred]))  # a chain has its own addresses, hence its own session
+        addresses = AddressTable()
+        pool = stack.enter_context(Pool([hundred], workers=2))
+        contenders: dict[str, Contender] = {
+            "raw_round_trips_per_s": _Raw(ping, sizes, stack),
+            "interactive_samples_per_s": _Interactive(asked),
+            "local_traces_per_s": lambda wanted: _local(hundred, wanted),
+            "delegated_traces_per_s": _Delegated(delegating, addresses, cores[-1:]),
+            "delegated_pool_traces_per_s": _Streamed(pool, cores[-1:]),
+            "delegated_one_core_traces_per_s": _Delegated(delegating, addresses, cores[:1]),
+            "rmh_steps_per_s": _Chain(stepping),
+        }
+        began = time.perf_counter()
+        slices = take_turns(contenders, list(RATIOS.values()), seconds)
+        return Report(
+            title="PPX: a C++ model of 100 draws",
+            rates={name: [turn.rate for turn in turns] for name, turns in slices.items()},
+            ratios=RATIOS,
+            targets=TARGETS,
+            pinning=PINNING,
+            measured={
+                **about,
+                "cores_used": list(cores),
+                "rounds": len(slices["local_traces_per_s"]),
+                "seconds": time.perf_counter() - began,
+                "slice_s": statistics.median(turn.seconds for turn in slices["raw_round_trips_per_s"]),
+                "sample_bytes": sizes.sample,
+                "sample_result_bytes": sizes.sample_result,
+                "runs_in_a_message": BATCH,
+            },
+        )
+
+
+def message_sizes(program: str) -> Sizes:
+    """Return the sizes of Sample and SampleResult, taken from a run of the program."""
+    process = SimulatorProcess([program])
+    connection = Connection(process.endpoint, process.ended)
+    try:
+        return _sizes(connection)
+    finally:
+        connection.close()
+        process.stop()
+
+
+def _sizes(connection: Connection) -> Sizes:
+    decoder, rng = Decoder(), np.random.Generator(np.random.PCG64(1))
+    samples: list[int] = []
+    results: list[int] = []
+    connection.request(encode(Handshake("etalumis bench")), _PATIENCE_S)
+    reply = encode(Run())
+    while True:
+        received = connection.request(reply, _PATIENCE_S)
+        message = decoder.decode(received)
+        if isinstance(message, Sample):
+            reply = sample_result(message.distribution.sample(rng), message.shape)
+            samples.append(len(received))
+            results.append(len(reply))
+        elif isinstance(message, Observe):
+            reply = encode(ObserveResult())
+        elif isinstance(message, Tag):
+            reply = encode(TagResult())
+        elif isinstance(message, RunResult):
+            return Sizes(round(statistics.mean(samples)), round(statistics.mean(results)))
+        else:
+            raise ProtocolError(f"expected a statement of the model, found {type(message).__name__}")
+
+
+class _Raw:
+    """ZeroMQ alone: messages of the same sizes, which nobody makes and nobody reads."""
+
+    def __init__(self, ping: SimulatorProcess, sizes: Sizes, stack: ExitStack) -> None:
+        context = zmq.Context()
+        stack.callback(context.destroy, linger=0)
+        self._socket = context.socket(zmq.REQ)
+        self._socket.setsockopt(zmq.RCVTIMEO, int(1000 * _PATIENCE_S))
+        self._socket.connect(ping.endpoint)
+        self._message = bytes(sizes.sample_result)
+
+    def __call__(self, seconds: float) -> Slice:
+        return repeat(self._round_trips, seconds)
+
+    def _round_trips(self) -> tuple[int, int]:
+        send, receive, message = self._socket.send, self._socket.recv, self._message
+        for _ in range(DRAWS):
+            send(message)
+            receive()
+        return DRAWS, 0
+
+
+class _Interactive:
+    """Prior runs in which every draw is a message; counts draws."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self._simulator = simulator
+        self._addresses = AddressTable()
+        self._bases = BaseTable(self._addresses)
+        self._prior = Prior(np.random.Generator(np.random.PCG64(1)))
+
+    def __call__(self, seconds: float) -> Slice:
+        return repeat(self._run, seconds)
+
+    def _run(self) -> tuple[int, int]:
+        draws = len(run(self._simulator, self._prior, self._addresses, self._bases))
+        return draws, draws
+
+
+def _local(program: str, seconds: float) -> Slice:
+    found = line_of([program, "--measure", f"{seconds:.6f}"])
+    return Slice(int(found["runs"]), int(found["draws"]), float(found["seconds"]))
+
+
+class _Delegated:
+    """Prior runs asked for many at a time, the simulator on another core or on this one; counts traces."""
+
+    def __init__(self, simulator: Simulator, addresses: AddressTable, core: Sequence[int]) -> None:
+        self._simulator, self._addresses, self._core = simulator, addresses, core
+        self._seed = 0
+
+    def __call__(self, seconds: float) -> Slice:
+        assert self._simulator.pid is not None  # it was started here
+        for core in self._core:
+            move(self._simulator.pid, core)
+        return repeat(self._batch, seconds)
+
+    def _batch(self) -> tuple[int, int]:
+        seeds = range(self._seed, self._seed + BATCH)
+        self._seed += BATCH
+        traces = self._simulator.carry_out(Plan(), seeds, self._addresses)
+        return len(traces), len(traces) * len(traces[-1])  # of this model all have as many
+
+
+class _Streamed:
+    """Prior runs of two workers who take turns on one core: one works while the other's traces are read here."""
+
+    def __init__(self, pool: Pool, core: Sequence[int]) -> None:
+        self._pool, self._core = pool, core
+        self._addresses = AddressTable()
+        self._count, self._seed = 1000, 0
+
+    def __call__(self, seconds: float) -> Slice:
+        for pid in self._pool.pids:
+            assert pid is not None  # none is being replaced
+            for core in self._core:
+                move(pid, core)
+        seeds = range(self._seed, self._seed + self._count)
+        self._seed += self._count
+        began = time.perf_counter()
+        draws = sum(len(trace) for trace in self._pool.stream(Plan(), seeds, self._addresses))
+        done = Slice(self._count, draws, time.perf_counter() - began)
+        self._count = max(int(done.rate * seconds), 1000)  # of the next turn
+        return done
+
+
+class _Chain:
+    """Steps of RMH with one chain; the prior runs to start from are in the time, not in the count."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self._simulator = simulator
+        self._steps, self._seed = 500, 0
+
+    def __call__(self, seconds: float) -> Slice:
+        self._seed += 1
+        began = time.perf_counter()
+        rmh(self._simulator, _OBSERVED, runs=self._steps, seed=self._seed)
+        done = Slice(self._steps, 0, time.perf_counter() - began)
+        self._steps = max(int(done.rate * seconds), 100)  # of the next turn
+        return done

@@ -1,0 +1,119 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The programs that a bench runs, built where they are not there yet."""
+
+import json
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from etalumis.errors import SimulatorError
+from etalumis.simulator.build import build_target
+from etalumis.simulator.checkout import cache_folder, checkout
+from etalumis.simulator.fetch import fetch_sherpa
+
+_PATIENCE_S = 60.0
+
+
+def examples_folder(given: Path | None, wanted: Sequence[str]) -> Path:
+    """Return the folder of the C++ examples, built in the cache unless one is given.
+
+    Raises
+    ------
+    SimulatorError
+        One of the programs that are wanted is not in it, or the build failed.
+    """
+    folder = given.resolve() if given is not None else _built_examples(wanted)
+    missing = [name for name in wanted if not (folder / name).is_file()]
+    if missing:
+        raise SimulatorError(
+            f"{folder}: expected the built C++ examples, but {', '.join(missing)} is not there; "
+            "leave --simulator-examples out to have them built"
+        )
+    return folder
+
+
+def _built_examples(targets: Sequence[str]) -> Path:
+    build = cache_folder().resolve() / "build" / "bench"
+    _cmake("-S", str(checkout() / "src" / "cpp"), "-B", str(build), "-DPPX_BUILD_TESTS=OFF")
+    _cmake("--build", str(build), "--target", *targets)
+    return build / "examples"
+
+
+def _cmake(*arguments: str) -> None:
+    try:
+        done = subprocess.run(
+            ["cmake", *arguments], capture_output=True, text=True, errors="replace", check=False, timeout=1800
+        )
+    except FileNotFoundError as error:
+        raise SimulatorError("cmake was not found: call `make setup`, or give --simulator-examples") from error
+    if done.returncode != 0:
+        tail = (done.stdout + done.stderr).strip()[-3000:]
+        raise SimulatorError(f"cmake {' '.join(arguments)} failed (exit code {done.returncode}):\n{tail}")
+
+
+def bare_sherpa(prefix: str) -> Path:
+    """Build the program that measures a bare Sherpa, and return its path; `prefix` as the key `simulator.prefix`."""
+    cache = cache_folder().resolve()
+    build = cache / "build" / "sherpa"
+    build_target(fetch_sherpa(cache, Path(prefix) if prefix else None), build, ["sherpa_tau_measure"])
+    return build / "sherpa_tau" / "sherpa_tau_measure"
+
+
+def line_of(command: Sequence[str], patience_s: float = _PATIENCE_S) -> dict[str, Any]:
+    """Run a program that prints one line of JSON, and return that.
+
+    Raises
+    ------
+    SimulatorError
+        It failed, or printed something else.
+    """
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=patience_s)
+    try:
+        if done.returncode == 0:
+            return dict(json.loads(done.stdout))
+    except ValueError:
+        pass  # reported below
+    raise SimulatorError(
+        f"{' '.join(command)}: expected a line of JSON, found exit code {done.returncode} and "
+        f"{(done.stderr or done.stdout).strip()[-500:]!r}"
+    )
+
+
+class Measurer:
+    """A program that measures as it is told, line by line: `KIND SECONDS` in, a line of JSON out. A context manager."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def measure(self, kind: str, seconds: float) -> dict[str, Any]:
+        """Return its answer.
+
+        Raises
+        ------
+        SimulatorError
+            It ended.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with suppress(BrokenPipeError):  # it ended: so did its output
+            self._process.stdin.write(f"{kind} {seconds}\n")
+            self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise SimulatorError(f"{' '.join(self._command)}: ended with exit code {self._process.wait()}; see above")
+        return dict(json.loads(line))
+
+    def __enter__(self) -> "Measurer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with suppress(BrokenPipeError):
+                pipe.close()

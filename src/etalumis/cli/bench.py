@@ -1,0 +1,104 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""`etalumis bench`: how fast it is, against raw references measured in the same run."""
+
+import argparse
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from etalumis.cli.logs import say
+from etalumis.config import SimulatorConfig, load
+
+logger = logging.getLogger(__name__)
+
+_EPILOG = """\
+examples:
+  etalumis bench ppx
+  etalumis bench ppx --json > ppx.json
+  etalumis bench traces --config config/config.yaml --simulator results/demo/simulator
+
+docs/how-to-bench.md says what is compared with what, and how to read it.
+"""
+_ACTIONS = {
+    "ppx": """\
+The protocol, on a C++ model of 100 draws: interactive draws over bare ZeroMQ round trips, delegated traces over the
+model running by itself, steps of RMH over delegated traces.
+""",
+    "traces": """\
+Sherpa's tau decays: delegated traces over a bare Sherpa with backtrace() at every draw, the calorimeter over a Sherpa
+event, the address of a draw over backtrace(), and whole traces written to a file.
+""",
+}
+_QUIET = ("etalumis.inference", "etalumis.progress", "etalumis.traces")
+"""Loggers whose lines of every single slice nobody wants."""
+
+
+def register(subparsers: Any) -> None:
+    """Add the verb to the command line."""
+    text = "how fast it is: the protocol (ppx), Sherpa's traces (traces)"
+    parser = subparsers.add_parser(
+        "bench",
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}. The contenders of a comparison take turns, on the same cores.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, default in (("ppx", 20.0), ("traces", 60.0)):
+        action = actions.add_parser(
+            name,
+            help=_ACTIONS[name].partition(":")[0],
+            description=_ACTIONS[name],
+            epilog=_EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        action.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+        action.add_argument(
+            "--seconds", type=_seconds, default=default, metavar="S",
+            help="time for all contenders together; less is needed where nothing disturbs (default: %(default)g)",
+        )  # fmt: skip
+        action.add_argument(
+            "--simulator-examples", type=Path, metavar="DIR", help="built C++ examples (default: build them)"
+        )
+    action.add_argument("--simulator", type=Path, required=True, metavar="DIR", help="folder of the built simulator")
+    action.add_argument("--config", type=Path, metavar="FILE", help="configuration it was built with, if not defaults")
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e5:
+        raise argparse.ArgumentTypeError(f"expected seconds, more than 0 and less than 1e5, found {text}")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, and print the result."""
+    with _quietly():
+        if args.action == "ppx":
+            from etalumis.bench import ppx
+
+            report = ppx.bench(args.seconds, args.simulator_examples)
+        else:
+            from etalumis.bench import traces
+
+            config = load(args.config).simulator if args.config is not None else SimulatorConfig()
+            report = traces.bench(args.seconds, args.simulator, config, args.simulator_examples)
+    say(json.dumps(report.as_json(), indent=2) if args.json else report.table())
+    return 0
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in _QUIET]
+    levels = [each.level for each in loggers]
+    for each in loggers:
+        each.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for each, level in zip(loggers, levels, strict=True):
+            each.setLevel(level)

@@ -1,0 +1,229 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Plans: what a run is to do, said beforehand, for models that carry it out themselves (delegated runs)."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import IntEnum
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from etalumis.address import AddressTable
+from etalumis.distributions import Distribution
+from etalumis.execution import Site
+from etalumis.trace import Observed, Trace
+
+Columns = np.ndarray[Any, Any]
+
+
+ENTRY = np.dtype([("value", "<f8"), ("address", "<u4"), ("distribution", "<u4")])
+"""An entry: `address` and `distribution` are numbers that somebody keeps. The struct of the PPX schema."""
+DETAIL = np.dtype(
+    [
+        ("log_prob", "<f8"), ("support", "<u8"), ("scope", "<u4"), ("repetition", "<u4"), ("row", "<i4"),
+        ("flags", "<u4"),
+    ]
+)  # fmt: skip
+"""What only some engines ask for: log density of the value, digest of kind and support of its prior, place in a scope,
+the row whose value it took (-1 none), and whether it was rejected (`trace.REJECTED`)."""
+
+OWN_PRIOR = 1 << 31
+"""Numbers in the column `distribution` from here on are the trace's own; the others are those of its `keys`."""
+
+Key = tuple[str, int, str, int]
+"""What an entry is called: base address, its running number in the trace, name, and flags without `REJECTED`."""
+
+
+class Keys(Protocol):
+    """Knows what the numbers in the column `address` stand for."""
+
+    def key(self, number: int) -> Key:
+        """Return what a number stands for."""
+        ...
+
+
+class Rows(NamedTuple):
+    """Entries of a trace to replay: its values, and what tells which entry may take which.
+
+    They are in the numbers of whoever made them; `Delegate` turns them into its own.
+
+    Attributes
+    ----------
+    entries, details
+        Columns of dtype `ENTRY` and `DETAIL`, one row for each entry.
+    keys
+        Knows the numbers of the addresses.
+    """
+
+    entries: Columns
+    details: Columns
+    keys: Keys
+
+    @property
+    def size(self) -> int:
+        """Number of rows."""
+        return len(self.entries)
+
+    def first(self, count: int) -> "Rows":
+        """Return the first rows."""
+        return Rows(self.entries[:count], self.details[:count], self.keys)
+
+    def with_value(self, position: int, value: float) -> "Rows":
+        """Return the rows with another value, of unknown density, at `position`."""
+        entries, details = self.entries.copy(), self.details.copy()
+        entries["value"][position] = value
+        details["log_prob"][position] = np.nan
+        return Rows(entries, details, self.keys)
+
+
+class SavedKeys:
+    """The keys of rows that another process wrote down: row i has number i."""
+
+    def __init__(self, keys: Sequence[Key]) -> None:
+        self._keys = keys
+
+    def key(self, number: int) -> Key:
+        """Return what a number stands for."""
+        return self._keys[number]
+
+    def rows(self, values: Sequence[float], scopes: Sequence[int]) -> Rows:
+        """Return rows to replay by position."""
+        entries, details = np.zeros(len(values), ENTRY), np.zeros(len(values), DETAIL)
+        entries["value"], entries["address"] = values, np.arange(len(values))
+        details["scope"], details["log_prob"] = scopes, np.nan
+        return Rows(entries, details, self)
+
+
+class Plan(NamedTuple):
+    """What a run is to do.
+
+    Without `rows` every entry is drawn from its prior. With them the first `prefix` are replayed by position, as first
+    repetitions of their scopes; their log densities must be those of the rows, unless a row says NaN. Call a scope open
+    if it began among them. After them
+
+    - outside scopes, or in an open one, a controlled entry takes the value of the row with its address, if that row is
+      controlled too, in the same situation, and of the same support; every other entry is drawn;
+    - in a scope that begins later every entry is drawn;
+    - if an open scope asks for another repetition the trace is `lost`: it says nothing but that.
+
+    Attributes
+    ----------
+    rows
+        Accepted entries of an earlier trace.
+    prefix
+        How many of them are replayed by position.
+    observed
+        Values to condition on by the name of the observe statement, shapes as the statements'; an empty mapping scores
+        what the model itself supplies; None scores nothing. The same object is handed over once.
+    parameters
+        Whether the parameters of observe statements are wanted.
+    draw_below
+        Observations that are not scored are drawn where they have fewer elements.
+    details
+        Whether log densities, scopes and repetitions of the entries are wanted: to go on from the trace.
+    rejected
+        Whether entries of rejected repetitions are wanted.
+    """
+
+    rows: Rows | None = None
+    prefix: int = 0
+    observed: Mapping[str, np.ndarray] | None = None
+    parameters: bool = False
+    draw_below: int = 0
+    details: bool = False
+    rejected: bool = False
+
+
+class PlannedTrace(Trace):
+    """A trace that a plan gave."""
+
+    __slots__ = ()
+
+    @property
+    def keys(self) -> Keys:
+        """Knows what the numbers in the column `address` stand for."""
+        raise NotImplementedError
+
+    @property
+    def entries(self) -> Columns:
+        """The entries, of dtype `ENTRY`."""
+        raise NotImplementedError
+
+    @property
+    def rows(self) -> Rows:
+        """The accepted entries as rows to replay; asked for with `details`."""
+        raise NotImplementedError
+
+    def prior(self, number: int) -> Distribution:
+        """Return what a number in the column `distribution` of its rows stands for."""
+        raise NotImplementedError
+
+    @property
+    def lost(self) -> bool:
+        """Whether an open scope asked for another repetition."""
+        raise NotImplementedError
+
+    @property
+    def mismatch(self) -> bool:
+        """Whether the run did not come to the entries that it was to replay by position, or their priors changed."""
+        raise NotImplementedError
+
+    @property
+    def log_ratio(self) -> float:
+        """Sum of log p'(x_i) - log p(x_i) over the entries that took over the value of a row."""
+        raise NotImplementedError
+
+    def misfits(self) -> Sequence[Observed]:
+        """Return the observe entries whose observed value has another shape than the statement."""
+        raise NotImplementedError
+
+
+class HandOver(IntEnum):
+    """What a model that is assisted is to draw by itself from here on."""
+
+    NOTHING = 0
+    SCOPE = 1
+    """The rest of the rejection scope, its further repetitions included."""
+    REST = 2
+    """The rest of the run."""
+
+
+class Answer(NamedTuple):
+    """The answer to a controlled draw of an assisted run.
+
+    Without a value, which goes with a hand-over alone, the model draws it by itself.
+    """
+
+    value: float | None
+    hand_over: HandOver = HandOver.NOTHING
+
+
+@runtime_checkable
+class Delegate(Protocol):
+    """A model that may carry out plans by itself."""
+
+    @property
+    def delegates(self) -> bool:
+        """Whether it does."""
+        ...
+
+    def carry_out(self, plan: Plan, seeds: Sequence[int], addresses: AddressTable) -> Sequence[PlannedTrace]:
+        """Run once for each seed; the same plan and seed give the same trace, whatever ran before."""
+        ...
+
+    def assist(self, plan: Plan, seed: int, answer: Callable[[Site], Answer], addresses: AddressTable) -> PlannedTrace:
+        """Run once; ask for controlled entries alone (their `position` is -1), and draw the others from `seed`."""
+        ...
+
+
+@runtime_checkable
+class Concurrent(Delegate, Protocol):
+    """A model of several processes, which repeats by itself what fails with one of them."""
+
+    def carry_out_all(self, requests: Sequence[tuple[Plan, int]], addresses: AddressTable) -> Sequence[PlannedTrace]:
+        """Run each plan once, with its seed, all at the same time; return the traces in that order."""
+        ...
+
+    def stream(self, plan: Plan, seeds: Sequence[int], addresses: AddressTable) -> Iterator[PlannedTrace]:
+        """Yield the trace of each seed, in order, as `carry_out` gives it."""
+        ...

@@ -1,0 +1,281 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The processes of a pool: started, polled, watched, replaced and ended."""
+
+import contextlib
+import logging
+import re
+import time
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+
+import zmq
+
+from etalumis.errors import ProtocolError, SimulatorError
+from etalumis.ppx.connection import is_busy
+from etalumis.ppx.process import SimulatorProcess
+from etalumis.ppx.work import Task
+from etalumis.ppx.worker import Context, State, Worker
+
+logger = logging.getLogger(__name__)
+
+SLICE_S = 0.02
+"""How often processes are looked at: a dead one is noticed within two of these."""
+_LAST_WORDS_S = 0.5
+"""How long after a worker's end its parent may take to say how it ended."""
+
+
+class Crew:
+    """The workers of one program and the process that forked them; parameters as of `Pool`.
+
+    Attributes
+    ----------
+    name
+        Of the model, as the simulator gave it in the handshake.
+    workers
+        Empty while the crew is not at work.
+    replaced
+        Workers that were replaced so far.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        count: int,
+        endpoint: str | None,
+        timeout_s: float,
+        start_timeout_s: float,
+        retries: int,
+        scratch: Path | None,
+    ) -> None:
+        self._command, self.count, self._endpoint, self._scratch = command, count, endpoint, scratch
+        self._timeout_s, self._start_timeout_s, self._retries = timeout_s, start_timeout_s, retries
+        self.name = Path(command[0]).name
+        self.workers: list[Worker] = []
+        self.replaced = 0
+        self._process: SimulatorProcess | None = None
+        self._context: Context = zmq.Context()
+        self._end = weakref.finalize(self, self._context.destroy, linger=0)
+        self._looked = 0.0
+        self._starts = 0  # in a row, without anything done in between
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the parent of all workers."""
+        return self._process.pid if self._process is not None else None
+
+    @property
+    def ready(self) -> list[Worker]:
+        """Those that may be given something to do."""
+        return [worker for worker in self.workers if worker.state is State.READY]
+
+    def require_running(self) -> None:
+        """Raise `SimulatorError` where there is nobody."""
+        if self._process is None:
+            raise SimulatorError(f"the pool of {self.name} is not running: call restart()")
+
+    # ------------------------------------------------------------------ start and end
+
+    def restart(self) -> None:
+        """End all processes and start afresh; what they were doing is repeated."""
+        self.stop()
+        started = False
+        try:
+            self._start()
+            started = True
+        finally:
+            if not started:
+                self.stop()
+
+    def stop(self) -> None:
+        """End all processes; what they were doing is repeated by the next ones."""
+        for worker in self.workers:
+            if worker.task is not None:
+                worker.task.work.repeat(worker.task)
+            worker.close()
+        self.workers = []
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+
+    def _start(self) -> None:
+        for number in range(self.count if self._endpoint is not None else 0):
+            if is_busy(place := worker_endpoint(str(self._endpoint), number)):
+                raise SimulatorError(
+                    f"cannot start {self.name}: something listens on {place} already. End it, or choose another "
+                    "endpoint."
+                )
+        self._process = process = SimulatorProcess(self._command, self._endpoint, self._scratch, own_temporary=True)
+        endpoints = [worker_endpoint(process.endpoint, number) for number in range(self.count)]
+        self.workers = [
+            Worker(number, endpoint, process.pid, self.name, self._context, self._timeout_s)
+            for number, endpoint in enumerate(endpoints)
+        ]
+        deadline = time.monotonic() + self._start_timeout_s
+        # The first one alone until there is something to connect to: looking for it costs the start its time.
+        self._await(process, self.workers[:1], deadline)
+        self._await(process, self.workers[1:], deadline)
+        session = self.workers[0].session
+        self.name = (session.handshake.model_name if session is not None else "") or self.name
+
+    def _await(self, process: SimulatorProcess, workers: list[Worker], deadline: float) -> None:
+        for worker in workers:
+            worker.greet()
+        while missing := [worker.number for worker in workers if worker.state is not State.READY]:
+            self._poll(SLICE_S)
+            if (why := process.ended()) is not None:
+                raise SimulatorError(self._report(f"{why} before all of its workers had answered"))
+            if time.monotonic() > deadline:
+                late = f"did not start within {self._start_timeout_s:g} s: nothing was heard of workers {missing}. "
+                late += "Several of them want a program with --workers N (ppx::serve_workers)."
+                raise SimulatorError(self._report(late))
+            for worker in workers:
+                self._look_after(worker, time.monotonic())
+
+    def _revive(self, why: str) -> None:
+        """Start anew after the parent's end, which took all workers along."""
+        report = self._report(why)
+        while True:
+            self._starts += 1
+            if self._starts > self._retries:
+                raise SimulatorError(report)
+            logger.warning("%s; starting it anew (%d of %d)", _first(report), self._starts, self._retries)
+            try:
+                self.restart()
+            except SimulatorError as error:
+                report = str(error)
+            else:
+                return
+
+    # ------------------------------------------------------------------ work
+
+    def give(self, worker: Worker, task: Task) -> None:
+        """Give a ready worker something to do."""
+        try:
+            worker.give(task)
+        except (SimulatorError, ProtocolError) as error:
+            self.lose(worker, str(error))
+
+    def pump(self, wait_s: float) -> None:
+        """Take what comes within `wait_s` seconds, if anything, and look after the processes now and then.
+
+        Raises
+        ------
+        SimulatorError
+            Where they cannot be kept alive.
+        """
+        self._poll(wait_s)
+        now = time.monotonic()
+        if now - self._looked < SLICE_S:
+            return
+        self._looked = now
+        if self._process is None:
+            raise SimulatorError(f"the simulators {self.name} are not running: call restart()")
+        self._process.trim_log()
+        if (why := self._process.ended()) is not None:
+            self._revive(why)
+            return
+        for worker in self.workers:
+            self._look_after(worker, now)
+
+    def _poll(self, wait_s: float) -> None:
+        heard = {worker.socket: worker for worker in self.workers if worker.state in (State.GREETED, State.BUSY)}
+        if not heard:
+            time.sleep(wait_s)
+            return
+        poller = zmq.Poller()
+        for socket in heard:
+            poller.register(socket, zmq.POLLIN)
+        for socket, _ in poller.poll(int(1000 * wait_s)):
+            self._hear(heard[socket])
+
+    def _hear(self, worker: Worker) -> None:
+        try:
+            worked = worker.state is State.BUSY
+            if worker.take() and worked:
+                self._starts = 0
+        except (SimulatorError, ProtocolError) as error:
+            self.lose(worker, f"sent something else than was asked for ({error})")
+
+    def _look_after(self, worker: Worker, now: float) -> None:
+        if worker.trouble(now) is None:
+            return
+        if worker.state in (State.GREETED, State.BUSY):
+            self._hear(worker)  # what it sent with its last breath
+        if (why := worker.trouble(now)) is not None:
+            self.lose(worker, why)
+        elif worker.state is State.GREETED and now - worker.awaited_since > self._start_timeout_s:
+            raise SimulatorError(self._report(f"did not replace worker {worker.number}"))
+
+    def lose(self, worker: Worker, why: str) -> None:
+        """End a worker and await the one that takes its place; what it was doing goes to others."""
+        worker.state = State.BROKEN
+        report = self._report(f"has lost a process: {worker.label} {self._kill(worker) or why}", worker.task)
+        self.replaced += 1
+        worker.failures += 1
+        task = worker.task
+        if task is None:
+            if worker.failures > self._retries + 1:
+                raise SimulatorError(report)
+            logger.warning("%s", _first(report))
+        elif len(task.seeds) == 1 and task.failures == self._retries:
+            logger.error("%s; giving up after %d attempts", _first(report), task.failures + 1)
+            task.work.fail(task, SimulatorError(report))
+        else:
+            alone = len(task.seeds) == 1
+            logger.warning("%s; repeating %s", _first(report), "it" if alone else "them one by one")
+            task.work.repeat(task._replace(failures=task.failures + 1) if alone else task)
+        worker.greet()
+
+    def _kill(self, worker: Worker) -> str | None:
+        """End a worker's process; return how it had ended before."""
+        process = worker.process
+        if process is None:
+            return None
+        if process.ended():
+            return self._how_it_ended(worker.label)
+        process.kill()
+        process.ended(_LAST_WORDS_S)
+        return None
+
+    def _how_it_ended(self, label: str) -> str | None:
+        """Return what the parent says about a worker's end."""
+        assert self._process is not None
+        deadline = time.monotonic() + _LAST_WORDS_S
+        while self._process.ended() is None and time.monotonic() < deadline:
+            said = self._process.said(f"{label} ")
+            if said is not None and re.match(r"was killed by|exited with", said):
+                return said
+            time.sleep(0.002)
+        return None
+
+    def _report(self, what: str, task: Task | None = None) -> str:
+        lines = [f"the simulator {self.name} {what}" + (f" in {task}" if task is not None else "")]
+        if self._process is not None:
+            lines.append(f"  command: {' '.join(self._process.command)} (endpoint {self._process.endpoint})")
+            tail = self._process.stderr_tail()
+            lines.append("  it wrote to standard error:\n" + tail if tail else "  it wrote nothing to standard error")
+        return "\n".join(lines)
+
+
+def worker_endpoint(endpoint: str, number: int) -> str:
+    """Return where worker `number` of a program told `endpoint` listens.
+
+    Raises
+    ------
+    SimulatorError
+        Where it is neither ``ipc://path`` nor ``tcp://host:port``.
+    """
+    scheme, _, address = endpoint.partition("://")
+    if scheme == "ipc" and address not in ("", "*"):
+        return f"{endpoint}.{number}"
+    host, _, port = address.rpartition(":")
+    with contextlib.suppress(ValueError):
+        if scheme == "tcp" and 1 <= int(port) <= 65535 - number:
+            return f"tcp://{host}:{int(port) + number}"
+    raise SimulatorError(f"{endpoint!r} is no endpoint for worker {number}; expected ipc://PATH or tcp://HOST:PORT")
+
+
+def _first(report: str) -> str:
+    return report.splitlines()[0]

@@ -1,0 +1,248 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Traces that came whole out of one message: columns, of which lists and objects are made when somebody asks."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from etalumis.address import AddressTable
+from etalumis.distributions import ArrayDistribution, Distribution, Normal, SparseNormal
+from etalumis.errors import ProtocolError
+from etalumis.plan import Columns, Keys, Plan, PlannedTrace, Rows
+from etalumis.ppx.columns import LOST, MISFIT, MISMATCH, PARAMETERS, PARAMETERS_OF, SCORED, VALUE, array_of
+from etalumis.ppx.messages import ObserveRecord, TraceColumns, TraceRecord
+from etalumis.ppx.numbering import Numbering, Priors
+from etalumis.trace import REJECTED, Observed
+
+_NO_DETAILS = "this trace came without details; ask for them with Plan(details=True)"
+
+
+class Batch:
+    """The runs of one message, and what their numbers stand for."""
+
+    def __init__(self, message: TraceColumns, numbering: Numbering, plan: Plan) -> None:
+        self.priors: Priors = numbering.learn(message)
+        self.message, self.numbering, self.plan = message, numbering, plan
+
+    def traces(self) -> "list[DelegatedTrace]":
+        """Return the runs, in the order in which they were asked for."""
+        records = self.message.traces
+        if len(records) == 1:
+            return [DelegatedTrace(self, 0, slice(None), slice(None), slice(None))]
+        found, a, b, c = [], 0, 0, 0
+        for number, record in enumerate(records):
+            entries, observes, tags = a + record.entries, b + record.observes, c + record.tags
+            found.append(DelegatedTrace(self, number, slice(a, entries), slice(b, observes), slice(c, tags)))
+            a, b, c = entries, observes, tags
+        return found
+
+
+class DelegatedTrace(PlannedTrace):
+    """One run of a batch."""
+
+    __slots__ = ("_batch", "_entries", "_number", "_observes", "_tags")
+
+    def __init__(self, batch: Batch, number: int, entries: slice, observes: slice, tags: slice) -> None:
+        self._batch, self._number = batch, number
+        self._entries, self._observes, self._tags = entries, observes, tags
+
+    @property
+    def numbering(self) -> Numbering:
+        """What the numbers in `entries` stand for."""
+        return self._batch.numbering
+
+    @property
+    def priors(self) -> Priors:
+        """What the numbers in the column `distribution` stand for."""
+        return self._batch.priors
+
+    @property
+    def entries(self) -> Columns:
+        """The entries, structs `Entry` of the schema in the numbers of the session."""
+        return self._batch.message.entries[self._entries]
+
+    @property
+    def details(self) -> Columns:
+        """Their details, where they were asked for."""
+        details = self._batch.message.details
+        if not len(details) and len(self):
+            raise ValueError(_NO_DETAILS)
+        return details[self._entries]
+
+    @property
+    def keys(self) -> Keys:
+        """Knows what the numbers in the column `address` stand for."""
+        return self._batch.numbering
+
+    @property
+    def rows(self) -> Rows:
+        """The accepted entries as rows to replay; asked for with `details`."""
+        entries, details = self.entries, self.details
+        if self._batch.plan.rejected:
+            accepted = (details["flags"] & REJECTED) == 0
+            entries, details = entries[accepted], details[accepted]
+        return Rows(entries, details, self._batch.numbering)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def prior(self, number: int) -> Distribution:
+        """Return what a number in the column `distribution` stands for."""
+        return self._batch.priors[number]
+
+    @property
+    def lost(self) -> bool:
+        """Whether an open scope asked for another repetition."""
+        return bool(self._record.flags & LOST)
+
+    @property
+    def mismatch(self) -> bool:
+        """Whether the run did not come to the entries that it was to replay by position."""
+        return bool(self._record.flags & MISMATCH)
+
+    @property
+    def seed(self) -> int:
+        """What its draws come from."""
+        return self._record.seed
+
+    @property
+    def draws(self) -> int:
+        """Number of draws of the run, those of rejected repetitions included."""
+        return self._record.draws
+
+    @property
+    def addresses(self) -> AddressTable:
+        """What the integers of `address` stand for."""
+        return self._batch.numbering.addresses
+
+    @property
+    def address(self) -> list[int]:
+        """Integer of each entry's address."""
+        return _integers(self._batch.numbering.identities(self.entries["address"]))
+
+    @property
+    def value(self) -> list[float]:
+        """Value of each entry."""
+        return _numbers(self.entries["value"])
+
+    @property
+    def distribution(self) -> list[Distribution]:
+        """Prior of each entry."""
+        priors = self._batch.priors
+        return [priors[number] for number in self.entries["distribution"].tolist()]
+
+    @property
+    def log_prob(self) -> list[float]:
+        """Log density of each value under its prior."""
+        return _numbers(self.details["log_prob"])
+
+    @property
+    def flags(self) -> list[int]:
+        """`CONTROLLED`, `REPLACED`, `REJECTED` or their sums."""
+        flags = self._batch.numbering.flags(self.entries["address"])
+        details = self._batch.message.details
+        return _integers(flags | details["flags"][self._entries] if len(details) else flags)
+
+    @property
+    def scope(self) -> list[int]:
+        """Running number of each entry's rejection scope; 0 outside scopes."""
+        return _integers(self.details["scope"])
+
+    @property
+    def repetition(self) -> list[int]:
+        """Repetition of the scope, from 0."""
+        return _integers(self.details["repetition"])
+
+    @property
+    def name(self) -> list[str]:
+        """Name of each entry; "" where it has none."""
+        texts = self._batch.numbering.texts
+        return [texts[number] for number in self._batch.numbering.names(self.entries["address"]).tolist()]
+
+    @property
+    def log_prior(self) -> float:
+        """Sum of log p(x_i) over the accepted entries."""
+        return self._record.log_prior
+
+    @property
+    def log_likelihood(self) -> float:
+        """Sum of log p(y_n | x) over the observe entries."""
+        return sum((record.log_prob for record in self._batch.message.observes[self._observes]), 0.0)
+
+    @property
+    def observes(self) -> list[Observed]:
+        """The observe entries, in order."""
+        return [self._observe(record) for record in self._batch.message.observes[self._observes]]
+
+    @property
+    def log_ratio(self) -> float:
+        """Sum of log p'(x_i) - log p(x_i) over the entries that took over the value of a row."""
+        return self._record.log_ratio
+
+    def misfits(self) -> Sequence[Observed]:
+        """Return the observe entries whose observed value has another shape than the statement."""
+        records = self._batch.message.observes[self._observes]
+        return [self._observe(record) for record in records if record.flags & MISFIT]
+
+    @property
+    def tags(self) -> dict[str, np.ndarray]:
+        """What the model wanted remembered, by name."""
+        texts, message = self._batch.numbering.texts, self._batch.message
+        found = {texts[name]: array_of(message, array) for name, array in message.tags[self._tags]}
+        result = self._record.result
+        if result >= 0 and math.prod(message.arrays[result].shape) > 1:
+            found["result"] = array_of(message, result)  # as in a run in which every draw is a message
+        return found
+
+    @property
+    def result(self) -> float | None:
+        """What the model returned, where that is one number."""
+        number = self._record.result
+        if number < 0:
+            return None
+        start, size, _, positions = self._batch.message.arrays[number]
+        return float(self._batch.message.data[start]) if size == 1 and positions < 0 else None
+
+    @property
+    def _record(self) -> TraceRecord:
+        return self._batch.message.traces[self._number]
+
+    def _observe(self, record: ObserveRecord) -> Observed:
+        batch, message = self._batch, self._batch.message
+        texts = batch.numbering.texts
+        name, flags, at, kind = record.name, record.flags, record.arrays, record.kind
+        value = distribution = None
+        if flags & VALUE:
+            value = array_of(message, at)
+            at += 1
+        if flags & PARAMETERS:
+            try:
+                distribution = _stated(message, kind, at)
+            except ValueError as error:
+                raise ProtocolError(f"observe statement {texts[name]!r}: {error}") from error
+        if flags & SCORED and value is None and batch.plan.observed is not None:
+            value = batch.plan.observed.get(texts[name])
+        return Observed(texts[name], texts[record.address], distribution, value, record.log_prob)
+
+
+def _stated(message: TraceColumns, kind: int, first: int) -> ArrayDistribution:
+    """Return the distribution of an observe statement whose parameters begin at array `first`."""
+    if kind == Normal.code:
+        start, size, shape, at = message.arrays[first]
+        stddev = message.arrays[first + 1]
+        if at >= 0 and stddev.size == 1 and len(stddev.shape) <= len(shape) and stddev.positions < 0:
+            positions, means = message.positions[at : at + size], message.data[start : start + size]
+            return SparseNormal(shape, positions, means, float(message.data[stddev.start]))
+    return ArrayDistribution(kind, tuple(array_of(message, first + i) for i in range(PARAMETERS_OF[kind])))
+
+
+def _integers(column: Columns) -> list[int]:
+    integers: list[int] = column.tolist()
+    return integers
+
+
+def _numbers(column: Columns) -> list[float]:
+    numbers: list[float] = column.tolist()
+    return numbers

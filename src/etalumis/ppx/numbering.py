@@ -1,0 +1,167 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the two sides of a connection have numbered alike: texts, addresses and priors, each sent once."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from etalumis.address import AddressTable, join
+from etalumis.distributions import Distribution, from_code
+from etalumis.errors import ProtocolError
+from etalumis.plan import OWN_PRIOR, Columns, Key, Keys, Rows
+from etalumis.ppx.messages import TraceColumns
+
+
+class Lesson(NamedTuple):
+    """What the simulator has to be told before it can understand rows to replay."""
+
+    texts: list[str]
+    keys: list[tuple[int, int, int, int]]
+
+
+class Priors:
+    """The priors that the entries of one message refer to: those of the connection and the message's own."""
+
+    def __init__(self, kept: list[Distribution], own: Sequence[Distribution]) -> None:
+        self._kept, self._own = kept, own
+
+    def __getitem__(self, number: int) -> Distribution:
+        return self._kept[number] if number < OWN_PRIOR else self._own[number - OWN_PRIOR]
+
+
+class Numbering:
+    """The numbers of one session.
+
+    Both sides count what is new in the order in which messages name it; nothing else ever tells a number. The numbers
+    of a session stay what they are: traces refer to them for as long as they live.
+
+    Attributes
+    ----------
+    addresses
+        The address table whose integers `identities` and the traces' column `address` hold.
+    texts
+        By number.
+    """
+
+    def __init__(self, addresses: AddressTable) -> None:
+        self.addresses = addresses
+        self.texts: list[str] = []
+        self._text_numbers: dict[str, int] = {}
+        self._keys = np.empty((0, 4), np.uint32)
+        self._key_numbers: dict[tuple[int, int, int, int], int] = {}
+        self._kept: list[Distribution] = []
+        self._identities = np.empty(0, np.int64)
+
+    def learn(self, message: TraceColumns) -> Priors:
+        """Take in what is new in a message; return its priors.
+
+        Raises
+        ------
+        ProtocolError
+            Where a number in it stands for nothing.
+        """
+        for text in message.texts:
+            self._add_text(text)
+        if len(message.addresses):
+            for field in ("base", "name"):
+                self._require(message.addresses[field], len(self.texts), f"a {field}")
+            self._add_keys([(int(b), int(i), int(n), int(f)) for b, i, n, f in message.addresses.tolist()])
+        priors = self._learn_priors(message)
+        self._require(message.entries["address"], len(self._keys), "addresses")
+        texts = len(self.texts)
+        if any(name >= texts for name, _ in message.tags):
+            raise ProtocolError(f"traces with a tag whose name has no text; {texts} are known")
+        if any(observe.name >= texts or observe.address >= texts for observe in message.observes):
+            raise ProtocolError(f"traces with an observation whose name or address has no text; {texts} are known")
+        return priors
+
+    def _learn_priors(self, message: TraceColumns) -> Priors:
+        own: list[Distribution] = []
+        if len(message.priors):
+            made = [_distribution(message, i) for i in range(len(message.priors))]
+            self._kept += made[: message.kept_priors]
+            own = made[message.kept_priors :]
+        numbers = message.entries["distribution"]
+        if len(numbers) and int(numbers.max()) >= OWN_PRIOR:
+            self._require(numbers[numbers >= OWN_PRIOR] - np.uint32(OWN_PRIOR), len(own), "own priors")
+            numbers = numbers[numbers < OWN_PRIOR]
+        self._require(numbers, len(self._kept), "priors")
+        return Priors(self._kept, own)
+
+    def identities(self, numbers: Columns) -> Columns:
+        """Return the integers in the address table of entries' addresses."""
+        return self._identities[numbers]
+
+    def flags(self, numbers: Columns) -> Columns:
+        """Return the flags that belong to entries' addresses."""
+        flags: Columns = self._keys[numbers, 3]
+        return flags
+
+    def names(self, numbers: Columns) -> Columns:
+        """Return the numbers of the texts that name the entries."""
+        names: Columns = self._keys[numbers, 2]
+        return names
+
+    def key(self, number: int) -> Key:
+        """Return what a number of an address stands for."""
+        base, instance, name, flags = self._keys[number].tolist()
+        return self.texts[base], instance, self.texts[name], flags
+
+    def translated(self, rows: Rows) -> tuple[Rows, Lesson | None]:
+        """Return rows in the numbers of this session, and what the simulator has to be told to understand them."""
+        origin: Keys = rows.keys
+        if origin is self:
+            return rows, None
+        lesson = Lesson([], [])
+        numbers = {number: self._number(origin.key(number), lesson) for number in set(rows.entries["address"].tolist())}
+        entries = rows.entries.copy()
+        entries["address"] = [numbers[number] for number in rows.entries["address"].tolist()]
+        return Rows(entries, rows.details, self), lesson if lesson.keys else None
+
+    def _number(self, key: Key, lesson: Lesson) -> int:
+        base, instance, name, flags = key
+        mine = (self._text_number(base, lesson), instance, self._text_number(name, lesson), flags)
+        found = self._key_numbers.get(mine)
+        if found is None:
+            found = len(self._keys)
+            self._add_keys([mine])
+            lesson.keys.append(mine)
+        return found
+
+    def _text_number(self, text: str, lesson: Lesson) -> int:
+        found = self._text_numbers.get(text)
+        if found is None:
+            found = self._add_text(text)
+            lesson.texts.append(text)
+        return found
+
+    def _add_text(self, text: str) -> int:
+        number = self._text_numbers[text] = len(self.texts)
+        self.texts.append(text)
+        return number
+
+    def _add_keys(self, keys: list[tuple[int, int, int, int]]) -> None:
+        for key in keys:
+            self._key_numbers[key] = len(self._key_numbers)
+        if len(self._key_numbers) != len(self._keys) + len(keys):
+            raise ProtocolError("traces that number an address a second time")
+        self._keys = np.concatenate([self._keys, np.array(keys, np.uint32)])
+        new = [self.addresses.intern(join(self.texts[base], instance)) for base, instance, _, _ in keys]
+        self._identities = np.concatenate([self._identities, np.array(new, np.int64)])
+
+    @staticmethod
+    def _require(numbers: Columns, count: int, what: str) -> None:
+        if len(numbers) and int(numbers.max()) >= count:
+            raise ProtocolError(f"traces that refer to {what} up to number {int(numbers.max())}; {count} are known")
+
+
+def _distribution(message: TraceColumns, number: int) -> Distribution:
+    record = message.priors[number]
+    first = int(record["first"])
+    parameters = tuple(message.parameters[first : first + int(record["count"])].tolist())
+    try:
+        return from_code(int(record["kind"]), parameters)
+    except (ValueError, TypeError) as error:
+        raise ProtocolError(f"traces with a prior that is none: {error}") from error

@@ -1,0 +1,225 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The Python front end of PPX: a Python model as a simulator that any inference side can connect to (it binds).
+
+A program in three lines, with the addresses that the same model has without a wire::
+
+    from etalumis.models import FunctionModel
+    from etalumis.ppx.serve import serve
+    serve(FunctionModel(decay), "ipc:///run/user/decay")
+"""
+
+import time
+from collections.abc import Callable
+from enum import Enum
+from functools import lru_cache
+from typing import NoReturn
+
+import numpy as np
+
+from etalumis import __version__
+from etalumis.distributions import ArrayDistribution, Distribution
+from etalumis.errors import ProtocolError, SimulatorError
+from etalumis.models.frontend import StatementModel
+from etalumis.ppx.decode import Decoder
+from etalumis.ppx.encode import encode
+from etalumis.ppx.listen import Listener, Request
+from etalumis.ppx.messages import (
+    Array,
+    Handshake,
+    HandshakeResult,
+    Message,
+    Observe,
+    ObserveResult,
+    Reset,
+    Run,
+    RunResult,
+    Sample,
+    SampleResult,
+    Tag,
+    TagResult,
+)
+
+_RESET = encode(Reset())
+_POLL_S = 0.1
+"""A signal that arrives just before a wait begins is looked at after so long."""
+_encode_sample = lru_cache(maxsize=8_192)(encode)
+"""Most sites send the same bytes in every run; encoding them anew would be the larger part of a draw's time."""
+
+
+class ModelError(SimulatorError):
+    """The model raised an error; PPX has no message for that, so its process ends and the inference side reports it."""
+
+
+def serve(
+    model: StatementModel,
+    endpoint: str,
+    *,
+    idle_timeout_s: float | None = None,
+    on_bound: Callable[[str], None] | None = None,
+) -> None:
+    """Serve a model until `idle_timeout_s` pass without a message, or an exception (a signal's, say) ends it.
+
+    What is unexpected or malformed is answered with Reset, a run under way is abandoned, and serving goes on. A
+    Handshake in the middle of a run starts afresh, whoever sent it: the client before has gone, or has given up, and
+    is told so if it speaks again. Anything else that another client sends meanwhile is answered with Reset, too, and
+    does not touch the run.
+
+    Parameters
+    ----------
+    model
+        What to run, e.g. a `FunctionModel`.
+    endpoint
+        Where to listen: ``ipc://PATH`` or ``tcp://ADDRESS:PORT``. There is no authentication: whoever can connect can
+        run the model.
+    idle_timeout_s
+        Seconds; None: for ever.
+    on_bound
+        Called with the endpoint once it is bound (with the port that was chosen for ``tcp://127.0.0.1:*``).
+
+    Raises
+    ------
+    SimulatorError
+        Where the endpoint cannot be bound.
+    ModelError
+        Where the model raised an error; names the model, the error and the last address.
+    """
+    with Listener(endpoint) as listener:
+        if on_bound is not None:
+            on_bound(listener.endpoint)
+        _Server(model, listener, idle_timeout_s).serve()
+
+
+class _Abandon(BaseException):
+    """Unwinds the model when its run is over for a reason that is nobody's error: models catch `Exception`."""
+
+
+class _State(Enum):
+    """How the run under way ends, seen from the wire; but for RUNNING nothing more is sent for it."""
+
+    RUNNING = "running"
+    ANSWER_HANDSHAKE = "answer handshake"
+    ANSWER_RESET = "answer reset"
+    LEAVE = "leave"
+
+
+class _Server:
+    """The conversation, from the simulator's side; to the model it is where its statements go."""
+
+    def __init__(self, model: StatementModel, listener: Listener, idle_timeout_s: float | None) -> None:
+        self._model = model
+        self._listener = listener
+        self._idle_timeout_s = idle_timeout_s
+        self._decoder = Decoder()
+        self._handshake = encode(HandshakeResult(f"etalumis {__version__}", model.name))
+        self._state = _State.RUNNING
+        self._client: tuple[bytes, ...] = ()
+        self._last_address = ""
+
+    def serve(self) -> None:
+        while (request := self._next()) is not None:
+            message = self._decode(request.data)
+            self._client = request.sender
+            if isinstance(message, Handshake):
+                self._send(self._handshake)
+            elif isinstance(message, Run):
+                self._execute()
+            else:
+                self._send(_RESET)
+
+    # ------------------------------------------------------------------ statements of the model
+
+    def sample(
+        self,
+        stack: str,
+        distribution: Distribution,
+        *,
+        name: str = "",
+        control: bool = True,
+        replace: bool = False,
+        scope: int = 0,
+        repetition: int = 0,
+    ) -> float:
+        """Ask the inference side for a value."""
+        self._last_address = stack
+        statement = Sample(stack, distribution, name, control, replace, scope, repetition)
+        answer = self._exchange(_encode_sample(statement), SampleResult)
+        assert isinstance(answer, SampleResult)
+        if answer.result is None or answer.result.size != 1:
+            self._abandon(_State.ANSWER_RESET)
+        return float(answer.result.reshape(()))
+
+    def observe(
+        self, stack: str, distribution: ArrayDistribution, *, name: str = "", value: Array | None = None
+    ) -> None:
+        """Hand the likelihood over; without a value the inference side supplies it."""
+        self._last_address = stack
+        self._exchange(encode(Observe(stack, distribution, name, value)), ObserveResult)
+
+    def tag(self, name: str, value: Array) -> None:
+        """Hand a value over that is to be remembered."""
+        self._exchange(encode(Tag("", name, value)), TagResult)
+
+    # ------------------------------------------------------------------ runs
+
+    def _execute(self) -> None:
+        self._state, self._last_address = _State.RUNNING, ""
+        result = self._forward()
+        if self._state is _State.RUNNING:
+            self._send(encode(RunResult(None if result is None else np.asarray(result, dtype=np.float64))))
+        elif self._state is _State.ANSWER_HANDSHAKE:
+            self._send(self._handshake)
+        elif self._state is _State.ANSWER_RESET:
+            self._send(_RESET)
+
+    def _forward(self) -> float | None:
+        try:
+            return self._model.run(self)
+        except _Abandon:
+            return None
+        except Exception as error:  # a model raises what it likes; all of it is reported
+            if self._state is not _State.RUNNING:
+                return None  # what the model made of our own signal
+            place = f"its last statement was at {self._last_address}" if self._last_address else "before any statement"
+            raise ModelError(f"the model {self._model.name} raised {type(error).__name__}: {error}; {place}") from error
+
+    def _exchange(self, statement: bytes, expected: type[Message]) -> Message:
+        if self._state is not _State.RUNNING:
+            raise _Abandon  # the model swallowed the signal and goes on: again, without a word on the wire
+        self._send(statement)
+        while (request := self._next()) is not None:
+            message = self._decode(request.data)
+            if isinstance(message, Handshake):
+                self._client = request.sender
+                self._abandon(_State.ANSWER_HANDSHAKE)
+            if request.sender != self._client:
+                self._listener.send(request.sender, _RESET)
+            elif isinstance(message, expected):
+                return message
+            else:
+                self._abandon(_State.ANSWER_RESET)
+        self._abandon(_State.LEAVE)
+
+    def _abandon(self, state: _State) -> NoReturn:
+        self._state = state
+        raise _Abandon
+
+    # ------------------------------------------------------------------ messages
+
+    def _send(self, message: bytes) -> None:
+        self._listener.send(self._client, message)
+
+    def _next(self) -> Request | None:
+        """Return the next message; None where none came in time."""
+        began = time.monotonic()
+        while (request := self._listener.receive(_POLL_S)) is None:
+            if self._idle_timeout_s is not None and time.monotonic() - began >= self._idle_timeout_s:
+                return None
+        return request
+
+    def _decode(self, data: bytes) -> Message | None:
+        """Return the message; None where the bytes are none."""
+        try:
+            return self._decoder.decode(data)
+        except ProtocolError:
+            return None  # answered with Reset: the peer is told, and the next one is served

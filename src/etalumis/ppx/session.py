@@ -1,0 +1,214 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""What is said over one connection after its handshake: interactive, delegated and assisted runs."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from etalumis import __version__
+from etalumis.address import AddressTable
+from etalumis.errors import ProtocolError, SimulatorError
+from etalumis.execution import BaseTable, Execution, Site
+from etalumis.plan import Answer, HandOver, Plan
+from etalumis.ppx.delegated import Batch, DelegatedTrace
+from etalumis.ppx.encode import encode, sample_result
+from etalumis.ppx.messages import (
+    Array,
+    Handshake,
+    HandshakeResult,
+    Message,
+    Observe,
+    ObserveResult,
+    Reset,
+    Run,
+    RunResult,
+    Sample,
+    SampleResult,
+    Tag,
+    TagResult,
+)
+from etalumis.ppx.numbering import Numbering
+from etalumis.ppx.requests import ASSISTED, DELEGATED, request, teaching_request
+
+_RUN = encode(Run())
+_OBSERVE_RESULT = encode(ObserveResult())
+_TAG_RESULT = encode(TagResult())
+_DRAW_IT = {hand_over: encode(SampleResult(None, hand_over)) for hand_over in (HandOver.SCOPE, HandOver.REST)}
+
+Ask = Callable[[bytes], Message]
+"""Sends a message to the simulator and returns its answer."""
+
+
+class Forgotten(SimulatorError):
+    """The simulator does not know the session any more: it takes another client's runs."""
+
+
+def greeting(version: int) -> bytes:
+    """Return the handshake that offers delegated runs of `version`; 0 offers none."""
+    return encode(Handshake(f"etalumis {__version__}", version))
+
+
+class Session:
+    """One side of a conversation: which requests mean what, and what answers to them are worth.
+
+    It belongs to one handshake; what both sides have numbered and handed over since then is kept here. After any
+    exception out of it the two sides may know different things: go on with another handshake.
+
+    Parameters
+    ----------
+    handshake
+        The simulator's answer to `greeting`.
+    name
+        What it is called in messages.
+    runs
+        Runs asked for in earlier sessions with the same process.
+
+    Attributes
+    ----------
+    runs, draws, last_address
+        Runs asked for; statements of the last one that were sampled by message, and where the last statement was.
+    """
+
+    def __init__(self, handshake: HandshakeResult, name: str, runs: int = 0) -> None:
+        self.handshake, self._name = handshake, name
+        self.runs, self.draws = runs, 0
+        self.last_address = ""
+        self._seeds: Sequence[int] = ()  # of the delegated runs asked for last
+        self._numbering: Numbering | None = None
+        self._bases: BaseTable | None = None
+        self._handed_over: Mapping[str, np.ndarray] | None = None
+        self._broken_off = False
+
+    @property
+    def numbering(self) -> Numbering | None:
+        """What the numbers of its delegated traces stand for; None before the first request."""
+        return self._numbering
+
+    def speaks(self, addresses: AddressTable) -> bool:
+        """Return whether it is good for runs with addresses of this table: one session, one table."""
+        return self._numbering is None or (self._numbering.addresses is addresses and not self._broken_off)
+
+    def break_off(self) -> None:
+        """Take note that an exception ended a run: what both sides have numbered may differ from here on."""
+        self._broken_off = True
+
+    def where(self) -> str:
+        """Return how far the conversation has come."""
+        if not self.runs:
+            return "before the handshake was over"
+        if self._seeds:
+            others = f" and the {len(self._seeds) - 1} after it" if len(self._seeds) > 1 else ""
+            return f"in run {self.runs}, delegated with seed {self._seeds[0]}{others}"
+        last = f", last address {self.last_address}" if self.last_address else ""
+        return f"in run {self.runs} after {self.draws} draws{last}"
+
+    def converse(self, execution: Execution, ask: Ask) -> Array | None:
+        """Run once, every statement a message; return the result."""
+        self._begin(1)
+        answer = _RUN
+        while True:
+            message = ask(answer)
+            if isinstance(message, Sample):
+                self.draws += 1
+                address, distribution, name, control, replace, scope, repetition, shape, _ = message
+                self.last_address = address
+                value = execution.sample(
+                    address,
+                    distribution,
+                    name=name,
+                    control=control,
+                    replace=replace,
+                    scope=scope,
+                    repetition=repetition,
+                )
+                answer = sample_result(value, shape)
+            elif isinstance(message, Observe):
+                self.last_address = message.address
+                execution.observe(message.address, message.distribution, name=message.name, value=message.value)
+                answer = _OBSERVE_RESULT
+            elif isinstance(message, Tag):
+                execution.tag(message.name or message.address, message.value)
+                answer = _TAG_RESULT
+            elif isinstance(message, RunResult):
+                return message.result
+            else:
+                raise self._out_of_turn(message, "Sample, Observe, Tag or RunResult")
+
+    def request(self, plan: Plan, seeds: Sequence[int], addresses: AddressTable) -> bytes:
+        """Return the message that asks for delegated runs; it has to be sent."""
+        self._begin(len(seeds))
+        self._seeds = seeds
+        return self._request(DELEGATED, plan, seeds, addresses)
+
+    def traces(self, answer: Message, plan: Plan, seeds: Sequence[int]) -> list[DelegatedTrace]:
+        """Return the traces that came in answer to `request`.
+
+        Raises
+        ------
+        Forgotten
+            Where another client has shaken hands with the simulator meanwhile.
+        ProtocolError
+            Where it is the answer to something else.
+        """
+        if isinstance(answer, Reset):
+            raise Forgotten("has forgotten this session")
+        if not isinstance(answer, RunResult) or answer.traces is None:
+            raise self._out_of_turn(answer, "RunResult with traces")
+        if answer.traces.session != self.handshake.session or [trace.seed for trace in answer.traces.traces] != list(
+            seeds
+        ):
+            raise ProtocolError(f"the simulator {self._name} sent the traces of other runs {self.where()}")
+        assert self._numbering is not None  # _request made it
+        return Batch(answer.traces, self._numbering, plan).traces()
+
+    def assist(
+        self, plan: Plan, seed: int, answer: Callable[[Site], Answer], addresses: AddressTable, ask: Ask
+    ) -> DelegatedTrace:
+        """Run once, asked for controlled draws alone; raises as `traces`, and whatever `answer` does."""
+        self._begin(1)
+        message = self._request(ASSISTED, plan, (seed,), addresses)
+        bases = self._bases
+        assert bases is not None  # _request made it
+        while True:
+            asked = ask(message)
+            if not isinstance(asked, Sample):
+                return self.traces(asked, plan, (seed,))[0]
+            self.draws += 1
+            stack, distribution, name, control, _, scope, repetition, shape, instance = asked
+            self.last_address = stack
+            address = bases.address(bases.base(stack, distribution.suffix), max(instance, 1))
+            value, hand_over = answer(Site(address, distribution, name, control, scope, repetition, -1))
+            if hand_over is HandOver.NOTHING and value is not None:
+                message = sample_result(value, shape)
+            elif value is None:
+                message = _DRAW_IT[hand_over]
+            else:
+                message = encode(SampleResult(np.full(shape, value), hand_over))
+
+    def _begin(self, runs: int) -> None:
+        self.runs += runs
+        self.draws, self.last_address, self._seeds = 0, "", ()
+
+    def _request(self, mode: int, plan: Plan, seeds: Sequence[int], addresses: AddressTable) -> bytes:
+        if self._numbering is None:
+            self._numbering, self._bases = Numbering(addresses), BaseTable(addresses)
+        assert self._numbering.addresses is addresses  # the caller asked `speaks`
+        lesson = None
+        if plan.rows is not None:
+            rows, lesson = self._numbering.translated(plan.rows)
+            plan = plan._replace(rows=rows) if rows is not plan.rows else plan
+        observations = plan.observed if plan.observed is not self._handed_over else None
+        number = self.handshake.session
+        if lesson is None and observations is None:
+            return request(mode, number, plan, seeds)
+        self._handed_over = plan.observed if plan.observed is not None else self._handed_over
+        return teaching_request(mode, number, plan, seeds, lesson, observations)
+
+    def _out_of_turn(self, message: Message, expected: str) -> ProtocolError:
+        return out_of_turn(self._name, message, expected, self.where())
+
+
+def out_of_turn(name: str, message: Message, expected: str, where: str) -> ProtocolError:
+    """Return the error for a message that is PPX but not the answer to what was asked."""
+    return ProtocolError(f"the simulator {name} sent {type(message).__name__} {where}; expected {expected}")

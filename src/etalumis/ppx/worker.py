@@ -1,0 +1,181 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""One worker of a pool, seen from the client: its connection, its process, and what it is doing."""
+
+import contextlib
+import math
+import os
+import re
+import time
+from enum import Enum
+
+import zmq
+
+from etalumis.address import AddressTable
+from etalumis.errors import SimulatorError
+from etalumis.ppx.connection import Connection
+from etalumis.ppx.decode import Decoder
+from etalumis.ppx.messages import HandshakeResult, Message
+from etalumis.ppx.process import OtherProcess
+from etalumis.ppx.requests import VERSION
+from etalumis.ppx.session import Session, greeting, out_of_turn
+from etalumis.ppx.work import Task
+
+Context = zmq.Context[zmq.Socket[bytes]]
+
+_GREET_AGAIN_S = 2.0
+"""When a handshake without an answer is sent again: a worker may have died with the first one."""
+_NAME = re.compile(r"worker (\d+) \(pid (\d+)\)$")
+_RENEWAL_S = 10.0
+"""How long a worker that does nothing may take to answer a handshake."""
+
+
+class State(Enum):
+    """What a worker is at."""
+
+    GREETED = "greeted"  # a handshake is under way
+    READY = "ready"
+    BUSY = "busy"
+    BROKEN = "broken"  # something broke off in the middle: what it and we know may differ
+
+
+class Worker:
+    """One worker, from its first handshake on; after its death, the one that takes its place.
+
+    Parameters
+    ----------
+    number, endpoint
+        Which one, and where it listens.
+    group
+        Session id of the pool's processes: a worker's process has it too.
+    name
+        What the simulator is called in messages.
+    """
+
+    def __init__(self, number: int, endpoint: str, group: int, name: str, context: Context, timeout_s: float) -> None:
+        self.number, self.endpoint = number, endpoint
+        self._group, self._name, self._context, self._timeout_s = group, name, context, timeout_s
+        self._decoder = Decoder()
+        self.state = State.BROKEN
+        self.process: OtherProcess | None = None
+        self.session: Session | None = None
+        self.task: Task | None = None
+        self.failures = 0
+        """Handshakes and tasks in a row that came to nothing."""
+        self.awaited_since = 0.0
+        """When its place became free."""
+        self._connection: Connection | None = None
+        self._since = 0.0
+
+    @property
+    def socket(self) -> "zmq.Socket[bytes]":
+        """What to poll."""
+        assert self._connection is not None
+        return self._connection.socket
+
+    @property
+    def label(self) -> str:
+        """As on the simulator's standard error."""
+        return f"worker {self.number} (pid {self.process.pid})" if self.process else f"worker {self.number}"
+
+    def greet(self) -> None:
+        """Begin a conversation over a new connection, with whoever takes the place of the one before."""
+        self.session, self.process, self.task = None, None, None
+        self.awaited_since = time.monotonic()
+        self._connect()
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def give(self, task: Task) -> None:
+        """Send the request for a task."""
+        assert self._connection is not None
+        self.state, self.task = State.BROKEN, task  # until it is out: something may break this off
+        session = self.speaking(task.work.addresses)
+        self._connection.send(session.request(task.plan, task.seeds, task.work.addresses))
+        self._since = time.monotonic()
+        self.state = State.BUSY
+
+    def take(self) -> bool:
+        """Take what it has sent, if anything: traces go to their work, and it is ready for another task.
+
+        Raises
+        ------
+        SimulatorError, ProtocolError
+            Where it sent something else.
+        """
+        assert self._connection is not None
+        message = self._connection.receive()
+        if message is None:
+            return False
+        was, self.state = self.state, State.BROKEN
+        answer = self._decoder.decode(message)
+        if was is State.GREETED:
+            self._shaken(answer)
+        else:
+            assert self.session is not None
+            assert self.task is not None
+            traces = self.session.traces(answer, self.task.plan, self.task.seeds)
+            self.task.work.came(self.task, traces, time.monotonic() - self._since)
+            self.task = None
+        self.failures = 0
+        self.state = State.READY
+        return True
+
+    def trouble(self, now: float) -> str | None:
+        """Return what is wrong with it, if anything is."""
+        if self.state is State.BROKEN:
+            return "was interrupted"
+        if self.process is not None and self.process.ended():
+            return "ended"
+        if self.state is State.BUSY and self.task is not None:
+            # pieces of many runs are made to take a tenth of a second: they need no more
+            late = now - self._since > self._timeout_s
+            return f"did not answer within {self._timeout_s:g} s" if late else None
+        if self.state is State.GREETED and now - self._since > _GREET_AGAIN_S:
+            self._connect()
+        return None
+
+    def speaking(self, addresses: AddressTable) -> Session:
+        """Return its session, a new one if the present one speaks of other addresses."""
+        assert self.session is not None
+        if not self.session.speaks(addresses):
+            self._shaken(self.say(greeting(VERSION), _RENEWAL_S))
+        return self.session
+
+    def say(self, message: bytes, at_most_s: float = math.inf) -> Message:
+        """Send a message and wait for the answer, `at_most_s` seconds where that is less than a run may take."""
+        assert self._connection is not None
+        return self._decoder.decode(self._connection.request(message, min(self._timeout_s, at_most_s)))
+
+    def _connect(self) -> None:
+        self.close()
+        self._connection = Connection(self.endpoint, self._ended, self._context)
+        self._connection.send(greeting(VERSION))
+        self._since = time.monotonic()
+        self.state = State.GREETED
+
+    def _shaken(self, answer: Message) -> None:
+        if not isinstance(answer, HandshakeResult):
+            raise out_of_turn(self._name, answer, "HandshakeResult", "at the start")
+        found = _NAME.search(answer.system_name)
+        if answer.delegation < VERSION or found is None or int(found[1]) != self.number:
+            raise SimulatorError(
+                f"the simulator {self._name} answers at {self.endpoint} as {answer.system_name!r}, with delegated runs "
+                f"{answer.delegation}; expected worker {self.number} of ppx::serve_workers, with {VERSION}"
+            )
+        pid = int(found[2])
+        if self.process is None or self.process.pid != pid:
+            process = OtherProcess(pid)
+            with contextlib.suppress(ProcessLookupError):
+                if os.getsid(pid) != self._group:
+                    raise SimulatorError(f"the simulator {self._name} says it has pid {pid}, which is another program")
+            self.process = process
+        runs = self.session.runs if self.session is not None else 0
+        self.session = Session(answer, answer.model_name or self._name, runs)
+
+    def _ended(self) -> str | None:
+        return "ended" if self.process is not None and self.process.ended() else None

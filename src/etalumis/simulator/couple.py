@@ -1,0 +1,80 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Coupling anybody's simulator: the record of a command that serves PPX, as `simulator build` makes it for Sherpa."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from etalumis import __version__
+from etalumis.errors import SimulatorError
+from etalumis.files import digest, sha256_of, write_json_atomic
+from etalumis.ppx.process import find_program
+from etalumis.simulator.build import BUILD_FORMAT
+
+
+def record_of(command: Sequence[str], model: str, depends_on: Sequence[Path]) -> dict[str, Any]:
+    """Return the record of a coupled simulator.
+
+    Parameters
+    ----------
+    command
+        Program and arguments; as for `ppx.Simulator`. A program given by its path is recorded with its absolute path,
+        arguments as they are.
+    model
+        Name of the model, as it said in the handshake.
+    depends_on
+        Files that decide what the simulator does, besides its program and those of its arguments that are files.
+
+    Raises
+    ------
+    SimulatorError
+        Where the program or a file is missing.
+    """
+    program = find_program(command)
+    words = [program if "/" in command[0] else command[0], *command[1:]]
+    files = [str(path) for path in depends_on] + [word for word in words[1:] if Path(word).is_file()]
+    checksums = _checksums({program, *files})
+    # where the program lies is no part of what it is
+    identity = [Path(program).name, *words[1:], model, *sorted(checksums.values())]
+    return {
+        **BUILD_FORMAT,
+        "producer": f"etalumis {__version__}",
+        "simulator_build_id": digest(identity),
+        "command": words,
+        "model": model,
+        "depends_on": [str(path) for path in depends_on],
+        "files": checksums,
+    }
+
+
+def write_record(record: dict[str, Any], folder: Path) -> None:
+    """Write build.json, by which the other verbs open the simulator."""
+    write_json_atomic(folder / "build.json", record)
+
+
+def coupled_command(record: dict[str, Any], path: Path) -> list[str]:
+    """Return the command of a record, after a look at whether its files are still those that were coupled.
+
+    Raises
+    ------
+    SimulatorError
+        Where one has changed or gone: the runs would not be those that earlier files claim to hold.
+    """
+    command = [str(word) for word in record["command"]]
+    now = record_of(command, record["model"], [Path(name) for name in record["depends_on"]])["files"]
+    changed = sorted(name for name in {*now, *record["files"]} if now.get(name) != record["files"].get(name))
+    if changed:
+        raise SimulatorError(
+            f"{path}: changed since the simulator was coupled: {', '.join(changed)}. What was made with it belongs to "
+            f"another simulator now: couple it again (`etalumis simulator couple --output {path.parent} ...`), in the "
+            "folder where it was coupled."
+        )
+    return command
+
+
+def _checksums(names: set[str]) -> dict[str, str]:
+    missing = sorted(name for name in names if not Path(name).is_file())
+    if missing:
+        raise SimulatorError(f"no such file: {', '.join(missing)}; expected what the simulator depends on")
+    return {name: sha256_of(Path(name)) for name in sorted(names)}

@@ -1,0 +1,274 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Replayed runs: what the front end keeps, draws and gives up is what the interactive controller does."""
+
+import math
+
+import numpy as np
+import pytest
+from delegation import EVERYTHING, asked_for, assert_same_outcome, assert_same_trace, content
+
+from etalumis import execution
+from etalumis.address import AddressTable, split
+from etalumis.errors import InferenceError
+from etalumis.inference.chain import Chain
+from etalumis.inference.controllers import check_not_broken_off
+from etalumis.inference.kernel import START, Change, Move, Settings, choose_move
+from etalumis.inference.observations import Observations
+from etalumis.inference.runner import Runner
+from etalumis.inference.state import Structures
+from etalumis.plan import Plan, Rows, SavedKeys
+from etalumis.ppx import Simulator
+from etalumis.trace import CONTROLLED, REPLACED
+
+MODELS = {
+    "branching": (["branching"], {"obs": 6.0}),
+    "marsaglia": (["marsaglia"], {"obs0": 8.0, "obs1": 9.0}),
+    "marsaglia --replaced": (["marsaglia", "--replaced"], {"obs0": 8.0, "obs1": 9.0}),
+    "drifting": (["drifting"], {"track": [0.5, 0.75], "shares": [0.25, 0.5]}),
+}
+SETTINGS = Settings(focus_share=0.3, fresh_share=0.4, tail_share=0.15, anew_share=0.05)
+
+
+@pytest.fixture(params=MODELS)
+def model(request, cpp_examples):
+    (program, *options), observations = MODELS[request.param]
+    with Simulator([str(cpp_examples / program), *options]) as simulator:
+        yield simulator, Observations(observations)
+
+
+@pytest.fixture(scope="module")
+def drifting(cpp_examples):
+    with Simulator([str(cpp_examples / "drifting")]) as simulator:
+        yield simulator
+
+
+class Driven:
+    """Steers a run with the values of a delegated proposal, and asks at each draw what `Change` would have done."""
+
+    def __init__(self, change, values, observations):
+        self.change, self.values, self.observations = change, values, observations
+        self.rows = []
+        """For each draw the row whose value was taken, -1 = drawn."""
+
+    def sample(self, site):
+        kept = len(self.change._kept)
+        proposed = self.change.sample(site)
+        value = self.values[site.position] if self.values is not None else proposed
+        if site.position <= self.change._move.position:
+            self.rows.append(site.position)
+        elif len(self.change._kept) > kept:
+            self.rows.append(self.change._kept[-1][1])
+        else:
+            self.rows.append(-1)
+        if self.rows[-1] >= 0:
+            assert proposed == value
+        return value
+
+    def observe(self, name, distribution, given):
+        return self.observations.value(name, distribution, given)
+
+
+def test_proposals_are_those_of_the_interactive_controller(model):
+    """Hundreds of pairs of a state and a move: kept entries, lost proposals, ratios of densities, traces."""
+    simulator, observations = model
+    rng, table, structures = np.random.default_rng(17), AddressTable(), Structures(None)
+    everything = EVERYTHING._replace(observed=observations.values)
+    plan = everything._replace(rejected=False)
+    states = [structures.state(trace) for trace in simulator.carry_out(plan, range(60), table)]
+    kept = fresh = 0
+    lost = np.zeros(2, int)
+    for number in range(360):
+        state = states[number % len(states)]
+        move = choose_move(state, rng, SETTINGS)
+        if move.log_ratio == -math.inf:
+            continue
+        change = Change(state, move, rng, observations)
+        asked = change.plan()._replace(rejected=True, parameters=True)
+        [found] = simulator.carry_out(asked, (int(rng.integers(2**63)),), table)
+        assert not found.mismatch
+        # what a lost run has drawn is not told; of this model's, kept moves alone leave nothing to draw
+        if not found.lost or (simulator.name == "marsaglia_replaced" and move.keep):
+            driven = Driven(Change(state, move, rng, observations), None if found.lost else found.value, observations)
+            trace = execution.run(simulator, driven, table)
+            assert driven.change.lost == found.lost
+        if found.lost:
+            assert len(found) == len(found.observes) == 0
+        else:
+            assert_same_trace(found, trace)
+            assert found.details["row"].tolist() == driven.rows
+            ratio = driven.change.kept_log_ratio(trace)
+            assert found.log_ratio == pytest.approx(ratio, rel=1e-10, abs=1e-10)
+            kept += sum(row > move.position for row in driven.rows)
+            fresh += driven.rows.count(-1)
+        lost[0] += found.lost
+        # the same move with other draws: lost as often
+        again = Driven(Change(state, move, rng, observations), None, observations)
+        execution.run(simulator, again, table)
+        lost[1] += again.change.lost
+    assert abs(lost[0] - lost[1]) <= 5 * math.sqrt(lost.sum())
+    assert min(lost) > 5 or simulator.name in ("branching", "marsaglia")
+    assert kept > 50
+    assert fresh > 50
+
+
+def test_a_beginning_is_replayed_and_the_rest_comes_from_the_seed(drifting):
+    table = AddressTable()
+    for seed, trace in enumerate(drifting.carry_out(EVERYTHING._replace(rejected=False), range(8), table)):
+        values = trace.value
+        for prefix in (0, 1, 5, len(values) - 3, len(values)):
+            plan = EVERYTHING._replace(rows=trace.rows.first(prefix), prefix=prefix)
+            found, again = drifting.carry_out(plan, (seed + 50, seed + 50), table)
+            assert content(found) == content(again)
+            assert found.value[:prefix] == values[:prefix]
+            assert found.details["row"].tolist() == [*range(prefix), *[-1] * (len(found) - prefix)]
+            assert found.log_ratio == 0
+            assert_same_trace(found, asked_for(drifting, found, {}))
+        assert len(found) == len(values)
+        assert_same_outcome(found, asked_for(drifting, trace, {}))
+
+
+def of_length(simulator, table, entries, rejected=False):
+    """A prior trace with so many entries: 12 without the detour's scope, 15 with it."""
+    plan = EVERYTHING._replace(rejected=rejected)
+    return next(t for t in simulator.carry_out(plan, range(100), table) if len(t) == entries)
+
+
+def test_values_are_carried_over_unless_their_support_moved(drifting):
+    table = AddressTable()
+    trace = of_length(drifting, table, 12)
+    names = trace.name
+    start, width, kind, hits = (names.index(name) for name in ("start", "width", "kind", "hits"))
+    uncontrolled = [i for i, flags in enumerate(trace.flags) if not flags & CONTROLLED]
+    scope = [i for i, number in enumerate(trace.scope) if number]
+    rows = trace.rows.with_value(start, trace.value[start] * 0.9 + 0.1)
+    [found] = drifting.carry_out(EVERYTHING._replace(rows=rows, prefix=1, rejected=False), (5,), table)
+    drawn = {i for i, row in enumerate(found.details["row"].tolist()) if row == -1}
+    assert {width, *uncontrolled, *scope} == drawn  # the support of the width ends at the start
+    assert [found.value[i] for i in (kind, hits)] == [trace.value[i] for i in (kind, hits)]
+    kept = [i for i in range(1, 12) if i not in drawn]
+    expected = math.fsum(found.log_prob[i] - trace.log_prob[i] for i in kept)
+    assert found.log_ratio == pytest.approx(expected, rel=1e-12)
+    # a scope more: the scope after it is no longer the first instance, the number of categories is another
+    detour = names.index("detour")
+    rows = trace.rows.with_value(detour, 1.0)
+    [found] = drifting.carry_out(EVERYTHING._replace(rows=rows, prefix=detour + 1, rejected=False), (5,), table)
+    assert len(found) == 15
+    assert found.details["row"].tolist() == [*range(detour + 1), *[-1] * 8]
+    assert found.distribution[-1].total_count == 4 + found.value[-2]
+
+
+def test_a_lost_run_says_nothing_but_that(drifting):
+    table = AddressTable()
+    trace = of_length(drifting, table, 12)
+    time = trace.name.index("time")
+    rows = trace.rows.with_value(time, 50.0)
+    plan = EVERYTHING._replace(rows=rows, prefix=time + 1)
+    lost, whole = drifting.carry_out(plan, (1, 2), table), drifting.carry_out(EVERYTHING, (3,), table)
+    assert [t.lost for t in lost] == [True, True]
+    assert [(len(t), t.tags, t.observes, t.result) for t in lost] == [(0, {}, [], None)] * 2
+    assert not whole[0].lost
+    assert_same_trace(whole[0], asked_for(drifting, whole[0], {}))
+
+
+def test_a_run_that_is_not_the_one_to_replay_is_a_mismatch(drifting):
+    table = AddressTable()
+    trace = of_length(drifting, table, 12)
+    plan = EVERYTHING._replace(rows=trace.rows, prefix=len(trace))
+
+    def mismatch(rows, prefix=plan.prefix):
+        [found] = drifting.carry_out(plan._replace(rows=rows, prefix=prefix), (1,), table)
+        if found.mismatch:
+            with pytest.raises(InferenceError, match="replay broke off"):
+                check_not_broken_off(found)
+        return found.mismatch
+
+    assert not mismatch(trace.rows)
+    entries, details = trace.rows.entries.copy(), trace.rows.details.copy()
+    details["log_prob"][3] = np.nextafter(details["log_prob"][3], 0.0)
+    assert mismatch(Rows(trace.rows.entries, details, trace.rows.keys))
+    assert not mismatch(Rows(trace.rows.entries, details, trace.rows.keys), prefix=3)
+    entries["address"][[0, 6]] = entries["address"][[6, 0]]
+    assert mismatch(Rows(entries, trace.rows.details, trace.rows.keys))
+    longer = [np.append(column, column[-1:]) for column in (trace.rows.entries, trace.rows.details)]
+    assert mismatch(Rows(*longer, trace.rows.keys), prefix=13)
+    detour = trace.name.index("detour")
+    assert mismatch(trace.rows.with_value(detour, 1.0))  # another scope, where another entry was recorded
+    rejecting = trace.name.index("time")
+    assert mismatch(trace.rows.with_value(rejecting, 50.0))  # another repetition
+
+
+def test_rows_of_another_process_and_of_another_simulator_are_taught(cpp_examples):
+    table, other_table = AddressTable(), AddressTable(["something else"])
+    command = [str(cpp_examples / "drifting")]
+    with Simulator(command) as simulator, Simulator(command) as other:
+        traces = simulator.carry_out(EVERYTHING._replace(rejected=False), range(6), table)
+        simulator.restart()
+        other.carry_out(Plan(), (77,), other_table)  # numbers of its own
+        for peer, addresses in ((simulator, table), (other, other_table)):
+            for trace in traces:
+                plan = EVERYTHING._replace(rows=trace.rows, prefix=len(trace))
+                for _ in range(2):
+                    [found] = peer.carry_out(plan, (1,), addresses)
+                    assert (found.mismatch, found.value, found.name) == (False, trace.value, trace.name)
+                    assert found.log_prob == trace.log_prob
+                    assert list(map(addresses.name, found.address)) == list(map(table.name, trace.address))
+                changed = trace.rows.with_value(0, 1.5)  # carried over by address, not by number
+                plans = [Plan(rows=rows, prefix=1, details=True) for rows in (changed, found.rows.with_value(0, 1.5))]
+                one, same = (peer.carry_out(plan, (4,), addresses)[0] for plan in plans)
+                assert content(one) == content(same)
+                assert (one.details["row"] > 0).sum() >= 4
+
+
+def test_rows_from_a_file_are_replayed_in_a_fresh_process(cpp_examples):
+    command = [str(cpp_examples / "marsaglia"), "--replaced"]
+    with Simulator(command) as simulator:
+        [trace] = simulator.carry_out(Plan(details=True), (3,), AddressTable())
+    keys = [
+        (*split(trace.addresses.name(address)), name, flags & (CONTROLLED | REPLACED))
+        for address, name, flags in zip(trace.address, trace.name, trace.flags, strict=True)
+    ]
+    rows = SavedKeys(keys).rows(trace.value, trace.scope)
+    with Simulator(command) as simulator:
+        [found] = simulator.carry_out(Plan(rows=rows, prefix=rows.size, details=True), (9,), AddressTable())
+    assert not found.mismatch
+    assert (found.value, found.log_prob) == (trace.value, trace.log_prob)
+
+
+@pytest.mark.parametrize("delegate", [True, False])
+def test_a_chain_goes_on_from_its_snapshot_in_either_way(cpp_examples, delegate):
+    (program, *options), observations = MODELS["marsaglia --replaced"]
+    command = [str(cpp_examples / program), *options]
+    with Simulator(command) as simulator:
+        chain = new_chain(simulator, observations)
+        [trace] = chain.runner.priors((4,), details=True)
+        chain.state = chain.structures.state(trace)
+        for _ in range(20):
+            chain.step()
+        snapshot = chain.snapshot()
+    with Simulator(command, delegate=delegate) as simulator:
+        other = new_chain(simulator, observations)
+        if delegate:
+            other.resume(snapshot)
+            assert other.state.log_likelihood == chain.state.log_likelihood
+        else:  # scored here, to the last bit perhaps another number
+            snapshot["log_likelihood"] = pytest.approx(snapshot["log_likelihood"], rel=1e-12)
+            other.resume(snapshot)
+        assert other.state.value == chain.state.value
+        for _ in range(20):
+            other.step()
+
+
+def new_chain(simulator, observations):
+    return Chain(Runner(simulator, Observations(observations), seed=1), np.random.default_rng(5), SETTINGS)
+
+
+def test_a_move_that_changes_everything_is_a_prior_run(drifting):
+    table = AddressTable()
+    observations = Observations({"track": [0.5, 0.75], "shares": [0.25, 0.5]})
+    plan = Plan(observed=observations.values, details=True)
+    [trace] = drifting.carry_out(plan, (1,), table)
+    move = Move(START, 0.0, 0.0, keep=False)
+    proposal = Change(Structures(None).state(trace), move, np.random.default_rng(0), observations).plan()
+    [found], [prior] = (drifting.carry_out(p, (8,), table) for p in (proposal, plan))
+    assert content(found) == content(prior)

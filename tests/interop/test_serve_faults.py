@@ -1,0 +1,206 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Python models behind `etalumis serve`: every way in which a run can go wrong, and what comes after it."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import flatbuffers
+import numpy as np
+import pytest
+from served import SERVE, TIMEOUT_S, ZOO, Client, ended, served
+
+from etalumis import __version__, execution
+from etalumis.address import AddressTable
+from etalumis.errors import SimulatorError
+from etalumis.inference.controllers import Prior
+from etalumis.ppx import Simulator, connect
+from etalumis.ppx.messages import (
+    BODIES,
+    Handshake,
+    HandshakeResult,
+    Reset,
+    Run,
+    RunResult,
+    Sample,
+    SampleResult,
+    TagResult,
+)
+
+HALF = SampleResult(np.asarray(0.5))
+GREETING = HandshakeResult(f"etalumis {__version__}", "two")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a module of models."""
+    path = tmp_path_factory.mktemp("models")
+    (path / "zoo.py").write_text(ZOO, encoding="utf-8")
+    return path
+
+
+RUBBISH = [
+    (b"",),
+    (b"nonsense that is no message at all",),
+    (b"\xff" * 64,),
+    (b"two", b"parts"),
+    (HALF,),
+    (TagResult(),),
+    (RunResult(None),),
+]
+
+
+@pytest.mark.parametrize("model", ["two", "stubborn", "turns_errors", "careless"])
+def test_rubbish_is_answered_with_reset_and_the_next_run_is_right(folder: Path, model: str):
+    with served(folder, f"zoo:{model}") as (process, endpoint), Client(endpoint) as client:
+        for parts in RUBBISH:
+            if parts != (HALF,):
+                assert isinstance(client.ask(Run()), Sample)
+                assert isinstance(client.ask(*parts), Reset), parts
+            assert isinstance(client.ask(*parts), Reset), parts  # at top level, too
+        for wrong in (SampleResult(None), SampleResult(np.ones(3)), Reset(), Run()):
+            assert isinstance(client.ask(Run()), Sample)
+            assert isinstance(client.ask(HALF), Sample)
+            assert isinstance(client.ask(wrong), Reset)
+        answer = client.ask(Run())
+        draws = 0
+        while isinstance(answer, Sample):
+            draws += 1
+            answer = client.ask(HALF)
+        assert isinstance(answer, RunResult)
+        assert answer.result is not None
+        assert answer.result.tolist() == 0.5 * draws
+        assert process.poll() is None
+
+
+def of_a_newer_schema(body: int, known: int) -> bytes:
+    """Return a message whose body has its first fields as they are, and 20 that nobody knows yet."""
+    builder = flatbuffers.Builder(64)
+    text = builder.CreateString("from the future")
+    builder.StartObject(40)
+    for slot in [*range(known), *range(20, 40)]:
+        builder.PrependUOffsetTRelativeSlot(slot, text, 0)
+    table = builder.EndObject()
+    builder.StartObject(2)
+    builder.PrependUOffsetTRelativeSlot(1, table, 0)
+    builder.PrependUint8Slot(0, body, 0)
+    builder.Finish(builder.EndObject())
+    return bytes(builder.Output())
+
+
+def test_what_a_newer_peer_appends_is_ignored(folder: Path):
+    handshake, run = BODIES.index(Handshake) + 1, BODIES.index(Run) + 1
+    with served(folder, "zoo:two") as (_, endpoint), Client(endpoint) as client:
+        assert client.ask(of_a_newer_schema(handshake, 1)) == GREETING
+        assert isinstance(client.ask(of_a_newer_schema(200, 2)), Reset)
+        assert isinstance(client.ask(of_a_newer_schema(run, 0)), Sample)
+        assert isinstance(client.ask(of_a_newer_schema(200, 2)), Reset)
+
+
+def test_a_message_that_is_far_too_large_costs_its_sender_the_connection(folder: Path):
+    with served(folder, "zoo:two") as (process, endpoint), Client(endpoint) as client, Client(endpoint) as other:
+        client.send(bytes(17 << 20))
+        assert isinstance(other.ask(Run()), Sample)
+        assert process.poll() is None
+
+
+@pytest.mark.parametrize("model", ["two", "stubborn", "turns_errors"])
+def test_a_handshake_in_the_middle_of_a_run_starts_afresh(folder: Path, model: str):
+    with served(folder, f"zoo:{model}") as (_, endpoint), Client(endpoint) as client:
+        first = client.ask(Run())
+        assert client.ask(Handshake("again")) == GREETING._replace(model_name=model)
+        assert client.ask(Run()) == first
+
+
+def test_two_clients_do_not_meet(folder: Path):
+    with served(folder, "zoo:two") as (_, endpoint), Client(endpoint) as first, Client(endpoint) as second:
+        assert isinstance(first.ask(Run()), Sample)
+        assert isinstance(second.ask(Run()), Reset)  # busy
+        assert second.ask(Handshake("second")) == GREETING  # takes over
+        assert isinstance(second.ask(Run()), Sample)
+        # what the first one says late is no answer in the run of the second, which goes on
+        assert isinstance(first.ask(SampleResult(np.asarray(0.9))), Reset)
+        assert isinstance(second.ask(HALF), Sample)
+        assert isinstance(first.ask(b"rubbish"), Reset)
+        assert second.ask(HALF) == RunResult(np.asarray(1.0))
+        assert isinstance(first.ask(Run()), Sample)
+
+
+@pytest.mark.parametrize("transport", ["ipc", "tcp"])
+def test_a_client_killed_in_the_middle_of_a_run_is_followed_by_the_next(folder: Path, tmp_path: Path, transport: str):
+    address = f"ipc://{tmp_path / 'socket'}" if transport == "ipc" else "tcp://127.0.0.1:*"
+    client = """
+        import os, signal, sys
+        from etalumis import execution
+        from etalumis.ppx import connect
+        class Killed:
+            def sample(self, site):
+                if site.position == 1:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return 0.5
+        execution.run(connect(sys.argv[1]), Killed())
+    """
+    with served(folder, "zoo:two", address) as (_, endpoint):
+        for _ in range(2):
+            words = [sys.executable, "-c", textwrap.dedent(client), endpoint]
+            assert subprocess.run(words, timeout=TIMEOUT_S, check=False).returncode == -signal.SIGKILL
+        with connect(endpoint) as peer:
+            trace = execution.run(peer, Prior(np.random.default_rng(1)), AddressTable())
+            assert trace.result == sum(trace.value)
+
+
+def test_an_error_in_the_model_is_what_the_client_reports(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(folder)
+    with Simulator([*SERVE, "zoo:fails", "{endpoint}"]) as peer:
+        with pytest.raises(SimulatorError) as failed:
+            execution.run(peer, Prior(np.random.default_rng(1)), AddressTable())
+        message = str(failed.value)
+        assert "exited with code 1 in run 1 after 3 draws" in message
+        assert "the model fails raised ValueError: the magnet is off; its last statement was at [fails+4:" in message
+        assert 'zoo.py", line ' in message  # where it failed
+        peer.restart()
+        assert peer.name == "fails"
+
+
+def test_an_error_before_any_statement(folder: Path):
+    with (
+        served(folder, "zoo:fails", "tcp://127.0.0.1:*", "--arg", "at=0") as (process, endpoint),
+        Client(endpoint) as client,
+    ):
+        client.send(Run())
+        code, error = ended(process)
+    assert code == 1
+    assert "the model fails raised ValueError: the magnet is off; before any statement" in error
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("model", "busy"), [("two", False), ("two", True), ("careless", True)])
+def test_a_signal_ends_it_cleanly(folder: Path, tmp_path: Path, number: signal.Signals, busy: bool, model: str):
+    socket = tmp_path / "socket"
+    with served(folder, f"zoo:{model}", f"ipc://{socket}") as (process, endpoint), Client(endpoint) as client:
+        assert stat.S_ISSOCK(socket.stat().st_mode)
+        if busy:
+            client.ask(Run())
+        os.kill(process.pid, number)
+        code, error = ended(process)
+    assert (code, "Traceback" in error) == (0, False), error
+    assert "told to stop" in error
+    assert not socket.exists()
+
+
+def test_an_idle_one_leaves_and_a_warning_says_who_may_connect(folder: Path):
+    process = subprocess.run(
+        [*SERVE, "zoo:two", "tcp://*:*", "--idle-timeout", "0.2"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    assert "whoever reaches this port can run the model; there is no authentication" in process.stderr

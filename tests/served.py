@@ -1,0 +1,111 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""`etalumis serve` as a real process, and a bare client that says what it likes."""
+
+import contextlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import zmq
+
+from etalumis.ppx.decode import Decoder
+from etalumis.ppx.encode import encode
+from etalumis.ppx.messages import Message
+
+SERVE = [sys.executable, "-m", "etalumis", "serve"]
+TIMEOUT_S = 60
+ZOO = """\
+from etalumis.distributions import Bernoulli, Normal, Uniform
+from etalumis.models import observe, sample, tag
+
+def two():
+    return sample(Uniform(0.0, 1.0)) + sample(Uniform(0.0, 1.0))
+
+def stubborn():
+    total = 0.0
+    for _ in range(5):
+        try:
+            total += sample(Uniform(0.0, 1.0))
+        except BaseException:
+            total += 1000.0
+    return total
+
+def turns_errors():
+    try:
+        return sample(Uniform(0.0, 1.0)) + sample(Uniform(0.0, 1.0))
+    except BaseException as error:
+        raise RuntimeError("of my own") from error
+
+def careless():
+    try:
+        return sample(Uniform(0.0, 1.0)) + sample(Uniform(0.0, 1.0))
+    except Exception:
+        return -1.0
+
+def fails(at=3):
+    for number in range(5):
+        if number == at:
+            raise ValueError("the magnet is off")
+        sample(Uniform(0.0, 1.0))
+
+def everything(width=2.0):
+    x = sample(Normal(0.0, width), name="x", control=False)
+    observe(Bernoulli(0.25), 1.0, name="given")
+    observe(Normal(x, 1.0), name="asked")
+    tag([[1.0, x], [3.0, 4.0]], "matrix")
+"""
+"""A module of models, well-behaved and not."""
+
+
+@contextlib.contextmanager
+def served(
+    folder: Path, target: str, address: str = "tcp://127.0.0.1:*", *options: str
+) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """Serve a model from a folder; yield the process and the endpoint that it says it serves at."""
+    process = subprocess.Popen(
+        [*SERVE, target, address, *options], cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    try:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        found = re.search(r" serving \S+ at (\S+)", line)
+        assert found is not None, line + process.stderr.read()
+        yield process, found[1]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    """Wait for a process and return its exit code and what it wrote to standard error."""
+    _, error = process.communicate(timeout=TIMEOUT_S)
+    return process.returncode, error
+
+
+class Client:
+    """A REQ socket."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.REQ)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.RCVTIMEO, 1000 * TIMEOUT_S)
+        self._socket.connect(endpoint)
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self._context.destroy(linger=0)
+
+    def ask(self, *parts: bytes | Message) -> Message:
+        """Send a message, of several parts if need be, and return the answer."""
+        self.send(*parts)
+        return Decoder().decode(self._socket.recv())
+
+    def send(self, *parts: bytes | Message) -> None:
+        """Send a message and do not wait for the answer."""
+        self._socket.send_multipart([part if isinstance(part, bytes) else encode(part) for part in parts])

@@ -1,0 +1,110 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Soak: the simulator is killed or stopped at every kind of message; not one trace is lost, doubled or altered.
+
+`make soak` is the long one (ETALUMIS_SOAK_RUNS=10000, over all ways of working), `make test` a short one.
+"""
+
+import logging
+import os
+from collections import Counter
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from soak.torment import MOMENTS, Strikes, Tormented
+
+from etalumis.inference import importance, rmh
+from etalumis.ppx import Simulator
+from etalumis.traces.format import Provenance
+from etalumis.traces.generate import generate
+
+RUNS = int(os.environ.get("ETALUMIS_SOAK_RUNS", "150"))
+SHARE = 0.2 if RUNS < 1000 else 0.1
+"""Share of the runs that are struck."""
+RETRIES = 10
+OBSERVATIONS = {"obs0": 8.0, "obs1": 9.0}
+
+
+def dataset(model, runs: int, folder: Path) -> dict[str, np.ndarray]:
+    """Record prior traces; every column of the file."""
+    path = folder / "traces.h5"
+    provenance = Provenance(model="marsaglia", run_seed=7, split="train", config_digest="c", simulator_build_id="b")
+    generate(model, path, provenance, 0, runs, retries=RETRIES, piece_traces=100)
+    columns: dict[str, np.ndarray] = {}
+
+    def keep(name: str, found: object) -> None:
+        if isinstance(found, h5py.Dataset):
+            columns[name] = found[()]
+
+    with h5py.File(path) as file:
+        file.visititems(keep)
+    assert columns["traces/index"].tolist() == list(range(runs))  # none lost, none doubled
+    return columns
+
+
+def weighted(model, runs: int, folder: Path) -> dict[str, np.ndarray]:
+    """Importance sampling."""
+    return columns_of(importance(model, OBSERVATIONS, runs=runs, seed=8, retries=RETRIES), runs)
+
+
+def chain(model, runs: int, folder: Path) -> dict[str, np.ndarray]:
+    """RMH: one altered trace, and everything after it is another one."""
+    return columns_of(rmh(model, OBSERVATIONS, runs=runs, seed=9, init_runs=20, retries=RETRIES), runs)
+
+
+def columns_of(posterior, runs: int) -> dict[str, np.ndarray]:
+    assert len(posterior.log_weight) == runs
+    return {"log weight": posterior.log_weight, **posterior.values}
+
+
+WAYS = {"dataset": dataset, "importance": weighted, "rmh": chain}
+
+
+@pytest.fixture(scope="module")
+def command(cpp_examples):
+    """The simulator: a rejection loop (so that runs differ in length), a tag and two observe statements."""
+    return [str(cpp_examples / "marsaglia"), "--replaced"]
+
+
+def soak(way, command, folder, strikes, delegate) -> Counter[str]:
+    """Do the same work undisturbed and under strikes; return what was done to the second."""
+    quiet, stormy = folder / "quiet", folder / "stormy"
+    for place in (quiet, stormy):
+        place.mkdir()
+    with Simulator(command, scratch=quiet, delegate=delegate) as simulator:
+        expected = WAYS[way](simulator, RUNS, quiet)
+    with Simulator(command, scratch=stormy, timeout_s=1.0, delegate=delegate) as simulator:
+        found = WAYS[way](Tormented(simulator, strikes), RUNS, stormy)
+    assert found.keys() == expected.keys()
+    for name, column in expected.items():
+        np.testing.assert_array_equal(found[name], column, err_msg=name)
+    assert not list(quiet.glob("etalumis-*")) + list(stormy.glob("etalumis-*"))
+    return strikes.done
+
+
+STATEMENTS = ("sample", "observe", "tag")
+MODES = {
+    # whether runs are delegated, the share of requests that are struck, and the moments that there are
+    "interactive": (False, SHARE, MOMENTS),
+    "delegated": (True, 0.25, tuple(moment for moment in MOMENTS if moment not in STATEMENTS)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("way", WAYS)
+def test_not_one_trace_is_lost_doubled_or_altered(way, mode, command, tmp_path, caplog):
+    caplog.set_level(logging.ERROR)
+    delegate, share, moments = MODES[mode]
+    strikes = Strikes(seed=sorted(WAYS).index(way), share=share, moments=moments)
+    done = soak(way, command, tmp_path, strikes, delegate)
+    if mode == "delegated" and RUNS < 1000:
+        assert sum(done.values()) >= 1  # many runs at once: there are few requests to strike
+        return
+    assert sum(done.values()) > (RUNS * SHARE / 2 if mode == "interactive" else 10)
+    if RUNS >= 150:
+        assert {key.split()[0] for key in done} == set(moments)
+        assert {key.split()[1] for key in done} == {"SIGKILL", "SIGSTOP"}

@@ -1,0 +1,166 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""`etalumis bench`: what it says, not how fast it is. The programs are the real ones, the times very short."""
+
+import itertools
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from etalumis.bench import ppx, traces
+from etalumis.bench.cores import pinned
+from etalumis.bench.measure import FEWEST_ROUNDS, Report, Slice, Target, repeat, take_turns
+from etalumis.bench.programs import Measurer, examples_folder, line_of
+from etalumis.cli import main
+from etalumis.errors import SimulatorError
+
+PPX_KEYS = {
+    "raw_round_trips_per_s", "interactive_samples_per_s", "interactive_ratio", "local_traces_per_s",
+    "delegated_traces_per_s", "delegated_ratio", "rmh_steps_per_s", "rmh_ratio",
+}  # fmt: skip
+TRACES_KEYS = {
+    "sherpa_events_per_s", "sherpa_delegated_traces_per_s", "sherpa_ratio", "calorimeter_ratio", "address_cost_ratio",
+    "full_traces_per_s_per_core",
+}  # fmt: skip
+
+
+def check(found, wanted_keys, bench):
+    """Keys, types and signs; every ratio is the quotient of the values that it is said to be of."""
+    assert wanted_keys <= found.keys()
+    numbers = {key: value for key, value in found.items() if isinstance(value, float)}
+    assert wanted_keys <= numbers.keys()
+    assert all(value > 0.0 for value in numbers.values())
+    for key, (above, below) in bench.RATIOS.items():
+        assert found[key] == pytest.approx(found[above] / found[below])
+    rounds = found["measured"]["rounds"]
+    assert rounds >= FEWEST_ROUNDS
+    for key, of_rounds in found["rounds"].items():
+        assert len(of_rounds["values"]) == rounds
+        assert min(of_rounds["values"]) <= of_rounds["median"] <= of_rounds["best"] == max(of_rounds["values"])
+        if key in bench.PINNING:
+            assert found[key] == of_rounds["best"]
+    assert found["targets"].keys() == bench.TARGETS.keys() <= wanted_keys
+    for key, target in bench.TARGETS.items():
+        assert found["targets"][key]["reached"] == target.reached(found[key])
+    assert set(found["measured"]["cores_used"]) <= os.sched_getaffinity(0)
+
+
+@pytest.fixture(scope="module")
+def ppx_report(cpp_examples: Path) -> Report:
+    return ppx.bench(0.1, cpp_examples)
+
+
+def test_the_protocol_is_measured(ppx_report: Report):
+    check(json.loads(json.dumps(ppx_report.as_json())), PPX_KEYS, ppx)
+
+
+def test_the_raw_messages_are_as_long_as_those_of_a_draw(cpp_examples: Path, ppx_report: Report):
+    sizes = ppx.message_sizes(str(cpp_examples / "hundred"))
+    assert sizes == ppx.message_sizes(str(cpp_examples / "hundred"))
+    # a Sample carries its address, the stack of a function of a model, and two parameters; its answer a double
+    assert 100 < sizes.sample < 1000
+    assert 16 < sizes.sample_result < sizes.sample
+    measured = ppx_report.as_json()["measured"]
+    assert (measured["sample_bytes"], measured["sample_result_bytes"]) == sizes
+
+
+def test_the_table_shows_every_key_and_verdict(ppx_report: Report):
+    lines = {line.split()[0]: line for line in ppx_report.table().splitlines() if line}
+    assert lines.keys() >= PPX_KEYS
+    for key, target in ppx.TARGETS.items():
+        verdict = "yes" if target.reached(ppx_report.value(key)) else "NO"
+        assert lines[key].endswith(f"{target}: {verdict}")
+
+
+@pytest.mark.slow
+def test_traces_are_measured_from_the_command_line(
+    sherpa_simulator: Path, cpp_examples: Path, capsys: pytest.CaptureFixture[str]
+):
+    arguments = ["--config", "config/test.yaml", "--seconds", "0.1", "--simulator-examples", str(cpp_examples)]
+    assert main(["bench", "traces", "--json", "--simulator", str(sherpa_simulator), *arguments]) == 0
+    found = json.loads(capsys.readouterr().out)
+    check(found, TRACES_KEYS, traces)
+    # the bare Sherpa makes the decays that the delegated one makes: 262 draws with a standard deviation of 916
+    draws, events = found["measured"]["draws_per_event_of"], found["measured"]["events"]
+    for one, other in itertools.combinations(traces.PHYSICS, 2):
+        error = 916.0 * (1.0 / events[one] + 1.0 / events[other]) ** 0.5
+        # Sherpa alone draws up to a tenth more, as it keeps raised maxima
+        assert abs(draws[one] - draws[other]) < 5.0 * error + 0.1 * draws[other]
+    assert found["address_cost_ratio"] == max(found["measured"]["address_cost"]["ratio"])
+    assert found["deposit_ratio"] < found["calorimeter_ratio"]  # it is a part of it
+
+
+def test_a_local_measurement_says_what_it_did(cpp_examples: Path):
+    found = line_of([str(cpp_examples / "hundred"), "--measure", "0.02"])
+    assert found["seconds"] >= 0.02
+    assert found["draws"] == 100 * found["runs"] > 0
+    assert found["addresses"] == 10  # call sites of the model
+    mixed = line_of([str(cpp_examples / "branching"), "--measure", "0.02"])
+    assert mixed["runs"] > 0
+
+
+def test_contenders_take_turns_forth_and_back():
+    order: list[str] = []
+
+    def contender(name: str, rate: int):
+        def work(seconds: float) -> Slice:
+            order.append(name)
+            return Slice(rate, 0, 1.0)
+
+        return work
+
+    slices = take_turns({"a": contender("a", 3), "b": contender("b", 2)}, [("a", "b")], 0.0)
+    assert order == [*"ab", *("abba" * FEWEST_ROUNDS)[: 2 * FEWEST_ROUNDS]]  # the first two to warm up
+    assert slices == {"a": [Slice(3, 0, 1.0)] * FEWEST_ROUNDS, "b": [Slice(2, 0, 1.0)] * FEWEST_ROUNDS}
+
+
+def test_noisy_rounds_go_on_until_the_time_is_up_and_steady_ones_do_not():
+    noise = itertools.cycle([1.0, 1.5, 0.7, 1.2])
+    for noisy in (True, False):
+        contenders = {
+            "a": lambda seconds, noisy=noisy: Slice(1000, 0, next(noise) if noisy else 1.0),
+            "b": lambda seconds: Slice(1000, 0, 1.0),
+        }
+        rounds = len(take_turns(contenders, [("a", "b")], 0.05)["a"])
+        assert (rounds > FEWEST_ROUNDS) is noisy
+
+
+def test_values_are_those_of_the_best_rounds():
+    report = Report(
+        "title", {"a": [1.0, 4.0, 3.0], "b": [2.0, 2.0, 1.0]}, {"a_ratio": ("a", "b")},
+        {"a_ratio": Target(2.0), "cost": Target(5.0, at_least=False)}, {"a": "here", "b": "there"}, {"cost": 5.0},
+    )  # fmt: skip
+    found = report.as_json()
+    assert (found["a"], found["b"], found["a_ratio"], found["cost"]) == (4.0, 2.0, 2.0, 5.0)
+    assert found["rounds"]["a_ratio"] == {"median": 2.0, "best": 3.0, "values": [0.5, 2.0, 3.0]}
+    assert [found["targets"][key]["reached"] for key in ("a_ratio", "cost")] == [True, False]
+
+
+def test_a_step_is_repeated_until_the_time_is_up():
+    steps = itertools.count()
+    done = repeat(lambda: (2, 2 * (next(steps) + 1)), 0.0)
+    assert done[:2] == (2, 2)
+    assert repeat(lambda: (1, 0), 0.01).seconds >= 0.01
+
+
+def test_pinning_is_undone():
+    before = os.sched_getaffinity(0)
+    with pinned() as cores:
+        assert os.sched_getaffinity(0) == {cores[0]}
+        assert set(cores) <= before
+        assert len(set(cores)) == len(cores) == min(2, len(before))
+    assert os.sched_getaffinity(0) == before
+
+
+def test_missing_and_failing_programs_are_named(tmp_path: Path, cpp_examples: Path):
+    with pytest.raises(SimulatorError, match="hundred, ping is not there"):
+        examples_folder(tmp_path, ppx.PROGRAMS)
+    with pytest.raises(SimulatorError, match=r"expected a line of JSON, found exit code 2 .*--measure expects seconds"):
+        line_of([str(cpp_examples / "hundred"), "--measure", "soon"])
+    with (
+        Measurer([str(cpp_examples / "ping")]) as program,
+        pytest.raises(SimulatorError, match="ended with exit code 2"),
+    ):
+        program.measure("bare", 0.1)

@@ -1,0 +1,169 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""What `etalumis serve` takes: models by name, addresses, arguments."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from etalumis import execution
+from etalumis.cli import main
+from etalumis.errors import ConfigError, SimulatorError
+from etalumis.models import examples
+from etalumis.models.load import load_model
+from etalumis.ppx.listen import Listener, endpoint_of, is_open_to_others
+
+MODULE = """\
+from etalumis.distributions import Uniform
+from etalumis.models import examples, sample
+
+class Boxes:
+    @staticmethod
+    def drop(height, count=1):
+        return sum(sample(Uniform(0.0, height)) for _ in range(count))
+
+def shower():
+    return sample(Uniform(0.0, 1.0))
+
+model = examples.model("branching")
+number = 3
+"""
+
+
+@pytest.fixture
+def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Name of a module of models in the current folder."""
+    name = f"zoo_{tmp_path.name}"  # modules stay imported: each test has one of its own
+    (tmp_path / f"{name}.py").write_text(MODULE, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return name
+
+
+class Middle:
+    """Gives the middle of a uniform prior."""
+
+    def sample(self, site):
+        return sum(site.distribution.parameters) / 2
+
+    def observe(self, name, distribution, given):
+        return given
+
+
+def test_functions_models_and_dotted_names_are_found(zoo: str) -> None:
+    assert load_model(f"{zoo}:shower").name == "shower"
+    assert load_model(f"{zoo}:model").name == "branching"
+    boxes = load_model(f"{zoo}:Boxes.drop", {"height": 4.0, "count": 3})
+    trace = execution.run(boxes, Middle())
+    assert (boxes.name, trace.result) == ("Boxes.drop", 6.0)
+
+
+def test_arguments_leave_the_addresses_alone() -> None:
+    named, plain = load_model("etalumis.models.examples:branching"), examples.model("branching")
+
+    class Six(Middle):
+        def sample(self, site):
+            return 6.0
+
+    traces = [execution.run(model, Six()) for model in (named, plain)]
+    names = [[trace.addresses.name(number) for number in trace.address] for trace in traces]
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize(
+    ("target", "arguments", "message"),
+    [
+        ("{zoo}", {}, "expected MODULE:FUNCTION"),
+        ("{zoo}:", {}, "expected MODULE:FUNCTION"),
+        ("no_such_module:f", {}, "'no_such_module': no such module in .* nor installed"),
+        ("{zoo}.py:shower", {}, r"write \w+:FUNCTION, without \.py"),
+        ("{zoo}:showers", {}, r"has no 'showers'; it has shower"),
+        ("{zoo}:number", {}, "expected a function, found int"),
+        ("{zoo}:Boxes.drop", {}, r"missing a required argument: 'height'; it takes \(height, count=1\)"),
+        ("{zoo}:shower", {"size": 3}, "unexpected keyword argument 'size'"),
+        ("{zoo}:model", {"size": 3}, "takes no arguments"),
+    ],
+)
+def test_wrong_models_are_explained(zoo: str, target: str, arguments: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_model(target.format(zoo=zoo), arguments)
+
+
+def test_what_a_module_fails_to_import_is_not_taken_for_the_module(zoo: str) -> None:
+    Path("needs.py").write_text("import not_installed_anywhere\n", encoding="utf-8")
+    with pytest.raises(ModuleNotFoundError, match="not_installed_anywhere"):
+        load_model("needs:f")
+
+
+@pytest.mark.parametrize(
+    ("address", "endpoint", "is_open"),
+    [
+        ("5555", "tcp://127.0.0.1:5555", False),
+        (":6000", "tcp://127.0.0.1:6000", False),
+        ("ipc:///somewhere/socket", "ipc:///somewhere/socket", False),
+        ("tcp://localhost:5555", "tcp://localhost:5555", False),
+        ("tcp://[::1]:5555", "tcp://[::1]:5555", False),
+        ("tcp://*:5555", "tcp://*:5555", True),
+        ("tcp://0.0.0.0:5555", "tcp://0.0.0.0:5555", True),
+        ("tcp://192.0.2.7:5555", "tcp://192.0.2.7:5555", True),
+    ],
+)
+def test_other_machines_are_let_in_only_where_the_interface_is_written(
+    address: str, endpoint: str, is_open: bool
+) -> None:
+    assert endpoint_of(address) == endpoint
+    assert is_open_to_others(endpoint) == is_open
+
+
+@pytest.mark.parametrize(
+    "address", ["", "localhost:5555", "*:5555", "udp://127.0.0.1:5555", "tcp://127.0.0.1", "ipc://"]
+)
+def test_what_is_no_address_is_explained(address: str) -> None:
+    with pytest.raises(ConfigError, match="expected ipc://PATH, tcp://INTERFACE:PORT, or a port alone"):
+        endpoint_of(address)
+
+
+def test_a_place_that_is_taken_is_not_taken_over(tmp_path: Path) -> None:
+    first = Listener(f"ipc://{tmp_path / 'socket'}")
+    with first, pytest.raises(SimulatorError, match="in use by another process"):
+        Listener(first.endpoint)
+    with Listener("tcp://127.0.0.1:*") as first, pytest.raises(SimulatorError, match="Address already in use"):
+        Listener(first.endpoint)
+    assert not (tmp_path / "socket").exists()
+
+
+def test_a_socket_that_was_left_over_is_taken_and_one_that_is_anothers_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as left_over:
+        left_over.bind(str(path))
+    with Listener(f"ipc://{path}"):
+        path.unlink()
+        path.write_text("another's", encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == "another's"
+
+
+def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SimulatorError, match=r"cannot listen on ipc://.*/nowhere/socket: .*a folder that exists"):
+        Listener(f"ipc://{tmp_path}/nowhere/socket")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["zoo"], 1, "expected MODULE:FUNCTION"),
+        (["etalumis.models.examples:branching", "nonsense"], 1, "address 'nonsense'"),
+        (["etalumis.models.examples:branching", "--arg", "three"], 2, "expected KEY=VALUE, found 'three'"),
+        (["etalumis.models.examples:branching", "--idle-timeout", "-1"], 2, "expected seconds"),
+        ([], 2, "MODULE:FUNCTION"),
+    ],
+)
+def test_wrong_calls(words: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        found = main(["serve", *words])
+    except SystemExit as stopped:
+        found = stopped.code
+    assert found == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error

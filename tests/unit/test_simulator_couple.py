@@ -1,0 +1,162 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""`etalumis simulator couple`: what can be steered is recorded, what cannot is named, what changed is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from served import SERVE
+
+from etalumis.cli import main
+from etalumis.config import SimulatorConfig
+from etalumis.errors import DatasetError, SimulatorError
+from etalumis.simulator.built import BuiltSimulator
+from etalumis.traces import observation
+
+MODELS = """\
+import time
+from etalumis.distributions import Normal, Uniform
+from etalumis.models import observe, rejection_scope, sample, tag
+
+def good():
+    with rejection_scope() as scope:
+        while (x := sample(Uniform(0.0, 1.0), name="x")) > 0.5:
+            scope.repeat()
+    y = sample(Normal(x, 1.0), control=False)
+    tag(x + y, "sum")
+    observe(Normal(y, 1.0), name="seen")
+
+def clock():
+    x = sample(Uniform(0.0, 1.0 + time.perf_counter()))
+    observe(Normal(x, 1.0), name="seen")
+
+def likelihood():
+    observe(Normal(sample(Uniform(0.0, 1.0)) + time.perf_counter(), 1.0), name="seen")
+
+def state():
+    with open("starts", "a+") as file:
+        file.write("x")
+        starts = file.tell()
+    for _ in range(starts):
+        sample(Uniform(0.0, 1.0))
+    observe(Normal(0.0, 1.0), name="seen")
+
+def blind():
+    return sample(Uniform(0.0, 1.0))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a module of models."""
+    (tmp_path / "beam.py").write_text(MODELS, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def couple(model: str, *options: str) -> int:
+    return main(["simulator", "couple", "--output", "coupled", *options, "--", *SERVE, f"beam:{model}", "{endpoint}"])
+
+
+def test_it_lists_what_inference_will_see(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert couple("good", "--depends-on", "beam.py", "--runs", "7") == 0
+    shown, error = capsys.readouterr()
+    assert "good: 7 runs, " in shown
+    assert "(name 'x', rejection loop)" in shown
+    assert "]__Normal__1  (uncontrolled)" in shown
+    assert "observes 'seen': Normal ()" in shown
+    assert "tags 'sum'" in shown
+    assert error == ""
+
+
+def test_it_is_opened_and_told_from_another_one(folder: Path) -> None:
+    assert couple("good", "--depends-on", "beam.py") == 0
+    built = BuiltSimulator(Path("coupled"), SimulatorConfig())
+    with built.start() as simulator:
+        assert simulator.name == "good"
+    assert built.misfit(built.build_id, built.config_digest) is None
+    # settings of Sherpa are none of its own
+    louder = BuiltSimulator(Path("coupled"), SimulatorConfig(noise_gev=1.0))
+    assert (louder.build_id, louder.config_digest) == (built.build_id, built.config_digest)
+    assert "GeV" not in built.noise
+    assert couple("blind", "--depends-on", "beam.py") == 0
+    assert BuiltSimulator(Path("coupled"), SimulatorConfig()).build_id != built.build_id
+
+
+def test_a_file_that_changed_makes_it_another_one(folder: Path) -> None:
+    assert couple("good", "--depends-on", "beam.py") == 0
+    before = BuiltSimulator(Path("coupled"), SimulatorConfig()).build_id
+    Path("beam.py").write_text(MODELS.replace("0.5", "0.6"), encoding="utf-8")
+    with pytest.raises(SimulatorError, match=r"changed since the simulator was coupled: beam\.py\. .*couple it again"):
+        BuiltSimulator(Path("coupled"), SimulatorConfig())
+    assert couple("good", "--depends-on", "beam.py") == 0
+    assert BuiltSimulator(Path("coupled"), SimulatorConfig()).build_id != before
+    Path("beam.py").unlink()
+    with pytest.raises(SimulatorError, match=r"no such file: beam\.py"):
+        BuiltSimulator(Path("coupled"), SimulatorConfig())
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("clock", "entry 0: expected Uniform("),
+        ("state", "run 0 came out differently when it was given the same values in a fresh process: expected 1 draws"),
+        ("likelihood", "the likelihood of 'seen' has other parameters"),
+    ],
+)
+def test_what_cannot_be_replayed_is_refused(
+    folder: Path, model: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert couple(model) == 1
+    error = capsys.readouterr().err
+    assert "came out differently when it was given the same values in a fresh process" in error
+    assert message in error
+    assert not Path("coupled").exists()
+
+
+def test_nothing_observed_is_worth_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert couple("blind") == 0
+    assert "blind observes nothing" in capsys.readouterr().err
+
+
+def test_wrong_calls_are_explained(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulator", "couple", "--output", "coupled", "--", "no/such/program"]) == 1
+    assert "no/such/program was not found" in capsys.readouterr().err
+    Path("coupled").write_text("a file", encoding="utf-8")
+    assert couple("good") == 1
+    assert "there is a file of this name" in capsys.readouterr().err
+
+
+def test_the_record_names_the_command_and_checksums(folder: Path) -> None:
+    assert couple("good", "--depends-on", "beam.py") == 0
+    record = json.loads(Path("coupled/build.json").read_text(encoding="utf-8"))
+    assert record["format"] == "etalumis-simulator"
+    assert record["command"] == [*SERVE, "beam:good", "{endpoint}"]
+    assert set(record["files"]) == {SERVE[0], "beam.py"}
+
+
+def test_measured_numbers_are_an_observation(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("data.txt").write_text("1.5 2.5\n3.5 4.5\n", encoding="utf-8")
+    np.save("data.npy", np.arange(24.0).reshape(2, 3, 4))
+    for name, expected in (("data.txt", [[1.5, 2.5], [3.5, 4.5]]), ("data.npy", np.arange(24.0).reshape(2, 3, 4))):
+        call = ["traces", "observation", "--measured", name, "--output", "o.h5"]
+        assert main([*call, "--name", "seen"]) == 0
+        loaded = observation.load(Path("o.h5"))
+        np.testing.assert_array_equal(loaded.value, expected)
+        assert (loaded.name, loaded.expected, loaded.truth, loaded.latents) == ("seen", None, {}, {})
+        # it belongs to whatever simulator observes this
+        assert (loaded.provenance.simulator_build_id, loaded.provenance.config_digest) == ("", "")
+    capsys.readouterr()
+    assert main(call) == 1
+    assert "--measured wants --name" in capsys.readouterr().err
+    assert main(["traces", "observation", "--input", "t.h5", "--output", "o.h5"]) == 1
+    assert "--input wants --trace" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "1.0 nan\n", "1.0 x\n", "1 2\n3\n"])
+def test_measured_rubbish_is_named(folder: Path, text: str) -> None:
+    Path("data.txt").write_text(text, encoding="utf-8")
+    with pytest.raises(DatasetError, match=r"data\.txt: expected (finite )?numbers"):
+        observation.measured(Path("data.txt"), "seen")

@@ -1,0 +1,131 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Delegated runs of Sherpa: the traces of runs that ask for every draw, whatever process and batch they come from."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from delegation import EVERYTHING, accepted_values, asked_for, assert_same_outcome, assert_same_trace, content
+
+from etalumis import execution
+from etalumis.address import AddressTable
+from etalumis.inference.kernel import Change, Settings, choose_move
+from etalumis.inference.observations import Observations
+from etalumis.inference.state import Structures
+from etalumis.plan import Plan
+from etalumis.ppx import Simulator
+
+TRACES = 200
+
+
+def command(folder: Path) -> list[str]:
+    return [str(folder / "bin" / "sherpa_tau"), "--config", str(folder / "sherpa_tau.conf")]
+
+
+@pytest.fixture(scope="module")
+def simulator(sherpa_simulator: Path) -> Iterator[Simulator]:
+    with Simulator(command(sherpa_simulator)) as simulator:
+        assert simulator.delegates
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+def observed(simulator: Simulator) -> dict[str, np.ndarray]:
+    """A noisy observation of one of the traces."""
+    [trace] = simulator.carry_out(Plan(parameters=True), (12345,), AddressTable())
+    [observation] = trace.observes
+    return {observation.name: observation.stated.sample(np.random.default_rng(2))}
+
+
+@pytest.mark.slow
+def test_delegated_traces_are_those_of_asked_runs(simulator: Simulator, observed: dict[str, np.ndarray]) -> None:
+    """Values, addresses, priors and densities, the expected observation to the last bit, the likelihood to 1e-9."""
+    table = AddressTable()
+    plan = EVERYTHING._replace(observed=observed)
+    types, repetitions = set(), 0
+    for start in range(0, TRACES, 50):
+        for trace in simulator.carry_out(plan, range(start, start + 50), table):
+            asked = asked_for(simulator, trace, observed)
+            assert_same_trace(trace, asked, likelihood=1e-9)
+            np.testing.assert_array_equal(trace.observes[0].stated.arrays[0], asked.observes[0].stated.arrays[0])
+            types.add(trace.type)
+            repetitions += sum(trace.repetition)
+    assert repetitions > 0, "no loop ever rejected: the test tests less than it says"
+    assert len(types) > 5
+
+
+def test_the_same_seed_gives_the_same_trace_in_a_fresh_process_and_in_any_batch(
+    simulator: Simulator, sherpa_simulator: Path
+) -> None:
+    seeds = [3, 2**63 + 1, 17, 0, 99, 4]
+    plan = EVERYTHING._replace(observed=None)
+    expected = dict(zip(seeds, map(whole, simulator.carry_out(plan, seeds, AddressTable())), strict=True))
+    table = AddressTable()
+    with Simulator(command(sherpa_simulator)) as other:
+        for batch in ((17,), (99, 4, 3), (0, 2**63 + 1, 17)):
+            for seed, trace in zip(batch, other.carry_out(plan, batch, table), strict=True):
+                assert whole(trace) == expected[seed]
+            [brief] = other.carry_out(Plan(), batch[:1], table)
+            assert brief.value == accepted_values(other.carry_out(plan, batch[:1], table)[0])
+            other.carry_out(Plan(), (1000,), table)
+
+
+def whole(trace):
+    return content(trace), [array.tobytes() for array in trace.observes[0].stated.arrays]
+
+
+def test_replay_is_the_same_for_accepted_entries_alone(simulator: Simulator, observed: dict[str, np.ndarray]) -> None:
+    table = AddressTable()
+    for trace in simulator.carry_out(Plan(observed=observed, parameters=True, details=True), range(40), table):
+        plan = Plan(trace.rows, trace.rows.size, observed, parameters=True, details=True)
+        [found] = simulator.carry_out(plan, (7,), table)
+        assert (found.mismatch, found.lost, found.draws) == (False, False, len(trace))
+        assert found.value == trace.value
+        assert found.log_prob == trace.log_prob
+        assert found.log_likelihood == trace.log_likelihood
+        assert_same_outcome(found, trace)
+
+
+def test_proposals_are_runs_that_an_interactive_controller_would_make(
+    simulator: Simulator, observed: dict[str, np.ndarray]
+) -> None:
+    rng, table, structures = np.random.default_rng(4), AddressTable(), Structures(None)
+    observations = Observations(observed)
+    plan = Plan(observed=observations.values, details=True)
+    compared = kept = 0
+    for trace in simulator.carry_out(plan, range(40), table):
+        state = structures.state(trace)
+        move = choose_move(state, rng, Settings())
+        change = Change(state, move, rng, observations)
+        [found] = simulator.carry_out(change.plan(), (int(rng.integers(2**63)),), table)
+        assert not found.mismatch
+        if found.lost:
+            continue
+        driven = Driven(Change(state, move, rng, observations), found.value, observations)
+        asked = execution.run(simulator, driven, table)
+        assert asked.value == found.value, "its accepted entries alone give the same run"
+        rows = found.details["row"].tolist()
+        mine = {now: old for now, old in driven.change._kept}
+        theirs = {now: old for now, old in enumerate(rows) if old > move.position}
+        assert mine == theirs
+        assert found.log_ratio == pytest.approx(driven.change.kept_log_ratio(asked), rel=1e-9, abs=1e-9)
+        compared += 1
+        kept += len(mine)
+    assert compared > 20
+    assert kept > 20
+
+
+class Driven:
+    """Gives values back, and asks the interactive controller what it would do at each of them."""
+
+    def __init__(self, change, values, observations) -> None:
+        self.change, self.values, self.observations = change, values, observations
+
+    def sample(self, site):
+        self.change.sample(site)
+        return self.values[site.position]
+
+    def observe(self, name, distribution, given):
+        return self.observations.value(name, distribution, given)
