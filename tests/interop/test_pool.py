@@ -23,7 +23,7 @@ from etalumis.errors import SimulatorError
 from etalumis.execution import run
 from etalumis.inference import importance, rmh
 from etalumis.plan import Answer, HandOver, Plan
-from etalumis.ppx import Pool, Simulator
+from etalumis.ppx import Pool, Simulator, connect
 from etalumis.traces.format import Provenance
 from etalumis.traces.generate import generate
 
@@ -452,3 +452,16 @@ def test_the_command_line_makes_the_same_file_with_workers(sherpa_simulator, che
         assert main(["traces", "generate", *map(str, words), "--output", str(path), "--workers", workers]) == 0
         files.append(path.read_bytes())
     assert files[0] == files[1]
+
+
+def test_a_relative_path_is_in_the_folder_where_the_program_was_started(cpp_examples, tmp_path):
+    program = [str(cpp_examples / "gaussian"), "ipc://sim", "--workers", "2"]
+    with subprocess.Popen(program, cwd=tmp_path, stderr=subprocess.DEVNULL) as pool:
+        try:
+            for number in range(2):
+                with connect(f"ipc://{tmp_path}/sim.{number}", start_timeout_s=20) as worker:
+                    assert len(worker.carry_out(Plan(), (1,), AddressTable())[0]) == 1
+        finally:
+            pool.terminate()
+        assert pool.wait(20) == 0
+    assert list(tmp_path.iterdir()) == []

@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 
 from etalumis import seeds
+from etalumis.address import AddressTable
 from etalumis.distributions import ArrayDistribution, Categorical, Normal, Uniform
 from etalumis.errors import InferenceError, SimulatorError
 from etalumis.inference import Posterior, importance, rmh
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.compilation import network_input, with_session
 from etalumis.inference.observations import Observations
+from etalumis.inference.proposing import Proposing
 from etalumis.layers import LayerTable, ObservationLayout
 from etalumis.models import FunctionModel, examples, observe, rejection_scope, sample, tag
+from etalumis.plan import DETAIL, ENTRY, PlannedTrace, Rows, SavedKeys
 
 
 class PriorSession:
@@ -294,3 +297,26 @@ def test_named_entries_tags_and_trace_types_are_kept():
     assert posterior.values["u"].max() <= 0.3  # of a scope, the accepted repetition is kept
     np.testing.assert_array_equal(np.isnan(posterior.values["extra"]), kind == 0)
     assert len(set(posterior.trace_type.tolist())) == 2
+
+
+def test_a_second_repetition_that_asks_for_nothing_loses_a_proposed_scope():
+    """A delegated front end asks for controlled draws alone: a repetition without any shows in the trace only."""
+
+    class Came(PlannedTrace):
+        def __init__(self, repetitions):
+            details = np.zeros(len(repetitions), DETAIL)
+            details["scope"], details["repetition"] = 1, repetitions
+            self._details = details
+
+        @property
+        def rows(self):
+            return Rows(np.zeros(len(self._details), ENTRY), self._details, SavedKeys([]))
+
+    for repetitions, lost in (((0, 0), False), ((1,), True)):
+        proposing = Proposing(
+            PriorSession(), AddressTable(), np.random.default_rng(1), Observations({}), scopes="first-shot"
+        )
+        proposing.shots.append(1)
+        proposing.came(Came(repetitions))
+        assert proposing.lost is lost
+        assert (proposing.log_weight == -math.inf) is lost

@@ -101,7 +101,12 @@ std::unique_ptr<Site> AddressTable::resolve(const Stack& stack) {
   site->pc.assign(stack.pc.begin(), stack.pc.begin() + static_cast<std::ptrdiff_t>(stack.size));
   std::vector<FrameName> names;
   names.reserve(stack.size);
-  for (const std::uintptr_t pc : site->pc) names.push_back(name_frame(pc));
+  for (const std::uintptr_t pc : site->pc) {
+    // Stacks share their frames: a name is looked up and demangled once.
+    const auto [known, is_new] = frame_names_.try_emplace(pc);
+    if (is_new) known->second = name_frame(pc);
+    names.push_back(known->second);
+  }
   std::size_t innermost = 0;
   while (innermost + 1 < names.size() && any_rule(*sites_.table, SiteRuleKind::adapter, names[innermost].function)) {
     ++innermost;

@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -58,6 +59,7 @@ class AddressTable {
   std::vector<std::unique_ptr<Site>> sites_by_id_;
   std::vector<Slot> slots_ = std::vector<Slot>(1024);  // open addressing, at most half full
   std::map<ScopeKey, std::uint32_t> scope_keys_;
+  std::unordered_map<std::uintptr_t, FrameName> frame_names_;
 };
 
 }  // namespace ppx::detail

@@ -170,7 +170,10 @@ Tensor draw_elements(const D& distribution, Generator& g) {
   const Parameters list = parameters(distribution);
   const Tensor* first = list.items[0].value;
   const Tensor* second = list.items[1].value;
-  const bool second_larger = second != nullptr && second->data.size() > first->data.size();
+  // of (1,) and (), which hold as many, the longer: as log_prob.cpp and the inference side have it
+  const bool second_larger =
+      second != nullptr && (second->data.size() > first->data.size() ||
+                            (second->data.size() == first->data.size() && second->shape.size() > first->shape.size()));
   Tensor result;
   result.shape = (second_larger ? second : first)->shape;
   result.data.resize((second_larger ? second : first)->data.size());
