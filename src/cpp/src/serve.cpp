@@ -38,6 +38,9 @@ std::uint64_t new_session_number() {
   return generator.next() | 1U;  // 0 means none
 }
 
+/// From this size on a copy of a message costs more than the buffer that takes the place of one on its way.
+constexpr std::size_t worth_keeping = std::size_t{64} << 10U;
+
 class Server final : public detail::Peer, public detail::Asker {
  public:
   Server(Model& model, const ServeOptions& options) : model_(model), options_(options), socket_(options.endpoint) {
@@ -165,16 +168,20 @@ class Server final : public detail::Peer, public detail::Asker {
       delegate.end(result);
     }
     const bool whole = state_ == State::running;
-    finish([&] { return encoder_.traces(session_->number, record_, session_->tables.news()); });
+    finish([&] { return encoder_.traces(session_->number, record_, session_->tables.news()); }, true);
     if (!whole && state_ != State::answer_handshake) session_.reset();  // its tables hold what was never sent
     if (whole) session_->tables.sent();
   }
 
   template <typename Answer>
-  void finish(const Answer& answer) {
+  void finish(const Answer& answer, bool is_large = false) {
     switch (state_) {
       case State::running:
-        socket_.send(answer());
+        if (const Bytes bytes = answer(); is_large && bytes.size >= worth_keeping) {
+          socket_.send(bytes, encoder_.keeper());
+        } else {
+          socket_.send(bytes);
+        }
         break;
       case State::answer_handshake:
         answer_handshake(handshake_delegation_);

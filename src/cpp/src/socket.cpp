@@ -98,6 +98,25 @@ void ReplySocket::send(Bytes reply) {
   send_part(reply.data, reply.size, 0);
 }
 
+void ReplySocket::send(Bytes reply, std::shared_ptr<const void> keeper) {
+  using Keeper = std::shared_ptr<const void>;
+  send_part(sender_.data(), sender_.size(), ZMQ_SNDMORE);
+  send_part(nullptr, 0, ZMQ_SNDMORE);
+  const auto release = [](void* /*data*/, void* hint) { delete static_cast<Keeper*>(hint); };
+  zmq_msg_t message;
+  auto hint = std::make_unique<Keeper>(std::move(keeper));
+  // ZeroMQ wants a pointer to what it may change, and does not.
+  if (zmq_msg_init_data(&message, const_cast<std::uint8_t*>(reply.data), reply.size, release, hint.get()) != 0) {
+    fail("cannot make a message");
+  }
+  hint.release();  // the message's now
+  while (zmq_msg_send(&message, socket_.get(), 0) < 0) {
+    if (zmq_errno() == EINTR) continue;
+    zmq_msg_close(&message);
+    fail("cannot send");
+  }
+}
+
 void ReplySocket::send_part(const void* data, std::size_t size, int flags) {
   while (zmq_send(socket_.get(), data, size, flags) < 0) {
     if (zmq_errno() != EINTR) fail("cannot send");

@@ -37,6 +37,8 @@ class ReplySocket {
 
   /// To the sender of the last request.
   void send(Bytes reply);
+  /// Without a copy; `keeper` is let go when the reply has been sent.
+  void send(Bytes reply, std::shared_ptr<const void> keeper);
 
  private:
   struct Close {

@@ -3,6 +3,7 @@
 #include "wire.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 
@@ -243,6 +244,14 @@ Received decode(Bytes buffer) {
 struct Encoder::Builder {
   FlatBufferBuilder b{4096};
 
+  static FlatBufferBuilder& begin(std::shared_ptr<Builder>& builder) {
+    // A message that is still on its way keeps its builder.
+    if (builder.use_count() > 1) builder = std::make_shared<Builder>();
+    std::atomic_thread_fence(std::memory_order_acquire);  // the sending thread has read it before it let go
+    builder->b.Clear();
+    return builder->b;
+  }
+
   template <typename T>
   Bytes finish(wire::MessageBody type, Offset<T> body) {
     b.Finish(wire::CreateMessage(b, type, body.Union()));
@@ -250,12 +259,11 @@ struct Encoder::Builder {
   }
 };
 
-Encoder::Encoder() : builder_(std::make_unique<Builder>()) {}
+Encoder::Encoder() : builder_(std::make_shared<Builder>()) {}
 Encoder::~Encoder() = default;
 
 Bytes Encoder::handshake_result(std::string_view system_name, std::string_view model_name, std::uint64_t session) {
-  FlatBufferBuilder& b = builder_->b;
-  b.Clear();
+  FlatBufferBuilder& b = Builder::begin(builder_);
   const auto system = text(b, system_name);
   const auto model = text(b, model_name);
   return builder_->finish(
@@ -264,19 +272,17 @@ Bytes Encoder::handshake_result(std::string_view system_name, std::string_view m
 }
 
 Bytes Encoder::run_result(const Tensor& result) {
-  FlatBufferBuilder& b = builder_->b;
-  b.Clear();
+  FlatBufferBuilder& b = Builder::begin(builder_);
   return builder_->finish(wire::MessageBody_RunResult, wire::CreateRunResult(b, tensor(b, result)));
 }
 
 Bytes Encoder::reset() {
-  builder_->b.Clear();
-  return builder_->finish(wire::MessageBody_Reset, wire::CreateReset(builder_->b));
+  FlatBufferBuilder& b = Builder::begin(builder_);
+  return builder_->finish(wire::MessageBody_Reset, wire::CreateReset(b));
 }
 
 Bytes Encoder::traces(std::uint64_t session, const Record& record, const Tables::News& news) {
-  FlatBufferBuilder& b = builder_->b;
-  b.Clear();
+  FlatBufferBuilder& b = Builder::begin(builder_);
   std::vector<Offset<flatbuffers::String>> strings;
   for (std::size_t i = 0; i < news.text_count; ++i) strings.push_back(text(b, news.texts[i]));
   const auto texts = strings.empty() ? 0 : b.CreateVector(strings);
@@ -298,8 +304,7 @@ Bytes Encoder::traces(std::uint64_t session, const Record& record, const Tables:
 }
 
 Bytes Encoder::sample(const Event& event, std::uint32_t instance) {
-  FlatBufferBuilder& b = builder_->b;
-  b.Clear();
+  FlatBufferBuilder& b = Builder::begin(builder_);
   const auto address = text(b, event.address);
   const auto name = text(b, event.name);
   const auto distribution = std::visit(DistributionEncoder{b}, *event.distribution);
@@ -309,8 +314,7 @@ Bytes Encoder::sample(const Event& event, std::uint32_t instance) {
 }
 
 Bytes Encoder::observe(const Event& event) {
-  FlatBufferBuilder& b = builder_->b;
-  b.Clear();
+  FlatBufferBuilder& b = Builder::begin(builder_);
   const auto address = text(b, event.address);
   const auto name = text(b, event.name);
   const auto distribution = std::visit(DistributionEncoder{b}, *event.distribution);
@@ -321,8 +325,7 @@ Bytes Encoder::observe(const Event& event) {
 }
 
 Bytes Encoder::tag(const Event& event) {
-  FlatBufferBuilder& b = builder_->b;
-  b.Clear();
+  FlatBufferBuilder& b = Builder::begin(builder_);
   const auto address = text(b, event.address);
   const auto name = text(b, event.name);
   return builder_->finish(wire::MessageBody_Tag, wire::CreateTag(b, address, name, tensor(b, *event.value)));

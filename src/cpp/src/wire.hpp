@@ -16,7 +16,7 @@
 
 namespace ppx::detail {
 
-/// Bytes of a message; valid until the next one is encoded.
+/// Bytes of a message; valid until the next one is encoded, or as long as their keeper.
 struct Bytes {
   const std::uint8_t* data;
   std::size_t size;
@@ -59,9 +59,12 @@ Received decode(Bytes buffer);
 /// The name of a message type, for errors.
 std::string_view message_name(MessageType type);
 
-/// Encodes into one buffer that is used again for every message.
+/// Encodes into one buffer that is used again for every message that nobody keeps.
 class Encoder {
  public:
+  /// Keeps the bytes encoded last, for whoever sends them without a copy.
+  std::shared_ptr<const void> keeper() const { return builder_; }
+
   Encoder();
   ~Encoder();
   Encoder(const Encoder&) = delete;
@@ -78,7 +81,7 @@ class Encoder {
 
  private:
   struct Builder;
-  std::unique_ptr<Builder> builder_;
+  std::shared_ptr<Builder> builder_;
 };
 
 }  // namespace ppx::detail

@@ -14,6 +14,7 @@ import zmq
 
 from etalumis.address import AddressTable
 from etalumis.bench.cores import move, pinned
+from etalumis.bench.delegated import BATCH, Delegated
 from etalumis.bench.measure import Contender, Report, Slice, Target, machine, repeat, take_turns
 from etalumis.bench.programs import examples_folder, line_of
 from etalumis.errors import ProtocolError
@@ -40,8 +41,6 @@ RATIOS = {
 }
 DRAWS = 100
 """Of a run of the model."""
-BATCH = 256
-"""Runs asked for in one message, as `batches` has it at most."""
 _OBSERVED = {"sum": 52.0}
 _PATIENCE_S = 30.0
 
@@ -88,9 +87,9 @@ def bench(seconds: float, examples: Path | None = None) -> Report:
             "raw_round_trips_per_s": _Raw(ping, sizes, stack),
             "interactive_samples_per_s": _Interactive(asked),
             "local_traces_per_s": lambda wanted: _local(hundred, wanted),
-            "delegated_traces_per_s": _Delegated(delegating, addresses, cores[-1:]),
+            "delegated_traces_per_s": Delegated(delegating, addresses, cores[-1:]),
             "delegated_pool_traces_per_s": _Streamed(pool, cores[-1:]),
-            "delegated_one_core_traces_per_s": _Delegated(delegating, addresses, cores[:1]),
+            "delegated_one_core_traces_per_s": Delegated(delegating, addresses, cores[:1]),
             "rmh_steps_per_s": _Chain(stepping),
         }
         began = time.perf_counter()
@@ -109,7 +108,7 @@ def bench(seconds: float, examples: Path | None = None) -> Report:
                 "slice_s": statistics.median(turn.seconds for turn in slices["raw_round_trips_per_s"]),
                 "sample_bytes": sizes.sample,
                 "sample_result_bytes": sizes.sample_result,
-                "runs_in_a_message": BATCH,
+                "runs_asked_for_at_a_time": BATCH,
             },
         )
 
@@ -190,26 +189,6 @@ class _Interactive:
 def _local(program: str, seconds: float) -> Slice:
     found = line_of([program, "--measure", f"{seconds:.6f}"])
     return Slice(int(found["runs"]), int(found["draws"]), float(found["seconds"]))
-
-
-class _Delegated:
-    """Prior runs asked for many at a time, the simulator on another core or on this one; counts traces."""
-
-    def __init__(self, simulator: Simulator, addresses: AddressTable, core: Sequence[int]) -> None:
-        self._simulator, self._addresses, self._core = simulator, addresses, core
-        self._seed = 0
-
-    def __call__(self, seconds: float) -> Slice:
-        assert self._simulator.pid is not None  # it was started here
-        for core in self._core:
-            move(self._simulator.pid, core)
-        return repeat(self._batch, seconds)
-
-    def _batch(self) -> tuple[int, int]:
-        seeds = range(self._seed, self._seed + BATCH)
-        self._seed += BATCH
-        traces = self._simulator.carry_out(Plan(), seeds, self._addresses)
-        return len(traces), len(traces) * len(traces[-1])  # of this model all have as many
 
 
 class _Streamed:

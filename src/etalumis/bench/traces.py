@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from etalumis.address import AddressTable
-from etalumis.bench.cores import move, pinned
-from etalumis.bench.measure import Contender, Report, Slice, Slices, Target, machine, repeat, take_turns
+from etalumis.bench.cores import pinned
+from etalumis.bench.delegated import BATCH, Delegated
+from etalumis.bench.measure import Contender, Report, Slice, Slices, Target, machine, take_turns
 from etalumis.bench.programs import Measurer, bare_sherpa, examples_folder, line_of
 from etalumis.config import SimulatorConfig
-from etalumis.plan import Plan
 from etalumis.ppx import Simulator
 from etalumis.simulator.built import BuiltSimulator
 from etalumis.traces.format import Provenance
@@ -42,8 +42,6 @@ PHYSICS = (
     "sherpa_delegated_one_core_traces_per_s",
 )
 """Contenders whose time goes with their draws."""
-BATCH = 64
-"""Runs asked for in one message."""
 
 PINNING = {
     "sherpa_events_per_s": "Sherpa on one core",
@@ -91,8 +89,8 @@ def bench(seconds: float, simulator: Path, config: SimulatorConfig, examples: Pa
         contenders: dict[str, Contender] = {
             "sherpa_events_per_s": _Told(bare, "backtrace"),
             "sherpa_bare_events_per_s": _Told(bare, "bare"),
-            "sherpa_delegated_traces_per_s": _Delegated(physics, known, cores[-1:]),
-            "sherpa_delegated_one_core_traces_per_s": _Delegated(physics, known, cores[:1]),
+            "sherpa_delegated_traces_per_s": Delegated(physics, known, cores[-1:]),
+            "sherpa_delegated_one_core_traces_per_s": Delegated(physics, known, cores[:1]),
             "deposit_events_per_s": _Told(bare, "deposit"),
             "calorimeter_events_per_s": _Told(bare, "calorimeter"),
             "full_traces_per_s_per_core": _Full(full, folder, built),
@@ -114,7 +112,7 @@ def bench(seconds: float, simulator: Path, config: SimulatorConfig, examples: Pa
                 "cores_used": list(cores),
                 "rounds": len(slices["sherpa_events_per_s"]),
                 "seconds": took,
-                "runs_in_a_message": BATCH,
+                "runs_asked_for_at_a_time": BATCH,
                 "draws_per_event": draws,
                 "draws_per_event_of": {name: _draws_of(slices[name]) for name in PHYSICS},
                 "events": {name: sum(turn.done for turn in turns) for name, turns in slices.items()},
@@ -153,26 +151,6 @@ class _Told:
     def __call__(self, seconds: float) -> Slice:
         found: dict[str, Any] = self._program.measure(self._kind, seconds)
         return Slice(int(found["events"]), int(found["draws"]), float(found["seconds"]))
-
-
-class _Delegated:
-    """Prior runs asked for many at a time, the simulator on another core or on this one; counts traces."""
-
-    def __init__(self, simulator: Simulator, addresses: AddressTable, core: Sequence[int]) -> None:
-        self._simulator, self._addresses, self._core = simulator, addresses, core
-        self._seed = 0
-
-    def __call__(self, seconds: float) -> Slice:
-        assert self._simulator.pid is not None  # it was started here
-        for core in self._core:
-            move(self._simulator.pid, core)
-        return repeat(self._batch, seconds)
-
-    def _batch(self) -> tuple[int, int]:
-        seeds = range(self._seed, self._seed + BATCH)
-        self._seed += BATCH
-        traces = self._simulator.carry_out(Plan(), seeds, self._addresses)
-        return len(traces), sum(trace.draws for trace in traces)
 
 
 class _Full:

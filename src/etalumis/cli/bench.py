@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from etalumis.cli.arguments import seconds
 from etalumis.cli.logs import say
 from etalumis.config import SimulatorConfig, load
 
@@ -58,7 +59,7 @@ def register(subparsers: Any) -> None:
         )
         action.add_argument("--json", action="store_true", help="one JSON object instead of a table")
         action.add_argument(
-            "--seconds", type=_seconds, default=default, metavar="S",
+            "--seconds", type=seconds, default=default, metavar="S",
             help="time for all contenders together; less is needed where nothing disturbs (default: %(default)g)",
         )  # fmt: skip
         action.add_argument(
@@ -66,13 +67,6 @@ def register(subparsers: Any) -> None:
         )
     action.add_argument("--simulator", type=Path, required=True, metavar="DIR", help="folder of the built simulator")
     action.add_argument("--config", type=Path, metavar="FILE", help="configuration it was built with, if not defaults")
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1e5:
-        raise argparse.ArgumentTypeError(f"expected seconds, more than 0 and less than 1e5, found {text}")
-    return value
 
 
 def run(args: argparse.Namespace) -> int:

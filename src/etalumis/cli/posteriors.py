@@ -177,7 +177,8 @@ class _Job:
         }
         identity = {**provenance, "seed": self.config.run.seed, "settings": settings}
         checkpoint = Checkpoint(Path(f"{self.args.output}.part"), identity)
-        with started(self.built, getattr(self.args, "workers", 1)) as simulator:
+        workers, pin = getattr(self.args, "workers", 1), getattr(self.args, "pin", False)
+        with started(self.built, workers, pin) as simulator:
             posterior = engine(simulator, checkpoint)
         posterior.info.update(provenance, model=simulator.name, observation=self.observation.source)
         if "network_digest" in settings:

@@ -7,6 +7,7 @@ import ast
 import logging
 from typing import Any
 
+from etalumis.cli.arguments import seconds
 from etalumis.cli.termination import Terminated
 from etalumis.models.load import load_model
 from etalumis.ppx.listen import DEFAULT_PORT, endpoint_of, is_open_to_others
@@ -71,7 +72,7 @@ def register(subparsers: Any) -> None:
         help="keyword argument of the function: a Python literal, else text; may be given again",
     )
     parser.add_argument(
-        "--idle-timeout", type=_seconds, metavar="S", help="stop after S seconds without a message (default: never)"
+        "--idle-timeout", type=seconds, metavar="S", help="stop after S seconds without a message (default: never)"
     )
 
 
@@ -83,13 +84,6 @@ def _argument(text: str) -> tuple[str, Any]:
         return key, ast.literal_eval(value)
     except (ValueError, SyntaxError):
         return key, value
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"expected seconds, more than 0 and less than 1e6, found {text}")
-    return value
 
 
 def run(args: argparse.Namespace) -> int:

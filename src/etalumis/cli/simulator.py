@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from etalumis.cli.arguments import count
 from etalumis.cli.logs import say
 from etalumis.config import load
 from etalumis.errors import SimulatorError
@@ -77,15 +78,8 @@ def register(subparsers: Any) -> None:
     couple.add_argument(
         "--depends-on", type=Path, nargs="+", default=[], metavar="FILE", help="files whose change makes it another one"
     )
-    couple.add_argument("--runs", type=_count, default=20, metavar="N", help="runs of the check (default: %(default)s)")
+    couple.add_argument("--runs", type=count, default=20, metavar="N", help="runs of the check (default: %(default)s)")
     couple.add_argument("command", nargs="+", metavar="COMMAND", help="program and arguments, after `--`")
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text}")
-    return value
 
 
 def _action(actions: Any, name: str, text: str) -> argparse.ArgumentParser:

@@ -138,7 +138,7 @@ def _generate(args: argparse.Namespace) -> None:
         raise ConfigError(f"--part {args.part}: the split {args.split!r} has {parts} parts, numbered from 0")
     first, stop = (total * part // parts for part in (args.part, args.part + 1))
     built = BuiltSimulator(args.simulator, config.simulator)
-    with started(built, args.workers) as simulator:
+    with started(built, args.workers, args.pin) as simulator:
         provenance = Provenance(
             model=simulator.name,
             config_digest=built.config_digest,

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from etalumis.cli.arguments import count
 from etalumis.ppx import Pool, Simulator
 from etalumis.ppx.cores import one_core
 from etalumis.simulator.built import BuiltSimulator
@@ -14,24 +15,18 @@ from etalumis.simulator.built import BuiltSimulator
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """Add the option to a verb's parser."""
     parser.add_argument(
-        "--workers", type=_count, default=1, metavar="N",
+        "--workers", type=count, default=1, metavar="N",
         help="simulator processes, forked from one; the result does not depend on it (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument("--pin", action="store_true", help="with several workers: each on a core of its own, by turns")
 
 
 @contextmanager
-def started(built: BuiltSimulator, workers: int) -> Iterator[Simulator | Pool]:
+def started(built: BuiltSimulator, workers: int, pin: bool = False) -> Iterator[Simulator | Pool]:
     """Start a simulator: a single one on the core of this process, as they take turns; several on all cores."""
     if workers == 1:
         with one_core(), built.start() as simulator:
             yield simulator
     else:
-        with built.start(workers) as pool:
+        with built.start(workers, pin) as pool:
             yield pool
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text}")
-    return value

@@ -61,7 +61,7 @@ class BuiltSimulator:
             self.noise = f"independent normal, standard deviation {config.noise_gev} GeV a voxel"
         self.config_digest = digest(self.settings)
 
-    def start(self, workers: int = 1) -> Simulator | Pool:
+    def start(self, workers: int = 1, pin: bool = False) -> Simulator | Pool:
         """Start a simulator process, or as many as there are to be workers (a context manager, which ends them).
 
         Raises
@@ -71,7 +71,8 @@ class BuiltSimulator:
         """
         if workers == 1:
             return Simulator(self._command, timeout_s=self._config.timeout_s)
-        return Pool(self._command, workers, timeout_s=self._config.timeout_s, retries=self._config.retries)
+        timeout_s, retries = self._config.timeout_s, self._config.retries
+        return Pool(self._command, workers, timeout_s=timeout_s, retries=retries, pin=pin)
 
     def misfit(self, build_id: str, config_digest: str, settings: str = "") -> str | None:
         """Say how a file made with a simulator differs from this one; None where it does not.

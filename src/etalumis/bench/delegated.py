@@ -1,0 +1,35 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The contender that both benches have: delegated prior runs."""
+
+from collections.abc import Sequence
+
+from etalumis.address import AddressTable
+from etalumis.bench.cores import move
+from etalumis.bench.measure import Slice, repeat
+from etalumis.plan import Plan
+from etalumis.ppx import Simulator
+
+BATCH = 1024
+"""Traces asked for at a time, as `traces generate` does once it knows how long a run takes."""
+
+
+class Delegated:
+    """Prior runs asked for many at a time, the simulator on another core or on this one; counts traces and draws."""
+
+    def __init__(self, simulator: Simulator, addresses: AddressTable, core: Sequence[int]) -> None:
+        self._simulator, self._addresses, self._core = simulator, addresses, core
+        self._seed = 0
+
+    def __call__(self, seconds: float) -> Slice:
+        """Run for about so long."""
+        assert self._simulator.pid is not None  # it was started here
+        for core in self._core:
+            move(self._simulator.pid, core)
+        return repeat(self._batch, seconds)
+
+    def _batch(self) -> tuple[int, int]:
+        seeds = range(self._seed, self._seed + BATCH)
+        self._seed += BATCH
+        traces = self._simulator.carry_out(Plan(), seeds, self._addresses)
+        return len(traces), sum(trace.draws for trace in traces)
