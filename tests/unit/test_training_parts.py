@@ -184,3 +184,14 @@ def test_a_history_comes_back(tmp_path: Path) -> None:
     for name in ("other.csv", "missing.csv"):
         with pytest.raises(NetworkError, match="not a training history"):
             read_history(tmp_path / name)
+
+
+def test_a_window_of_a_sorted_set_has_every_type_in_its_share():
+    """Types lie one after the other on disk; what a network sees for a while should be like the whole."""
+    size, shares = 100_000, np.array([0.4, 0.3, 0.2, 0.06, 0.04])
+    kinds = np.repeat(np.arange(len(shares)), (shares * size).astype(int))
+    order = epoch_order(size, seed=3, epoch=0)
+    assert np.array_equal(np.sort(order), np.arange(size))
+    for seen in np.split(kinds[order], 10):
+        found = np.bincount(seen, minlength=len(shares)) / len(seen)
+        assert np.abs(found / shares - 1.0).max() < 0.35

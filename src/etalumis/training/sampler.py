@@ -12,9 +12,13 @@ from etalumis.seeds import generator
 
 Array = np.ndarray[Any, Any]
 
-CHUNK_TRACES = 4096
-"""Neighbours on disk that stay together when chunks are shuffled, so that a reader touches few shards at a time."""
-WINDOW_CHUNKS = 16
+CHUNK_TRACES = 64
+"""Neighbours on disk that stay together when chunks are shuffled, so that a reader has more than one trace a seek.
+
+A sorted set has one trace type in many neighbours: of few long chunks a window would lack whole types, and the network
+would forget them until the next.
+"""
+WINDOW_CHUNKS = 1024
 """Chunks whose traces are mixed with each other; a dataset of up to 65,536 traces is shuffled as a whole."""
 
 
