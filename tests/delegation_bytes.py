@@ -28,6 +28,18 @@ STRUCTS = {
 NUMBERS = {"Parameters": np.float64, "Data": np.float64, "Index": np.uint32, "Shape": np.int32}
 
 
+def run_result(builder, traces):
+    """The bytes of a RunResult with the table `traces`."""
+    fb.RunResultStart(builder)
+    fb.RunResultAddTraces(builder, traces)
+    result = fb.RunResultEnd(builder)
+    fb.MessageStart(builder)
+    fb.MessageAddBodyType(builder, fb.MessageBody.RunResult)
+    fb.MessageAddBody(builder, result)
+    builder.Finish(fb.MessageEnd(builder))
+    return bytes(builder.Output())
+
+
 def generated_traces(session=0, distributions=0, texts=(), **vectors):
     """A RunResult with traces, written by flatc's code; what is not given is left out."""
     builder = flatbuffers.Builder(256)
@@ -48,15 +60,7 @@ def generated_traces(session=0, distributions=0, texts=(), **vectors):
         getattr(fb, f"TracesAdd{name}")(builder, offset)
     fb.TracesAddSession(builder, session)
     fb.TracesAddDistributions(builder, distributions)
-    traces = fb.TracesEnd(builder)
-    fb.RunResultStart(builder)
-    fb.RunResultAddTraces(builder, traces)
-    result = fb.RunResultEnd(builder)
-    fb.MessageStart(builder)
-    fb.MessageAddBodyType(builder, fb.MessageBody.RunResult)
-    fb.MessageAddBody(builder, result)
-    builder.Finish(fb.MessageEnd(builder))
-    return bytes(builder.Output())
+    return run_result(builder, fb.TracesEnd(builder))
 
 
 def trace(seed=1, entries=0, observes=0, tags=0, result=-1):

@@ -145,8 +145,8 @@ class PlannedTrace(Trace):
         raise NotImplementedError
 
     @property
-    def entries(self) -> Columns:
-        """The entries, of dtype `ENTRY`."""
+    def accepted_entries(self) -> Columns:
+        """The entries without those of rejected repetitions, of dtype `ENTRY`."""
         raise NotImplementedError
 
     @property

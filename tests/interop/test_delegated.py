@@ -21,6 +21,7 @@ from etalumis.address import AddressTable, split
 from etalumis.distributions import BY_CODE, from_code
 from etalumis.plan import Plan
 from etalumis.ppx import Simulator
+from etalumis.traces.builder import BlockBuilder
 
 EXAMPLES = {
     "gaussian": ["gaussian"],
@@ -223,3 +224,22 @@ def test_answers_are_as_long_as_what_is_new(drifting):
     assert first > second + names / 4
     assert max(counting.requests) < 1000
     assert b"forward" not in counting.answers[-1]
+
+
+def test_a_file_keeps_accepted_entries_whatever_else_came(cpp_examples):
+    """Rejected repetitions are no latents: a trace that brings them is stored like one that does not."""
+    table, blocks = AddressTable(), []
+    with Simulator([str(cpp_examples / "marsaglia"), "--replaced"]) as simulator:
+        for rejected in (False, True):
+            builder = BlockBuilder()
+            for number, trace in enumerate(
+                simulator.carry_out(Plan(parameters=True, draw_below=9, rejected=rejected), range(40), table)
+            ):
+                builder.add(trace, trace.seed, number)
+            blocks.append(builder.block())
+    without, with_them = blocks
+    assert without.entries.offset[-1] < without.traces["draws"].sum()
+    assert np.array_equal(without.entries.offset, with_them.entries.offset)
+    for name, column in without.entries.columns.items():
+        assert np.array_equal(column, with_them.entries.columns[name])
+    assert np.array_equal(without.traces["type"], with_them.traces["type"])

@@ -8,7 +8,7 @@ import tracemalloc
 import flatbuffers
 import numpy as np
 import pytest
-from delegation_bytes import SMALL, generated_traces, trace
+from delegation_bytes import SMALL, generated_traces, run_result, trace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -116,15 +116,7 @@ def same_text_often(count, length):
     texts = builder.EndVector()
     fb.TracesStart(builder)
     fb.TracesAddTexts(builder, texts)
-    traces = fb.TracesEnd(builder)
-    fb.RunResultStart(builder)
-    fb.RunResultAddTraces(builder, traces)
-    result = fb.RunResultEnd(builder)
-    fb.MessageStart(builder)
-    fb.MessageAddBodyType(builder, fb.MessageBody.RunResult)
-    fb.MessageAddBody(builder, result)
-    builder.Finish(fb.MessageEnd(builder))
-    return bytes(builder.Output())
+    return run_result(builder, fb.TracesEnd(builder))
 
 
 BOMBS = {

@@ -89,7 +89,7 @@ class SimulatorConfig(Section):
 class TracesConfig(Section):
     """How many traces are generated from the prior, and in how many jobs."""
 
-    train: int = Field(20_000, ge=1, le=10**10, description="traces to train on")
+    train: int = Field(100_000, ge=1, le=10**10, description="traces to train on")
     valid: int = Field(1_000, ge=1, le=10**9, description="traces for the validation loss")
     test: int = Field(100, ge=1, le=10**9, description="held-out traces: the observation is one of them")
     jobs: int = Field(2, ge=1, le=1000, description="jobs that share the training traces")

@@ -4,6 +4,7 @@
 
 import time
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from etalumis import seeds
@@ -149,8 +150,7 @@ class _Sampling:
                 if self._keeps(sweep):
                     self._draws.append(self._draws[-1] if state is last and self._draws else state.draw())
                     last = state
-                done = sweep + 1 - first
-                progress.tick(lambda: self._shown(accepted / done))  # noqa: B023 - called at once
+                progress.tick(partial(self._shown, accepted / (sweep + 1 - first)))
                 if self.checkpoint is not None and self.checkpoint.due:
                     self._save(self.checkpoint)
         return self._so_far()

@@ -148,7 +148,12 @@ class Runner:
         raise AssertionError("unreachable: _recover raises after the last attempt")
 
     def _batch_failed(self, error: Exception, index: int, failures: int) -> None:
-        self._recover(error, max(failures - 1, 0))
+        if failures:
+            self._recover(error, failures - 1)
+        elif isinstance(self.model, Restartable):
+            restart(self.model, self.retries)  # which run of the batch it was comes out when they are repeated
+        else:
+            raise error
 
     def _recover(self, error: Exception, attempt: int, seed: str = "") -> None:
         if attempt == self.retries or not isinstance(self.model, Restartable):

@@ -9,7 +9,7 @@ import numpy as np
 
 from etalumis.plan import DETAIL, ENTRY
 from etalumis.ppx.buffer import MAX_RANK, U32, U64, Malformed, Reader
-from etalumis.ppx.messages import ArrayRecord, Columns, ObserveRecord, TraceColumns, TraceRecord
+from etalumis.ppx.messages import PARAMETERS, ArrayRecord, Columns, ObserveRecord, TraceColumns, TraceRecord
 
 ADDRESS_KEY = np.dtype([("base", "<u4"), ("instance", "<u4"), ("name", "<u4"), ("flags", "<u4")])
 PRIOR = np.dtype([("kind", "<u4"), ("count", "<u4"), ("first", "<u8")])
@@ -34,14 +34,10 @@ TRACE = np.dtype(
 )  # fmt: skip
 _F8, _U4, _I4 = np.dtype("<f8"), np.dtype("<u4"), np.dtype("<i4")
 
-SCORED, VALUE, PARAMETERS, MISFIT = 1, 2, 4, 8
+SCORED, VALUE, STATED, MISFIT = 1, 2, 4, 8
 """Flags of an observe record."""
 LOST, MISMATCH = 1, 2
 """Flags of a trace record."""
-KINDS = 11
-"""Members of the union Distribution."""
-PARAMETERS_OF = (0, 2, 2, 1, 1, 1, 2, 1, 2, 2, 2, 2)
-"""Number of parameters of each of them, from 1."""
 _LARGEST = 1 << 24
 """Elements of the largest array that a sparse one may stand for: a message must not fill the memory."""
 
@@ -138,8 +134,8 @@ def _check_records(found: TraceColumns) -> None:
     _require((entries, observes, tags) == expected, "other numbers of records than they say")
     _require(len(found.details) in (0, len(found.entries)), "details of other entries")
     for observe in found.observes:
-        _require(1 <= observe.kind <= KINDS, "an observation of an unknown kind")
-        used = (1 if observe.flags & VALUE else 0) + (PARAMETERS_OF[observe.kind] if observe.flags & PARAMETERS else 0)
+        _require(observe.kind in PARAMETERS, "an observation of an unknown kind")
+        used = (1 if observe.flags & VALUE else 0) + (PARAMETERS[observe.kind] if observe.flags & STATED else 0)
         _require(observe.arrays + used <= arrays, "an observation without its arrays")
     for _, array in found.tags:
         _require(array < arrays, "a tag without its array")
@@ -164,7 +160,7 @@ def _check_sizes(found: TraceColumns) -> None:
 
 def _check_priors(found: TraceColumns) -> None:
     kind = found.priors["kind"]
-    _require(bool(((kind >= 1) & (kind <= KINDS)).all()), "a prior of an unknown kind")
+    _require(bool(((kind >= 1) & (kind <= max(PARAMETERS))).all()), "a prior of an unknown kind")
     _require(found.kept_priors <= len(found.priors), "more priors to keep than there are")
     # as floats: integers near 2^64 would wrap around
     ends = found.priors["first"].astype(np.float64) + found.priors["count"]

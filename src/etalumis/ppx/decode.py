@@ -14,6 +14,7 @@ from etalumis.ppx.buffer import ABSENT, U32, U64, Extent, Malformed, Reader, arr
 from etalumis.ppx.columns import trace_columns
 from etalumis.ppx.messages import (
     BODIES,
+    PARAMETERS,
     Array,
     Handshake,
     HandshakeResult,
@@ -29,8 +30,6 @@ from etalumis.ppx.messages import (
     TagResult,
 )
 
-PARAMETERS = {1: 2, 2: 2, 3: 1, 4: 1, 5: 1, 6: 2, 7: 1, 8: 2, 9: 2, 10: 2, 11: 2}
-"""Number of parameter tensors of each member of the union `Distribution`."""
 _LOCATIONS = {1: (0,), 9: (0,)}
 """Parameters that may have any sign; Normal.mean and LogNormal.loc."""
 

@@ -11,8 +11,8 @@ from etalumis.address import AddressTable
 from etalumis.distributions import ArrayDistribution, Distribution, Normal, SparseNormal
 from etalumis.errors import ProtocolError
 from etalumis.plan import Columns, Keys, Plan, PlannedTrace, Rows
-from etalumis.ppx.columns import LOST, MISFIT, MISMATCH, PARAMETERS, PARAMETERS_OF, SCORED, VALUE, array_of
-from etalumis.ppx.messages import ObserveRecord, TraceColumns, TraceRecord
+from etalumis.ppx.columns import LOST, MISFIT, MISMATCH, SCORED, STATED, VALUE, array_of
+from etalumis.ppx.messages import PARAMETERS, ObserveRecord, TraceColumns, TraceRecord
 from etalumis.ppx.numbering import Numbering, Priors
 from etalumis.trace import REJECTED, Observed
 
@@ -75,6 +75,11 @@ class DelegatedTrace(PlannedTrace):
     def keys(self) -> Keys:
         """Knows what the numbers in the column `address` stand for."""
         return self._batch.numbering
+
+    @property
+    def accepted_entries(self) -> Columns:
+        """The entries without those of rejected repetitions."""
+        return self.rows.entries if self._batch.plan.rejected else self.entries
 
     @property
     def rows(self) -> Rows:
@@ -217,7 +222,7 @@ class DelegatedTrace(PlannedTrace):
         if flags & VALUE:
             value = array_of(message, at)
             at += 1
-        if flags & PARAMETERS:
+        if flags & STATED:
             try:
                 distribution = _stated(message, kind, at)
             except ValueError as error:
@@ -235,7 +240,7 @@ def _stated(message: TraceColumns, kind: int, first: int) -> ArrayDistribution:
         if at >= 0 and stddev.size == 1 and len(stddev.shape) <= len(shape) and stddev.positions < 0:
             positions, means = message.positions[at : at + size], message.data[start : start + size]
             return SparseNormal(shape, positions, means, float(message.data[stddev.start]))
-    return ArrayDistribution(kind, tuple(array_of(message, first + i) for i in range(PARAMETERS_OF[kind])))
+    return ArrayDistribution(kind, tuple(array_of(message, first + i) for i in range(PARAMETERS[kind])))
 
 
 def _integers(column: Columns) -> list[int]:

@@ -12,6 +12,10 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 Columns = np.ndarray[Any, Any]
 
 
+PARAMETERS = {1: 2, 2: 2, 3: 1, 4: 1, 5: 1, 6: 2, 7: 1, 8: 2, 9: 2, 10: 2, 11: 2}
+"""Number of parameters of each member of the union `Distribution`, by its number there."""
+
+
 class TraceRecord(NamedTuple):
     """One run: how many of the message's entries, observe records and tags are its own."""
 

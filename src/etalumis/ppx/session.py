@@ -141,6 +141,10 @@ class Session:
         self._seeds = seeds
         return self._request(DELEGATED, plan, seeds, addresses)
 
+    def awaits(self, seeds: Sequence[int]) -> None:
+        """Say whose traces are the next to come, of several requests under way: what fails now is among them."""
+        self._seeds = seeds
+
     def traces(self, answer: Message, plan: Plan, seeds: Sequence[int]) -> list[DelegatedTrace]:
         """Return the traces that came in answer to `request`.
 

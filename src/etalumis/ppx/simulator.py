@@ -100,7 +100,7 @@ class Simulator:
         self._decoder = Decoder()
         self.handshake = HandshakeResult("", "")
         self._session = Session(self.handshake, "")
-        self._run_s = 0.0  # the longest that a run took on the average of a message
+        self._run_s = 0.0  # how long a run of the last message took; 0 before the first
         self.restart()
 
     @property
@@ -143,7 +143,7 @@ class Simulator:
         """Have the simulator run once for each seed, many in one message; return the traces in that order.
 
         The same plan and seed give the same trace, whatever ran before and in whichever process. `timeout_s` is what a
-        message may take beyond twenty times what its runs took so far. Raises as `run` does.
+        message may take beyond twenty times what the runs of the one before took. Raises as `run` does.
         """
         if not seeds:
             return []
@@ -168,13 +168,14 @@ class Simulator:
         pieces = [seeds[:first], *(seeds[i : i + _PIECE] for i in range(first, len(seeds), _PIECE))]
         found: list[DelegatedTrace] = []
         try:
-            for number, piece in enumerate(pieces):
-                # two under way: the simulator goes on while this side reads
-                for ahead in pieces[number and number + 1 : number + 2]:
-                    self._connection.send(session.request(plan, ahead, addresses), ahead=1)
+            self._connection.send(session.request(plan, pieces[0], addresses))
+            for piece, after in zip(pieces, [*pieces[1:], ()], strict=True):
+                if after:  # two under way: the simulator goes on while this side reads
+                    self._connection.send(session.request(plan, after, addresses), ahead=1)
+                session.awaits(piece)
                 began = time.monotonic()
                 answer = self._connection.wait(self._timeout_s + 20.0 * len(piece) * self._run_s)
-                self._run_s = max(self._run_s, (time.monotonic() - began) / len(piece))
+                self._run_s = (time.monotonic() - began) / len(piece)
                 found += session.traces(self._decoder.decode(answer), plan, piece)
         except (PeerEnded, PeerSilent, ProtocolError) as error:
             raise self._explained(error) from error

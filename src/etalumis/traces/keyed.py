@@ -25,8 +25,8 @@ class KeyNumbers:
         self._types: dict[bytes, bytes] = {}
 
     def columns(self, trace: PlannedTrace) -> tuple[dict[str, np.ndarray], bytes]:
-        """Return the columns of the trace's entries, all of them accepted, and its type."""
-        entries = trace.entries
+        """Return the columns of the trace's accepted entries, and its type."""
+        entries = trace.accepted_entries
         address = entries["address"]
         numbers = self._addresses(address)
         columns = {
