@@ -24,6 +24,7 @@ STRUCTS = {
     "Observes": ("ObserveRecord", 32, 8),
     "Tags": ("TagRecord", 8, 4),
     "Arrays": ("Array", 32, 8),
+    "Steps": ("Step", 8, 4),
 }
 NUMBERS = {"Parameters": np.float64, "Data": np.float64, "Index": np.uint32, "Shape": np.int32}
 

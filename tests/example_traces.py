@@ -9,8 +9,8 @@ from etalumis import layers
 from etalumis.execution import Model
 from etalumis.models import examples
 from etalumis.traces.format import Provenance
-from etalumis.traces.generate import generate
-from etalumis.traces.sort import sort
+from etalumis.traces.recording.generate import generate
+from etalumis.traces.sorting.sort import sort
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from etalumis.config import NetworkConfig
 from etalumis.distributions import BY_CODE, Categorical, Distribution
 from etalumis.layers import LayerRow, LayerTable, ObservationLayout
-from etalumis.traces.batch import Batch
+from etalumis.traces.reading.batch import Batch
 
 SMALL = NetworkConfig(
     conv_channels=(2, 2, 2, 2, 2), observation_embedding=8, lstm_hidden=16, address_embedding=4, dtype="float32"

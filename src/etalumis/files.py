@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Files that are either whole or absent: temporary name, fsync, rename."""
 
+import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -10,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from etalumis.errors import DatasetError
 
 
 @contextmanager
@@ -33,6 +37,57 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove the temporary files of `path` that killed processes left; call it under the lock of `path`."""
+    for left in Path(path).parent.glob(f".{glob.escape(Path(path).name)}.*.tmp"):
+        left.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold an exclusive lock on the product `path` (a file or a folder) while the block runs.
+
+    The lock is the kernel's, on the hidden file ``.NAME.lock`` beside `path`: it ends with its holder, however that
+    ends, so a lock file that was left behind means nothing.
+
+    Raises
+    ------
+    DatasetError
+        Where another process holds it; the message names that process.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    while True:
+        with lock.open("a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise DatasetError(
+                    f"{path}: {holder} is {what} it at this moment; wait for it, or name another output"
+                ) from None
+            if not _is_named(file.fileno(), lock):
+                continue  # its holder removed it between our opening and our locking it
+            file.truncate(0)
+            file.write(f"process {os.getpid()}")
+            file.flush()
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
+
+
+def _is_named(descriptor: int, path: Path) -> bool:
+    """Return whether an open file is the one that `path` names."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _fsync(path: Path) -> None:

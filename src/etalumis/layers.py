@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from etalumis.errors import DatasetError
 from etalumis.files import digest, write_json_atomic
-from etalumis.traces.reader import TraceDataset
+from etalumis.traces.reading.dataset import TraceDataset
 
 FORMAT = "etalumis-layers"
 VERSION = 1

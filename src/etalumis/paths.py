@@ -91,6 +91,11 @@ class Paths:
         return self.sorted(split) / "index.json"
 
     @property
+    def verified(self) -> Path:
+        """Return the mark that the sorted splits were checked through and through."""
+        return self.root / "sorted" / "verified"
+
+    @property
     def layers(self) -> Path:
         """The layer table."""
         return self.root / "layers" / "layers.json"

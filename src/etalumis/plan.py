@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Plans: what a run is to do, said beforehand, for models that carry it out themselves (delegated runs)."""
 
+import math
+import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -27,6 +29,11 @@ DETAIL = np.dtype(
 """What only some engines ask for: log density of the value, digest of kind and support of its prior, place in a scope,
 the row whose value it took (-1 none), and whether it was rejected (`trace.REJECTED`)."""
 
+# the value and the log density come first
+_double = struct.Struct("<d").pack
+_NAN = _double(math.nan)
+_VALUE_AND_PRIOR, _LOG_PROB = struct.Struct("<d4xI").unpack_from, struct.Struct("<d").unpack_from
+
 OWN_PRIOR = 1 << 31
 """Numbers in the column `distribution` from here on are the trace's own; the others are those of its `keys`."""
 
@@ -42,38 +49,72 @@ class Keys(Protocol):
         ...
 
 
-class Rows(NamedTuple):
+class Rows:
     """Entries of a trace to replay: its values, and what tells which entry may take which.
 
-    They are in the numbers of whoever made them; `Delegate` turns them into its own.
+    They are in the numbers of whoever made them; `Delegate` turns them into its own. Never changed in place. Kept as
+    bytes, which are sliced and joined faster than numpy makes views of structs.
 
-    Attributes
+    Parameters
     ----------
     entries, details
-        Columns of dtype `ENTRY` and `DETAIL`, one row for each entry.
+        Columns of dtype `ENTRY` and `DETAIL`, one row for each entry, or their bytes.
     keys
         Knows the numbers of the addresses.
+    addresses
+        Bytes of the column `address`, where somebody has them already.
     """
 
-    entries: Columns
-    details: Columns
-    keys: Keys
+    __slots__ = ("_addresses", "detail_bytes", "entry_bytes", "keys")
+
+    def __init__(
+        self, entries: Columns | bytes, details: Columns | bytes, keys: Keys, addresses: bytes | None = None
+    ) -> None:
+        self.entry_bytes = entries if isinstance(entries, bytes) else entries.tobytes()
+        self.detail_bytes = details if isinstance(details, bytes) else details.tobytes()
+        self.keys = keys
+        self._addresses = addresses
+
+    @property
+    def entries(self) -> Columns:
+        """Column of dtype `ENTRY`."""
+        return np.frombuffer(self.entry_bytes, ENTRY)
+
+    @property
+    def details(self) -> Columns:
+        """Column of dtype `DETAIL`."""
+        return np.frombuffer(self.detail_bytes, DETAIL)
 
     @property
     def size(self) -> int:
         """Number of rows."""
-        return len(self.entries)
+        return len(self.entry_bytes) // ENTRY.itemsize
+
+    @property
+    def structure(self) -> tuple[Keys, bytes, bytes]:
+        """What rows have in common that differ in values and priors alone: equal addresses and scopes."""
+        if self._addresses is None:
+            self._addresses = self.entries["address"].tobytes()
+        return self.keys, self._addresses, self.details["scope"].tobytes()
+
+    def row(self, position: int) -> tuple[float, int, float]:
+        """Return value, number of the prior and log density of one row."""
+        value, number = _VALUE_AND_PRIOR(self.entry_bytes, position * ENTRY.itemsize)
+        return value, number, _LOG_PROB(self.detail_bytes, position * DETAIL.itemsize)[0]
 
     def first(self, count: int) -> "Rows":
         """Return the first rows."""
-        return Rows(self.entries[:count], self.details[:count], self.keys)
+        return Rows(self.entry_bytes[: count * ENTRY.itemsize], self.detail_bytes[: count * DETAIL.itemsize], self.keys)
 
     def with_value(self, position: int, value: float) -> "Rows":
         """Return the rows with another value, of unknown density, at `position`."""
-        entries, details = self.entries.copy(), self.details.copy()
-        entries["value"][position] = value
-        details["log_prob"][position] = np.nan
-        return Rows(entries, details, self.keys)
+        entries, details = self.entry_bytes, self.detail_bytes
+        at, detail_at = position * ENTRY.itemsize, position * DETAIL.itemsize
+        return Rows(
+            b"".join((entries[:at], _double(value), entries[at + 8 :])),
+            b"".join((details[:detail_at], _NAN, details[detail_at + 8 :])),
+            self.keys,
+        )
 
 
 class SavedKeys:
@@ -132,6 +173,67 @@ class Plan(NamedTuple):
     draw_below: int = 0
     details: bool = False
     rejected: bool = False
+
+
+class Moves(NamedTuple):
+    """How the steps of a chain are chosen, as in `inference.kernel`.
+
+    Attributes
+    ----------
+    focus_share, fresh_share, tail_share, anew_share
+        As of `inference.kernel.Settings`.
+    focus
+        Names of the entries that get the focus share; None: all that have a name.
+    beta
+        Inverse temperature.
+    """
+
+    focus_share: float
+    fresh_share: float
+    tail_share: float
+    anew_share: float
+    focus: tuple[str, ...] | None
+    beta: float
+
+
+class Steps(NamedTuple):
+    """Steps of a chain that a model is to make by itself.
+
+    Step n does what is drawn from the chain's seed and n alone: how many are asked for at a time makes no difference.
+
+    Attributes
+    ----------
+    rows
+        The accepted entries of the trace to start from.
+    observed
+        As of `Plan`.
+    moves
+        How the steps are chosen.
+    seed, first, number
+        Seed of the chain, number of the first step that is wanted, and how many are.
+    """
+
+    rows: Rows
+    observed: Mapping[str, np.ndarray]
+    moves: Moves
+    seed: int
+    first: int
+    number: int
+
+
+class StepFlag(IntFlag):
+    """What a step did."""
+
+    RUN = 1
+    """The model was run."""
+    ACCEPTED = 2
+    LOST = 4
+    TAIL = 8
+    """Everything behind the entry was redrawn."""
+    NOTHING = 16
+    """Nothing was proposed, as there was no entry to choose."""
+    BROKEN = 32
+    """The run gave no number as likelihood, or was not the one to replay: the last step."""
 
 
 class PlannedTrace(Trace):
@@ -213,6 +315,26 @@ class Delegate(Protocol):
 
     def assist(self, plan: Plan, seed: int, answer: Callable[[Site], Answer], addresses: AddressTable) -> PlannedTrace:
         """Run once; ask for controlled entries alone (their `position` is -1), and draw the others from `seed`."""
+        ...
+
+
+@runtime_checkable
+class Stepper(Delegate, Protocol):
+    """A model that may make the steps of a chain by itself."""
+
+    @property
+    def steps(self) -> bool:
+        """Whether it does."""
+        ...
+
+    def take_steps(
+        self, steps: Steps, addresses: AddressTable
+    ) -> tuple[Sequence[tuple[int, int]], Sequence[PlannedTrace]]:
+        """Return (position of the entry to change or -1, `StepFlag`) of each step, and the traces that it led to.
+
+        Those are the accepted ones in order, and at the end the one of a step that was `BROKEN`; that one alone, and
+        no steps, where the trace to start from could not be replayed.
+        """
         ...
 
 

@@ -26,9 +26,10 @@ def trace_jobs(config: Config, split: str) -> int:
     return config.traces.jobs if split == "train" else 1
 
 
-def trace_settings(config: Config, split: str) -> dict[str, int]:
+def trace_settings(config: Config, split: str) -> dict[str, Any]:
     """Return what decides the traces of a split, beside the simulator."""
-    return {"seed": config.run.seed, "count": getattr(config.traces, split), "jobs": trace_jobs(config, split)}
+    kept = settings(config.traces, "entries", "observation", "tags")
+    return {"seed": config.run.seed, "count": getattr(config.traces, split), "jobs": trace_jobs(config, split), **kept}
 
 
 def trace_files(paths: Paths, config: Config, split: str) -> list[Path]:

@@ -17,6 +17,7 @@ DEMO = {
     "generate": 4,
     "observation": 1,
     "sort": 2,
+    "verify": 1,
     "layers": 1,
     "network": 1,
     "rmh": 2,

@@ -8,7 +8,7 @@ from dag.conftest import DryProject
 AFTER_RMH = {"rmh": 2, "gather": 1, "diagnostics": 1, "figures": 1}
 AFTER_NETWORK = {"network": 1, "ic": 2, "gather": 1, "diagnostics": 1, "figures": 1}
 AFTER_OBSERVATION = {"observation": 1, "rmh": 2, "ic": 2, "gather": 2, "diagnostics": 1, "figures": 1}
-AFTER_SORT = {"sort": 2, "layers": 1, **AFTER_NETWORK}
+AFTER_SORT = {"sort": 2, "verify": 1, "layers": 1, **AFTER_NETWORK}
 ALL = {"simulator": 1, "generate": 4, **AFTER_SORT, **AFTER_OBSERVATION}
 
 

@@ -18,16 +18,23 @@ COMMANDS = {
 }
 
 
-@pytest.fixture(params=[True, False], ids=["delegated", "asked"], scope="module")
-def delegate(request):
+class Stepwise(Simulator):
+    """Makes no steps of chains by itself: every step is a message, as to a simulator of another make."""
+
+    steps = False
+
+
+@pytest.fixture(params=["by itself", "stepwise", "asked"], scope="module")
+def way(request):
     return request.param
 
 
 @pytest.fixture(params=list(COMMANDS), scope="module")
-def named_simulator(request, cpp_examples, delegate):
+def named_simulator(request, cpp_examples, way):
     program, *options = COMMANDS[request.param]
-    with Simulator([str(cpp_examples / program), *options], delegate=delegate) as simulator:
-        assert simulator.delegates == delegate
+    kind = Stepwise if way == "stepwise" else Simulator
+    with kind([str(cpp_examples / program), *options], delegate=way != "asked") as simulator:
+        assert (simulator.delegates, simulator.steps) == (way != "asked", way == "by itself")
         yield request.param, simulator
 
 

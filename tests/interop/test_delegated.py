@@ -21,7 +21,7 @@ from etalumis.address import AddressTable, split
 from etalumis.distributions import BY_CODE, from_code
 from etalumis.plan import Plan
 from etalumis.ppx import Simulator
-from etalumis.traces.builder import BlockBuilder
+from etalumis.traces.recording.builder import BlockBuilder
 
 EXAMPLES = {
     "gaussian": ["gaussian"],

@@ -25,7 +25,7 @@ from etalumis.inference import importance, rmh
 from etalumis.plan import Answer, HandOver, Plan
 from etalumis.ppx import Pool, Simulator, connect
 from etalumis.traces.format import Provenance
-from etalumis.traces.generate import generate
+from etalumis.traces.recording.generate import generate
 
 PLAN = Plan(observed={}, details=True, rejected=True)
 OBSERVATIONS = {"obs0": np.array(8.0), "obs1": np.array(9.0)}
@@ -152,7 +152,7 @@ def test_several_plans_at_once_replay_rows_of_any_worker(command):
 def test_engines_and_files_do_not_depend_on_the_number_of_workers(command, tmp_path):
     def outcomes(model, path):
         provenance = Provenance(model="m", run_seed=7, split="train", config_digest="c", simulator_build_id="b")
-        generate(model, path, provenance, 0, 230, piece_traces=50)
+        generate(model, path, provenance, 0, 230, frame_traces=50)
         weighted = importance(model, OBSERVATIONS, runs=200, seed=3)
         chain = rmh(model, OBSERVATIONS, runs=300, seed=4, init_runs=20, betas=(1.0, 0.4, 0.0))
         return path.read_bytes(), [

@@ -1,14 +1,17 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from unit.sort_support import bytes_of, random_files
 from unit.traces_support import part
 
-from etalumis.traces.sort import sort
+from etalumis.traces.sorting.sort import merge, sort
 
 MPIEXEC = Path(sys.executable).parent / "mpiexec"
 ETALUMIS = [sys.executable, "-m", "etalumis"]
@@ -62,3 +65,74 @@ def test_a_wrong_number_of_ranks_is_told(config, files, tmp_path):
     done = sort_on(1, config, files, tmp_path / "out", 2)
     assert done.returncode == 1
     assert "--world-size 2: there are 1 MPI ranks" in done.stderr
+
+
+# memory so small that everything goes through spill files, and a shard is made of several buckets
+EXTERNAL = """
+import os, sys
+from pathlib import Path
+from mpi4py import MPI
+from etalumis.traces.sorting import sort
+
+os.write(1, b"%d\\n" % os.getpid())  # in one piece, for the ranks share a pipe
+getattr(sort, sys.argv[1])([Path(p) for p in sys.argv[3:]], Path(sys.argv[2]), 1500, 1, MPI.COMM_WORLD)
+"""
+
+
+def external(ranks, verb, output, inputs):
+    command = [MPIEXEC, "-n", str(ranks), sys.executable, "-c", EXTERNAL, verb, output, *inputs]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    return random_files(tmp_path_factory.mktemp("many"), 5, [2500, 900, 1100])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(many, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed") / "sorted"
+    sort(many, folder, 1500, 1)
+    return bytes_of(folder)
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_sorting_in_little_memory_gives_the_bytes_of_one_rank(ranks, many, undisturbed, tmp_path):
+    with external(ranks, "sort", tmp_path / "sorted", many) as run:
+        error = run.communicate(timeout=120)[1]
+    assert run.returncode == 0, error
+    assert bytes_of(tmp_path / "sorted") == undisturbed
+
+
+def test_jobs_sort_their_share_and_one_merges(many, undisturbed, tmp_path):
+    for number, path in enumerate(many):
+        sort([path], tmp_path / str(number), 400, 1)
+    with external(2, "merge", tmp_path / "merged", [tmp_path / "1", tmp_path / "0", tmp_path / "2"]) as run:
+        error = run.communicate(timeout=120)[1]
+    assert run.returncode == 0, error
+    merge(many, tmp_path / "at-once", 1500)
+    found = bytes_of(tmp_path / "merged")
+    del found["plan.json"]  # it names the inputs
+    assert found == {name: content for name, content in undisturbed.items() if name != "plan.json"}
+    assert found.items() <= bytes_of(tmp_path / "at-once").items()
+
+
+def test_a_killed_rank_ends_all_and_fewer_ranks_go_on(many, undisturbed, tmp_path):
+    output, kept = tmp_path / "sorted", {}
+    for reached in ("plan.json", "spill-*", "shard-*"):
+        with external(3, "sort", output, many) as run:
+            processes = [int(run.stdout.readline()) for _ in range(3)]
+            while not any(output.glob(reached)) and run.poll() is None:
+                time.sleep(0.001)
+            os.kill(processes[1], signal.SIGKILL)
+            run.communicate(timeout=120)
+        assert run.returncode != 0
+        names = {path.name: path.stat().st_mtime_ns for path in output.glob("shard-*")}
+        assert kept.items() <= names.items()
+        kept = names
+    with external(2, "sort", output, many) as run:
+        error = run.communicate(timeout=120)[1]
+    assert run.returncode == 0, error
+    assert bytes_of(output) == undisturbed

@@ -13,12 +13,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from exact.test_ic_by_hand import SkewedSession
 from soak.torment import MOMENTS, Strikes, Tormented
 
 from etalumis.inference import importance, rmh
+from etalumis.inference.compilation import with_session
 from etalumis.ppx import Simulator
 from etalumis.traces.format import Provenance
-from etalumis.traces.generate import generate
+from etalumis.traces.recording.generate import generate
 
 RUNS = int(os.environ.get("ETALUMIS_SOAK_RUNS", "150"))
 SHARE = 0.2 if RUNS < 1000 else 0.1
@@ -31,7 +33,7 @@ def dataset(model, runs: int, folder: Path) -> dict[str, np.ndarray]:
     """Record prior traces; every column of the file."""
     path = folder / "traces.h5"
     provenance = Provenance(model="marsaglia", run_seed=7, split="train", config_digest="c", simulator_build_id="b")
-    generate(model, path, provenance, 0, runs, retries=RETRIES, piece_traces=100)
+    generate(model, path, provenance, 0, runs, retries=RETRIES, frame_traces=100)
     columns: dict[str, np.ndarray] = {}
 
     def keep(name: str, found: object) -> None:
@@ -59,7 +61,18 @@ def columns_of(posterior, runs: int) -> dict[str, np.ndarray]:
     return {"log weight": posterior.log_weight, **posterior.values}
 
 
-WAYS = {"dataset": dataset, "importance": weighted, "rmh": chain}
+def proposed(model, runs: int, folder: Path) -> dict[str, np.ndarray]:
+    """Inference compilation: assisted runs, and replays that count a scope's repetitions."""
+    return columns_of(with_session(model, OBSERVATIONS, SkewedSession(), runs=runs, seed=10, retries=RETRIES), runs)
+
+
+WAYS = {"dataset": dataset, "importance": weighted, "rmh": chain, "ic": proposed}
+
+
+class Stepwise(Simulator):
+    """Makes no steps of chains by itself: every step is a message."""
+
+    steps = False
 
 
 @pytest.fixture(scope="module")
@@ -68,14 +81,14 @@ def command(cpp_examples):
     return [str(cpp_examples / "marsaglia"), "--replaced"]
 
 
-def soak(way, command, folder, strikes, delegate) -> Counter[str]:
+def soak(way, kind, command, folder, strikes, delegate) -> Counter[str]:
     """Do the same work undisturbed and under strikes; return what was done to the second."""
     quiet, stormy = folder / "quiet", folder / "stormy"
     for place in (quiet, stormy):
         place.mkdir()
-    with Simulator(command, scratch=quiet, delegate=delegate) as simulator:
+    with kind(command, scratch=quiet, delegate=delegate) as simulator:
         expected = WAYS[way](simulator, RUNS, quiet)
-    with Simulator(command, scratch=stormy, timeout_s=1.0, delegate=delegate) as simulator:
+    with kind(command, scratch=stormy, timeout_s=1.0, delegate=delegate) as simulator:
         found = WAYS[way](Tormented(simulator, strikes), RUNS, stormy)
     assert found.keys() == expected.keys()
     for name, column in expected.items():
@@ -85,26 +98,34 @@ def soak(way, command, folder, strikes, delegate) -> Counter[str]:
 
 
 STATEMENTS = ("sample", "observe", "tag")
+UNSEEN = tuple(moment for moment in MOMENTS if moment not in STATEMENTS)
 MODES = {
-    # whether runs are delegated, the share of requests that are struck, and the moments that there are
-    "interactive": (False, SHARE, MOMENTS),
-    "delegated": (True, 0.25, tuple(moment for moment in MOMENTS if moment not in STATEMENTS)),
+    # the simulator, whether runs are delegated, the share of requests that are struck, and the moments that there are
+    "interactive": (Simulator, False, SHARE, MOMENTS),
+    "delegated": (Simulator, True, 0.25, UNSEEN),
+    "stepwise": (Stepwise, True, SHARE, UNSEEN),
+    "assisted": (Simulator, True, SHARE, ("sample", *UNSEEN)),
 }
+WORK = [
+    *((way, mode) for mode in ("interactive", "delegated") for way in ("dataset", "importance", "rmh")),
+    ("rmh", "stepwise"),
+    ("ic", "interactive"),
+    ("ic", "assisted"),
+]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "mode"), WORK)
 def test_not_one_trace_is_lost_doubled_or_altered(way, mode, command, tmp_path, caplog):
     caplog.set_level(logging.ERROR)
-    delegate, share, moments = MODES[mode]
+    kind, delegate, share, moments = MODES[mode]
     strikes = Strikes(seed=sorted(WAYS).index(way), share=share, moments=moments)
-    done = soak(way, command, tmp_path, strikes, delegate)
+    done = soak(way, kind, command, tmp_path, strikes, delegate)
     if mode == "delegated" and RUNS < 1000:
         assert sum(done.values()) >= 1  # many runs at once: there are few requests to strike
         return
-    assert sum(done.values()) > (RUNS * SHARE / 2 if mode == "interactive" else 10)
+    assert sum(done.values()) > (10 if mode == "delegated" else RUNS * SHARE / 2)
     if RUNS >= 150:
         assert {key.split()[0] for key in done} == set(moments)
         assert {key.split()[1] for key in done} == {"SIGKILL", "SIGSTOP"}

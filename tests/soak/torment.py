@@ -100,6 +100,10 @@ class Tormented:
         """Delegated runs, struck before, at any time or after: they have no messages in between."""
         return self._struck(lambda hit: self._simulator.carry_out(plan, seeds, addresses))
 
+    def take_steps(self, steps, addresses):
+        """Steps of a chain that the simulator makes by itself, struck as delegated runs are."""
+        return self._struck(lambda hit: self._simulator.take_steps(steps, addresses))
+
     def assist(self, plan, seed, answer, addresses):
         """An assisted run, struck also before a draw is answered."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from etalumis.bench import ppx, traces
+from etalumis.bench import dataset, ppx, traces
 from etalumis.bench.cores import pinned
 from etalumis.bench.measure import FEWEST_ROUNDS, Report, Slice, Target, repeat, take_turns
 from etalumis.bench.programs import Measurer, examples_folder, line_of
@@ -18,11 +18,17 @@ from etalumis.errors import SimulatorError
 
 PPX_KEYS = {
     "raw_round_trips_per_s", "interactive_samples_per_s", "interactive_ratio", "local_traces_per_s",
-    "delegated_traces_per_s", "delegated_ratio", "rmh_steps_per_s", "rmh_ratio",
+    "delegated_traces_per_s", "delegated_ratio", "rmh_steps_per_s", "rmh_ratio", "workers_start_s", "workers_pss_mb",
 }  # fmt: skip
 TRACES_KEYS = {
     "sherpa_events_per_s", "sherpa_delegated_traces_per_s", "sherpa_ratio", "calorimeter_ratio", "address_cost_ratio",
     "full_traces_per_s_per_core",
+}  # fmt: skip
+
+
+DATASET_KEYS = {
+    "bytes_per_trace", "write_share", "sequential_traces_per_s", "random_over_sequential", "sort_over_copy",
+    "peak_rss_mb_100k", "peak_rss_mb_1m", "sequential_over_public_peer", "growth_bytes_per_trace",
 }  # fmt: skip
 
 
@@ -31,7 +37,7 @@ def check(found, wanted_keys, bench):
     assert wanted_keys <= found.keys()
     numbers = {key: value for key, value in found.items() if isinstance(value, float)}
     assert wanted_keys <= numbers.keys()
-    assert all(value > 0.0 for value in numbers.values())
+    assert all(value > 0.0 for key, value in numbers.items() if key != "growth_bytes_per_trace")
     for key, (above, below) in bench.RATIOS.items():
         assert found[key] == pytest.approx(found[above] / found[below])
     rounds = found["measured"]["rounds"]
@@ -90,6 +96,26 @@ def test_traces_are_measured_from_the_command_line(
         assert abs(draws[one] - draws[other]) < 5.0 * error + 0.1 * draws[other]
     assert found["address_cost_ratio"] == max(found["measured"]["address_cost"]["ratio"])
     assert found["deposit_ratio"] < found["calorimeter_ratio"]  # it is a part of it
+
+
+@pytest.mark.slow
+def test_trace_files_are_measured_from_the_command_line(
+    sherpa_simulator: Path, cpp_examples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    arguments = ["--config", "config/test.yaml", "--seconds", "0.1", "--simulator-examples", str(cpp_examples)]
+    scale = ["--traces", "2000", "--folder", str(tmp_path)]
+    assert main(["bench", "dataset", "--json", "--simulator", str(sherpa_simulator), *arguments, *scale]) == 0
+    found = json.loads(capsys.readouterr().out)
+    check(found, DATASET_KEYS, dataset)
+    measured = found["measured"]
+    assert measured["traces_of"] == {"real": 64, "small": 200, "large": 2000}
+    large = measured["steps"]["large"]
+    assert found["sort_over_copy"] == pytest.approx(large["sort"]["seconds"] / large["copy"]["seconds"])
+    assert found["peak_rss_mb_1m"] == max(large[step]["peak_rss_mb"] for step in dataset.RESIDENT)
+    # a sparse image of some hundred voxels, some twenty entries, and the tables of a small file
+    assert 1_000 < found["bytes_per_trace"] < 20_000
+    assert 0.0 < found["write_share"] < 1.0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_local_measurement_says_what_it_did(cpp_examples: Path):

@@ -12,7 +12,9 @@ from packaging.requirements import Requirement
 # names that differ between the Python package index and conda-forge
 CONDA_NAMES = {
     "torch": "pytorch",
+    "xxhash": "python-xxhash",
     "flatbuffers": "python-flatbuffers",
+    "isal": "python-isal",
     "matplotlib": "matplotlib-base",
     "snakemake": "snakemake-minimal",
 }

@@ -10,7 +10,7 @@ from etalumis.address import AddressTable
 from etalumis.errors import DatasetError
 from etalumis.layers import LayerRow, LayerTable, ObservationLayout, build
 from etalumis.models import examples
-from etalumis.traces.generate import generate
+from etalumis.traces.recording.generate import generate
 
 COUNT = 60
 

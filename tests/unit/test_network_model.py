@@ -16,7 +16,7 @@ from etalumis.network import ProposalNetwork
 from etalumis.network.plan import make_plan
 from etalumis.network.proposals import log_density
 from etalumis.network.standardise import standardise
-from etalumis.traces.batch import Batch
+from etalumis.traces.reading.batch import Batch
 from etalumis.training.evaluate import log_proposal_of
 
 LAYERS = layer_table(PRIORS, 3, (6,))

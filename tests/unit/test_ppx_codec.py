@@ -43,6 +43,7 @@ MESSAGES = [
     m.Tag("[h()+0x3]", "empty", np.empty((0, 5))),
     m.TagResult(),
     m.Reset(),
+    m.Reset("why"),
 ]
 ENCODED = [encode(message) for message in MESSAGES]
 

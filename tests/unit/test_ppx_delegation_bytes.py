@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etalumis.address import AddressTable
+from etalumis.errors import ProtocolError
 from etalumis.plan import DETAIL, ENTRY, Plan, Rows, SavedKeys
 from etalumis.ppx import columns
 from etalumis.ppx.decode import Decoder
@@ -182,16 +183,71 @@ def test_columns_are_what_flatc_s_code_wrote(data, runs, session, detailed):
         "Shape": [len(doubles)],
     }
     found = Decoder().decode(generated_traces(session, len(content["Priors"]), **content)).traces
-    assert (found.session, found.kept_priors, found.texts) == (session, len(content["Priors"]), content["texts"])
+    frame = found.frame
+    assert (frame.session, frame.kept_priors, frame.texts) == (session, len(content["Priors"]), content["texts"])
     assert [record[:2] for record in found.traces] == [record[:2] for record in content["Traces"]]
     for column, name, dtype in (
-        (found.addresses, "Addresses", columns.ADDRESS_KEY),
-        (found.priors, "Priors", columns.PRIOR),
+        (frame.addresses, "Addresses", columns.ADDRESS_KEY),
+        (frame.priors, "Priors", columns.PRIOR),
         (found.entries, "Entries", ENTRY),
         (found.details, "Details", DETAIL),
-        (found.parameters, "Parameters", "<f8"),
+        (frame.parameters, "Parameters", "<f8"),
         (found.data, "Data", "<f8"),
-        (found.positions, "Index", "<u4"),
+        (frame.positions, "Index", "<u4"),
     ):
         assert column.tobytes() == np.array(content[name], dtype).tobytes()
     assert columns.array_of(found, 0).tobytes() == np.array(doubles).tobytes()
+
+
+# ---------------------------------------------------------------------- answers that are like an earlier one
+
+
+def alone(count, observes, numbers, detailed):
+    """A message with one trace that names nothing new, as a chain gets them."""
+    return {
+        "Traces": [trace(7, count, observes, 1, 0)],
+        "Entries": [(0.5 + i, i, 0) for i in range(count)],
+        "Details": [(-0.5 - i, 9, 0, 0, i, 0) for i in range(count if detailed else 0)],
+        "Observes": [(-2.5 - i, 0, 1, 1, 1, 0, 0) for i in range(observes)],
+        "Tags": [(1, 0)],
+        "Arrays": [(0, 0, len(numbers), 0, 1, 0)],
+        "Data": numbers,
+        "Shape": [len(numbers)],
+    }
+
+
+def read(decoder, data):
+    """All that a decoder reads of a message, bit for bit; None where it refuses it."""
+    try:
+        found = decoder.decode(data)
+    except ProtocolError:
+        return None
+    if not isinstance(found, RunResult) or found.traces is None:
+        return repr(found)
+    traces, frame = found.traces, found.traces.frame
+    return (
+        repr((traces.traces, traces.observes, traces.scores)),
+        *(column.tobytes() for column in (traces.entries, traces.details, traces.data)),
+        repr((frame.session, frame.text_bound, frame.texts, frame.kept_priors, frame.tags, frame.arrays, frame.steps)),
+        *(column.tobytes() for column in (frame.addresses, frame.priors, frame.parameters, frame.positions)),
+    )
+
+
+@given(
+    st.integers(0, 4),
+    st.integers(0, 2),
+    st.lists(st.floats(), min_size=1, max_size=3),
+    st.booleans(),
+    st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=4),
+)
+def test_an_answer_like_an_earlier_one_is_read_as_if_it_were_the_first(count, observes, numbers, detailed, changes):
+    data = generated_traces(3, **alone(count, observes, numbers, detailed))
+    decoder = Decoder()
+    for _ in range(2):
+        assert read(decoder, data) == read(Decoder(), data) is not None
+    assert decoder._patterns.read(data) is not None
+    changed = bytearray(data)
+    for place, value in changes:
+        changed[place % len(data)] = value
+    assert read(decoder, bytes(changed)) == read(Decoder(), bytes(changed))
+    assert read(decoder, data) == read(Decoder(), data)

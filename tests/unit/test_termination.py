@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from etalumis.traces.reader import TraceDataset
+from etalumis.traces.reading.dataset import TraceDataset
 
 TRACES = 2_000
 WAIT_S = 60.0

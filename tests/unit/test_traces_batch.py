@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from unit.traces_support import DETECTOR, PROVENANCE, SHAPE, STDDEV, draw, part
+from unit.traces_support import DETECTOR, PROVENANCE, SHAPE, STDDEV, TraceWriter, draw, part
 
 from etalumis.address import AddressTable
 from etalumis.distributions import (
@@ -23,9 +23,8 @@ from etalumis.distributions import (
 from etalumis.layers import build
 from etalumis.models import FunctionModel, examples, observe, sample
 from etalumis.traces.ragged import Ragged, concatenate
-from etalumis.traces.reader import TraceDataset
-from etalumis.traces.sort import sort
-from etalumis.traces.writer import TraceWriter
+from etalumis.traces.reading.dataset import TraceDataset
+from etalumis.traces.sorting.sort import sort
 
 COUNT = 80
 

@@ -7,7 +7,7 @@ import numpy as np
 from etalumis.address import AddressTable
 from etalumis.distributions import ArrayDistribution, Normal
 from etalumis.trace import Observed, RecordedTrace
-from etalumis.traces.builder import BlockBuilder
+from etalumis.traces.recording.builder import BlockBuilder
 
 SIZE = 4000
 

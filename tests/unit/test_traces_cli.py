@@ -1,18 +1,25 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
+import itertools
+import json
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from unit.traces_support import PROVENANCE, SHAPE, STDDEV, part
 
 from etalumis.cli import main
 from etalumis.errors import DatasetError
+from etalumis.figures import frequency
 from etalumis.layers import LayerTable
 from etalumis.models import examples
-from etalumis.traces import observation
-from etalumis.traces.generate import generate
-from etalumis.traces.reader import TraceDataset
+from etalumis.traces import info, observation
+from etalumis.traces.lengths import LengthCounts
+from etalumis.traces.reading.dataset import TraceDataset
+from etalumis.traces.recording.generate import generate
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +37,119 @@ def test_info_counts_what_there_is(file, capsys):
     assert "calorimeter 4x6x5 (sparse-expected)" in shown
     assert "particles (rows)" in shown
     assert shown.count("█") > 20
+
+
+def reference_summary(path):
+    """Count types and lengths trace by trace."""
+    dataset = TraceDataset(path)
+    kinds = Counter(dataset.type_table[number] for number in dataset.types.tolist())
+    return sorted(kinds.items(), key=lambda item: (-item[1], item[0])), Counter(dataset.lengths.tolist())
+
+
+@pytest.mark.parametrize("of_a_set", [False, True])
+def test_info_for_machines(file, tmp_path, capsys, of_a_set):
+    path = file
+    if of_a_set:
+        path = tmp_path / "sorted"
+        assert main(["traces", "sort", "--shard-traces", "20", "--input", str(file), "--output", str(path)]) == 0
+        capsys.readouterr()
+    assert main(["traces", "info", "--json", str(path)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    types, lengths = reference_summary(path)
+    assert [(row["type"], row["traces"]) for row in found["trace_types"]] == types
+    assert {length: count for length, count in found["lengths"]["counts"]} == lengths
+    assert found["longest"] == max(lengths)
+    assert found["sorted"] == of_a_set
+    assert found["files"] == (3 if of_a_set else 1)
+    assert found["entries"] == sum(length * count for length, count in lengths.items())
+    assert found["draws"] == TraceDataset(file).column("draws").sum()
+    assert found["provenance"]["model"] == "detector"
+    assert found["rejected_entries"] is None
+    files = sorted(path.glob("*.h5")) if of_a_set else [path]
+    assert sum(found["stored_bytes"].values()) == found["file_bytes"] == sum(p.stat().st_size for p in files)
+    assert found["stored_bytes"].keys() == {
+        "entries", "traces", "observations/calorimeter", "tags", "dictionary", "structure",
+    }  # fmt: skip
+    assert min(found["stored_bytes"].values()) > 0
+
+
+def test_windows_do_not_change_the_counts(file, monkeypatch):
+    whole = info.summarise([file]).as_dict()
+    monkeypatch.setattr(info, "_ROWS", 7)
+    assert info.summarise([file]).as_dict() == whole
+
+
+@pytest.mark.parametrize("ending", ["png", "pdf", "svg"])
+def test_info_draws_a_figure(file, tmp_path, capsys, ending):
+    target = tmp_path / f"how-often.{ending}"
+    assert main(["traces", "info", str(file), "--figure", str(target)]) == 0
+    start = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}[ending]
+    assert target.read_bytes().startswith(start)
+    assert "50 traces of 3 types" in (tmp_path / "how-often.md").read_text()
+    assert main(["traces", "info", str(file), "--figure", str(tmp_path / "x.jpg")]) == 1
+    assert "expected a name that ends in .png, .pdf or .svg" in capsys.readouterr().err
+
+
+def test_a_figure_of_fifteen_million_traces_takes_no_more_than_one_of_few():
+    few = LengthCounts.of_counts({10: 3, 12: 5, 40: 1})
+    many = LengthCounts.of_counts({10: 5_000_000, 12: 9_000_000, 4_000: 1_000_000})
+    types = np.array([9_000_000, 5_999_999, 1])
+    for lengths, scale in ((few, "linear"), (many, "log")):
+        right = frequency.draw_counts(types, lengths).figure.axes[1]
+        assert right.get_xscale() == right.get_yscale() == scale
+        assert right.patches[0].get_data().values.sum() == len(lengths)
+    caption = frequency.caption(types, many)
+    assert "15,000,000 traces of 3 types" in caption
+    assert f"mean {(50_000_000 + 108_000_000 + 4_000_000_000) / 15_000_000:.1f} (dashed), median 12, longest" in caption
+
+
+@given(
+    st.dictionaries(st.integers(0, 5000), st.integers(1, 100), min_size=1, max_size=60),
+    st.integers(1, 50),
+    st.integers(1, 7),
+)
+def test_bins_hold_every_length_once(counts, bins, width):
+    exact = LengthCounts.of_counts(counts)
+    coarse = Counter()
+    for length, count in counts.items():
+        coarse[length // width * width] += count
+    low = min(counts) // width * width  # bins of an index begin at multiples of their width
+    length = np.array(sorted(coarse))
+    binned = LengthCounts(length, np.array([coarse[n] for n in length.tolist()]), width, exact.entries, exact.longest)
+    for lengths in (exact, binned):
+        edges, found = lengths.binned(bins)
+        assert np.all(np.diff(edges) > 0)
+        assert len(found) == len(edges) - 1 <= bins + 2
+        assert edges[0] <= min(counts)
+        assert edges[-1] > max(counts)
+        assert np.all((edges - low) % width == 0) or lengths is exact
+        expected = [sum(n for x, n in counts.items() if a <= x < b) for a, b in itertools.pairwise(edges.tolist())]
+        assert found.tolist() == expected
+    assert exact.mean == pytest.approx(sum(n * c for n, c in counts.items()) / sum(counts.values()))
+
+
+def test_sorting_wants_to_know_how_many_traces_a_shard_has(file, tmp_path, capsys):
+    call = ["traces", "sort", "--input", str(file), "--output", str(tmp_path / "sorted")]
+    assert main(call) == 1
+    assert "say --shard-traces N, or give a --config" in capsys.readouterr().err
+    assert main([*call, "--shard-traces", "20", "--memory", "7"]) == 1
+    assert "--memory 7: expected 100 MB or more" in capsys.readouterr().err
+    (tmp_path / "config.yaml").write_text("traces: {shard_traces: 30}\n")
+    assert main([*call, "--config", str(tmp_path / "config.yaml")]) == 0
+    assert len(list((tmp_path / "sorted").glob("shard-*.h5"))) == 2
+    merge = ["traces", "merge", "--input", str(tmp_path / "sorted"), "--output", str(tmp_path / "merged")]
+    assert main([*merge, "--shard-traces", "10", "--memory", "200"]) == 0
+    assert len(list((tmp_path / "merged").glob("shard-*.h5"))) == 5
+    assert main([*merge, "--shard-traces", "10", "--world-size", "3"]) == 1
+    assert "--world-size 3: there are 1 MPI ranks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("action", ["generate", "sort", "merge", "split", "convert", "info", "verify", "observation"])
+def test_help_has_examples(action, capsys):
+    with pytest.raises(SystemExit):
+        main(["traces", action, "--help"])
+    shown = capsys.readouterr().out
+    assert f"etalumis traces {action} " in shown.partition("examples:")[2]
 
 
 def test_verify_and_its_error(file, tmp_path, capsys):

@@ -6,18 +6,18 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
-from unit.traces_support import DETECTOR, PROVENANCE, SHAPE, STDDEV, draw, part
+from unit.traces_support import DETECTOR, PROVENANCE, SHAPE, STDDEV, TraceWriter, draw, part
 
 from etalumis.address import AddressTable
 from etalumis.distributions import ArrayDistribution, Normal, Uniform
 from etalumis.errors import DatasetError
 from etalumis.models import FunctionModel, examples, observe, sample, tag
 from etalumis.trace import CONTROLLED, REPLACED
+from etalumis.traces.checking.verify import verify, verify_shard
 from etalumis.traces.format import FORMAT, VERSION, file_checksum
-from etalumis.traces.reader import TraceDataset
-from etalumis.traces.shard import Shard
-from etalumis.traces.verify import verify, verify_shard
-from etalumis.traces.writer import TraceWriter, open_shard
+from etalumis.traces.reading.dataset import TraceDataset
+from etalumis.traces.reading.shard import Shard
+from etalumis.traces.writer import open_shard
 
 COUNT = 60
 

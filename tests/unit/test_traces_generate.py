@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
 import logging
+import os
+import resource
 import signal
 import subprocess
 import sys
@@ -13,8 +15,8 @@ import pytest
 from unit.traces_support import DETECTOR, PROVENANCE, part
 
 from etalumis.errors import DatasetError, SimulatorError
-from etalumis.traces.generate import generate
-from etalumis.traces.reader import TraceDataset
+from etalumis.traces.reading.dataset import TraceDataset
+from etalumis.traces.recording.generate import generate
 
 PIECE = 10
 COUNT = 45
@@ -41,10 +43,20 @@ class Fragile:
         self.lives += 1
 
 
+class Slow:
+    """The detector model, slowly."""
+
+    name = "detector"
+
+    def run(self, execution):
+        time.sleep(0.001)
+        return DETECTOR.run(execution)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     path = tmp_path_factory.mktemp("traces") / "train-000.h5"
-    generate(DETECTOR, path, PROVENANCE, 0, COUNT, piece_traces=PIECE)
+    generate(DETECTOR, path, PROVENANCE, 0, COUNT, frame_traces=PIECE)
     return path
 
 
@@ -68,7 +80,7 @@ def test_other_seeds_and_splits_give_other_traces(whole, tmp_path):
 def test_a_failed_run_is_repeated_on_a_fresh_process(whole, tmp_path, caplog):
     model = Fragile({3, 17})
     with caplog.at_level(logging.WARNING):
-        generate(model, tmp_path / "t.h5", PROVENANCE, 0, COUNT, piece_traces=PIECE)
+        generate(model, tmp_path / "t.h5", PROVENANCE, 0, COUNT, frame_traces=PIECE)
     assert model.restarts == 2
     assert (tmp_path / "t.h5").read_bytes() == whole.read_bytes()
     seed = TraceDataset(whole).column("seed")[17]
@@ -78,17 +90,19 @@ def test_a_failed_run_is_repeated_on_a_fresh_process(whole, tmp_path, caplog):
 def test_a_run_that_always_fails_ends_the_call_and_keeps_the_pieces(tmp_path, caplog):
     path = tmp_path / "t.h5"
     with pytest.raises(SimulatorError, match="exit code 7"):
-        generate(Fragile({25}, restarts_needed=99), path, PROVENANCE, 0, COUNT, retries=2, piece_traces=PIECE)
+        generate(Fragile({25}, restarts_needed=99), path, PROVENANCE, 0, COUNT, retries=2, frame_traces=PIECE)
     assert "failed 3 times, giving up" in caplog.text
     assert not path.exists()
-    assert sorted(p.name for p in Path(f"{path}.part").iterdir()) == ["000000000000.h5", "000000000010.h5"]
+    model = Fragile(())
+    generate(model, path, PROVENANCE, 0, COUNT, frame_traces=PIECE)
+    assert model.runs == COUNT - 25  # even the traces since the last frame were kept
 
 
 SLOW = """
 import sys, time
 from pathlib import Path
 from unit.traces_support import DETECTOR, PROVENANCE
-from etalumis.traces.generate import generate
+from etalumis.traces.recording.generate import generate
 
 class Slow:
     name = "detector"
@@ -96,7 +110,7 @@ class Slow:
         time.sleep(0.02)
         return DETECTOR.run(execution)
 
-generate(Slow(), Path(sys.argv[1]), PROVENANCE, 0, 45, piece_traces=10)
+generate(Slow(), Path(sys.argv[1]), PROVENANCE, 0, 45, frame_traces=10)
 """
 
 
@@ -106,37 +120,109 @@ def test_a_killed_call_goes_on_where_it_was(whole, tmp_path, caplog):
     tests = str(Path(__file__).parents[1])
     with subprocess.Popen([sys.executable, "-c", f"import sys; sys.path.insert(0, {tests!r})\n{SLOW}", path]) as child:
         deadline = time.monotonic() + 60
-        while not (folder / "000000000010.h5").exists():
+        while sum(p.read_bytes().count(b"ETLMFRM1") for p in folder.glob("*.journal")) < 3:
             assert time.monotonic() < deadline
             assert child.poll() is None
             time.sleep(0.005)
         child.send_signal(signal.SIGKILL)
     assert not path.exists()
-    kept = {p.name: p.stat().st_mtime_ns for p in folder.iterdir() if not p.name.startswith(".")}
-    assert 2 <= len(kept) < 5
-    (folder / ".000000000020.h5.x.tmp").write_bytes(b"half")
     model = Fragile(())
     with caplog.at_level(logging.INFO):
-        generate(model, path, PROVENANCE, 0, COUNT, piece_traces=PIECE)
-    assert model.runs == COUNT - PIECE * len(kept)
+        generate(model, path, PROVENANCE, 0, COUNT, frame_traces=PIECE)
+    assert model.runs in (COUNT - 10, COUNT - 20, COUNT - 30)
     assert "of an interrupted call are kept" in caplog.text
     assert path.read_bytes() == whole.read_bytes()
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-def test_pieces_of_another_call_or_damaged_ones_are_not_used(whole, tmp_path):
+def test_killed_at_random_moments_it_ends_with_the_bytes_of_an_undisturbed_call(whole, tmp_path):
+    path = tmp_path / "train-000.h5"
+    rng = np.random.default_rng(3)
+    kills, kept = 0, [0]
+    while not path.exists():
+        child = os.fork()
+        if child == 0:
+            try:
+                generate(Slow(), path, PROVENANCE, 0, COUNT, frame_traces=2)
+            finally:
+                os._exit(0)
+        time.sleep(rng.uniform(0.005, 0.05))
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        kills += os.WIFSIGNALED(status)
+        frames = sum(p.read_bytes().count(b"ETLMFRM1") for p in tmp_path.glob("*.part/*.journal"))
+        assert path.exists() or frames >= kept[-1] - 1  # the one that was cut off may go
+        kept.append(frames)
+    generate(DETECTOR, path, PROVENANCE, 0, COUNT)
+    assert kills >= 5
+    assert path.read_bytes() == whole.read_bytes()
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("damage", ["cut", "altered", "zeros behind"])
+def test_a_damaged_frame_costs_itself_and_what_follows_alone(whole, tmp_path, damage):
     path = tmp_path / "t.h5"
-    for provenance, damage in ((replace(PROVENANCE, run_seed=99), False), (PROVENANCE, True)):
-        with pytest.raises(SimulatorError):
-            generate(Fragile({25}, 99), path, provenance, 0, COUNT, piece_traces=PIECE, retries=0)
-        if damage:
-            piece = Path(f"{path}.part") / "000000000010.h5"
-            piece.write_bytes(piece.read_bytes()[:-100])
-        model = Fragile(())
-        generate(model, path, PROVENANCE, 0, COUNT, piece_traces=PIECE)
-        assert model.runs == (COUNT - PIECE if damage else COUNT)
-        assert path.read_bytes() == whole.read_bytes()
-        path.unlink()
+    with pytest.raises(SimulatorError):
+        generate(Fragile({40}, 99), path, PROVENANCE, 0, COUNT, retries=0, frame_traces=PIECE)
+    (journal,) = Path(f"{path}.part").iterdir()
+    content = journal.read_bytes()
+    third = [at for at in range(len(content)) if content.startswith(b"ETLMFRM1", at)][3]
+    if damage == "altered":
+        content = content[: third + 200] + bytes([content[third + 200] ^ 1]) + content[third + 201 :]
+    journal.write_bytes(content[:-7] if damage == "cut" else content + bytes(99) * (damage == "zeros behind"))
+    model = Fragile(())
+    generate(model, path, PROVENANCE, 0, COUNT, frame_traces=PIECE)
+    assert model.runs == {"cut": 15, "altered": 25, "zeros behind": 5}[damage]
+    assert path.read_bytes() == whole.read_bytes()
+
+
+def test_two_calls_for_one_file_are_told_of_each_other(tmp_path):
+    path = tmp_path / "t.h5"
+
+    class Nosy:
+        name = "detector"
+
+        def run(self, execution):
+            with pytest.raises(DatasetError, match=rf"t.h5: process {os.getpid()} is generating it at this moment"):
+                generate(DETECTOR, path, PROVENANCE, 0, 2)
+            return DETECTOR.run(execution)
+
+    generate(Nosy(), path, PROVENANCE, 0, 2)
+    assert len(TraceDataset(path)) == 2
+
+
+def test_a_full_disk_costs_nothing_that_was_drawn(whole, tmp_path):
+    path = tmp_path / "t.h5"
+    child = os.fork()
+    if child == 0:
+        code = 0
+        try:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (whole.stat().st_size // 2, resource.RLIM_INFINITY))
+            generate(DETECTOR, path, PROVENANCE, 0, COUNT, frame_traces=PIECE)
+        except DatasetError as error:
+            code = 3 if "cannot be written" in str(error) and str(path) in str(error) else 4
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 3
+    assert not path.exists()
+    model = Fragile(())
+    generate(model, path, PROVENANCE, 0, COUNT, frame_traces=PIECE)
+    assert 0 < model.runs < COUNT
+    assert path.read_bytes() == whole.read_bytes()
+
+
+def test_traces_of_another_call_are_not_used(whole, tmp_path):
+    path = tmp_path / "t.h5"
+    with pytest.raises(SimulatorError):
+        generate(Fragile({25}, 99), path, replace(PROVENANCE, run_seed=99), 0, COUNT, retries=0)
+    with pytest.raises(SimulatorError):
+        generate(Fragile({25}, 99), path, PROVENANCE, 1, COUNT, retries=0)
+    model = Fragile(())
+    generate(model, path, PROVENANCE, 0, COUNT)
+    assert model.runs == COUNT
+    assert path.read_bytes() == whole.read_bytes()
 
 
 def test_a_whole_file_is_left_alone_and_another_is_not_overwritten(whole, caplog):

@@ -14,7 +14,7 @@ from etalumis.config import TrainingConfig
 from etalumis.errors import ConfigError, NetworkError
 from etalumis.training.history import HistoryRow, read_history, write_history
 from etalumis.training.optimizer import Optimizer, RowGradient, clip
-from etalumis.training.sampler import Position, Sampler, epoch_order
+from etalumis.training.sampler import EpochOrder, Position, Sampler, epoch_order
 from etalumis.training.schedule import learning_rate, noise_scale, spent
 
 
@@ -55,6 +55,24 @@ def test_an_order_keeps_windows_of_chunks_together() -> None:
     for start in range(0, 1000, 50):
         assert len(np.unique(order[start : start + 50] // 10)) == 5
     assert not np.array_equal(order, epoch_order(1000, seed=1, epoch=1, chunk=10, window=5))
+
+
+@settings(max_examples=60, deadline=None)
+@given(size=st.integers(1, 300), chunk=st.integers(1, 9), window=st.integers(1, 7), data=st.data())
+def test_any_part_of_an_order_is_that_of_the_whole(size: int, chunk: int, window: int, data: st.DataObject) -> None:
+    whole = epoch_order(size, seed=4, epoch=1, chunk=chunk, window=window)
+    assert sorted(whole) == list(range(size))
+    order = EpochOrder(size, seed=4, epoch=1, chunk=chunk, window=window)
+    for _ in range(3):
+        start, stop = sorted(data.draw(st.tuples(st.integers(0, size), st.integers(0, size))))
+        assert order.slice(start, stop).tolist() == whole[start:stop].tolist()
+
+
+def test_an_order_keeps_few_windows() -> None:
+    order = EpochOrder(10_000, seed=1, epoch=0, chunk=10, window=5)
+    for start in range(0, 10_000, 64):
+        order.slice(start, min(start + 64, 10_000))
+        assert sum(len(window) for window in order._made.values()) <= 150
 
 
 def test_a_training_set_smaller_than_a_batch_is_an_error() -> None:

@@ -14,7 +14,9 @@ from etalumis.models import FunctionModel, observe, rejection_scope, sample, tag
 from etalumis.seeds import derive
 from etalumis.trace import Trace
 from etalumis.traces.format import Provenance
-from etalumis.traces.generate import PriorRecording, generate
+from etalumis.traces.recording.builder import BlockBuilder
+from etalumis.traces.recording.generate import PriorRecording, generate
+from etalumis.traces.writer import open_shard
 
 SHAPE = (4, 6, 5)
 STDDEV = 0.25
@@ -58,3 +60,41 @@ def part(folder: Path, number: int, count: int, total: int | None = None) -> Pat
     size = count if total is None else total
     generate(DETECTOR, path, replace(PROVENANCE, part=number), number * count, size)
     return path
+
+
+class TraceWriter:
+    """Write traces one by one: `add` them, then `close`, or use it as a context manager.
+
+    Memory is bounded: after `flush_traces` traces the columns go to the file.
+    """
+
+    def __init__(self, path: Path, provenance: Provenance, flush_traces: int = 1000) -> None:
+        self._flush_traces = flush_traces
+        self._builder = BlockBuilder()
+        self._opened = open_shard(path, provenance)
+        self._writer = self._opened.__enter__()
+
+    def __enter__(self) -> "TraceWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._opened.__exit__(kind, error, None)
+
+    def add(self, trace: Trace, seed: int, index: int) -> None:
+        """Add one trace, with its seed and its number in the run."""
+        self._builder.add(trace, seed, index)
+        if len(self._builder) >= self._flush_traces:
+            self._flush()
+
+    def _flush(self) -> None:
+        if len(self._builder):
+            self._writer.append(self._builder.block())
+        self._builder = BlockBuilder()
+
+    def close(self) -> None:
+        """Write what is left and give the file its name."""
+        self._flush()
+        self._opened.__exit__(None, None, None)

@@ -17,7 +17,7 @@ from projects import Project, Run, fill_project
 from etalumis.config import load
 from etalumis.inference.posterior import Posterior
 from etalumis.paths import ENGINES
-from etalumis.traces.reader import TraceDataset
+from etalumis.traces.reading.dataset import TraceDataset
 from etalumis.workflow import trace_files
 
 pytestmark = pytest.mark.slow

@@ -17,9 +17,9 @@ from etalumis.inference.posterior import Posterior
 from etalumis.layers import LayerTable
 from etalumis.paths import ENGINES, FIGURES, SORTED_SPLITS, SPLITS, STAGES
 from etalumis.timings import stage_seconds
-from etalumis.traces import verify
+from etalumis.traces.checking import verify
 from etalumis.traces.observation import load as load_observation
-from etalumis.traces.reader import TraceDataset
+from etalumis.traces.reading.dataset import TraceDataset
 from etalumis.workflow import posterior_files, trace_files
 
 VOXELS = (20, 35, 35)

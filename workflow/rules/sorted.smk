@@ -36,3 +36,23 @@ rule sorted:
     """The sorted splits."""
     input:
         [P.sorted_index(split) for split in SORTED_SPLITS],
+
+
+rule verify:
+    """Check the sorted splits through and through: checksums, order, types and log priors against the entries."""
+    input:
+        [P.sorted_index(split) for split in SORTED_SPLITS],
+    output:
+        touch(P.verified),
+    log:
+        P.log("sorted", "verify"),
+    benchmark:
+        P.benchmark("sorted", "verify")
+    conda:
+        "../envs/etalumis.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=120,
+    shell:
+        "etalumis --log {log} traces verify {input}"

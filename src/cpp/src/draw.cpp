@@ -15,10 +15,14 @@ namespace {
 constexpr double pi = 3.141592653589793238462643383279502884;
 constexpr double smallest = std::numeric_limits<double>::min();
 
-double standard_normal(Generator& g) {  // Box and Muller (1958); the second value is dropped: no state between draws
-  const double radius = std::sqrt(-2.0 * std::log(g.open_uniform()));
-  return radius * std::cos(2.0 * pi * g.uniform());
+}  // namespace
+
+double standard_normal(Generator& generator) {  // Box and Muller (1958); the second value is dropped: no state
+  const double radius = std::sqrt(-2.0 * std::log(generator.open_uniform()));
+  return radius * std::cos(2.0 * pi * generator.uniform());
 }
+
+namespace {
 
 double standard_exponential(Generator& g) { return -std::log(g.open_uniform()); }
 

@@ -17,6 +17,8 @@ void check_scalar_parameters(const Distribution& distribution);
 /// One draw; the parameters have passed check_scalar_parameters.
 double draw_scalar(const Distribution& distribution, Generator& generator);
 
+double standard_normal(Generator& generator);
+
 /// One draw per element; the parameters have passed check_parameters. A parameter of one datum serves all elements.
 /// Categorical: one draw per row of the last axis.
 Tensor draw_tensor(const Distribution& distribution, Generator& generator);

@@ -16,6 +16,30 @@ void Record::clear() {
   data.clear();
   index.clear();
   shape.clear();
+  steps.clear();
+}
+
+std::size_t Record::bytes() const {
+  const auto of = [](const auto& column) { return column.size() * sizeof(column[0]); };
+  return of(traces) + of(entries) + of(details) + of(observes) + of(tags) + of(arrays) + of(data) + of(index) +
+         of(shape) + of(steps);
+}
+
+Record::Mark Record::mark() const {
+  return {traces.size(), entries.size(), details.size(), observes.size(), tags.size(),
+          arrays.size(), data.size(),    index.size(),   shape.size()};
+}
+
+void Record::rewind(const Mark& mark) {
+  traces.resize(mark.traces);
+  entries.resize(mark.entries);
+  details.resize(mark.details);
+  observes.resize(mark.observes);
+  tags.resize(mark.tags);
+  arrays.resize(mark.arrays);
+  data.resize(mark.data);
+  index.resize(mark.index);
+  shape.resize(mark.shape);
 }
 
 std::uint32_t Record::add(const Tensor& tensor) {

@@ -32,6 +32,15 @@ constexpr std::uint32_t lost = 1;
 constexpr std::uint32_t mismatch = 2;
 }  // namespace trace_flag
 
+namespace step_flag {
+constexpr std::uint32_t run = 1;
+constexpr std::uint32_t accepted = 2;
+constexpr std::uint32_t lost = 4;
+constexpr std::uint32_t tail = 8;
+constexpr std::uint32_t nothing = 16;
+constexpr std::uint32_t broken = 32;
+}  // namespace step_flag
+
 struct EntryRecord {
   double value;
   std::uint32_t address;
@@ -84,6 +93,11 @@ struct TraceRecord {
   double log_ratio;
 };
 
+struct StepRecord {
+  std::int32_t position;
+  std::uint32_t flags;
+};
+
 struct Record {
   std::vector<TraceRecord> traces;
   std::vector<EntryRecord> entries;
@@ -94,8 +108,21 @@ struct Record {
   std::vector<double> data;
   std::vector<std::uint32_t> index;
   std::vector<std::int32_t> shape;
+  std::vector<StepRecord> steps;
 
   void clear();
+
+  /// What a message with all of it takes, about.
+  std::size_t bytes() const;
+
+  /// How much there is of everything but steps.
+  struct Mark {
+    std::size_t traces, entries, details, observes, tags, arrays, data, index, shape;
+  };
+  Mark mark() const;
+  /// Forgets what came after.
+  void rewind(const Mark& mark);
+
   /// Appends an array and returns its number; large ones that are mostly zeros are stored sparse.
   std::uint32_t add(const Tensor& tensor);
 };

@@ -22,6 +22,19 @@ using Observations = std::map<std::string, Tensor, std::less<>>;
 
 enum class RunMode : std::uint8_t { asked, delegated, assisted };
 
+/// Steps of a Markov chain; as in the schema.
+struct ChainRequest {
+  std::uint32_t count = 0;
+  std::uint64_t first = 0;
+  double beta = 1.0;
+  double focus_share = 0.0;
+  double fresh_share = 0.0;
+  double tail_share = 0.0;
+  double anew_share = 0.0;
+  std::vector<std::string> focus;
+  bool focus_named = true;
+};
+
 struct RunRequest {
   RunMode mode = RunMode::asked;
   std::uint64_t session = 0;
@@ -37,6 +50,7 @@ struct RunRequest {
   std::uint32_t draw_below = 0;
   bool details = false;
   bool rejected = false;
+  std::optional<ChainRequest> chain;
 };
 
 /// What the front end is to draw by itself from here on, in an assisted run.

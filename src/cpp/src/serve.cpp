@@ -5,6 +5,7 @@
 #include <atomic>
 #include <exception>
 
+#include "chain.hpp"
 #include "delegate.hpp"
 #include "run.hpp"
 #include "socket.hpp"
@@ -41,6 +42,9 @@ std::uint64_t new_session_number() {
 /// From this size on a copy of a message costs more than the buffer that takes the place of one on its way.
 constexpr std::size_t worth_keeping = std::size_t{64} << 10U;
 
+/// What the inference side takes in a message is 1 GiB; texts, addresses and priors need some of it.
+constexpr std::size_t largest_answer = std::size_t{1000} << 20U;
+
 class Server final : public detail::Peer, public detail::Asker {
  public:
   Server(Model& model, const ServeOptions& options) : model_(model), options_(options), socket_(options.endpoint) {
@@ -58,8 +62,10 @@ class Server final : public detail::Peer, public detail::Asker {
         execute(*received.request);
       } else {
         // What a refused run was to teach is not learnt: the two sides' numbers differ from here on.
-        if (is_of_this_session(received)) session_.reset();
-        socket_.send(encoder_.reset());
+        const bool ours = is_of_this_session(received);
+        if (ours) session_.reset();
+        const bool disordered = ours && received.error.empty();
+        socket_.send(encoder_.reset(disordered ? "a Run whose numbers stand for nothing" : received.error));
       }
     }
   }
@@ -157,6 +163,11 @@ class Server final : public detail::Peer, public detail::Asker {
   void execute(const RunRequest& request) {
     state_ = State::running;
     record_.clear();
+    if (request.chain) {
+      if (!execute_chain(request)) return;
+      finish_traces();
+      return;
+    }
     Asker* const asker = request.mode == RunMode::assisted ? this : nullptr;
     detail::Delegate delegate(session_->tables, record_, session_->observations, request, asker);
     for (const std::uint64_t seed : request.seeds) {
@@ -166,6 +177,33 @@ class Server final : public detail::Peer, public detail::Asker {
       const Tensor result = forward(delegate);
       if (state_ != State::running) break;
       delegate.end(result);
+      if (record_.bytes() > largest_answer) break;
+    }
+    finish_traces();
+  }
+
+  /// False: told to stop.
+  bool execute_chain(const RunRequest& request) {
+    detail::Chain chain(session_->tables, record_, request);
+    while (chain.next()) {
+      if (told_to_stop()) return false;
+      follow_sites();
+      detail::Delegate delegate(session_->tables, record_, session_->observations, chain.request(), nullptr);
+      delegate.begin(chain.seed());
+      const Tensor result = forward(delegate);
+      delegate.end(result);
+      chain.take();
+      if (record_.bytes() > largest_answer) break;
+    }
+    return true;
+  }
+
+  void finish_traces() {
+    if (state_ == State::running && record_.bytes() > largest_answer) {
+      session_.reset();  // its tables hold what was never sent
+      socket_.send(encoder_.reset("the traces of these runs fill more than " + std::to_string(largest_answer >> 20U) +
+                                  " MiB, the most for a message: ask for fewer runs at a time"));
+      return;
     }
     const bool whole = state_ == State::running;
     finish([&] { return encoder_.traces(session_->number, record_, session_->tables.news()); }, true);

@@ -43,6 +43,34 @@ bool same_parameters(const Distribution& distribution, const std::vector<double>
   return position == known.size();
 }
 
+/// The inverse of taking a distribution's kind and parameters.
+Distribution scalar_distribution(std::uint32_t kind, const double* p, std::size_t count) {
+  switch (kind) {
+    case 1:
+      return Normal{p[0], p[1]};
+    case 2:
+      return Uniform{p[0], p[1]};
+    case categorical_kind:
+      return Categorical{{std::vector<double>(p, p + count), {static_cast<std::int32_t>(count)}}};
+    case 4:
+      return Poisson{p[0]};
+    case 5:
+      return Bernoulli{p[0]};
+    case 6:
+      return Beta{p[0], p[1]};
+    case 7:
+      return Exponential{p[0]};
+    case 8:
+      return Gamma{p[0], p[1]};
+    case 9:
+      return LogNormal{p[0], p[1]};
+    case 10:
+      return Binomial{p[0], p[1]};
+    default:
+      return Weibull{p[0], p[1]};
+  }
+}
+
 std::string key_of(std::uint32_t kind, const std::vector<double>& parameters) {
   std::string key(sizeof(kind) + parameters.size() * sizeof(double), '\0');
   std::memcpy(key.data(), &kind, sizeof(kind));
@@ -58,6 +86,18 @@ std::uint32_t TextTable::number(std::string_view text) {
   const auto [found, is_new] = numbers_.try_emplace(std::string(text), static_cast<std::uint32_t>(texts_.size()));
   if (is_new) texts_.push_back(found->first);
   return found->second;
+}
+
+std::optional<std::uint32_t> TextTable::find(const std::string& text) const {
+  const auto found = numbers_.find(text);
+  if (found == numbers_.end()) return std::nullopt;
+  return found->second;
+}
+
+Distribution Tables::distribution(std::uint32_t number) const {
+  if (number < KnownPrior::own) return kept_[number];
+  const PriorRecord& record = priors_[new_kept_ + (number - KnownPrior::own)];
+  return scalar_distribution(record.kind, parameters_.data() + record.first, record.count);
 }
 
 void Tables::forget_sites() { sites_.clear(); }
@@ -155,6 +195,7 @@ std::uint32_t Tables::number_prior(std::uint32_t kind, const std::vector<double>
   if (kept_priors_.size() < most_kept_priors && own_priors_.empty()) {
     const auto number = static_cast<std::uint32_t>(kept_priors_.size());
     kept_priors_.emplace(key, number);
+    kept_.push_back(scalar_distribution(kind, parameters.data(), parameters.size()));
     new_record(kind, parameters);
     ++new_kept_;
     return number;

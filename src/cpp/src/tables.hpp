@@ -47,6 +47,7 @@ struct PriorRecord {
 class TextTable {
  public:
   std::uint32_t number(std::string_view text);
+  std::optional<std::uint32_t> find(const std::string& text) const;
   const std::vector<std::string>& all() const { return texts_; }
 
  private:
@@ -131,6 +132,10 @@ class Tables {
   /// The number of the key of an entry at a place.
   std::uint32_t key(std::uint32_t place, std::uint32_t name, std::uint32_t flags);
   const KnownKey& key_at(std::uint32_t number) const { return known_keys_[number]; }
+  const std::string& text_at(std::uint32_t number) const { return texts_.all()[number]; }
+  std::optional<std::uint32_t> find_text(const std::string& text) const { return texts_.find(text); }
+  /// A prior by its number, which is of the connection or of the message under way.
+  Distribution distribution(std::uint32_t number) const;
   /// The number of a prior. Those met first are kept for the connection, up to a bound; others are numbered anew in
   /// every message: a model whose parameters never repeat must not fill the memory of either side.
   const KnownPrior& prior(const Site& site, const Distribution& distribution) {
@@ -204,6 +209,7 @@ class Tables {
   std::unordered_map<std::uint32_t, std::uint32_t> base_of_text_;
   std::vector<SiteEntry> sites_;
   std::unordered_map<std::string, std::uint32_t> kept_priors_;
+  std::vector<Distribution> kept_;  // by number
   std::unordered_map<std::string, std::uint32_t> own_priors_;
   std::vector<PriorRecord> priors_;  // of the message under way
   std::vector<double> parameters_;

@@ -93,7 +93,7 @@ static_assert(sizeof(EntryRecord) == sizeof(wire::Entry) && sizeof(DetailRecord)
 static_assert(sizeof(TraceRecord) == sizeof(wire::TraceRecord));
 static_assert(sizeof(ObserveRecord) == sizeof(wire::ObserveRecord) && sizeof(TagRecord) == sizeof(wire::TagRecord));
 static_assert(sizeof(ArrayRecord) == sizeof(wire::Array) && sizeof(PriorRecord) == sizeof(wire::Prior));
-static_assert(sizeof(AddressKey) == sizeof(wire::AddressKey));
+static_assert(sizeof(AddressKey) == sizeof(wire::AddressKey) && sizeof(StepRecord) == sizeof(wire::Step));
 
 template <typename Struct, typename T>
 Offset<flatbuffers::Vector<const Struct*>> structs(FlatBufferBuilder& b, const T* records, std::size_t count) {
@@ -139,9 +139,26 @@ bool is_consistent(const Tensor& tensor) {
   return std::all_of(tensor.data.begin(), tensor.data.end(), [](double x) { return std::isfinite(x); });
 }
 
+std::string problem_of_chain(const RunRequest& request) {
+  constexpr std::uint32_t most_steps = 1U << 16U;  // what comes back has to fit a message
+  const ChainRequest& chain = *request.chain;
+  if (request.mode != RunMode::delegated || request.seeds.size() != 1) return "a chain that is not one delegated run";
+  if (request.prefix != request.rows.size()) return "a chain with rows behind its prefix";
+  if (!request.details || request.rejected) return "a chain without details, or with rejected repetitions";
+  if (chain.count > most_steps) return "a chain of too many steps at a time";
+  for (const double share : {chain.focus_share, chain.fresh_share, chain.tail_share, chain.anew_share}) {
+    if (!(share >= 0.0 && share <= 1.0)) return "a chain with a share that is none";
+  }
+  if (!(chain.beta >= 0.0) || !std::isfinite(chain.beta)) return "a chain of an impossible temperature";
+  return {};
+}
+
 std::string problem_of(const RunRequest& request) {
   if (request.seeds.empty()) return "a delegated Run without seeds";
   if (request.mode == RunMode::assisted && request.seeds.size() != 1) return "an assisted Run of several seeds";
+  if (request.chain) {
+    if (std::string problem = problem_of_chain(request); !problem.empty()) return problem;
+  }
   if (request.prefix > request.rows.size()) return "a prefix longer than the rows";
   if (request.rows.size() != request.row_details.size()) return "rows without their details";
   for (const EntryRecord& row : request.rows) {
@@ -166,6 +183,9 @@ std::size_t copied_bytes(const wire::Run& body) {
   if (const auto* texts = body.texts()) {
     for (const auto* string : *texts) bytes += string->size();
   }
+  if (body.chain() != nullptr && body.chain()->focus() != nullptr) {
+    for (const auto* string : *body.chain()->focus()) bytes += string->size();
+  }
   const auto* tensors = body.observations() != nullptr ? body.observations()->tensors() : nullptr;
   if (tensors == nullptr) return bytes;
   for (const auto* named : *tensors) {
@@ -175,6 +195,22 @@ std::size_t copied_bytes(const wire::Run& body) {
     if (tensor != nullptr && tensor->shape() != nullptr) bytes += sizeof(std::int32_t) * tensor->shape()->size();
   }
   return bytes;
+}
+
+ChainRequest chain_of(const wire::Chain& body) {
+  ChainRequest chain;
+  chain.count = body.count();
+  chain.first = body.first();
+  chain.beta = body.beta();
+  chain.focus_share = body.focus_share();
+  chain.fresh_share = body.fresh_share();
+  chain.tail_share = body.tail_share();
+  chain.anew_share = body.anew_share();
+  chain.focus_named = body.focus_named();
+  if (const auto* names = body.focus()) {
+    for (const auto* name : *names) chain.focus.emplace_back(name->string_view());
+  }
+  return chain;
 }
 
 Received decode_run(const wire::Run& body, std::size_t size) {
@@ -207,6 +243,7 @@ Received decode_run(const wire::Run& body, std::size_t size) {
   request->draw_below = body.draw_below();
   request->rejected = body.rejected();
   request->details = body.details() || body.rejected();
+  if (body.chain() != nullptr) request->chain = chain_of(*body.chain());
   received.error = problem_of(*request);
   received.request = std::move(request);
   return received;
@@ -266,9 +303,9 @@ Bytes Encoder::handshake_result(std::string_view system_name, std::string_view m
   FlatBufferBuilder& b = Builder::begin(builder_);
   const auto system = text(b, system_name);
   const auto model = text(b, model_name);
-  return builder_->finish(
-      wire::MessageBody_HandshakeResult,
-      wire::CreateHandshakeResult(b, system, model, session != 0 ? delegation_version : 0, session));
+  return builder_->finish(wire::MessageBody_HandshakeResult,
+                          wire::CreateHandshakeResult(b, system, model, session != 0 ? delegation_version : 0, session,
+                                                      session != 0 ? chain_version : 0));
 }
 
 Bytes Encoder::run_result(const Tensor& result) {
@@ -276,9 +313,10 @@ Bytes Encoder::run_result(const Tensor& result) {
   return builder_->finish(wire::MessageBody_RunResult, wire::CreateRunResult(b, tensor(b, result)));
 }
 
-Bytes Encoder::reset() {
+Bytes Encoder::reset(std::string_view reason) {
   FlatBufferBuilder& b = Builder::begin(builder_);
-  return builder_->finish(wire::MessageBody_Reset, wire::CreateReset(b));
+  const auto why = reason.empty() ? Offset<flatbuffers::String>() : text(b, reason);
+  return builder_->finish(wire::MessageBody_Reset, wire::CreateReset(b, why));
 }
 
 Bytes Encoder::traces(std::uint64_t session, const Record& record, const Tables::News& news) {
@@ -298,8 +336,9 @@ Bytes Encoder::traces(std::uint64_t session, const Record& record, const Tables:
   const auto data = numbers(b, record.data);
   const auto index = numbers(b, record.index);
   const auto shape = numbers(b, record.shape);
+  const auto steps = structs<wire::Step>(b, record.steps);
   const auto body = wire::CreateTraces(b, session, texts, addresses, news.kept_priors, priors, parameters, traces,
-                                       entries, details, observes, tags, arrays, data, index, shape);
+                                       entries, details, observes, tags, arrays, data, index, shape, steps);
   return builder_->finish(wire::MessageBody_RunResult, wire::CreateRunResult(b, 0, body));
 }
 

@@ -51,6 +51,8 @@ struct Received {
 
 /// The version of delegated runs spoken here.
 constexpr std::uint32_t delegation_version = 1;
+/// The version of chains offered with them.
+constexpr std::uint32_t chain_version = 1;
 
 /// `buffer` is aligned to 8 bytes. `type` is none for what is no PPX message, and a SampleResult
 /// without exactly one finite datum has an `error`, unless it hands the draw over.
@@ -73,7 +75,7 @@ class Encoder {
   /// `session` other than 0: delegated runs are offered.
   Bytes handshake_result(std::string_view system_name, std::string_view model_name, std::uint64_t session);
   Bytes run_result(const Tensor& result);
-  Bytes reset();
+  Bytes reset(std::string_view reason = {});
   Bytes traces(std::uint64_t session, const Record& record, const Tables::News& news);
   Bytes sample(const Event& event, std::uint32_t instance = 0);
   Bytes observe(const Event& event);

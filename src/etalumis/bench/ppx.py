@@ -39,6 +39,8 @@ RATIOS = {
     "delegated_one_core_ratio": ("delegated_one_core_traces_per_s", "local_traces_per_s"),
     "rmh_ratio": ("rmh_steps_per_s", "delegated_one_core_traces_per_s"),
 }
+WORKERS = 64
+"""Workers whose start is measured."""
 DRAWS = 100
 """Of a run of the model."""
 _OBSERVED = {"sum": 52.0}
@@ -74,6 +76,7 @@ def bench(seconds: float, examples: Path | None = None) -> Report:
     folder = examples_folder(examples, PROGRAMS)
     hundred = str(folder / "hundred")
     about = machine()
+    start = workers_start([hundred])
     with pinned() as cores, ExitStack() as stack:
         sizes = message_sizes(hundred)
         ping = SimulatorProcess([str(folder / "ping"), "{endpoint}", str(sizes.sample)])
@@ -100,6 +103,7 @@ def bench(seconds: float, examples: Path | None = None) -> Report:
             ratios=RATIOS,
             targets=TARGETS,
             pinning=PINNING,
+            figures=start,
             measured={
                 **about,
                 "cores_used": list(cores),
@@ -109,8 +113,29 @@ def bench(seconds: float, examples: Path | None = None) -> Report:
                 "sample_bytes": sizes.sample,
                 "sample_result_bytes": sizes.sample_result,
                 "runs_asked_for_at_a_time": BATCH,
+                "workers_started": WORKERS,
             },
         )
+
+
+def workers_start(command: Sequence[str]) -> dict[str, float]:
+    """Return what it takes to start `WORKERS` workers of a program: seconds until all have answered, and memory.
+
+    The memory, in MB, is the sum over the workers of what is theirs alone and their share of what they share (PSS);
+    only where the system says it.
+    """
+    began = time.perf_counter()
+    with Pool(command, workers=WORKERS) as pool:
+        found = {"workers_start_s": time.perf_counter() - began}
+        rollups = [Path(f"/proc/{pid}/smaps_rollup") for pid in pool.pids]
+        if all(path.is_file() for path in rollups):
+            found["workers_pss_mb"] = sum(_pss_kb(path) for path in rollups) * 1024 / 1e6
+    return found
+
+
+def _pss_kb(rollup: Path) -> int:
+    lines = rollup.read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
 def message_sizes(program: str) -> Sizes:

@@ -19,7 +19,7 @@ from etalumis.config import SimulatorConfig
 from etalumis.ppx import Simulator
 from etalumis.simulator.built import BuiltSimulator
 from etalumis.traces.format import Provenance
-from etalumis.traces.generate import generate
+from etalumis.traces.recording.generate import generate
 
 PROGRAMS = ("address_cost",)
 TARGETS = {

@@ -23,14 +23,14 @@ logger = logging.getLogger("etalumis")
 
 VERBS = {
     "simulator": "fetch the pinned Sherpa and build sherpa_tau, the τ decay with its calorimeter",
-    "traces": "run the simulator from its prior and record it: generate, sort, info, verify, observation",
+    "traces": "run the simulator from its prior, record it; sort, merge, split, convert, verify what was recorded",
     "layers": "list the addresses that the network needs a layer for",
     "network": "train the 3DCNN-LSTM under MPI",
     "posteriors": "infer the latent choices behind an observation: rmh, ic, importance, gather",
     "diagnostics": "say whether to believe the posteriors: R-hat, ESS, k-hat, agreement",
     "figures": "draw the figures, with captions that print the numbers",
     "serve": "serve a Python function as a simulator over PPX",
-    "bench": "how fast it is: the protocol (ppx), Sherpa's traces (traces)",
+    "bench": "how fast it is: the protocol (ppx), Sherpa's traces (traces), trace files (dataset)",
     "config": "check a configuration, show it with every default, write its schema and table",
 }
 

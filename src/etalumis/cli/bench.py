@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from etalumis.cli.arguments import seconds
+from etalumis.cli.arguments import count, seconds
 from etalumis.cli.logs import say
 from etalumis.config import SimulatorConfig, load
 
@@ -21,6 +21,7 @@ examples:
   etalumis bench ppx
   etalumis bench ppx --json > ppx.json
   etalumis bench traces --config config/config.yaml --simulator results/demo/simulator
+  etalumis bench dataset --config config/config.yaml --simulator results/demo/simulator --json > dataset.json
 
 docs/how-to-bench.md says what is compared with what, and how to read it.
 """
@@ -33,6 +34,10 @@ model running by itself, steps of RMH over delegated traces.
 Sherpa's tau decays: delegated traces over a bare Sherpa with backtrace() at every draw, the calorimeter over a Sherpa
 event, the address of a draw over backtrace(), and whole traces written to a file.
 """,
+    "dataset": """\
+Trace files: bytes and writing of real traces, minibatches read in order and at random from a million synthetic ones,
+sorting them within 1 GB over copying them, and the memory of it all. Some ten minutes, and 8 GB of disk.
+""",
 }
 _QUIET = ("etalumis.inference", "etalumis.progress", "etalumis.traces")
 """Loggers whose lines of every single slice nobody wants."""
@@ -40,7 +45,7 @@ _QUIET = ("etalumis.inference", "etalumis.progress", "etalumis.traces")
 
 def register(subparsers: Any) -> None:
     """Add the verb to the command line."""
-    text = "how fast it is: the protocol (ppx), Sherpa's traces (traces)"
+    text = "how fast it is: the protocol (ppx), Sherpa's traces (traces), trace files (dataset)"
     parser = subparsers.add_parser(
         "bench",
         help=text,
@@ -49,7 +54,7 @@ def register(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, default in (("ppx", 20.0), ("traces", 60.0)):
+    for name, default in (("ppx", 20.0), ("traces", 60.0), ("dataset", 60.0)):
         action = actions.add_parser(
             name,
             help=_ACTIONS[name].partition(":")[0],
@@ -65,8 +70,18 @@ def register(subparsers: Any) -> None:
         action.add_argument(
             "--simulator-examples", type=Path, metavar="DIR", help="built C++ examples (default: build them)"
         )
-    action.add_argument("--simulator", type=Path, required=True, metavar="DIR", help="folder of the built simulator")
-    action.add_argument("--config", type=Path, metavar="FILE", help="configuration it was built with, if not defaults")
+        if name != "ppx":
+            action.add_argument(
+                "--simulator", type=Path, required=True, metavar="DIR", help="folder of the built simulator"
+            )
+            action.add_argument(
+                "--config", type=Path, metavar="FILE", help="configuration it was built with, if not defaults"
+            )
+    action.add_argument(
+        "--traces", type=count, default=1_000_000, metavar="N",
+        help="traces of the large synthetic set; the small one has a tenth (default: %(default)s)",
+    )  # fmt: skip
+    action.add_argument("--folder", type=Path, metavar="DIR", help="where the files go (default: a temporary folder)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -76,13 +91,22 @@ def run(args: argparse.Namespace) -> int:
             from etalumis.bench import ppx
 
             report = ppx.bench(args.seconds, args.simulator_examples)
-        else:
+        elif args.action == "traces":
             from etalumis.bench import traces
 
-            config = load(args.config).simulator if args.config is not None else SimulatorConfig()
-            report = traces.bench(args.seconds, args.simulator, config, args.simulator_examples)
+            report = traces.bench(args.seconds, args.simulator, _simulator(args), args.simulator_examples)
+        else:
+            from etalumis.bench import dataset
+
+            report = dataset.bench(
+                args.seconds, args.simulator, _simulator(args), args.simulator_examples, args.traces, args.folder
+            )
     say(json.dumps(report.as_json(), indent=2) if args.json else report.table())
     return 0
+
+
+def _simulator(args: argparse.Namespace) -> SimulatorConfig:
+    return load(args.config).simulator if args.config is not None else SimulatorConfig()
 
 
 @contextmanager

@@ -1,17 +1,21 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""`etalumis traces`: generate, sort, inspect and verify trace files; take one trace as the observation."""
+"""`etalumis traces`: generate, inspect and verify trace files, take one trace as the observation."""
 
 import argparse
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from etalumis.cli import trace_sets
 from etalumis.cli.logs import say
 from etalumis.cli.workers import add_workers, started
 from etalumis.config import load
-from etalumis.errors import ConfigError, EtalumisError
+from etalumis.errors import ConfigError
 from etalumis.paths import SPLITS
 from etalumis.simulator.built import BuiltSimulator
 from etalumis.traces.format import Provenance
@@ -19,34 +23,39 @@ from etalumis.workflow import trace_jobs
 
 logger = logging.getLogger(__name__)
 
+_HELP = "run the simulator from its prior and record it; sort, merge, split, convert, verify what was recorded"
 _DESCRIPTION = """\
-Trace files: what the simulator drew, run by run, in HDF5 columns (docs/file-formats.md).
+Trace files: what the simulator drew, run by run, in HDF5 columns (docs/file-formats.md,
+docs/how-to-keep-a-trace-dataset.md).
 """
-_EPILOG = """\
-examples:
-  R=results/demo
-  etalumis traces generate --config $R/config.yaml --simulator $R/simulator --split train --part 0 \\
-      --output $R/traces/train-000.h5
-  mpiexec -n 2 etalumis traces sort --config $R/config.yaml --input $R/traces/train-*.h5 --output $R/sorted/train
-  etalumis traces info $R/sorted/train
-  etalumis traces verify $R/traces/*.h5
-  etalumis traces observation --input $R/traces/test-000.h5 --trace 0 --seed 1 --output $R/observation/observation.h5
-  etalumis traces observation --measured deposits.txt --name deposits --output measured.h5
-"""
+_R = "  R=results/demo\n"
+_TEXTS = {
+    "generate": "run the simulator from its prior and record it; an interrupted call goes on where it was",
+    "sort": "sort traces by type and length into shards; under mpiexec all ranks share the work",
+    "merge": "add traces to a sorted set, or join sorted sets",
+    "split": "divide traces into sets such as train, valid and test, by their seeds",
+    "convert": "take over traces of another program from a plain layout, or write ours in it",
+    "info": "show what trace files hold: types, addresses, lengths, sizes; draw it with --figure",
+    "verify": "check trace files through and through: checksums, structure, trace types, log priors, order",
+    "observation": "take one held-out trace and draw its noise, or take measured data",
+}
 _ACTIONS = {
     "generate": """\
 Run the simulator from its prior and record every draw. The split's traces (config section traces) are shared evenly
-among its jobs; --part says which share this one makes. Called again after an interruption it goes on after the last
-finished piece of 500 traces (FILE.part); trace number i is the same whatever happened.
+among its jobs; --part says which share this one makes. What is kept of a trace is set by traces.entries,
+traces.observation and traces.tags. Trace number i is the same whatever the number of workers and jobs. Called again
+after an interruption, even kill -9, it goes on from a journal (FILE.part) that is a second old at most.
 """,
-    "sort": """\
-Sort traces by type (the most frequent one first) and length into shards, in bounded memory (sorted.memory_mb). Under
-mpiexec all ranks share the work, and the shards are the same for any number of ranks.
+    **trace_sets.DESCRIPTIONS,
+    "info": """\
+Show what trace files hold: how many traces, types, addresses; lengths; bytes a trace by column group; where they come
+from; histograms. --json gives all of it to programs, --figure draws how often trace types and lengths occur.
 """,
-    "info": "Show what trace files hold: how many traces, types, addresses, lengths, sizes, and where they come from.",
     "verify": """\
-Check trace files through and through: checksums of every column, structure, trace types and log priors against the
-entries. Exit code 0 says that everything is in order.
+Check trace files through and through: checksums of every column, structure, finite values inside the support of their
+priors, trace types and log priors against the entries; of a sorted set also the order through all shards, that no trace
+is there twice, and that its index tells the truth. All bad files are named. Exit code 0 says that everything is in
+order. --quick reads no traces: headers, structure and index only.
 """,
     "observation": """\
 Take one held-out trace as the observation to explain: draw its detector noise from --seed, and keep the truth (tags,
@@ -54,36 +63,51 @@ named draws) beside it for the figures. No engine looks at the truth. Or, with -
 text, or an array in a file .npy, of the shape that the simulator observes under --name.
 """,
 }
+_EXAMPLES = {
+    "generate": """\
+  etalumis traces generate --config $R/config.yaml --simulator $R/simulator --split train --part 0 \\
+      --output $R/traces/train-000.h5
+""",
+    **trace_sets.EXAMPLES,
+    "info": """\
+  etalumis traces info $R/sorted/train
+  etalumis traces info $R/traces/*.h5 --json --figure frequency.pdf
+""",
+    "verify": """\
+  etalumis traces verify $R/traces/*.h5 $R/sorted/train
+""",
+    "observation": """\
+  etalumis traces observation --input $R/traces/test-000.h5 --trace 0 --seed 1 --output $R/observation/observation.h5
+  etalumis traces observation --measured deposits.txt --name deposits --output measured.h5
+""",
+}
+_FIGURE_FORMATS = ("png", "pdf", "svg")
 
 
 def register(subparsers: Any) -> None:
     """Add the verb's parser."""
     parser = subparsers.add_parser(
-        "traces", help="run the simulator from its prior and record it: generate, sort, info, verify, observation",
-        description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        "traces", help=_HELP, description=_DESCRIPTION, epilog=f"examples:\n{_R}{''.join(_EXAMPLES.values())}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
-    _register_generate(actions)
-    _register_sort(actions)
-    _register_readers(actions)
-    _register_observation(actions)
+    for name, text in _TEXTS.items():
+        examples = _EXAMPLES[name]
+        action = actions.add_parser(
+            name, help=text, description=_ACTIONS[name],
+            epilog=f"examples:\n{_R if '$R' in examples else ''}{examples}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        if name in trace_sets.DESCRIPTIONS:
+            trace_sets.register(name, action)
+        else:
+            {
+                "generate": _register_generate, "info": _register_info, "verify": _register_verify,
+                "observation": _register_observation,
+            }[name](action)  # fmt: skip
 
 
-def _add(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(
-        name,
-        help=text,
-        description=_ACTIONS[name],
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    return parser
-
-
-def _register_generate(actions: Any) -> None:
-    parser = _add(
-        actions, "generate", "run the simulator from its prior and record it; an interrupted call goes on where it was"
-    )
+def _register_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="configuration")
     parser.add_argument("--simulator", type=Path, required=True, metavar="DIR", help="folder of the built simulator")
     parser.add_argument("--split", choices=SPLITS, required=True, help="what the traces are for")
@@ -92,25 +116,24 @@ def _register_generate(actions: Any) -> None:
     add_workers(parser)
 
 
-def _register_sort(actions: Any) -> None:
-    parser = _add(actions, "sort", "sort traces by type and length into shards; under mpiexec all ranks share the work")
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="configuration")
-    parser.add_argument("--input", type=Path, nargs="+", required=True, metavar="FILE", help="trace files")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for shards and index.json")
-    parser.add_argument("--world-size", type=int, metavar="N", help="fail unless there are N MPI ranks")
+def _register_info(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="trace files or sorted folders")
+    parser.add_argument("--json", action="store_true", help="everything as JSON")
+    parser.add_argument(
+        "--figure",
+        type=Path,
+        metavar="FILE",
+        help="draw the frequencies of trace types and lengths: .png, .pdf or .svg",
+    )
+    parser.add_argument("--mix", action="store_true", help="let different simulator builds and configurations pass")
 
 
-def _register_readers(actions: Any) -> None:
-    for name, text in (
-        ("info", "show what trace files hold: types, addresses, lengths, sizes"),
-        ("verify", "check trace files through and through: checksums, structure, trace types, log priors"),
-    ):
-        parser = _add(actions, name, text)
-        parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="trace files or sorted folders")
+def _register_verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="trace files or sorted folders")
+    parser.add_argument("--quick", action="store_true", help="headers, structure and index only")
 
 
-def _register_observation(actions: Any) -> None:
-    parser = _add(actions, "observation", "take one held-out trace and draw its noise, or take measured data")
+def _register_observation(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--input", type=Path, nargs="+", metavar="FILE", help="held-out traces")
     source.add_argument("--measured", type=Path, metavar="FILE", help="measured numbers, text or .npy; wants --name")
@@ -123,14 +146,16 @@ def _register_observation(actions: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Carry out the action that was asked for."""
     action = {
-        "generate": _generate, "sort": _sort, "info": _info, "verify": _verify, "observation": _observation,
+        "generate": _generate, "sort": trace_sets.sort, "merge": trace_sets.sort, "split": trace_sets.split,
+        "convert": trace_sets.convert, "info": _info, "verify": _verify, "observation": _observation,
     }[args.action]  # fmt: skip
     action(args)
     return 0
 
 
 def _generate(args: argparse.Namespace) -> None:
-    from etalumis.traces.generate import generate
+    from etalumis.traces.recording.generate import generate
+    from etalumis.traces.recording.recording import Recording
 
     config = load(args.config)
     total, parts = getattr(config.traces, args.split), trace_jobs(config, args.split)
@@ -149,58 +174,42 @@ def _generate(args: argparse.Namespace) -> None:
             noise=built.noise,
             settings=json.dumps(built.settings),
         )
-        generate(simulator, args.output, provenance, first, stop - first, config.simulator.retries)
+        kept = config.traces
+        recording = Recording(kept.entries, kept.observation, kept.tags)
+        generate(simulator, args.output, provenance, first, stop - first, config.simulator.retries, recording)
     say(str(args.output))
 
 
-def _sort(args: argparse.Namespace) -> None:
-    # importing MPI starts it, which only this action wants
-    from mpi4py import MPI
-
-    from etalumis.traces.sort import sort
-
-    comm = MPI.COMM_WORLD
-    if args.world_size is not None and comm.size != args.world_size:
-        raise ConfigError(
-            f"--world-size {args.world_size}: there are {comm.size} MPI ranks; start it with "
-            f"`mpiexec -n {args.world_size}` of the MPI library that mpi4py was built with"
-        )
-    if comm.rank > 0:
-        logging.getLogger("etalumis").setLevel(logging.WARNING)
-    config = load(args.config)
-    try:
-        sort(args.input, args.output, config.traces.shard_traces, config.sorted.memory_mb, comm)
-    except EtalumisError:
-        raise  # on all ranks alike
-    except BaseException as error:
-        # the other ranks wait for this one for ever, unless they are ended too
-        if isinstance(error, Exception):
-            logger.critical("rank %d: unexpected error", comm.rank, exc_info=True)
-        else:
-            logger.error("rank %d: interrupted; the same command goes on where it was", comm.rank)
-        if comm.size > 1:
-            comm.Abort(1)
-        raise
-    if comm.rank == 0:
-        say(str(args.output / "index.json"))
-
-
 def _info(args: argparse.Namespace) -> None:
-    from etalumis.traces.info import render, summarise
+    from etalumis.traces.info import summarise
+    from etalumis.traces.info_text import render
 
-    say(render(summarise(args.paths)))
+    ending = args.figure.suffix.removeprefix(".") if args.figure is not None else None
+    if ending is not None and ending not in _FIGURE_FORMATS:
+        raise ConfigError(f"--figure {args.figure}: expected a name that ends in .png, .pdf or .svg")
+    summary = summarise(args.paths, args.mix)
+    say(json.dumps(summary.as_dict(), indent=2) if args.json else render(summary))
+    if ending is not None:
+        # drawing takes seconds to import
+        from etalumis.figures import frequency, style
+
+        counts = np.array(list(summary.types.values()), np.int64)
+        drawing = frequency.draw_counts(counts, summary.lengths, "Trace types and trace lengths")
+        style.save(replace(drawing, stem=args.figure.stem), args.figure.parent, [ending])
+        logger.info("%s: %s", args.figure, drawing.caption)
 
 
 def _verify(args: argparse.Namespace) -> None:
-    from etalumis.traces.verify import verify
+    from etalumis.traces.checking.verify import verify
 
-    count = verify(args.paths)
-    say(f"{count:,} traces, everything in order")
+    number = verify(args.paths, args.quick)
+    looked = "headers and structure" if args.quick else "everything"
+    say(f"{number:,} traces, {looked} in order")
 
 
 def _observation(args: argparse.Namespace) -> None:
     from etalumis.traces import observation
-    from etalumis.traces.reader import TraceDataset
+    from etalumis.traces.reading.dataset import TraceDataset
 
     if args.measured is not None:
         if args.name is None:

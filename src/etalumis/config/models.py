@@ -87,13 +87,20 @@ class SimulatorConfig(Section):
 
 
 class TracesConfig(Section):
-    """How many traces are generated from the prior, and in how many jobs."""
+    """How many traces are generated from the prior, in how many jobs, and what of them is kept."""
 
     train: int = Field(100_000, ge=1, le=10**10, description="traces to train on")
     valid: int = Field(1_000, ge=1, le=10**9, description="traces for the validation loss")
     test: int = Field(100, ge=1, le=10**9, description="held-out traces: the observation is one of them")
     jobs: int = Field(2, ge=1, le=1000, description="jobs that share the training traces")
     shard_traces: int = Field(5_000, ge=1, le=10**7, description="traces in one sorted shard")
+    entries: Literal["accepted", "all", "controlled"] = Field(
+        "accepted", description="entries that are kept; all: rejected repetitions too; controlled: the steered alone"
+    )
+    observation: Literal["expected", "noisy"] = Field(
+        "expected", description="observations that are kept: before noise where that is possible, or with it"
+    )
+    tags: tuple[str, ...] | None = Field(None, description="names of the tags that are kept; null: all")
 
 
 class SortedConfig(Section):
@@ -129,6 +136,7 @@ class TrainingConfig(Section):
     max_minutes: float = Field(10.0, gt=0, le=10**6, description="wall time of training, over all resumes")
     max_traces: int | None = Field(None, ge=1, le=10**13, description="traces seen before it stops; null: no limit")
     optimizer: Literal["adam", "adam_larc", "sgd", "sgd_larc"] = Field("adam", description="update rule")
+    prefetch: int = Field(2, ge=0, le=64, description="minibatches that a thread of each rank reads ahead; 0: none")
     learning_rate: float = Field(1e-3, gt=0, le=10, description="learning rate after the warm-up")
     learning_rate_end: float = Field(1e-5, ge=0, le=10, description="learning rate at the end of the budget")
     schedule: Literal["none", "multistep", "polynomial1", "polynomial2"] = Field(

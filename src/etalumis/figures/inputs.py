@@ -17,15 +17,16 @@ from etalumis.config import Config
 from etalumis.diagnostics.history import History
 from etalumis.errors import DatasetError, SimulatorError
 from etalumis.inference.posterior import Posterior
+from etalumis.traces.info import frequencies
+from etalumis.traces.lengths import LengthCounts
 from etalumis.traces.observation import Observation, load
-from etalumis.traces.reader import TraceDataset
 
 
 class Frequencies(NamedTuple):
-    """Occurrence of trace types and lengths: arrays (type,) and (trace,)."""
+    """Occurrence of trace types (type,) and lengths."""
 
     type_counts: NDArray[np.int64]
-    lengths: NDArray[np.int64]
+    lengths: LengthCounts
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,7 @@ class Inputs:
 
 def read_frequencies(path: Path) -> Frequencies:
     """Count trace types and lengths of a trace file, an index or a sorted folder."""
-    dataset = TraceDataset(path)
-    counts = np.bincount(dataset.types, minlength=len(dataset.type_table))
-    return Frequencies(counts.astype(np.int64), dataset.lengths.astype(np.int64))
+    return Frequencies(*frequencies([path]))
 
 
 def read_observation(path: Path) -> Observation:

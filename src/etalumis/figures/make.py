@@ -22,7 +22,7 @@ def drawings(inputs: Inputs) -> Iterator[style.Drawing]:
     if inputs.observation is not None:
         yield event_display(inputs.observation, inputs.config)
     if inputs.traces is not None:
-        yield frequency.draw(*inputs.traces)
+        yield frequency.draw_counts(*inputs.traces)
     if inputs.history is not None:
         yield loss.draw(inputs.history)
     if inputs.posteriors:

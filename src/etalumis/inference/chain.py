@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from etalumis.address import split
-from etalumis.errors import InferenceError
-from etalumis.inference.controllers import Restore, Saved
+from etalumis.errors import InferenceError, ProtocolError
+from etalumis.inference.ahead import Ahead
+from etalumis.inference.controllers import Restore, Saved, check_not_broken_off
 from etalumis.inference.kernel import START, Change, Move, Settings, choose_move, log_acceptance
-from etalumis.inference.runner import Runner
+from etalumis.inference.runner import Runner, draw_seed
 from etalumis.inference.state import State, Structures
+from etalumis.plan import StepFlag
 from etalumis.trace import CONTROLLED, REPLACED, Trace
 
 
@@ -58,6 +60,8 @@ class Chain:
         self.counts: dict[str, list[int]] = {}
         """Kind of move -> [proposed, accepted, lost to the scope rule]."""
         self._state: State | None = None
+        self._focus = focus
+        self._ahead: Ahead | None = None
 
     @property
     def state(self) -> State:
@@ -82,6 +86,7 @@ class Chain:
             "scopes": list(state.scope),
             "log_likelihood": self.state.log_likelihood,
             "counts": self.counts,
+            "ahead": None if self._ahead is None else self._ahead.snapshot(),
         }
 
     def resume(self, snapshot: Mapping[str, Any]) -> None:
@@ -103,13 +108,50 @@ class Chain:
             )
         self.state = self.structures.state(trace)
         self.counts = {label: list(count) for label, count in snapshot["counts"].items()}
+        if (ahead := snapshot.get("ahead")) is not None:  # older snapshots have none: a message for each step
+            stepper = self.runner.stepper
+            if stepper is None:
+                raise InferenceError(
+                    f"{self.runner.model.name}: the steps of the chain to go on with were made by the simulator "
+                    "itself, and this one makes none. Delete the .part file and start anew."
+                )
+            self._ahead = Ahead(self.runner, stepper, ahead["seed"], self._focus)
+            self._ahead.done = ahead["done"]
+
+    def go_ahead(self) -> None:
+        """Leave the steps from here on to the model, where it makes them by itself."""
+        stepper = self.runner.stepper
+        if stepper is not None:
+            self._ahead = Ahead(self.runner, stepper, draw_seed(self.rng), self._focus)
 
     def step(self) -> bool:
         """Propose one move and return whether it was accepted."""
+        if self._ahead is not None:
+            return self._step_of_model(self._ahead)
         proposal = self.propose()
         if proposal is None:
             return False
         return self.decide(proposal, *self.runner.run(self.rng, lambda: self.change(proposal)))
+
+    def _step_of_model(self, ahead: Ahead) -> bool:
+        state = self.state
+        position, flags, trace = ahead.next(state, self.settings, self.beta)
+        if flags & StepFlag.NOTHING:
+            return False
+        if not START <= position < len(state.control):
+            raise ProtocolError(f"{self.runner.model.name}: a step that changes entry {position} of a shorter trace")
+        row = self.counts.setdefault(_label(state, position, keep=not flags & StepFlag.TAIL), [0, 0, 0])
+        row[0] += 1
+        if flags & StepFlag.RUN:
+            self.runner.stepped(trace)
+        if flags & StepFlag.LOST:
+            row[2] += 1
+        if trace is None:
+            return False
+        check_not_broken_off(trace)
+        row[1] += 1
+        self.state = self.structures.state(trace)
+        return True
 
     def propose(self) -> Proposal | None:
         """Choose a move; None where there is nothing to run the model for, and the chain stays where it is."""
@@ -117,7 +159,7 @@ class Chain:
         move = choose_move(state, self.rng, self.settings)
         if move is None:
             return None
-        row = self.counts.setdefault(_label(state, move), [0, 0, 0])
+        row = self.counts.setdefault(_label(state, move.position, keep=move.keep), [0, 0, 0])
         row[0] += 1
         if move.log_ratio == -math.inf:
             return None  # the prior rules the value out
@@ -144,12 +186,18 @@ class Chain:
         return accepted
 
 
-def _label(state: State, move: Move) -> str:
+def _label(state: State, position: int, *, keep: bool) -> str:
     """Return the kind of move for the acceptance table: by name of the entry, or by its distribution."""
-    if not move.keep:
-        return "all redrawn" if move.position == START else "tail redrawn"
-    place = "in a scope" if state.scope[move.position] else "outside scopes"
-    return state.name[move.position] or f"{state.prior(move.position).kind} {place}"
+    if position == START:
+        return "all redrawn"
+    if not keep:
+        return "tail redrawn"
+    labels = state.structure.labels
+    label = labels.get(position)
+    if label is None:
+        place = "in a scope" if state.scope[position] else "outside scopes"
+        label = labels[position] = state.name[position] or f"{state.prior(position).kind} {place}"
+    return label
 
 
 def acceptance(counts: Mapping[str, list[int]]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from etalumis.trace import REJECTED, Trace
 class Draw:
     """What is kept of one trace: tags and named entries by name, scores and the trace type (32 hex digits)."""
 
-    values: dict[str, Array]
+    values: dict[str, Array | float]
     log_prior: float
     log_likelihood: float
     trace_type: str
@@ -27,16 +27,17 @@ def draw_of(trace: Trace, named: Sequence[tuple[int, str]] | None = None, trace_
     Where a tag and an entry share a name the tag is kept; of several entries of one name, the last one. The model's
     result is kept as `result`.
     """
-    values: dict[str, Array] = {}
+    values: dict[str, Array | float] = {}
     if named is None:
         flags = trace.flags
         named = [(i, name) for i, name in enumerate(trace.name) if name and not flags[i] & REJECTED]
     if named:
         value = trace.value
-        values = {name: np.asarray(value[i]) for i, name in named}
-    if trace.result is not None:
-        values["result"] = np.asarray(trace.result, dtype=np.float64)
-    values.update(trace.tags)
+        values = {name: value[i] for i, name in named}
+    if (result := trace.result) is not None:
+        values["result"] = result
+    if tags := trace.tags:
+        values.update(tags)
     return Draw(values, trace.log_prior, trace.log_likelihood, trace_type or trace.type.hex())
 
 
@@ -48,7 +49,7 @@ def columns(draws: list[Draw]) -> tuple[dict[str, Array], list[str]]:
     shapes: dict[str, set[tuple[int, ...]]] = {}
     for draw in {id(draw): draw for draw in draws}.values():
         for name, value in draw.values.items():
-            shapes.setdefault(name, set()).add(np.shape(value))
+            shapes.setdefault(name, set()).add(() if isinstance(value, float) else np.shape(value))
     found = {}
     for name, seen in shapes.items():
         if len(seen) == 1:

@@ -10,7 +10,7 @@ where Z(c_s) is the acceptance probability of the loop in its context c_s, all t
 scope's entries change only while its context stays (same Z), or the whole scope is redrawn by the model's own loop,
 whose density p(x_s | c_s) / Z(c_s) then cancels against the target. See docs/explain-collapsed-rmh.md (derivation) and
 the paper's Section 4.2 (RMH without scopes). A tempered replica has the likelihood to a power beta <= 1 and everything
-else unchanged.
+else unchanged. The C++ front end has the same kernel (src/cpp/src/chain.cpp): what changes here changes there.
 """
 
 import math
@@ -19,11 +19,11 @@ from typing import NamedTuple
 import numpy as np
 
 from etalumis.execution import Site
-from etalumis.inference.controllers import Replay, check_not_broken_off, check_replayed
+from etalumis.inference.controllers import Prior, check_not_broken_off, check_replayed
 from etalumis.inference.observations import Observations
 from etalumis.inference.proposals import propose, same_support
 from etalumis.inference.state import State
-from etalumis.plan import Plan, PlannedTrace, Rows
+from etalumis.plan import Plan, PlannedTrace
 from etalumis.trace import Trace
 
 START = -1
@@ -75,13 +75,11 @@ def choose_move(state: State, rng: np.random.Generator, settings: Settings) -> M
         position = state.candidates[int(rng.random() * len(state.candidates))]
         return Move(position, state.prior(position).sample(rng), 0.0, keep=False)
     position = state.choose(rng, settings.focus_share)
-    value, log_ratio = propose(
-        rng, state.prior(position), state.value[position], state.log_prob[position], settings.fresh_share
-    )
+    value, log_ratio = propose(rng, *state.entry(position), settings.fresh_share)
     return Move(position, value, log_ratio, keep=True)
 
 
-class Change(Replay):
+class Change(Prior):
     """Controller of a proposal run: replay up to the changed entry, then keep or redraw.
 
     After the changed entry j, with a scope called open if it began at or before j:
@@ -95,12 +93,12 @@ class Change(Replay):
     """
 
     def __init__(self, state: State, move: Move, rng: np.random.Generator, observations: Observations) -> None:
-        super().__init__((), (), (), rng, observations)
-        self._length = move.position if move.position != START else 0
+        super().__init__(rng, observations, details=True)
         self._state, self._move = state, move
+        self._length = max(move.position, 0)  # START is before all of them
         self._open = state.scopes_begun[move.position] if move.position != START else 0
         self._open_now = 0
-        self._rows: Rows | None = None
+        self._planned = False
         self._kept: list[tuple[int, int]] = []  # (position in the new record, position in the old state)
         self.lost = False
 
@@ -134,7 +132,7 @@ class Change(Replay):
 
     def kept_log_ratio(self, trace: Trace) -> float:
         """Return sum [log p'(x_i) - log p(x_i)] over the entries that kept their values."""
-        if self._rows is None:
+        if not self._planned:
             return sum(trace.log_prob[now] - self._state.log_prob[old] for now, old in self._kept)
         assert isinstance(trace, PlannedTrace)
         return trace.log_ratio
@@ -143,10 +141,13 @@ class Change(Replay):
         """Return what is decided here, for a model that carries it out by itself."""
         move = self._move
         if move.position == START:
-            return Plan(observed=self._observed, details=True)
+            return super().plan()
+        self._planned = True
         rows = self._state.rows
-        self._rows = (rows if move.keep else rows.first(move.position + 1)).with_value(move.position, move.value)
-        return Plan(self._rows, move.position + 1, self._observed, details=True)
+        if not move.keep:
+            rows = rows.first(move.position + 1)
+        rows = rows.with_value(move.position, move.value)
+        return Plan(rows, move.position + 1, self._observed, details=True)
 
     def came(self, trace: PlannedTrace) -> None:
         """Take note of the trace that the plan gave."""
@@ -184,6 +185,8 @@ def log_acceptance(
     if move.position == START:
         return log_ratio
     log_ratio += change.kept_log_ratio(trace)
+    if new.structure is state.structure:
+        return log_ratio  # rho is the same
     if move.keep:
         share = settings.focus_share
         return log_ratio + new.log_choice(move.position, share) - state.log_choice(move.position, share)

@@ -8,7 +8,8 @@ and no component has to know the density of the others. Each kernel k returns th
 
     log r = log [p(x') k(x | x')] - log [p(x) k(x' | x)]
 
-with p the entry's prior, which is the same in both directions because its context is.
+with p the entry's prior, which is the same in both directions because its context is. src/cpp/src/proposal.cpp is the
+same in C++.
 """
 
 import math

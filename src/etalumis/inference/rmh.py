@@ -4,7 +4,6 @@
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from etalumis import seeds
@@ -139,18 +138,22 @@ class _Sampling:
 
     def sample(self) -> Posterior:
         """Make the remaining sweeps and return all draws."""
-        last, accepted = None, 0
-        first = self.ladder.sweeps
+        ladder, last, accepted, sweep = self.ladder, None, 0, 0
+        first = ladder.sweeps
+
+        def shown() -> dict[str, object]:
+            return self._shown(accepted / (sweep + 1 - first))
+
         with Progress(self.sweeps, "sweeps", f"rmh chain {self.chain}", done=first) as progress:
             for sweep in range(first, self.sweeps):
-                accepted += self.ladder.sweep()
+                accepted += ladder.sweep()
                 if sweep + 1 in self._adapt_after:
-                    self.ladder.adapt()
-                state = self.ladder.state
+                    ladder.adapt()
                 if self._keeps(sweep):
+                    state = ladder.state
                     self._draws.append(self._draws[-1] if state is last and self._draws else state.draw())
                     last = state
-                progress.tick(partial(self._shown, accepted / (sweep + 1 - first)))
+                progress.tick(shown)
                 if self.checkpoint is not None and self.checkpoint.due:
                     self._save(self.checkpoint)
         return self._so_far()

@@ -15,7 +15,7 @@ from etalumis.errors import InferenceError, ProtocolError, SimulatorError
 from etalumis.execution import BaseTable, Controller, Model, run
 from etalumis.inference.controllers import Planner, Prior
 from etalumis.inference.observations import Observations
-from etalumis.plan import Concurrent, Delegate, Plan, PlannedTrace
+from etalumis.plan import Concurrent, Delegate, Plan, PlannedTrace, Stepper, Steps
 from etalumis.trace import Trace
 
 logger = logging.getLogger(__name__)
@@ -106,6 +106,29 @@ class Runner:
                 controller.came(trace)
             self._check(trace)
         return list(zip(traces, controllers, strict=True))
+
+    @property
+    def stepper(self) -> Stepper | None:
+        """The model, if it makes the steps of a chain by itself."""
+        return self.model if isinstance(self.model, Stepper) and self.model.steps else None
+
+    def take_steps(self, stepper: Stepper, steps: Steps) -> tuple[Sequence[tuple[int, int]], Sequence[PlannedTrace]]:
+        """Have the model make steps of a chain; raises as `run` does.
+
+        The runs are counted, and their traces checked, by `stepped`, when the chain comes to them.
+        """
+        for attempt in range(self.retries + 1):
+            try:
+                return stepper.take_steps(steps, self.addresses)
+            except (SimulatorError, ProtocolError) as error:
+                self._recover(error, attempt, f", steps of a chain of seed {steps.seed} from {steps.first} on,")
+        raise AssertionError("unreachable: _recover raises after the last attempt")
+
+    def stepped(self, trace: PlannedTrace | None) -> None:
+        """Count a run that the model made for a step, and check the trace that it led to, if it did."""
+        self.runs += 1
+        if trace is not None:
+            self._check(trace)
 
     def priors(self, seeds: Sequence[int], *, details: bool = False) -> Iterator[Trace]:
         """Yield one prior run for each seed, scored with the observations; raises as `run` does.

@@ -42,6 +42,8 @@ class Structure:
         self.focused = [i for i in self.candidates if name[i] and (focus is None or name[i] in focus)]
         self.focused_set = frozenset(self.focused)
         self.trace_type: str | None = None
+        self.labels: dict[int, str] = {}
+        """Kinds of moves by position, for the acceptance table: an address has always the same kind of prior."""
 
 
 class Structures:
@@ -58,7 +60,7 @@ class Structures:
         if not isinstance(trace, PlannedTrace):
             return State(trace, self._of(trace))
         rows = trace.rows
-        key = rows.keys, rows.entries["address"].tobytes(), rows.details["scope"].tobytes()
+        key = rows.structure
         found = self._known.get(key)
         if found is None:
             if len(self._known) >= self._KEPT:
@@ -145,9 +147,15 @@ class State:
 
     def prior(self, position: int) -> Distribution:
         """Return the prior of one entry."""
-        if self._rows is not None and isinstance(self.trace, PlannedTrace):
-            return self.trace.prior(int(self._rows.entries["distribution"][position]))
-        return self.distribution[position]
+        return self.entry(position)[0]
+
+    def entry(self, position: int) -> tuple[Distribution, float, float]:
+        """Return prior, value and log density of one entry, without making lists of all."""
+        rows, trace = self._rows, self.trace
+        if rows is None or not isinstance(trace, PlannedTrace):
+            return self.distribution[position], self.value[position], self.log_prob[position]
+        value, number, log_prob = rows.row(position)
+        return trace.prior(number), value, log_prob
 
     @property
     def scope(self) -> Sequence[int]:

@@ -170,9 +170,14 @@ class Ladder:
                     "observation, or allow more prior runs."
                 )
             replica.state = replica.structures.state(found)
+        if len(self.replicas) == 1:
+            self.replicas[0].go_ahead()
 
     def sweep(self) -> bool:
         """Take one step of every replica, then propose swaps; return whether the cold replica's step was accepted."""
+        if len(self.replicas) == 1:
+            self.sweeps += 1
+            return self.replicas[0].step()
         accepted = self._step()
         # Even and odd pairs by turns: a state that climbs goes on climbing, where random pairs would let it diffuse.
         for i in range(self.sweeps % 2, len(self._swaps), 2):
@@ -187,8 +192,6 @@ class Ladder:
         All replicas choose their moves first, then the model is run, then all decide: none of these looks at another
         replica's state, so that it is the same Markov chain as one step after the other.
         """
-        if len(self.replicas) == 1:
-            return self.replicas[0].step()
         proposals = [(replica, found) for replica in self.replicas if (found := replica.propose()) is not None]
         makes = [partial(replica.change, proposal) for replica, proposal in proposals]
         runs = self.runner.run_all(self._rng, makes)

@@ -27,7 +27,7 @@ from etalumis.network.plan import GroupPlan, Plan, make_plan
 from etalumis.network.proposals import log_density, start_bias, width
 from etalumis.network.recurrent import linear, packed_lstm
 from etalumis.network.session import ProposalSession
-from etalumis.traces.batch import Batch
+from etalumis.traces.reading.batch import Batch
 
 ADDRESS_TABLE = "address"
 

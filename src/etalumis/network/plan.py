@@ -14,7 +14,7 @@ from torch import Tensor
 
 from etalumis.network.groups import Group, Grouping
 from etalumis.network.standardise import standardise
-from etalumis.traces.batch import Batch
+from etalumis.traces.reading.batch import Batch
 
 Array = np.ndarray[Any, Any]
 

@@ -17,7 +17,7 @@ U32 = struct.Struct("<I").unpack_from
 U64 = struct.Struct("<Q").unpack_from
 _VTABLE_HEAD = struct.Struct("<HH").unpack_from
 
-MAX_FIELDS = 15
+MAX_FIELDS = 16
 """Fields of the largest table of the schema (Traces); later fields are none of ours."""
 MAX_RANK = 32
 """Largest number of dimensions of a tensor."""
@@ -89,6 +89,21 @@ class Reader:
         start = table + field
         start += U32(data, start)[0] + 4
         return np.frombuffer(data, dtype, U32(data, start - 4)[0], start)
+
+    @staticmethod
+    def extent(data: bytes, table: int, field: int, size: int) -> tuple[int, int]:
+        """Return where a vector's elements of `size` bytes begin, and their number; (0, 0) where it is absent.
+
+        Raises `struct.error` or `Malformed` where it leaves the message.
+        """
+        if not field:
+            return 0, 0
+        start = table + field
+        start += U32(data, start)[0] + 4
+        count = U32(data, start - 4)[0]
+        if start + count * size > len(data):
+            raise Malformed(f"the {count} structs of {size} bytes at byte {start} run past the end")
+        return start, count
 
     def tensor(self, data: bytes, field: int) -> Extent:
         """Return where the tensor that the offset at `field` points to has its data and its shape."""

@@ -9,7 +9,15 @@ import numpy as np
 
 from etalumis.plan import DETAIL, ENTRY
 from etalumis.ppx.buffer import MAX_RANK, U32, U64, Malformed, Reader
-from etalumis.ppx.messages import PARAMETERS, ArrayRecord, Columns, ObserveRecord, TraceColumns, TraceRecord
+from etalumis.ppx.messages import (
+    PARAMETERS,
+    ArrayRecord,
+    Columns,
+    Frame,
+    Starts,
+    TraceColumns,
+    TraceRecord,
+)
 
 ADDRESS_KEY = np.dtype([("base", "<u4"), ("instance", "<u4"), ("name", "<u4"), ("flags", "<u4")])
 PRIOR = np.dtype([("kind", "<u4"), ("count", "<u4"), ("first", "<u8")])
@@ -32,12 +40,14 @@ TRACE = np.dtype(
         ("flags", "<u4"), ("padding", "<u4"), ("log_prior", "<f8"), ("log_ratio", "<f8"),
     ]
 )  # fmt: skip
+STEP = np.dtype([("position", "<i4"), ("flags", "<u4")])
 _F8, _U4, _I4 = np.dtype("<f8"), np.dtype("<u4"), np.dtype("<i4")
 
 SCORED, VALUE, STATED, MISFIT = 1, 2, 4, 8
 """Flags of an observe record."""
 LOST, MISMATCH = 1, 2
 """Flags of a trace record."""
+_PARAMETERS = np.array([0, *(PARAMETERS[kind] for kind in range(1, len(PARAMETERS) + 1))], np.int64)
 _LARGEST = 1 << 24
 """Elements of the largest array that a sparse one may stand for: a message must not fill the memory."""
 
@@ -51,35 +61,54 @@ def trace_columns(reader: Reader, data: bytes, table: int) -> TraceColumns:
         Where a record points outside of what it refers to. Numbers of texts, addresses and kept priors are for
         `Numbering` to check, which knows how many there are.
     """
-    fields = reader.fields(data, table)[:15]
+    fields = reader.fields(data, table)
     session, texts, addresses, kept, priors, parameters, traces, entries, details, observes, tags = fields[:11]
-    numbers = reader.vector(data, table, fields[12], _F8)
+    entries_at, entry_count = reader.extent(data, table, entries, ENTRY.itemsize)
+    details_at, detail_count = reader.extent(data, table, details, DETAIL.itemsize)
+    data_at, data_count = reader.extent(data, table, fields[12], 8)
+    traces_at, trace_count = reader.extent(data, table, traces, TRACE.itemsize)
+    observes_at, observe_count = reader.extent(data, table, observes, OBSERVE.itemsize)
     positions = reader.vector(data, table, fields[13], _U4)
     shapes = reader.vector(data, table, fields[14], _I4).tolist()
     arrays = [
-        _array(record, shapes, len(numbers), positions)
+        ArrayRecord(record[0], 1, (), -1)
+        if record[2] == 1 and not record[4] and not record[5] and record[0] < data_count  # most are plain numbers
+        else _array(record, shapes, data_count, positions)
         for record in reader.vector(data, table, fields[11], ARRAY).tolist()
     ]
-    found = TraceColumns(
+    tag_records = reader.vector(data, table, tags, TAG)
+    trace_records = np.frombuffer(data, TRACE, trace_count, traces_at)
+    observe_records = np.frombuffer(data, OBSERVE, observe_count, observes_at)
+    expected = entry_count, observe_count, len(tag_records)
+    _check_traces(trace_records, expected, detail_count, len(arrays))
+    _check_arrays_of(observe_records, tag_records, len(arrays))
+    frame = Frame(
         U64(data, table + session)[0] if session else 0,
+        1 + max(_largest(tag_records["name"]), _largest(observe_records["name"]), _largest(observe_records["address"])),
         _texts(reader, data, table, texts) if texts else [],
         reader.vector(data, table, addresses, ADDRESS_KEY),
         U32(data, table + kept)[0] if kept else 0,
         reader.vector(data, table, priors, PRIOR),
         reader.vector(data, table, parameters, _F8),
-        [TraceRecord(*record) for record in reader.vector(data, table, traces, TRACE).tolist()],
-        reader.vector(data, table, entries, ENTRY),
-        reader.vector(data, table, details, DETAIL),
-        [ObserveRecord(*record) for record in reader.vector(data, table, observes, OBSERVE).tolist()],
-        reader.vector(data, table, tags, TAG).tolist(),
+        tag_records.tolist(),
         arrays,
-        numbers,
         positions,
+        observe_records,
+        reader.vector(data, table, fields[15], STEP).tolist(),
+        Starts(traces_at, entries_at, entry_count, details_at, detail_count, observes_at, data_at, data_count),
     )
-    _check_records(found)
-    if len(found.priors):
-        _check_priors(found)
+    found = TraceColumns(
+        data, frame, list(map(TraceRecord._make, trace_records.tolist())), observe_records["log_prob"].tolist()
+    )
+    if arrays:
+        _check_sizes(found)
+    if len(frame.priors):
+        _check_priors(frame)
     return found
+
+
+def _largest(numbers: Columns) -> int:
+    return int(numbers.max()) if len(numbers) else -1
 
 
 def _texts(reader: Reader, data: bytes, table: int, field: int) -> list[str]:
@@ -122,43 +151,42 @@ def _array(record: tuple[int, ...], shapes: list[int], numbers: int, positions: 
     return ArrayRecord(start, count, shape, at)
 
 
-def _check_records(found: TraceColumns) -> None:
-    entries = observes = tags = 0
-    arrays = len(found.arrays)
-    for trace in found.traces:
-        entries += trace.entries
-        observes += trace.observes
-        tags += trace.tags
-        _require(-1 <= trace.result < arrays, "a result outside the arrays")
-    expected = len(found.entries), len(found.observes), len(found.tags)
-    _require((entries, observes, tags) == expected, "other numbers of records than they say")
-    _require(len(found.details) in (0, len(found.entries)), "details of other entries")
-    for observe in found.observes:
-        _require(observe.kind in PARAMETERS, "an observation of an unknown kind")
-        used = (1 if observe.flags & VALUE else 0) + (PARAMETERS[observe.kind] if observe.flags & STATED else 0)
-        _require(observe.arrays + used <= arrays, "an observation without its arrays")
-    for _, array in found.tags:
-        _require(array < arrays, "a tag without its array")
-    if arrays:
-        _check_sizes(found)
+def _check_traces(traces: Columns, expected: tuple[int, int, int], details: int, arrays: int) -> None:
+    counted = tuple(int(traces[field].sum(dtype=np.uint64)) for field in ("entries", "observes", "tags"))
+    _require(counted == expected, "other numbers of records than they say")
+    _require(details in (0, expected[0]), "details of other entries")
+    if len(traces):
+        result = traces["result"]
+        _require(int(result.min()) >= -1 and int(result.max()) < arrays, "a result outside the arrays")
+
+
+def _check_arrays_of(observes: Columns, tags: Columns, arrays: int) -> None:
+    _require(_largest(tags["array"]) < arrays or not len(tags), "a tag without its array")
+    if not len(observes):
+        return
+    kind, flags = observes["kind"], observes["flags"]
+    _require(int(kind.min()) >= 1 and int(kind.max()) < len(_PARAMETERS), "an observation of an unknown kind")
+    used = np.where(flags & STATED, _PARAMETERS[kind], 0) + ((flags & VALUE) != 0)
+    _require(int((observes["arrays"] + used).max()) <= arrays, "an observation without its arrays")
 
 
 def _check_sizes(found: TraceColumns) -> None:
     """Refuse a message of which one trace would fill the memory: arrays may be sparse, or lie over each other."""
-    sizes = [math.prod(array.shape) for array in found.arrays]
+    frame = found.frame
+    sizes = [math.prod(array.shape) if array.shape else 1 for array in frame.arrays]
     largest = max(sizes)
-    if largest * (3 * len(found.observes) + len(found.tags)) <= _LARGEST:
+    if largest * (3 * len(frame.observes) + len(frame.tags)) <= _LARGEST:
         return
     observe = tag = 0
     for trace in found.traces:
-        total = sum(sizes[array] for _, array in found.tags[tag : tag + trace.tags])
+        total = sum(sizes[array] for _, array in frame.tags[tag : tag + trace.tags])
         total += sum(sum(sizes[o.arrays : o.arrays + 3]) for o in found.observes[observe : observe + trace.observes])
         _require(total <= _LARGEST, f"arrays of {total} elements in one of them")
         tag += trace.tags
         observe += trace.observes
 
 
-def _check_priors(found: TraceColumns) -> None:
+def _check_priors(found: Frame) -> None:
     kind = found.priors["kind"]
     _require(bool(((kind >= 1) & (kind <= max(PARAMETERS))).all()), "a prior of an unknown kind")
     _require(found.kept_priors <= len(found.priors), "more priors to keep than there are")
@@ -170,10 +198,10 @@ def _check_priors(found: TraceColumns) -> None:
 
 def array_of(found: TraceColumns, number: int) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return an array of a message as one of its own."""
-    start, count, shape, at = found.arrays[number]
+    start, count, shape, at = found.frame.arrays[number]
     values = found.data[start : start + count]
     if at < 0:
         return values.reshape(shape).copy()
     dense = np.zeros(math.prod(shape))
-    dense[found.positions[at : at + count]] = values
+    dense[found.frame.positions[at : at + count]] = values
     return dense.reshape(shape)

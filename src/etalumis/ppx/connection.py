@@ -14,6 +14,7 @@ from etalumis.errors import SimulatorError
 
 _SLICE_MS = 40
 """How long a wait goes on before the peer is looked at: a dead one is noticed within two of these."""
+_MORE_FOLLOWS = int(zmq.SNDMORE)
 _MESSAGE_BYTES = 1 << 30
 _DYING_S = 0.5
 """How long after its socket a process that is dying may be there."""
@@ -99,7 +100,7 @@ class Connection:
         if self._due > ahead:  # an exception broke off the wait for it: the next answer would be taken for another's
             raise PeerSilent("cannot be sent to (its answer to an earlier message is due)")
         try:
-            self._socket.send(b"", zmq.SNDMORE)
+            self._socket.send(b"", _MORE_FOLLOWS)
             self._socket.send(message)
         except zmq.ZMQError as error:
             raise PeerSilent(f"cannot be sent to ({error.strerror})") from error
@@ -126,12 +127,12 @@ class Connection:
         self._due -= 1
         if first:
             return b""
-        answer = self._socket.recv()
-        if self._socket.getsockopt(zmq.RCVMORE):
-            while self._socket.getsockopt(zmq.RCVMORE):
-                self._socket.recv()
+        answer = self._socket.recv(copy=False)
+        if answer.more:
+            while answer.more:
+                answer = self._socket.recv(copy=False)
             return b""
-        return answer
+        return answer.bytes
 
     def _wait(self, timeout_s: float) -> bytes:
         deadline = time.monotonic() + timeout_s

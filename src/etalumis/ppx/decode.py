@@ -10,6 +10,7 @@ import numpy as np
 
 from etalumis.distributions import BY_CODE, ArrayDistribution, Categorical, Distribution, Normal, from_code
 from etalumis.errors import ProtocolError
+from etalumis.ppx.alike import Patterns
 from etalumis.ppx.buffer import ABSENT, U32, U64, Extent, Malformed, Reader, array_of, shape_of
 from etalumis.ppx.columns import trace_columns
 from etalumis.ppx.messages import (
@@ -54,6 +55,7 @@ class Decoder:
 
     def __init__(self) -> None:
         self._reader = Reader()
+        self._patterns = Patterns()
         self._whole: dict[bytes, Sample] = {}
         self._texts: dict[bytes, str] = {}
         self._distributions: dict[tuple[int, bytes, bytes], _DescribedDistribution] = {}
@@ -68,7 +70,7 @@ class Decoder:
             8: lambda data, table: ObserveResult(),
             9: self._tag,
             10: lambda data, table: TagResult(),
-            11: lambda data, table: Reset(),
+            11: lambda data, table: Reset(self._reader.text(data, table, self._reader.fields(data, table)[0])),
         }
 
     def decode(self, data: bytes) -> Message:
@@ -80,6 +82,8 @@ class Decoder:
             Where `data` is no message of the schema, or one that this package does not support (a sample statement
             that draws a vector).
         """
+        if (traces := self._patterns.read(data)) is not None:
+            return RunResult(None, traces)
         if len(data) <= _WHOLE_BYTES and (known := self._whole.get(data)) is not None:
             return known
         try:
@@ -107,12 +111,13 @@ class Decoder:
 
     def _handshake_result(self, data: bytes, table: int) -> HandshakeResult:
         fields = self._reader.fields(data, table)
-        system_name, model_name, delegation, session = fields[:4]
+        system_name, model_name, delegation, session, chains = fields[:5]
         return HandshakeResult(
             self._reader.text(data, table, system_name),
             self._reader.text(data, table, model_name),
             _u32(data, table, delegation),
             U64(data, table + session)[0] if session else 0,
+            _u32(data, table, chains),
         )
 
     def _run_result(self, data: bytes, table: int) -> RunResult:
@@ -120,7 +125,9 @@ class Decoder:
         if not traces:
             return RunResult(_some(self._tensor(data, table, 0)))
         members = table + traces
-        return RunResult(None, trace_columns(self._reader, data, members + U32(data, members)[0]))
+        columns = trace_columns(self._reader, data, members + U32(data, members)[0])
+        self._patterns.note(columns)
+        return RunResult(None, columns)
 
     def _sample_result(self, data: bytes, table: int) -> SampleResult:
         hand_over = self._reader.fields(data, table)[1]

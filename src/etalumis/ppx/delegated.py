@@ -25,28 +25,45 @@ class Batch:
     def __init__(self, message: TraceColumns, numbering: Numbering, plan: Plan) -> None:
         self.priors: Priors = numbering.learn(message)
         self.message, self.numbering, self.plan = message, numbering, plan
+        self.alone = len(message.traces) == 1
 
     def traces(self) -> "list[DelegatedTrace]":
         """Return the runs, in the order in which they were asked for."""
         records = self.message.traces
         if len(records) == 1:
-            return [DelegatedTrace(self, 0, slice(None), slice(None), slice(None))]
-        found, a, b, c = [], 0, 0, 0
-        for number, record in enumerate(records):
-            entries, observes, tags = a + record.entries, b + record.observes, c + record.tags
-            found.append(DelegatedTrace(self, number, slice(a, entries), slice(b, observes), slice(c, tags)))
-            a, b, c = entries, observes, tags
+            return [DelegatedTrace(self, records[0], 0, 0, 0)]
+        found, entry, observe, tag = [], 0, 0, 0
+        for record in records:
+            found.append(DelegatedTrace(self, record, entry, observe, tag))
+            entry, observe, tag = entry + record.entries, observe + record.observes, tag + record.tags
         return found
 
 
 class DelegatedTrace(PlannedTrace):
     """One run of a batch."""
 
-    __slots__ = ("_batch", "_entries", "_number", "_observes", "_tags")
+    __slots__ = ("_batch", "_first", "_record")
 
-    def __init__(self, batch: Batch, number: int, entries: slice, observes: slice, tags: slice) -> None:
-        self._batch, self._number = batch, number
-        self._entries, self._observes, self._tags = entries, observes, tags
+    def __init__(self, batch: Batch, record: TraceRecord, *first: int) -> None:
+        self._batch, self._record = batch, record
+        self._first = first  # of its entries, observe records and tags in the message
+
+    @property
+    def batch(self) -> Batch:
+        """The runs that came in the same message, this one among them."""
+        return self._batch
+
+    @property
+    def spans(self) -> tuple[slice, slice, slice]:
+        """Where its entries, observe records and tags are in the message."""
+        record = self._record
+        (entry, observe, tag), (_, _, entries, observes, tags) = self._first, record[:5]
+        return slice(entry, entry + entries), slice(observe, observe + observes), slice(tag, tag + tags)
+
+    @property
+    def record(self) -> TraceRecord:
+        """What the message says of it as a whole."""
+        return self._record
 
     @property
     def numbering(self) -> Numbering:
@@ -61,7 +78,8 @@ class DelegatedTrace(PlannedTrace):
     @property
     def entries(self) -> Columns:
         """The entries, structs `Entry` of the schema in the numbers of the session."""
-        return self._batch.message.entries[self._entries]
+        entries = self._batch.message.entries
+        return entries if self._batch.alone else entries[self.spans[0]]
 
     @property
     def details(self) -> Columns:
@@ -69,7 +87,7 @@ class DelegatedTrace(PlannedTrace):
         details = self._batch.message.details
         if not len(details) and len(self):
             raise ValueError(_NO_DETAILS)
-        return details[self._entries]
+        return details if self._batch.alone else details[self.spans[0]]
 
     @property
     def keys(self) -> Keys:
@@ -84,14 +102,20 @@ class DelegatedTrace(PlannedTrace):
     @property
     def rows(self) -> Rows:
         """The accepted entries as rows to replay; asked for with `details`."""
+        batch = self._batch
+        message = batch.message
+        starts = message.frame.starts
+        if batch.alone and starts.detail_count and not batch.plan.rejected:
+            data = message.message
+            return Rows(data[starts.entry_bytes], data[starts.detail_bytes], batch.numbering, message.address_bytes)
         entries, details = self.entries, self.details
-        if self._batch.plan.rejected:
+        if batch.plan.rejected:
             accepted = (details["flags"] & REJECTED) == 0
             entries, details = entries[accepted], details[accepted]
-        return Rows(entries, details, self._batch.numbering)
+        return Rows(entries, details, batch.numbering)
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return self._record.entries
 
     def prior(self, number: int) -> Distribution:
         """Return what a number in the column `distribution` stands for."""
@@ -148,7 +172,7 @@ class DelegatedTrace(PlannedTrace):
         """`CONTROLLED`, `REPLACED`, `REJECTED` or their sums."""
         flags = self._batch.numbering.flags(self.entries["address"])
         details = self._batch.message.details
-        return _integers(flags | details["flags"][self._entries] if len(details) else flags)
+        return _integers(flags | details["flags"][self.spans[0]] if len(details) else flags)
 
     @property
     def scope(self) -> list[int]:
@@ -174,12 +198,16 @@ class DelegatedTrace(PlannedTrace):
     @property
     def log_likelihood(self) -> float:
         """Sum of log p(y_n | x) over the observe entries."""
-        return sum((record.log_prob for record in self._batch.message.observes[self._observes]), 0.0)
+        scores = self._batch.message.scores
+        if not self._batch.alone:
+            first = self._first[1]
+            scores = scores[first : first + self._record.observes]
+        return sum(scores, 0.0)
 
     @property
     def observes(self) -> list[Observed]:
         """The observe entries, in order."""
-        return [self._observe(record) for record in self._batch.message.observes[self._observes]]
+        return [self._observe(record) for record in self._batch.message.observes[self.spans[1]]]
 
     @property
     def log_ratio(self) -> float:
@@ -188,16 +216,19 @@ class DelegatedTrace(PlannedTrace):
 
     def misfits(self) -> Sequence[Observed]:
         """Return the observe entries whose observed value has another shape than the statement."""
-        records = self._batch.message.observes[self._observes]
+        records = self._batch.message.observes[self.spans[1]]
         return [self._observe(record) for record in records if record.flags & MISFIT]
 
     @property
     def tags(self) -> dict[str, np.ndarray]:
         """What the model wanted remembered, by name."""
-        texts, message = self._batch.numbering.texts, self._batch.message
-        found = {texts[name]: array_of(message, array) for name, array in message.tags[self._tags]}
-        result = self._record.result
-        if result >= 0 and math.prod(message.arrays[result].shape) > 1:
+        batch = self._batch
+        message, frame, result = batch.message, batch.message.frame, self._record.result
+        found: dict[str, np.ndarray] = {}
+        if frame.tags:
+            texts = batch.numbering.texts
+            found = {texts[name]: array_of(message, array) for name, array in frame.tags[self.spans[2]]}
+        if result >= 0 and math.prod(frame.arrays[result].shape) > 1:
             found["result"] = array_of(message, result)  # as in a run in which every draw is a message
         return found
 
@@ -207,12 +238,8 @@ class DelegatedTrace(PlannedTrace):
         number = self._record.result
         if number < 0:
             return None
-        start, size, _, positions = self._batch.message.arrays[number]
+        start, size, _, positions = self._batch.message.frame.arrays[number]
         return float(self._batch.message.data[start]) if size == 1 and positions < 0 else None
-
-    @property
-    def _record(self) -> TraceRecord:
-        return self._batch.message.traces[self._number]
 
     def _observe(self, record: ObserveRecord) -> Observed:
         batch, message = self._batch, self._batch.message
@@ -235,10 +262,10 @@ class DelegatedTrace(PlannedTrace):
 def _stated(message: TraceColumns, kind: int, first: int) -> ArrayDistribution:
     """Return the distribution of an observe statement whose parameters begin at array `first`."""
     if kind == Normal.code:
-        start, size, shape, at = message.arrays[first]
-        stddev = message.arrays[first + 1]
+        start, size, shape, at = message.frame.arrays[first]
+        stddev = message.frame.arrays[first + 1]
         if at >= 0 and stddev.size == 1 and len(stddev.shape) <= len(shape) and stddev.positions < 0:
-            positions, means = message.positions[at : at + size], message.data[start : start + size]
+            positions, means = message.frame.positions[at : at + size], message.data[start : start + size]
             return SparseNormal(shape, positions, means, float(message.data[stddev.start]))
     return ArrayDistribution(kind, tuple(array_of(message, first + i) for i in range(PARAMETERS[kind])))
 

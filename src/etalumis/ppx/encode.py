@@ -19,6 +19,7 @@ from etalumis.ppx.messages import (
     HandshakeResult,
     Message,
     Observe,
+    Reset,
     RunResult,
     Sample,
     SampleResult,
@@ -115,6 +116,7 @@ def _handshake_result(builder: Any, message: HandshakeResult) -> int:
     fb.HandshakeResultAddModelName(builder, model_name)
     fb.HandshakeResultAddDelegation(builder, message.delegation)
     fb.HandshakeResultAddSession(builder, message.session)
+    fb.HandshakeResultAddChains(builder, message.chains)
     return int(fb.HandshakeResultEnd(builder))
 
 
@@ -181,6 +183,15 @@ def _tag(builder: Any, message: Tag) -> int:
     return int(fb.TagEnd(builder))
 
 
+def _reset(builder: Any, message: Reset) -> int:
+    if not message.reason:
+        return _empty(builder, message)
+    reason = builder.CreateString(message.reason)
+    fb.ResetStart(builder)
+    fb.ResetAddReason(builder, reason)
+    return int(fb.ResetEnd(builder))
+
+
 _BUILD: dict[type[Any], Callable[[Any, Any], int]] = {
     Handshake: _handshake,
     HandshakeResult: _handshake_result,
@@ -189,4 +200,5 @@ _BUILD: dict[type[Any], Callable[[Any, Any], int]] = {
     SampleResult: _sample_result,
     Observe: _observe,
     Tag: _tag,
+    Reset: _reset,
 }

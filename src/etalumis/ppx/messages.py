@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from etalumis.distributions import ArrayDistribution, Distribution
+from etalumis.plan import DETAIL, ENTRY
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Columns = np.ndarray[Any, Any]
+_F8 = np.dtype("<f8")
 
 
 PARAMETERS = {1: 2, 2: 2, 3: 1, 4: 1, 5: 1, 6: 2, 7: 1, 8: 2, 9: 2, 10: 2, 11: 2}
@@ -55,27 +57,93 @@ class ArrayRecord(NamedTuple):
     positions: int
 
 
-class TraceColumns(NamedTuple):
-    """The traces of delegated runs as they lie in a message.
+class Starts(NamedTuple):
+    """Where the vectors of a message lie that differ from answer to answer: first element, number of elements."""
 
-    What there is many of (addresses, priors, entries, details, numbers) are arrays with the layouts of the schema's
-    structs. Everything is within bounds: a message where a number points outside is refused.
+    traces: int
+    entries: int
+    entry_count: int
+    details: int
+    detail_count: int
+    observes: int
+    data: int
+    data_count: int
+
+    @property
+    def entry_bytes(self) -> slice:
+        """Where the entries lie."""
+        return slice(self.entries, self.entries + self.entry_count * ENTRY.itemsize)
+
+    @property
+    def detail_bytes(self) -> slice:
+        """Where their details lie."""
+        return slice(self.details, self.details + self.detail_count * DETAIL.itemsize)
+
+
+class Frame(NamedTuple):
+    """What answers that differ in their numbers alone have in common.
+
+    `text_bound` is greater than the number of every text that tags and observe records refer to; the log densities of
+    `observes` are those of the first such answer.
     """
 
     session: int
+    text_bound: int
     texts: list[str]
     addresses: Columns
     kept_priors: int
     priors: Columns
     parameters: Columns
-    traces: list[TraceRecord]
-    entries: Columns
-    details: Columns
-    observes: list[ObserveRecord]
     tags: list[tuple[int, int]]
     arrays: list[ArrayRecord]
-    data: Columns
     positions: Columns
+    observes: Columns
+    steps: list[tuple[int, int]]
+    starts: Starts
+
+
+class TraceColumns:
+    """The traces of delegated runs as they lie in a message.
+
+    What there is many of (addresses, priors, entries, details, numbers) are arrays with the layouts of the schema's
+    structs, views of the message. Everything is within bounds: a message where a number points outside is refused.
+    """
+
+    __slots__ = ("_entries", "_observes", "address_bytes", "frame", "message", "scores", "traces")
+
+    def __init__(self, message: bytes, frame: Frame, traces: list[TraceRecord], scores: list[float]) -> None:
+        self.message, self.frame, self.traces, self.scores = message, frame, traces, scores
+        self.address_bytes: bytes | None = None  # of a single trace, once `Numbering` has looked at them
+        self._entries: Columns | None = None
+        self._observes: list[ObserveRecord] | None = None
+
+    @property
+    def observes(self) -> list[ObserveRecord]:
+        """The observe records of all traces; their log densities alone are `scores`."""
+        if self._observes is None:
+            pairs = zip(self.frame.observes.tolist(), self.scores, strict=True)
+            self._observes = [ObserveRecord(score, *record[1:]) for record, score in pairs]
+        return self._observes
+
+    @property
+    def entries(self) -> Columns:
+        """Of all traces, of dtype `plan.ENTRY`."""
+        if self._entries is None:
+            starts = self.frame.starts
+            self._entries = np.frombuffer(self.message, ENTRY, starts.entry_count, starts.entries)
+        return self._entries
+
+    @property
+    def details(self) -> Columns:
+        """One for each entry, of dtype `plan.DETAIL`, or none."""
+        starts = self.frame.starts
+        return np.frombuffer(self.message, DETAIL, starts.detail_count, starts.details)
+
+    @property
+    def data(self) -> Columns:
+        """The numbers of the arrays."""
+        starts = self.frame.starts
+        return np.frombuffer(self.message, _F8, starts.data_count, starts.data)
 
 
 class Handshake(NamedTuple):
@@ -91,13 +159,15 @@ class Handshake(NamedTuple):
 class HandshakeResult(NamedTuple):
     """Simulator to inference side: who answers, and which model it runs.
 
-    A simulator that offers delegated runs gives their version, and the number of the session that this handshake began.
+    A simulator that offers delegated runs gives their version, and the number of the session that this handshake began;
+    `chains` is the version of chains that it makes by itself.
     """
 
     system_name: str
     model_name: str
     delegation: int = 0
     session: int = 0
+    chains: int = 0
 
 
 class Run(NamedTuple):
@@ -170,7 +240,12 @@ class TagResult(NamedTuple):
 
 
 class Reset(NamedTuple):
-    """Either side: the run under way is abandoned; also the answer to whatever comes out of turn."""
+    """Either side: the run under way is abandoned; also the answer to whatever comes out of turn.
+
+    `reason` says why a Run was refused, where the simulator's front end does.
+    """
+
+    reason: str = ""
 
 
 Message = (

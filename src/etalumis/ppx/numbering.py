@@ -11,7 +11,10 @@ from etalumis.address import AddressTable, join
 from etalumis.distributions import Distribution, from_code
 from etalumis.errors import ProtocolError
 from etalumis.plan import OWN_PRIOR, Columns, Key, Keys, Rows
-from etalumis.ppx.messages import TraceColumns
+from etalumis.ppx.messages import Frame, TraceColumns
+
+_KEPT_COLUMNS = 1024
+"""Columns of numbers that are known to stand for something: a bound for models whose traces never repeat."""
 
 
 class Lesson(NamedTuple):
@@ -53,6 +56,9 @@ class Numbering:
         self._key_numbers: dict[tuple[int, int, int, int], int] = {}
         self._kept: list[Distribution] = []
         self._identities = np.empty(0, np.int64)
+        self._priors = Priors(self._kept, ())  # of messages without own ones
+        self._known_addresses: set[bytes] = set()
+        self._known_priors: set[bytes] = set()
 
     def learn(self, message: TraceColumns) -> Priors:
         """Take in what is new in a message; return its priors.
@@ -62,32 +68,41 @@ class Numbering:
         ProtocolError
             Where a number in it stands for nothing.
         """
-        for text in message.texts:
-            self._add_text(text)
-        if len(message.addresses):
+        frame = message.frame
+        if frame.texts:
+            for text in frame.texts:
+                self._add_text(text)
+        if len(frame.addresses):
             for field in ("base", "name"):
-                self._require(message.addresses[field], len(self.texts), f"a {field}")
-            self._add_keys([(int(b), int(i), int(n), int(f)) for b, i, n, f in message.addresses.tolist()])
-        priors = self._learn_priors(message)
-        self._require(message.entries["address"], len(self._keys), "addresses")
-        texts = len(self.texts)
-        if any(name >= texts for name, _ in message.tags):
-            raise ProtocolError(f"traces with a tag whose name has no text; {texts} are known")
-        if any(observe.name >= texts or observe.address >= texts for observe in message.observes):
-            raise ProtocolError(f"traces with an observation whose name or address has no text; {texts} are known")
-        return priors
+                self._require(frame.addresses[field], len(self.texts), f"a {field}")
+            self._add_keys([(int(b), int(i), int(n), int(f)) for b, i, n, f in frame.addresses.tolist()])
+        entries = message.entries
+        # a chain meets the columns of its traces again
+        again = len(message.traces) == 1
+        if again:
+            message.address_bytes = self._check_once(
+                entries["address"], self._known_addresses, len(self._keys), "addresses"
+            )
+        else:
+            self._require(entries["address"], len(self._keys), "addresses")
+        if frame.text_bound > len(self.texts):
+            raise ProtocolError(
+                f"traces with a tag or an observation whose name or address has no text; {len(self.texts)} are known"
+            )
+        if len(frame.priors):
+            made = [_distribution(frame, i) for i in range(len(frame.priors))]
+            self._kept += made[: frame.kept_priors]
+            if own := made[frame.kept_priors :]:
+                return self._own_priors(entries["distribution"], own)
+        if again:
+            self._check_once(entries["distribution"], self._known_priors, len(self._kept), "priors")
+        else:
+            self._require(entries["distribution"], len(self._kept), "priors")
+        return self._priors
 
-    def _learn_priors(self, message: TraceColumns) -> Priors:
-        own: list[Distribution] = []
-        if len(message.priors):
-            made = [_distribution(message, i) for i in range(len(message.priors))]
-            self._kept += made[: message.kept_priors]
-            own = made[message.kept_priors :]
-        numbers = message.entries["distribution"]
-        if len(numbers) and int(numbers.max()) >= OWN_PRIOR:
-            self._require(numbers[numbers >= OWN_PRIOR] - np.uint32(OWN_PRIOR), len(own), "own priors")
-            numbers = numbers[numbers < OWN_PRIOR]
-        self._require(numbers, len(self._kept), "priors")
+    def _own_priors(self, numbers: Columns, own: list[Distribution]) -> Priors:
+        self._require(numbers[numbers >= OWN_PRIOR] - np.uint32(OWN_PRIOR), len(own), "own priors")
+        self._require(numbers[numbers < OWN_PRIOR], len(self._kept), "priors")
         return Priors(self._kept, own)
 
     def identities(self, numbers: Columns) -> Columns:
@@ -151,13 +166,23 @@ class Numbering:
         new = [self.addresses.intern(join(self.texts[base], instance)) for base, instance, _, _ in keys]
         self._identities = np.concatenate([self._identities, np.array(new, np.int64)])
 
+    def _check_once(self, numbers: Columns, known: set[bytes], count: int, what: str) -> bytes:
+        """Check numbers as `_require` does, if they are not known to be good; return their bytes."""
+        column = numbers.tobytes()
+        if column not in known:
+            self._require(numbers, count, what)
+            if len(known) >= _KEPT_COLUMNS:
+                known.clear()
+            known.add(column)
+        return column
+
     @staticmethod
     def _require(numbers: Columns, count: int, what: str) -> None:
         if len(numbers) and int(numbers.max()) >= count:
             raise ProtocolError(f"traces that refer to {what} up to number {int(numbers.max())}; {count} are known")
 
 
-def _distribution(message: TraceColumns, number: int) -> Distribution:
+def _distribution(message: Frame, number: int) -> Distribution:
     record = message.priors[number]
     first = int(record["first"])
     parameters = tuple(message.parameters[first : first + int(record["count"])].tolist())

@@ -12,7 +12,7 @@ from typing import Any
 import flatbuffers
 import numpy as np
 
-from etalumis.plan import DETAIL, ENTRY, Plan
+from etalumis.plan import DETAIL, ENTRY, Plan, Steps
 from etalumis.ppx.generated import ppx_generated
 from etalumis.ppx.numbering import Lesson
 
@@ -24,6 +24,8 @@ DELEGATED, ASSISTED = 1, 2
 """Modes of a Run."""
 VERSION = 1
 """Version of delegated runs spoken here."""
+CHAINS = 1
+"""Version of chains that are asked for here."""
 
 
 def _skeleton() -> bytes:
@@ -42,29 +44,31 @@ def _skeleton() -> bytes:
 _RUN_AT, _SEEDS_AT = 56, 104
 _SKELETON = _skeleton()
 _NUMBERS = struct.Struct("<IIIQIIBBBBB7xI")
+_LENGTH = struct.Struct("<4xI").pack
 
 
 def request(mode: int, session: int, plan: Plan, seeds: Sequence[int]) -> bytes:
     """Return a Run for a plan in the session's numbers, whose observations, if any, the simulator has already."""
     count = len(seeds)
-    rows, details = (b"", b"") if plan.rows is None else (plan.rows.entries.tobytes(), plan.rows.details.tobytes())
+    rows, prefix, observed, parameters, draw_below, with_details, rejected = plan
+    entries, details = (b"", b"") if rows is None else (rows.entry_bytes, rows.detail_bytes)
     rows_at = _SEEDS_AT + 8 * count + 8
     numbers = _NUMBERS.pack(
         _SEEDS_AT - 4 - (_RUN_AT + 4),  # from the field to the vector's length
         rows_at - 4 - (_RUN_AT + 8),
-        rows_at + len(rows) + 4 - (_RUN_AT + 12),
+        rows_at + len(entries) + 4 - (_RUN_AT + 12),
         session,
-        plan.prefix,
-        plan.draw_below,
+        prefix,
+        draw_below,
         mode,
-        plan.observed is not None,
-        plan.parameters,
-        plan.details,
-        plan.rejected,
+        observed is not None,
+        parameters,
+        with_details,
+        rejected,
         count,
     )
-    length = struct.pack("<4xI", len(rows) // ENTRY.itemsize)
-    return b"".join((_SKELETON, numbers, struct.pack(f"<{count}Q", *seeds), length, rows, length, details))
+    length = _LENGTH(len(entries) // ENTRY.itemsize)
+    return b"".join((_SKELETON, numbers, struct.pack(f"<{count}Q", *seeds), length, entries, length, details))
 
 
 def teaching_request(
@@ -74,8 +78,9 @@ def teaching_request(
     seeds: Sequence[int],
     lesson: Lesson | None,
     observations: Mapping[str, np.ndarray] | None,
+    steps: Steps | None = None,
 ) -> bytes:
-    """Return a Run that brings along new numbers, or observations that the simulator is to keep."""
+    """Return a Run that brings along new numbers, observations that the simulator is to keep, or a chain."""
     builder = _builder(1024)
     fields: dict[str, int] = {}
     if lesson is not None:
@@ -89,8 +94,10 @@ def teaching_request(
         fields["Observations"] = _observations(builder, observations)
     fields["Seeds"] = _structs(builder, np.array(seeds, "<u8").tobytes(), 8, 8)
     if plan.rows is not None:
-        fields["Rows"] = _structs(builder, plan.rows.entries.tobytes(), ENTRY.itemsize, 8)
-        fields["RowDetails"] = _structs(builder, plan.rows.details.tobytes(), DETAIL.itemsize, 8)
+        fields["Rows"] = _structs(builder, plan.rows.entry_bytes, ENTRY.itemsize, 8)
+        fields["RowDetails"] = _structs(builder, plan.rows.detail_bytes, DETAIL.itemsize, 8)
+    if steps is not None:
+        fields["Chain"] = _chain(builder, steps)
     fb.RunStart(builder)
     for name, offset in fields.items():
         getattr(fb, f"RunAdd{name}")(builder, offset)
@@ -108,6 +115,26 @@ def teaching_request(
     fb.MessageAddBody(builder, run)
     builder.Finish(fb.MessageEnd(builder))
     return bytes(builder.Output())
+
+
+def _chain(builder: Any, steps: Steps) -> int:
+    moves = steps.moves
+    names = [builder.CreateString(name) for name in moves.focus or ()]
+    builder.StartVector(4, len(names), 4)
+    for name in reversed(names):
+        builder.PrependUOffsetTRelative(name)
+    focus = builder.EndVector()
+    fb.ChainStart(builder)
+    fb.ChainAddCount(builder, steps.number)
+    fb.ChainAddFirst(builder, steps.first)
+    fb.ChainAddBeta(builder, moves.beta)
+    fb.ChainAddFocusShare(builder, moves.focus_share)
+    fb.ChainAddFreshShare(builder, moves.fresh_share)
+    fb.ChainAddTailShare(builder, moves.tail_share)
+    fb.ChainAddAnewShare(builder, moves.anew_share)
+    fb.ChainAddFocus(builder, focus)
+    fb.ChainAddFocusNamed(builder, moves.focus is None)
+    return int(fb.ChainEnd(builder))
 
 
 def _structs(builder: Any, content: bytes, size: int, alignment: int) -> int:

@@ -10,7 +10,7 @@ from etalumis import __version__
 from etalumis.address import AddressTable
 from etalumis.errors import ProtocolError, SimulatorError
 from etalumis.execution import BaseTable, Execution, Site
-from etalumis.plan import Answer, HandOver, Plan
+from etalumis.plan import Answer, HandOver, Plan, StepFlag, Steps
 from etalumis.ppx.delegated import Batch, DelegatedTrace
 from etalumis.ppx.encode import encode, sample_result
 from etalumis.ppx.messages import (
@@ -27,6 +27,7 @@ from etalumis.ppx.messages import (
     SampleResult,
     Tag,
     TagResult,
+    TraceColumns,
 )
 from etalumis.ppx.numbering import Numbering
 from etalumis.ppx.requests import ASSISTED, DELEGATED, request, teaching_request
@@ -42,6 +43,10 @@ Ask = Callable[[bytes], Message]
 
 class Forgotten(SimulatorError):
     """The simulator does not know the session any more: it takes another client's runs."""
+
+
+class Refused(ProtocolError):
+    """The simulator does not do what it was asked for; the text is its reason."""
 
 
 def greeting(version: int) -> bytes:
@@ -141,6 +146,29 @@ class Session:
         self._seeds = seeds
         return self._request(DELEGATED, plan, seeds, addresses)
 
+    def request_steps(self, steps: Steps, addresses: AddressTable) -> tuple[bytes, Plan]:
+        """Return the message that asks for steps of a chain, which has to be sent, and the plan of their runs."""
+        seeds = (steps.seed,)
+        self._begin(steps.number)
+        self._seeds = seeds
+        plan = Plan(steps.rows, steps.rows.size, steps.observed, details=True)
+        return self._request(DELEGATED, plan, seeds, addresses, steps), plan
+
+    def steps(self, answer: Message, plan: Plan, wanted: int) -> tuple[list[tuple[int, int]], list[DelegatedTrace]]:
+        """Return steps and traces that came in answer to `request_steps`; raises as `traces`."""
+        found = self._traces_in(answer)
+        steps = found.frame.steps
+        led = sum(1 for _, flags in steps if flags & (StepFlag.ACCEPTED | StepFlag.BROKEN))
+        broken = bool(steps) and bool(steps[-1][1] & StepFlag.BROKEN)
+        complete = len(steps) == wanted or (broken and len(steps) < wanted)
+        if not (complete and led == len(found.traces)) and not (not steps and len(found.traces) == 1):
+            raise ProtocolError(
+                f"the simulator {self._name} sent {len(steps)} steps with {len(found.traces)} traces {self.where()}; "
+                f"expected {wanted} steps and a trace for each that was accepted"
+            )
+        assert self._numbering is not None  # _request made it
+        return steps, Batch(found, self._numbering, plan).traces()
+
     def awaits(self, seeds: Sequence[int]) -> None:
         """Say whose traces are the next to come, of several requests under way: what fails now is among them."""
         self._seeds = seeds
@@ -152,19 +180,16 @@ class Session:
         ------
         Forgotten
             Where another client has shaken hands with the simulator meanwhile.
+        Refused
+            Where the simulator does not take what it was asked for.
         ProtocolError
             Where it is the answer to something else.
         """
-        if isinstance(answer, Reset):
-            raise Forgotten("has forgotten this session")
-        if not isinstance(answer, RunResult) or answer.traces is None:
-            raise self._out_of_turn(answer, "RunResult with traces")
-        if answer.traces.session != self.handshake.session or [trace.seed for trace in answer.traces.traces] != list(
-            seeds
-        ):
+        found = self._traces_in(answer)
+        if [trace.seed for trace in found.traces] != list(seeds):
             raise ProtocolError(f"the simulator {self._name} sent the traces of other runs {self.where()}")
         assert self._numbering is not None  # _request made it
-        return Batch(answer.traces, self._numbering, plan).traces()
+        return Batch(found, self._numbering, plan).traces()
 
     def assist(
         self, plan: Plan, seed: int, answer: Callable[[Site], Answer], addresses: AddressTable, ask: Ask
@@ -190,24 +215,38 @@ class Session:
             else:
                 message = encode(SampleResult(np.full(shape, value), hand_over))
 
+    def _traces_in(self, answer: Message) -> TraceColumns:
+        found = answer.traces if isinstance(answer, RunResult) else None
+        if found is None:
+            if isinstance(answer, Reset) and answer.reason:
+                raise Refused(answer.reason)
+            if isinstance(answer, Reset):
+                raise Forgotten("has forgotten this session")
+            raise self._out_of_turn(answer, "RunResult with traces")
+        if found.frame.session != self.handshake.session:
+            raise ProtocolError(f"the simulator {self._name} sent the traces of other runs {self.where()}")
+        return found
+
     def _begin(self, runs: int) -> None:
         self.runs += runs
         self.draws, self.last_address, self._seeds = 0, "", ()
 
-    def _request(self, mode: int, plan: Plan, seeds: Sequence[int], addresses: AddressTable) -> bytes:
+    def _request(
+        self, mode: int, plan: Plan, seeds: Sequence[int], addresses: AddressTable, steps: Steps | None = None
+    ) -> bytes:
         if self._numbering is None:
             self._numbering, self._bases = Numbering(addresses), BaseTable(addresses)
         assert self._numbering.addresses is addresses  # the caller asked `speaks`
         lesson = None
-        if plan.rows is not None:
+        if plan.rows is not None and plan.rows.keys is not self._numbering:
             rows, lesson = self._numbering.translated(plan.rows)
-            plan = plan._replace(rows=rows) if rows is not plan.rows else plan
+            plan = plan._replace(rows=rows)
         observations = plan.observed if plan.observed is not self._handed_over else None
         number = self.handshake.session
-        if lesson is None and observations is None:
+        if lesson is None and observations is None and steps is None:
             return request(mode, number, plan, seeds)
         self._handed_over = plan.observed if plan.observed is not None else self._handed_over
-        return teaching_request(mode, number, plan, seeds, lesson, observations)
+        return teaching_request(mode, number, plan, seeds, lesson, observations, steps)
 
     def _out_of_turn(self, message: Message, expected: str) -> ProtocolError:
         return out_of_turn(self._name, message, expected, self.where())

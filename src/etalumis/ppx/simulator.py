@@ -12,15 +12,15 @@ from typing import Self
 from etalumis.address import AddressTable
 from etalumis.errors import ProtocolError, SimulatorError
 from etalumis.execution import Execution, Site
-from etalumis.plan import Answer, Plan
+from etalumis.plan import Answer, Plan, Steps
 from etalumis.ppx.connection import Connection, PeerEnded, PeerSilent, is_busy
 from etalumis.ppx.decode import Decoder
 from etalumis.ppx.delegated import DelegatedTrace
 from etalumis.ppx.encode import encode
 from etalumis.ppx.messages import HandshakeResult, Message, Reset
 from etalumis.ppx.process import SimulatorProcess
-from etalumis.ppx.requests import VERSION
-from etalumis.ppx.session import Forgotten, Session, greeting, out_of_turn
+from etalumis.ppx.requests import CHAINS, VERSION
+from etalumis.ppx.session import Forgotten, Refused, Session, greeting, out_of_turn
 
 _RESET = encode(Reset())
 _ABANDON_S = 2.0
@@ -29,6 +29,8 @@ _ABANDON_S = 2.0
 
 _PIECE = 128
 """Runs in a message at most: while the simulator makes one, this side reads the one before."""
+_LAST_PIECE = 16
+"""Runs in a message at least, if there are so many: a message costs as much as a few fast ones."""
 
 
 class _State(Enum):
@@ -150,7 +152,8 @@ class Simulator:
         session = self._ready(addresses)
         finished = False
         try:
-            found = self._carried_out(session, plan, seeds, addresses)
+            carry_out = self._carried_out if len(seeds) > 1 else self._carried_out_alone
+            found = carry_out(session, plan, seeds, addresses)
             finished = True
         except Forgotten as error:
             raise self._forgotten(error) from error
@@ -159,13 +162,55 @@ class Simulator:
                 self._abandon()
         return found
 
+    @property
+    def steps(self) -> bool:
+        """Whether the simulator makes the steps of a chain by itself."""
+        return self.delegates and self.handshake.chains >= CHAINS
+
+    def take_steps(self, steps: Steps, addresses: AddressTable) -> tuple[list[tuple[int, int]], list[DelegatedTrace]]:
+        """Have the simulator make steps of a chain, in one message; raises as `carry_out` does."""
+        session = self._ready(addresses)
+        finished = False
+        try:
+            assert self._connection is not None  # _ready saw to it
+            try:
+                message, plan = session.request_steps(steps, addresses)
+                runs = 1 + steps.number
+                began = time.monotonic()
+                answer = self._connection.request(message, self._timeout_s + 20.0 * runs * self._run_s)
+                self._run_s = (time.monotonic() - began) / runs
+                found = session.steps(self._decoder.decode(answer), plan, steps.number)
+            except (PeerEnded, PeerSilent, ProtocolError) as error:
+                raise self._explained(error) from error
+            finished = True
+        except Forgotten as error:
+            raise self._forgotten(error) from error
+        finally:
+            if not finished:
+                self._abandon()
+        return found
+
+    def _carried_out_alone(
+        self, session: Session, plan: Plan, seeds: Sequence[int], addresses: AddressTable
+    ) -> list[DelegatedTrace]:
+        """Carry out one run: what a chain does at every step."""
+        assert self._connection is not None  # _ready saw to it
+        try:
+            began = time.monotonic()
+            answer = self._connection.request(
+                session.request(plan, seeds, addresses), self._timeout_s + 20.0 * self._run_s
+            )
+            self._run_s = time.monotonic() - began
+            return session.traces(self._decoder.decode(answer), plan, seeds)
+        except (PeerEnded, PeerSilent, ProtocolError) as error:
+            raise self._explained(error) from error
+
     def _carried_out(
         self, session: Session, plan: Plan, seeds: Sequence[int], addresses: AddressTable
     ) -> list[DelegatedTrace]:
         assert self._connection is not None  # _ready saw to it
         # runs go one by one while nobody knows how long one takes
-        first = len(seeds) if len(seeds) == 1 else min(_PIECE, len(seeds)) if self._run_s else 1
-        pieces = [seeds[:first], *(seeds[i : i + _PIECE] for i in range(first, len(seeds), _PIECE))]
+        pieces = _pieces(seeds, alone=not self._run_s)
         found: list[DelegatedTrace] = []
         try:
             self._connection.send(session.request(plan, pieces[0], addresses))
@@ -306,7 +351,8 @@ class Simulator:
     def _explained(self, error: SimulatorError | ProtocolError) -> SimulatorError | ProtocolError:
         """Return an error with all that is known of the simulator, whose process ends if it failed."""
         if isinstance(error, ProtocolError):
-            return ProtocolError(f"{self._report('sent something else than PPX')}\n  {error}")
+            what = "refused a run" if isinstance(error, Refused) else "sent something else than PPX"
+            return ProtocolError(f"{self._report(what)}\n  {error}")
         report = self._report(str(error))
         if isinstance(error, PeerSilent):
             report += "\n  if it is only slow, allow it more time: timeout_s (simulator.timeout_s in a configuration)"
@@ -329,6 +375,19 @@ class Simulator:
             tail = self._process.stderr_tail()
             lines.append("  it wrote to standard error:\n" + tail if tail else "  it wrote nothing to standard error")
         return "\n".join(lines)
+
+
+def _pieces(seeds: Sequence[int], alone: bool) -> list[Sequence[int]]:
+    """Return the runs of each message, the first one `alone` if so.
+
+    The last ones are ever smaller: the simulator has nothing to do while this side reads the last.
+    """
+    pieces, start = [], 0
+    while left := len(seeds) - start:
+        size = 1 if alone and not start else max(min(_PIECE, left // 2), min(_LAST_PIECE, left))
+        pieces.append(seeds[start : start + size])
+        start += size
+    return pieces
 
 
 def connect(endpoint: str, timeout_s: float = 60.0, start_timeout_s: float = 60.0) -> Simulator:

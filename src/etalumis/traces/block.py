@@ -70,6 +70,9 @@ class Block:
         By name: `Expected`, or float32 (trace, size) where the storage is "noisy".
     tags
         By name: float64 (trace, *shape), or lists of rows where the first axis varies.
+    rejected
+        Entries of rejected repetitions, one list a trace, with the columns of `format.REJECTED_DTYPES`; None where they
+        are not kept.
     """
 
     dictionary: Dictionary
@@ -78,6 +81,7 @@ class Block:
     layouts: tuple[Layout, ...]
     observations: dict[str, Observation] = field(default_factory=dict)
     tags: dict[str, Tag] = field(default_factory=dict)
+    rejected: Ragged | None = None
 
     def __len__(self) -> int:
         """Return the number of traces."""
@@ -92,7 +96,31 @@ class Block:
             self.layouts,
             {name: _take_observation(observation, rows) for name, observation in self.observations.items()},
             {name: _take(tag, rows) for name, tag in self.tags.items()},
+            None if self.rejected is None else self.rejected.take(rows),
         )
+
+    def slice(self, start: int, stop: int) -> "Block":
+        """Return the traces `start:stop`; the columns are views."""
+        return Block(
+            self.dictionary,
+            self.entries.slice(start, stop),
+            {name: column[start:stop] for name, column in self.traces.items()},
+            self.layouts,
+            {name: _slice_observation(observation, start, stop) for name, observation in self.observations.items()},
+            {name: _slice(tag, start, stop) for name, tag in self.tags.items()},
+            None if self.rejected is None else self.rejected.slice(start, stop),
+        )
+
+
+def _slice(column: Tag, start: int, stop: int) -> Tag:
+    return column.slice(start, stop) if isinstance(column, Ragged) else column[start:stop]
+
+
+def _slice_observation(observation: Observation, start: int, stop: int) -> Observation:
+    if isinstance(observation, Expected):
+        return Expected(observation.image.slice(start, stop), observation.stddev[start:stop])
+    part: np.ndarray = observation[start:stop]
+    return part
 
 
 def _take(column: Tag, rows: np.ndarray) -> Tag:
@@ -118,6 +146,7 @@ def join(blocks: Sequence[Block]) -> Block:
         first.layouts,
         {name: _join_observations([block.observations[name] for block in blocks]) for name in first.observations},
         {name: _join_tags([block.tags[name] for block in blocks]) for name in first.tags},
+        None if first.rejected is None else concatenate([b.rejected for b in blocks if b.rejected is not None]),
     )
 
 

@@ -6,7 +6,7 @@ A trace file is plain HDF5 with built-in filters only, so that every HDF5 tool r
 checksum of its bytes, and the file the checksum of its attributes and of all those checksums.
 """
 
-import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
@@ -15,16 +15,28 @@ from typing import Any, Self
 
 import h5py
 import numpy as np
+import xxhash
 
 from etalumis import __version__
 from etalumis.errors import DatasetError
 from etalumis.files import digest
 
 FORMAT = "etalumis-traces"
-VERSION = 1
+VERSION = 2
 
 ENTRY_DTYPES = {"address": "<u4", "value": "<f8", "distribution": "<u4", "flags": "u1"}
 """Columns of /entries, one row for each accepted entry, in trace order."""
+
+REJECTED_DTYPES = {
+    "address": "<u4",
+    "value": "<f8",
+    "distribution": "<u4",
+    "flags": "u1",
+    "position": "<u4",
+    "repetition": "<u4",
+}
+"""Columns of /rejected, one row for each entry of a rejected repetition: `position` accepted entries of its trace were
+drawn before it."""
 
 TRACE_DTYPES = {
     "log_prior": "<f8",
@@ -35,8 +47,12 @@ TRACE_DTYPES = {
 }
 """Columns of /traces beside `offset` and `type`, one row for each trace."""
 
+ALL, ACCEPTED, CONTROLLED_ONLY = "all", "accepted", "controlled"
+"""What a file keeps of a trace's entries: all (the rejected ones apart, in /rejected), the accepted, the controlled."""
+MIXED = "mixed"
+"""Stands in a provenance for builds and configurations that differ."""
+
 TYPE_BYTES = 16
-CHUNK_BYTES = 1 << 18
 # Metadata of this generation of HDF5 (1.10) carries checksums of its own, and every HDF5 in use reads it.
 LIBVER = ("v110", "v110")
 
@@ -65,6 +81,8 @@ class Provenance:
         The noise model in words.
     settings
         JSON of the simulator's settings, which `config_digest` is the digest of; "" where there are none.
+    kept
+        What is kept of a trace's entries: "all", "accepted" or "controlled".
     """
 
     producer: str = f"etalumis {__version__}"
@@ -76,16 +94,32 @@ class Provenance:
     part: int = 0
     noise: str = ""
     settings: str = ""
+    kept: str = ACCEPTED
 
-    def require_same_source(self, mine: Path, other: Self, theirs: Path) -> None:
-        """Raise DatasetError where two files hold traces of different simulators or configurations."""
-        for key in ("model", "simulator_build_id", "config_digest"):
+    def require_same_source(self, mine: Path, other: Self, theirs: Path, mix: bool = False) -> None:
+        """Raise DatasetError where two files hold traces of different simulators or configurations.
+
+        With `mix`, another build or configuration of the same model is let pass; what is kept of a trace must agree.
+        """
+        for key in ("model", "kept") if mix else ("model", "kept", "simulator_build_id", "config_digest"):
             expected, found = getattr(self, key), getattr(other, key)
             if expected != found:
+                remedy = "generate both with the same one" if key in ("model", "kept") else "or say --mix to mix them"
                 raise DatasetError(
-                    f"{theirs}: its {key} is {found!r}, but that of {mine} is {expected!r}; traces of different "
-                    "simulators or configurations cannot be mixed: generate both with the same one"
+                    f"{theirs}: its {key} is {found!r}, but that of {mine} is {expected!r}"
+                    f"{self._differing_settings(other)}; traces of different simulators or configurations are not "
+                    f"mixed: {remedy}"
                 )
+
+    def _differing_settings(self, other: Self) -> str:
+        """Return the settings that differ, in words; "" where none is known to."""
+        expected, found = _flat_settings(self.settings), _flat_settings(other.settings)
+        differing = [
+            f"{key}: {found.get(key, 'absent')} instead of {expected.get(key, 'absent')}"
+            for key in sorted(expected.keys() | found.keys())
+            if expected.get(key) != found.get(key)
+        ]
+        return f" ({', '.join(differing)})" if differing else ""
 
     def joined(self, other: Self) -> Self:
         """Return the provenance of a file made of both; what differs is dropped."""
@@ -96,7 +130,13 @@ class Provenance:
             merged = replace(merged, part=-1)
         if self.run_seed != other.run_seed:
             merged = replace(merged, run_seed=-1)
-        return merged
+        if self.simulator_build_id != other.simulator_build_id:
+            merged = replace(merged, simulator_build_id=MIXED)
+        if self.config_digest != other.config_digest:
+            merged = replace(merged, config_digest=MIXED)
+        if self.noise != other.noise:
+            merged = replace(merged, noise=MIXED)
+        return replace(merged, settings="") if self.settings != other.settings else merged
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as a JSON-able dictionary."""
@@ -107,7 +147,7 @@ class Provenance:
         """Read the fields back from HDF5 attributes or JSON."""
         values: dict[str, Any] = {}
         for field in fields(cls):
-            if field.name == "settings" and field.name not in attributes:
+            if field.name in ("settings", "kept") and field.name not in attributes:
                 continue
             if field.name not in attributes:
                 raise DatasetError(f"{path}: no attribute {field.name!r}; the file is not whole or was altered")
@@ -116,11 +156,26 @@ class Provenance:
         return cls(**values)
 
 
+def _flat_settings(text: str) -> dict[str, str]:
+    """Return settings in JSON as texts by dotted key."""
+    flat: dict[str, str] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, item in value.items():
+                walk(f"{prefix}.{key}" if prefix else key, item)
+        else:
+            flat[prefix] = json.dumps(value)
+
+    walk("", json.loads(text) if text else {})
+    return flat
+
+
 class Checksum:
-    """Running blake2b-128 of an array's bytes (little-endian, row-major)."""
+    """Running XXH3-128 of an array's bytes (little-endian, row-major): it costs nothing beside reading them."""
 
     def __init__(self) -> None:
-        self._state = hashlib.blake2b(digest_size=16)
+        self._state = xxhash.xxh3_128()
 
     def update(self, array: np.ndarray) -> None:
         """Add the bytes of `array`."""
@@ -158,4 +213,16 @@ def reading(path: Path, column: str = "", kind: str = "trace file") -> Iterator[
         raise DatasetError(
             f"{path}: {what} cannot be read: it is truncated, altered or no {kind} ({error}); "
             "delete it and make it again"
+        ) from error
+
+
+@contextmanager
+def writing(path: Path, kind: str = "trace file") -> Iterator[None]:
+    """Turn what h5py raises where a file cannot be written into a DatasetError that names it."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise DatasetError(
+            f"{path}: the {kind} cannot be written ({error}); nothing that was there before was touched: make room on "
+            "the disk, or name another output, and run the same command again"
         ) from error

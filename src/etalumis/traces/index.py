@@ -1,17 +1,40 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The index of a sorted dataset: which shards it has, in which order, with their checksums."""
+"""The index of a sorted dataset: its shards in order, its trace types and where each of them is.
+
+Content of `index.json`, version 2, beside the provenance (`Provenance.as_dict`):
+
+``traces, entries, addresses``
+    Counts over all shards.
+``shards``
+    In order, for each: `file`, `traces`, `entries`, `checksum`, `bytes` (of the file).
+``types``
+    Most frequent first, which is their order in the shards, for each: `type` (hexadecimal), `traces`, `first` (global
+    number of its first trace; its traces are `first` to `first + traces - 1`), `shards` ([first, last], numbers of the
+    shards these lie in), `lengths` ([shortest, longest], accepted entries).
+``lengths``
+    Histogram of the traces' lengths: `width` of a bin and `counts`, a list of [lowest length of the bin, traces]
+    without empty bins. The width is 1 unless more than 1,000 lengths occur.
+"""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from etalumis.errors import DatasetError
 
 FORMAT = "etalumis-trace-index"
-VERSION = 1
+VERSION = 2
 NAME = "index.json"
+_MOST_BINS = 1000
+_SET_KEYS: dict[str, type] = {
+    "traces": int, "entries": int, "addresses": int, "shards": list, "types": list, "lengths": dict,
+}  # fmt: skip
+_SHARD_KEYS: dict[str, type] = {"file": str, "traces": int, "entries": int, "checksum": str, "bytes": int}
+_TYPE_KEYS: dict[str, type] = {"type": str, "traces": int, "first": int, "shards": list, "lengths": list}
 
 
 def read_index(path: Path) -> dict[str, Any]:
@@ -20,7 +43,7 @@ def read_index(path: Path) -> dict[str, Any]:
     Raises
     ------
     DatasetError
-        Where it is missing, foreign or of another version.
+        Where it is missing, foreign, of another version, or lacks a key.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -33,11 +56,65 @@ def read_index(path: Path) -> dict[str, Any]:
         raise DatasetError(f"{path}: not a readable index ({error}); sort the traces again") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise DatasetError(f"{path}: expected an index of format {FORMAT!r}; this is something else")
-    if content.get("version") != VERSION:
-        raise DatasetError(
-            f"{path}: index version {content.get('version')}, this program reads {VERSION}; sort the traces again"
-        )
+    version = content.get("version")
+    if version != VERSION:
+        newer = isinstance(version, int) and version > VERSION
+        remedy = "update etalumis" if newer else "sort the traces again, from trace files of this version"
+        raise DatasetError(f"{path}: index version {version}, this program reads {VERSION}; {remedy}")
+    _require_keys(path, content, "", _SET_KEYS)
+    for name, keys in (("shards", _SHARD_KEYS), ("types", _TYPE_KEYS)):
+        for number, row in enumerate(content[name]):
+            _require_keys(path, row, f"{name}[{number}]", keys)
     return content
+
+
+def _require_keys(path: Path, row: object, place: str, keys: dict[str, type]) -> None:
+    """Require the keys of an object of the index, with values of their kinds."""
+    if not isinstance(row, dict):
+        raise DatasetError(f"{path}: {place!r} is wrong: expected an object, found {row!r}; sort the traces again")
+    for key, kind in keys.items():
+        if type(row.get(key)) is not kind:
+            name = f"{place}.{key}" if place else key
+            raise DatasetError(
+                f"{path}: {name!r} is wrong: expected a value of type {kind.__name__}, found {row.get(key)!r}; "
+                "sort the traces again"
+            )
+
+
+def describe_types(
+    types: Sequence[str], counts: np.ndarray, shortest: np.ndarray, longest: np.ndarray, shard_traces: int
+) -> list[dict[str, Any]]:
+    """Return the rows of `types` for the index.
+
+    Parameters
+    ----------
+    types
+        Hexadecimal trace types in their order in the set.
+    counts, shortest, longest
+        int64 (type,): traces of each, and their extreme lengths.
+    shard_traces
+        Traces of every shard but the last.
+    """
+    first = np.cumsum(counts) - counts
+    last = first + counts - 1
+    columns = (types, counts.tolist(), first.tolist(), last.tolist(), shortest.tolist(), longest.tolist())
+    return [
+        {
+            "type": name, "traces": traces, "first": at, "shards": [at // shard_traces, end // shard_traces],
+            "lengths": [low, high],
+        }
+        for name, traces, at, end, low, high in zip(*columns, strict=True)
+    ]  # fmt: skip
+
+
+def length_histogram(lengths: np.ndarray, counts: np.ndarray) -> dict[str, Any]:
+    """Return the histogram `lengths` of the index, from (length, traces) pairs in any order, lengths repeating."""
+    low, high = int(lengths.min(initial=0)), int(lengths.max(initial=0))
+    width = 1 if len(np.unique(lengths)) <= _MOST_BINS else -(-(high - low + 1) // _MOST_BINS)
+    bins, place = np.unique(lengths // width, return_inverse=True)
+    totals = np.zeros(len(bins), np.int64)
+    np.add.at(totals, place, counts)
+    return {"width": width, "counts": [list(row) for row in zip((bins * width).tolist(), totals.tolist(), strict=True)]}
 
 
 def shard_files(paths: Iterable[Path]) -> dict[Path, str | None]:

@@ -1,107 +1,192 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""What is in trace files, in numbers and as text for a terminal."""
+"""What is in trace files, in numbers; memory does not grow with the number of traces."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 
-from etalumis.traces.format import Provenance
+from etalumis.traces.block import Layout, TagLayout
+from etalumis.traces.format import TYPE_BYTES, Provenance, reading
+from etalumis.traces.index import NAME, read_index
+from etalumis.traces.lengths import LengthCounts, add_lengths
+from etalumis.traces.reading.shard import Shard
 from etalumis.traces.sources import Sources
 
-BAR = "█"
-_BINS = 12
-_BAR_WIDTH = 40
-_SHOWN_TYPES = 10
+_ROWS = 1 << 20
+_DICTIONARY = ("addresses", "names", "distributions")
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Numbers of a dataset; `types` maps the hexadecimal type to the number of its traces, the most frequent first."""
+    """Numbers of a dataset.
+
+    Attributes
+    ----------
+    files, traces, entries, draws, addresses, distributions
+        How many. `entries` are the accepted ones, `draws` all of the runs.
+    rejected
+        Stored entries of rejected repetitions; None where they are not kept.
+    sorted_set
+        Whether it is one sorted set, with an index.
+    file_bytes, memory_bytes
+        Of all files, and of all columns uncompressed.
+    stored
+        Bytes in the files by column group, compressed: "entries", "observations/<name>", "tags", "traces",
+        "dictionary" (addresses, names and distributions), "rejected", "structure" (of HDF5, with its checksums).
+    types
+        Number of traces by hexadecimal type, the most frequent first.
+    lengths
+        Histogram of accepted entries.
+    layouts, tags
+        What is observed, and the tags.
+    provenance
+        What all files have in common.
+    """
 
     files: int
+    sorted_set: bool
     file_bytes: int
     memory_bytes: int
+    stored: dict[str, int]
     traces: int
     entries: int
+    rejected: int | None
     draws: int
     addresses: int
     distributions: int
     types: dict[str, int]
-    lengths: np.ndarray
-    observations: list[str]
-    tags: list[str]
+    lengths: LengthCounts
+    layouts: tuple[Layout, ...]
+    tags: dict[str, TagLayout]
     provenance: Provenance
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as a JSON-able dictionary."""
+        lengths = zip(self.lengths.length.tolist(), self.lengths.traces.tolist(), strict=True)
+        return {
+            "traces": self.traces, "files": self.files, "sorted": self.sorted_set, "types": len(self.types),
+            "addresses": self.addresses, "distributions": self.distributions, "entries": self.entries,
+            "rejected_entries": self.rejected, "draws": self.draws, "longest": self.lengths.longest,
+            "file_bytes": self.file_bytes, "memory_bytes": self.memory_bytes,
+            "bytes_per_trace": self.file_bytes / self.traces if self.traces else None,
+            "stored_bytes": self.stored,
+            "observations": [{"name": x.name, "shape": x.shape, "storage": x.storage} for x in self.layouts],
+            "tags": [{"name": name, "rows": x.ragged, "shape": x.shape} for name, x in sorted(self.tags.items())],
+            "provenance": self.provenance.as_dict(),
+            "trace_types": [{"type": kind, "traces": count} for kind, count in self.types.items()],
+            "lengths": {"width": self.lengths.width, "counts": [list(row) for row in lengths]},
+        }  # fmt: skip
 
-def summarise(paths: Sequence[Path]) -> Summary:
-    """Return the numbers of a dataset; only headers and the columns of /traces are read."""
-    sources = Sources(paths)
-    counts: Counter[str] = Counter()
+
+def summarise(paths: Sequence[Path], mix: bool = False) -> Summary:
+    """Return the numbers of a dataset.
+
+    Of the traces only the columns `type`, `offset` and `draws` are read, a window at a time; types and lengths of a
+    sorted set come from its index.
+
+    Parameters
+    ----------
+    paths
+        Trace files, indices or folders with an index.
+    mix
+        Let files of different builds and configurations pass.
+
+    Raises
+    ------
+    DatasetError
+        Where a file is damaged, or the files do not belong together.
+    """
+    sources = Sources(paths, mix)
+    content = _index_of(paths)
+    if content is None:
+        types, lengths = _count(sources.shards)
+    else:
+        types = {str(row["type"]): int(row["traces"]) for row in content["types"]}
+        lengths = LengthCounts.of_index(content)
+    stored: Counter[str] = Counter()
     for shard in sources.shards:
-        counts.update(row.tobytes().hex() for row in shard.whole("traces/type"))
-    lengths = np.concatenate([np.diff(shard.whole("traces/offset")) for shard in sources.shards])
+        stored.update(_stored(shard.path))
+    rejected = [shard.rows("rejected/value") for shard in sources.shards if "rejected/value" in shard.columns]
     return Summary(
         files=len(sources.shards),
-        file_bytes=sum(shard.path.stat().st_size for shard in sources.shards),
+        sorted_set=content is not None,
+        file_bytes=stored.total(),
         memory_bytes=sum(shard.nbytes for shard in sources.shards),
-        traces=len(lengths),
-        entries=int(lengths.sum()),
-        draws=sum(int(shard.whole("traces/draws").sum()) for shard in sources.shards),
+        stored=dict(stored.most_common()),
+        traces=sum(len(shard) for shard in sources.shards),
+        entries=sum(shard.entries for shard in sources.shards),
+        rejected=sum(rejected) if rejected else None,
+        draws=sum(_sum(shard, "traces/draws") for shard in sources.shards),
         addresses=len(sources.dictionary.addresses),
         distributions=len(sources.dictionary.distributions),
-        types=dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))),
+        types=types,
         lengths=lengths,
-        observations=[f"{x.name} {'x'.join(map(str, x.shape)) or 'scalar'} ({x.storage})" for x in sources.layouts],
-        tags=[f"{n}{' (rows)' if x.ragged else ''}" for n, x in sorted(sources.tag_layouts.items())],
+        layouts=sources.layouts,
+        tags=sources.tag_layouts,
         provenance=sources.provenance,
     )
 
 
-def render(summary: Summary) -> str:
-    """Return the summary as text, with histograms of trace lengths and of the most frequent types."""
-    count = max(1, summary.traces)
-    source = summary.provenance
-    lines = [
-        f"traces          {summary.traces:,} in {summary.files} file{'s' if summary.files > 1 else ''}",
-        f"model           {source.model}, build {source.simulator_build_id or 'none'}, config {source.config_digest}",
-        f"origin          split {source.split or 'several'}, run seed {source.run_seed}, written by {source.producer}",
-        f"noise           {source.noise or 'not described'}",
-        f"trace types     {len(summary.types):,}",
-        f"addresses       {summary.addresses:,} (distributions {summary.distributions:,})",
-        f"entries/trace   mean {summary.entries / count:.1f}, longest {summary.lengths.max(initial=0):,} "
-        f"(all draws: mean {summary.draws / count:.1f})",
-        f"bytes/trace     {summary.file_bytes / count:,.0f} in the file, {summary.memory_bytes / count:,.0f} in memory",
-        f"observations    {', '.join(summary.observations) or 'none'}",
-        f"tags            {', '.join(summary.tags) or 'none'}",
-    ]
-    if summary.traces:
-        lines += ["", "accepted entries of a trace", *_length_histogram(summary.lengths)]
-        lines += ["", "most frequent trace types", *_type_histogram(summary)]
-    return "\n".join(lines)
+def frequencies(paths: Sequence[Path], mix: bool = False) -> tuple[np.ndarray, LengthCounts]:
+    """Return (int64 (type,) traces of each type, lengths) of a dataset, for a figure."""
+    content = _index_of(paths)
+    if content is not None:
+        return np.array([row["traces"] for row in content["types"]], np.int64), LengthCounts.of_index(content)
+    types, lengths = _count(Sources(paths, mix).shards)
+    return np.array(list(types.values()), np.int64), lengths
 
 
-def _bar(value: int, largest: int) -> str:
-    return BAR * max(1 if value else 0, round(_BAR_WIDTH * value / largest))
+def _index_of(paths: Sequence[Path]) -> dict[str, Any] | None:
+    """Return the index where the dataset is one sorted set."""
+    if len(paths) == 1:
+        path = Path(paths[0])
+        if path.is_dir() or path.suffix == ".json":
+            return read_index(path / NAME if path.is_dir() else path)
+    return None
 
 
-def _length_histogram(lengths: np.ndarray) -> list[str]:
-    low, high = int(lengths.min()), int(lengths.max())
-    width = max(1, -(-(high - low + 1) // _BINS))
-    counts = np.bincount((lengths - low) // width)
-    rows = []
-    for i, value in enumerate(counts.tolist()):
-        first, last = low + i * width, low + (i + 1) * width - 1
-        label = f"{first:,}" if first == last else f"{first:,}-{last:,}"
-        rows.append(f"{label:>15} {value:>9,} {_bar(value, int(counts.max()))}")
-    return rows
+def _count(shards: Sequence[Shard]) -> tuple[dict[str, int], LengthCounts]:
+    types: Counter[bytes] = Counter()
+    lengths: Counter[int] = Counter()
+    for shard in shards:
+        for start in range(0, len(shard), _ROWS):
+            stop = min(start + _ROWS, len(shard))
+            rows = np.ascontiguousarray(shard.slice("traces/type", start, stop)).view(f"V{TYPE_BYTES}").reshape(-1)
+            kinds, counts = np.unique(rows, return_counts=True)
+            types.update(dict(zip(map(bytes, kinds), counts.tolist(), strict=True)))
+            add_lengths(lengths, shard.slice("traces/offset", start, stop + 1))
+    ordered = sorted(types.items(), key=lambda item: (-item[1], item[0]))
+    return {kind.hex(): count for kind, count in ordered}, LengthCounts.of_counts(lengths)
 
 
-def _type_histogram(summary: Summary) -> list[str]:
-    shown = list(summary.types.items())[:_SHOWN_TYPES]
-    rows = [f"{t[:12]:>15} {n:>9,} {_bar(n, shown[0][1])} {n / summary.traces:.1%}" for t, n in shown]
-    rest = list(summary.types.values())[_SHOWN_TYPES:]
-    return [*rows, f"{len(rest):,} more".rjust(15) + f" {sum(rest):>9,}"] if rest else rows
+def _sum(shard: Shard, column: str) -> int:
+    return sum(
+        int(shard.slice(column, start, min(start + _ROWS, len(shard))).sum()) for start in range(0, len(shard), _ROWS)
+    )
+
+
+def _stored(path: Path) -> Counter[str]:
+    """Return the bytes of a file by column group."""
+    stored: Counter[str] = Counter()
+
+    def visit(name: str, item: h5py.Dataset | h5py.Group) -> None:
+        if isinstance(item, h5py.Dataset):
+            stored[_group(name)] += item.id.get_storage_size()
+
+    with reading(path), h5py.File(path, "r") as file:
+        file.visititems(visit)
+    stored["structure"] = path.stat().st_size - stored.total()
+    return stored
+
+
+def _group(column: str) -> str:
+    top, _, rest = column.partition("/")
+    if top in _DICTIONARY:
+        return "dictionary"
+    return f"{top}/{rest.partition('/')[0]}" if top == "observations" else top

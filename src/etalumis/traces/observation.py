@@ -13,10 +13,10 @@ from etalumis.errors import DatasetError
 from etalumis.files import atomic_path
 from etalumis.seeds import generator
 from etalumis.traces.format import LIBVER, Checksum, Provenance, file_checksum, reading
-from etalumis.traces.reader import StoredTrace, TraceDataset
+from etalumis.traces.reading.dataset import StoredTrace, TraceDataset
 
 FORMAT = "etalumis-observation"
-VERSION = 1
+VERSION = 2
 _KIND = "observation file"
 
 

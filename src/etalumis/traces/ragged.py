@@ -35,6 +35,12 @@ class Ragged:
         index = np.arange(offset[-1]) + np.repeat(self.offset[rows] - offset[:-1], lengths)
         return type(self)(offset, {name: column[index] for name, column in self.columns.items()})
 
+    def slice(self, start: int, stop: int) -> Self:
+        """Return the lists `start:stop`; the columns are views."""
+        first, last = int(self.offset[start]), int(self.offset[stop])
+        columns = {name: column[first:last] for name, column in self.columns.items()}
+        return type(self)(self.offset[start : stop + 1] - first, columns)
+
     def list_numbers(self) -> np.ndarray:
         """Return int64 (row,): the list that each row belongs to."""
         return np.repeat(np.arange(len(self)), self.lengths)

@@ -9,7 +9,51 @@ from etalumis.traces.block import Layout, TagLayout, require_same_layouts, requi
 from etalumis.traces.dictionary import Dictionary
 from etalumis.traces.format import Provenance
 from etalumis.traces.index import require_checksum, shard_files
-from etalumis.traces.shard import Shard
+from etalumis.traces.reading.shard import Shard
+
+
+class Common:
+    """What the files of a dataset have in common; the first one says what the others have to agree with.
+
+    A file without traces observes nothing, and agrees with any that does.
+
+    Attributes
+    ----------
+    provenance
+        That of a file made of all of them.
+    layouts, tag_layouts
+        What they observe, and the tags of all of them.
+
+    Parameters
+    ----------
+    first
+        The first file.
+    mix
+        Let other builds and configurations of the same model pass.
+    """
+
+    def __init__(self, first: Shard, mix: bool = False) -> None:
+        self._path, self._source, self._mix = first.path, first.provenance, mix
+        self._observing: Path | None = None
+        self.layouts: tuple[Layout, ...] = ()
+        self.tag_layouts: dict[str, TagLayout] = {}
+        self.provenance: Provenance = first.provenance
+        self._admit_columns(first)
+
+    def admit(self, shard: Shard) -> None:
+        """Add another file; raise DatasetError where it does not belong to the first one."""
+        self._source.require_same_source(self._path, shard.provenance, shard.path, self._mix)
+        self._admit_columns(shard)
+        self.provenance = self.provenance.joined(shard.provenance)
+
+    def _admit_columns(self, shard: Shard) -> None:
+        if not len(shard):
+            return
+        if self._observing is None:
+            self._observing, self.layouts = shard.path, shard.layouts
+        require_same_layouts(self._observing, self.layouts, shard.path, shard.layouts)
+        require_same_tags(self._observing, self.tag_layouts, shard.path, shard.tag_layouts)
+        self.tag_layouts.update(shard.tag_layouts)
 
 
 class Sources:
@@ -27,26 +71,18 @@ class Sources:
     Raises
     ------
     DatasetError
-        Where a file is damaged or foreign, is not the one its index names, or does not fit the first one.
+        Where a file is damaged or foreign, is not the one its index names, or does not fit the first one (with `mix`,
+        another build or configuration fits).
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], mix: bool = False) -> None:
         self.dictionary = Dictionary()
         self.shards: list[Shard] = []
         for path, checksum in shard_files(paths).items():
             shard = Shard(path, self.dictionary)
             require_checksum(path, checksum, shard.checksum)
             self.shards.append(shard)
-        first = self.shards[0]
-        self.layouts: tuple[Layout, ...] = first.layouts
-        self.tag_layouts: dict[str, TagLayout] = dict(first.tag_layouts)
-        self.provenance: Provenance = first.provenance
+        common = Common(self.shards[0], mix)
         for shard in self.shards[1:]:
-            self._admit(first, shard)
-
-    def _admit(self, first: Shard, shard: Shard) -> None:
-        self.provenance.require_same_source(first.path, shard.provenance, shard.path)
-        require_same_layouts(first.path, first.layouts, shard.path, shard.layouts)
-        require_same_tags(first.path, self.tag_layouts, shard.path, shard.tag_layouts)
-        self.tag_layouts.update(shard.tag_layouts)
-        self.provenance = self.provenance.joined(shard.provenance)
+            common.admit(shard)
+        self.layouts, self.tag_layouts, self.provenance = common.layouts, common.tag_layouts, common.provenance

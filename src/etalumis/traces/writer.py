@@ -3,15 +3,15 @@
 """Write trace files: columns that grow block by block, under a temporary name until they are whole."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from math import prod
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from etalumis.errors import DatasetError
 from etalumis.files import atomic_path
-from etalumis.trace import Trace
 from etalumis.traces.block import (
     EXPECTED,
     Block,
@@ -19,72 +19,57 @@ from etalumis.traces.block import (
     Layout,
     Tag,
     TagLayout,
+    complete_tags,
+    join,
     require_same_layouts,
     require_same_tags,
 )
-from etalumis.traces.builder import BlockBuilder
+from etalumis.traces.columns import Column, RaggedColumns, Specifications
 from etalumis.traces.dictionary import Dictionary, first_seen
+from etalumis.traces.finite import require_finite
 from etalumis.traces.format import (
-    CHUNK_BYTES,
+    ALL,
     ENTRY_DTYPES,
     FORMAT,
     LIBVER,
+    REJECTED_DTYPES,
     TRACE_DTYPES,
     TYPE_BYTES,
     VERSION,
-    Checksum,
     Provenance,
     file_checksum,
+    writing,
 )
 from etalumis.traces.ragged import Ragged, offsets
 
-
-class _Column:
-    """A dataset that grows along its first axis and knows its checksum."""
-
-    def __init__(self, group: h5py.Group, name: str, dtype: str | np.dtype, row: tuple[int, ...] = ()) -> None:
-        rows = max(1, CHUNK_BYTES // (np.dtype(dtype).itemsize * prod(row)))
-        self._dataset = group.create_dataset(
-            name,
-            shape=(0, *row),
-            maxshape=(None, *row),
-            chunks=(rows, *row),
-            dtype=dtype,
-            compression="gzip",
-            compression_opts=1,  # higher levels cost several times the time for a few per cent
-            shuffle=True,
-        )
-        self._checksum = Checksum()
-
-    def append(self, values: np.ndarray) -> None:
-        content = np.ascontiguousarray(values, self._dataset.dtype)
-        start = len(self._dataset)
-        self._dataset.resize(start + len(content), axis=0)
-        self._dataset[start:] = content
-        self._checksum.update(content)
-
-    def close(self) -> None:
-        self._dataset.attrs["checksum"] = self._checksum.hex()
+ROW_GROUP = 512
+"""Traces that are written together: whatever the blocks that are appended, the bytes are the same."""
 
 
-class _RaggedColumns:
-    """Offsets and content columns that grow together."""
+class _Numbers:
+    """From the numbers of one dictionary to those of the file."""
 
-    def __init__(self, group: h5py.Group, columns: dict[str, tuple[str | np.dtype, tuple[int, ...]]]) -> None:
-        self._offset = _Column(group, "offset", "<i8")
-        self._offset.append(np.zeros(1, np.int64))
-        self._end = 0
-        self._columns = {name: _Column(group, name, dtype, row) for name, (dtype, row) in columns.items()}
+    def __init__(self, source: Dictionary) -> None:
+        self.source = source
+        self._tables = {"address": np.empty(0, np.int64), "distribution": np.empty(0, np.int64)}  # -1: not met yet
 
-    def append(self, part: Ragged) -> None:
-        self._offset.append(part.offset[1:] - part.offset[0] + self._end)
-        self._end += int(part.offset[-1] - part.offset[0])
-        for name, column in self._columns.items():
-            column.append(part.columns[name])
+    def translated(self, name: str, values: np.ndarray, target: Dictionary) -> np.ndarray:
+        table = self._tables[name]
+        size = len(self.source.names if name == "address" else self.source.distributions)
+        if len(table) < size:
+            table = self._tables[name] = np.concatenate([table, np.full(size - len(table), -1, np.int64)])
+        numbers: np.ndarray = table[values]
+        unknown = values[numbers < 0]
+        if len(unknown):
+            used, _ = first_seen(unknown)
+            adopt = target.adopt_addresses if name == "address" else target.adopt_distributions
+            table[used] = adopt(self.source, used)
+            numbers = table[values]
+        return numbers
 
-    def close(self) -> None:
-        for column in (self._offset, *self._columns.values()):
-            column.close()
+    def name(self, target: Dictionary) -> None:
+        """Take over the names that addresses were given after they were met."""
+        target.adopt_addresses(self.source, np.flatnonzero(self._tables["address"] >= 0))
 
 
 class ShardWriter:
@@ -96,32 +81,89 @@ class ShardWriter:
     def __init__(self, file: h5py.File, path: Path, provenance: Provenance) -> None:
         self._file, self._path, self._provenance = file, path, provenance
         self._dictionary = Dictionary()
+        self._numbers = _Numbers(Dictionary())
         self._layouts: tuple[Layout, ...] | None = None
         self._count = 0
         traces, entries = file.create_group("traces"), file.create_group("entries")
-        self._offset = _Column(traces, "offset", "<i8")
+        self._lists: list[RaggedColumns] = []
+        self._flat: list[Column] = []
+        self._offset = self._column(traces, "offset", "<i8")
         self._offset.append(np.zeros(1, np.int64))
         self._entries_end = 0
-        self._entries = {name: _Column(entries, name, dtype) for name, dtype in ENTRY_DTYPES.items()}
-        self._traces = {name: _Column(traces, name, dtype) for name, dtype in TRACE_DTYPES.items()}
-        self._traces["type"] = _Column(traces, "type", "u1", (TYPE_BYTES,))
-        self._images: dict[str, _RaggedColumns] = {}
-        self._dense: dict[str, _Column] = {}
-        self._tag_lists: dict[str, _RaggedColumns] = {}
-        self._tag_columns: dict[str, _Column] = {}
+        self._entries = {name: self._column(entries, name, dtype) for name, dtype in ENTRY_DTYPES.items()}
+        self._traces = {name: self._column(traces, name, dtype) for name, dtype in TRACE_DTYPES.items()}
+        self._traces["type"] = self._column(traces, "type", "u1", (TYPE_BYTES,))
+        self._rejected = self._rejected_columns()
+        self._images: dict[str, RaggedColumns] = {}
+        self._dense: dict[str, Column] = {}
+        self._tag_lists: dict[str, RaggedColumns] = {}
+        self._tag_columns: dict[str, Column] = {}
         self._tag_layouts: dict[str, TagLayout] = {}
+        self._found_tags: dict[str, TagLayout] = {}
+        self._waiting: list[Block] = []
+        self._room = ROW_GROUP
         file.create_group("observations", track_order=True)
         file.create_group("tags")
 
+    def _column(self, group: h5py.Group, name: str, dtype: str | np.dtype, row: tuple[int, ...] = ()) -> Column:
+        column = Column(group, name, dtype, row)
+        self._flat.append(column)
+        return column
+
+    def _ragged(self, group: h5py.Group, columns: Specifications) -> RaggedColumns:
+        ragged = RaggedColumns(group, columns)
+        self._lists.append(ragged)
+        return ragged
+
+    def _rejected_columns(self) -> RaggedColumns | None:
+        if self._provenance.kept != ALL:
+            return None
+        return self._ragged(
+            self._file.create_group("rejected"), {name: (dtype, ()) for name, dtype in REJECTED_DTYPES.items()}
+        )
+
     def append(self, block: Block) -> None:
-        """Write the traces of `block` behind those already there."""
+        """Write the traces of `block` behind those already there.
+
+        Raises
+        ------
+        DatasetError
+            Where a number is not finite, the block does not fit those before it, or the file cannot be written.
+        """
         if not len(block):
             return
+        require_finite(block, self._path, self._count + ROW_GROUP - self._room)
         if self._layouts is None:
             self._layouts = block.layouts
             self._create_observations()
         require_same_layouts(self._path, self._layouts, self._path, block.layouts)
-        self._append_entries(block)
+        found = {name: TagLayout.of_column(tag) for name, tag in block.tags.items()}
+        require_same_tags(self._path, self._found_tags, self._path, found)
+        self._found_tags.update(found)
+        self._admit(self._in_my_numbers(block))
+
+    def _admit(self, block: Block) -> None:
+        start = 0
+        while start < len(block):
+            stop = min(len(block), start + self._room)
+            self._waiting.append(complete_tags(block.slice(start, stop), self._found_tags))
+            self._room -= stop - start
+            start = stop
+            if not self._room:
+                self._write_group()
+
+    def _write_group(self) -> None:
+        """Write the traces that wait."""
+        waiting, self._waiting, self._room = self._waiting, [], ROW_GROUP
+        if waiting:
+            with writing(self._path):
+                self._append(join([complete_tags(block, self._found_tags) for block in waiting]))
+
+    def _append(self, block: Block) -> None:
+        self._offset.append(block.entries.offset[1:] + self._entries_end)
+        self._entries_end += int(block.entries.offset[-1])
+        for name, column in self._entries.items():
+            column.append(block.entries.columns[name])
         for name, column in self._traces.items():
             column.append(block.traces[name])
         for layout in block.layouts:
@@ -132,20 +174,34 @@ class ShardWriter:
             else:
                 self._dense[layout.name].append(observation.reshape(len(block), *layout.shape))
         self._append_tags(block)
+        if self._rejected is not None and block.rejected is not None:
+            self._rejected.append(block.rejected)
         self._count += len(block)
 
-    def _append_entries(self, block: Block) -> None:
-        offset = block.entries.offset
-        self._offset.append(offset[1:] - offset[0] + self._entries_end)
-        self._entries_end += int(offset[-1] - offset[0])
-        for name, column in self._entries.items():
-            values = block.entries.columns[name]
-            if name in ("address", "distribution"):
-                # numbers follow first use in THIS file, so a file's bytes do not depend on where its traces came from
-                used, position = first_seen(values)
-                adopt = self._dictionary.adopt_addresses if name == "address" else self._dictionary.adopt_distributions
-                values = adopt(block.dictionary, used)[position]
-            column.append(values)
+    def _in_my_numbers(self, block: Block) -> Block:
+        """Return a block in the numbers of this file, which follow first use in it, trace by trace.
+
+        So a file's bytes do not depend on where its traces came from.
+        """
+        if block.dictionary is not self._numbers.source:
+            self._numbers.name(self._dictionary)
+            self._numbers = _Numbers(block.dictionary)
+        if self._rejected is None:
+            return replace(block, entries=self._numbered(block.entries), rejected=None)
+        if block.rejected is None:
+            raise DatasetError(f"{self._path}: traces without their rejected repetitions cannot be written to it")
+        # of each trace first what was accepted, then what was rejected
+        order = np.argsort(np.concatenate([block.entries.list_numbers(), block.rejected.list_numbers()]), kind="stable")
+        for name in ("address", "distribution"):
+            both = np.concatenate([block.entries.columns[name], block.rejected.columns[name]])
+            self._numbers.translated(name, both[order], self._dictionary)
+        return replace(block, entries=self._numbered(block.entries), rejected=self._numbered(block.rejected))
+
+    def _numbered(self, lists: Ragged) -> Ragged:
+        columns = dict(lists.columns)
+        for name in ("address", "distribution"):
+            columns[name] = self._numbers.translated(name, columns[name], self._dictionary)
+        return Ragged(lists.offset, columns)
 
     def _create_observations(self) -> None:
         for layout in self._layouts or ():
@@ -153,28 +209,26 @@ class ShardWriter:
             group.attrs["shape"] = np.array(layout.shape, np.int64)
             group.attrs["storage"] = layout.storage
             if layout.storage == EXPECTED:
-                self._images[layout.name] = _RaggedColumns(
-                    group, {"index": (layout.index_dtype, ()), "mean": (np.dtype("<f4"), ())}
-                )
-                self._dense[layout.name] = _Column(group, "stddev", "<f8")
+                columns = {"index": (layout.index_dtype, ()), "mean": (np.dtype("<f4"), ())}
+                self._images[layout.name] = self._ragged(group, columns)
+                self._dense[layout.name] = self._column(group, "stddev", "<f8")
             else:
-                self._dense[layout.name] = _Column(group, "value", "<f4", layout.shape)
+                self._dense[layout.name] = self._column(group, "value", "<f4", layout.shape)
 
     def _append_tags(self, block: Block) -> None:
-        found = {name: TagLayout.of_column(tag) for name, tag in block.tags.items()}
-        require_same_tags(self._path, self._tag_layouts, self._path, found)
-        for name in sorted(found.keys() - self._tag_layouts.keys()):
-            self._create_tag(name, found[name])
-        for name, layout in self._tag_layouts.items():
-            self._append_tag(name, block.tags[name] if name in block.tags else layout.absent(len(block)))
+        for name in sorted(block.tags.keys() - self._tag_layouts.keys()):
+            if _is_present(block.tags[name]):
+                self._create_tag(name, self._found_tags[name])
+        for name in self._tag_layouts:
+            self._append_tag(name, block.tags[name])
 
     def _create_tag(self, name: str, layout: TagLayout) -> None:
         self._tag_layouts[name] = layout
         if layout.ragged:
             group = self._file["tags"].create_group(name)
-            self._tag_lists[name] = _RaggedColumns(group, {"content": ("<f8", layout.shape)})
+            self._tag_lists[name] = self._ragged(group, {"content": ("<f8", layout.shape)})
         else:
-            self._tag_columns[name] = _Column(self._file["tags"], name, "<f8", layout.shape)
+            self._tag_columns[name] = self._column(self._file["tags"], name, "<f8", layout.shape)
         if self._count:
             self._append_tag(name, layout.absent(self._count))
 
@@ -186,82 +240,62 @@ class ShardWriter:
 
     def close(self) -> None:
         """Write dictionary, provenance and checksums; the file is whole after this."""
-        _write_strings(self._file.create_group("addresses"), self._dictionary.addresses.names())
-        _write_strings(self._file.create_group("names"), self._dictionary.names)
-        self._write_distributions()
-        flat = (self._offset, *self._entries.values(), *self._traces.values(), *self._dense.values())
-        for column in (*flat, *self._tag_columns.values()):
-            column.close()
-        for columns in (*self._images.values(), *self._tag_lists.values()):
-            columns.close()
-        self._file.attrs["format"] = FORMAT
-        self._file.attrs["version"] = VERSION
-        self._file.attrs["traces"] = self._count
-        for name, value in self._provenance.as_dict().items():
-            self._file.attrs[name] = value
-        self._file.attrs["checksum"] = file_checksum(self._file)
+        self._write_group()
+        self._numbers.name(self._dictionary)
+        with writing(self._path):
+            self._write_strings("addresses", self._dictionary.addresses.names())
+            self._write_strings("names", self._dictionary.names)
+            self._write_distributions()
+            for column in self._flat:
+                column.close()
+            for columns in self._lists:
+                columns.close()
+            self._file.attrs["format"] = FORMAT
+            self._file.attrs["version"] = VERSION
+            self._file.attrs["traces"] = self._count
+            for name, value in self._provenance.as_dict().items():
+                self._file.attrs[name] = value
+            self._file.attrs["checksum"] = file_checksum(self._file)
 
     def _write_distributions(self) -> None:
         group, priors = self._file.create_group("distributions"), self._dictionary.distributions
-        code = _Column(group, "code", "u1")
-        code.append(np.array([number for number, _ in priors], np.uint8))
-        code.close()
+        self._column(group, "code", "u1").append(np.array([number for number, _ in priors], np.uint8))
         parameters = np.array([p for _, row in priors for p in row], np.float64)
-        columns = _RaggedColumns(group, {"parameters": ("<f8", ())})
-        columns.append(Ragged(offsets(np.array([len(row) for _, row in priors], np.int64)), {"parameters": parameters}))
-        columns.close()
+        lengths = np.array([len(row) for _, row in priors], np.int64)
+        self._ragged(group, {"parameters": ("<f8", ())}).append(Ragged(offsets(lengths), {"parameters": parameters}))
+
+    def _write_strings(self, name: str, strings: Sequence[str]) -> None:
+        encoded = [string.encode() for string in strings]
+        content = np.frombuffer(b"".join(encoded), np.uint8)
+        lengths = np.array([len(e) for e in encoded], np.int64)
+        columns = self._ragged(self._file.create_group(name), {"content": ("u1", ())})
+        columns.append(Ragged(offsets(lengths), {"content": content}))
 
 
-def _write_strings(group: h5py.Group, strings: Sequence[str]) -> None:
-    encoded = [string.encode() for string in strings]
-    content = np.frombuffer(b"".join(encoded), np.uint8)
-    columns = _RaggedColumns(group, {"content": ("u1", ())})
-    columns.append(Ragged(offsets(np.array([len(e) for e in encoded], np.int64)), {"content": content}))
-    columns.close()
+def _is_present(tag: Tag) -> bool:
+    """Return whether any trace has the tag: it gets its place in the file with the first one."""
+    return len(tag.columns["content"]) > 0 if isinstance(tag, Ragged) else not bool(np.all(np.isnan(tag)))
 
 
 @contextmanager
 def open_shard(path: Path, provenance: Provenance) -> Iterator[ShardWriter]:
-    """Yield a writer; `path` appears, whole, when the block ends without an error, and not at all otherwise."""
-    with atomic_path(path) as temporary, h5py.File(temporary, "w", libver=LIBVER) as file:
-        writer = ShardWriter(file, path, provenance)
-        yield writer
-        writer.close()
+    """Yield a writer; `path` appears, whole, when the block ends without an error, and not at all otherwise.
 
-
-class TraceWriter:
-    """Write traces one by one: `add` them, then `close`, or use it as a context manager.
-
-    Memory is bounded: after `flush_traces` traces the columns go to the file.
+    Raises
+    ------
+    DatasetError
+        Where it cannot be written: the disk is full, or the folder read-only.
     """
-
-    def __init__(self, path: Path, provenance: Provenance, flush_traces: int = 1000) -> None:
-        self._flush_traces = flush_traces
-        self._builder = BlockBuilder()
-        self._opened = open_shard(path, provenance)
-        self._writer = self._opened.__enter__()
-
-    def __enter__(self) -> "TraceWriter":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self._opened.__exit__(kind, error, None)
-
-    def add(self, trace: Trace, seed: int, index: int) -> None:
-        """Add one trace, with its seed and its number in the run."""
-        self._builder.add(trace, seed, index)
-        if len(self._builder) >= self._flush_traces:
-            self._flush()
-
-    def _flush(self) -> None:
-        if len(self._builder):
-            self._writer.append(self._builder.block())
-        self._builder = BlockBuilder()
-
-    def close(self) -> None:
-        """Write what is left and give the file its name."""
-        self._flush()
-        self._opened.__exit__(None, None, None)
+    with ExitStack() as stack:
+        with writing(path):
+            temporary = stack.enter_context(atomic_path(path))
+            file = h5py.File(temporary, "w", libver=LIBVER)
+        try:
+            writer = ShardWriter(file, path, provenance)
+            yield writer
+            writer.close()
+        finally:
+            with writing(path):
+                file.close()
+        with writing(path):
+            stack.close()  # gives the file its name

@@ -11,7 +11,8 @@ import torch
 from etalumis.layers import LayerTable
 from etalumis.network.model import ProposalNetwork
 from etalumis.network.plan import make_plan
-from etalumis.traces.batch import Batch
+from etalumis.traces.reading.batch import Batch
+from etalumis.traces.reading.prefetch import read_ahead
 from etalumis.training.synchronize import Synchronizer
 
 Array = np.ndarray[Any, Any]
@@ -70,13 +71,21 @@ class Evaluation:
 
 
 def evaluate(
-    network: ProposalNetwork, dataset: Batches, batch_size: int, noise_seed: tuple[int, ...], ranks: Synchronizer
+    network: ProposalNetwork,
+    dataset: Batches,
+    batch_size: int,
+    noise_seed: tuple[int, ...],
+    ranks: Synchronizer,
+    prefetch: int = 0,
 ) -> Evaluation:
-    """Return the losses over a dataset, its traces dealt to the ranks round-robin."""
+    """Return the losses over a dataset, whose traces are dealt to the ranks round-robin.
+
+    Up to `prefetch` minibatches are read ahead.
+    """
     mine = np.arange(ranks.comm.rank, len(dataset), ranks.comm.size)
     sums = np.zeros((3, len(network.layers) + 1))
-    for start in range(0, len(mine), batch_size):
-        batch = dataset.batch(mine[start : start + batch_size], noise_seed)
+    requests = ((mine[start : start + batch_size], noise_seed) for start in range(0, len(mine), batch_size))
+    for batch in read_ahead(dataset.batch, requests, prefetch):
         log_q = log_proposal_of(network, batch)
         for row, weights in enumerate((-log_q, -batch.log_prior, np.ones(len(log_q)))):
             # layer -1, an unknown address, becomes the last bin

@@ -16,14 +16,16 @@ from etalumis.files import digest
 from etalumis.layers import LayerTable
 from etalumis.network.model import ProposalNetwork
 from etalumis.seeds import derive
-from etalumis.traces.reader import TraceDataset
+from etalumis.traces.reading.dataset import TraceDataset
 from etalumis.training.evaluate import Batches
 from etalumis.training.train import Outcome, Trainer
 
 logger = logging.getLogger(__name__)
 
 _SAMPLE_TRACES, _SAMPLE_BATCH = 1024, 128
-_NOT_IDENTITY = {"tasks", "threads_per_task", "max_minutes", "max_traces", "valid_every", "checkpoint_minutes"}
+_NOT_IDENTITY = {
+    "tasks", "threads_per_task", "max_minutes", "max_traces", "valid_every", "checkpoint_minutes", "prefetch",
+}  # fmt: skip
 """Settings that may change between resumes: they say how long and where it runs."""
 
 
@@ -94,12 +96,14 @@ def train(
 
 def identity(config: Config, layers: LayerTable, train_set: TraceDataset) -> str:
     """Return a digest of everything that makes two trainings the same but for their length."""
-    traces = hashlib.blake2b(np.ascontiguousarray(train_set.column("seed")).tobytes(), digest_size=8).hexdigest()
+    traces = hashlib.blake2b(digest_size=8)
+    for seeds in train_set.column_by_file("seed"):
+        traces.update(seeds.tobytes())
     return digest(
         {
             "layers": layers.digest,
             "build": layers.simulator_build_id,
-            "traces": traces,
+            "traces": traces.hexdigest(),
             "seed": config.run.seed,
             "network": config.network.model_dump(mode="json"),
             "training": config.training.model_dump(mode="json", exclude=_NOT_IDENTITY),

@@ -58,7 +58,7 @@ class Sampler:
                 f"training.batch_size: {batch_size} on {world_size} ranks needs {self.global_batch} traces, the "
                 f"training set has {size}; lower training.batch_size or raise traces.train"
             )
-        self._epoch, self._order = -1, np.empty(0, np.int64)
+        self._order: EpochOrder | None = None
 
     def advance(self, position: Position) -> Position:
         """Return the position of the iteration after the one at `position`."""
@@ -74,15 +74,41 @@ class Sampler:
 
     def indices(self, position: Position, rank: int) -> Array:
         """Return the trace numbers that `rank` reads: the global batch, dealt round-robin."""
-        if position.epoch != self._epoch:
-            self._epoch, self._order = position.epoch, epoch_order(self.size, self.seed, position.epoch)
-        return self._order[position.offset : position.offset + self.global_batch][rank :: self.world_size]
+        if self._order is None or self._order.epoch != position.epoch:
+            self._order = EpochOrder(self.size, self.seed, position.epoch)
+        return self._order.slice(position.offset, position.offset + self.global_batch)[rank :: self.world_size]
+
+
+class EpochOrder:
+    """A permutation of 0..size-1, made window by window: chunks in random order, traces mixed within windows of chunks.
+
+    What it keeps is the order of the chunks and one or two windows, so its memory hardly grows with the dataset.
+    """
+
+    def __init__(
+        self, size: int, seed: int, epoch: int, chunk: int = CHUNK_TRACES, window: int = WINDOW_CHUNKS
+    ) -> None:
+        self.size, self.epoch, self._seed, self._chunk, self._window = size, epoch, seed, chunk, window
+        self._starts = generator(seed, "training/epoch", epoch).permutation(np.arange(0, size, chunk))
+        lengths = np.minimum(self._starts + chunk, size) - self._starts
+        ends = np.append(np.cumsum(lengths)[window - 1 : -1 : window], size)
+        self._bounds = np.concatenate([[0], ends])
+        self._made: dict[int, Array] = {}
+
+    def slice(self, start: int, stop: int) -> Array:
+        """Return places `start:stop` of the permutation."""
+        first, last = np.searchsorted(self._bounds, (start, stop - 1), side="right") - 1
+        numbers = range(int(first), int(last) + 1)
+        self._made = {number: self._made[number] if number in self._made else self._mixed(number) for number in numbers}
+        order = np.concatenate([np.empty(0, np.int64), *self._made.values()])
+        return order[start - self._bounds[first] : stop - self._bounds[first]]
+
+    def _mixed(self, number: int) -> Array:
+        group = self._starts[number * self._window : (number + 1) * self._window]
+        traces = np.concatenate([np.arange(s, min(s + self._chunk, self.size)) for s in group])
+        return generator(self._seed, f"training/epoch/{self.epoch}", number).permutation(traces)
 
 
 def epoch_order(size: int, seed: int, epoch: int, chunk: int = CHUNK_TRACES, window: int = WINDOW_CHUNKS) -> Array:
-    """Return a permutation of 0..size-1: chunks in random order, traces mixed within windows of chunks."""
-    rng = generator(seed, "training/epoch", epoch)
-    starts = rng.permutation(np.arange(0, size, chunk))
-    windows = [starts[i : i + window] for i in range(0, len(starts), window)]
-    parts = [np.concatenate([np.arange(s, min(s + chunk, size)) for s in group]) for group in windows]
-    return np.concatenate([rng.permutation(part) for part in parts])
+    """Return the whole permutation of an epoch."""
+    return EpochOrder(size, seed, epoch, chunk, window).slice(0, size)

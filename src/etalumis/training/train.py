@@ -20,10 +20,11 @@ from etalumis.config import TrainingConfig
 from etalumis.errors import NetworkError
 from etalumis.network import checkpoint
 from etalumis.network.model import ProposalNetwork
-from etalumis.network.plan import Plan, make_plan
+from etalumis.network.plan import Plan
 from etalumis.progress import Progress, duration
 from etalumis.seeds import derive
 from etalumis.training.evaluate import Batches, Evaluation, evaluate
+from etalumis.training.feed import Feed
 from etalumis.training.history import HistoryRow, write_history
 from etalumis.training.optimizer import Optimizer, RowGradient, clip
 from etalumis.training.sampler import Sampler
@@ -107,10 +108,10 @@ class Trainer:
             logger.info("training goes on from iteration %d, %d traces", self.state.iteration, self.state.traces)
         earlier_s, start, saved_s = self.state.elapsed_s, time.monotonic(), self.state.elapsed_s
         progress = Progress(None, "traces", "training", done=self.state.traces)
-        with StopSignal() as stop:
+        with StopSignal() as stop, self._feed() as feed:
             stopped = False
             while not stopped and spent(self.config, self.state.traces, self.state.elapsed_s) < 1.0:
-                loss, rate = self._step()
+                loss, rate = self._step(feed)
                 now = earlier_s + time.monotonic() - start if self.comm.rank == 0 else 0.0
                 total = self.ranks.total(np.array([loss, float(stop.asked), now]))
                 self._count(total[0], total[2])
@@ -129,13 +130,22 @@ class Trainer:
             progress.close()
         return self._end(finished=not stopped)
 
-    def _step(self) -> tuple[float, float]:
+    def _feed(self) -> Feed:
+        return Feed(
+            self.train_set,
+            self.network.grouping,
+            self.sampler,
+            self.comm.rank,
+            self.state,
+            self.config,
+            self.noise_seed,
+            self._noise_scale,
+        )
+
+    def _step(self, feed: Feed) -> tuple[float, float]:
         """Do one iteration; return this rank's summed loss and the learning rate."""
         clock = _Clock(self.phases)
-        position = self.state.position
-        indices = self.sampler.indices(position, self.comm.rank)
-        batch = self.train_set.batch(indices, (self.noise_seed, position.epoch), self._noise_scale())
-        plan = make_plan(batch, self.network.grouping)
+        batch, plan = feed.take()
         clock.lap("read")
         unknown = -float(batch.log_prior[batch.layer < 0].sum())
         loss, rows = self._gradients(plan, batch.observation, clock)
@@ -175,8 +185,12 @@ class Trainer:
             )
         self.optimizer.step(dense, rows, rate)
 
-    def _noise_scale(self) -> float:
-        return noise_scale(self.config, scheduled_share(self.config, self.state.traces, self.state.elapsed_s))
+    def _noise_scale(self, traces: int) -> float:
+        """Return the factor of the noise once `traces` traces are done.
+
+        Of a budget in minutes it is that of the time when the minibatch is asked for.
+        """
+        return noise_scale(self.config, scheduled_share(self.config, traces, self.state.elapsed_s))
 
     def _rate(self) -> float:
         share = scheduled_share(self.config, self.state.traces, self.state.elapsed_s)
@@ -191,10 +205,20 @@ class Trainer:
         state.loss_sum += loss
         state.loss_traces += self.sampler.global_batch
 
+    def _evaluate(self) -> Evaluation:
+        return evaluate(
+            self.network,
+            self.valid_set,
+            self.config.batch_size,
+            self.valid_noise_seed,
+            self.ranks,
+            self.config.prefetch,
+        )
+
     def _validate(self, rate: float) -> None:
         """Add a row to the history, on every rank alike."""
-        state, config = self.state, self.config
-        evaluation = evaluate(self.network, self.valid_set, config.batch_size, self.valid_noise_seed, self.ranks)
+        state = self.state
+        evaluation = self._evaluate()
         busy = sum(self.phases.values())
         shares = {f"{name}_share": seconds / busy if busy else 0.0 for name, seconds in self.phases.items()}
         self.phases.update(dict.fromkeys(PHASES, 0.0))
@@ -228,7 +252,7 @@ class Trainer:
             "valid": f"{last.valid_loss:.2f}",
             "prior": f"{last.prior_loss:.2f}",
             "rate": f"{rate:.1e}",
-            "noise": f"{self._noise_scale():.2f}",
+            "noise": f"{self._noise_scale(self.state.traces):.2f}",
             "data_wait": f"{100 * self.phases['read'] / busy if busy else 0:.0f}%",
             "left": duration(left_s),
         }
@@ -241,9 +265,7 @@ class Trainer:
 
     def _end(self, finished: bool) -> Outcome:
         if finished and self.evaluation is None:  # resumed with its budget already spent
-            self.evaluation = evaluate(
-                self.network, self.valid_set, self.config.batch_size, self.valid_noise_seed, self.ranks
-            )
+            self.evaluation = self._evaluate()
         if finished and self.comm.rank == 0:
             write_history(self.output / "history.csv", self.state.history)
             checkpoint.save(self.output, self.network, self._record())

@@ -271,11 +271,19 @@ class HandshakeResult(object):
             return self._tab.Get(flatbuffers.number_types.Uint64Flags, o + self._tab.Pos)
         return 0
 
-def HandshakeResultStart(builder): builder.StartObject(4)
+    # HandshakeResult
+    def Chains(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(12))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint32Flags, o + self._tab.Pos)
+        return 0
+
+def HandshakeResultStart(builder): builder.StartObject(5)
 def HandshakeResultAddSystemName(builder, systemName): builder.PrependUOffsetTRelativeSlot(0, flatbuffers.number_types.UOffsetTFlags.py_type(systemName), 0)
 def HandshakeResultAddModelName(builder, modelName): builder.PrependUOffsetTRelativeSlot(1, flatbuffers.number_types.UOffsetTFlags.py_type(modelName), 0)
 def HandshakeResultAddDelegation(builder, delegation): builder.PrependUint32Slot(2, delegation, 0)
 def HandshakeResultAddSession(builder, session): builder.PrependUint64Slot(3, session, 0)
+def HandshakeResultAddChains(builder, chains): builder.PrependUint32Slot(4, chains, 0)
 def HandshakeResultEnd(builder): return builder.EndObject()
 
 
@@ -535,6 +543,29 @@ def CreateTraceRecord(builder, seed, draws, entries, observes, tags, result, fla
     builder.PrependUint32(entries)
     builder.PrependUint64(draws)
     builder.PrependUint64(seed)
+    return builder.Offset()
+
+
+class Step(object):
+    __slots__ = ['_tab']
+
+    @classmethod
+    def SizeOf(cls):
+        return 8
+
+    # Step
+    def Init(self, buf, pos):
+        self._tab = flatbuffers.table.Table(buf, pos)
+
+    # Step
+    def Position(self): return self._tab.Get(flatbuffers.number_types.Int32Flags, self._tab.Pos + flatbuffers.number_types.UOffsetTFlags.py_type(0))
+    # Step
+    def Flags(self): return self._tab.Get(flatbuffers.number_types.Uint32Flags, self._tab.Pos + flatbuffers.number_types.UOffsetTFlags.py_type(4))
+
+def CreateStep(builder, position, flags):
+    builder.Prep(4, 8)
+    builder.PrependUint32(flags)
+    builder.PrependInt32(position)
     return builder.Offset()
 
 
@@ -886,7 +917,30 @@ class Traces(object):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(32))
         return o == 0
 
-def TracesStart(builder): builder.StartObject(15)
+    # Traces
+    def Steps(self, j):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(34))
+        if o != 0:
+            x = self._tab.Vector(o)
+            x += flatbuffers.number_types.UOffsetTFlags.py_type(j) * 8
+            obj = Step()
+            obj.Init(self._tab.Bytes, x)
+            return obj
+        return None
+
+    # Traces
+    def StepsLength(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(34))
+        if o != 0:
+            return self._tab.VectorLen(o)
+        return 0
+
+    # Traces
+    def StepsIsNone(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(34))
+        return o == 0
+
+def TracesStart(builder): builder.StartObject(16)
 def TracesAddSession(builder, session): builder.PrependUint64Slot(0, session, 0)
 def TracesAddTexts(builder, texts): builder.PrependUOffsetTRelativeSlot(1, flatbuffers.number_types.UOffsetTFlags.py_type(texts), 0)
 def TracesStartTextsVector(builder, numElems): return builder.StartVector(4, numElems, 4)
@@ -915,6 +969,8 @@ def TracesAddIndex(builder, index): builder.PrependUOffsetTRelativeSlot(13, flat
 def TracesStartIndexVector(builder, numElems): return builder.StartVector(4, numElems, 4)
 def TracesAddShape(builder, shape): builder.PrependUOffsetTRelativeSlot(14, flatbuffers.number_types.UOffsetTFlags.py_type(shape), 0)
 def TracesStartShapeVector(builder, numElems): return builder.StartVector(4, numElems, 4)
+def TracesAddSteps(builder, steps): builder.PrependUOffsetTRelativeSlot(15, flatbuffers.number_types.UOffsetTFlags.py_type(steps), 0)
+def TracesStartStepsVector(builder, numElems): return builder.StartVector(8, numElems, 4)
 def TracesEnd(builder): return builder.EndObject()
 
 
@@ -1013,6 +1069,118 @@ def ObservationsStart(builder): builder.StartObject(1)
 def ObservationsAddTensors(builder, tensors): builder.PrependUOffsetTRelativeSlot(0, flatbuffers.number_types.UOffsetTFlags.py_type(tensors), 0)
 def ObservationsStartTensorsVector(builder, numElems): return builder.StartVector(4, numElems, 4)
 def ObservationsEnd(builder): return builder.EndObject()
+
+
+class Chain(object):
+    __slots__ = ['_tab']
+
+    @classmethod
+    def GetRootAs(cls, buf, offset=0):
+        n = flatbuffers.encode.Get(flatbuffers.packer.uoffset, buf, offset)
+        x = Chain()
+        x.Init(buf, n + offset)
+        return x
+
+    @classmethod
+    def GetRootAsChain(cls, buf, offset=0):
+        """This method is deprecated. Please switch to GetRootAs."""
+        return cls.GetRootAs(buf, offset)
+    @classmethod
+    def ChainBufferHasIdentifier(cls, buf, offset, size_prefixed=False):
+        return flatbuffers.util.BufferHasIdentifier(buf, offset, b"\x50\x50\x58\x46", size_prefixed=size_prefixed)
+
+    # Chain
+    def Init(self, buf, pos):
+        self._tab = flatbuffers.table.Table(buf, pos)
+
+    # Chain
+    def Count(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(4))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint32Flags, o + self._tab.Pos)
+        return 0
+
+    # Chain
+    def First(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(6))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint64Flags, o + self._tab.Pos)
+        return 0
+
+    # Chain
+    def Beta(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(8))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
+        return 1.0
+
+    # Chain
+    def FocusShare(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(10))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
+        return 0.0
+
+    # Chain
+    def FreshShare(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(12))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
+        return 0.0
+
+    # Chain
+    def TailShare(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(14))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
+        return 0.0
+
+    # Chain
+    def AnewShare(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(16))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
+        return 0.0
+
+    # Chain
+    def Focus(self, j):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(18))
+        if o != 0:
+            a = self._tab.Vector(o)
+            return self._tab.String(a + flatbuffers.number_types.UOffsetTFlags.py_type(j * 4))
+        return ""
+
+    # Chain
+    def FocusLength(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(18))
+        if o != 0:
+            return self._tab.VectorLen(o)
+        return 0
+
+    # Chain
+    def FocusIsNone(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(18))
+        return o == 0
+
+    # Chain
+    def FocusNamed(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(20))
+        if o != 0:
+            return bool(self._tab.Get(flatbuffers.number_types.BoolFlags, o + self._tab.Pos))
+        return True
+
+def ChainStart(builder): builder.StartObject(9)
+def ChainAddCount(builder, count): builder.PrependUint32Slot(0, count, 0)
+def ChainAddFirst(builder, first): builder.PrependUint64Slot(1, first, 0)
+def ChainAddBeta(builder, beta): builder.PrependFloat64Slot(2, beta, 1.0)
+def ChainAddFocusShare(builder, focusShare): builder.PrependFloat64Slot(3, focusShare, 0.0)
+def ChainAddFreshShare(builder, freshShare): builder.PrependFloat64Slot(4, freshShare, 0.0)
+def ChainAddTailShare(builder, tailShare): builder.PrependFloat64Slot(5, tailShare, 0.0)
+def ChainAddAnewShare(builder, anewShare): builder.PrependFloat64Slot(6, anewShare, 0.0)
+def ChainAddFocus(builder, focus): builder.PrependUOffsetTRelativeSlot(7, flatbuffers.number_types.UOffsetTFlags.py_type(focus), 0)
+def ChainStartFocusVector(builder, numElems): return builder.StartVector(4, numElems, 4)
+def ChainAddFocusNamed(builder, focusNamed): builder.PrependBoolSlot(8, focusNamed, 1)
+def ChainEnd(builder): return builder.EndObject()
 
 
 class Run(object):
@@ -1219,7 +1387,17 @@ class Run(object):
             return bool(self._tab.Get(flatbuffers.number_types.BoolFlags, o + self._tab.Pos))
         return False
 
-def RunStart(builder): builder.StartObject(14)
+    # Run
+    def Chain(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(32))
+        if o != 0:
+            x = self._tab.Indirect(o + self._tab.Pos)
+            obj = Chain()
+            obj.Init(self._tab.Bytes, x)
+            return obj
+        return None
+
+def RunStart(builder): builder.StartObject(15)
 def RunAddMode(builder, mode): builder.PrependUint8Slot(0, mode, 0)
 def RunAddSession(builder, session): builder.PrependUint64Slot(1, session, 0)
 def RunAddSeeds(builder, seeds): builder.PrependUOffsetTRelativeSlot(2, flatbuffers.number_types.UOffsetTFlags.py_type(seeds), 0)
@@ -1239,6 +1417,7 @@ def RunAddParameters(builder, parameters): builder.PrependBoolSlot(10, parameter
 def RunAddDrawBelow(builder, drawBelow): builder.PrependUint32Slot(11, drawBelow, 0)
 def RunAddDetails(builder, details): builder.PrependBoolSlot(12, details, 0)
 def RunAddRejected(builder, rejected): builder.PrependBoolSlot(13, rejected, 0)
+def RunAddChain(builder, chain): builder.PrependUOffsetTRelativeSlot(14, flatbuffers.number_types.UOffsetTFlags.py_type(chain), 0)
 def RunEnd(builder): return builder.EndObject()
 
 
@@ -1635,7 +1814,15 @@ class Reset(object):
     def Init(self, buf, pos):
         self._tab = flatbuffers.table.Table(buf, pos)
 
-def ResetStart(builder): builder.StartObject(0)
+    # Reset
+    def Reason(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(4))
+        if o != 0:
+            return self._tab.String(o + self._tab.Pos)
+        return None
+
+def ResetStart(builder): builder.StartObject(1)
+def ResetAddReason(builder, reason): builder.PrependUOffsetTRelativeSlot(0, flatbuffers.number_types.UOffsetTFlags.py_type(reason), 0)
 def ResetEnd(builder): return builder.EndObject()
 
 

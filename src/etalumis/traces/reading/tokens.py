@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Turn a block into a minibatch: one vectorised pass over all tokens, and fresh noise on the expected observations."""
+"""Turn the entries of some traces into tokens of a minibatch, in one vectorised pass over all of them."""
 
 from typing import Protocol
 
@@ -8,10 +8,9 @@ import numpy as np
 
 from etalumis.distributions import Categorical, Distribution, Uniform, from_code
 from etalumis.trace import CONTROLLED
-from etalumis.traces.batch import Batch
-from etalumis.traces.block import Block, Expected
 from etalumis.traces.dictionary import Dictionary
 from etalumis.traces.ragged import Ragged, offsets
+from etalumis.traces.reading.batch import Batch
 
 
 class _Rows(Protocol):
@@ -34,18 +33,21 @@ class TokenTable:
         self._offset = offsets(np.array(lengths, np.int64))
         self._flat = np.array([p for _, parameters in dictionary.distributions for p in parameters])
 
-    def batch(self, block: Block, observation: np.ndarray) -> Batch:
-        """Return the controlled entries of `block` as tokens, with `observation` (trace, *shape)."""
-        controlled = block.entries.columns["flags"] & CONTROLLED != 0
-        per_trace = np.bincount(block.entries.list_numbers()[controlled], minlength=len(block))
-        value = block.entries.columns["value"][controlled]
-        prior = block.entries.columns["distribution"][controlled]
+    def tokens(self, entries: Ragged, observation: np.ndarray) -> Batch:
+        """Return the controlled ones of `entries` as tokens, with `observation` (trace, *shape).
+
+        `entries` has the columns address, value, distribution and flags, numbered by the dictionary.
+        """
+        controlled = entries.columns["flags"] & CONTROLLED != 0
+        per_trace = np.bincount(entries.list_numbers()[controlled], minlength=len(entries))
+        value = entries.columns["value"][controlled]
+        prior = entries.columns["distribution"][controlled]
         parameters = self._parameters[prior]
         uniform = self._code[prior] == Uniform.code
         return Batch(
             observation=observation,
             offset=offsets(per_trace),
-            layer=self._layer[block.entries.columns["address"][controlled]],
+            layer=self._layer[entries.columns["address"][controlled]],
             value=value,
             low=np.where(uniform, parameters[:, 0], np.nan),
             high=np.where(uniform, parameters[:, 1], np.nan),
@@ -65,35 +67,3 @@ class TokenTable:
         for token in np.flatnonzero(~uniform & ~categorical).tolist():
             result[token] = self.priors[prior[token]].log_prob(float(value[token]))
         return result
-
-
-def join_observations(block: Block, noise_seed: tuple[int, ...], noise_scale: float = 1.0) -> np.ndarray:
-    """Return float32 (trace, *shape): one draw of p(y | x) for each trace; several observations make a flat vector.
-
-    The noise of trace `i` comes from a generator seeded by (*noise_seed, seed of the trace), times `noise_scale`.
-    """
-    stored = [block.observations[layout.name] for layout in block.layouts]
-    widths = offsets(np.array([layout.size for layout in block.layouts], np.int64))
-    joined = np.empty((len(block), int(widths[-1])), np.float32)
-    drawn = [observation for observation in stored if isinstance(observation, Expected)]
-    if drawn:
-        _fill_noise(joined, block.traces["seed"], noise_seed)
-    for start, stop, observation in zip(widths[:-1], widths[1:], stored, strict=True):
-        part = joined[:, start:stop]
-        if isinstance(observation, Expected):
-            part *= (noise_scale * observation.stddev).astype(np.float32)[:, None]
-            _add_image(part, observation.image)
-        else:
-            part[...] = observation
-    shape = block.layouts[0].shape if len(block.layouts) == 1 else (joined.shape[1],)
-    return joined.reshape(len(block), *shape)
-
-
-def _fill_noise(target: np.ndarray, seeds: np.ndarray, noise_seed: tuple[int, ...]) -> None:
-    for row, seed in zip(target, seeds.tolist(), strict=True):
-        np.random.Generator(np.random.SFC64([*noise_seed, seed])).standard_normal(dtype=np.float32, out=row)
-
-
-def _add_image(target: np.ndarray, image: Ragged) -> None:
-    # an index occurs once in a trace, so plain fancy addition loses nothing
-    target[image.list_numbers(), image.columns["index"]] += image.columns["mean"]

@@ -1,0 +1,103 @@
+// SPDX-FileCopyrightText: 2026 The etalumis authors
+// SPDX-License-Identifier: BSD-3-Clause
+#include "proposal.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "draw.hpp"
+#include "log_prob.hpp"
+
+namespace ppx::detail {
+namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+/// Step scales are log-uniform between these shares of the prior's width: posteriors may be that much narrower.
+constexpr double smallest = 1e-3;
+constexpr double largest = 1.0;
+
+double scale(Generator& g) {
+  static const double log_smallest = std::log(smallest);
+  static const double log_range = std::log(largest / smallest);
+  return std::exp(log_smallest + log_range * g.uniform());
+}
+
+double datum(const Tensor& tensor) { return tensor.data[0]; }
+
+/// A step from `x` within its prior, whose log density at `x` is `log_density`.
+struct LocalStep {
+  const Distribution& prior;
+  double x;
+  double log_density;
+  Generator& g;
+
+  Proposal symmetric(double moved) const { return {moved, log_prob(prior, moved) - log_density}; }
+
+  // On the circle [low, high) the Gaussian step is symmetric, and the prior is flat.
+  Proposal operator()(const Uniform& d) const {
+    const double low = datum(d.low);
+    const double high = datum(d.high);
+    const double width = high - low;
+    double moved = std::fmod(x - low + width * scale(g) * standard_normal(g), width);
+    if (moved < 0.0) moved += width;
+    return {std::min(low + moved, high), 0.0};
+  }
+  // Uniform over the categories other than x: symmetric.
+  Proposal operator()(const Categorical& d) const {
+    const auto others = static_cast<double>(d.probs.data.size()) - 1.0;
+    if (others == 0.0) return {x, 0.0};
+    const double moved = std::floor(g.uniform() * others);
+    return symmetric(moved >= x ? moved + 1.0 : moved);
+  }
+  Proposal operator()(const Bernoulli&) const { return symmetric(1.0 - x); }
+  Proposal operator()(const Poisson& d) const { return whole_step(datum(d.rate)); }
+  Proposal operator()(const Binomial& d) const {
+    const double p = datum(d.probs);
+    return whole_step(datum(d.total_count) * p * (1.0 - p));
+  }
+  Proposal operator()(const Normal& d) const {
+    return symmetric(x + 2.0 * datum(d.stddev) * scale(g) * standard_normal(g));
+  }
+  Proposal operator()(const Exponential&) const { return log_step(); }
+  Proposal operator()(const Gamma&) const { return log_step(); }
+  Proposal operator()(const LogNormal&) const { return log_step(); }
+  Proposal operator()(const Weibull&) const { return log_step(); }
+  Proposal operator()(const Beta&) const { return logit_step(); }
+
+  // Up or down with the same probability and the same distribution of lengths: symmetric.
+  Proposal whole_step(double variance) const {
+    const double length = variance > 0.0 ? std::ceil(scale(g) * 3.0 * std::sqrt(variance)) : 1.0;
+    return symmetric(g.uniform() < 0.5 ? x + length : x - length);
+  }
+  // A symmetric step in log x has density phi / x' in x': the Jacobian leaves x' / x.
+  Proposal log_step() const {
+    if (x <= 0.0) return {x, 0.0};  // a draw that underflowed to 0 has no logarithm; only a fresh draw moves it
+    const double moved = x * std::exp(2.0 * scale(g) * standard_normal(g));
+    if (!(moved > 0.0 && moved < infinity)) return {x, -infinity};
+    Proposal proposal = symmetric(moved);
+    proposal.log_ratio += std::log(moved) - std::log(x);
+    return proposal;
+  }
+  // A symmetric step in z = log(x / (1 - x)), dx/dz = x (1 - x).
+  Proposal logit_step() const {
+    if (!(x > 0.0 && x < 1.0)) return {x, 0.0};
+    const double z = std::log(x) - std::log1p(-x) + 2.0 * scale(g) * standard_normal(g);
+    const double moved = 1.0 / (1.0 + std::exp(-z));
+    if (!(moved > 0.0 && moved < 1.0)) return {x, -infinity};
+    Proposal proposal = symmetric(moved);
+    proposal.log_ratio += std::log(moved) + std::log1p(-moved) - std::log(x) - std::log1p(-x);
+    return proposal;
+  }
+};
+
+}  // namespace
+
+Proposal propose(const Distribution& prior, double value, double log_density, double fresh_share,
+                 Generator& generator) {
+  if (generator.uniform() < fresh_share) return {draw_scalar(prior, generator), 0.0};
+  return std::visit(LocalStep{prior, value, log_density, generator}, prior);
+}
+
+}  // namespace ppx::detail

@@ -1,0 +1,3 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The plain layout, for exchange with other programs."""

@@ -1,0 +1,268 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""A dataset of one or many trace files, read as minibatches."""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from etalumis.address import AddressTable
+from etalumis.distributions import Categorical, Distribution
+from etalumis.errors import DatasetError
+from etalumis.trace import CONTROLLED
+from etalumis.traces.block import EXPECTED, Block, Expected, Layout, Observation, Tag, TagLayout, complete_tags
+from etalumis.traces.finite import require_finite
+from etalumis.traces.format import Provenance
+from etalumis.traces.ragged import Ragged, concatenate
+from etalumis.traces.reading.batch import Batch
+from etalumis.traces.reading.cache import ChunkCache
+from etalumis.traces.reading.densify import OutsideImage, dense_observations
+from etalumis.traces.reading.pick import Picker
+from etalumis.traces.reading.selection import Chosen, stored_observation
+from etalumis.traces.reading.stored import StoredTrace as StoredTrace
+from etalumis.traces.reading.stored import stored_trace
+from etalumis.traces.reading.tokens import TokenTable
+from etalumis.traces.reading.translation import Translation, UnknownNumber
+from etalumis.traces.sources import Sources
+
+CACHE_MB = 64
+BLOCK_BYTES = 1 << 26
+ENTRIES_AT_ONCE = 1 << 20
+
+
+class Rows(Protocol):
+    """What the reader needs of a layer table."""
+
+    def row(self, address: str) -> int:
+        """Return the row of an address, or -1."""
+        ...
+
+
+class TraceDataset:
+    """Traces of one simulator and configuration, numbered through all files.
+
+    What is kept in memory is the index (where the chunks of the files are; `index_nbytes`) and a cache of decoded
+    chunks, whatever the number of traces. A dataset can be used from several threads, after a fork, and pickled: the
+    copy opens the files again.
+
+    Parameters
+    ----------
+    paths
+        Trace files, index files, or folders that hold an `index.json`; one path or several.
+    layers
+        Layer table that gives tokens their rows; without one every `Batch.layer` is -1.
+    cache_mb
+        Memory for decoded chunks; the least recently used are dropped.
+
+    Attributes
+    ----------
+    layouts, tag_layouts
+        What the traces observe, in order, and their tags.
+    addresses, names, distributions
+        What entries refer to by number.
+
+    Raises
+    ------
+    DatasetError
+        Where a file is damaged or foreign, or the files do not belong together. In every method: where what is read
+        was altered, or an entry or observation is not finite, naming file, column and trace.
+    """
+
+    def __init__(self, paths: Path | Sequence[Path], layers: Rows | None = None, cache_mb: int = CACHE_MB) -> None:
+        self._made_of = (paths, layers, cache_mb)
+        sources = Sources([paths] if isinstance(paths, Path) else paths)
+        self._shards = sources.shards
+        cache = ChunkCache(cache_mb * 1_000_000)
+        for shard in self._shards:
+            shard.use_cache(cache)
+        self.paths = [shard.path for shard in self._shards]
+        self.provenance: Provenance = sources.provenance
+        self.layouts: tuple[Layout, ...] = sources.layouts
+        self.tag_layouts: dict[str, TagLayout] = sources.tag_layouts
+        self._first = np.cumsum([0, *(len(shard) for shard in self._shards)])
+        self._pickers: dict[str, Picker] = {}
+        self._numbers = {
+            "address": Translation([shard.address_numbers for shard in self._shards]),
+            "distribution": Translation([shard.distribution_numbers for shard in self._shards]),
+        }
+        self._tokens = TokenTable(sources.dictionary, layers)
+        self.addresses: AddressTable = sources.dictionary.addresses
+        self.names: list[str] = sources.dictionary.names
+        self.distributions: list[Distribution] = self._tokens.priors
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as what it is made of."""
+        return type(self), self._made_of
+
+    def __len__(self) -> int:
+        """Return the number of traces."""
+        return int(self._first[-1])
+
+    @property
+    def index_nbytes(self) -> int:
+        """Bytes of memory that grow with the dataset: where the chunks are, and how numbers translate."""
+        return sum(shard.index_nbytes for shard in self._shards) + sum(t.nbytes for t in self._numbers.values())
+
+    @property
+    def observation_shape(self) -> tuple[int, ...]:
+        """Shape of `Batch.observation` without its trace axis."""
+        return self.layouts[0].shape if len(self.layouts) == 1 else (sum(layout.size for layout in self.layouts),)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """int64 (trace,): accepted entries of each trace; read when first asked for."""
+        return np.concatenate([np.diff(shard.whole("traces/offset")) for shard in self._shards])
+
+    @property
+    def types(self) -> np.ndarray:
+        """int64 (trace,): number of each trace's type in `type_table`; read when first asked for."""
+        return self._numbered_types[1]
+
+    @property
+    def type_table(self) -> list[str]:
+        """Hexadecimal trace types, in the order of first sight."""
+        return self._numbered_types[0]
+
+    @cached_property
+    def _numbered_types(self) -> tuple[list[str], np.ndarray]:
+        return _number_types([shard.whole("traces/type") for shard in self._shards])
+
+    def column(self, name: str) -> np.ndarray:
+        """Return a column of /traces for all traces ("seed", "index", "draws", "log_prior", "log_likelihood")."""
+        return np.concatenate(list(self.column_by_file(name)))
+
+    def column_by_file(self, name: str) -> Iterator[np.ndarray]:
+        """Yield a column of /traces, the traces of one file at a time."""
+        for shard in self._shards:
+            yield shard.whole(f"traces/{name}")
+
+    def tags(self, name: str) -> Tag:
+        """Return a tag of all traces: float64 (trace, *shape), or `Ragged` rows where its length varies."""
+        if name not in self.tag_layouts:
+            raise DatasetError(f"{self.paths[0]}: no tag {name!r}; there are {sorted(self.tag_layouts)}")
+        layout = self.tag_layouts[name]
+        parts = [shard.tag(name) if name in shard.tag_layouts else layout.absent(len(shard)) for shard in self._shards]
+        ragged = [part for part in parts if isinstance(part, Ragged)]
+        return concatenate(ragged) if ragged else np.concatenate([p for p in parts if not isinstance(p, Ragged)])
+
+    def blocks(self, nbytes: int = BLOCK_BYTES) -> Iterator[Block]:
+        """Yield all traces in order, in blocks of about `nbytes` bytes uncompressed."""
+        for shard in self._shards:
+            size = max(1, nbytes * len(shard) // max(1, shard.nbytes))
+            for start in range(0, len(shard), size):
+                yield complete_tags(shard.read(start, min(start + size, len(shard))), self.tag_layouts)
+
+    def observation_stddev(self, name: str) -> float | None:
+        """Return the noise of an observation where it is one number for all traces, else None."""
+        if not any(layout.name == name and layout.storage == EXPECTED for layout in self.layouts):
+            return None
+        distinct = {x for shard in self._shards for x in np.unique(shard.whole(f"observations/{name}/stddev")).tolist()}
+        return float(distinct.pop()) if len(distinct) == 1 else None
+
+    def controlled_addresses(self) -> Iterator[tuple[str, str, str, int, int]]:
+        """Yield (address, name, kind, categories, count) of every address that occurs as a controlled entry."""
+        counts = np.zeros(len(self.addresses), np.int64)
+        prior_of = np.zeros(len(self.addresses), np.int64)
+        for number, shard in enumerate(self._shards):
+            for start in range(0, shard.entries, ENTRIES_AT_ONCE):
+                stop = min(start + ENTRIES_AT_ONCE, shard.entries)
+                names = ("flags", "address", "distribution")
+                flags, address, prior = (shard.slice(f"entries/{name}", start, stop) for name in names)
+                controlled = flags & CONTROLLED != 0
+                file = np.full(int(controlled.sum()), number)
+                address = self._translated("address", file, address[controlled])
+                counts += np.bincount(address, minlength=len(counts))
+                prior_of[address] = self._translated("distribution", file, prior[controlled])
+        for number in np.flatnonzero(counts).tolist():
+            prior = self.distributions[prior_of[number]]
+            categories = len(prior.parameters) if isinstance(prior, Categorical) else 0
+            yield self.addresses.name(number), self.names[number], prior.kind, categories, int(counts[number])
+
+    def batch(self, indices: np.ndarray, noise_seed: tuple[int, ...], noise_scale: float = 1.0) -> Batch:
+        """Return a minibatch; only the columns that it needs are read, each chunk once.
+
+        Parameters
+        ----------
+        indices
+            Trace numbers (trace,), in any order, at least one.
+        noise_seed
+            Such as (seed, epoch). The noise of a trace depends on this and on the seed that the trace was drawn from,
+            so on neither its place in the dataset nor the other traces of the batch.
+        noise_scale
+            Factor of noise drawn at reading: 1 gives y ~ p(y | x), less a clearer image. Stored noise stays as it is.
+        """
+        file, row = self._places(np.asarray(indices))
+        part = Chosen(self._picker, file, row)
+        entries = part.lists("traces/offset", "entries", ("address", "value", "distribution", "flags"))
+        of_entry = np.repeat(file, entries.lengths)
+        for name in self._numbers:
+            entries.columns[name] = self._translated(name, of_entry, entries.columns[name])
+        observations = [stored_observation(part, layout) for layout in self.layouts]
+        if not all(map(_is_finite, [entries.columns["value"], *observations])):
+            self._refuse(file, row)
+        try:
+            dense = dense_observations(self.layouts, observations, part.rows("traces/seed"), noise_seed, noise_scale)
+        except OutsideImage as error:
+            raise DatasetError(
+                f"{self.paths[file[error.trace]]}: column 'observations/{error.name}/index': trace {row[error.trace]} "
+                f"has the {error}: the file was altered; delete it and generate it again"
+            ) from None
+        return self._tokens.tokens(entries, dense)
+
+    def _places(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return (number of the file, row in it) of traces."""
+        wanted = np.asarray(indices, np.int64)
+        if len(wanted) and (wanted.min() < 0 or wanted.max() >= len(self)):
+            raise IndexError(f"trace numbers must be from 0 to {len(self) - 1}, found {wanted.min()} to {wanted.max()}")
+        file = np.searchsorted(self._first, wanted, side="right") - 1
+        return file, wanted - self._first[file]
+
+    def _picker(self, name: str) -> Picker:
+        picker = self._pickers.get(name)
+        if picker is None:
+            parts = [shard.column(name) for shard in self._shards]
+            picker = self._pickers[name] = Picker(
+                parts, lambda file, column, row: self._shards[file].trace_of(column, row)
+            )
+        return picker
+
+    def _translated(self, name: str, file: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        try:
+            return self._numbers[name].numbers(file, ids)
+        except UnknownNumber as error:
+            raise DatasetError(
+                f"{self.paths[error.file]}: column 'entries/{name}' {error}: the file was altered; delete it and "
+                "generate it again"
+            ) from None
+
+    def _refuse(self, file: np.ndarray, row: np.ndarray) -> None:
+        """Raise the error that names the first of these traces that has something that is not finite."""
+        for number, place in zip(file.tolist(), row.tolist(), strict=True):
+            shard = self._shards[number]
+            require_finite(shard.take(np.array([place])), shard.path, place)
+
+    def trace(self, index: int) -> StoredTrace:
+        """Return one trace."""
+        file, row = self._places(np.array([index]))
+        block = complete_tags(self._shards[int(file[0])].take(row), self.tag_layouts)
+        return stored_trace(block, self._tokens.priors)
+
+
+def _is_finite(column: Observation) -> bool:
+    if isinstance(column, Expected):
+        return _is_finite(column.stddev) and _is_finite(column.image.columns["mean"])
+    return bool(np.isfinite(column).all())
+
+
+def _number_types(parts: Sequence[np.ndarray]) -> tuple[list[str], np.ndarray]:
+    """Return (hexadecimal types in the order of first sight, number of each trace's type)."""
+    types = np.concatenate(parts)
+    keys = np.ascontiguousarray(types).view("V16").reshape(-1)
+    distinct, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return [bytes(distinct[i]).hex() for i in order], rank[inverse].astype(np.int64)

@@ -1,0 +1,75 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Observations as dense arrays: fresh noise, and the expected images added to it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from etalumis.traces.block import Expected, Layout, Observation
+from etalumis.traces.ragged import offsets
+from etalumis.traces.reading.noise import fill_normals
+
+
+class OutsideImage(ValueError):
+    """The image `name` of the `trace`-th trace has an element outside its shape."""
+
+    def __init__(self, name: str, trace: int, found: int, size: int) -> None:
+        super().__init__(f"number {found}, but the image has {size} elements")
+        self.name, self.trace = name, trace
+
+
+def dense_observations(
+    layouts: Sequence[Layout],
+    observations: Sequence[Observation],
+    seeds: np.ndarray,
+    noise_seed: Sequence[int],
+    noise_scale: float,
+) -> np.ndarray:
+    """Return float32 (trace, *shape): one draw of p(y | x) for each trace; several observations make a flat vector.
+
+    Parameters
+    ----------
+    layouts, observations
+        The observe statements in their order, and what is stored of each.
+    seeds
+        Seed of each trace (trace,); its noise is that of `noise.fill_normals` over the flat vector.
+    noise_seed
+        Further seeds of the noise.
+    noise_scale
+        Factor of the noise.
+
+    Raises
+    ------
+    OutsideImage
+        Where an image has an element outside its shape.
+    """
+    widths = offsets(np.array([layout.size for layout in layouts], np.int64))
+    joined = np.empty((len(seeds), int(widths[-1])), np.float32)
+    scales = [
+        (noise_scale * stored.stddev).astype(np.float32) if isinstance(stored, Expected) else None
+        for stored in observations
+    ]
+    alone = scales[0] if len(scales) == 1 else None
+    if any(scale is not None for scale in scales):
+        fill_normals(joined, seeds, noise_seed, alone)
+    for start, layout, stored, scale in zip(widths[:-1].tolist(), layouts, observations, scales, strict=True):
+        part = joined[:, start : start + layout.size]
+        if not isinstance(stored, Expected):
+            part[...] = stored.reshape(len(seeds), layout.size)
+            continue
+        if scale is not None and alone is None:
+            part *= scale[:, None]
+        _add_image(joined, start, layout, stored)
+    return joined.reshape(len(seeds), *(layouts[0].shape if len(layouts) == 1 else (joined.shape[1],)))
+
+
+def _add_image(joined: np.ndarray, start: int, layout: Layout, stored: Expected) -> None:
+    index = stored.image.columns["index"]
+    if len(index) and int(index.max()) >= layout.size:
+        place = int(np.argmax(index))
+        trace = int(np.searchsorted(stored.image.offset, place, side="right")) - 1
+        raise OutsideImage(layout.name, trace, int(index[place]), layout.size)
+    # an index occurs once in a trace, so plain fancy addition loses nothing
+    first = np.arange(len(joined)) * joined.shape[1] + start
+    joined.reshape(-1)[np.repeat(first, stored.image.lengths) + index] += stored.image.columns["mean"]

@@ -1,0 +1,68 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Some traces, and what of their columns is theirs: neighbours of one file, or any of several."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from etalumis.traces.block import EXPECTED, Expected, Layout, Observation
+from etalumis.traces.ragged import Ragged, offsets
+from etalumis.traces.reading.pick import Picker
+
+
+class Part(Protocol):
+    """Some traces."""
+
+    def rows(self, name: str) -> np.ndarray:
+        """Return the rows of a dataset that has one for each trace."""
+        ...
+
+    def lists(self, offset: str, group: str, columns: Sequence[str]) -> Ragged:
+        """Return the lists of datasets of `group` that are cut by the dataset `offset`."""
+        ...
+
+
+class Window:
+    """Traces `start:stop` of one file, whose datasets `slice_of` gives by name, start and stop."""
+
+    def __init__(self, slice_of: Callable[[str, int, int], np.ndarray], start: int, stop: int) -> None:
+        self._slice, self._start, self._stop = slice_of, start, stop
+
+    def rows(self, name: str) -> np.ndarray:
+        """Return the rows of a dataset that has one for each trace."""
+        return self._slice(name, self._start, self._stop)
+
+    def lists(self, offset: str, group: str, columns: Sequence[str]) -> Ragged:
+        """Return the lists of datasets of `group` that are cut by the dataset `offset`."""
+        places = self._slice(offset, self._start, self._stop + 1)
+        first, last = int(places[0]), int(places[-1])
+        return Ragged(places - first, {name: self._slice(f"{group}/{name}", first, last) for name in columns})
+
+
+class Chosen:
+    """Traces `row[i]` of file `file[i]` for every i, whose datasets `picker` gives by name."""
+
+    def __init__(self, picker: Callable[[str], Picker], file: np.ndarray, row: np.ndarray) -> None:
+        self._picker, self._file, self._row = picker, file, row
+
+    def rows(self, name: str) -> np.ndarray:
+        """Return the rows of a dataset that has one for each trace."""
+        return self._picker(name).rows(self._file, self._row)
+
+    def lists(self, offset: str, group: str, columns: Sequence[str]) -> Ragged:
+        """Return the lists of datasets of `group` that are cut by the dataset `offset`."""
+        ends = self._picker(offset).rows(np.tile(self._file, 2), np.concatenate([self._row, self._row + 1]))
+        start, stop = ends[: len(self._row)], ends[len(self._row) :]
+        content = {name: self._picker(f"{group}/{name}").ranges(self._file, start, stop) for name in columns}
+        return Ragged(offsets(stop - start), content)
+
+
+def stored_observation(part: Part, layout: Layout) -> Observation:
+    """Return what is stored of one observe statement."""
+    group = f"observations/{layout.name}"
+    if layout.storage != EXPECTED:
+        stored = part.rows(f"{group}/value")
+        return stored.reshape(len(stored), layout.size)
+    return Expected(part.lists(f"{group}/offset", group, ("index", "mean")), part.rows(f"{group}/stddev"))

@@ -1,0 +1,281 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Read one trace file: header, traces as blocks, checksums."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import h5py
+import numpy as np
+
+from etalumis.errors import DatasetError
+from etalumis.traces.block import Block, Layout, Tag, TagLayout
+from etalumis.traces.dictionary import Dictionary
+from etalumis.traces.format import (
+    ENTRY_DTYPES,
+    FORMAT,
+    REJECTED_DTYPES,
+    TRACE_DTYPES,
+    VERSION,
+    Checksum,
+    Provenance,
+    file_checksum,
+    reading,
+)
+from etalumis.traces.ragged import Ragged
+from etalumis.traces.reading.cache import ChunkCache
+from etalumis.traces.reading.chunks import StoredColumn
+from etalumis.traces.reading.descriptor import Descriptor
+from etalumis.traces.reading.pick import Picker
+from etalumis.traces.reading.selection import Chosen, Part, Window, stored_observation
+
+SLAB_BYTES = 1 << 24
+
+
+class Shard:
+    """An open trace file whose header has been checked.
+
+    Numbers of addresses and distributions in the blocks it gives are those of `dictionary`; give several shards the
+    same one, and their blocks can be joined.
+
+    Raises
+    ------
+    DatasetError
+        Where the file is missing, truncated, not a trace file, of another version, or its header was altered.
+    """
+
+    def __init__(self, path: Path, dictionary: Dictionary | None = None) -> None:
+        self.path = Path(path)
+        with reading(self.path):
+            self._descriptor = Descriptor(self.path)
+            with h5py.File(self.path, "r") as file:
+                self._check_header(file)
+                self.provenance = Provenance.from_attributes(self.path, file.attrs)
+                self.count = int(file.attrs["traces"])
+                self.checksum = str(file.attrs["checksum"])
+                self.layouts = tuple(_layout(name, group) for name, group in file["observations"].items())
+                self.tag_layouts = {name: _tag_layout(item) for name, item in file["tags"].items()}
+                self._columns = {column.name: column for column in self._open_columns(file)}
+        self._adopt(dictionary if dictionary is not None else Dictionary())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        """Return the number of traces."""
+        return self.count
+
+    def close(self) -> None:
+        """Close the file; reading opens it again."""
+        self._descriptor.close()
+
+    def _check_header(self, file: h5py.File) -> None:
+        attributes = file.attrs
+        found = attributes.get("format")
+        if found != FORMAT:
+            raise DatasetError(f"{self.path}: not a trace file: expected format {FORMAT!r}, found {found!r}")
+        version = int(attributes["version"])
+        if version != VERSION:
+            what = "newer: update etalumis" if version > VERSION else "older: generate the traces again"
+            raise DatasetError(
+                f"{self.path}: format version {version}, but this program reads version {VERSION}; the file is {what}"
+            )
+        expected, computed = attributes["checksum"], file_checksum(file)
+        if expected != computed:
+            raise DatasetError(
+                f"{self.path}: its header was altered: expected checksum {expected}, found {computed}; "
+                "delete the file and generate it again"
+            )
+
+    def _open_columns(self, file: h5py.File) -> list[StoredColumn]:
+        found: list[StoredColumn] = []
+
+        def visit(_: str, item: h5py.Dataset | h5py.Group) -> None:
+            if isinstance(item, h5py.Dataset):
+                found.append(StoredColumn(self._descriptor, item))
+
+        file.visititems(visit)
+        return found
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Paths of all datasets."""
+        return tuple(self._columns)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all datasets in memory, uncompressed."""
+        return sum(column.nbytes for column in self._columns.values())
+
+    @property
+    def index_nbytes(self) -> int:
+        """Bytes that an open shard keeps in memory: where its chunks are, and how its numbers translate."""
+        kept = sum(column.index_nbytes for column in self._columns.values())
+        return kept + self.address_numbers.nbytes + self.distribution_numbers.nbytes
+
+    @property
+    def entries(self) -> int:
+        """Number of entries of all traces."""
+        return self.rows("entries/value")
+
+    def column(self, name: str) -> StoredColumn:
+        """Return a dataset as its chunks."""
+        with reading(self.path, name):
+            return self._columns[name]
+
+    def use_cache(self, cache: ChunkCache) -> None:
+        """Keep decoded chunks in `cache`, which several shards may share."""
+        for column in self._columns.values():
+            column.cache = cache
+
+    def rows(self, name: str) -> int:
+        """Return the length of a dataset."""
+        return self.column(name).rows
+
+    def whole(self, name: str) -> np.ndarray:
+        """Return a whole dataset whose checksum has been checked."""
+        content = self._range(name, 0, self.rows(name))
+        self._compare(name, [content])
+        return content
+
+    def slice(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Return rows `start:stop` of a dataset; its checksum is checked only where that is all of it."""
+        if start == 0 and stop == self.rows(name):
+            return self.whole(name)
+        return self._range(name, start, stop)
+
+    def _range(self, name: str, start: int, stop: int) -> np.ndarray:
+        return self._picker(name).ranges(np.zeros(1, np.int64), np.array([start]), np.array([stop]))
+
+    def _picker(self, name: str) -> Picker:
+        return Picker([self.column(name)], lambda _, column, row: self.trace_of(column, row))
+
+    def trace_of(self, name: str, row: int) -> int | None:
+        """Return the trace that a row of a dataset belongs to; None where it belongs to none."""
+        group, _, column = name.rpartition("/")
+        if group.partition("/")[0] in ("addresses", "names", "distributions"):
+            return None
+        offset = "traces/offset" if group == "entries" else f"{group}/offset"
+        if column == "offset" or group == "traces" or self._columns[name].rows == self.count:
+            return min(row, self.count - 1)
+        try:
+            return int(np.searchsorted(self.whole(offset), row, side="right")) - 1
+        except DatasetError:  # the offsets are damaged, too
+            return None
+
+    def check_content(self) -> None:
+        """Check every dataset's checksum, in slabs of bounded memory.
+
+        Raises
+        ------
+        DatasetError
+            Naming the file and the first column that is truncated or altered.
+        """
+        for name in self.columns:
+            self._compare(name, self._slabs(name))
+
+    def _slabs(self, name: str) -> Iterator[np.ndarray]:
+        column = self.column(name)
+        chunks = max(1, SLAB_BYTES * max(1, column.rows) // max(1, column.nbytes) // column.chunk_rows)
+        for start in range(0, column.rows, chunks * column.chunk_rows):
+            yield self._range(name, start, min(start + chunks * column.chunk_rows, column.rows))
+
+    def _compare(self, name: str, slabs: Iterator[np.ndarray] | list[np.ndarray]) -> None:
+        checksum = Checksum()
+        for slab in slabs:
+            checksum.update(slab)
+        expected = self.column(name).checksum
+        if checksum.hex() != expected:
+            raise DatasetError(
+                f"{self.path}: column {name!r} was altered: expected checksum {expected}, found {checksum.hex()}; "
+                "delete the file and generate it again"
+            )
+
+    def _adopt(self, dictionary: Dictionary) -> None:
+        """Read the file's dictionary into `dictionary` and keep how numbers translate."""
+        self.dictionary = dictionary
+        addresses, names = self._strings("addresses"), self._strings("names")
+        codes, offset = self.whole("distributions/code").tolist(), self.whole("distributions/offset").tolist()
+        parameters = self.whole("distributions/parameters").tolist()
+        with reading(self.path, "addresses"):
+            pairs = zip(addresses, names, strict=True)
+            self.address_numbers = np.array([dictionary.address(a, n) for a, n in pairs], np.uint32)
+        with reading(self.path, "distributions"):
+            priors = [(code, tuple(parameters[a:b])) for code, (a, b) in zip(codes, pairwise(offset), strict=True)]
+            self.distribution_numbers = np.array([dictionary.distribution(prior) for prior in priors], np.uint32)
+
+    def _strings(self, name: str) -> list[str]:
+        offset, content = self.whole(f"{name}/offset").tolist(), self.whole(f"{name}/content").tobytes()
+        with reading(self.path, name):
+            return [content[a:b].decode() for a, b in pairwise(offset)]
+
+    def read(self, start: int = 0, stop: int | None = None) -> Block:
+        """Return traces `start:stop`; a whole file's checksums are checked on the way."""
+        return self._block(Window(self.slice, start, self.count if stop is None else stop))
+
+    def take(self, rows: np.ndarray) -> Block:
+        """Return the traces `rows`, in that order; each chunk that they touch is decoded once.
+
+        Raises
+        ------
+        IndexError
+            Where there is no such trace.
+        DatasetError
+            Where what is read was altered.
+        """
+        wanted = np.asarray(rows, np.int64)
+        if len(wanted) and (wanted.min() < 0 or wanted.max() >= self.count):
+            raise IndexError(f"{self.path}: trace numbers must be from 0 to {self.count - 1}")
+        return self._block(Chosen(self._picker, np.zeros_like(wanted), wanted))
+
+    def tag(self, name: str, start: int = 0, stop: int | None = None) -> Tag:
+        """Return one tag of traces `start:stop`."""
+        return self._tag(Window(self.slice, start, self.count if stop is None else stop), name)
+
+    def _block(self, part: Part) -> Block:
+        kept = "rejected/offset" in self._columns
+        return Block(
+            self.dictionary,
+            self._translated("entries", part.lists("traces/offset", "entries", tuple(ENTRY_DTYPES))),
+            {name: part.rows(f"traces/{name}") for name in ("type", *TRACE_DTYPES)},
+            self.layouts,
+            {layout.name: stored_observation(part, layout) for layout in self.layouts},
+            {name: self._tag(part, name) for name in self.tag_layouts},
+            self._translated("rejected", part.lists("rejected/offset", "rejected", tuple(REJECTED_DTYPES)))
+            if kept
+            else None,
+        )
+
+    def _tag(self, part: Part, name: str) -> Tag:
+        if self.tag_layouts[name].ragged:
+            return part.lists(f"tags/{name}/offset", f"tags/{name}", ("content",))
+        return part.rows(f"tags/{name}")
+
+    def _translated(self, group: str, lists: Ragged) -> Ragged:
+        for name, numbers in (("address", self.address_numbers), ("distribution", self.distribution_numbers)):
+            ids = lists.columns[name]
+            if len(ids) and int(ids.max()) >= len(numbers):
+                raise DatasetError(
+                    f"{self.path}: column '{group}/{name}' refers to number {int(ids.max())}, but the dictionary has "
+                    f"{len(numbers)}: the file was altered; delete it and generate it again"
+                )
+            lists.columns[name] = numbers[ids] if len(numbers) else ids
+        return lists
+
+
+def _layout(name: str, group: h5py.Group) -> Layout:
+    return Layout(name, tuple(int(extent) for extent in group.attrs["shape"]), str(group.attrs["storage"]))
+
+
+def _tag_layout(item: h5py.Dataset | h5py.Group) -> TagLayout:
+    if isinstance(item, h5py.Group):
+        return TagLayout(True, tuple(item["content"].shape[1:]))
+    return TagLayout(False, tuple(item.shape[1:]))

@@ -1,0 +1,292 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Run a model from its prior and record it; what an interrupted call has done is kept."""
+
+import logging
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self, overload
+
+import numpy as np
+
+from etalumis.address import AddressTable
+from etalumis.batches import Restartable, carried_out, restart
+from etalumis.distributions import ArrayDistribution
+from etalumis.errors import DatasetError, ProtocolError, SimulatorError
+from etalumis.execution import BaseTable, Model, Site, run
+from etalumis.files import digest, remove_leftovers
+from etalumis.plan import Delegate
+from etalumis.progress import Progress
+from etalumis.seeds import derive
+from etalumis.trace import Trace
+from etalumis.traces.block import EXPECTED
+from etalumis.traces.format import Provenance
+from etalumis.traces.reading.shard import Shard
+from etalumis.traces.recording.builder import BlockBuilder
+from etalumis.traces.recording.journal import Journal
+from etalumis.traces.recording.recording import Recording
+from etalumis.traces.target import claimed
+from etalumis.traces.writer import ROW_GROUP, ShardWriter, open_shard
+
+logger = logging.getLogger(__name__)
+
+FRAME_TRACES = ROW_GROUP
+"""Traces at most that wait in memory for the journal."""
+FRAME_S = 1.0
+"""Seconds at most that a trace waits for it: what a killed call loses."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What a call has done: traces that it drew, its seconds, and those that went into columns, journal and file."""
+
+    traces: int = 0
+    seconds: float = 0.0
+    storage_s: float = 0.0
+
+    @property
+    def storage_share(self) -> float:
+        """Share of its time that went into storage."""
+        return self.storage_s / self.seconds if self.seconds else 0.0
+
+
+class PriorRecording:
+    """Controller that draws every entry from its prior, and a value only for observations that are stored noisy."""
+
+    def __init__(self, rng: np.random.Generator, recording: Recording | None = None) -> None:
+        self._rng, self._recording = rng, recording if recording is not None else Recording()
+
+    def sample(self, site: Site) -> float:
+        """Return a draw from the prior."""
+        return site.distribution.sample(self._rng)
+
+    def observe(self, name: str, distribution: ArrayDistribution, given: np.ndarray | None) -> np.ndarray | None:
+        """Return None where the expected observation is stored, else a draw from the likelihood."""
+        return None if self._recording.storage(distribution) == EXPECTED else distribution.sample(self._rng)
+
+
+def generate(
+    model: Model,
+    path: Path,
+    provenance: Provenance,
+    first: int,
+    count: int,
+    retries: int = 3,
+    recording: Recording | None = None,
+    frame_traces: int = FRAME_TRACES,
+) -> Generated:
+    """Write traces `first` to `first + count - 1` of a run to one trace file.
+
+    Trace i is drawn from the seed `derive(run_seed, "traces/<split>", i)`, so it is the same in whatever job, with
+    whatever number of workers and after whatever interruption. Every second, what was drawn goes to a journal in the
+    folder `<path>.part`, from which an interrupted call goes on; the folder is removed when `path` is whole. Memory
+    does not grow with `count`. A call whose file is already whole does nothing.
+
+    Parameters
+    ----------
+    model
+        What to run; one with a method `restart` (a simulator) is restarted when a run fails.
+    provenance
+        What the file says of its origin; gives run seed and split.
+    retries
+        How often a failed run is tried again, with the same seed, before the error is passed on.
+    recording
+        What is kept of each trace.
+    frame_traces
+        Traces at most between two frames of the journal.
+
+    Returns
+    -------
+    Generated
+        How many traces this call drew, and where the time went.
+
+    Raises
+    ------
+    SimulatorError, ProtocolError
+        Where a run failed `retries + 1` times; its seed is in the log.
+    DatasetError
+        Where `path` holds something else or another process is generating it, the model's traces cannot be stored, or
+        the disk is full: what was drawn is kept, and the same call goes on from it.
+    """
+    kept = recording if recording is not None else Recording()
+    origin = replace(provenance, kept=kept.entries)
+    done = Generated()
+    with claimed(path, "trace file", "generating"):
+        if _is_finished(path, origin, first, count):
+            logger.info("%s: already whole, nothing to do", path)
+        else:
+            remove_leftovers(path)
+            runner = _Runner(model, origin, retries, kept)
+            done = _generate(path, origin, range(first, first + count), runner, frame_traces)
+            logger.info("%s: %.1f %% of the time went into storing the traces", path, 100 * done.storage_share)
+        folder = _folder(path)
+        if folder.exists():
+            shutil.rmtree(folder)
+    return done
+
+
+def _generate(path: Path, provenance: Provenance, indices: range, runner: "_Runner", frame_traces: int) -> Generated:
+    began = time.perf_counter()
+    with Journal(_journal(path, provenance, runner.recording, indices.start), provenance, indices.start) as journal:
+        kept = journal.traces
+        if kept > len(indices):
+            raise DatasetError(
+                f"{journal.path}: holds {kept} traces, expected {len(indices)} at most; the split was made smaller: "
+                f"remove {journal.path.parent} to give its traces up"
+            )
+        if kept:
+            logger.info("%s: %d traces of an interrupted call are kept", journal.path, kept)
+        with open_shard(path, provenance) as writer:
+            for block in journal.blocks():
+                writer.append(block)
+            opened = time.perf_counter()
+            storing = _Storing(BlockBuilder(journal.dictionary, runner.recording), journal, writer, frame_traces)
+            with Progress(len(indices), "traces", f"generating {path.name}", done=kept) as progress, storing:
+                for one in runner.traces(indices[kept:]):
+                    storing.add(one)
+                    progress.update()
+            drawn = time.perf_counter()
+    ended = time.perf_counter()
+    return Generated(len(indices) - kept, ended - began, opened - began + storing.seconds + ended - drawn)
+
+
+class _Storing:
+    """Takes traces to the journal and the file; at the end, and where a run fails, those that wait go there.
+
+    Attributes
+    ----------
+    seconds
+        That this took.
+    """
+
+    def __init__(self, builder: BlockBuilder, journal: Journal, writer: ShardWriter, most: int) -> None:
+        self._builder, self._journal, self._writer, self._most = builder, journal, writer, most
+        self._waiting: list[tuple[int, int, Trace]] = []
+        self._committed = time.monotonic()
+        self.seconds = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._commit()
+
+    def add(self, one: tuple[int, int, Trace]) -> None:
+        """Add (number, seed, trace)."""
+        self._waiting.append(one)
+        if len(self._waiting) >= self._most or time.monotonic() - self._committed > FRAME_S:
+            self._commit()
+
+    def _commit(self) -> None:
+        taken, self._waiting = self._waiting, []  # what cannot be written is not tried again
+        if taken:
+            began = time.perf_counter()
+            indices, seeds, traces = zip(*taken, strict=True)
+            self._builder.add_all(traces, seeds, indices)
+            block = self._builder.block()
+            self._journal.append(block)
+            self._writer.append(block)
+            self.seconds += time.perf_counter() - began
+        self._committed = time.monotonic()
+
+
+class _Seeds(Sequence[int]):
+    """The seeds of some traces, derived when they are asked for."""
+
+    def __init__(self, run_seed: int, stage: str, indices: range) -> None:
+        self._run_seed, self._stage, self._indices = run_seed, stage, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    @overload
+    def __getitem__(self, at: int) -> int: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[int]: ...
+
+    def __getitem__(self, at: int | slice) -> int | list[int]:
+        if isinstance(at, slice):
+            return [derive(self._run_seed, self._stage, index) for index in self._indices[at]]
+        return derive(self._run_seed, self._stage, self._indices[at])
+
+
+class _Runner:
+    def __init__(self, model: Model, provenance: Provenance, retries: int, recording: Recording) -> None:
+        self._model, self._retries, self.recording = model, retries, recording
+        self._run_seed, self._stage = provenance.run_seed, f"traces/{provenance.split}"
+        self._addresses = AddressTable()
+        self._bases = BaseTable(self._addresses)
+
+    def traces(self, indices: range) -> Iterator[tuple[int, int, Trace]]:
+        """Yield (index, seed, trace) of these traces; a failed run is repeated on a fresh process."""
+        origins = _Seeds(self._run_seed, self._stage, indices)
+        yield from zip(indices, origins, self._runs(indices, origins), strict=True)
+
+    def _runs(self, indices: range, origins: Sequence[int]) -> Iterator[Trace]:
+        def on_failure(error: Exception, number: int, failures: int) -> None:
+            self._recover(error, indices[number], origins[number], failures)
+
+        if isinstance(self._model, Delegate) and self._model.delegates:
+            yield from carried_out(self._model, self.recording.plan, origins, self._addresses, on_failure)
+            return
+        for number, seed in enumerate(origins):
+            failures = 0
+            while True:
+                rng = np.random.Generator(np.random.PCG64(seed))
+                try:
+                    trace = run(self._model, PriorRecording(rng, self.recording), self._addresses, self._bases)
+                except (SimulatorError, ProtocolError) as error:
+                    failures += 1
+                    on_failure(error, number, failures)
+                else:
+                    break
+            yield trace
+
+    def _recover(self, error: Exception, index: int, seed: int, failures: int) -> None:
+        # leaving the trace out instead would bias the dataset towards runs that do not fail
+        if failures > self._retries or not isinstance(self._model, Restartable):
+            logger.error("trace %d (seed %d) failed %d times, giving up", index, seed, failures)
+            raise error
+        if failures:
+            logger.warning("trace %d (seed %d) failed, attempt %d: %s", index, seed, failures, error)
+        restart(self._model, self._retries - failures)
+
+
+def _folder(path: Path) -> Path:
+    return path.with_name(f"{path.name}.part")
+
+
+def _journal(path: Path, provenance: Provenance, recording: Recording, first: int) -> Path:
+    """Return the journal of these very traces: a call of another origin has its own, and destroys nothing."""
+    origin = digest({**provenance.as_dict(), "recording": asdict(recording), "first": first})
+    return _folder(path) / f"{origin}.journal"
+
+
+def _is_finished(path: Path, provenance: Provenance, first: int, count: int) -> bool:
+    if not path.exists():
+        return False
+    try:
+        _require_content(path, provenance, first, count)
+    except DatasetError as error:
+        raise DatasetError(f"{error}; remove it or name another output: it is not overwritten") from None
+    return True
+
+
+def _require_content(path: Path, provenance: Provenance, first: int, count: int) -> None:
+    with Shard(path) as shard:
+        index = shard.whole("traces/index")
+        if shard.provenance != provenance:
+            mine, theirs = provenance.as_dict(), shard.provenance.as_dict()
+            differing = ", ".join(f"{k}: {theirs[k]!r} instead of {mine[k]!r}" for k in mine if mine[k] != theirs[k])
+            raise DatasetError(f"{path}: holds traces of another origin ({differing})")
+        if not np.array_equal(index, np.arange(first, first + count)):
+            found = f"{len(index)} traces" + (f" from {index[0]}" if len(index) else "")
+            raise DatasetError(f"{path}: holds {found}, expected {count} traces from {first}")
+        shard.check_content()

@@ -1,0 +1,164 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""From the numbers of a simulator's session to those of a trace file: a table look-up a column."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from etalumis.address import join
+from etalumis.plan import OWN_PRIOR, Keys
+from etalumis.ppx.delegated import Batch, DelegatedTrace
+from etalumis.ppx.messages import ArrayRecord
+from etalumis.trace import CONTROLLED, REJECTED, REPLACED
+from etalumis.traces.dictionary import Dictionary
+from etalumis.traces.format import ALL, CONTROLLED_ONLY
+
+KEPT_FLAGS = CONTROLLED | REPLACED
+"""Flags that a trace file keeps."""
+_KEPT_TYPES = 65_536
+
+
+class View(NamedTuple):
+    """What is looked up many times in a message: its arrays, tags and numbers, and the texts of its session."""
+
+    arrays: list[ArrayRecord]
+    tags: list[tuple[int, int]]
+    positions: np.ndarray
+    data: np.ndarray
+    texts: list[str]
+
+    @classmethod
+    def of(cls, batch: Batch) -> "View":
+        """Return the view of a message."""
+        frame = batch.message.frame
+        return cls(frame.arrays, frame.tags, frame.positions, batch.message.data, batch.numbering.texts)
+
+
+@dataclass(slots=True)
+class Numbered:
+    """Columns of the entries of some traces in the numbers of a dictionary; `rejected` where these were asked for."""
+
+    entries: dict[str, np.ndarray]
+    lengths: list[int]
+    types: list[bytes]
+    rejected: dict[str, np.ndarray] | None
+    rejected_lengths: list[int]
+
+
+class KeyNumbers:
+    """The columns of traces of one session, in the numbers of `dictionary`."""
+
+    def __init__(self, keys: Keys, dictionary: Dictionary) -> None:
+        self.keys, self._dictionary = keys, dictionary
+        self._address = np.empty(0, np.int64)  # by number of the session; -1 = not met yet
+        self._flags = np.empty(0, np.uint8)
+        self._prior = np.empty(0, np.int64)
+        self._types: dict[bytes, bytes] = {}
+
+    def columns(self, batch: Batch, traces: Sequence[DelegatedTrace], kept: str) -> Numbered:
+        """Return the columns of some traces that are neighbours in a message."""
+        count = len(batch.message.entries)
+        first, last = traces[0].spans[0].indices(count)[0], traces[-1].spans[0].indices(count)[1]
+        entries = batch.message.entries[first:last]
+        lengths = [trace.record.entries for trace in traces]
+        if last - first != sum(lengths):
+            raise ValueError("traces that are no neighbours in their message")
+        rejected: dict[str, np.ndarray] | None = None
+        rejected_lengths: list[int] = []
+        if batch.plan.rejected:  # whatever was asked for, what was rejected is no latent
+            details = batch.message.details[first:last]
+            out = details["flags"] & REJECTED != 0
+            gone = _counted(out, lengths)
+            if kept == ALL:
+                rejected, rejected_lengths = self._rejected(batch, entries, details, out, lengths), gone
+            entries = entries[~out]
+            lengths = [whole - left_out for whole, left_out in zip(lengths, gone, strict=True)]
+        types = self._types_of(traces, entries["address"], lengths)
+        if kept == CONTROLLED_ONLY:
+            self._addresses(entries["address"])
+            steered = self._flags[entries["address"]] & CONTROLLED != 0
+            lengths = _counted(steered, lengths)
+            entries = entries[steered]
+        return Numbered(self._columns(batch, entries), lengths, types, rejected, rejected_lengths)
+
+    def _columns(self, batch: Batch, entries: np.ndarray) -> dict[str, np.ndarray]:
+        address = entries["address"]
+        numbers = self._addresses(address)
+        return {
+            "address": numbers,
+            "distribution": self._priors(batch, entries["distribution"]),
+            "value": entries["value"],
+            "flags": self._flags[address],
+        }
+
+    def _rejected(
+        self, batch: Batch, entries: np.ndarray, details: np.ndarray, out: np.ndarray, lengths: list[int]
+    ) -> dict[str, np.ndarray]:
+        columns = self._columns(batch, entries[out])
+        starts = np.cumsum([0, *lengths[:-1]])
+        before = np.cumsum(~out) - ~out  # accepted entries of the message before each entry
+        of_trace = np.repeat(before[np.minimum(starts, len(before) - 1)] if len(before) else starts, lengths)
+        columns["position"] = (before - of_trace)[out]
+        columns["repetition"] = details["repetition"][out]
+        columns["flags"] = columns["flags"] | REJECTED
+        return columns
+
+    def _types_of(self, traces: Sequence[DelegatedTrace], address: np.ndarray, lengths: list[int]) -> list[bytes]:
+        found, start = [], 0
+        for trace, length in zip(traces, lengths, strict=True):
+            key = address[start : start + length].tobytes()
+            start += length
+            kind = self._types.get(key)
+            if kind is None:
+                if len(self._types) >= _KEPT_TYPES:
+                    self._types.clear()
+                kind = self._types[key] = trace.type
+            found.append(kind)
+        return found
+
+    def _addresses(self, address: np.ndarray) -> np.ndarray:
+        self._address = _grown(self._address, address, -1)
+        self._flags = _grown(self._flags, address, 0)
+        numbers = self._address[address]
+        if len(numbers) and int(numbers.min()) < 0:
+            for number in dict.fromkeys(address[numbers < 0].tolist()):
+                base, instance, name, flags = self.keys.key(number)
+                self._address[number] = self._dictionary.address(join(base, instance), name)
+                self._flags[number] = flags & KEPT_FLAGS
+            numbers = self._address[address]
+        return np.asarray(numbers)
+
+    def _priors(self, batch: Batch, distribution: np.ndarray) -> np.ndarray:
+        if len(distribution) and int(distribution.max()) >= OWN_PRIOR:
+            distinct, inverse = np.unique(distribution, return_inverse=True)
+            return np.array([self._number(batch, n) for n in distinct.tolist()], np.int64)[inverse]
+        self._prior = _grown(self._prior, distribution, -1)
+        numbers = self._prior[distribution]
+        if len(numbers) and int(numbers.min()) < 0:
+            for number in dict.fromkeys(distribution[numbers < 0].tolist()):
+                self._prior[number] = self._number(batch, number)
+            numbers = self._prior[distribution]
+        return np.asarray(numbers)
+
+    def _number(self, batch: Batch, number: int) -> int:
+        prior = batch.priors[number]
+        return self._dictionary.distribution((prior.code, prior.parameters))
+
+
+def _counted(mask: np.ndarray, lengths: list[int]) -> list[int]:
+    """Return how many elements of each list of `mask` are true."""
+    sums = np.concatenate([[0], np.cumsum(mask)])
+    ends = np.cumsum([0, *lengths])
+    counts: list[int] = np.diff(sums[ends]).tolist()
+    return counts
+
+
+def _grown(table: np.ndarray, numbers: np.ndarray, fill: int) -> np.ndarray:
+    """Return a table that has a row for each number."""
+    wanted = int(numbers.max(initial=0)) + 1
+    if wanted <= len(table):
+        return table
+    return np.concatenate([table, np.full(max(wanted, 2 * len(table)) - len(table), fill, table.dtype)])

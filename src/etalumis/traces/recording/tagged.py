@@ -1,0 +1,148 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Collect the tags of traces, one column for each name."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+
+from etalumis.errors import DatasetError
+from etalumis.ppx.delegated import DelegatedTrace
+from etalumis.ppx.messages import ArrayRecord
+from etalumis.traces.block import Tag, TagLayout
+from etalumis.traces.ragged import Ragged, offsets
+from etalumis.traces.recording.keyed import View
+
+
+class _Column:
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.layout = TagLayout(True, shape[1:]) if len(shape) >= 2 else TagLayout(False, shape)
+        self.traces = 0
+        self._row = int(np.prod(self.layout.shape, dtype=np.int64))
+        self._flat: list[np.ndarray] = []
+        self._rows: list[int] = []
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        if self.layout.ragged:
+            return len(shape) >= 2 and shape[1:] == self.layout.shape
+        return shape == self.layout.shape
+
+    def add(self, value: np.ndarray) -> None:
+        self._flat.append(value.reshape(-1))
+        self._rows.append(len(value) if self.layout.ragged else 1)
+        self.traces += 1
+
+    def add_arrays(self, arrays: Sequence[ArrayRecord], data: np.ndarray) -> None:
+        """Add the arrays of a message, one a trace, which fit."""
+        if self.layout.ragged:
+            self._flat += [data[start : start + size] for start, size, _, _ in arrays]
+            self._rows += [array.shape[0] for array in arrays]
+        else:
+            starts = np.array([array.start for array in arrays])
+            self._flat.append(data[starts[:, None] + np.arange(self._row)].reshape(-1))
+            self._rows += [1] * len(arrays)
+        self.traces += len(arrays)
+
+    def lack(self, traces: int) -> None:
+        """Say that so many traces do not have the tag."""
+        if not self.layout.ragged:
+            self._flat.append(np.full(traces * self._row, np.nan))
+        self._rows += [0] * traces
+        self.traces += traces
+
+    def column(self) -> Tag:
+        content = np.concatenate(self._flat) if self._flat else np.empty(0)
+        content = content.reshape(-1, *self.layout.shape)
+        if not self.layout.ragged:
+            return content
+        return Ragged(offsets(np.array(self._rows, np.int64)), {"content": content})
+
+
+class TagColumns:
+    """The tags of some traces.
+
+    Parameters
+    ----------
+    kept
+        Names of the tags that are kept; None keeps all.
+    """
+
+    def __init__(self, kept: Collection[str] | None) -> None:
+        self._kept = kept
+        self._columns: dict[str, _Column] = {}
+        self._traces = 0
+
+    def add(self, tags: Mapping[str, np.ndarray]) -> None:
+        """Add the tags of one trace."""
+        for name, given in tags.items():
+            value = np.asarray(given, np.float64)
+            column = self._column(name, value.shape)
+            if column is not None:
+                column.add(value)
+        self._end(1)
+
+    def add_all(self, view: View, traces: Sequence[DelegatedTrace]) -> None:
+        """Add the tags of traces that are neighbours in a message, straight from its columns if they are alike."""
+        first, last = traces[0].spans[2].indices(len(view.tags))[0], traces[-1].spans[2].indices(len(view.tags))[1]
+        tags, count = view.tags[first:last], len(traces)
+        width = len(tags) // count
+        names = [name for name, _ in tags[:width]]
+        arrays = [view.arrays[number] for _, number in tags]
+        alike = (
+            [name for name, _ in tags] == names * count
+            and len(set(names)) == width
+            and all(array.positions < 0 for array in arrays)
+            and all(t.record.result < 0 or view.arrays[t.record.result].size == 1 for t in traces)
+            and all(len({_inner(array.shape) for array in arrays[at::width]}) == 1 for at in range(width))
+        )
+        if not alike:
+            for trace in traces:
+                self.add(trace.tags)
+            return
+        for at, number in enumerate(names):
+            of_tag = arrays[at::width]
+            column = self._column(view.texts[number], of_tag[0].shape)
+            if column is not None:
+                column.add_arrays(of_tag, view.data)
+        self._end(count)
+
+    def _end(self, traces: int) -> None:
+        self._traces += traces
+        for column in self._columns.values():
+            if column.traces < self._traces:
+                column.lack(self._traces - column.traces)
+
+    def _column(self, name: str, shape: tuple[int, ...]) -> _Column | None:
+        """Return the column of a tag, made for the first trace that has it; None where the tag is not kept."""
+        column = self._columns.get(name)
+        if column is None:
+            if self._kept is not None and name not in self._kept:
+                return None
+            require_plain(name, "tag")
+            column = _Column(shape)
+            if 0 in column.layout.shape:
+                raise DatasetError(f"tag {name!r} has shape {shape}; only the first of several axes may be 0")
+            if self._traces:
+                column.lack(self._traces)
+            self._columns[name] = column
+        elif not column.fits(shape):
+            raise DatasetError(
+                f"tag {name!r} has shape {shape}, but an earlier trace gave {column.layout}; "
+                "a tag whose length varies must have at least two axes: (rows, columns)"
+            )
+        return column
+
+    def columns(self) -> dict[str, Tag]:
+        """Return all columns."""
+        return {name: column.column() for name, column in self._columns.items()}
+
+
+def _inner(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return what must not vary of a shape; -1 stands for an axis that may."""
+    return (-1, *shape[1:]) if len(shape) >= 2 else shape
+
+
+def require_plain(name: str, what: str) -> None:
+    """Raise DatasetError where a name cannot be that of an HDF5 object."""
+    if not name or "/" in name or name == ".":
+        raise DatasetError(f"{what} named {name!r}: trace files need a name that is not empty and has no '/'")

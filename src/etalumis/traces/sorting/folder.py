@@ -1,0 +1,156 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The folder of a sorted set while it is made: what is in it, what of that is kept, and how it is finished."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from etalumis.address import AddressTable
+from etalumis.errors import DatasetError
+from etalumis.files import write_json_atomic
+from etalumis.traces.format import Provenance, writing
+from etalumis.traces.index import FORMAT, NAME, VERSION, describe_types, length_histogram, read_index, shard_files
+from etalumis.traces.reading.shard import Shard
+from etalumis.traces.sorting.gather import shard_path
+from etalumis.traces.sorting.keys import Groups
+from etalumis.traces.sorting.plan import Cuts, Plan
+
+logger = logging.getLogger(__name__)
+
+PLAN = "plan.json"
+PLAN_FORMAT = "etalumis-sort-plan"
+PLAN_VERSION = 2
+
+
+class Folder:
+    """The output of a sorting of the inputs and shard size that `digest` stands for."""
+
+    def __init__(self, path: Path, digest: str) -> None:
+        self.path, self.digest = path, digest
+
+    def is_finished(self) -> bool:
+        """Return whether this very sorting is done; refuse a folder that holds anything but a part of a sorting."""
+        if not self.path.exists():
+            return False
+        if not self.path.is_dir():
+            raise DatasetError(f"{self.path}: it is a file, expected a folder; name a new folder")
+        names = {path.name for path in self.path.iterdir()}
+        foreign = sorted(name for name in names - {NAME, PLAN} if not _is_ours(name))
+        if foreign or (names and PLAN not in names and not all(name.startswith(f".{PLAN}.") for name in names)):
+            what = foreign[0] if foreign else sorted(names)[0]
+            raise DatasetError(f"{self.path}: not empty (it holds {what}); name a new folder or remove this one")
+        if NAME not in names:
+            return False
+        read_index(self.path / NAME)
+        if self._written().get("digest") != self.digest:
+            raise DatasetError(
+                f"{self.path}: holds other traces or shards of another size; name a new folder or remove this one"
+            )
+        shard_files([self.path])
+        return True
+
+    def plan(self) -> Plan | None:
+        """Return the plan of an interrupted call of this very sorting."""
+        written = self._written()
+        if written.get("digest") != self.digest or written.get("version") != PLAN_VERSION:
+            return None
+        try:
+            return Plan.from_dict(written)
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def _written(self) -> dict[str, Any]:
+        try:
+            content = json.loads((self.path / PLAN).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) and content.get("format") == PLAN_FORMAT else {}
+
+    def prepare(self, plan: Plan) -> None:
+        """Keep the finished pieces of the same sorting; remove what an interrupted call of another one left."""
+        with writing(self.path / PLAN, "plan of a sorting"):
+            self.path.mkdir(parents=True, exist_ok=True)
+            same_shards, same_spills = self._written().get("digest") == self.digest, self.plan() == plan
+            for left in self.path.iterdir():
+                kept = same_shards if left.name.startswith("shard-") else same_spills or left.name == PLAN
+                if left.name.startswith(".") or not kept:
+                    left.unlink()
+            write_json_atomic(self.path / PLAN, {"format": PLAN_FORMAT, "version": PLAN_VERSION, **plan.as_dict()})
+
+    def whole_shards(self, cuts: Cuts, numbers: Sequence[int]) -> list[int]:
+        """Return which shards an interrupted call has finished."""
+        return [number for number in numbers if self._is_whole(number, cuts)]
+
+    def _is_whole(self, number: int, cuts: Cuts) -> bool:
+        path, (start, stop) = shard_path(self.path, number), cuts.shard(number)
+        if not path.exists():
+            return False
+        try:
+            with Shard(path) as shard:
+                shard.check_content()
+                return len(shard) == stop - start
+        except DatasetError as error:
+            logger.warning("%s; writing it again", error)
+            return False
+
+    def drop_products(self) -> None:
+        """Remove all that was made, and the folder: it was made of inputs that are not what they seemed."""
+        for left in self.path.iterdir():
+            left.unlink()
+        self.path.rmdir()
+
+    def write_index(self, provenance: Provenance, groups: Groups, cuts: Cuts) -> None:
+        """Write index.json: from now on the set is there."""
+        shards, addresses = [], AddressTable()
+        for number in range(cuts.shards):
+            path = shard_path(self.path, number)
+            with Shard(path) as shard:
+                for name in shard.dictionary.addresses.names():
+                    addresses.intern(name)
+                shards.append(
+                    {
+                        "file": path.name, "traces": len(shard), "entries": shard.entries,
+                        "checksum": shard.checksum, "bytes": path.stat().st_size,
+                    }
+                )  # fmt: skip
+        kinds, counts, shortest, longest = groups.by_type()
+        types = describe_types(kinds, counts, shortest, longest, cuts.shard_traces)
+        with writing(self.path / NAME, "index"):
+            write_json_atomic(
+                self.path / NAME,
+                {
+                    "format": FORMAT,
+                    "version": VERSION,
+                    **replace(provenance, producer=Provenance().producer).as_dict(),
+                    "traces": cuts.edges[-1],
+                    "entries": int((groups.lengths * groups.traces).sum()),
+                    "addresses": len(addresses),
+                    "shards": shards,
+                    "types": types,
+                    "lengths": length_histogram(groups.lengths, groups.traces),
+                },
+            )
+        logger.info(
+            "%s: %d traces of %d types in %d shards, %d addresses",
+            self.path, cuts.edges[-1], len(types), cuts.shards, len(addresses),
+        )  # fmt: skip
+
+    def clean(self) -> None:
+        """Remove what only an unfinished sorting needs; index.json is there."""
+        with writing(self.path / PLAN, "plan of a sorting"):
+            for left in self.path.iterdir():
+                if left.name.startswith(("spill-", ".")):
+                    left.unlink()
+            final = {"format": PLAN_FORMAT, "version": PLAN_VERSION, "digest": self.digest}
+            if self._written() != final:
+                write_json_atomic(self.path / PLAN, final)
+
+
+def _is_ours(name: str) -> bool:
+    visible = name.startswith(("shard-", "spill-"))
+    hidden = name.endswith(".tmp") and name.startswith((".shard-", ".spill-", f".{NAME}.", f".{PLAN}."))
+    return visible or hidden

@@ -1,0 +1,129 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The files that are sorted: their headers, and one dictionary of all of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from etalumis.errors import DatasetError
+from etalumis.traces.dictionary import Dictionary, Prior
+from etalumis.traces.format import ALL
+from etalumis.traces.index import require_checksum, shard_files
+from etalumis.traces.reading.shard import Shard
+from etalumis.traces.sorting.segments import Schema
+from etalumis.traces.sources import Common
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Traces `start:stop` of input file number `file`."""
+
+    file: int
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        """Return the number of traces."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """What the header of a file says; `numbers` translates its addresses and distributions into the common ones."""
+
+    path: Path
+    traces: int
+    checksum: str
+    file_bytes: int
+    columns: frozenset[str]
+    numbers: Mapping[str, np.ndarray]
+
+
+class Inputs:
+    """Headers of trace files of one dataset, in an order that does not depend on how they were given.
+
+    Every rank makes the same of them: files in the order of their checksums, and one dictionary of all.
+
+    Attributes
+    ----------
+    files
+        Their headers.
+    given
+        Paths in the order in which they were given.
+    dictionary
+        Of all of them; segments are in its numbers.
+    schema, provenance
+        Columns, and origin, of a file made of all of them.
+
+    Raises
+    ------
+    DatasetError
+        Where a file is damaged or foreign, is not the one its index names, or does not belong to the first one.
+    """
+
+    def __init__(self, paths: Sequence[Path], mix: bool = False) -> None:
+        met = Dictionary()
+        common: Common | None = None
+        files: list[InputFile] = []
+        for path, checksum in shard_files(paths).items():
+            with Shard(path) as shard:
+                require_checksum(path, checksum, shard.checksum)
+                if common is None:
+                    common = Common(shard, mix)
+                else:
+                    common.admit(shard)
+                files.append(_header(shard, met))
+        assert common is not None  # shard_files raises where there is no file
+        self.provenance = common.provenance
+        self.schema = Schema.of(common.layouts, common.tag_layouts, common.provenance.kept == ALL)
+        self.dictionary, renumbered = _in_order(met)
+        self.given = [file.path for file in files]
+        files.sort(key=lambda file: file.checksum)
+        self.files = [replace(f, numbers={k: renumbered[k][v] for k, v in f.numbers.items()}) for f in files]
+
+    @property
+    def traces(self) -> int:
+        """Number of traces in all files."""
+        return sum(file.traces for file in self.files)
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of all files, compressed."""
+        return sum(file.file_bytes for file in self.files)
+
+
+def _header(shard: Shard, met: Dictionary) -> InputFile:
+    own = shard.dictionary
+    counts = {"address": len(own.addresses), "distribution": len(own.distributions)}
+    for name, column in (("address", "addresses/offset"), ("distribution", "distributions/offset")):
+        if counts[name] != shard.rows(column) - 1:
+            raise DatasetError(
+                f"{shard.path}: column {column!r} has {shard.rows(column) - 1} rows, of which {counts[name]} differ; "
+                "expected each once: generate the file again"
+            )
+    numbers = {
+        "address": met.adopt_addresses(own, np.arange(counts["address"])),
+        "distribution": met.adopt_distributions(own, np.arange(counts["distribution"])),
+    }
+    size = shard.path.stat().st_size
+    return InputFile(shard.path, len(shard), shard.checksum, size, frozenset(shard.columns), numbers)
+
+
+def _in_order(met: Dictionary) -> tuple[Dictionary, dict[str, np.ndarray]]:
+    """Return a dictionary numbered in the order of its content, and the new numbers of the old ones."""
+    ordered = Dictionary()
+    names = met.addresses.names()
+    by_address = np.array(sorted(range(len(names)), key=lambda number: names[number]), np.int64)
+    # by their bytes, since a NaN has no order
+    by_prior = np.array(sorted(range(len(met.distributions)), key=lambda n: _bytes_of(met.distributions[n])), np.int64)
+    renumbered = {"address": np.empty(len(by_address), np.uint32), "distribution": np.empty(len(by_prior), np.uint32)}
+    renumbered["address"][by_address] = ordered.adopt_addresses(met, by_address)
+    renumbered["distribution"][by_prior] = ordered.adopt_distributions(met, by_prior)
+    return ordered, renumbered
+
+
+def _bytes_of(prior: Prior) -> tuple[int, bytes]:
+    return prior[0], np.array(prior[1], np.float64).tobytes()

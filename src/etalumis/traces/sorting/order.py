@@ -1,0 +1,173 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""What all ranks agree on before a sorting moves a trace: the order, where it is cut, how each input is read."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from etalumis.errors import DatasetError
+from etalumis.traces.sorting.input_reader import Reader
+from etalumis.traces.sorting.inputs import Portion
+from etalumis.traces.sorting.keys import Groups, Share, Tally, read_keys
+from etalumis.traces.sorting.plan import Cuts, Plan, portions, share
+from etalumis.traces.sorting.splitters import Splitters, duplicates, select
+from etalumis.traces.sorting.together import Communicator, together
+
+_EXCHANGED_TRACES = 1 << 16
+"""Traces whose keys the ranks show each other at a time, when they look for the same one twice."""
+_FEWEST_IN_STRETCH = 128
+"""Traces in a stretch of an input below which reading it where it is costs more than a spill file."""
+
+Stretches = dict[int, list[Portion]]
+"""By bucket: neighbouring traces of an input that belong to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Traces in a shard, and bytes of traces that a rank may hold."""
+
+    shard_traces: int
+    segment_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What all ranks know of the sorted set.
+
+    Attributes
+    ----------
+    groups, cuts, splitters
+        Its groups, where it is cut into buckets, and the keys there.
+    direct
+        Stretches of those inputs that are read where they are; the others go through spill files, as `plan` says.
+    plan
+        What is written down for another call.
+    """
+
+    groups: Groups
+    cuts: Cuts
+    splitters: Splitters
+    direct: Stretches
+    plan: Plan
+
+
+def agree(reader: Reader, limits: Limits, digest: str, before: Plan | None, ranks: Communicator) -> Order:
+    """Read the keys of all inputs, each rank those of its share, and return what follows. A collective call.
+
+    Parameters
+    ----------
+    digest
+        Of inputs and shard size, for the plan.
+    before
+        Plan of an interrupted call of the same sorting; it is kept as long as its buckets fit into memory.
+
+    Raises
+    ------
+    DatasetError
+        Where keys cannot be read, or a trace is there twice.
+    """
+    return _Agreement(reader, limits, ranks).order(digest, before)
+
+
+class _Agreement:
+    def __init__(self, reader: Reader, limits: Limits, ranks: Communicator) -> None:
+        self._reader, self._limits, self._ranks = reader, limits, ranks
+        self._pieces = portions(reader.inputs.files, ranks.Get_size())
+        own = share([len(piece) for piece in self._pieces], ranks.Get_rank(), ranks.Get_size())
+        self._mine = [self._pieces[number] for number in own]
+
+    def order(self, digest: str, before: Plan | None) -> Order:
+        keys = together(self._ranks, lambda: Share(self._reader, self._mine))
+        groups = Groups(Tally.joined(self._ranks.allgather(keys.tally)))
+        tidy = {self._mine[number] for number in keys.tidy}
+        seeds = keys.seeds(groups)
+        kept = self._still_fitting(groups, before)
+        limits, size = self._limits, self._ranks.Get_size()
+        edges = kept.edges if kept else Cuts.of(groups, limits.shard_traces, limits.segment_bytes, size).edges
+        cuts = Cuts(limits.shard_traces, edges)
+        splitters = select(seeds, groups, edges[1:-1], self._ranks)
+        twice = duplicates(seeds, splitters, edges, _EXCHANGED_TRACES, self._ranks)
+        if twice:
+            self._refuse_twice(twice)
+        if kept is not None:
+            spilled = kept.spilled
+            files = {piece.file for piece in self._pieces} - {portion.file for portion in spilled}
+            direct = self._stretches(groups, splitters, [piece for piece in self._mine if piece.file in files])
+        else:
+            direct = self._readable_in_place(groups, cuts, splitters, tidy)
+            files = {portion.file for stretches in direct.values() for portion in stretches}
+            spilled = tuple(piece for piece in self._pieces if piece.file not in files)
+        return Order(groups, cuts, splitters, direct, Plan(digest, edges, spilled))
+
+    def _still_fitting(self, groups: Groups, before: Plan | None) -> Plan | None:
+        if before is None or before.edges[-1] != groups.first[-1]:
+            return None
+        limits = self._limits
+        new = Cuts.of(groups, limits.shard_traces, limits.segment_bytes, self._ranks.Get_size())
+        # the sizes of buckets are estimates, so a little more than the limit is as good
+        most = max(1.25 * limits.segment_bytes, new.largest(groups))
+        return before if Cuts(limits.shard_traces, before.edges).largest(groups) <= most else None
+
+    def _refuse_twice(self, seeds: Sequence[int]) -> None:
+        def holders() -> set[int]:
+            return {
+                portion.file
+                for portion in self._mine
+                for window in read_keys(self._reader, portion, sizes=False)
+                if seeds[0] in window.seeds
+            }
+
+        inputs = self._reader.inputs
+        parts = self._ranks.allgather(together(self._ranks, holders))
+        found = {inputs.files[number].path for part in parts for number in part}
+        files = [str(path) for path in inputs.given if path in found]
+        raise DatasetError(
+            f"{' and '.join(files)}: {len(seeds)} traces are in the dataset twice (the first has seed {seeds[0]}); "
+            "give every trace file once, and generate parts with different numbers"
+        )
+
+    def _readable_in_place(self, groups: Groups, cuts: Cuts, splitters: Splitters, tidy: set[Portion]) -> Stretches:
+        """Return stretches of those inputs whose traces lie in few of them."""
+        if len(cuts.edges) == 2:
+            return {0: list(self._pieces)}
+        everywhere = set().union(*self._ranks.allgather(tidy))
+        untidy = {piece.file for piece in self._pieces if piece not in everywhere}
+        found = self._stretches(groups, splitters, [piece for piece in self._mine if piece.file not in untidy])
+        count = Counter(portion.file for stretches in found.values() for portion in stretches)
+        files = self._reader.inputs.files
+        in_place = {file for file, n in count.items() if (n - 1) * _FEWEST_IN_STRETCH <= files[file].traces}
+        return {bucket: [p for p in stretches if p.file in in_place] for bucket, stretches in found.items()}
+
+    def _stretches(self, groups: Groups, splitters: Splitters, mine: Sequence[Portion]) -> Stretches:
+        """Return all stretches of the inputs whose parts on this rank are `mine`."""
+
+        def own() -> list[tuple[int, Portion]]:
+            return [row for portion in mine for row in _stretches_of(self._reader, portion, groups, splitters)]
+
+        found: Stretches = {}
+        for part in self._ranks.allgather(together(self._ranks, own)):
+            for bucket, portion in part:
+                stretches = found.setdefault(bucket, [])
+                last = stretches[-1] if stretches else None
+                if last is not None and (last.file, last.stop) == (portion.file, portion.start):
+                    stretches[-1] = Portion(portion.file, last.start, portion.stop)
+                else:
+                    stretches.append(portion)
+        return found
+
+
+def _stretches_of(
+    reader: Reader, portion: Portion, groups: Groups, splitters: Splitters
+) -> Iterator[tuple[int, Portion]]:
+    """Yield (bucket, stretch) of a portion: neighbouring traces of one bucket, as many as there are."""
+    start = portion.start
+    for window in read_keys(reader, portion, sizes=False):
+        distinct, place = np.unique(window.names, return_inverse=True)
+        bucket = splitters.buckets(groups.ranks(distinct)[place], window.seeds)
+        ends = [*(np.flatnonzero(np.diff(bucket)) + 1).tolist(), len(bucket)]
+        for begin, end in zip([0, *ends[:-1]], ends, strict=True):
+            yield int(bucket[begin]), Portion(portion.file, start + begin, start + end)
+        start += len(bucket)

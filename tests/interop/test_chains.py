@@ -1,0 +1,280 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Chains whose steps the C++ front end makes by itself: their law, and that nothing but the seed decides them."""
+
+import itertools
+import math
+import os
+import random
+import signal
+import struct
+from collections import Counter
+
+import numpy as np
+import pytest
+from delegation import content
+from delegation_bytes import SMALL, generated_traces, trace
+
+from etalumis.address import AddressTable
+from etalumis.errors import InferenceError, ProtocolError
+from etalumis.inference import rmh
+from etalumis.inference.chain import Chain
+from etalumis.inference.checkpoint import Checkpoint
+from etalumis.inference.kernel import Settings
+from etalumis.inference.observations import Observations
+from etalumis.inference.runner import Runner
+from etalumis.plan import Moves, Plan, StepFlag, Steps
+from etalumis.ppx import Simulator
+from etalumis.ppx.decode import Decoder
+from etalumis.ppx.messages import HandshakeResult
+from etalumis.ppx.session import Session
+
+MIXED = Settings(focus_share=0.3, fresh_share=0.2, tail_share=0.1, anew_share=0.02)
+OBSERVED = {"track": np.array([1.2, 0.8])}
+
+
+@pytest.fixture(scope="module")
+def drifting(cpp_examples):
+    with Simulator([str(cpp_examples / "drifting")]) as simulator:
+        assert simulator.steps
+        yield simulator
+
+
+def start(simulator, table, observed=OBSERVED):
+    [found] = simulator.carry_out(Plan(observed=observed, details=True), (3,), table)
+    return found.rows
+
+
+def moves(settings=MIXED, focus=None, beta=1.0):
+    return Moves(*settings, focus=focus, beta=beta)
+
+
+# ---------------------------------------------------------------------- the law
+
+
+def statistics_of(values):
+    """Name -> number, of what a trace's draw keeps: what differs if the law does."""
+    found = {"waited": float(values["waited"]), "result": float(values["result"])}
+    for entry in ("start", "width", "detour", "kind", "hits"):
+        found[entry], found[f"{entry}^2"] = float(values[entry]), float(values[entry]) ** 2
+    found["width x hits"] = found["width"] * found["hits"]
+    found["width over start"] = found["width"] / found["start"]
+    return found
+
+
+@pytest.mark.parametrize("focus", [None, ("width", "hits", "never met")], ids=["named", "chosen"])
+def test_a_chain_at_beta_0_leaves_the_prior_alone(drifting, focus):
+    """Supports that move, scopes, addresses that come and go, priors that never repeat; more in test_chain.cpp."""
+    runner = Runner(drifting, Observations(OBSERVED), seed=1)
+    chain = Chain(runner, np.random.default_rng(5), MIXED._replace(anew_share=0.0, tail_share=0.02), focus, beta=0.0)
+    priors = list(runner.priors(range(4_000), details=True))
+    expected = [statistics_of(chain.structures.state(one).draw().values) for one in priors]
+    chain.state = chain.structures.state(priors[0])
+    chain.go_ahead()
+    found = []
+    for step in range(32_000):
+        chain.step()
+        if step % 8 == 7:
+            found.append(statistics_of(chain.state.draw().values))
+    proposed, accepted, lost = (sum(row[i] for row in chain.counts.values()) for i in range(3))
+    assert 0.2 < accepted / proposed < 0.95
+    assert lost > 0
+    for key in expected[0]:
+        prior = np.array([one[key] for one in expected])
+        batches = np.array([one[key] for one in found]).reshape(50, -1).mean(axis=1)
+        error = math.hypot(batches.std(ddof=1) / math.sqrt(len(batches)), prior.std(ddof=1) / math.sqrt(len(prior)))
+        assert abs(batches.mean() - prior.mean()) < 4.5 * error, key
+
+
+# ---------------------------------------------------------------------- nothing but the seed
+
+
+def test_it_makes_no_difference_how_many_steps_a_message_asks_for(drifting):
+    table = AddressTable()
+    rows = start(drifting, table)
+
+    def taken(*counts):
+        now, first, outcomes = rows, 0, []
+        for count in counts:
+            steps, traces = drifting.take_steps(Steps(now, OBSERVED, moves(), 99, first, count), table)
+            assert len(steps) == count
+            outcomes += [steps, [content(one)[1:] for one in traces]]
+            now, first = traces[-1].rows if traces else now, first + count
+        return [list(itertools.chain(*outcomes[0::2])), list(itertools.chain(*outcomes[1::2]))]
+
+    whole = taken(120)
+    assert taken(*[1] * 20, 33, 67) == whole
+    flags = [flag for _, flag in whole[0]]
+    assert {StepFlag.RUN, StepFlag.RUN | StepFlag.ACCEPTED} < set(flags)
+    assert any(flag & StepFlag.LOST for flag in flags)
+
+
+def posterior(simulator, **options):
+    return rmh(simulator, OBSERVED, runs=400, burn_in=20, init_runs=20, seed=4, **options)
+
+
+def assert_equal(one, other):
+    for name in ("start", "hits", "waited", "result"):
+        np.testing.assert_array_equal(one.values[name], other.values[name])
+    np.testing.assert_array_equal(one.log_likelihood, other.log_likelihood)
+    for key in ("acceptance", "lost_share", "simulator_runs"):
+        assert one.info[key] == other.info[key]
+
+
+class Dying(Simulator):
+    """Is killed before some of its messages."""
+
+    dies_at = ()
+    messages = 0
+
+    def take_steps(self, steps, addresses):
+        self.messages += 1
+        if self.messages in self.dies_at:
+            os.kill(self.pid, signal.SIGKILL)
+        return super().take_steps(steps, addresses)
+
+
+def test_a_killed_simulator_is_replaced_and_the_chain_is_the_same(cpp_examples, drifting):
+    with Dying([str(cpp_examples / "drifting")]) as simulator:
+        simulator.dies_at = {3, 6}
+        found = posterior(simulator)
+    assert found.info["failures"] == 2
+    assert_equal(found, posterior(drifting))
+
+
+class Interrupted(Exception):
+    pass
+
+
+class Interrupting(Simulator):
+    """Raises what no engine handles, as a kill would."""
+
+    left = 0
+
+    def take_steps(self, steps, addresses):
+        self.left -= 1
+        if self.left == 0:
+            raise Interrupted
+        return super().take_steps(steps, addresses)
+
+
+def test_an_interrupted_chain_goes_on_with_the_same_draws(cpp_examples, drifting, tmp_path):
+    def checkpoint():
+        return Checkpoint(tmp_path / "p.h5.part", {"seed": 4}, interval_s=0.0)
+
+    with Interrupting([str(cpp_examples / "drifting")]) as simulator:
+        for left in (5, 3):
+            simulator.left = left
+            with pytest.raises(Interrupted):
+                posterior(simulator, checkpoint=checkpoint())
+        resumed = posterior(simulator, checkpoint=checkpoint())
+    assert_equal(resumed, posterior(drifting))
+
+
+# ---------------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        (moves(MIXED._replace(focus_share=1.5)), "a share that is none"),
+        (moves(MIXED._replace(fresh_share=-0.1)), "a share that is none"),
+        (moves(MIXED._replace(anew_share=math.nan)), "a share that is none"),
+        (moves(beta=-1.0), "an impossible temperature"),
+        (moves(beta=math.inf), "an impossible temperature"),
+    ],
+)
+def test_impossible_settings_are_refused_with_a_reason_and_the_simulator_serves_on(drifting, settings, why):
+    table = AddressTable()
+    rows = start(drifting, table)
+    with pytest.raises(ProtocolError, match=f"refused a run in run(.|\\n)*{why}"):
+        drifting.take_steps(Steps(rows, OBSERVED, settings, 1, 0, 5), table)
+    steps, _ = drifting.take_steps(Steps(rows, OBSERVED, moves(), 1, 0, 5), table)
+    assert len(steps) == 5
+
+
+def test_a_trace_that_cannot_be_replayed_is_an_error_in_words(drifting):
+    table = AddressTable()
+    rows = start(drifting, table)
+    changed = np.array(rows.details)
+    changed["log_prob"][1] += 0.5
+    other = type(rows)(rows.entries, changed, rows.keys)
+    steps, [found] = drifting.take_steps(Steps(other, OBSERVED, moves(), 1, 0, 5), table)
+    assert not steps
+    assert found.mismatch
+    runner = Runner(drifting, Observations(OBSERVED), seed=1)
+    chain = Chain(runner, np.random.default_rng(5), MIXED)
+    chain.state = chain.structures.state(next(iter(runner.priors((3,), details=True))))
+    chain.state._rows = type(rows)(chain.state.rows.entries, changed, chain.state.rows.keys)
+    chain.go_ahead()
+    with pytest.raises(InferenceError, match="replay broke off"):
+        chain.step()
+
+
+RUN, TAKEN, BROKEN = StepFlag.RUN, StepFlag.RUN | StepFlag.ACCEPTED, StepFlag.RUN | StepFlag.BROKEN
+
+
+@pytest.mark.parametrize(
+    ("steps", "traces", "good"),
+    [
+        ([(0, TAKEN), (0, RUN), (-1, TAKEN)], 2, True),
+        ([(0, TAKEN), (0, BROKEN)], 2, True),  # the last step may come early
+        ([], 1, True),  # the trace to start from was not replayed
+        ([(0, TAKEN), (0, RUN)], 1, False),  # fewer than asked for
+        ([(0, RUN)] * 4, 0, False),  # more
+        ([(0, TAKEN)] * 3, 2, False),
+        ([(0, RUN)] * 3, 1, False),
+        ([(0, BROKEN), (0, RUN)], 1, False),
+        ([], 0, False),
+    ],
+)
+def test_answers_have_the_steps_and_traces_that_they_say(drifting, steps, traces, good):
+    table = AddressTable()
+    session = Session(HandshakeResult("", "m", 1, 7, 1), "m")
+    _, plan = session.request_steps(Steps(start(drifting, table), {}, moves(), 1, 0, 3), table)
+    data = generated_traces(7, Traces=[trace(5)] * traces, Steps=[(at, int(flags)) for at, flags in steps])
+    answer = Decoder().decode(data)
+    if good:
+        found, led = session.steps(answer, plan, 3)
+        assert (found, len(led)) == (steps, traces)
+    else:
+        with pytest.raises(ProtocolError, match=r"expected 3 steps"):
+            session.steps(answer, plan, 3)
+
+
+def test_steps_of_entries_that_are_not_there_are_refused(cpp_examples):
+    class Wrong(Simulator):
+        def take_steps(self, steps, addresses):
+            return [(1000, int(RUN))], []
+
+    with Wrong([str(cpp_examples / "drifting")]) as simulator, pytest.raises(ProtocolError, match="entry 1000"):
+        posterior(simulator)
+
+
+def test_steps_are_read_as_flatc_s_code_wrote_them():
+    found = Decoder().decode(generated_traces(**SMALL, Steps=[(-1, 3), (2**31 - 1, 2**32 - 1)])).traces
+    assert found.frame.steps == [(-1, 3), (2**31 - 1, 2**32 - 1)]
+
+
+def test_altered_requests_neither_end_the_simulator_nor_stay_with_it(cpp_examples):
+    """Bytes of a chain's request flipped and overwritten: it is refused, or does something, and serves on."""
+    rng = random.Random(6)
+    with Simulator([str(cpp_examples / "drifting")]) as simulator:
+        kinds = Counter()
+        for _ in range(300):
+            table = AddressTable()
+            rows = start(simulator, table)
+            message, _ = simulator._session.request_steps(
+                Steps(rows, OBSERVED, moves(focus=("width",)), 1, 0, 9), table
+            )
+            data = bytearray(message)
+            for _ in range(rng.randint(1, 2)):
+                struct.pack_into("<I", data, rng.randrange(len(data) - 3), rng.choice((0, 1, 9, 2**31, 2**32 - 1)))
+            answer = simulator._decoder.decode(simulator._connection.request(bytes(data), 60.0))
+            kinds[type(answer).__name__] += 1
+            simulator._session.break_off()  # the two sides may have learnt different things
+        assert min(kinds["RunResult"], kinds["Reset"]) > 20
+        assert kinds.keys() <= {"RunResult", "Reset", "Sample"}  # a Run that says no more than PPX 1.0's asks for draws
+        table = AddressTable()
+        steps, _ = simulator.take_steps(Steps(start(simulator, table), OBSERVED, moves(), 1, 0, 5), table)
+        assert len(steps) == 5

@@ -1,0 +1,207 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Files that are damaged below the checks of HDF5, or wrong with right checksums: what reading them says."""
+
+import re
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from unit.reading_support import LAYOUTS, change_column, copy_in_layout
+from unit.traces_support import part
+
+from etalumis.errors import DatasetError
+from etalumis.traces.reading.dataset import TraceDataset
+from etalumis.traces.reading.shard import Shard
+
+COUNT = 60
+ROWS = 16
+DICTIONARY = ("addresses/", "names/", "distributions/")
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """A trace file whose chunks are small, so that every column has several."""
+    folder = tmp_path_factory.mktemp("traces")
+    return copy_in_layout(part(folder, 0, COUNT), folder / "small.h5", ROWS, LAYOUTS["shuffle, gzip"])
+
+
+def columns_of(path):
+    with Shard(path) as shard:
+        return shard.columns
+
+
+def chunks_of(path, name):
+    """Return (first row, place, size) of every chunk."""
+    found = []
+    with h5py.File(path) as file:
+        file[name].id.chunk_iter(lambda s: found.append((s.chunk_offset[0], s.byte_offset, s.size)))
+    return found
+
+
+def flip(path, place, bit):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1 << bit
+    path.write_bytes(content)
+
+
+def trace_of(path, name, row):
+    """Return the trace that a row belongs to, from the offsets as HDF5 reads them."""
+    group = name.rpartition("/")[0]
+    with h5py.File(path) as file:
+        if name.endswith("/offset") or len(file[name]) == COUNT:
+            return min(row, COUNT - 1)
+        offset = file["traces/offset" if group == "entries" else f"{group}/offset"][()]
+    return max(trace for trace in range(COUNT) if offset[trace] <= row)
+
+
+def test_an_altered_bit_of_any_chunk_is_found_and_named(file, tmp_path):
+    """Or it is one of the few bits that fill up the last byte of what is deflated, and nothing is altered."""
+    rng = np.random.default_rng(3)
+    content, path, harmless, chunks = file.read_bytes(), tmp_path / "t.h5", 0, 0
+    with Shard(file) as sound:
+        for name in sound.columns:
+            several = len(chunks_of(file, name)) > 1 and not name.startswith(DICTIONARY)
+            for first, place, size in chunks_of(file, name):
+                chunks += 1
+                altered = bytearray(content)
+                altered[place + int(rng.integers(size))] ^= 1 << int(rng.integers(8))
+                path.write_bytes(altered)
+                where = f", from trace {trace_of(file, name, first)} on" if several else ""
+                harmless += reads_as_before(path, sound, name, first, rf"t\.h5: column '{name}'{where}")
+    assert chunks > 100
+    assert harmless < 5
+
+
+def reads_as_before(path, sound, name, first, message):
+    """Return whether rows of an altered chunk are what they were; otherwise that must be said."""
+    stop = min(first + ROWS, sound.rows(name))
+    try:
+        with Shard(path) as shard:
+            np.testing.assert_array_equal(shard.slice(name, first, stop), sound.slice(name, first, stop))
+    except DatasetError as error:
+        assert re.search(message, str(error)), error  # noqa: PT017 - both outcomes are right
+        return False
+    return True
+
+
+@pytest.mark.parametrize("place", [-1, -4, 0, 1])
+def test_the_ends_of_a_chunk_count_too(file, tmp_path, place):
+    """The last bytes are the checksum of the deflated bytes, the first ones say how they were deflated."""
+    first, start, size = chunks_of(file, "entries/value")[2]
+    for bit in range(8):
+        path = Path(shutil.copy(file, tmp_path / "t.h5"))
+        flip(path, start + place % size, bit)
+        with pytest.raises(DatasetError, match="column 'entries/value'"), Shard(path) as shard:
+            shard.slice("entries/value", first, first + 3)
+
+
+NEEDED = [
+    "traces/offset", "traces/seed", "entries/address", "entries/value", "entries/distribution", "entries/flags",
+    "observations/calorimeter/offset", "observations/calorimeter/index", "observations/calorimeter/mean",
+    "observations/calorimeter/stddev",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_a_batch_names_what_is_damaged_and_others_are_read(file, tmp_path, name):
+    path = Path(shutil.copy(file, tmp_path / "t.h5"))
+    first, place, size = chunks_of(file, name)[1]
+    flip(path, place + size // 2, 2)
+    dataset = TraceDataset(path)
+    trace = trace_of(file, name, first + 1)
+    with pytest.raises(DatasetError, match=rf"t\.h5: column '{name}', from trace {trace_of(file, name, first)} on"):
+        dataset.batch(np.arange(max(trace - 2, 0), trace + 1), (0,))
+    assert len(dataset.batch(np.array([0]), (0,))) == 1
+
+
+def test_a_column_that_a_batch_does_not_need_is_not_read(file, tmp_path):
+    path = Path(shutil.copy(file, tmp_path / "t.h5"))
+    for name in set(columns_of(file)) - set(NEEDED):
+        if not name.startswith(DICTIONARY):
+            for _, place, size in chunks_of(file, name):
+                flip(path, place + size // 2, 1)
+    assert len(TraceDataset(path).batch(np.arange(COUNT), (0,))) == COUNT
+    with pytest.raises(DatasetError, match="cannot be read"):
+        TraceDataset(path).trace(3)
+
+
+def test_damaged_offsets_do_not_hide_what_else_is_damaged(file, tmp_path):
+    path = Path(shutil.copy(file, tmp_path / "t.h5"))
+    for name in ("traces/offset", "entries/value"):
+        for _, place, size in chunks_of(file, name):
+            flip(path, place + size // 2, 1)
+    with Shard(path) as shard, pytest.raises(DatasetError, match=r"column 'entries/value' cannot be read"):
+        shard.slice("entries/value", 0, 5)
+
+
+def test_a_column_of_one_chunk_has_its_checksum_checked(tmp_path):
+    """Altered through HDF5: the deflated bytes are sound."""
+    path = part(tmp_path, 0, COUNT)
+    with h5py.File(path, "r+") as file:
+        file["entries/value"][5] += 1e-12
+    with pytest.raises(DatasetError, match="column 'entries/value' was altered: expected checksum"):
+        TraceDataset(path).batch(np.array([2]), (0,))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["entries/value", "observations/calorimeter/mean", "observations/calorimeter/stddev"])
+def test_what_is_not_finite_is_named_with_its_trace(file, tmp_path, name, value):
+    path = Path(shutil.copy(file, tmp_path / "t.h5"))
+
+    def spoil(column):
+        column[50] = value
+
+    change_column(path, name, spoil)
+    trace = trace_of(file, name, 50)
+    dataset = TraceDataset(path)
+    with pytest.raises(DatasetError, match=rf"t\.h5: column '{name}': trace {trace} has the value {value}"):
+        dataset.batch(np.array([0, trace, 1]), (0,))
+    assert np.isfinite(dataset.batch(np.array([0, 1, COUNT - 1]), (0,)).observation).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("entries/address", 60_000, "column 'entries/address' refers to number 60000, but the dictionary has"),
+        ("entries/distribution", 60_000, "column 'entries/distribution' refers to number 60000, but"),
+        (
+            "observations/calorimeter/index",
+            120,
+            r"index': trace \d+ has the number 120, but the image has 120 elements",
+        ),
+        ("traces/offset", 100_000, r"column 'entries/\w+'.*rows \d+ to 100000 were asked for, but it has"),
+        ("traces/offset", -5, r"column 'entries/\w+'.*rows -?\d+ to -?\d+ were asked for, but it has"),
+    ],
+)
+def test_numbers_that_point_nowhere_are_refused(file, tmp_path, name, value, message):
+    path = Path(shutil.copy(file, tmp_path / "t.h5"))
+
+    def spoil(column):
+        column[20] = value
+
+    change_column(path, name, spoil)
+    with pytest.raises(DatasetError, match=rf"{re.escape(str(path))}: .*{message}"):
+        TraceDataset(path).batch(np.arange(COUNT), (0,))
+
+
+def test_a_file_that_is_cut_after_it_was_opened(file, tmp_path):
+    """Its size is not what it was; without that check the reading would end too early."""
+    path = Path(shutil.copy(file, tmp_path / "t.h5"))
+    with Shard(path) as shard:
+        shard.close()
+        with path.open("r+b") as cut:
+            cut.truncate(path.stat().st_size // 2)
+        with pytest.raises(DatasetError, match="was replaced or altered"):
+            shard.read()
+    path = Path(shutil.copy(file, tmp_path / "u.h5"))
+    with Shard(path) as shard:
+        assert len(shard.read(0, 3)) == 3  # open now
+        with path.open("r+b") as cut:
+            cut.truncate(100)
+        with pytest.raises(
+            DatasetError, match=r"u\.h5: column '.*' cannot be read|u\.h5: column '.*, from trace \d+ on, cannot"
+        ):
+            shard.read()
