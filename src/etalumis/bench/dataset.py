@@ -37,7 +37,7 @@ TARGETS = {
 }
 RATIOS = {"random_over_sequential": ("random_traces_per_s", "sequential_traces_per_s")}
 PINNING = {name: "reader on one core" for name in ("sequential_traces_per_s", "random_traces_per_s")}
-SORT_MB = 1_000
+SORT_MB = 400
 RESIDENT = ("generate", "sort", "read")
 """Steps whose memory must not grow with the traces."""
 _ROUNDS = 3

@@ -36,7 +36,7 @@ event, the address of a draw over backtrace(), and whole traces written to a fil
 """,
     "dataset": """\
 Trace files: bytes and writing of real traces, minibatches read in order and at random from a million synthetic ones,
-sorting them within 1 GB over copying them, and the memory of it all. Some ten minutes, and 8 GB of disk.
+sorting them within 400 MB over copying them, and the memory of it all. Some ten minutes, and 8 GB of disk.
 """,
 }
 _QUIET = ("etalumis.inference", "etalumis.progress", "etalumis.traces")

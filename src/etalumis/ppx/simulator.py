@@ -29,7 +29,7 @@ _ABANDON_S = 2.0
 
 _PIECE = 128
 """Runs in a message at most: while the simulator makes one, this side reads the one before."""
-_LAST_PIECE = 16
+_LAST_PIECE = 64
 """Runs in a message at least, if there are so many: a message costs as much as a few fast ones."""
 
 

@@ -60,19 +60,24 @@ class ObservationColumn:
         stated = {(record.kind, record.name, record.flags & (STATED | VALUE)) for record in records}
         if self.layout.storage == NOISY or stated != {(Normal.code, name, STATED)}:
             return False
-        images = [view.arrays[record.arrays] for record in records]
-        stddevs = [view.arrays[record.arrays + 1] for record in records]  # the array behind the mean
+        arrays = view.arrays
+        # columns of the records: thousands of them come through here
+        starts, sizes, shapes, places = zip(*[arrays[record.arrays] for record in records], strict=True)
+        # the standard deviation is the array behind the mean
+        at, counts, extents, sparse = zip(*[arrays[record.arrays + 1] for record in records], strict=True)
         fit = (
             view.texts[name] == self.layout.name
-            and {image.shape for image in images} == {self.layout.shape}
-            and all(image.positions >= 0 for image in images)
-            and all(s.size == 1 and s.positions < 0 and len(s.shape) <= len(self.layout.shape) for s in stddevs)
+            and set(shapes) == {self.layout.shape}
+            and min(places) >= 0
+            and set(counts) == {1}
+            and max(sparse) < 0
+            and max(len(extent) for extent in set(extents)) <= len(self.layout.shape)
         )
         if fit:
             positions, data = view.positions, view.data
-            self._index += [positions[at : at + size] for _, size, _, at in images]
-            self._mean += [data[start : start + size] for start, size, _, _ in images]
-            self._stddev += data[[stddev.start for stddev in stddevs]].tolist()
+            self._index += [positions[place : place + size] for place, size in zip(places, sizes, strict=True)]
+            self._mean += [data[start : start + size] for start, size in zip(starts, sizes, strict=True)]
+            self._stddev += data[list(at)].tolist()
         return fit
 
     def column(self) -> Observation:

@@ -8,7 +8,6 @@ import numpy as np
 
 from etalumis.errors import DatasetError
 from etalumis.ppx.delegated import DelegatedTrace
-from etalumis.ppx.messages import ArrayRecord
 from etalumis.traces.block import Tag, TagLayout
 from etalumis.traces.ragged import Ragged, offsets
 from etalumis.traces.recording.keyed import View
@@ -32,16 +31,17 @@ class _Column:
         self._rows.append(len(value) if self.layout.ragged else 1)
         self.traces += 1
 
-    def add_arrays(self, arrays: Sequence[ArrayRecord], data: np.ndarray) -> None:
-        """Add the arrays of a message, one a trace, which fit."""
+    def add_arrays(
+        self, starts: Sequence[int], sizes: Sequence[int], shapes: Sequence[tuple[int, ...]], data: np.ndarray
+    ) -> None:
+        """Add arrays of a message, one a trace, which fit."""
         if self.layout.ragged:
-            self._flat += [data[start : start + size] for start, size, _, _ in arrays]
-            self._rows += [array.shape[0] for array in arrays]
+            self._flat += [data[start : start + size] for start, size in zip(starts, sizes, strict=True)]
+            self._rows += [shape[0] for shape in shapes]
         else:
-            starts = np.array([array.start for array in arrays])
-            self._flat.append(data[starts[:, None] + np.arange(self._row)].reshape(-1))
-            self._rows += [1] * len(arrays)
-        self.traces += len(arrays)
+            self._flat.append(data[np.array(starts)[:, None] + np.arange(self._row)].reshape(-1))
+            self._rows += [1] * len(starts)
+        self.traces += len(starts)
 
     def lack(self, traces: int) -> None:
         """Say that so many traces do not have the tag."""
@@ -86,24 +86,25 @@ class TagColumns:
         first, last = traces[0].spans[2].indices(len(view.tags))[0], traces[-1].spans[2].indices(len(view.tags))[1]
         tags, count = view.tags[first:last], len(traces)
         width = len(tags) // count
-        names = [name for name, _ in tags[:width]]
-        arrays = [view.arrays[number] for _, number in tags]
+        # columns of the records: thousands of them come through here
+        names, numbers = zip(*tags, strict=True) if tags else ((), ())
+        records = [view.arrays[number] for number in numbers]
+        starts, sizes, shapes, positions = zip(*records, strict=True) if records else ((), (), (), ())
         alike = (
-            [name for name, _ in tags] == names * count
+            names == names[:width] * count
             and len(set(names)) == width
-            and all(array.positions < 0 for array in arrays)
-            and all(t.record.result < 0 or view.arrays[t.record.result].size == 1 for t in traces)
-            and all(len({_inner(array.shape) for array in arrays[at::width]}) == 1 for at in range(width))
+            and max(positions, default=-1) < 0
+            and all(len({_inner(shape) for shape in set(shapes[at::width])}) == 1 for at in range(width))
+            and all(view.arrays[number].size == 1 for number in {t.record.result for t in traces} if number >= 0)
         )
         if not alike:
             for trace in traces:
                 self.add(trace.tags)
             return
-        for at, number in enumerate(names):
-            of_tag = arrays[at::width]
-            column = self._column(view.texts[number], of_tag[0].shape)
+        for at, number in enumerate(names[:width]):
+            column = self._column(view.texts[number], shapes[at])
             if column is not None:
-                column.add_arrays(of_tag, view.data)
+                column.add_arrays(starts[at::width], sizes[at::width], shapes[at::width], view.data)
         self._end(count)
 
     def _end(self, traces: int) -> None:
