@@ -109,6 +109,50 @@ def test_it_makes_no_difference_how_many_steps_a_message_asks_for(drifting):
     assert any(flag & StepFlag.LOST for flag in flags)
 
 
+FOCUSED = MIXED._replace(focus_share=0.6)
+
+
+def branching_steps(program, counts, focus, seed=2):
+    """Outcomes and traces of a chain from r > 4, where there is no s, of a session that has met no s."""
+    observed = {"obs": np.array(6.0)}
+    with Simulator([str(program)]) as simulator:
+        table = AddressTable()
+        first, seeds = 0, itertools.count(1)
+        found = simulator.carry_out(Plan(observed=observed, details=True), (next(seeds),), table)[0]
+        while found.name != ["r"]:
+            simulator.restart()
+            table = AddressTable()
+            found = simulator.carry_out(Plan(observed=observed, details=True), (next(seeds),), table)[0]
+        now, outcomes, drawn = found.rows, [], []
+        for count in counts:
+            steps, traces = simulator.take_steps(Steps(now, observed, moves(FOCUSED, focus), seed, first, count), table)
+            outcomes += steps
+            drawn += [(one.name, one.value) for one in traces]
+            now, first = traces[-1].rows if traces else now, first + count
+    return outcomes, drawn
+
+
+def test_a_name_that_no_run_has_met_yet_is_focused_from_its_first_entry_on(cpp_examples):
+    program = cpp_examples / "branching"
+    whole = branching_steps(program, [300], ("s",))
+    assert any("s" in names for names, _ in whole[1])
+    assert branching_steps(program, [15] * 20, ("s",)) == whole
+    assert branching_steps(program, [1] * 20 + [280], ("s",)) == whole
+    assert branching_steps(program, [300], ()) != whole
+
+
+def test_an_empty_name_focuses_nothing(drifting):
+    table = AddressTable()
+    rows = start(drifting, table)  # has entries without a name
+    found = [
+        drifting.take_steps(Steps(rows, OBSERVED, moves(FOCUSED, focus), 99, 0, 100), table)[0]
+        for focus in ((), ("",), ("width",), ("", "width"))
+    ]
+    assert found[0] == found[1]
+    assert found[2] == found[3]
+    assert found[1] != found[2]
+
+
 def posterior(simulator, **options):
     return rmh(simulator, OBSERVED, runs=400, burn_in=20, init_runs=20, seed=4, **options)
 
@@ -140,6 +184,84 @@ def test_a_killed_simulator_is_replaced_and_the_chain_is_the_same(cpp_examples, 
         found = posterior(simulator)
     assert found.info["failures"] == 2
     assert_equal(found, posterior(drifting))
+
+
+def test_a_focused_name_is_focused_by_a_fresh_process_too(cpp_examples):
+    """Chains that began without s, killed where it may be unmet by the process that goes on."""
+
+    def found(dies_at):
+        with Dying([str(cpp_examples / "branching")]) as simulator:
+            simulator.dies_at = dies_at
+            runner = Runner(simulator, Observations({"obs": np.array(6.0)}), seed=1)
+            chain = Chain(runner, np.random.default_rng(5), FOCUSED, ("s",))
+            chain.state = next(
+                state for state in map(chain.structures.state, runner.priors(range(50), details=True))
+                if state.name == ["r"]
+            )  # fmt: skip
+            chain.go_ahead()
+            simulator.restart()  # by now s was met in a prior run
+            values = []
+            for _ in range(300):
+                chain.step()
+                values.append(list(chain.state.value))
+            return values, chain.counts, runner.failures
+
+    values, counts, failures = found(())
+    assert failures == 0
+    assert counts["s"][0] > 0
+    for dies_at in ({2}, {3}, {4}, {3, 5}):
+        assert found(dies_at) == (values, counts, len(dies_at))
+
+
+class Choosy(Simulator):
+    """Takes few steps at a time; keeps what it was asked for."""
+
+    most = 1
+
+    def take_steps(self, steps, addresses):
+        self.asked.append((steps.first, steps.number))
+        if steps.number > self.most:
+            raise ProtocolError("too much at once")
+        return super().take_steps(steps, addresses)
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_a_message_that_fails_is_repeated_step_by_step(cpp_examples, drifting, most):
+    with Choosy([str(cpp_examples / "drifting")]) as simulator:
+        simulator.asked, simulator.most = [], most
+        runner = Runner(simulator, Observations(OBSERVED), seed=1, retries=0)
+        assert_same_chain(runner, Runner(drifting, Observations(OBSERVED), seed=1), steps=15)
+        refused = [(i, *asked) for i, asked in enumerate(simulator.asked) if asked[1] > most]
+        assert len(refused) == runner.failures > 0
+        at, first, number = refused[0]
+        assert simulator.asked[at + 1 : at + 1 + number] == [(first + i, 1) for i in range(number)]
+
+
+def assert_same_chain(*runners, steps):
+    found = []
+    for runner in runners:
+        chain = Chain(runner, np.random.default_rng(5), MIXED)
+        chain.state = chain.structures.state(next(iter(runner.priors((3,), details=True))))
+        chain.go_ahead()
+        values = []
+        for _ in range(steps):
+            chain.step()
+            values.append(list(chain.state.value))
+        found.append((values, chain.counts))
+    assert all(one == found[0] for one in found)
+    assert len({tuple(values) for values in found[0][0]}) > 1
+
+
+def test_a_step_that_fails_by_itself_fails_for_good(cpp_examples):
+    with Choosy([str(cpp_examples / "drifting")]) as simulator:
+        simulator.asked, simulator.most = [], 0
+        runner = Runner(simulator, Observations(OBSERVED), seed=1, retries=2)
+        chain = Chain(runner, np.random.default_rng(5), MIXED)
+        chain.state = chain.structures.state(next(iter(runner.priors((3,), details=True))))
+        chain.go_ahead()
+        with pytest.raises(ProtocolError, match="too much"):
+            chain.step()
+        assert simulator.asked == [(0, 1)] * 3
 
 
 class Interrupted(Exception):
@@ -240,6 +362,37 @@ def test_answers_have_the_steps_and_traces_that_they_say(drifting, steps, traces
     else:
         with pytest.raises(ProtocolError, match=r"expected 3 steps"):
             session.steps(answer, plan, 3)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [(0, BROKEN), (0, RUN), (0, RUN)],
+        [(0, StepFlag.ACCEPTED), (0, RUN), (0, RUN)],
+        [(0, TAKEN | StepFlag.LOST), (0, RUN), (0, RUN)],
+        [(0, TAKEN | StepFlag.NOTHING), (0, RUN), (0, RUN)],
+        [(0, RUN), (0, RUN), (0, TAKEN | StepFlag.BROKEN)],
+        [(0, RUN), (0, RUN), (0, StepFlag.BROKEN)],
+        [(0, StepFlag.NOTHING), (0, StepFlag.NOTHING), (0, TAKEN | 64)],
+    ],
+)
+def test_flags_of_a_step_that_contradict_each_other_are_refused(drifting, steps):
+    table = AddressTable()
+    session = Session(HandshakeResult("", "m", 1, 7, 1), "m")
+    _, plan = session.request_steps(Steps(start(drifting, table), {}, moves(), 1, 0, 3), table)
+    data = generated_traces(7, Traces=[trace(5)], Steps=[(at, int(flags)) for at, flags in steps])
+    with pytest.raises(ProtocolError, match=r"StepFlag.* for step [13] of 3"):
+        session.steps(Decoder().decode(data), plan, 3)
+
+
+def test_a_step_that_broke_off_for_no_reason_is_refused(cpp_examples):
+    class Wrong(Simulator):
+        def take_steps(self, steps, addresses):
+            found = self.carry_out(Plan(observed=OBSERVED, details=True), (4,), addresses)
+            return [(0, int(BROKEN))], found
+
+    with Wrong([str(cpp_examples / "drifting")]) as simulator, pytest.raises(ProtocolError, match="reason why"):
+        posterior(simulator)
 
 
 def test_steps_of_entries_that_are_not_there_are_refused(cpp_examples):

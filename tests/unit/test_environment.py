@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 CONDA_NAMES = {
     "torch": "pytorch",
     "xxhash": "python-xxhash",
+    "zlib-ng": "python-zlib-ng",
     "flatbuffers": "python-flatbuffers",
     "isal": "python-isal",
     "matplotlib": "matplotlib-base",

@@ -162,6 +162,15 @@ def index_cut(good: Path, folder: Path) -> Path:
     return folder / "bad"
 
 
+def index_altered(good: Path, folder: Path) -> Path:
+    shutil.copytree(good / "sorted", folder / "bad")
+    path = folder / "bad" / "index.json"
+    text = path.read_text()
+    assert text.count('"model": "detector"') == 1
+    path.write_text(text.replace('"model": "detector"', '"model": "Detector"'))
+    return folder / "bad"
+
+
 def other_json(_: Path, folder: Path) -> Path:
     path = folder / "bad.json"
     path.write_text('{"format": "something else"}')
@@ -183,6 +192,7 @@ BAD = {
     "older index": (index_of_version(1), r"bad/index\.json: index version 1, this program reads 2; sort the traces"),
     "newer index": (index_of_version(3), r"bad/index\.json: index version 3, .*update etalumis"),
     "cut index": (index_cut, r"bad/index\.json: not a readable index"),
+    "altered index": (index_altered, r"bad/index\.json: the index was altered: .*; sort the traces again"),
     "other json": (other_json, r"bad\.json: expected an index of format 'etalumis-trace-index'"),
 }
 

@@ -310,6 +310,22 @@ def test_a_folder_of_another_sorting_is_told_apart(tmp_path, limits):
     assert bytes_of(tmp_path / "sorted") == before
 
 
+@pytest.mark.parametrize(("ranks", "again"), [(1, []), (2, ["part-000.h5"]), (3, ["part-000.h5"])])
+def test_only_a_file_that_is_cut_between_ranks_is_read_once_more(tmp_path, limits, monkeypatch, ranks, again):
+    limits(2000, portion_traces=20)
+    files = random_files(tmp_path, 5, [90])
+    seen = []
+    check_content = Shard.check_content
+
+    def noted(self):
+        seen.append(self.path)
+        check_content(self)
+
+    monkeypatch.setattr(Shard, "check_content", noted)
+    sort_on(ranks, files, tmp_path / "sorted", 30)
+    assert [path.name for path in seen] == again
+
+
 PEAK = """
 import sys
 from pathlib import Path

@@ -17,6 +17,7 @@ from unit.traces_support import DETECTOR, PROVENANCE, part
 from etalumis.errors import DatasetError, SimulatorError
 from etalumis.traces.reading.dataset import TraceDataset
 from etalumis.traces.recording.generate import generate
+from etalumis.traces.recording.recording import Recording
 
 PIECE = 10
 COUNT = 45
@@ -160,7 +161,7 @@ def test_killed_at_random_moments_it_ends_with_the_bytes_of_an_undisturbed_call(
 
 
 @pytest.mark.parametrize("damage", ["cut", "altered", "zeros behind"])
-def test_a_damaged_frame_costs_itself_and_what_follows_alone(whole, tmp_path, damage):
+def test_a_damaged_frame_costs_itself_and_what_follows_alone(whole, tmp_path, damage, caplog):
     path = tmp_path / "t.h5"
     with pytest.raises(SimulatorError):
         generate(Fragile({40}, 99), path, PROVENANCE, 0, COUNT, retries=0, frame_traces=PIECE)
@@ -172,6 +173,7 @@ def test_a_damaged_frame_costs_itself_and_what_follows_alone(whole, tmp_path, da
     journal.write_bytes(content[:-7] if damage == "cut" else content + bytes(99) * (damage == "zeros behind"))
     model = Fragile(())
     generate(model, path, PROVENANCE, 0, COUNT, frame_traces=PIECE)
+    assert "bytes are no whole frame; their traces are drawn again" in caplog.text
     assert model.runs == {"cut": 15, "altered": 25, "zeros behind": 5}[damage]
     assert path.read_bytes() == whole.read_bytes()
 
@@ -209,7 +211,7 @@ def test_a_full_disk_costs_nothing_that_was_drawn(whole, tmp_path):
     assert not path.exists()
     model = Fragile(())
     generate(model, path, PROVENANCE, 0, COUNT, frame_traces=PIECE)
-    assert 0 < model.runs < COUNT
+    assert model.runs < COUNT
     assert path.read_bytes() == whole.read_bytes()
 
 
@@ -239,6 +241,12 @@ def test_a_whole_file_is_left_alone_and_another_is_not_overwritten(whole, caplog
         with pytest.raises(DatasetError, match=message):
             generate(model, whole, provenance, first, COUNT)
     assert whole.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("other", [Recording("controlled"), Recording(observation="noisy"), Recording(tags=("pair",))])
+def test_a_file_of_which_other_things_are_kept_is_not_taken_for_whole(whole, other):
+    with pytest.raises(DatasetError, match=r"recording: .*not overwritten"):
+        generate(DETECTOR, whole, PROVENANCE, 0, COUNT, recording=other)
 
 
 def test_values_follow_the_prior(tmp_path):

@@ -3,8 +3,12 @@
 """Sorting that is killed, fails or loses files in the middle, and goes on."""
 
 import json
+import pickle
+import re
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pytest
 from unit.sort_support import Threads, bytes_of, random_files
@@ -15,6 +19,7 @@ from etalumis.traces.sorting import gather as gather_module
 from etalumis.traces.sorting import plan as sort_plan
 from etalumis.traces.sorting import sort as sort_module
 from etalumis.traces.sorting.sort import sort
+from etalumis.traces.sorting.spill import AlteredSpill
 
 KILL = """
 import json, os, random, signal, sys, time
@@ -130,18 +135,86 @@ def test_a_spill_file_that_is_not_whole_is_made_again(interrupted):
     assert bytes_of(output) == undisturbed
 
 
-def test_an_altered_spill_file_is_named_and_its_removal_is_enough(interrupted):
-    files, output, undisturbed = interrupted
-    spill = output / "spill-00001.raw"
+def damage(spill):
     content = bytearray(spill.read_bytes())
     for place in range(0, len(content) // 2, 100):
         content[place] ^= 1  # so that a shard which is not finished yet is among what is hit
     spill.write_bytes(content)
-    with pytest.raises(DatasetError, match=r"spill-00001\.raw: the traces at byte \d+ were altered"):
-        sort(files, output, 30)
-    spill.unlink()
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_altered_spill_files_are_made_again(interrupted, ranks, caplog):
+    files, output, undisturbed = interrupted
+    for number in (1, 4):
+        damage(output / f"spill-{number:05d}.raw")
+    Threads(ranks).run(lambda comm: sort(files, output, 30, comm=comm))
+    for number in (1, 4):
+        told = rf"spill-{number:05d}\.raw: the traces at byte \d+ were altered: .*; it was removed"
+        assert len(re.findall(told, caplog.text)) == 1
+    assert bytes_of(output) == undisturbed
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_spill_file_that_is_damaged_again_and_again_ends_the_sorting(interrupted, monkeypatch, ranks):
+    files, output, undisturbed = interrupted
+    open_spills = sort_module.open_spills
+
+    def damaging(folder, *arguments):
+        with damaging.lock:
+            if not damaging.turn % ranks:
+                damage(folder / "spill-00001.raw")
+            damaging.turn += 1
+        return open_spills(folder, *arguments)
+
+    damaging.lock, damaging.turn = threading.Lock(), 0
+    monkeypatch.setattr(sort_module, "open_spills", damaging)
+    with pytest.raises(DatasetError, match=r"spill-00001\.raw: .* damaged again.*and the same command goes on"):
+        Threads(ranks).run(lambda comm: sort(files, output, 30, comm=comm))
+    assert damaging.turn == 2 * ranks
+    assert not (output / "spill-00001.raw").exists()
+    monkeypatch.setattr(sort_module, "open_spills", open_spills)
     sort(files, output, 30)
     assert bytes_of(output) == undisturbed
+
+
+def test_an_altered_spill_passes_between_processes():
+    error = AlteredSpill(Path("spill-00001.raw"), "it was altered")
+    again = pickle.loads(pickle.dumps(error))  # as mpi4py does
+    assert (again.path, str(again)) == (error.path, str(error)) == (error.path, "spill-00001.raw: it was altered")
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda plan: plan["edges"].__setitem__(2, plan["edges"][2] + 1),
+        lambda plan: plan["edges"].__setitem__(2, plan["edges"][2] * 10),
+        lambda plan: plan["edges"].__setitem__(slice(1, 3), plan["edges"][2:0:-1]),
+        lambda plan: plan["spilled"][0].__setitem__(2, plan["spilled"][0][2] + 1),
+        lambda plan: plan["spilled"].pop(),
+        lambda plan: plan.update(version=float("nan")),
+        lambda plan: plan.pop("checksum"),
+    ],
+)
+def test_an_altered_plan_is_as_good_as_none(interrupted, change, ranks, caplog):
+    files, output, undisturbed = interrupted
+    plan = json.loads((output / "plan.json").read_text())
+    change(plan)
+    (output / "plan.json").write_text(json.dumps(plan))
+    Threads(ranks).run(lambda comm: sort(files, output, 30, comm=comm))
+    assert "plan.json: was altered: its checksum is not that of its content" in caplog.text
+    assert bytes_of(output) == undisturbed
+
+
+def test_a_finished_set_whose_plan_was_altered_is_not_replaced(interrupted):
+    files, output, _ = interrupted
+    sort(files, output, 30)
+    text = (output / "plan.json").read_text()
+    (output / "plan.json").write_text(text.replace('"digest": "', '"digest": "f'))
+    before = bytes_of(output)
+    with pytest.raises(DatasetError, match=r"or its plan\.json was altered; name a new folder or remove this one"):
+        sort(files, output, 30)
+    assert bytes_of(output) == before
 
 
 def test_without_a_readable_plan_everything_is_made_again(interrupted):

@@ -179,6 +179,24 @@ def test_a_replaced_missing_or_foreign_index_is_told(files, ordered, tmp_path):
         TraceDataset(folder)
 
 
+def test_sorting_again_makes_a_damaged_index_of_the_same_set_anew(files, ordered, tmp_path, caplog):
+    folder = shutil.copytree(ordered, tmp_path / "sorted")
+    index = folder / "index.json"
+    text = index.read_text()
+    kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("shard-*")}
+    for damaged in (text.replace('"model": "detector"', '"model": "Detector"'), text[:200]):
+        assert damaged != text
+        index.write_text(damaged)
+        caplog.clear()
+        with pytest.raises(DatasetError, match=r"index\.json: .*; sort the traces again"):
+            sort(files[:2], folder, SHARD)  # another set
+        assert index.read_text() == damaged
+        sort(files, folder, SHARD)
+        assert "making it again" in caplog.text
+        assert files_of(folder) == files_of(ordered)
+        assert {path.name: path.stat().st_mtime_ns for path in folder.glob("shard-*")} == kept
+
+
 def test_tags_that_some_inputs_lack_are_absent_there(files, tmp_path):
     from unit.traces_support import detector
 

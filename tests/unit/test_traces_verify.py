@@ -21,6 +21,7 @@ from etalumis.traces.checking import derived
 from etalumis.traces.checking.shard import verify_shard, windows
 from etalumis.traces.checking.verify import verify
 from etalumis.traces.format import ALL, CONTROLLED_ONLY, Checksum, file_checksum
+from etalumis.traces.index import index_digest, read_index
 from etalumis.traces.reading.dataset import TraceDataset
 from etalumis.traces.reading.shard import Shard
 from etalumis.traces.recording.generate import generate
@@ -212,6 +213,7 @@ def copied(sorted_set, tmp_path):
     def write(change):
         index = json.loads((copy / "index.json").read_text())
         change(index)
+        index["digest"] = index_digest(index)  # as one who alters it on purpose would
         (copy / "index.json").write_text(json.dumps(index))
         return copy
 
@@ -286,11 +288,49 @@ def test_a_trace_that_is_there_twice_in_two_shards(copied):
         (lambda i: i.pop("types"), "'types' is wrong: expected a value of type list, found None"),
         (lambda i: i["types"].__setitem__(0, 7), "'types[0]' is wrong: expected an object, found 7"),
         (lambda i: i["shards"][0].update(checksum="0" * 32), "shard-00000.h5: its checksum is "),
+        (lambda i: i.update(simulator_build_id="b1"), "'simulator_build_id' is wrong: found 'b1', but that of"),
+        (lambda i: i.update(model="m"), "'model' is wrong: found 'm', but that of"),
+        (lambda i: i.update(settings="{}"), "'settings' is wrong: found '{}', but that of"),
+        (lambda i: i.pop("noise"), "'noise' is wrong: found None, but that of"),
     ],
 )
 def test_an_index_that_does_not_tell_the_truth(copied, change, message):
     _, write = copied
     assert message in refused(write(change))
+
+
+def places_of(value, path=()):
+    """Yield the path of every value that is no object and no list."""
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from places_of(item, (*path, key))
+    else:
+        yield path
+
+
+def test_any_value_of_an_index_that_was_altered_is_told(copied):
+    folder, _ = copied
+    path = folder / "index.json"
+    good = json.loads(path.read_text())
+    assert read_index(path) == good
+    path.write_text(json.dumps(good, indent=None, sort_keys=True))  # the same values
+    assert read_index(path) == good
+    places = [place for place in places_of(good) if place[0] not in ("format", "version")]
+    assert len(places) > 50
+    for place in places:
+        index = json.loads(json.dumps(good))
+        row = index
+        for key in place[:-1]:
+            row = row[key]
+        row[place[-1]] = row[place[-1]] + 1 if isinstance(row[place[-1]], int) else row[place[-1]] + "x"
+        path.write_text(json.dumps(index))
+        with pytest.raises(DatasetError, match=r"index\.json: the index was altered: .*; sort the traces again"):
+            read_index(path)
+    del good["digest"]
+    for content in (good, good | {"traces": float("nan")}):
+        path.write_text(json.dumps(content))
+        with pytest.raises(DatasetError, match="the index was altered: its digest is None"):
+            read_index(path)
 
 
 def test_counts_of_types_are_compared_with_the_traces(copied):

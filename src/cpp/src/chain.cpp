@@ -28,15 +28,11 @@ Chain::Chain(const Tables& tables, Record& record, const RunRequest& request)
     : tables_(tables),
       record_(record),
       wanted_(*request.chain),
+      focus_(wanted_.focus.begin(), wanted_.focus.end()),
       run_(request),
       seed_(request.seeds[0]),
       run_seed_(request.seeds[0]),
-      mark_(record.mark()) {
-  // A name that no entry has had yet has no number, and no entry.
-  for (const std::string& name : wanted_.focus) {
-    if (const auto number = tables.find_text(name)) focus_.insert(*number);
-  }
-}
+      mark_(record.mark()) {}
 
 bool Chain::next() {
   if (over_) return false;
@@ -103,7 +99,7 @@ void Chain::take() {
   const bool first = !started_;
   const bool lost = (trace.flags & trace_flag::lost) != 0;
   const double log_likelihood = log_likelihood_of_last();
-  if ((trace.flags & trace_flag::mismatch) != 0 || std::isnan(log_likelihood) || (first && lost)) {
+  if ((trace.flags & trace_flag::mismatch) != 0 || (lost ? first : std::isnan(log_likelihood))) {
     over_ = true;  // its trace says why
     if (!first) note(step_flag::run | step_flag::broken);
     return;
@@ -153,7 +149,7 @@ double Chain::log_likelihood_of_last() const {
   return sum;
 }
 
-Chain::State Chain::state_of_last() const {
+Chain::State Chain::state_of_last() {
   State state;
   state.log_likelihood = log_likelihood_of_last();
   for (std::size_t i = mark_.entries; i < record_.entries.size(); ++i) {
@@ -165,9 +161,15 @@ Chain::State Chain::state_of_last() const {
   return state;
 }
 
-bool Chain::is_focused(std::uint32_t name) const {
-  if (wanted_.focus_named) return !tables_.text_at(name).empty();
-  return focus_.count(name) != 0;
+/// Decided by text: a name may get its number in any run, and the focus must not depend on when.
+bool Chain::is_focused(std::uint32_t name) {
+  if (name >= focused_.size()) focused_.resize(tables_.text_count());
+  std::optional<bool>& known = focused_[name];
+  if (!known) {
+    const std::string& text = tables_.text_at(name);
+    known = !text.empty() && (wanted_.focus_named || focus_.count(text) != 0);
+  }
+  return *known;
 }
 
 void Chain::go_to_last(State state) {

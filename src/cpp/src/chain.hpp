@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <unordered_set>
 #include <vector>
 
@@ -46,22 +47,23 @@ class Chain {
 
   bool propose();
   void plan(const Move& move, double value);
-  State state_of_last() const;
+  State state_of_last();
   double log_likelihood_of_last() const;
   double log_acceptance(const State& now) const;
   double log_choice(const State& state) const;
   void go_to_last(State state);
   void note(std::uint32_t flags);
-  bool is_focused(std::uint32_t name) const;
+  bool is_focused(std::uint32_t name);
 
   const Tables& tables_;
   Record& record_;
   const ChainRequest& wanted_;
-  std::unordered_set<std::uint32_t> focus_;  // numbers of names
-  RunRequest run_;                           // what is run next
-  std::uint64_t seed_;                       // of the chain
-  std::uint64_t run_seed_;                   // of the run
-  std::uint64_t step_ = 0;                   // how many were made
+  std::unordered_set<std::string> focus_;
+  std::vector<std::optional<bool>> focused_;  // by number of the name, where it was asked for
+  RunRequest run_;                            // what is run next
+  std::uint64_t seed_;                        // of the chain
+  std::uint64_t run_seed_;                    // of the run
+  std::uint64_t step_ = 0;                    // how many were made
   bool started_ = false;
   bool over_ = false;
   Generator generator_{0};

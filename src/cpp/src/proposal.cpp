@@ -24,6 +24,13 @@ double scale(Generator& g) {
   return std::exp(log_smallest + log_range * g.uniform());
 }
 
+/// A Gaussian step of a random scale times `width`. Two statements: C++ leaves the order of a product's draws open, and
+/// a chain has to be the same under every compiler.
+double gaussian_step(double width, Generator& g) {
+  const double spread = width * scale(g);
+  return spread * standard_normal(g);
+}
+
 double datum(const Tensor& tensor) { return tensor.data[0]; }
 
 /// A step from `x` within its prior, whose log density at `x` is `log_density`.
@@ -40,7 +47,7 @@ struct LocalStep {
     const double low = datum(d.low);
     const double high = datum(d.high);
     const double width = high - low;
-    double moved = std::fmod(x - low + width * scale(g) * standard_normal(g), width);
+    double moved = std::fmod(x - low + gaussian_step(width, g), width);
     if (moved < 0.0) moved += width;
     return {std::min(low + moved, high), 0.0};
   }
@@ -57,9 +64,7 @@ struct LocalStep {
     const double p = datum(d.probs);
     return whole_step(datum(d.total_count) * p * (1.0 - p));
   }
-  Proposal operator()(const Normal& d) const {
-    return symmetric(x + 2.0 * datum(d.stddev) * scale(g) * standard_normal(g));
-  }
+  Proposal operator()(const Normal& d) const { return symmetric(x + gaussian_step(2.0 * datum(d.stddev), g)); }
   Proposal operator()(const Exponential&) const { return log_step(); }
   Proposal operator()(const Gamma&) const { return log_step(); }
   Proposal operator()(const LogNormal&) const { return log_step(); }
@@ -74,7 +79,7 @@ struct LocalStep {
   // A symmetric step in log x has density phi / x' in x': the Jacobian leaves x' / x.
   Proposal log_step() const {
     if (x <= 0.0) return {x, 0.0};  // a draw that underflowed to 0 has no logarithm; only a fresh draw moves it
-    const double moved = x * std::exp(2.0 * scale(g) * standard_normal(g));
+    const double moved = x * std::exp(gaussian_step(2.0, g));
     if (!(moved > 0.0 && moved < infinity)) return {x, -infinity};
     Proposal proposal = symmetric(moved);
     proposal.log_ratio += std::log(moved) - std::log(x);
@@ -83,7 +88,7 @@ struct LocalStep {
   // A symmetric step in z = log(x / (1 - x)), dx/dz = x (1 - x).
   Proposal logit_step() const {
     if (!(x > 0.0 && x < 1.0)) return {x, 0.0};
-    const double z = std::log(x) - std::log1p(-x) + 2.0 * scale(g) * standard_normal(g);
+    const double z = std::log(x) - std::log1p(-x) + gaussian_step(2.0, g);
     const double moved = 1.0 / (1.0 + std::exp(-z));
     if (!(moved > 0.0 && moved < 1.0)) return {x, -infinity};
     Proposal proposal = symmetric(moved);

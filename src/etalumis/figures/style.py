@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from etalumis.files import atomic_path, write_text_atomic
+from etalumis.traces.format import writing
 
 FULL_WIDTH_IN = 7.0
 COLUMN_WIDTH_IN = 3.4
@@ -93,7 +94,7 @@ def save(drawing: Drawing, folder: Path, formats: Sequence[str]) -> list[Path]:
     for ending in formats:
         path = folder / f"{drawing.stem}.{ending}"
         metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None}, "svg": {"Date": None}}
-        with style(), atomic_path(path) as temporary:
+        with writing(path, "figure"), style(), atomic_path(path) as temporary:
             drawing.figure.savefig(temporary, format=ending, dpi=DPI, metadata=metadata.get(ending))
         written.append(path)
     caption = folder / f"{drawing.stem}.md"

@@ -6,16 +6,20 @@ The model's front end has the kernel too: the same target, moves and acceptance 
 message for each step costs several times what a fast model does.
 """
 
+import logging
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
-from etalumis.errors import InferenceError
+from etalumis.batches import Restartable, restart
+from etalumis.errors import InferenceError, ProtocolError, SimulatorError
 from etalumis.inference.controllers import check_not_broken_off
 from etalumis.inference.kernel import Settings
 from etalumis.inference.runner import Runner
 from etalumis.inference.state import State
 from etalumis.plan import Moves, PlannedTrace, StepFlag, Stepper, Steps
+
+logger = logging.getLogger(__name__)
 
 WANTED_S = 0.05
 """Seconds that the steps of a message are to take."""
@@ -49,6 +53,7 @@ class Ahead:
         self._focus = None if focus is None else tuple(sorted(focus))
         self._made: deque[Outcome] = deque()
         self._count = 1
+        self._alone = 0  # steps to come that are made one by one
         self.done = 0
 
     def next(self, state: State, settings: Settings, beta: float) -> Outcome:
@@ -65,12 +70,7 @@ class Ahead:
     def _make(self, state: State, settings: Settings, beta: float) -> None:
         observed = self._runner.observations.values
         moves = Moves(*settings, focus=self._focus, beta=beta)
-        began = time.perf_counter()
-        steps, traces = self._runner.take_steps(
-            self._stepper, Steps(state.rows, observed, moves, self._seed, self.done, self._count)
-        )
-        each = (time.perf_counter() - began) / self._count
-        self._count = max(1, min(MOST, 2 * self._count, int(WANTED_S / each)))
+        steps, traces = self._taken(Steps(state.rows, observed, moves, self._seed, self.done, self._count))
         if not steps:
             for trace in traces:
                 check_not_broken_off(trace)
@@ -82,3 +82,38 @@ class Ahead:
         for position, flags in steps:
             leads = flags & (StepFlag.ACCEPTED | StepFlag.BROKEN)
             self._made.append((position, flags, next(led) if leads else None))
+
+    def _taken(self, wanted: Steps) -> tuple[Sequence[tuple[int, int]], Sequence[PlannedTrace]]:
+        """Take the steps that are wanted; of a message that fails, which may be too much at once, only the first.
+
+        The others follow one by one, so that the one that fails is known by its number. The chain is the same.
+        """
+        if wanted.number > 1 and not self._alone:
+            began = time.perf_counter()
+            try:
+                found = self._stepper.take_steps(wanted, self._runner.addresses)
+            except (SimulatorError, ProtocolError) as error:
+                self._failed(error, wanted.number)
+            else:
+                self._grow(time.perf_counter() - began)
+                return found
+        began = time.perf_counter()
+        found = self._runner.take_steps(self._stepper, wanted._replace(number=1))
+        if self._alone:
+            self._alone -= 1
+        else:
+            self._grow(time.perf_counter() - began)
+        return found
+
+    def _grow(self, seconds: float) -> None:
+        """Choose how many steps the next message asks for, from what this one took."""
+        self._count = max(1, min(MOST, 2 * self._count, int(WANTED_S * self._count / seconds)))
+
+    def _failed(self, error: SimulatorError | ProtocolError, count: int) -> None:
+        runner = self._runner
+        if not isinstance(runner.model, Restartable):
+            raise error
+        logger.warning("%s: %d steps at once failed (%s); making them one by one", runner.model.name, count, error)
+        runner.failures += 1
+        self._alone = count
+        restart(runner.model, runner.retries)

@@ -15,7 +15,7 @@ from etalumis.inference.controllers import Restore, Saved, check_not_broken_off
 from etalumis.inference.kernel import START, Change, Move, Settings, choose_move, log_acceptance
 from etalumis.inference.runner import Runner, draw_seed
 from etalumis.inference.state import State, Structures
-from etalumis.plan import StepFlag
+from etalumis.plan import PlannedTrace, StepFlag
 from etalumis.trace import CONTROLLED, REPLACED, Trace
 
 
@@ -149,6 +149,7 @@ class Chain:
         if trace is None:
             return False
         check_not_broken_off(trace)
+        _check_led_to(trace, flags, self.runner.model.name)
         row[1] += 1
         self.state = self.structures.state(trace)
         return True
@@ -184,6 +185,18 @@ class Chain:
             row[1] += 1
             self.state = new
         return accepted
+
+
+def _check_led_to(trace: PlannedTrace, flags: int, model: str) -> None:
+    """Check that a chain may go to a trace that a step led to."""
+    if math.isnan(trace.log_likelihood):  # no observe's is, or the runner had said so
+        raise InferenceError(f"{model}: the log likelihood is NaN, as its terms have both infinities; mend the model")
+    if flags & StepFlag.BROKEN or trace.lost or trace.log_likelihood == -math.inf:
+        lost = ", lost to the scope rule" if trace.lost else ""
+        raise ProtocolError(
+            f"{model}: a step flagged {StepFlag(flags)!r} led to a trace of log likelihood {trace.log_likelihood}"
+            f"{lost}; expected one to go to, or the reason why the step broke off"
+        )
 
 
 def _label(state: State, position: int, *, keep: bool) -> str:

@@ -37,6 +37,16 @@ _OBSERVE_RESULT = encode(ObserveResult())
 _TAG_RESULT = encode(TagResult())
 _DRAW_IT = {hand_over: encode(SampleResult(None, hand_over)) for hand_over in (HandOver.SCOPE, HandOver.REST)}
 
+_OUTCOMES = (
+    StepFlag(0),
+    StepFlag.NOTHING,
+    StepFlag.RUN,
+    StepFlag.RUN | StepFlag.LOST,
+    StepFlag.RUN | StepFlag.ACCEPTED,
+    StepFlag.RUN | StepFlag.BROKEN,
+)
+"""What can become of a step, whatever its move."""
+
 Ask = Callable[[bytes], Message]
 """Sends a message to the simulator and returns its answer."""
 
@@ -166,6 +176,13 @@ class Session:
                 f"the simulator {self._name} sent {len(steps)} steps with {len(found.traces)} traces {self.where()}; "
                 f"expected {wanted} steps and a trace for each that was accepted"
             )
+        for number, (_, flags) in enumerate(steps, 1):
+            last = number == len(steps)
+            if flags & ~int(StepFlag.TAIL) not in _OUTCOMES or (flags & StepFlag.BROKEN and not last):
+                raise ProtocolError(
+                    f"the simulator {self._name} sent {StepFlag(flags)!r} for step {number} of {len(steps)} "
+                    f"{self.where()}; expected a run that was accepted, lost, or broken off at the end, or none of them"
+                )
         assert self._numbering is not None  # _request made it
         return steps, Batch(found, self._numbering, plan).traces()
 

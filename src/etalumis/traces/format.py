@@ -83,6 +83,8 @@ class Provenance:
         JSON of the simulator's settings, which `config_digest` is the digest of; "" where there are none.
     kept
         What is kept of a trace's entries: "all", "accepted" or "controlled".
+    recording
+        JSON of all that `recording.Recording` says of what is kept; "" where it is not known or differs.
     """
 
     producer: str = f"etalumis {__version__}"
@@ -95,6 +97,7 @@ class Provenance:
     noise: str = ""
     settings: str = ""
     kept: str = ACCEPTED
+    recording: str = ""
 
     def require_same_source(self, mine: Path, other: Self, theirs: Path, mix: bool = False) -> None:
         """Raise DatasetError where two files hold traces of different simulators or configurations.
@@ -136,6 +139,8 @@ class Provenance:
             merged = replace(merged, config_digest=MIXED)
         if self.noise != other.noise:
             merged = replace(merged, noise=MIXED)
+        if self.recording != other.recording:
+            merged = replace(merged, recording="")
         return replace(merged, settings="") if self.settings != other.settings else merged
 
     def as_dict(self) -> dict[str, Any]:
@@ -147,7 +152,7 @@ class Provenance:
         """Read the fields back from HDF5 attributes or JSON."""
         values: dict[str, Any] = {}
         for field in fields(cls):
-            if field.name in ("settings", "kept") and field.name not in attributes:
+            if field.name in ("settings", "kept", "recording") and field.name not in attributes:
                 continue
             if field.name not in attributes:
                 raise DatasetError(f"{path}: no attribute {field.name!r}; the file is not whole or was altered")
@@ -211,8 +216,8 @@ def reading(path: Path, column: str = "", kind: str = "trace file") -> Iterator[
         raise DatasetError(f"{path}: no such {kind}; `etalumis traces --help` tells how to make one") from None
     except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
         raise DatasetError(
-            f"{path}: {what} cannot be read: it is truncated, altered or no {kind} ({error}); "
-            "delete it and make it again"
+            f"{path}: {what} cannot be read: it is truncated, altered or no {kind} ({error}); if it is one "
+            "of ours, delete it and make it again"
         ) from error
 
 

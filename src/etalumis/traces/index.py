@@ -15,16 +15,21 @@ Content of `index.json`, version 2, beside the provenance (`Provenance.as_dict`)
 ``lengths``
     Histogram of the traces' lengths: `width` of a bin and `counts`, a list of [lowest length of the bin, traces]
     without empty bins. The width is 1 unless more than 1,000 lengths occur.
+``digest``
+    `files.digest` of all the other keys with their values, provenance included: 16 hexadecimal digits. It is of the
+    values and not of the text, so that spaces and the order of keys are free. JSON gives whole numbers, and floats,
+    back as they were written.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from etalumis.errors import DatasetError
+from etalumis.files import digest
 
 FORMAT = "etalumis-trace-index"
 VERSION = 2
@@ -37,13 +42,22 @@ _SHARD_KEYS: dict[str, type] = {"file": str, "traces": int, "entries": int, "che
 _TYPE_KEYS: dict[str, type] = {"type": str, "traces": int, "first": int, "shards": list, "lengths": list}
 
 
+class AlteredIndex(DatasetError):
+    """An index that is damaged: no JSON any more, or other content than was written."""
+
+
+def index_digest(content: Mapping[str, Any]) -> str:
+    """Return what the key `digest` of an index with this content has to be; ValueError where a number is not finite."""
+    return digest({key: value for key, value in content.items() if key != "digest"})
+
+
 def read_index(path: Path) -> dict[str, Any]:
     """Return the content of an index file.
 
     Raises
     ------
     DatasetError
-        Where it is missing, foreign, of another version, or lacks a key.
+        Where it is missing, foreign, of another version, altered (AlteredIndex), or lacks a key.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -52,8 +66,10 @@ def read_index(path: Path) -> dict[str, Any]:
             f"{path}: no such file: the folder holds no sorted dataset, or its sorting was not finished; "
             "run `etalumis traces sort` (again)"
         ) from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise DatasetError(f"{path}: not a readable index ({error}); sort the traces again") from None
+    except ValueError as error:
+        raise AlteredIndex(f"{path}: not a readable index ({error}); sort the traces again") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise DatasetError(f"{path}: expected an index of format {FORMAT!r}; this is something else")
     version = content.get("version")
@@ -61,11 +77,24 @@ def read_index(path: Path) -> dict[str, Any]:
         newer = isinstance(version, int) and version > VERSION
         remedy = "update etalumis" if newer else "sort the traces again, from trace files of this version"
         raise DatasetError(f"{path}: index version {version}, this program reads {VERSION}; {remedy}")
+    _require_digest(path, content)
     _require_keys(path, content, "", _SET_KEYS)
     for name, keys in (("shards", _SHARD_KEYS), ("types", _TYPE_KEYS)):
         for number, row in enumerate(content[name]):
             _require_keys(path, row, f"{name}[{number}]", keys)
     return content
+
+
+def _require_digest(path: Path, content: dict[str, Any]) -> None:
+    try:
+        expected = index_digest(content)
+    except ValueError:
+        expected = "no digest, since a number is not finite"
+    if content.get("digest") != expected:
+        raise AlteredIndex(
+            f"{path}: the index was altered: its digest is {content.get('digest')}, but its content has {expected}; "
+            "sort the traces again"
+        )
 
 
 def _require_keys(path: Path, row: object, place: str, keys: dict[str, type]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from etalumis.errors import DatasetError
 from etalumis.files import atomic_path
 from etalumis.seeds import generator
-from etalumis.traces.format import LIBVER, Checksum, Provenance, file_checksum, reading
+from etalumis.traces.format import LIBVER, Checksum, Provenance, file_checksum, reading, writing
 from etalumis.traces.reading.dataset import StoredTrace, TraceDataset
 
 FORMAT = "etalumis-observation"
@@ -144,8 +144,8 @@ def _observation(
 
 
 def save(observation: Observation, path: Path) -> None:
-    """Write the observation file, whole or not at all."""
-    with atomic_path(path) as temporary, h5py.File(temporary, "w", libver=LIBVER) as file:
+    """Write the observation file, whole or not at all; raise DatasetError where it cannot be written."""
+    with writing(path, _KIND), atomic_path(path) as temporary, h5py.File(temporary, "w", libver=LIBVER) as file:
         _put(file, "value", observation.value)
         if observation.expected is not None:
             _put(file, "expected", observation.expected)

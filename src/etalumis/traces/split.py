@@ -55,6 +55,8 @@ def split(
     """
     require_shares(shares)
     output = Path(output)
+    if not 0 <= seed < 2**64:
+        raise DatasetError(f"--seed {seed}: expected a whole number from 0 to 2^64 - 1")
     with claimed(output, "folder"):
         _require_new(output)
         sources = Sources(inputs, mix)

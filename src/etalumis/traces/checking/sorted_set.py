@@ -67,12 +67,19 @@ class SetCheck:
         for key, found in (("traces", len(shard)), ("entries", shard.entries), ("bytes", size)):
             if entry[key] != found:
                 raise self._fail(f"shards[{self._number}].{key}", f"found {entry[key]}, but {shard.path} has {found}")
+        self._check_provenance(shard)
         self._traces += len(shard)
         self._entries += shard.entries
         self._addresses.update(shard.dictionary.addresses.names())
         if not quick:
             for start in range(0, len(shard), _ROWS):
                 self._window(shard, start, min(start + _ROWS, len(shard)))
+
+    def _check_provenance(self, shard: Shard) -> None:
+        for key, found in shard.provenance.as_dict().items():
+            # a sorting that was interrupted may have been finished by another version of the program
+            if key != "producer" and self._content.get(key) != found:
+                raise self._fail(key, f"found {self._content.get(key)!r}, but that of {shard.path} is {found!r}")
 
     def _window(self, shard: Shard, start: int, stop: int) -> None:
         kinds = np.ascontiguousarray(shard.slice("traces/type", start, stop)).view(f"V{TYPE_BYTES}").reshape(-1)

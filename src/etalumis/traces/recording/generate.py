@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Run a model from its prior and record it; what an interrupted call has done is kept."""
 
+import json
 import logging
 import shutil
 import time
@@ -113,7 +114,7 @@ def generate(
         the disk is full: what was drawn is kept, and the same call goes on from it.
     """
     kept = recording if recording is not None else Recording()
-    origin = replace(provenance, kept=kept.entries)
+    origin = replace(provenance, kept=kept.entries, recording=json.dumps(asdict(kept)))
     done = Generated()
     with claimed(path, "trace file", "generating"):
         if _is_finished(path, origin, first, count):
@@ -131,7 +132,7 @@ def generate(
 
 def _generate(path: Path, provenance: Provenance, indices: range, runner: "_Runner", frame_traces: int) -> Generated:
     began = time.perf_counter()
-    with Journal(_journal(path, provenance, runner.recording, indices.start), provenance, indices.start) as journal:
+    with Journal(_journal(path, provenance, indices.start), provenance, indices.start) as journal:
         kept = journal.traces
         if kept > len(indices):
             raise DatasetError(
@@ -263,9 +264,9 @@ def _folder(path: Path) -> Path:
     return path.with_name(f"{path.name}.part")
 
 
-def _journal(path: Path, provenance: Provenance, recording: Recording, first: int) -> Path:
+def _journal(path: Path, provenance: Provenance, first: int) -> Path:
     """Return the journal of these very traces: a call of another origin has its own, and destroys nothing."""
-    origin = digest({**provenance.as_dict(), "recording": asdict(recording), "first": first})
+    origin = digest({**provenance.as_dict(), "first": first})
     return _folder(path) / f"{origin}.journal"
 
 

@@ -7,6 +7,7 @@ costs little more than copying the bytes, so traces are safe long before their t
 """
 
 import json
+import logging
 import os
 import struct
 import time
@@ -23,6 +24,8 @@ from etalumis.traces.block import Block
 from etalumis.traces.dictionary import Dictionary
 from etalumis.traces.format import Provenance, writing
 from etalumis.traces.packing import pack, padding, unpack
+
+logger = logging.getLogger(__name__)
 
 FORMAT = "etalumis-trace-journal"
 VERSION = 1
@@ -68,7 +71,9 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
         try:
-            self._end = self._recover()
+            self._end, dropped = self._recover()
+            if dropped:
+                logger.warning("%s: its last %d bytes are no whole frame; their traces are drawn again", path, dropped)
             with writing(path, _KIND):
                 self._file.truncate(self._end)
                 self._file.seek(self._end)
@@ -85,11 +90,6 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-
-    @property
-    def dropped(self) -> int:
-        """Bytes behind the last whole frame, cut off when it was opened."""
-        return self._dropped
 
     def append(self, block: Block) -> None:
         """Add the traces of `block`; when this returns, a killed process loses none of them.
@@ -175,8 +175,8 @@ class Journal:
             os.fsync(self._file.fileno())
             self._synced = now
 
-    def _recover(self) -> int:
-        """Read the frames that are whole; return where they end."""
+    def _recover(self) -> tuple[int, int]:
+        """Read the frames that are whole; return where they end, and how many bytes are behind them."""
         size = os.fstat(self._file.fileno()).st_size
         position = 0
         while (frame := self._frame(position)) is not None:
@@ -188,8 +188,7 @@ class Journal:
                 self.traces += header["traces"]
         if size and not position:
             self._require_remains()
-        self._dropped = size - position
-        return position
+        return position, size - position
 
     def _require_origin(self, header: dict[str, Any]) -> None:
         differing = [

@@ -11,9 +11,19 @@ from typing import Any
 
 from etalumis.address import AddressTable
 from etalumis.errors import DatasetError
-from etalumis.files import write_json_atomic
+from etalumis.files import digest, write_json_atomic
 from etalumis.traces.format import Provenance, writing
-from etalumis.traces.index import FORMAT, NAME, VERSION, describe_types, length_histogram, read_index, shard_files
+from etalumis.traces.index import (
+    FORMAT,
+    NAME,
+    VERSION,
+    AlteredIndex,
+    describe_types,
+    index_digest,
+    length_histogram,
+    read_index,
+    shard_files,
+)
 from etalumis.traces.reading.shard import Shard
 from etalumis.traces.sorting.gather import shard_path
 from etalumis.traces.sorting.keys import Groups
@@ -31,6 +41,7 @@ class Folder:
 
     def __init__(self, path: Path, digest: str) -> None:
         self.path, self.digest = path, digest
+        self._warned = False
 
     def is_finished(self) -> bool:
         """Return whether this very sorting is done; refuse a folder that holds anything but a part of a sorting."""
@@ -45,10 +56,18 @@ class Folder:
             raise DatasetError(f"{self.path}: not empty (it holds {what}); name a new folder or remove this one")
         if NAME not in names:
             return False
-        read_index(self.path / NAME)
-        if self._written().get("digest") != self.digest:
+        same = self._written().get("digest") == self.digest
+        try:
+            read_index(self.path / NAME)
+        except AlteredIndex as error:
+            if not same:
+                raise
+            logger.warning("%s; making it again", error)
+            return False
+        if not same:
             raise DatasetError(
-                f"{self.path}: holds other traces or shards of another size; name a new folder or remove this one"
+                f"{self.path}: holds other traces or shards of another size, or its {PLAN} was altered; name a new "
+                "folder or remove this one"
             )
         shard_files([self.path])
         return True
@@ -68,7 +87,21 @@ class Folder:
             content = json.loads((self.path / PLAN).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return content if isinstance(content, dict) and content.get("format") == PLAN_FORMAT else {}
+        if not isinstance(content, dict) or content.get("format") != PLAN_FORMAT:
+            return {}
+        try:
+            sound = content.pop("checksum", None) == digest(content)
+        except ValueError:  # a number that is not finite
+            sound = False
+        if not (sound or self._warned):
+            self._warned = True
+            logger.warning("%s: was altered: its checksum is not that of its content", self.path / PLAN)
+        return content if sound else {}
+
+    def _write(self, content: dict[str, Any]) -> None:
+        """Write the plan with a checksum of its own: what it says is not checked otherwise."""
+        content = {"format": PLAN_FORMAT, "version": PLAN_VERSION, **content}
+        write_json_atomic(self.path / PLAN, {**content, "checksum": digest(content)})
 
     def prepare(self, plan: Plan) -> None:
         """Keep the finished pieces of the same sorting; remove what an interrupted call of another one left."""
@@ -79,7 +112,7 @@ class Folder:
                 kept = same_shards if left.name.startswith("shard-") else same_spills or left.name == PLAN
                 if left.name.startswith(".") or not kept:
                     left.unlink()
-            write_json_atomic(self.path / PLAN, {"format": PLAN_FORMAT, "version": PLAN_VERSION, **plan.as_dict()})
+            self._write(plan.as_dict())
 
     def whole_shards(self, cuts: Cuts, numbers: Sequence[int]) -> list[int]:
         """Return which shards an interrupted call has finished."""
@@ -119,21 +152,19 @@ class Folder:
                 )  # fmt: skip
         kinds, counts, shortest, longest = groups.by_type()
         types = describe_types(kinds, counts, shortest, longest, cuts.shard_traces)
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            **replace(provenance, producer=Provenance().producer).as_dict(),
+            "traces": cuts.edges[-1],
+            "entries": int((groups.lengths * groups.traces).sum()),
+            "addresses": len(addresses),
+            "shards": shards,
+            "types": types,
+            "lengths": length_histogram(groups.lengths, groups.traces),
+        }
         with writing(self.path / NAME, "index"):
-            write_json_atomic(
-                self.path / NAME,
-                {
-                    "format": FORMAT,
-                    "version": VERSION,
-                    **replace(provenance, producer=Provenance().producer).as_dict(),
-                    "traces": cuts.edges[-1],
-                    "entries": int((groups.lengths * groups.traces).sum()),
-                    "addresses": len(addresses),
-                    "shards": shards,
-                    "types": types,
-                    "lengths": length_histogram(groups.lengths, groups.traces),
-                },
-            )
+            write_json_atomic(self.path / NAME, {**content, "digest": index_digest(content)})
         logger.info(
             "%s: %d traces of %d types in %d shards, %d addresses",
             self.path, cuts.edges[-1], len(types), cuts.shards, len(addresses),
@@ -147,7 +178,7 @@ class Folder:
                     left.unlink()
             final = {"format": PLAN_FORMAT, "version": PLAN_VERSION, "digest": self.digest}
             if self._written() != final:
-                write_json_atomic(self.path / PLAN, final)
+                self._write({"digest": self.digest})
 
 
 def _is_ours(name: str) -> bool:

@@ -9,11 +9,13 @@
 3. Second pass. Every shard is made by one rank, bucket by bucket.
 
 So each byte of the set is read twice at most and written twice at most; the keys, one in a hundred, are read again.
+There are two exceptions: a file that is cut between ranks, or that an interrupted call had read a part of, is read once
+more for its checksum; and what a damaged spill file held is read again to make that file anew.
 """
 
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -29,6 +31,7 @@ from etalumis.traces.sorting.input_reader import AlteredInput, Reader
 from etalumis.traces.sorting.inputs import Inputs
 from etalumis.traces.sorting.order import Limits, Order, agree
 from etalumis.traces.sorting.plan import Cuts, segment_bytes, share
+from etalumis.traces.sorting.spill import AlteredSpill
 from etalumis.traces.sorting.together import Alone, Communicator, together
 from etalumis.traces.target import claimed
 
@@ -125,11 +128,15 @@ class _Sorting:
         order = agree(self._reader, limits, self._folder.digest, before, self._ranks)
         self._check_direct(order)
         self._on_first(lambda: self._folder.prepare(order.plan))
-        whole = self._whole_shards(order.cuts)
-        if len(whole) < order.cuts.shards:
+        remade: set[Path] = set()
+        while len(whole := self._whole_shards(order.cuts)) < order.cuts.shards:
             self._warn_of_little_room(order)
             self._set_aside(order)
-            self._write_shards(order, whole)
+            damaged = self._write_shards(order, whole)
+            self._on_first(partial(_remove_damaged, damaged, remade))
+            remade |= damaged.keys()
+            if not damaged:
+                break
         self._on_first(lambda: self._folder.write_index(self._inputs.provenance, order.groups, order.cuts))
         self._on_first(self._folder.clean)
 
@@ -203,7 +210,8 @@ class _Sorting:
             self._on_first(self._folder.drop_products)
             raise
 
-    def _write_shards(self, order: Order, whole: set[int]) -> None:
+    def _write_shards(self, order: Order, whole: set[int]) -> dict[Path, str]:
+        """Write all shards but those that are `whole` or come from damaged spill files; return these files and why."""
         spills = together(self._ranks, lambda: open_spills(self._folder.path, order.plan, self._inputs.schema))
         gatherer = Gatherer(self._reader, order.groups, order.cuts, spills, order.direct)
         work = [(unit, [n for n in unit.shards if n not in whole]) for unit in order.cuts.units()]
@@ -211,16 +219,35 @@ class _Sorting:
         sizes = [sum(stop - start for start, stop in map(order.cuts.shard, missing)) for _, missing in work]
         mine = self._mine(sizes)
 
-        def write() -> None:
+        def write() -> dict[Path, str]:
+            damaged = {}
             with Progress(sum(sizes[i] for i in mine), "traces", f"sorting into {self._folder.path}") as progress:
                 for number in mine:
-                    gatherer.write(work[number][0], self._folder.path, work[number][1], progress)
+                    try:
+                        gatherer.write(work[number][0], self._folder.path, work[number][1], progress)
+                    except AlteredSpill as error:
+                        damaged[error.path] = str(error)
+            return damaged
 
         try:
-            together(self._ranks, lambda: self._in_room(order, write))
+            found = self._ranks.allgather(together(self._ranks, lambda: self._in_room(order, write)))
+            return {path: why for damaged in found for path, why in damaged.items()}
         except AlteredInput:
             self._on_first(self._folder.drop_products)
             raise
+
+
+def _remove_damaged(damaged: Mapping[Path, str], remade: Set[Path]) -> None:
+    """Remove damaged spill files, so that they are made again; raise where one of them was made again already."""
+    for path, why in sorted(damaged.items()):
+        path.unlink(missing_ok=True)
+        logger.warning("%s; it was removed", why)
+    again = sorted(damaged[path] for path in damaged.keys() & remade)
+    if again:
+        raise DatasetError(
+            f"{again[0]}; it was made a second time and is damaged again: the disk or the memory of this machine may "
+            "be failing; it was removed, and the same command goes on"
+        )
 
 
 def _room_text(wanted: float, free: float) -> str:

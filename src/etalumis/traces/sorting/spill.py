@@ -45,6 +45,18 @@ class Piece:
     rows: dict[str, int]
 
 
+class AlteredSpill(DatasetError):
+    """A spill file that does not give back what was written; `path` is its own."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(path, what)
+        self.path, self.what = path, what
+
+    def __str__(self) -> str:
+        """Return the message."""
+        return f"{self.path}: {self.what}"
+
+
 class SpillWriter:
     """An open spill file; use `open_spill`."""
 
@@ -165,18 +177,21 @@ class Spill:
         ]
 
     def fill(self, segment: Segment, piece: Piece) -> None:
-        """Read a piece into a segment of its size; raise DatasetError where its checksum does not agree."""
+        """Read a piece into a segment of its size; raise AlteredSpill where it cannot be read as it was written."""
         checksum = xxhash.xxh3_64()
-        with reading(self.path, kind=_KIND), self.path.open("rb") as file:
-            file.seek(piece.offset)
-            for array in segment.arrays():
-                if array.size:
-                    content = _bytes_of(array)
-                    if file.readinto(content) != len(content):
-                        raise ValueError("it ends in the middle of a piece")
-                    checksum.update(content)
+        try:
+            with self.path.open("rb") as file:
+                file.seek(piece.offset)
+                for array in segment.arrays():
+                    if array.size:
+                        content = _bytes_of(array)
+                        if file.readinto(content) != len(content):
+                            raise AlteredSpill(self.path, "it ends in the middle of a piece")
+                        checksum.update(content)
+        except OSError as error:
+            raise AlteredSpill(self.path, f"it cannot be read ({error})") from error
         if _signed(checksum.intdigest()) != piece.checksum:
-            raise DatasetError(
-                f"{self.path}: the traces at byte {piece.offset} were altered: their checksum is not the one that was "
-                "written; delete this file and run the same command again"
+            raise AlteredSpill(
+                self.path,
+                f"the traces at byte {piece.offset} were altered: their checksum is not the one that was written",
             )
