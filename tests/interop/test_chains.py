@@ -186,33 +186,6 @@ def test_a_killed_simulator_is_replaced_and_the_chain_is_the_same(cpp_examples, 
     assert_equal(found, posterior(drifting))
 
 
-def test_a_focused_name_is_focused_by_a_fresh_process_too(cpp_examples):
-    """Chains that began without s, killed where it may be unmet by the process that goes on."""
-
-    def found(dies_at):
-        with Dying([str(cpp_examples / "branching")]) as simulator:
-            simulator.dies_at = dies_at
-            runner = Runner(simulator, Observations({"obs": np.array(6.0)}), seed=1)
-            chain = Chain(runner, np.random.default_rng(5), FOCUSED, ("s",))
-            chain.state = next(
-                state for state in map(chain.structures.state, runner.priors(range(50), details=True))
-                if state.name == ["r"]
-            )  # fmt: skip
-            chain.go_ahead()
-            simulator.restart()  # by now s was met in a prior run
-            values = []
-            for _ in range(300):
-                chain.step()
-                values.append(list(chain.state.value))
-            return values, chain.counts, runner.failures
-
-    values, counts, failures = found(())
-    assert failures == 0
-    assert counts["s"][0] > 0
-    for dies_at in ({2}, {3}, {4}, {3, 5}):
-        assert found(dies_at) == (values, counts, len(dies_at))
-
-
 class Choosy(Simulator):
     """Takes few steps at a time; keeps what it was asked for."""
 

@@ -88,12 +88,6 @@ std::uint32_t TextTable::number(std::string_view text) {
   return found->second;
 }
 
-std::optional<std::uint32_t> TextTable::find(const std::string& text) const {
-  const auto found = numbers_.find(text);
-  if (found == numbers_.end()) return std::nullopt;
-  return found->second;
-}
-
 Distribution Tables::distribution(std::uint32_t number) const {
   if (number < KnownPrior::own) return kept_[number];
   const PriorRecord& record = priors_[new_kept_ + (number - KnownPrior::own)];

@@ -47,7 +47,6 @@ struct PriorRecord {
 class TextTable {
  public:
   std::uint32_t number(std::string_view text);
-  std::optional<std::uint32_t> find(const std::string& text) const;
   const std::vector<std::string>& all() const { return texts_; }
 
  private:
@@ -133,7 +132,6 @@ class Tables {
   std::uint32_t key(std::uint32_t place, std::uint32_t name, std::uint32_t flags);
   const KnownKey& key_at(std::uint32_t number) const { return known_keys_[number]; }
   const std::string& text_at(std::uint32_t number) const { return texts_.all()[number]; }
-  std::optional<std::uint32_t> find_text(const std::string& text) const { return texts_.find(text); }
   /// A prior by its number, which is of the connection or of the message under way.
   Distribution distribution(std::uint32_t number) const;
   /// The number of a prior. Those met first are kept for the connection, up to a bound; others are numbered anew in
