@@ -45,7 +45,7 @@ def test_a_signal_ends_it_cleanly(
     process = start(tmp_path, sherpa_simulator, temporary)
     pieces = tmp_path / "traces.h5.part"
     deadline = time.monotonic() + WAIT_S
-    # the first piece is being written: the simulator, its private folder and a temporary file are all there
+    # the journal is there, and so are the simulator, its private folder and a temporary file
     while not (pieces.is_dir() and any(pieces.iterdir())):
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
         assert time.monotonic() < deadline
@@ -58,8 +58,10 @@ def test_a_signal_ends_it_cleanly(
     assert "Traceback" not in error
     # the locks by which cores are claimed stay, for whoever comes next
     assert [path for path in temporary.iterdir() if not path.name.startswith("etalumis-cores-")] == []
-    assert list(pieces.iterdir()) == []
-    assert not (tmp_path / "traces.h5").exists()
+    # what was drawn stays for the next call; nothing half-written does
+    assert [path.suffix for path in pieces.iterdir()] == [".journal"]
+    assert sorted(path.name for path in tmp_path.glob("*traces.h5*")) == ["traces.h5.part"]
+    assert sorted(path.name for path in tmp_path.glob(".*traces.h5*")) == []
 
     (tmp_path / "config.yaml").write_text("traces: {test: 3}\n", encoding="utf-8")
     again = start(tmp_path, sherpa_simulator, temporary)
