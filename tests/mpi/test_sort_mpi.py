@@ -11,7 +11,7 @@ import pytest
 from unit.sort_support import bytes_of, random_files
 from unit.traces_support import part
 
-from etalumis.traces.sorting.sort import merge, sort
+from etalumis.traces.sorting.sort import sort
 
 MPIEXEC = Path(sys.executable).parent / "mpiexec"
 ETALUMIS = [sys.executable, "-m", "etalumis"]
@@ -72,15 +72,15 @@ EXTERNAL = """
 import os, sys
 from pathlib import Path
 from mpi4py import MPI
-from etalumis.traces.sorting import sort
+from etalumis.traces.sorting.sort import sort
 
 os.write(1, b"%d\\n" % os.getpid())  # in one piece, for the ranks share a pipe
-getattr(sort, sys.argv[1])([Path(p) for p in sys.argv[3:]], Path(sys.argv[2]), 1500, 1, MPI.COMM_WORLD)
+sort([Path(p) for p in sys.argv[2:]], Path(sys.argv[1]), 1500, 1, MPI.COMM_WORLD)
 """
 
 
-def external(ranks, verb, output, inputs):
-    command = [MPIEXEC, "-n", str(ranks), sys.executable, "-c", EXTERNAL, verb, output, *inputs]
+def external(ranks, output, inputs):
+    command = [MPIEXEC, "-n", str(ranks), sys.executable, "-c", EXTERNAL, output, *inputs]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
@@ -100,7 +100,7 @@ def undisturbed(many, tmp_path_factory):
 
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_sorting_in_little_memory_gives_the_bytes_of_one_rank(ranks, many, undisturbed, tmp_path):
-    with external(ranks, "sort", tmp_path / "sorted", many) as run:
+    with external(ranks, tmp_path / "sorted", many) as run:
         error = run.communicate(timeout=120)[1]
     assert run.returncode == 0, error
     assert bytes_of(tmp_path / "sorted") == undisturbed
@@ -109,10 +109,10 @@ def test_sorting_in_little_memory_gives_the_bytes_of_one_rank(ranks, many, undis
 def test_jobs_sort_their_share_and_one_merges(many, undisturbed, tmp_path):
     for number, path in enumerate(many):
         sort([path], tmp_path / str(number), 400, 1)
-    with external(2, "merge", tmp_path / "merged", [tmp_path / "1", tmp_path / "0", tmp_path / "2"]) as run:
+    with external(2, tmp_path / "merged", [tmp_path / "1", tmp_path / "0", tmp_path / "2"]) as run:
         error = run.communicate(timeout=120)[1]
     assert run.returncode == 0, error
-    merge(many, tmp_path / "at-once", 1500)
+    sort(many, tmp_path / "at-once", 1500)
     found = bytes_of(tmp_path / "merged")
     del found["plan.json"]  # it names the inputs
     assert found == {name: content for name, content in undisturbed.items() if name != "plan.json"}
@@ -122,7 +122,7 @@ def test_jobs_sort_their_share_and_one_merges(many, undisturbed, tmp_path):
 def test_a_killed_rank_ends_all_and_fewer_ranks_go_on(many, undisturbed, tmp_path):
     output, kept = tmp_path / "sorted", {}
     for reached in ("plan.json", "spill-*", "shard-*"):
-        with external(3, "sort", output, many) as run:
+        with external(3, output, many) as run:
             processes = [int(run.stdout.readline()) for _ in range(3)]
             while not any(output.glob(reached)) and run.poll() is None:
                 time.sleep(0.001)
@@ -132,7 +132,7 @@ def test_a_killed_rank_ends_all_and_fewer_ranks_go_on(many, undisturbed, tmp_pat
         names = {path.name: path.stat().st_mtime_ns for path in output.glob("shard-*")}
         assert kept.items() <= names.items()
         kept = names
-    with external(2, "sort", output, many) as run:
+    with external(2, output, many) as run:
         error = run.communicate(timeout=120)[1]
     assert run.returncode == 0, error
     assert bytes_of(output) == undisturbed

@@ -16,7 +16,6 @@ from etalumis.traces.block import EXPECTED, NOISY, Block, Expected, Layout, comp
 from etalumis.traces.dictionary import Dictionary
 from etalumis.traces.format import ACCEPTED, ALL, REJECTED_DTYPES, Provenance
 from etalumis.traces.ragged import Ragged, offsets
-from etalumis.traces.sorting import plan as sort_plan
 from etalumis.traces.sources import Sources
 from etalumis.traces.writer import open_shard
 
@@ -162,8 +161,7 @@ def slow_sort(files, folder, shard_traces):
     for number, start in enumerate(range(0, len(rows), shard_traces)):
         of_shard = np.array(rows[start : start + shard_traces])
         with open_shard(folder / f"shard-{number:05d}.h5", provenance) as writer:
-            for begin in range(0, len(of_shard), sort_plan.SLICE_TRACES):
-                writer.append(block.take(of_shard[begin : begin + sort_plan.SLICE_TRACES]))
+            writer.append(block.take(of_shard))
 
 
 def bytes_of(folder, pattern="*"):

@@ -20,7 +20,7 @@ from etalumis.distributions import Categorical, Normal, Uniform
 from etalumis.errors import DatasetError
 from etalumis.files import locked
 from etalumis.models import examples
-from etalumis.traces.checking import derived
+from etalumis.traces import derived
 from etalumis.traces.checking.verify import verify
 from etalumis.traces.format import ALL, CONTROLLED_ONLY
 from etalumis.traces.plain import convert

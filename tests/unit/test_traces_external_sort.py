@@ -24,7 +24,7 @@ from etalumis.traces.sorting import sort as sort_module
 from etalumis.traces.sorting.input_reader import Reader
 from etalumis.traces.sorting.inputs import Inputs, Portion
 from etalumis.traces.sorting.keys import Groups, Share
-from etalumis.traces.sorting.sort import merge, sort
+from etalumis.traces.sorting.sort import sort
 from etalumis.traces.sorting.splitters import select
 from etalumis.traces.sorting.together import Alone
 from etalumis.traces.writer import open_shard
@@ -87,7 +87,7 @@ def test_a_merge_is_what_sorting_everything_at_once_gives(tmp_path, limits, segm
     limits(segment_bytes)
     spilled = []
     monkeypatch.setattr(sort_module.FirstPass, "_write", noting(spilled, sort_module.FirstPass._write))
-    sort_on(ranks, inputs, tmp_path / "merged", 25, merge)
+    sort_on(ranks, inputs, tmp_path / "merged", 25)
     expected, found = bytes_of(tmp_path / "at-once"), bytes_of(tmp_path / "merged")
     assert expected.pop("plan.json") != found.pop("plan.json")  # it names the inputs
     assert found == expected
@@ -120,7 +120,7 @@ def test_more_than_the_memory_goes_through_spill_files_of_bounded_loads(tmp_path
         loads.append(schema.nbytes(traces, rows))
         return reserved(schema, traces, rows)
 
-    monkeypatch.setattr("etalumis.traces.sorting.segments.Segment.reserved", noted)
+    monkeypatch.setattr("etalumis.traces.segments.Segment.reserved", noted)
     sort(files, tmp_path / "sorted", 50)
     # sizes of buckets are estimated from the mean of each group: 250 bytes a trace, at most 4 traces too many
     assert len(loads) > 10
@@ -196,7 +196,7 @@ def test_an_altered_sorted_input_is_found_before_anything_is_written(tmp_path, l
     with h5py.File(shard, "r+") as file:
         file["tags/momentum"][100] = 0
     with pytest.raises(DatasetError, match=r"shard-00000\.h5: column 'tags/momentum' was altered"):
-        merge([tmp_path / "set"], tmp_path / "merged", 25)
+        sort([tmp_path / "set"], tmp_path / "merged", 25)
     assert not (tmp_path / "merged").exists()
 
 

@@ -16,6 +16,7 @@ from etalumis.layers import build
 from etalumis.traces.block import Expected, join
 from etalumis.traces.ragged import Ragged
 from etalumis.traces.reading.cache import ChunkCache
+from etalumis.traces.reading.chunks import _Index
 from etalumis.traces.reading.dataset import TraceDataset
 from etalumis.traces.reading.loading import BatchDataset, as_batch, as_is, as_tensors
 from etalumis.traces.reading.prefetch import Prefetcher, read_ahead
@@ -169,10 +170,36 @@ def test_the_cache_keeps_its_budget_and_drops_the_least_used():
     assert cache.nbytes == 90
 
 
+def test_images_do_not_drive_out_the_columns_that_are_met_again(tmp_path, monkeypatch):
+    """After reading every image once with room for few, what is small is still there: none of it is inflated again."""
+    path = part(tmp_path, 0, 2000)
+    dataset = TraceDataset(path, cache_mb=1)
+    decoded = []
+    chunk = _Index.chunk
+
+    def noted(self, descriptor, number, shape):
+        decoded.append(shape)
+        return chunk(self, descriptor, number, shape)
+
+    order = np.random.default_rng(0).permutation(len(dataset))
+    for start in range(0, len(order), 100):
+        dataset.batch(order[start : start + 100], (1,))
+    shard = dataset._shards[0]
+    small = [shard.column(name) for name in ("traces/offset", "traces/seed", "entries/flags")]
+    monkeypatch.setattr(_Index, "chunk", noted)
+    for column in small:
+        for number in range(column.chunks):
+            column.chunk(number)
+    assert decoded == []
+    large = shard.column("entries/value")
+    assert large.cache is not small[0].cache
+
+
 READ = """
 import resource, sys
 from pathlib import Path
 import numpy as np
+from etalumis.traces.reading.chunks import _Index
 from etalumis.traces.reading.dataset import TraceDataset
 
 dataset = TraceDataset(Path(sys.argv[1]), cache_mb=4)

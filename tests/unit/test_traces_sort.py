@@ -140,8 +140,11 @@ def test_the_same_traces_twice_are_refused(files, tmp_path):
     twin = shutil.copy(files[1], tmp_path / "twin.h5")
     with pytest.raises(DatasetError, match=r"train-001\.h5 and .*twin\.h5: 40 traces are in the dataset twice"):
         sort([*files, twin], tmp_path / "sorted", SHARD)
-    with pytest.raises(DatasetError, match="given twice"):
-        sort([files[0], files[0]], tmp_path / "sorted", SHARD)
+    other_name = tmp_path / "by-another-name.h5"
+    other_name.symlink_to(files[0])
+    for again in (files[0], files[0].parent / ".." / files[0].parent.name / files[0].name, other_name):
+        with pytest.raises(DatasetError, match="given twice"):
+            sort([files[0], again], tmp_path / "sorted", SHARD)
     assert not (tmp_path / "sorted").exists()
 
 

@@ -16,8 +16,8 @@ from unit.traces_support import DETECTOR, PROVENANCE, part
 from etalumis.distributions import BY_CODE, Beta, Binomial, Categorical, Normal, Poisson, Uniform
 from etalumis.errors import DatasetError
 from etalumis.models import examples
+from etalumis.traces import derived
 from etalumis.traces.block import join
-from etalumis.traces.checking import derived
 from etalumis.traces.checking.shard import verify_shard, windows
 from etalumis.traces.checking.verify import verify
 from etalumis.traces.format import ALL, CONTROLLED_ONLY, Checksum, file_checksum

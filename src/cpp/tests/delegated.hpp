@@ -54,6 +54,19 @@ struct TestModel final : Model {
   }
 };
 
+/// Runs a model once under a delegate.
+inline void run_once(detail::Delegate& delegate, Model& model, std::uint64_t seed) {
+  delegate.begin(seed);
+  Tensor result;
+  try {
+    detail::Run run(delegate);
+    result = run.forward(model);
+  } catch (const detail::AbandonRun&) {
+    CHECK(delegate.over());
+  }
+  delegate.end(result);
+}
+
 /// A conversation of delegated runs without a wire.
 struct Session {
   Tables tables;
@@ -64,15 +77,7 @@ struct Session {
   bool run(Model& model, const RunRequest& request, std::uint64_t seed, detail::Asker* asker = nullptr) {
     record.clear();
     detail::Delegate delegate(tables, record, observations, request, asker);
-    delegate.begin(seed);
-    Tensor result;
-    try {
-      detail::Run run(delegate);
-      result = run.forward(model);
-    } catch (const detail::AbandonRun&) {
-      CHECK(delegate.over());
-    }
-    delegate.end(result);
+    run_once(delegate, model, seed);
     CHECK_EQUAL(record.traces.size(), 1U);
     CHECK_EQUAL(record.traces[0].entries, record.entries.size());
     return delegate.over();

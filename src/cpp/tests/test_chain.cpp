@@ -120,15 +120,7 @@ void take(Session& session, Model& model, const RunRequest& request, const Each&
   Chain chain(session.tables, session.record, request);
   while (chain.next()) {
     detail::Delegate delegate(session.tables, session.record, session.observations, chain.request(), nullptr);
-    delegate.begin(chain.seed());
-    Tensor result;
-    try {
-      detail::Run run(delegate);
-      result = run.forward(model);
-    } catch (const detail::AbandonRun&) {
-      CHECK(delegate.over());
-    }
-    delegate.end(result);
+    run_once(delegate, model, chain.seed());
     const std::size_t before = session.record.steps.size();
     chain.take();
     if (session.record.steps.size() > before) after(session.record.steps.back().flags);

@@ -127,7 +127,7 @@ def sort(args: argparse.Namespace) -> None:
     # importing MPI starts it, which only these actions want
     from mpi4py import MPI
 
-    from etalumis.traces.sorting.sort import merge, sort
+    from etalumis.traces.sorting.sort import sort
 
     comm = MPI.COMM_WORLD
     if args.world_size is not None and comm.size != args.world_size:
@@ -138,9 +138,8 @@ def sort(args: argparse.Namespace) -> None:
     if comm.rank > 0:
         logging.getLogger("etalumis").setLevel(logging.WARNING)
     shard_traces, memory_mb = _sizes(args)
-    carry_out = merge if args.action == "merge" else sort
     try:
-        carry_out(args.input, args.output, shard_traces, memory_mb, comm, args.mix)
+        sort(args.input, args.output, shard_traces, memory_mb, comm, args.mix)
     except EtalumisError:
         raise  # on all ranks alike
     except BaseException as error:

@@ -3,7 +3,8 @@
 """A simulator behind PPX as a model (SC'19, Section 4.1)."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
@@ -121,14 +122,8 @@ class Simulator:
         A result of several numbers is recorded as the tag "result". Whatever `execution` raises ends the run and
         passes through; the simulator can be run again afterwards.
         """
-        session = self._ready()
-        finished = False
-        try:
+        with self._asking() as session:
             result = session.converse(execution, self._say)
-            finished = True
-        finally:
-            if not finished:
-                self._abandon()
         if result is None:
             return None
         if result.size > 1:
@@ -149,18 +144,11 @@ class Simulator:
         """
         if not seeds:
             return []
-        session = self._ready(addresses)
-        finished = False
-        try:
-            carry_out = self._carried_out if len(seeds) > 1 else self._carried_out_alone
-            found = carry_out(session, plan, seeds, addresses)
-            finished = True
-        except Forgotten as error:
-            raise self._forgotten(error) from error
-        finally:
-            if not finished:
-                self._abandon()
-        return found
+        with self._asking(addresses) as session, self._explaining():
+            if len(seeds) > 1:
+                return self._carried_out(session, plan, seeds, addresses)
+            # what a chain does at every step
+            return session.traces(self._answer(session.request(plan, seeds, addresses), 1), plan, seeds)
 
     @property
     def steps(self) -> bool:
@@ -169,41 +157,17 @@ class Simulator:
 
     def take_steps(self, steps: Steps, addresses: AddressTable) -> tuple[list[tuple[int, int]], list[DelegatedTrace]]:
         """Have the simulator make steps of a chain, in one message; raises as `carry_out` does."""
-        session = self._ready(addresses)
-        finished = False
-        try:
-            assert self._connection is not None  # _ready saw to it
-            try:
-                message, plan = session.request_steps(steps, addresses)
-                runs = 1 + steps.number
-                began = time.monotonic()
-                answer = self._connection.request(message, self._timeout_s + 20.0 * runs * self._run_s)
-                self._run_s = (time.monotonic() - began) / runs
-                found = session.steps(self._decoder.decode(answer), plan, steps.number)
-            except (PeerEnded, PeerSilent, ProtocolError) as error:
-                raise self._explained(error) from error
-            finished = True
-        except Forgotten as error:
-            raise self._forgotten(error) from error
-        finally:
-            if not finished:
-                self._abandon()
-        return found
+        with self._asking(addresses) as session, self._explaining():
+            message, plan = session.request_steps(steps, addresses)
+            return session.steps(self._answer(message, 1 + steps.number), plan, steps.number)
 
-    def _carried_out_alone(
-        self, session: Session, plan: Plan, seeds: Sequence[int], addresses: AddressTable
-    ) -> list[DelegatedTrace]:
-        """Carry out one run: what a chain does at every step."""
+    def _answer(self, message: bytes, runs: int) -> Message:
+        """Send a message that asks for some runs, and wait for its answer as long as these may take."""
         assert self._connection is not None  # _ready saw to it
-        try:
-            began = time.monotonic()
-            answer = self._connection.request(
-                session.request(plan, seeds, addresses), self._timeout_s + 20.0 * self._run_s
-            )
-            self._run_s = time.monotonic() - began
-            return session.traces(self._decoder.decode(answer), plan, seeds)
-        except (PeerEnded, PeerSilent, ProtocolError) as error:
-            raise self._explained(error) from error
+        began = time.monotonic()
+        answer = self._connection.request(message, self._timeout_s + 20.0 * runs * self._run_s)
+        self._run_s = (time.monotonic() - began) / runs
+        return self._decoder.decode(answer)
 
     def _carried_out(
         self, session: Session, plan: Plan, seeds: Sequence[int], addresses: AddressTable
@@ -212,18 +176,15 @@ class Simulator:
         # runs go one by one while nobody knows how long one takes
         pieces = _pieces(seeds, alone=not self._run_s)
         found: list[DelegatedTrace] = []
-        try:
-            self._connection.send(session.request(plan, pieces[0], addresses))
-            for piece, after in zip(pieces, [*pieces[1:], ()], strict=True):
-                if after:  # two under way: the simulator goes on while this side reads
-                    self._connection.send(session.request(plan, after, addresses), ahead=1)
-                session.awaits(piece)
-                began = time.monotonic()
-                answer = self._connection.wait(self._timeout_s + 20.0 * len(piece) * self._run_s)
-                self._run_s = (time.monotonic() - began) / len(piece)
-                found += session.traces(self._decoder.decode(answer), plan, piece)
-        except (PeerEnded, PeerSilent, ProtocolError) as error:
-            raise self._explained(error) from error
+        self._connection.send(session.request(plan, pieces[0], addresses))
+        for piece, after in zip(pieces, [*pieces[1:], ()], strict=True):
+            if after:  # two under way: the simulator goes on while this side reads
+                self._connection.send(session.request(plan, after, addresses), ahead=1)
+            session.awaits(piece)
+            began = time.monotonic()
+            answer = self._connection.wait(self._timeout_s + 20.0 * len(piece) * self._run_s)
+            self._run_s = (time.monotonic() - began) / len(piece)
+            found += session.traces(self._decoder.decode(answer), plan, piece)
         return found
 
     def assist(
@@ -233,17 +194,8 @@ class Simulator:
 
         Whatever `answer` raises ends the run and passes through, as in `run`.
         """
-        session = self._ready(addresses)
-        finished = False
-        try:
-            found = session.assist(plan, seed, answer, addresses, self._say)
-            finished = True
-        except Forgotten as error:
-            raise self._forgotten(error) from error
-        finally:
-            if not finished:
-                self._abandon()
-        return found
+        with self._asking(addresses) as session:
+            return session.assist(plan, seed, answer, addresses, self._say)
 
     def restart(self) -> None:
         """End the process, if there is one, start a fresh one and shake hands anew."""
@@ -311,6 +263,28 @@ class Simulator:
         return self._session
 
     # ------------------------------------------------------------------ run
+
+    @contextmanager
+    def _asking(self, addresses: AddressTable | None = None) -> Iterator[Session]:
+        """Give the session for a run; whatever breaks off the block ends the run on the other side, too."""
+        session = self._ready(addresses)
+        finished = False
+        try:
+            yield session
+            finished = True
+        except Forgotten as error:
+            raise self._forgotten(error) from error
+        finally:
+            if not finished:
+                self._abandon()
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """Add what is known of the simulator to the errors of talking to it."""
+        try:
+            yield
+        except (PeerEnded, PeerSilent, ProtocolError) as error:
+            raise self._explained(error) from error
 
     def _abandon(self) -> None:
         """End a run that an exception broke off. The peer is kept only where it agrees that the run is over."""

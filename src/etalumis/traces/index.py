@@ -155,12 +155,14 @@ def shard_files(paths: Iterable[Path]) -> dict[Path, str | None]:
         Where there is none, a file is given twice, or an index names a shard that is missing.
     """
     found: dict[Path, str | None] = {}
+    met: set[Path] = set()
     for path in map(Path, paths):
         indexed = path.is_dir() or path.suffix == ".json"
         files = _indexed(path / NAME if path.is_dir() else path) if indexed else {path: None}
         for file in files:
-            if file in found:
+            if file.resolve() in met:
                 raise DatasetError(f"{file}: the same trace file was given twice; name it once")
+            met.add(file.resolve())
         found |= files
     if not found:
         raise DatasetError("no trace files were given; name files, an index.json or a folder that holds one")

@@ -13,7 +13,7 @@ from etalumis.progress import Progress
 from etalumis.seeds import derive
 from etalumis.trace import CONTROLLED, REJECTED, REPLACED
 from etalumis.traces.block import EXPECTED, Block, Expected, Layout, Observation, Tag
-from etalumis.traces.checking.derived import log_priors, trace_types
+from etalumis.traces.derived import log_priors, trace_types
 from etalumis.traces.format import CONTROLLED_ONLY, ENTRY_DTYPES, REJECTED_DTYPES
 from etalumis.traces.plain.checks import Checks
 from etalumis.traces.plain.header import Header, read_header

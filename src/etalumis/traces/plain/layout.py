@@ -22,7 +22,7 @@ import numpy as np
 
 from etalumis.distributions import BY_CODE, Categorical
 from etalumis.errors import DatasetError
-from etalumis.traces.checking.derived import prior
+from etalumis.traces.derived import prior
 from etalumis.traces.dictionary import Prior
 from etalumis.traces.format import reading
 

@@ -28,9 +28,11 @@ from etalumis.traces.reading.tokens import TokenTable
 from etalumis.traces.reading.translation import Translation, UnknownNumber
 from etalumis.traces.sources import Sources
 
-CACHE_MB = 64
+CACHE_MB = 128
 BLOCK_BYTES = 1 << 26
 ENTRIES_AT_ONCE = 1 << 20
+_SMALL_SHARE = 0.75
+"""Of the cache: for columns of few bytes a trace, which are worth keeping."""
 
 
 class Rows(Protocol):
@@ -75,9 +77,9 @@ class TraceDataset:
         self._made_of = (paths, layers, cache_mb)
         sources = Sources([paths] if isinstance(paths, Path) else paths)
         self._shards = sources.shards
-        cache = ChunkCache(cache_mb * 1_000_000)
+        small, large = (ChunkCache(int(share * cache_mb * 1_000_000)) for share in (_SMALL_SHARE, 1 - _SMALL_SHARE))
         for shard in self._shards:
-            shard.use_cache(cache)
+            shard.use_caches(small, large)
         self.paths = [shard.path for shard in self._shards]
         self.provenance: Provenance = sources.provenance
         self.layouts: tuple[Layout, ...] = sources.layouts

@@ -33,6 +33,8 @@ from etalumis.traces.reading.pick import Picker
 from etalumis.traces.reading.selection import Chosen, Part, Window, stored_observation
 
 SLAB_BYTES = 1 << 24
+_SMALL_BYTES = 24
+"""Bytes a trace at most of a column whose chunks are kept apart from those of larger ones."""
 
 
 class Shard:
@@ -131,10 +133,14 @@ class Shard:
         with reading(self.path, name):
             return self._columns[name]
 
-    def use_cache(self, cache: ChunkCache) -> None:
-        """Keep decoded chunks in `cache`, which several shards may share."""
+    def use_caches(self, small: ChunkCache, large: ChunkCache) -> None:
+        """Keep decoded chunks in caches, which several shards may share.
+
+        Columns of few bytes a trace have one of their own: a chunk of theirs has hundreds of traces, so that a reader
+        of traces anywhere comes to it again. One of an image has ten, and would drive the others out.
+        """
         for column in self._columns.values():
-            column.cache = cache
+            column.cache = small if column.nbytes <= _SMALL_BYTES * self.count else large
 
     def rows(self, name: str) -> int:
         """Return the length of a dataset."""

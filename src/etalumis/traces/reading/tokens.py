@@ -8,6 +8,7 @@ import numpy as np
 
 from etalumis.distributions import Categorical, Distribution, Uniform, from_code
 from etalumis.trace import CONTROLLED
+from etalumis.traces.derived import PriorTable
 from etalumis.traces.dictionary import Dictionary
 from etalumis.traces.ragged import Ragged, offsets
 from etalumis.traces.reading.batch import Batch
@@ -25,13 +26,11 @@ class TokenTable:
         self._layer = np.array([-1 if layers is None else layers.row(a) for a in addresses], np.int64)
         self.priors: list[Distribution] = [from_code(code, p) for code, p in dictionary.distributions]
         self._code = np.array([code for code, _ in dictionary.distributions], np.int64)
+        self._densities = PriorTable(dictionary.distributions)
         self._parameters = np.full((len(self.priors), 2), np.nan)
         for number, (code, parameters) in enumerate(dictionary.distributions):
             if code != Categorical.code:
                 self._parameters[number, : len(parameters)] = parameters[:2]
-        lengths = [len(parameters) for _, parameters in dictionary.distributions]
-        self._offset = offsets(np.array(lengths, np.int64))
-        self._flat = np.array([p for _, parameters in dictionary.distributions for p in parameters])
 
     def tokens(self, entries: Ragged, observation: np.ndarray) -> Batch:
         """Return the controlled ones of `entries` as tokens, with `observation` (trace, *shape).
@@ -52,18 +51,5 @@ class TokenTable:
             low=np.where(uniform, parameters[:, 0], np.nan),
             high=np.where(uniform, parameters[:, 1], np.nan),
             parameters=parameters,
-            log_prior=self._log_prior(value, prior),
+            log_prior=self._densities.log_prob(prior, value),
         )
-
-    def _log_prior(self, value: np.ndarray, prior: np.ndarray) -> np.ndarray:
-        code, result = self._code[prior], np.empty(len(value))
-        uniform, categorical = code == Uniform.code, code == Categorical.code
-        low, high = self._parameters[prior[uniform]].T
-        inside = (value[uniform] >= low) & (value[uniform] <= high)
-        result[uniform] = np.where(inside, -np.log(high - low), -np.inf)
-        with np.errstate(divide="ignore"):
-            result[categorical] = np.log(self._flat[self._offset[prior[categorical]] + value[categorical].astype(int)])
-        # the kinds that a detector simulation does not draw by the thousand
-        for token in np.flatnonzero(~uniform & ~categorical).tolist():
-            result[token] = self.priors[prior[token]].log_prob(float(value[token]))
-        return result

@@ -20,15 +20,15 @@ import numpy as np
 import xxhash
 
 from etalumis.errors import DatasetError
-from etalumis.traces.block import Block
+from etalumis.traces.block import Block, Layout, TagLayout
 from etalumis.traces.dictionary import Dictionary
 from etalumis.traces.format import Provenance, writing
-from etalumis.traces.packing import pack, padding, unpack
+from etalumis.traces.segments import Schema, Segment
 
 logger = logging.getLogger(__name__)
 
 FORMAT = "etalumis-trace-journal"
-VERSION = 1
+VERSION = 2
 SYNC_S = 5.0
 """Seconds at most between two calls of fsync: what a power cut costs; a killed process costs nothing."""
 
@@ -99,9 +99,17 @@ class Journal:
         DatasetError
             Where the file cannot be written; what it held before is still there.
         """
-        description, columns = pack(block)
-        header = {"traces": len(block), "first": self._origin["first"] + self.traces, **description, **self._news()}
-        self._write_frame(header, columns)
+        tags = {name: TagLayout.of_column(tag) for name, tag in block.tags.items()}
+        segment = Segment.of_block(Schema.of(block.layouts, tags, block.rejected is not None), block)
+        header = {
+            "traces": len(block),
+            "first": self._origin["first"] + self.traces,
+            "layouts": [[layout.name, layout.shape, layout.storage] for layout in block.layouts],
+            "tags": [[name, tag.ragged, tag.shape] for name, tag in tags.items()],
+            "rows": segment.rows(),
+            **self._news(),
+        }
+        self._write_frame(header, list(segment.arrays()))
         self.traces += len(block)
 
     def blocks(self) -> Iterator[Block]:
@@ -112,9 +120,21 @@ class Journal:
             if frame is None:
                 raise DatasetError(f"{self.path}: changed while it was read; is another process at work on it?")
             header, content, position = frame
-            if "columns" in header:
-                yield unpack(header, memoryview(content), self.dictionary)
+            if "rows" in header:
+                yield self._block(header, content)
         self._file.seek(self._end)
+
+    def _block(self, header: dict[str, Any], content: bytes) -> Block:
+        layouts = tuple(Layout(name, tuple(shape), storage) for name, shape, storage in header["layouts"])
+        tags = {name: TagLayout(ragged, tuple(shape)) for name, ragged, shape in header["tags"]}
+        schema = Schema.of(layouts, tags, "rejected" in header["rows"])
+        segment = Segment.reserved(schema, header["traces"], header["rows"])
+        start = 0
+        for array in segment.arrays():
+            target = array.reshape(-1).view(np.uint8)
+            target[:] = np.frombuffer(content, np.uint8, len(target), start)
+            start += len(target)
+        return segment.block(self.dictionary)
 
     def _news(self) -> dict[str, Any]:
         """Return what the dictionary has learnt since the last frame."""
@@ -142,15 +162,13 @@ class Journal:
         self._written = (len(self._names), len(self.dictionary.distributions))
 
     def _write_frame(self, header: dict[str, Any], columns: list[np.ndarray]) -> None:
-        text = json.dumps(header).encode()
-        parts: list[bytes | memoryview] = [text + b" " * padding(len(text))]
-        for column in columns:
-            parts += [column.reshape(-1).view(np.uint8).data if column.size else b"", bytes(padding(column.nbytes))]
+        parts: list[bytes | memoryview] = [json.dumps(header).encode()]
+        parts += [np.ascontiguousarray(column).reshape(-1).view(np.uint8).data for column in columns if column.size]
         digest = xxhash.xxh3_128()
         for part in parts:
             digest.update(part)
         sizes = len(parts[0]), sum(len(part) for part in parts[1:])
-        frame = [_FRAME.pack(_MAGIC, *sizes, digest.digest()), *(part for part in parts if len(part))]
+        frame = [_FRAME.pack(_MAGIC, *sizes, digest.digest()), *parts]
         try:
             with writing(self.path, _KIND):
                 self._write_all(frame)
@@ -181,7 +199,7 @@ class Journal:
         position = 0
         while (frame := self._frame(position)) is not None:
             header, _, position = frame
-            if "columns" not in header:
+            if "rows" not in header:
                 self._require_origin(header)
             else:
                 self._learn(header)

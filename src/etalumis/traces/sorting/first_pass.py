@@ -13,11 +13,11 @@ import numpy as np
 from etalumis.errors import DatasetError
 from etalumis.files import digest
 from etalumis.progress import Progress
+from etalumis.traces.segments import Schema, Segment
 from etalumis.traces.sorting.input_reader import Reader
 from etalumis.traces.sorting.inputs import Portion
 from etalumis.traces.sorting.keys import Groups
 from etalumis.traces.sorting.plan import Plan, spill_path
-from etalumis.traces.sorting.segments import Schema, Segment
 from etalumis.traces.sorting.spill import Spill, open_spill
 from etalumis.traces.sorting.splitters import Splitters
 

@@ -12,8 +12,8 @@ import numpy as np
 from etalumis.errors import DatasetError
 from etalumis.traces.format import Checksum, reading
 from etalumis.traces.reading.shard import Shard
+from etalumis.traces.segments import Segment
 from etalumis.traces.sorting.inputs import Inputs, Portion
-from etalumis.traces.sorting.segments import Segment
 
 WINDOW_BYTES = 1 << 24
 """Uncompressed bytes that are read at a time."""

@@ -13,7 +13,7 @@ from etalumis.traces.dictionary import Dictionary, Prior
 from etalumis.traces.format import ALL
 from etalumis.traces.index import require_checksum, shard_files
 from etalumis.traces.reading.shard import Shard
-from etalumis.traces.sorting.segments import Schema
+from etalumis.traces.segments import Schema
 from etalumis.traces.sources import Common
 
 

@@ -12,9 +12,10 @@ import numpy as np
 
 from etalumis.traces.sorting.inputs import InputFile, Portion
 from etalumis.traces.sorting.keys import Groups
+from etalumis.traces.writer import ROW_GROUP
 
-SLICE_TRACES = 512
-"""Traces that are appended to a shard at a time; always the same, since a shard's bytes depend on it."""
+SLICE_TRACES = ROW_GROUP
+"""Traces that are appended to a shard at a time: as many as its writer puts together."""
 PORTION_TRACES = 1 << 18
 """Traces of a portion at most: what an interruption may cost."""
 _BASE_BYTES = 150_000_000

@@ -54,6 +54,9 @@ def sort(
     the set of traces only, so any number of ranks, and any grouping of the traces into files, gives the same bytes.
     Called again after an interruption it keeps finished shards and spill files, whatever the number of ranks.
 
+    Merging is the same: sorted inputs are read where they are, without spill files, and what comes out is what sorting
+    all traces at once would give. So scattered jobs can each sort their share, and one joins what they made.
+
     Parameters
     ----------
     inputs
@@ -85,22 +88,6 @@ def sort(
         reader = Reader(found)
         stack.callback(reader.close)
         _Sorting(reader, Path(output), shard_traces, memory_mb, ranks).run()
-
-
-def merge(
-    inputs: Sequence[Path],
-    output: Path,
-    shard_traces: int,
-    memory_mb: int = 2000,
-    comm: Communicator | None = None,
-    mix: bool = False,
-) -> None:
-    """Join sorted sets, and trace files, into one sorted set: what `sort` of all their traces at once would give.
-
-    Parameters and errors are those of `sort`. The inputs stay as they are. Sorted ones are read where they are and
-    without spill files, so that scattered jobs can each sort their share, and one merges what they made.
-    """
-    sort(inputs, output, shard_traces, memory_mb, comm, mix)
 
 
 class _Sorting:

@@ -23,7 +23,7 @@ import xxhash
 from etalumis.errors import DatasetError
 from etalumis.traces.block import Block
 from etalumis.traces.format import reading, writing
-from etalumis.traces.sorting.segments import Schema, Segment
+from etalumis.traces.segments import Schema, Segment
 
 FORMAT = "etalumis-sort-spill"
 PIECE_BYTES = 1 << 23

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Many traces in memory that was reserved for them beforehand: what the sorter fills, cuts and writes.
+"""Many traces in memory that was reserved for them beforehand: what sorting fills, cuts and writes, and journals hold.
 
 A block that is put together from pieces exists twice while they are joined. A segment is made at its final size, and
 its parts are read into place.
