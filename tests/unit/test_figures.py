@@ -14,7 +14,7 @@ from etalumis.config import Config
 from etalumis.diagnostics import diagnose
 from etalumis.diagnostics.files import write_diagnostics
 from etalumis.errors import DatasetError, SimulatorError
-from etalumis.figures import chains, frequency, inputs, loss, make, posteriors
+from etalumis.figures import chains, frequency, inputs, loss, make, posteriors, style
 from etalumis.figures.captions import channel_name
 from etalumis.paths import FIGURES
 from etalumis.traces import observation as observation_file
@@ -250,6 +250,20 @@ def test_event_display_without_geometry_counts_voxels():
     assert "depth" in panels(make.event_display(event(), None).figure)
 
 
+def test_many_channels_are_shown_as_the_frequent_ones_and_the_others():
+    codes = np.repeat(np.arange(20.0), np.arange(1, 21))
+    draws = np.stack([codes, np.roll(codes, 7)])
+    with style.style():
+        axes = style.new_figure(3.0, 3.0).subplots()
+        chains.code_panel(axes, draws)
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert labels == [*map(str, range(9, 20)), "other"]
+    heights = [bar.get_height() for bar in axes.patches]
+    assert len(heights) == 2 * chains.MOST_CODES
+    assert heights[: chains.MOST_CODES] == [*range(10, 21), 45]  # nothing is left out
+    assert sum(heights) == draws.size
+
+
 def test_frequencies_are_ranked():
     drawing = frequency.draw(np.array([1, 90, 9]), np.full(100, 12))
     (line,) = drawing.figure.axes[0].get_lines()
@@ -317,7 +331,6 @@ def test_command_line_draws_the_figures_of_the_files_it_is_given(tmp_path, pair,
 
 
 def test_figures_are_reproducible_byte_for_byte(tmp_path):
-    from etalumis.figures import style
 
     for name in ("a", "b"):
         style.save(frequency.draw(np.array([5, 2]), np.arange(7)), tmp_path / name, ("png", "pdf"))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 TRACE_STEM, RANK_STEM, AUTOCORRELATION_STEM = "chains_trace", "chains_rank", "chains_autocorrelation"
 MAX_POINTS = 2000  # draws shown of a chain: more cannot be told apart at this width
+MOST_CODES = 12
 RANK_BINS = 20
 Array = NDArray[np.float64]
 Panel = Callable[[Axes, Quantity, Array], None]
@@ -128,15 +129,21 @@ def rank_panel(axes: Axes, quantity: Quantity, chains: Array) -> None:
 
 
 def code_panel(axes: Axes, chains: Array) -> None:
-    """Draws of each code per chain: codes have no order, so they have no ranks either."""
+    """Draws of each code per chain, the rare ones together: codes have no order, so they have no ranks either."""
     axes.set_ylabel("draws per channel")
     codes = np.unique(chains[np.isfinite(chains)])
-    places = np.arange(len(codes))
+    counts = np.array([[(chain == code).sum() for code in codes] for chain in chains]).reshape(len(chains), -1)
+    labels = [f"{code:.0f}" for code in codes]
+    if len(codes) > MOST_CODES:
+        frequent = np.sort(np.argsort(-counts.sum(axis=0), kind="stable")[: MOST_CODES - 1])
+        rest = np.setdiff1d(np.arange(len(codes)), frequent)
+        counts = np.column_stack([counts[:, frequent], counts[:, rest].sum(axis=1)])
+        labels = [*(labels[place] for place in frequent), "other"]
+    places = np.arange(len(labels))
     width = 0.8 / max(len(chains), 1)
-    for index, chain in enumerate(chains):
-        heights = [(chain == code).sum() for code in codes]
+    for index, heights in enumerate(counts):
         axes.bar(places + (index + 0.5) * width - 0.4, heights, width, color=style.CYCLE[index % len(style.CYCLE)])
-    axes.set_xticks(places, [f"{code:.0f}" for code in codes])
+    axes.set_xticks(places, labels)
 
 
 def autocorrelation_panel(axes: Axes, quantity: Quantity, chains: Array) -> None:
