@@ -3,6 +3,7 @@
 """A command that is ended leaves no process and no temporary file, and goes on when it is called again."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from etalumis.traces.reading.dataset import TraceDataset
 
-TRACES = 2_000
+TRACES = 100_000  # far more than are drawn before the signal
 WAIT_S = 60.0
 
 
@@ -29,6 +30,11 @@ def start(folder: Path, simulator: Path, temporary: Path) -> subprocess.Popen[st
         # a shell starts what runs in the background with SIGINT ignored; so would be the tests' own processes
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+
+
+def held(journal: Path) -> int:
+    """Return how many traces the frames of a journal hold: as many as the machine had time for."""
+    return sum(int(count) for count in re.findall(rb'\{"traces": (\d+), "first"', journal.read_bytes()))
 
 
 @pytest.mark.parametrize(
@@ -63,10 +69,11 @@ def test_a_signal_ends_it_cleanly(
     assert sorted(path.name for path in tmp_path.glob("*traces.h5*")) == ["traces.h5.part"]
     assert sorted(path.name for path in tmp_path.glob(".*traces.h5*")) == []
 
-    (tmp_path / "config.yaml").write_text("traces: {test: 3}\n", encoding="utf-8")
+    count = sum(held(path) for path in pieces.iterdir()) + 3
+    (tmp_path / "config.yaml").write_text(f"traces: {{test: {count}}}\n", encoding="utf-8")
     again = start(tmp_path, sherpa_simulator, temporary)
     _, error = again.communicate(timeout=WAIT_S)
     assert again.returncode == 0, error
-    assert len(TraceDataset(tmp_path / "traces.h5")) == 3
+    assert len(TraceDataset(tmp_path / "traces.h5")) == count
     # the locks by which cores are claimed stay, for whoever comes next
     assert [path for path in temporary.iterdir() if not path.name.startswith("etalumis-cores-")] == []
