@@ -108,7 +108,8 @@ def _observation(
         else:
             first, last = item["offset"][number : number + 2]
             image = noise_scale * item["stddev"][number] * drawn[start : start + size]
-            image[item["index"][first:last]] += item["mean"][first:last]
+            index = np.cumsum(item["step"][first:last], dtype=item["step"].dtype)
+            image[index] += item["mean"][first:last]
             parts.append(image)
         start += size
     return np.concatenate(parts)

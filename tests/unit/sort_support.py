@@ -84,7 +84,7 @@ def random_block(rng, traces, dictionary, seeds, kinds=6, rejected=False, late=T
     types = np.array([list(hashlib.blake2b(bytes([k]), digest_size=16).digest()) for k in kind.tolist()], np.uint8)
     numbers = {"address": ("u4", len(dictionary.addresses)), "distribution": ("u4", len(dictionary.distributions))}
     columns = {**numbers, "value": ("f8", None), "flags": ("u1", 4)}
-    image = lists(rng, rng.integers(0, 9, traces), {"index": ("u2", 80), "mean": ("f4", None)})
+    image = lists(rng, rng.integers(0, 9, traces), {"step": ("u2", 80), "mean": ("f4", None)})
     particles = lists(rng, rng.integers(0, 3, traces), {"x": ("f8", None)})
     tags = {
         "momentum": rng.normal(size=(traces, 3)),

@@ -239,7 +239,7 @@ def write_copies(source, path, copies):
         block = join([shard.read()] * 50)
         count, size = len(block), block.layouts[0].size
         content = {
-            "index": np.tile(np.arange(size, dtype=np.uint16), count),
+            "step": np.tile(np.minimum(np.arange(size), 1).astype(np.uint16), count),
             "mean": rng.random(count * size, np.float32),
         }
         image = Ragged(np.arange(count + 1) * size, content)

@@ -122,7 +122,7 @@ def test_chunks_may_skip_filters(files, tmp_path):
     """HDF5 lets a writer store single chunks without one filter or all, and says so in a mask."""
     path = copy_in_layout(files[0], tmp_path / "t.h5", 7, LAYOUTS["shuffle, gzip"])
     with h5py.File(path, "r+") as file:
-        for name in ("entries/value", "observations/calorimeter/index"):
+        for name in ("entries/value", "traces/draws"):
             dataset = file[name]
             content = np.zeros(7, dataset.dtype)
             content[:] = dataset[7:14]

@@ -47,8 +47,14 @@ class Pattern:
         places = [record, record + 8, record + _DENSITIES_AT, record + _DENSITIES_AT + 8, *scores]
         self._numbers: Callable[[tuple[Any, ...]], Any] = itemgetter(*(numbers[place] for place in places))
         self._expected = self._fixed(self._unpack(data))
-        # a copy: the records are a view of the message
-        self._frame = found.frame._replace(observes=found.frame.observes.copy())
+        frame = found.frame
+        # copies: the records are views of the message
+        self._frame = frame._replace(
+            observes=frame.observes.copy(),
+            tag_records=frame.tag_records.copy(),
+            array_records=frame.array_records.copy(),
+            extents=frame.extents.copy(),
+        )
         self._trace: tuple[Any, ...] = found.traces[0][2:8]  # what is fixed of the record
 
     def read(self, data: bytes) -> TraceColumns | None:

@@ -11,6 +11,7 @@ from etalumis.plan import DETAIL, ENTRY
 from etalumis.ppx.buffer import MAX_RANK, U32, U64, Malformed, Reader
 from etalumis.ppx.messages import (
     PARAMETERS,
+    TRACE,
     ArrayRecord,
     Columns,
     Frame,
@@ -32,12 +33,6 @@ OBSERVE = np.dtype(
     [
         ("log_prob", "<f8"), ("name", "<u4"), ("address", "<u4"), ("kind", "<u4"), ("flags", "<u4"), ("arrays", "<u4"),
         ("padding", "<u4"),
-    ]
-)  # fmt: skip
-TRACE = np.dtype(
-    [
-        ("seed", "<u8"), ("draws", "<u8"), ("entries", "<u4"), ("observes", "<u4"), ("tags", "<u4"), ("result", "<i4"),
-        ("flags", "<u4"), ("padding", "<u4"), ("log_prior", "<f8"), ("log_ratio", "<f8"),
     ]
 )  # fmt: skip
 STEP = np.dtype([("position", "<i4"), ("flags", "<u4")])
@@ -69,12 +64,13 @@ def trace_columns(reader: Reader, data: bytes, table: int) -> TraceColumns:
     traces_at, trace_count = reader.extent(data, table, traces, TRACE.itemsize)
     observes_at, observe_count = reader.extent(data, table, observes, OBSERVE.itemsize)
     positions = reader.vector(data, table, fields[13], _U4)
-    shapes = reader.vector(data, table, fields[14], _I4).tolist()
+    extents, array_records = reader.vector(data, table, fields[14], _I4), reader.vector(data, table, fields[11], ARRAY)
+    shapes = extents.tolist()
     arrays = [
         ArrayRecord(record[0], 1, (), -1)
         if record[2] == 1 and not record[4] and not record[5] and record[0] < data_count  # most are plain numbers
         else _array(record, shapes, data_count, positions)
-        for record in reader.vector(data, table, fields[11], ARRAY).tolist()
+        for record in array_records.tolist()
     ]
     tag_records = reader.vector(data, table, tags, TAG)
     trace_records = np.frombuffer(data, TRACE, trace_count, traces_at)
@@ -92,6 +88,9 @@ def trace_columns(reader: Reader, data: bytes, table: int) -> TraceColumns:
         reader.vector(data, table, parameters, _F8),
         tag_records.tolist(),
         arrays,
+        tag_records,
+        array_records,
+        extents,
         positions,
         observe_records,
         reader.vector(data, table, fields[15], STEP).tolist(),

@@ -31,10 +31,10 @@ class Batch:
         """Return the runs, in the order in which they were asked for."""
         records = self.message.traces
         if len(records) == 1:
-            return [DelegatedTrace(self, records[0], 0, 0, 0)]
+            return [DelegatedTrace(self, records[0], 0, 0, 0, 0)]
         found, entry, observe, tag = [], 0, 0, 0
-        for record in records:
-            found.append(DelegatedTrace(self, record, entry, observe, tag))
+        for number, record in enumerate(records):
+            found.append(DelegatedTrace(self, record, entry, observe, tag, number))
             entry, observe, tag = entry + record.entries, observe + record.observes, tag + record.tags
         return found
 
@@ -46,7 +46,7 @@ class DelegatedTrace(PlannedTrace):
 
     def __init__(self, batch: Batch, record: TraceRecord, *first: int) -> None:
         self._batch, self._record = batch, record
-        self._first = first  # of its entries, observe records and tags in the message
+        self._first = first  # of its entries, observe records and tags in the message, and its own number there
 
     @property
     def batch(self) -> Batch:
@@ -57,8 +57,13 @@ class DelegatedTrace(PlannedTrace):
     def spans(self) -> tuple[slice, slice, slice]:
         """Where its entries, observe records and tags are in the message."""
         record = self._record
-        (entry, observe, tag), (_, _, entries, observes, tags) = self._first, record[:5]
+        (entry, observe, tag, _), (_, _, entries, observes, tags) = self._first, record[:5]
         return slice(entry, entry + entries), slice(observe, observe + observes), slice(tag, tag + tags)
+
+    @property
+    def number(self) -> int:
+        """Its number in the message."""
+        return self._first[3]
 
     @property
     def record(self) -> TraceRecord:

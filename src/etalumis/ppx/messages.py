@@ -12,7 +12,13 @@ from etalumis.plan import DETAIL, ENTRY
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Columns = np.ndarray[Any, Any]
 _F8 = np.dtype("<f8")
-
+TRACE = np.dtype(
+    [
+        ("seed", "<u8"), ("draws", "<u8"), ("entries", "<u4"), ("observes", "<u4"), ("tags", "<u4"), ("result", "<i4"),
+        ("flags", "<u4"), ("padding", "<u4"), ("log_prior", "<f8"), ("log_ratio", "<f8"),
+    ]
+)  # fmt: skip
+"""Records of the vector `traces`."""
 
 PARAMETERS = {1: 2, 2: 2, 3: 1, 4: 1, 5: 1, 6: 2, 7: 1, 8: 2, 9: 2, 10: 2, 11: 2}
 """Number of parameters of each member of the union `Distribution`, by its number there."""
@@ -84,7 +90,8 @@ class Frame(NamedTuple):
     """What answers that differ in their numbers alone have in common.
 
     `text_bound` is greater than the number of every text that tags and observe records refer to; the log densities of
-    `observes` are those of the first such answer.
+    `observes` are those of the first such answer. Tags and arrays are there twice: as tuples, and as the records of the
+    message (`tag_records`, `array_records` and the `extents` of their shapes), for whoever reads many at once.
     """
 
     session: int
@@ -96,6 +103,9 @@ class Frame(NamedTuple):
     parameters: Columns
     tags: list[tuple[int, int]]
     arrays: list[ArrayRecord]
+    tag_records: Columns
+    array_records: Columns
+    extents: Columns
     positions: Columns
     observes: Columns
     steps: list[tuple[int, int]]
@@ -124,6 +134,11 @@ class TraceColumns:
             pairs = zip(self.frame.observes.tolist(), self.scores, strict=True)
             self._observes = [ObserveRecord(score, *record[1:]) for record, score in pairs]
         return self._observes
+
+    @property
+    def records(self) -> Columns:
+        """What is said of each trace as a whole, of dtype `TRACE`; `traces` has the same as tuples."""
+        return np.frombuffer(self.message, TRACE, len(self.traces), self.frame.starts.traces)
 
     @property
     def entries(self) -> Columns:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -42,10 +43,44 @@ class Layout:
 
 @dataclass(slots=True)
 class Expected:
-    """Expected observations: `image` has the columns `index` and `mean` (float32); `stddev` is float64 (trace,)."""
+    """Expected observations without their zeros.
+
+    Attributes
+    ----------
+    image
+        Columns `mean` (float32) and `step` (`Layout.index_dtype`): what to add to the index of the element before, from
+        0 in every trace, modulo the range of its type. Neighbours in space are mostly 1 apart, which deflates to half.
+    stddev
+        float64 (trace,).
+    """
 
     image: Ragged
     stddev: np.ndarray
+
+    @classmethod
+    def of_index(cls, offset: np.ndarray, index: np.ndarray, mean: np.ndarray, stddev: np.ndarray) -> Self:
+        """Return expected observations whose elements are given by their index (flat, row-major)."""
+        step = np.empty_like(index)
+        step[:1] = index[:1]
+        np.subtract(index[1:], index[:-1], out=step[1:])
+        first = _first_rows(offset)
+        step[first] = index[first]
+        return cls(Ragged(offset, {"step": step, "mean": mean}), stddev)
+
+    @property
+    def index(self) -> np.ndarray:
+        """Index of each element of each image (flat, row-major), of the type of `step`."""
+        step, offset = self.image.columns["step"], self.image.offset - self.image.offset[0]
+        total = np.cumsum(step, dtype=step.dtype)
+        first = _first_rows(offset)
+        total -= np.repeat(total[first] - step[first], np.diff(np.append(first, len(step))))
+        return total
+
+
+def _first_rows(offset: np.ndarray) -> np.ndarray:
+    """Return the first row of every list that has one."""
+    rows: np.ndarray = offset[:-1][np.diff(offset) > 0]
+    return rows
 
 
 Observation = Expected | np.ndarray

@@ -7,7 +7,7 @@ since zlib-ng takes a third of zlib's time for a size within 8 %. (ISA-L, which 
 other bytes for the same content in one call of ten thousands or so.)
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from math import prod
 
 import h5py
@@ -24,10 +24,19 @@ Specifications = Mapping[str, tuple[str | np.dtype, tuple[int, ...]]]
 """Type of an element and shape of a row of each column, by name."""
 
 _LEVEL, _STORED = 1, 0
+_WORTH = 7 / 8
+"""A chunk that deflating leaves larger than this, and those behind it, are stored: their bits are noise."""
+_STORED_RUN = 15
+"""So many chunks are stored before deflating is tried again."""
+_FIRST_FILTER = 1
+"""Says of a chunk that the first filter was not applied to it."""
 
 
 class Column:
     """A dataset that grows along its first axis and knows the checksum of its bytes.
+
+    A chunk that does not shrink is stored in a deflate stream all the same, by whose checksum a reader of single chunks
+    notices what was altered. Which ones depends on the rows alone, not on how they are appended.
 
     Parameters
     ----------
@@ -35,9 +44,6 @@ class Column:
         Where it is created.
     dtype, row
         Type of an element and shape of a row.
-    shrinks
-        Whether deflating is worth its time; what does not shrink is stored in a deflate stream all the same, by whose
-        checksum a reader of single chunks notices what was altered.
     """
 
     def __init__(
@@ -46,9 +52,10 @@ class Column:
         name: str,
         dtype: str | np.dtype,
         row: tuple[int, ...] = (),
-        shrinks: bool = True,
     ) -> None:
         self._dtype, self._row = np.dtype(dtype), row
+        # single bytes have nothing to shuffle, and the steps of an image deflate as well without
+        self._shuffled = self._dtype.itemsize > 2
         self._rows = max(1, CHUNK_BYTES // (self._dtype.itemsize * max(1, prod(row))))
         self._dataset = group.create_dataset(
             name,
@@ -57,10 +64,12 @@ class Column:
             chunks=(self._rows, *row),
             dtype=self._dtype,
             compression="gzip",
-            compression_opts=_LEVEL if shrinks else _STORED,
-            shuffle=shrinks,
+            compression_opts=_LEVEL,
+            shuffle=self._shuffled,
         )
-        self._shrinks = shrinks
+        self._id = self._dataset.id
+        self._zeros = (0,) * len(row)
+        self._stored = 0  # chunks to store before deflating is tried again
         self._written = 0
         self._pending = np.empty((self._rows, *row), self._dtype)
         self._waiting = 0
@@ -72,7 +81,7 @@ class Column:
         self._checksum.update(content)
         total = self._waiting + len(content)
         if total >= self._rows:
-            self._dataset.resize(self._written + total - total % self._rows, axis=0)
+            self._extend(self._written + total - total % self._rows)
         start = 0
         if self._waiting:
             start = min(self._rows - self._waiting, len(content))
@@ -87,44 +96,44 @@ class Column:
         self._waiting = len(content) - start
         self._pending[: self._waiting] = content[start:]
 
+    def _extend(self, rows: int) -> None:
+        self._id.set_extent((rows, *self._row))  # `resize` of h5py takes longer than writing a chunk
+
     def _write(self, rows: np.ndarray) -> None:
-        place = (self._written, *(0 for _ in self._row))
-        self._dataset.id.write_direct_chunk(place, _deflated(rows) if self._shrinks else _stored(rows))
+        content, skipped = self._encoded(rows.reshape(-1).view(np.uint8))
+        self._id.write_direct_chunk((self._written, *self._zeros), content, skipped)
         self._written += self._rows
+
+    def _encoded(self, plain: np.ndarray) -> tuple[bytes, int]:
+        """Return the bytes of a chunk as the file holds them, and the filters that were skipped."""
+        if self._stored:
+            self._stored -= 1
+        else:
+            size = self._dtype.itemsize
+            shuffled = np.ascontiguousarray(plain.reshape(-1, size).T) if self._shuffled else plain
+            deflated = zlib_ng.compress(shuffled.data, _LEVEL)
+            if len(deflated) <= _WORTH * len(plain):
+                return deflated, 0
+            self._stored = _STORED_RUN
+        return zlib_ng.compress(plain.data, _STORED), _FIRST_FILTER if self._shuffled else 0
 
     def close(self) -> None:
         """Write the rows that wait, and the checksum."""
         if self._waiting:
             self._pending[self._waiting :] = 0
-            self._dataset.resize(self._written + self._waiting, axis=0)
+            self._extend(self._written + self._waiting)
             self._write(self._pending)
         self._dataset.attrs["checksum"] = self._checksum.hex()
 
 
-def _deflated(rows: np.ndarray) -> bytes:
-    size = rows.dtype.itemsize
-    plain = rows.reshape(-1).view(np.uint8)
-    shuffled = plain if size == 1 else np.ascontiguousarray(plain.reshape(-1, size).T)
-    return zlib_ng.compress(shuffled.data, _LEVEL)
-
-
-def _stored(rows: np.ndarray) -> bytes:
-    return zlib_ng.compress(rows.reshape(-1).view(np.uint8).data, _STORED)
-
-
 class RaggedColumns:
-    """Offsets and content columns that grow together; the dataset `offset` begins with 0.
+    """Offsets and content columns that grow together; the dataset `offset` begins with 0."""
 
-    Columns named in `stored` do not shrink.
-    """
-
-    def __init__(self, group: h5py.Group, columns: Specifications, stored: Collection[str] = ()) -> None:
+    def __init__(self, group: h5py.Group, columns: Specifications) -> None:
         self._offset = Column(group, "offset", "<i8")
         self._offset.append(np.zeros(1, np.int64))
         self._end = 0
-        self._columns = {
-            name: Column(group, name, dtype, row, name not in stored) for name, (dtype, row) in columns.items()
-        }
+        self._columns = {name: Column(group, name, dtype, row) for name, (dtype, row) in columns.items()}
 
     def append(self, part: Ragged) -> None:
         """Write the lists of `part` behind those that are there."""

@@ -62,7 +62,7 @@ class Schema:
         for layout in layouts:
             group = f"observations/{layout.name}"
             if layout.storage == EXPECTED:
-                columns = {f"{group}/index": (layout.index_dtype, ()), f"{group}/mean": (np.dtype("<f4"), ())}
+                columns = {f"{group}/step": (layout.index_dtype, ()), f"{group}/mean": (np.dtype("<f4"), ())}
                 lists[group] = Lists(f"{group}/offset", columns)
                 flat[f"{group}/stddev"] = (np.dtype("<f8"), ())
             else:

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Write trace files: columns that grow block by block, under a temporary name until they are whole."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -110,8 +110,8 @@ class ShardWriter:
         self._flat.append(column)
         return column
 
-    def _ragged(self, group: h5py.Group, columns: Specifications, stored: Collection[str] = ()) -> RaggedColumns:
-        ragged = RaggedColumns(group, columns, stored)
+    def _ragged(self, group: h5py.Group, columns: Specifications) -> RaggedColumns:
+        ragged = RaggedColumns(group, columns)
         self._lists.append(ragged)
         return ragged
 
@@ -209,9 +209,8 @@ class ShardWriter:
             group.attrs["shape"] = np.array(layout.shape, np.int64)
             group.attrs["storage"] = layout.storage
             if layout.storage == EXPECTED:
-                columns = {"index": (layout.index_dtype, ()), "mean": (np.dtype("<f4"), ())}
-                # deflating the means would take as long as writing all of a trace, to save a tenth of their bytes
-                self._images[layout.name] = self._ragged(group, columns, stored=("mean",))
+                columns = {"step": (layout.index_dtype, ()), "mean": (np.dtype("<f4"), ())}
+                self._images[layout.name] = self._ragged(group, columns)
                 self._dense[layout.name] = self._column(group, "stddev", "<f8")
             else:
                 self._dense[layout.name] = self._column(group, "value", "<f4", layout.shape)

@@ -115,7 +115,7 @@ def _list_columns(shard: Shard) -> dict[str, tuple[int, list[str]]]:
     if shard.provenance.kept == ALL:
         lists["rejected/offset"] = (count, [f"rejected/{name}" for name in REJECTED_DTYPES])
     for group in (f"observations/{layout.name}" for layout in shard.layouts if layout.storage == EXPECTED):
-        lists[f"{group}/offset"] = (count, [f"{group}/index", f"{group}/mean"])
+        lists[f"{group}/offset"] = (count, [f"{group}/step", f"{group}/mean"])
     for group in (f"tags/{name}" for name, tag in shard.tag_layouts.items() if tag.ragged):
         lists[f"{group}/offset"] = (count, [f"{group}/content"])
     return lists
@@ -231,14 +231,14 @@ class _Content:
 
     def _expected(self, group: str, size: int, observation: Expected, start: int) -> None:
         image, stddev = observation.image, observation.stddev
-        index = image.columns["index"].astype(np.int64)
+        index = observation.index.astype(np.int64)
         self._fail_entry(
-            image, index >= size, f"{group}/index", start,
-            lambda row: f"expected a number below {size}, found {index[row]}",
+            image, index >= size, f"{group}/step", start,
+            lambda row: f"expected steps to an element below {size}, found one to {index[row]}",
         )  # fmt: skip
         self._fail_entry(
-            image, _repeated(image, index, size), f"{group}/index", start,
-            lambda row: f"expected every element once, found {index[row]} again",
+            image, _repeated(image, index, size), f"{group}/step", start,
+            lambda row: f"expected steps to every element once, found one to {index[row]} again",
         )  # fmt: skip
         self._fail_where(
             ~(stddev > 0), f"{group}/stddev", start,

@@ -272,8 +272,8 @@ class _Windows:
             return dense
         trace, index = np.nonzero(dense)
         offset = offsets(np.bincount(trace, minlength=len(dense)))
-        image = Ragged(offset, {"index": index.astype(layout.index_dtype), "mean": dense[trace, index]})
-        return Expected(image, self._stddev(f"stddev/{layout.name}", start, stop))
+        stddev = self._stddev(f"stddev/{layout.name}", start, stop)
+        return Expected.of_index(offset, index.astype(layout.index_dtype), dense[trace, index], stddev)
 
     def _stddev(self, key: str, start: int, stop: int) -> np.ndarray:
         if self._plain.shape(key):

@@ -224,7 +224,7 @@ class _Export:
             if isinstance(observation, Expected):
                 dense = np.zeros((len(block), layout.size), np.float32)
                 image = observation.image
-                dense[image.list_numbers(), image.columns["index"]] = image.columns["mean"]
+                dense[image.list_numbers(), observation.index] = image.columns["mean"]
                 self._sink.append(f"expected/{layout.name}", dense.reshape(len(block), *layout.shape))
                 self._sink.append(f"stddev/{layout.name}", observation.stddev)
             else:

@@ -209,8 +209,8 @@ class TraceDataset:
             dense = dense_observations(self.layouts, observations, part.rows("traces/seed"), noise_seed, noise_scale)
         except OutsideImage as error:
             raise DatasetError(
-                f"{self.paths[file[error.trace]]}: column 'observations/{error.name}/index': trace {row[error.trace]} "
-                f"has the {error}: the file was altered; delete it and generate it again"
+                f"{self.paths[file[error.trace]]}: column 'observations/{error.name}/step': trace {row[error.trace]} "
+                f"has {error}: the file was altered; delete it and generate it again"
             ) from None
         return self._tokens.tokens(entries, dense)
 

@@ -15,7 +15,7 @@ class OutsideImage(ValueError):
     """The image `name` of the `trace`-th trace has an element outside its shape."""
 
     def __init__(self, name: str, trace: int, found: int, size: int) -> None:
-        super().__init__(f"number {found}, but the image has {size} elements")
+        super().__init__(f"steps to element {found}, but the image has {size} elements")
         self.name, self.trace = name, trace
 
 
@@ -65,7 +65,7 @@ def dense_observations(
 
 
 def _add_image(joined: np.ndarray, start: int, layout: Layout, stored: Expected) -> None:
-    index = stored.image.columns["index"]
+    index = stored.index
     if len(index) and int(index.max()) >= layout.size:
         place = int(np.argmax(index))
         trace = int(np.searchsorted(stored.image.offset, place, side="right")) - 1

@@ -65,4 +65,4 @@ def stored_observation(part: Part, layout: Layout) -> Observation:
     if layout.storage != EXPECTED:
         stored = part.rows(f"{group}/value")
         return stored.reshape(len(stored), layout.size)
-    return Expected(part.lists(f"{group}/offset", group, ("index", "mean")), part.rows(f"{group}/stddev"))
+    return Expected(part.lists(f"{group}/offset", group, ("step", "mean")), part.rows(f"{group}/stddev"))

@@ -10,7 +10,6 @@ import numpy as np
 from etalumis.address import AddressTable
 from etalumis.errors import DatasetError
 from etalumis.ppx.delegated import Batch, DelegatedTrace
-from etalumis.ppx.messages import ObserveRecord
 from etalumis.trace import REJECTED, Observed, Trace
 from etalumis.traces.block import Block, Layout
 from etalumis.traces.dictionary import Dictionary
@@ -152,13 +151,11 @@ class BlockBuilder:
             if len(self._keys) >= _KEPT_TABLES:  # a restarted simulator begins a new session
                 self._keys.clear()
             numbers = self._keys[id(batch.numbering)] = KeyNumbers(batch.numbering, self._dictionary)
-        found = numbers.columns(batch, traces, self._recording.entries)
-        self._add_numbered(found)
-        records = [trace.record for trace in traces]
-        self._traces["log_prior"] += [record.log_prior for record in records]
-        self._traces["draws"] += [record.draws for record in records]
-        view = View.of(batch)
-        self._observe(batch.message.observes, view, traces, indices, seeds)
+        view = View.of(batch, traces)
+        self._add_numbered(numbers.columns(batch, traces, view, self._recording.entries))
+        self._traces["log_prior"] += view.traces["log_prior"].tolist()
+        self._traces["draws"] += view.traces["draws"].tolist()
+        self._observe(view, traces, indices, seeds)
         self._tags.add_all(view, traces)
 
     def _add_numbered(self, found: Numbered) -> None:
@@ -172,20 +169,15 @@ class BlockBuilder:
             self._rejected_lengths += found.rejected_lengths
 
     def _observe(
-        self,
-        records: Sequence[ObserveRecord],
-        view: View,
-        traces: Sequence[DelegatedTrace],
-        indices: Sequence[int],
-        seeds: Sequence[int],
+        self, view: View, traces: Sequence[DelegatedTrace], indices: Sequence[int], seeds: Sequence[int]
     ) -> None:
         if not self._observations:
             self._require_layouts(tuple(self._layout(observed) for observed in traces[0].observes), indices[0])
         width = len(self._observations)
-        first, last = traces[0].spans[1].indices(len(records))[0], traces[-1].spans[1].indices(len(records))[1]
-        found = records[first:last]
-        alike = width > 0 and all(trace.record.observes == width for trace in traces)
-        done = [alike and column.add_records(view, found[at::width]) for at, column in enumerate(self._observations)]
+        alike = width > 0 and bool((view.traces["observes"] == width).all())
+        done = [
+            alike and column.add_records(view, view.observes[at::width]) for at, column in enumerate(self._observations)
+        ]
         if all(done) and alike:
             self._traces["log_likelihood"] += [float("nan")] * len(traces)  # nothing was scored
             return

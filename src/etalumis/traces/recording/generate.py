@@ -21,6 +21,7 @@ from etalumis.errors import DatasetError, ProtocolError, SimulatorError
 from etalumis.execution import BaseTable, Model, Site, run
 from etalumis.files import digest, remove_leftovers
 from etalumis.plan import Delegate
+from etalumis.ppx.delegated import DelegatedTrace
 from etalumis.progress import Progress
 from etalumis.seeds import derive
 from etalumis.trace import Trace
@@ -31,12 +32,13 @@ from etalumis.traces.recording.builder import BlockBuilder
 from etalumis.traces.recording.journal import Journal
 from etalumis.traces.recording.recording import Recording
 from etalumis.traces.target import claimed
-from etalumis.traces.writer import ROW_GROUP, ShardWriter, open_shard
+from etalumis.traces.writer import ShardWriter, open_shard
 
 logger = logging.getLogger(__name__)
 
-FRAME_TRACES = ROW_GROUP
-"""Traces at most that wait in memory for the journal."""
+FRAME_TRACES = 2048
+FRAME_BYTES = 1 << 25
+"""Traces, and bytes of the messages they came in, that may wait in memory for the journal."""
 FRAME_S = 1.0
 """Seconds at most that a trace waits for it: what a killed call loses."""
 
@@ -98,7 +100,7 @@ def generate(
     recording
         What is kept of each trace.
     frame_traces
-        Traces at most between two frames of the journal.
+        Traces at most between two frames of the journal; large messages and slow models make it fewer.
 
     Returns
     -------
@@ -167,6 +169,7 @@ class _Storing:
     def __init__(self, builder: BlockBuilder, journal: Journal, writer: ShardWriter, most: int) -> None:
         self._builder, self._journal, self._writer, self._most = builder, journal, writer, most
         self._waiting: list[tuple[int, int, Trace]] = []
+        self._bytes = 0
         self._committed = time.monotonic()
         self.seconds = 0.0
 
@@ -181,11 +184,15 @@ class _Storing:
     def add(self, one: tuple[int, int, Trace]) -> None:
         """Add (number, seed, trace)."""
         self._waiting.append(one)
-        if len(self._waiting) >= self._most or time.monotonic() - self._committed > FRAME_S:
+        trace = one[2]
+        if isinstance(trace, DelegatedTrace) and trace.number == 0:
+            self._bytes += len(trace.batch.message.message)
+        late = time.monotonic() - self._committed > FRAME_S
+        if late or len(self._waiting) >= self._most or self._bytes > FRAME_BYTES:
             self._commit()
 
     def _commit(self) -> None:
-        taken, self._waiting = self._waiting, []  # what cannot be written is not tried again
+        taken, self._waiting, self._bytes = self._waiting, [], 0  # what cannot be written is not tried again
         if taken:
             began = time.perf_counter()
             indices, seeds, traces = zip(*taken, strict=True)

@@ -11,7 +11,6 @@ import numpy as np
 from etalumis.address import join
 from etalumis.plan import OWN_PRIOR, Keys
 from etalumis.ppx.delegated import Batch, DelegatedTrace
-from etalumis.ppx.messages import ArrayRecord
 from etalumis.trace import CONTROLLED, REJECTED, REPLACED
 from etalumis.traces.dictionary import Dictionary
 from etalumis.traces.format import ALL, CONTROLLED_ONLY
@@ -22,19 +21,53 @@ _KEPT_TYPES = 65_536
 
 
 class View(NamedTuple):
-    """What is looked up many times in a message: its arrays, tags and numbers, and the texts of its session."""
+    """Traces that are neighbours in a message, as records of it: those of all arrays, and of these traces the others.
 
-    arrays: list[ArrayRecord]
-    tags: list[tuple[int, int]]
+    Reading records column by column costs a few calls a message where tuples cost some a trace.
+    """
+
+    traces: np.ndarray
+    observes: np.ndarray
+    tags: np.ndarray
+    arrays: np.ndarray
+    extents: np.ndarray
     positions: np.ndarray
     data: np.ndarray
     texts: list[str]
 
     @classmethod
-    def of(cls, batch: Batch) -> "View":
-        """Return the view of a message."""
-        frame = batch.message.frame
-        return cls(frame.arrays, frame.tags, frame.positions, batch.message.data, batch.numbering.texts)
+    def of(cls, batch: Batch, traces: Sequence[DelegatedTrace]) -> "View":
+        """Return the view of some traces of a message; raises ValueError where they are no neighbours."""
+        first, last, message = traces[0], traces[-1], batch.message
+        if last.number - first.number != len(traces) - 1:
+            raise ValueError("traces that are no neighbours in their message")
+        frame = message.frame
+        _, observes, tags = (slice(a.start, b.stop) for a, b in zip(first.spans, last.spans, strict=True))
+        return cls(
+            message.records[first.number : last.number + 1], frame.observes[observes], frame.tag_records[tags],
+            frame.array_records, frame.extents, frame.positions, message.data, batch.numbering.texts,
+        )  # fmt: skip
+
+    def shape(self, arrays: np.ndarray) -> tuple[int, ...] | None:
+        """Return the shape of the first of some arrays; None where any differs, but in the first of several axes.
+
+        Arrays that are sparse have none here either.
+        """
+        rank = int(arrays["rank"][0])
+        if arrays["sparse"].any() or (arrays["rank"] != rank).any():
+            return None
+        if rank <= 1:
+            counts = arrays["count"]
+            count = int(counts[0])
+            # a vector may come without its shape
+            found = () if rank == 0 and count == 1 else (count,)
+            return found if (counts == count).all() else None
+        extents = self.extents_of(arrays, rank)
+        return tuple(extents[0].tolist()) if (extents[:, 1:] == extents[0, 1:]).all() else None
+
+    def extents_of(self, arrays: np.ndarray, rank: int) -> np.ndarray:
+        """Return the shapes (array, axis) of arrays of one rank."""
+        return np.asarray(self.extents[arrays["shape_start"][:, None] + np.arange(rank)])
 
 
 @dataclass(slots=True)
@@ -58,14 +91,11 @@ class KeyNumbers:
         self._prior = np.empty(0, np.int64)
         self._types: dict[bytes, bytes] = {}
 
-    def columns(self, batch: Batch, traces: Sequence[DelegatedTrace], kept: str) -> Numbered:
-        """Return the columns of some traces that are neighbours in a message."""
-        count = len(batch.message.entries)
-        first, last = traces[0].spans[0].indices(count)[0], traces[-1].spans[0].indices(count)[1]
+    def columns(self, batch: Batch, traces: Sequence[DelegatedTrace], view: View, kept: str) -> Numbered:
+        """Return the columns of some traces that are neighbours in a message; `view` is theirs."""
+        first, last = traces[0].spans[0].start, traces[-1].spans[0].stop
         entries = batch.message.entries[first:last]
-        lengths = [trace.record.entries for trace in traces]
-        if last - first != sum(lengths):
-            raise ValueError("traces that are no neighbours in their message")
+        lengths: list[int] = view.traces["entries"].tolist()
         rejected: dict[str, np.ndarray] | None = None
         rejected_lengths: list[int] = []
         if batch.plan.rejected:  # whatever was asked for, what was rejected is no latent
@@ -107,10 +137,10 @@ class KeyNumbers:
         return columns
 
     def _types_of(self, traces: Sequence[DelegatedTrace], address: np.ndarray, lengths: list[int]) -> list[bytes]:
-        found, start = [], 0
+        found, start, content, width = [], 0, address.tobytes(), address.itemsize
         for trace, length in zip(traces, lengths, strict=True):
-            key = address[start : start + length].tobytes()
-            start += length
+            key = content[start : start + width * length]
+            start += width * length
             kind = self._types.get(key)
             if kind is None:
                 if len(self._types) >= _KEPT_TYPES:

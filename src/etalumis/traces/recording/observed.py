@@ -2,17 +2,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Collect what the traces of a dataset observe, one column for each observe statement."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from etalumis import seeds
 from etalumis.distributions import Normal, SparseNormal
 from etalumis.ppx.columns import STATED, VALUE
-from etalumis.ppx.messages import ObserveRecord
 from etalumis.trace import Observed
 from etalumis.traces.block import NOISY, Expected, Layout, Observation
-from etalumis.traces.ragged import Ragged, offsets
+from etalumis.traces.ragged import offsets
 from etalumis.traces.recording.keyed import View
 
 
@@ -29,7 +26,8 @@ class ObservationColumn:
         self.layout = layout
         self._index: list[np.ndarray] = []
         self._mean: list[np.ndarray] = []
-        self._stddev: list[float] = []
+        self._lengths: list[np.ndarray] = []
+        self._stddev: list[np.ndarray] = []
         self._value: list[np.ndarray] = []
 
     def add(self, observed: Observed, seed: int) -> None:
@@ -46,9 +44,10 @@ class ObservationColumn:
             means, stddev = mean[index], float(distribution.arrays[1].reshape(()))
         self._index.append(index)
         self._mean.append(means)
-        self._stddev.append(stddev)
+        self._lengths.append(np.array([len(index)]))
+        self._stddev.append(np.array([stddev]))
 
-    def add_records(self, view: View, records: Sequence[ObserveRecord]) -> bool:
+    def add_records(self, view: View, records: np.ndarray) -> bool:
         """Add sparse images, one a trace, straight from the columns of a message.
 
         Returns
@@ -56,38 +55,56 @@ class ObservationColumn:
         bool
             False, and nothing is added, where any of them is no such image of this layout.
         """
-        name = records[0].name
-        stated = {(record.kind, record.name, record.flags & (STATED | VALUE)) for record in records}
-        if self.layout.storage == NOISY or stated != {(Normal.code, name, STATED)}:
-            return False
-        arrays = view.arrays
-        # columns of the records: thousands of them come through here
-        starts, sizes, shapes, places = zip(*[arrays[record.arrays] for record in records], strict=True)
-        # the standard deviation is the array behind the mean
-        at, counts, extents, sparse = zip(*[arrays[record.arrays + 1] for record in records], strict=True)
+        name, shape = int(records["name"][0]), self.layout.shape
         fit = (
-            view.texts[name] == self.layout.name
-            and set(shapes) == {self.layout.shape}
-            and min(places) >= 0
-            and set(counts) == {1}
-            and max(sparse) < 0
-            and max(len(extent) for extent in set(extents)) <= len(self.layout.shape)
+            self.layout.storage != NOISY
+            and view.texts[name] == self.layout.name
+            and bool(
+                (
+                    (records["kind"] == Normal.code)
+                    & (records["name"] == name)
+                    & (records["flags"] & (STATED | VALUE) == STATED)
+                ).all()
+            )
         )
+        if not fit:
+            return False
+        number = records["arrays"].astype(np.int64)
+        image, stddev = (
+            view.arrays[number],
+            view.arrays[number + 1],
+        )  # the standard deviation is the array behind the mean
+        fit = bool(
+            (
+                (image["sparse"] != 0)
+                & (image["rank"] == len(shape))
+                & (stddev["count"] == 1)
+                & (stddev["sparse"] == 0)
+                & (stddev["rank"] <= len(shape))
+            ).all()
+        ) and bool((view.extents_of(image, len(shape)) == shape).all())
         if fit:
-            positions, data = view.positions, view.data
-            self._index += [positions[place : place + size] for place, size in zip(places, sizes, strict=True)]
-            self._mean += [data[start : start + size] for start, size in zip(starts, sizes, strict=True)]
-            self._stddev += data[list(at)].tolist()
+            self._index += _slices(view.positions, image["index_start"], image["count"])
+            self._mean += _slices(view.data, image["start"], image["count"])
+            self._lengths.append(image["count"])
+            self._stddev.append(view.data[stddev["start"]])
         return fit
 
     def column(self) -> Observation:
         """Return all values."""
         if self.layout.storage == NOISY:
             return np.stack(self._value)
-        lengths = np.array([len(index) for index in self._index], np.int64)
         index = np.concatenate(self._index, dtype=self.layout.index_dtype, casting="unsafe")
         mean = np.concatenate(self._mean, dtype=np.float32, casting="unsafe")
-        return Expected(Ragged(offsets(lengths), {"index": index, "mean": mean}), np.array(self._stddev, np.float64))
+        return Expected.of_index(offsets(np.concatenate(self._lengths)), index, mean, np.concatenate(self._stddev))
+
+
+def _slices(content: np.ndarray, starts: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
+    """Return the parts of `content`, those that follow each other as one."""
+    ends = starts + counts
+    if (starts[1:] == ends[:-1]).all():
+        return [content[int(starts[0]) : int(ends[-1])]]
+    return [content[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
 
 
 def _value(observed: Observed, seed: int) -> np.ndarray:

@@ -31,16 +31,17 @@ class _Column:
         self._rows.append(len(value) if self.layout.ragged else 1)
         self.traces += 1
 
-    def add_arrays(
-        self, starts: Sequence[int], sizes: Sequence[int], shapes: Sequence[tuple[int, ...]], data: np.ndarray
-    ) -> None:
+    def add_arrays(self, view: View, arrays: np.ndarray) -> None:
         """Add arrays of a message, one a trace, which fit."""
+        starts, counts = arrays["start"].astype(np.int64), arrays["count"].astype(np.int64)
         if self.layout.ragged:
-            self._flat += [data[start : start + size] for start, size in zip(starts, sizes, strict=True)]
-            self._rows += [shape[0] for shape in shapes]
+            ends = np.cumsum(counts)
+            places = np.arange(int(ends[-1])) + np.repeat(starts - ends + counts, counts)
+            self._rows += view.extents[arrays["shape_start"]].tolist()
         else:
-            self._flat.append(data[np.array(starts)[:, None] + np.arange(self._row)].reshape(-1))
+            places = (starts[:, None] + np.arange(self._row)).reshape(-1)
             self._rows += [1] * len(starts)
+        self._flat.append(view.data[places])
         self.traces += len(starts)
 
     def lack(self, traces: int) -> None:
@@ -83,29 +84,29 @@ class TagColumns:
 
     def add_all(self, view: View, traces: Sequence[DelegatedTrace]) -> None:
         """Add the tags of traces that are neighbours in a message, straight from its columns if they are alike."""
-        first, last = traces[0].spans[2].indices(len(view.tags))[0], traces[-1].spans[2].indices(len(view.tags))[1]
-        tags, count = view.tags[first:last], len(traces)
-        width = len(tags) // count
-        # columns of the records: thousands of them come through here
-        names, numbers = zip(*tags, strict=True) if tags else ((), ())
-        records = [view.arrays[number] for number in numbers]
-        starts, sizes, shapes, positions = zip(*records, strict=True) if records else ((), (), (), ())
-        alike = (
-            names == names[:width] * count
-            and len(set(names)) == width
-            and max(positions, default=-1) < 0
-            and all(len({_inner(shape) for shape in set(shapes[at::width])}) == 1 for at in range(width))
-            and all(view.arrays[number].size == 1 for number in {t.record.result for t in traces} if number >= 0)
-        )
-        if not alike:
+        count = len(traces)
+        width = len(view.tags) // count
+        names: list[int] = view.tags["name"][:width].tolist()
+        alike = bool((view.traces["tags"] == width).all()) and len(set(names)) == width and self._plain(view)
+        arrays = view.arrays[view.tags["array"]].reshape(count, width) if alike else np.empty((0, 0))
+        alike = alike and bool((view.tags["name"].reshape(count, width) == names).all())
+        shapes = [view.shape(arrays[:, at]) for at in range(width)] if alike else [None]
+        if any(shape is None for shape in shapes):
             for trace in traces:
                 self.add(trace.tags)
             return
-        for at, number in enumerate(names[:width]):
-            column = self._column(view.texts[number], shapes[at])
+        for at, (number, shape) in enumerate(zip(names, shapes, strict=True)):
+            column = self._column(view.texts[number], shape or ())
             if column is not None:
-                column.add_arrays(starts[at::width], sizes[at::width], shapes[at::width], view.data)
+                column.add_arrays(view, arrays[:, at])
         self._end(count)
+
+    @staticmethod
+    def _plain(view: View) -> bool:
+        """Return whether no trace has a result that is an array, which is a tag as well."""
+        results = view.traces["result"]
+        arrays = view.arrays[results[results >= 0]]
+        return bool(((arrays["count"] == 1) & (arrays["sparse"] == 0)).all())
 
     def _end(self, traces: int) -> None:
         self._traces += traces
@@ -136,11 +137,6 @@ class TagColumns:
     def columns(self) -> dict[str, Tag]:
         """Return all columns."""
         return {name: column.column() for name, column in self._columns.items()}
-
-
-def _inner(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return what must not vary of a shape; -1 stands for an axis that may."""
-    return (-1, *shape[1:]) if len(shape) >= 2 else shape
 
 
 def require_plain(name: str, what: str) -> None:
