@@ -29,14 +29,13 @@ def written(path, pieces, dtype):
         return file["x"][()], [chunk[1:] for chunk in sorted(chunks)], path.read_bytes()
 
 
-@pytest.mark.parametrize("dtype", ["<f8", "<f4", "<u2", "u1"])
-def test_noise_is_stored_and_what_shrinks_is_deflated(tmp_path, dtype):
+@pytest.mark.parametrize("size", [8, 4, 2, 1])
+def test_noise_is_stored_and_what_shrinks_is_deflated(tmp_path, size):
     """First noise, then zeros, then noise: stored until deflating is tried again, 15 chunks later."""
     rng = np.random.default_rng(RNG_SEED)
-    size = np.dtype(dtype).itemsize
     noise = rng.integers(0, 256, CHUNKS * CHUNK_BYTES, np.uint8)
     noise[5 * CHUNK_BYTES : 25 * CHUNK_BYTES] = 0
-    content = noise.view(f"<u{size}")  # any bits, none of them NaN
+    content = noise.view(f"<u{size}")
     found, chunks, _ = written(tmp_path / "t.h5", [content], f"<u{size}")
     np.testing.assert_array_equal(found, content)
     stored = [chunk_size > CHUNK_BYTES for chunk_size, _ in chunks]

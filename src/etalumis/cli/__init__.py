@@ -8,6 +8,7 @@ Only the module of the verb that is called is imported, so that help is quick.
 
 import argparse
 import functools
+import gc
 import importlib
 import logging
 import os
@@ -65,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0; 1 error; 2 wrong call; 130 interrupted; 143 terminated."""
     options, rest = Options.take(list(sys.argv[1:] if argv is None else argv))
     args = _parse(rest)
+    gc.freeze()  # what the imports made stays: looking through it again and again would cost a run of Sherpa 2 %
     try:
         open_logs(options)
         with terminating():

@@ -14,7 +14,7 @@ from etalumis.plan import Columns, Keys, Plan, PlannedTrace, Rows
 from etalumis.ppx.columns import LOST, MISFIT, MISMATCH, SCORED, STATED, VALUE, array_of
 from etalumis.ppx.messages import PARAMETERS, ObserveRecord, TraceColumns, TraceRecord
 from etalumis.ppx.numbering import Numbering, Priors
-from etalumis.trace import REJECTED, Observed
+from etalumis.trace import CONTROLLED, REJECTED, Observed
 
 _NO_DETAILS = "this trace came without details; ask for them with Plan(details=True)"
 
@@ -40,18 +40,19 @@ class Batch:
 
 
 class DelegatedTrace(PlannedTrace):
-    """One run of a batch."""
+    """One run of a batch.
 
-    __slots__ = ("_batch", "_first", "_record")
+    Attributes
+    ----------
+    batch
+        The runs that came in the same message, this one among them.
+    """
+
+    __slots__ = ("_first", "_record", "batch")
 
     def __init__(self, batch: Batch, record: TraceRecord, *first: int) -> None:
-        self._batch, self._record = batch, record
+        self.batch, self._record = batch, record
         self._first = first  # of its entries, observe records and tags in the message, and its own number there
-
-    @property
-    def batch(self) -> Batch:
-        """The runs that came in the same message, this one among them."""
-        return self._batch
 
     @property
     def spans(self) -> tuple[slice, slice, slice]:
@@ -73,41 +74,41 @@ class DelegatedTrace(PlannedTrace):
     @property
     def numbering(self) -> Numbering:
         """What the numbers in `entries` stand for."""
-        return self._batch.numbering
+        return self.batch.numbering
 
     @property
     def priors(self) -> Priors:
         """What the numbers in the column `distribution` stand for."""
-        return self._batch.priors
+        return self.batch.priors
 
     @property
     def entries(self) -> Columns:
         """The entries, structs `Entry` of the schema in the numbers of the session."""
-        entries = self._batch.message.entries
-        return entries if self._batch.alone else entries[self.spans[0]]
+        entries = self.batch.message.entries
+        return entries if self.batch.alone else entries[self.spans[0]]
 
     @property
     def details(self) -> Columns:
         """Their details, where they were asked for."""
-        details = self._batch.message.details
+        details = self.batch.message.details
         if not len(details) and len(self):
             raise ValueError(_NO_DETAILS)
-        return details if self._batch.alone else details[self.spans[0]]
+        return details if self.batch.alone else details[self.spans[0]]
 
     @property
     def keys(self) -> Keys:
         """Knows what the numbers in the column `address` stand for."""
-        return self._batch.numbering
+        return self.batch.numbering
 
     @property
     def accepted_entries(self) -> Columns:
         """The entries without those of rejected repetitions."""
-        return self.rows.entries if self._batch.plan.rejected else self.entries
+        return self.rows.entries if self.batch.plan.rejected else self.entries
 
     @property
     def rows(self) -> Rows:
         """The accepted entries as rows to replay; asked for with `details`."""
-        batch = self._batch
+        batch = self.batch
         message = batch.message
         starts = message.frame.starts
         if batch.alone and starts.detail_count and not batch.plan.rejected:
@@ -124,7 +125,7 @@ class DelegatedTrace(PlannedTrace):
 
     def prior(self, number: int) -> Distribution:
         """Return what a number in the column `distribution` stands for."""
-        return self._batch.priors[number]
+        return self.batch.priors[number]
 
     @property
     def lost(self) -> bool:
@@ -149,12 +150,12 @@ class DelegatedTrace(PlannedTrace):
     @property
     def addresses(self) -> AddressTable:
         """What the integers of `address` stand for."""
-        return self._batch.numbering.addresses
+        return self.batch.numbering.addresses
 
     @property
     def address(self) -> list[int]:
         """Integer of each entry's address."""
-        return _integers(self._batch.numbering.identities(self.entries["address"]))
+        return _integers(self.batch.numbering.identities(self.entries["address"]))
 
     @property
     def value(self) -> list[float]:
@@ -164,7 +165,7 @@ class DelegatedTrace(PlannedTrace):
     @property
     def distribution(self) -> list[Distribution]:
         """Prior of each entry."""
-        priors = self._batch.priors
+        priors = self.batch.priors
         return [priors[number] for number in self.entries["distribution"].tolist()]
 
     @property
@@ -175,9 +176,12 @@ class DelegatedTrace(PlannedTrace):
     @property
     def flags(self) -> list[int]:
         """`CONTROLLED`, `REPLACED`, `REJECTED` or their sums."""
-        flags = self._batch.numbering.flags(self.entries["address"])
-        details = self._batch.message.details
-        return _integers(flags | details["flags"][self.spans[0]] if len(details) else flags)
+        return _integers(self._flags())
+
+    def _flags(self) -> Columns:
+        flags = self.batch.numbering.flags(self.entries["address"])
+        details = self.batch.message.details
+        return flags | details["flags"][self.spans[0]] if len(details) else flags
 
     @property
     def scope(self) -> list[int]:
@@ -192,8 +196,14 @@ class DelegatedTrace(PlannedTrace):
     @property
     def name(self) -> list[str]:
         """Name of each entry; "" where it has none."""
-        texts = self._batch.numbering.texts
-        return [texts[number] for number in self._batch.numbering.names(self.entries["address"]).tolist()]
+        texts = self.batch.numbering.texts
+        return [texts[number] for number in self.batch.numbering.names(self.entries["address"]).tolist()]
+
+    @property
+    def type(self) -> bytes:
+        """128-bit digest of the sequence of controlled addresses."""
+        steered = self.entries["address"][self._flags() & (CONTROLLED | REJECTED) == CONTROLLED]
+        return self.addresses.type_of(tuple(_integers(self.batch.numbering.identities(steered))))
 
     @property
     def log_prior(self) -> float:
@@ -203,8 +213,8 @@ class DelegatedTrace(PlannedTrace):
     @property
     def log_likelihood(self) -> float:
         """Sum of log p(y_n | x) over the observe entries."""
-        scores = self._batch.message.scores
-        if not self._batch.alone:
+        scores = self.batch.message.scores
+        if not self.batch.alone:
             first = self._first[1]
             scores = scores[first : first + self._record.observes]
         return sum(scores, 0.0)
@@ -212,7 +222,7 @@ class DelegatedTrace(PlannedTrace):
     @property
     def observes(self) -> list[Observed]:
         """The observe entries, in order."""
-        return [self._observe(record) for record in self._batch.message.observes[self.spans[1]]]
+        return [self._observe(record) for record in self.batch.message.observes[self.spans[1]]]
 
     @property
     def log_ratio(self) -> float:
@@ -221,13 +231,13 @@ class DelegatedTrace(PlannedTrace):
 
     def misfits(self) -> Sequence[Observed]:
         """Return the observe entries whose observed value has another shape than the statement."""
-        records = self._batch.message.observes[self.spans[1]]
+        records = self.batch.message.observes[self.spans[1]]
         return [self._observe(record) for record in records if record.flags & MISFIT]
 
     @property
     def tags(self) -> dict[str, np.ndarray]:
         """What the model wanted remembered, by name."""
-        batch = self._batch
+        batch = self.batch
         message, frame, result = batch.message, batch.message.frame, self._record.result
         found: dict[str, np.ndarray] = {}
         if frame.tags:
@@ -243,11 +253,11 @@ class DelegatedTrace(PlannedTrace):
         number = self._record.result
         if number < 0:
             return None
-        start, size, _, positions = self._batch.message.frame.arrays[number]
-        return float(self._batch.message.data[start]) if size == 1 and positions < 0 else None
+        start, size, _, positions = self.batch.message.frame.arrays[number]
+        return float(self.batch.message.data[start]) if size == 1 and positions < 0 else None
 
     def _observe(self, record: ObserveRecord) -> Observed:
-        batch, message = self._batch, self._batch.message
+        batch, message = self.batch, self.batch.message
         texts = batch.numbering.texts
         name, flags, at, kind = record.name, record.flags, record.arrays, record.kind
         value = distribution = None

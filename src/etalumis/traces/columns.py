@@ -18,7 +18,10 @@ from etalumis.traces.format import Checksum
 from etalumis.traces.ragged import Ragged
 
 CHUNK_BYTES = 1 << 14
-"""Uncompressed bytes of a chunk: small, since a reader of one trace anywhere inflates one chunk of each column."""
+"""Uncompressed bytes of a chunk: small, since a reader of one trace anywhere inflates one chunk of each column.
+
+Those of float32 are twice as large.
+"""
 
 Specifications = Mapping[str, tuple[str | np.dtype, tuple[int, ...]]]
 """Type of an element and shape of a row of each column, by name."""
@@ -56,7 +59,9 @@ class Column:
         self._dtype, self._row = np.dtype(dtype), row
         # single bytes have nothing to shuffle, and the steps of an image deflate as well without
         self._shuffled = self._dtype.itemsize > 2
-        self._rows = max(1, CHUNK_BYTES // (self._dtype.itemsize * max(1, prod(row))))
+        # the means of images are many and not deflated: reading twice of them costs a reader a copy
+        chunk_bytes = CHUNK_BYTES * (2 if self._dtype == np.float32 else 1)
+        self._rows = max(1, chunk_bytes // (self._dtype.itemsize * max(1, prod(row))))
         self._dataset = group.create_dataset(
             name,
             shape=(0, *row),

@@ -4,6 +4,7 @@
 
 from collections.abc import Sequence
 from itertools import groupby
+from operator import attrgetter
 
 import numpy as np
 
@@ -77,7 +78,8 @@ class BlockBuilder:
         for name, column in (("seed", seeds), ("index", indices)):
             self._traces[name] += column
         start = 0
-        for batch, group in groupby(traces, key=_batch):
+        whole = set(map(type, traces)) == {DelegatedTrace}  # an attribute is looked up in a tenth of a call's time
+        for batch, group in groupby(traces, key=attrgetter("batch") if whole else _batch):
             found = list(group)
             numbers, origins = indices[start : start + len(found)], seeds[start : start + len(found)]
             start += len(found)

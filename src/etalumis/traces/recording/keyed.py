@@ -48,22 +48,24 @@ class View(NamedTuple):
             frame.array_records, frame.extents, frame.positions, message.data, batch.numbering.texts,
         )  # fmt: skip
 
-    def shape(self, arrays: np.ndarray) -> tuple[int, ...] | None:
-        """Return the shape of the first of some arrays; None where any differs, but in the first of several axes.
+    def shapes(self, arrays: np.ndarray) -> list[tuple[int, ...]] | None:
+        """Return the shape of each column of arrays (trace, column), that of the first trace.
 
-        Arrays that are sparse have none here either.
+        None where the arrays of a column differ, but in the first of several axes, or any is sparse.
         """
-        rank = int(arrays["rank"][0])
-        if arrays["sparse"].any() or (arrays["rank"] != rank).any():
+        rank, count = arrays["rank"], arrays["count"]
+        plain = rank[0] <= 1
+        if arrays["sparse"].any() or (rank != rank[0]).any() or (count != count[0])[:, plain].any():
             return None
-        if rank <= 1:
-            counts = arrays["count"]
-            count = int(counts[0])
-            # a vector may come without its shape
-            found = () if rank == 0 and count == 1 else (count,)
-            return found if (counts == count).all() else None
-        extents = self.extents_of(arrays, rank)
-        return tuple(extents[0].tolist()) if (extents[:, 1:] == extents[0, 1:]).all() else None
+        # a vector may come without its shape
+        pairs = zip(rank[0].tolist(), count[0].tolist(), strict=True)
+        found: list[tuple[int, ...]] = [() if rank == 0 and count == 1 else (count,) for rank, count in pairs]
+        for at in np.flatnonzero(~plain).tolist():
+            extents = self.extents_of(arrays[:, at], int(rank[0, at]))
+            if (extents[:, 1:] != extents[0, 1:]).any():
+                return None
+            found[at] = tuple(extents[0].tolist())
+        return found
 
     def extents_of(self, arrays: np.ndarray, rank: int) -> np.ndarray:
         """Return the shapes (array, axis) of arrays of one rank."""

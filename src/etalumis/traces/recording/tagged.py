@@ -33,13 +33,14 @@ class _Column:
 
     def add_arrays(self, view: View, arrays: np.ndarray) -> None:
         """Add arrays of a message, one a trace, which fit."""
-        starts, counts = arrays["start"].astype(np.int64), arrays["count"].astype(np.int64)
+        starts = arrays["start"].astype(np.int64)
         if self.layout.ragged:
+            counts = arrays["count"].astype(np.int64)
             ends = np.cumsum(counts)
             places = np.arange(int(ends[-1])) + np.repeat(starts - ends + counts, counts)
             self._rows += view.extents[arrays["shape_start"]].tolist()
         else:
-            places = (starts[:, None] + np.arange(self._row)).reshape(-1)
+            places = starts if self._row == 1 else (starts[:, None] + np.arange(self._row)).reshape(-1)
             self._rows += [1] * len(starts)
         self._flat.append(view.data[places])
         self.traces += len(starts)
@@ -87,16 +88,17 @@ class TagColumns:
         count = len(traces)
         width = len(view.tags) // count
         names: list[int] = view.tags["name"][:width].tolist()
-        alike = bool((view.traces["tags"] == width).all()) and len(set(names)) == width and self._plain(view)
-        arrays = view.arrays[view.tags["array"]].reshape(count, width) if alike else np.empty((0, 0))
-        alike = alike and bool((view.tags["name"].reshape(count, width) == names).all())
-        shapes = [view.shape(arrays[:, at]) for at in range(width)] if alike else [None]
-        if any(shape is None for shape in shapes):
+        shapes = None
+        if (view.traces["tags"] == width).all() and len(set(names)) == width and self._plain(view):
+            arrays = view.arrays[view.tags["array"]].reshape(count, width)
+            alike = bool((view.tags["name"].reshape(count, width) == names).all())
+            shapes = view.shapes(arrays) if alike else None
+        if shapes is None:
             for trace in traces:
                 self.add(trace.tags)
             return
         for at, (number, shape) in enumerate(zip(names, shapes, strict=True)):
-            column = self._column(view.texts[number], shape or ())
+            column = self._column(view.texts[number], shape)
             if column is not None:
                 column.add_arrays(view, arrays[:, at])
         self._end(count)
