@@ -27,6 +27,8 @@ from etalumis.traces.writer import ROW_GROUP, open_shard
 
 BATCH = 64
 _READ_BATCHES = 100
+_READ_CACHE_MB = 16
+"""So small that the smaller set fills it as well: what grows from there on is the index."""
 
 
 def generated(output: str, count: str, *command: str) -> None:
@@ -50,7 +52,7 @@ def copied(output: str, *inputs: str) -> None:
 
 def read(*inputs: str) -> None:
     """Read minibatches from all over the files: neighbours, and traces anywhere."""
-    dataset = TraceDataset([Path(path) for path in inputs])
+    dataset = TraceDataset([Path(path) for path in inputs], cache_mb=_READ_CACHE_MB)
     rng = np.random.default_rng(1)
     for epoch, start in enumerate(np.linspace(0, max(len(dataset) - BATCH, 0), _READ_BATCHES, dtype=int).tolist()):
         dataset.batch(np.arange(start, min(start + BATCH, len(dataset))), (1, epoch))
