@@ -16,10 +16,10 @@ CHUNKS = 40
 RNG_SEED = 4
 
 
-def written(path, pieces, dtype):
+def written(path, pieces, dtype, packs=False):
     """Write a column in pieces; return its content as HDF5 reads it, and (size, skipped filters) of its chunks."""
     with h5py.File(path, "w") as file:
-        column = Column(file, "x", dtype)
+        column = Column(file, "x", dtype, packs=packs)
         for piece in pieces:
             column.append(piece)
         column.close()
@@ -44,12 +44,33 @@ def test_noise_is_stored_and_what_shrinks_is_deflated(tmp_path, size):
     assert [bool(skipped) for _, skipped in chunks] == [is_stored and size > 2 for is_stored in stored]
 
 
-def test_the_bytes_do_not_depend_on_the_pieces(tmp_path):
+def test_noise_of_few_magnitudes_is_packed(tmp_path):
+    """Nothing repeats, but exponents do: within a hundredth of the entropy of the bytes, plane by plane."""
+    noise = np.random.default_rng(RNG_SEED).normal(0.0, 0.3, 40 * 8192).astype(np.float32)
+    found, chunks, _ = written(tmp_path / "t.h5", [noise], "<f4", packs=True)
+    np.testing.assert_array_equal(found, noise)
+    assert not any(skipped for _, skipped in chunks)
+    share = sum(size for size, _ in chunks) / noise.nbytes
+    planes = noise.view(np.uint8).reshape(len(noise), -1).T
+    shares = [np.bincount(plane, minlength=256) / len(noise) for plane in planes]
+    entropy = np.mean([-np.sum(p[p > 0] * np.log2(p[p > 0])) / 8 for p in shares])
+    assert entropy < share < 1.01 * entropy
+
+
+def test_bits_without_any_order_are_not_packed(tmp_path):
+    noise = np.random.default_rng(RNG_SEED).integers(0, 2**32, 40 * 4096, np.uint32)
+    found, chunks, _ = written(tmp_path / "t.h5", [noise], "<u4", packs=True)
+    np.testing.assert_array_equal(found, noise)
+    assert all(skipped and size > CHUNK_BYTES for size, skipped in chunks)
+
+
+@pytest.mark.parametrize("packs", [False, True])
+def test_the_bytes_do_not_depend_on_the_pieces(tmp_path, packs):
     rng = np.random.default_rng(RNG_SEED)
     content = np.where(np.arange(60_000) % 9_000 < 6_000, rng.random(60_000), 1.0)
-    whole = written(tmp_path / "a.h5", [content], "<f8")
+    whole = written(tmp_path / "a.h5", [content], "<f8", packs)
     cuts = np.sort(rng.integers(0, len(content), 200))
-    parts = written(tmp_path / "b.h5", np.split(content, cuts), "<f8")
+    parts = written(tmp_path / "b.h5", np.split(content, cuts), "<f8", packs)
     assert len({skipped for _, skipped in whole[1]}) == 2
     assert whole[1:] == parts[1:]
 

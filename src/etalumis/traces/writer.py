@@ -105,8 +105,10 @@ class ShardWriter:
         file.create_group("observations", track_order=True)
         file.create_group("tags")
 
-    def _column(self, group: h5py.Group, name: str, dtype: str | np.dtype, row: tuple[int, ...] = ()) -> Column:
-        column = Column(group, name, dtype, row)
+    def _column(
+        self, group: h5py.Group, name: str, dtype: str | np.dtype, row: tuple[int, ...] = (), packs: bool = False
+    ) -> Column:
+        column = Column(group, name, dtype, row, packs)
         self._flat.append(column)
         return column
 
@@ -213,7 +215,7 @@ class ShardWriter:
                 self._images[layout.name] = self._ragged(group, columns)
                 self._dense[layout.name] = self._column(group, "stddev", "<f8")
             else:
-                self._dense[layout.name] = self._column(group, "value", "<f4", layout.shape)
+                self._dense[layout.name] = self._column(group, "value", "<f4", layout.shape, packs=True)
 
     def _append_tags(self, block: Block) -> None:
         for name in sorted(block.tags.keys() - self._tag_layouts.keys()):
