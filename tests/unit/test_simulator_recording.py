@@ -16,9 +16,11 @@ from etalumis.trace import CONTROLLED, REJECTED, RecordedTrace, Trace
 from etalumis.traces.checking.verify import verify
 from etalumis.traces.format import Provenance
 from etalumis.traces.reading.shard import Shard
+from etalumis.traces.recording import storing
 from etalumis.traces.recording.builder import BlockBuilder
 from etalumis.traces.recording.generate import generate
 from etalumis.traces.recording.recording import Recording
+from etalumis.traces.recording.storing import held_bytes
 from etalumis.traces.writer import open_shard
 
 SEEDS = list(range(700, 760))
@@ -116,3 +118,25 @@ def test_frames_of_the_journal_do_not_show_in_the_file(simulator: Simulator, tmp
         assert verify([path]) == 60
         files.append(path.read_bytes())
     assert files[0] == files[1]
+
+
+def test_frames_hold_few_bytes_of_messages(
+    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames: list[list[float]] = []
+    add_all = BlockBuilder.add_all
+
+    def spied(builder: BlockBuilder, traces: Sequence[Trace], *others: Sequence[int]) -> None:
+        frames.append([held_bytes(trace) for trace in traces])
+        add_all(builder, traces, *others)
+
+    generate(simulator, tmp_path / "one.h5", PROVENANCE, 0, 300)
+    monkeypatch.setattr(BlockBuilder, "add_all", spied)
+    monkeypatch.setattr(storing, "FRAME_BYTES", 200_000)
+    generate(simulator, tmp_path / "many.h5", PROVENANCE, 0, 300)
+    assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "many.h5").read_bytes()
+    assert sum(map(len, frames)) == 300
+    assert len(frames) > 3
+    # a frame ends with the first trace of the message that is too much
+    assert all(sum(held[:-1]) <= 200_000 < sum(held) for held in frames[:-1])
+    assert sum(map(sum, frames)) > 300 * 2_500

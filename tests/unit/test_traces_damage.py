@@ -13,6 +13,7 @@ from unit.reading_support import LAYOUTS, change_column, copy_in_layout
 from unit.traces_support import part
 
 from etalumis.errors import DatasetError
+from etalumis.traces.plain.export import to_plain
 from etalumis.traces.reading.dataset import TraceDataset
 from etalumis.traces.reading.shard import Shard
 
@@ -185,6 +186,37 @@ def test_numbers_that_point_nowhere_are_refused(file, tmp_path, name, value, mes
     change_column(path, name, spoil)
     with pytest.raises(DatasetError, match=rf"{re.escape(str(path))}: .*{message}"):
         TraceDataset(path).batch(np.arange(COUNT), (0,))
+    with pytest.raises(DatasetError, match=re.escape(str(path))):
+        to_plain([path], tmp_path / "plain.npz")
+    assert not (tmp_path / "plain.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "where", "value", "message"),
+    [
+        ("observations/calorimeter/step", None, 120, r"step': trace 2 has steps to element \d+, but the image has 120"),
+        ("observations/calorimeter/offset", 3, 1, r"calorimeter/\w+'"),
+        ("traces/offset", 3, 1, r"'(entries|traces)/\w+'"),
+    ],
+)
+def test_one_trace_of_such_a_file_is_refused_as_well(file, tmp_path, name, where, value, message):
+    path = Path(shutil.copy(file, tmp_path / "t.h5"))
+    with h5py.File(path) as opened:
+        row = int(opened["observations/calorimeter/offset"][2]) if where is None else where
+
+    def spoil(column):
+        column[row] = value
+
+    change_column(path, name, spoil)
+    for reader in (lambda data: data.trace(2), lambda data: data.batch(np.array([2]), (0,))):
+        with pytest.raises(DatasetError, match=rf"{re.escape(str(path))}: column .*{message}"):
+            reader(TraceDataset(path))
+    if where is not None:
+        with (
+            Shard(path) as shard,
+            pytest.raises(DatasetError, match=rf"{re.escape(str(path))}: column '{name}' was .*2"),
+        ):
+            shard.read(1, COUNT)
 
 
 def test_a_file_that_is_cut_after_it_was_opened(file, tmp_path):

@@ -12,12 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from unit.traces_support import DETECTOR, PROVENANCE, part
+from unit.traces_support import DETECTOR, PROVENANCE, draw, part
 
+from etalumis.address import AddressTable
 from etalumis.errors import DatasetError, SimulatorError
 from etalumis.traces.reading.dataset import TraceDataset
+from etalumis.traces.recording import journal, storing
 from etalumis.traces.recording.generate import generate
+from etalumis.traces.recording.journal import Journal
 from etalumis.traces.recording.recording import Recording
+from etalumis.traces.recording.storing import held_bytes
 
 PIECE = 10
 COUNT = 45
@@ -97,6 +101,38 @@ def test_a_run_that_always_fails_ends_the_call_and_keeps_the_pieces(tmp_path, ca
     model = Fragile(())
     generate(model, path, PROVENANCE, 0, COUNT, frame_traces=PIECE)
     assert model.runs == COUNT - 25  # even the traces since the last frame were kept
+
+
+@pytest.mark.parametrize("most", [5_000, 50_000])
+def test_frames_hold_few_bytes_whatever_their_traces(whole, tmp_path, monkeypatch, most):
+    frames, append = [], Journal.append
+
+    def spied(journal, block):
+        frames.append(len(block))
+        append(journal, block)
+
+    monkeypatch.setattr(Journal, "append", spied)
+    monkeypatch.setattr(storing, "FRAME_BYTES", most)
+    generate(DETECTOR, tmp_path / "t.h5", PROVENANCE, 0, COUNT)
+    assert (tmp_path / "t.h5").read_bytes() == whole.read_bytes()
+    held = [held_bytes(draw(DETECTOR, i, AddressTable())) for i in range(COUNT)]
+    assert min(held) > 8 * 120  # an image of 120 voxels each
+    ends = np.cumsum(frames)
+    assert ends[-1] == COUNT
+    for start, end in zip([0, *ends[:-1]], ends, strict=True):
+        assert sum(held[start : end - 1]) <= most
+        assert sum(held[start:end]) > most or end == COUNT
+
+
+def test_a_journal_of_another_layout_is_not_read(tmp_path, monkeypatch):
+    path = tmp_path / "t.h5"
+    with monkeypatch.context() as older:
+        older.setattr(journal, "VERSION", journal.VERSION - 1)
+        with pytest.raises(SimulatorError):
+            generate(Fragile({25}, restarts_needed=99), path, PROVENANCE, 0, COUNT, retries=0, frame_traces=PIECE)
+    message = f"another origin \\(version: {journal.VERSION - 1} instead of {journal.VERSION}\\)"
+    with pytest.raises(DatasetError, match=message):
+        generate(DETECTOR, path, PROVENANCE, 0, COUNT)
 
 
 SLOW = """

@@ -24,7 +24,8 @@ from etalumis.traces.recording.keyed import View
 from etalumis.traces.recording.observed import ObservationColumn
 from etalumis.traces.recording.tagged import TagColumns
 
-TEXTS = ["channel", "momentum", "final_state", "image", "[f]"]
+TEXTS = ["channel", "momentum", "final_state", "image", "[f]", "channel"]
+"""One of them has two numbers."""
 NORMAL, UNIFORM = 1, 2
 STATED = 4
 SHAPE = (4, 5)
@@ -53,7 +54,7 @@ class Arrays:
 
 
 tags = st.tuples(
-    st.integers(0, 2),
+    st.sampled_from([0, 1, 2, 5]),
     st.one_of(
         st.tuples(st.sampled_from([(), (1,), (3,), (0,), (1, 2), (3, 2), (0, 2), (2, 3), (2, 2, 2)]), st.just(True)),
         st.tuples(st.sampled_from([(), (3,), (1,)]), st.just(False)),
@@ -106,6 +107,7 @@ def described(column):
 @example([[(1, ((3,), False), None)], [(1, ((3,), True), None)]], [-1] * 4, 1, True)
 @example([[(2, ((3, 2), True), None)], [(2, ((2, 3), True), None)]], [-1] * 4, 0, True)
 @example([[(1, ((3,), True), None)], [(1, ((1,), True), None)]], [-1] * 4, 0, True)
+@example([[(0, ((), True), None), (5, ((), True), None)]] * 2, [-1] * 4, 0, True)
 def test_tags_of_a_message(content, results, first, keep_all):
     arrays = Arrays()
     arrays.add((2,) if keep_all else ())  # the result, where there is one
@@ -149,6 +151,7 @@ def test_images_of_a_message(content, first):
     )
     assert together.add_records(view, view.observes) == fit
     if not fit:
+        assert together._index == together._mean == together._lengths == together._stddev == []
         return
     for trace in wanted:
         singly.add(trace.observes[0], trace.seed)

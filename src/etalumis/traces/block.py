@@ -41,6 +41,22 @@ class Layout:
         return np.dtype("<u2" if self.size <= 1 << 16 else "<u4")
 
 
+class OutsideImage(DatasetError):
+    """The image `name` of the `trace`-th trace of a block has an element outside its shape."""
+
+    def __init__(self, name: str, trace: int, found: int, size: int, path: Path | None = None) -> None:
+        self.name, self.trace, self._found, self._size = name, trace, found, size
+        where = "" if path is None else f"{path}: "
+        super().__init__(
+            f"{where}column 'observations/{name}/step': trace {trace} has steps to element {found}, but the image has "
+            f"{size} elements: the file was altered; delete it and generate it again"
+        )
+
+    def of(self, path: Path, trace: int) -> "OutsideImage":
+        """Return the same of a file and the number of the trace in it."""
+        return OutsideImage(self.name, trace, self._found, self._size, path)
+
+
 @dataclass(slots=True)
 class Expected:
     """Expected observations without their zeros.
@@ -66,6 +82,21 @@ class Expected:
         first = _first_rows(offset)
         step[first] = index[first]
         return cls(Ragged(offset, {"step": step, "mean": mean}), stddev)
+
+    def elements(self, layout: Layout) -> np.ndarray:
+        """Return the index of each element of each image, all of them inside `layout`.
+
+        Raises
+        ------
+        OutsideImage
+            Where one is not.
+        """
+        index = self.index
+        if len(index) and int(index.max()) >= layout.size:
+            place = int(np.argmax(index))
+            trace = int(np.searchsorted(self.image.offset, place, side="right")) - 1
+            raise OutsideImage(layout.name, trace, int(index[place]), layout.size)
+        return index
 
     @property
     def index(self) -> np.ndarray:

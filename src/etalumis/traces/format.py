@@ -22,7 +22,7 @@ from etalumis.errors import DatasetError
 from etalumis.files import digest
 
 FORMAT = "etalumis-traces"
-VERSION = 2
+VERSION = 3
 
 ENTRY_DTYPES = {"address": "<u4", "value": "<f8", "distribution": "<u4", "flags": "u1"}
 """Columns of /entries, one row for each accepted entry, in trace order."""

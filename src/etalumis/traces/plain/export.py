@@ -16,12 +16,13 @@ from etalumis.errors import DatasetError
 from etalumis.files import atomic_path
 from etalumis.progress import Progress
 from etalumis.trace import CONTROLLED, REPLACED
-from etalumis.traces.block import EXPECTED, Block, Expected, complete_tags
+from etalumis.traces.block import EXPECTED, Block, Expected, OutsideImage, complete_tags
 from etalumis.traces.checking.shard import windows
 from etalumis.traces.columns import Column
 from etalumis.traces.format import ALL, LIBVER, REJECTED_DTYPES, TRACE_DTYPES, writing
 from etalumis.traces.plain.layout import HDF5_SUFFIXES, KIND, NPZ_SUFFIX, prior_to_json
 from etalumis.traces.ragged import Ragged
+from etalumis.traces.reading.shard import Shard
 from etalumis.traces.sources import Sources
 from etalumis.traces.target import new_file
 
@@ -145,16 +146,20 @@ class _Export:
         self._create()
         self._header()
         with Progress(self._traces, "traces", "converting") as progress:
-            for block in self._blocks():
-                self._block(block)
+            for shard, start, block in self._blocks():
+                try:
+                    self._block(block)
+                except OutsideImage as error:
+                    raise error.of(shard.path, start + error.trace) from None
                 progress.update(len(block))
 
-    def _blocks(self) -> Iterator[Block]:
+    def _blocks(self) -> Iterator[tuple[Shard, int, Block]]:
+        """Yield the traces of all files in windows: file, number of the first trace in it, traces."""
         dense = 8 * sum(layout.size for layout in self._sources.layouts)
         for shard in self._sources.shards:
             share = shard.nbytes // max(1, len(shard))
             for start, stop in windows(shard, WINDOW_BYTES * share // max(1, share + dense)):
-                yield complete_tags(shard.read(start, stop), self._sources.tag_layouts)
+                yield shard, start, complete_tags(shard.read(start, stop), self._sources.tag_layouts)
 
     def _header(self) -> None:
         dictionary = self._sources.dictionary
@@ -224,7 +229,7 @@ class _Export:
             if isinstance(observation, Expected):
                 dense = np.zeros((len(block), layout.size), np.float32)
                 image = observation.image
-                dense[image.list_numbers(), observation.index] = image.columns["mean"]
+                dense[image.list_numbers(), observation.elements(layout)] = image.columns["mean"]
                 self._sink.append(f"expected/{layout.name}", dense.reshape(len(block), *layout.shape))
                 self._sink.append(f"stddev/{layout.name}", observation.stddev)
             else:

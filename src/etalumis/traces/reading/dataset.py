@@ -13,13 +13,23 @@ from etalumis.address import AddressTable
 from etalumis.distributions import Categorical, Distribution
 from etalumis.errors import DatasetError
 from etalumis.trace import CONTROLLED
-from etalumis.traces.block import EXPECTED, Block, Expected, Layout, Observation, Tag, TagLayout, complete_tags
+from etalumis.traces.block import (
+    EXPECTED,
+    Block,
+    Expected,
+    Layout,
+    Observation,
+    OutsideImage,
+    Tag,
+    TagLayout,
+    complete_tags,
+)
 from etalumis.traces.finite import require_finite
 from etalumis.traces.format import Provenance
 from etalumis.traces.ragged import Ragged, concatenate
 from etalumis.traces.reading.batch import Batch
 from etalumis.traces.reading.cache import ChunkCache
-from etalumis.traces.reading.densify import OutsideImage, dense_observations
+from etalumis.traces.reading.densify import dense_observations
 from etalumis.traces.reading.pick import Picker
 from etalumis.traces.reading.selection import Chosen, stored_observation
 from etalumis.traces.reading.stored import StoredTrace as StoredTrace
@@ -208,10 +218,7 @@ class TraceDataset:
         try:
             dense = dense_observations(self.layouts, observations, part.rows("traces/seed"), noise_seed, noise_scale)
         except OutsideImage as error:
-            raise DatasetError(
-                f"{self.paths[file[error.trace]]}: column 'observations/{error.name}/step': trace {row[error.trace]} "
-                f"has {error}: the file was altered; delete it and generate it again"
-            ) from None
+            raise error.of(self.paths[file[error.trace]], int(row[error.trace])) from None
         return self._tokens.tokens(entries, dense)
 
     def _places(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -250,7 +257,10 @@ class TraceDataset:
         """Return one trace."""
         file, row = self._places(np.array([index]))
         block = complete_tags(self._shards[int(file[0])].take(row), self.tag_layouts)
-        return stored_trace(block, self._tokens.priors)
+        try:
+            return stored_trace(block, self._tokens.priors)
+        except OutsideImage as error:
+            raise error.of(self.paths[int(file[0])], int(row[0])) from None
 
 
 def _is_finite(column: Observation) -> bool:

@@ -11,14 +11,6 @@ from etalumis.traces.ragged import offsets
 from etalumis.traces.reading.noise import fill_normals
 
 
-class OutsideImage(ValueError):
-    """The image `name` of the `trace`-th trace has an element outside its shape."""
-
-    def __init__(self, name: str, trace: int, found: int, size: int) -> None:
-        super().__init__(f"steps to element {found}, but the image has {size} elements")
-        self.name, self.trace = name, trace
-
-
 def dense_observations(
     layouts: Sequence[Layout],
     observations: Sequence[Observation],
@@ -65,11 +57,6 @@ def dense_observations(
 
 
 def _add_image(joined: np.ndarray, start: int, layout: Layout, stored: Expected) -> None:
-    index = stored.index
-    if len(index) and int(index.max()) >= layout.size:
-        place = int(np.argmax(index))
-        trace = int(np.searchsorted(stored.image.offset, place, side="right")) - 1
-        raise OutsideImage(layout.name, trace, int(index[place]), layout.size)
     # an index occurs once in a trace, so plain fancy addition loses nothing
     first = np.arange(len(joined)) * joined.shape[1] + start
-    joined.reshape(-1)[np.repeat(first, stored.image.lengths) + index] += stored.image.columns["mean"]
+    joined.reshape(-1)[np.repeat(first, stored.image.lengths) + stored.elements(layout)] += stored.image.columns["mean"]

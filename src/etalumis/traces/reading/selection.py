@@ -3,10 +3,12 @@
 """Some traces, and what of their columns is theirs: neighbours of one file, or any of several."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from etalumis.errors import DatasetError
 from etalumis.traces.block import EXPECTED, Expected, Layout, Observation
 from etalumis.traces.ragged import Ragged, offsets
 from etalumis.traces.reading.pick import Picker
@@ -25,10 +27,10 @@ class Part(Protocol):
 
 
 class Window:
-    """Traces `start:stop` of one file, whose datasets `slice_of` gives by name, start and stop."""
+    """Traces `start:stop` of the file `path`, whose datasets `slice_of` gives by name, start and stop."""
 
-    def __init__(self, slice_of: Callable[[str, int, int], np.ndarray], start: int, stop: int) -> None:
-        self._slice, self._start, self._stop = slice_of, start, stop
+    def __init__(self, path: Path, slice_of: Callable[[str, int, int], np.ndarray], start: int, stop: int) -> None:
+        self._path, self._slice, self._start, self._stop = path, slice_of, start, stop
 
     def rows(self, name: str) -> np.ndarray:
         """Return the rows of a dataset that has one for each trace."""
@@ -37,6 +39,12 @@ class Window:
     def lists(self, offset: str, group: str, columns: Sequence[str]) -> Ragged:
         """Return the lists of datasets of `group` that are cut by the dataset `offset`."""
         places = self._slice(offset, self._start, self._stop + 1)
+        falls = np.flatnonzero(np.diff(places) < 0)
+        if len(falls):
+            raise DatasetError(
+                f"{self._path}: column {offset!r} was altered: it falls at trace {self._start + int(falls[0])}; delete "
+                "the file and generate it again"
+            )
         first, last = int(places[0]), int(places[-1])
         return Ragged(places - first, {name: self._slice(f"{group}/{name}", first, last) for name in columns})
 

@@ -225,7 +225,7 @@ class Shard:
 
     def read(self, start: int = 0, stop: int | None = None) -> Block:
         """Return traces `start:stop`; a whole file's checksums are checked on the way."""
-        return self._block(Window(self.slice, start, self.count if stop is None else stop))
+        return self._block(Window(self.path, self.slice, start, self.count if stop is None else stop))
 
     def take(self, rows: np.ndarray) -> Block:
         """Return the traces `rows`, in that order; each chunk that they touch is decoded once.
@@ -244,7 +244,7 @@ class Shard:
 
     def tag(self, name: str, start: int = 0, stop: int | None = None) -> Tag:
         """Return one tag of traces `start:stop`."""
-        return self._tag(Window(self.slice, start, self.count if stop is None else stop), name)
+        return self._tag(Window(self.path, self.slice, start, self.count if stop is None else stop), name)
 
     def _block(self, part: Part) -> Block:
         kept = "rejected/offset" in self._columns

@@ -53,7 +53,7 @@ def stored_trace(block: Block, priors: Sequence[Distribution]) -> StoredTrace:
         observation = block.observations[layout.name]
         dense = np.zeros(layout.size)
         if isinstance(observation, Expected):
-            dense[observation.index] = observation.image.columns["mean"]
+            dense[observation.elements(layout)] = observation.image.columns["mean"]
             stddev[layout.name] = float(observation.stddev[0])
         else:
             dense[:] = observation[0]

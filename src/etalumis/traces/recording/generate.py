@@ -9,8 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self, overload
+from typing import overload
 
 import numpy as np
 
@@ -21,7 +20,6 @@ from etalumis.errors import DatasetError, ProtocolError, SimulatorError
 from etalumis.execution import BaseTable, Model, Site, run
 from etalumis.files import digest, remove_leftovers
 from etalumis.plan import Delegate
-from etalumis.ppx.delegated import DelegatedTrace
 from etalumis.progress import Progress
 from etalumis.seeds import derive
 from etalumis.trace import Trace
@@ -31,16 +29,11 @@ from etalumis.traces.reading.shard import Shard
 from etalumis.traces.recording.builder import BlockBuilder
 from etalumis.traces.recording.journal import Journal
 from etalumis.traces.recording.recording import Recording
+from etalumis.traces.recording.storing import FRAME_TRACES, Storing
 from etalumis.traces.target import claimed
-from etalumis.traces.writer import ShardWriter, open_shard
+from etalumis.traces.writer import open_shard
 
 logger = logging.getLogger(__name__)
-
-FRAME_TRACES = 2048
-FRAME_BYTES = 1 << 25
-"""Traces, and bytes of the messages they came in, that may wait in memory for the journal."""
-FRAME_S = 1.0
-"""Seconds at most that a trace waits for it: what a killed call loses."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +93,7 @@ def generate(
     recording
         What is kept of each trace.
     frame_traces
-        Traces at most between two frames of the journal; large messages and slow models make it fewer.
+        Traces at most between two frames of the journal; large traces and slow models make it fewer.
 
     Returns
     -------
@@ -147,7 +140,7 @@ def _generate(path: Path, provenance: Provenance, indices: range, runner: "_Runn
             for block in journal.blocks():
                 writer.append(block)
             opened = time.perf_counter()
-            storing = _Storing(BlockBuilder(journal.dictionary, runner.recording), journal, writer, frame_traces)
+            storing = Storing(BlockBuilder(journal.dictionary, runner.recording), journal, writer, frame_traces)
             with Progress(len(indices), "traces", f"generating {path.name}", done=kept) as progress, storing:
                 for one in runner.traces(indices[kept:]):
                     storing.add(one)
@@ -155,53 +148,6 @@ def _generate(path: Path, provenance: Provenance, indices: range, runner: "_Runn
             drawn = time.perf_counter()
     ended = time.perf_counter()
     return Generated(len(indices) - kept, ended - began, opened - began + storing.seconds + ended - drawn)
-
-
-class _Storing:
-    """Takes traces to the journal and the file; at the end, and where a run fails, those that wait go there.
-
-    Attributes
-    ----------
-    seconds
-        That this took.
-    """
-
-    def __init__(self, builder: BlockBuilder, journal: Journal, writer: ShardWriter, most: int) -> None:
-        self._builder, self._journal, self._writer, self._most = builder, journal, writer, most
-        self._waiting: list[tuple[int, int, Trace]] = []
-        self._bytes = 0
-        self._committed = time.monotonic()
-        self.seconds = 0.0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._commit()
-
-    def add(self, one: tuple[int, int, Trace]) -> None:
-        """Add (number, seed, trace)."""
-        self._waiting.append(one)
-        trace = one[2]
-        if isinstance(trace, DelegatedTrace) and trace.number == 0:
-            self._bytes += len(trace.batch.message.message)
-        late = time.monotonic() - self._committed > FRAME_S
-        if late or len(self._waiting) >= self._most or self._bytes > FRAME_BYTES:
-            self._commit()
-
-    def _commit(self) -> None:
-        taken, self._waiting, self._bytes = self._waiting, [], 0  # what cannot be written is not tried again
-        if taken:
-            began = time.perf_counter()
-            indices, seeds, traces = zip(*taken, strict=True)
-            self._builder.add_all(traces, seeds, indices)
-            block = self._builder.block()
-            self._journal.append(block)
-            self._writer.append(block)
-            self.seconds += time.perf_counter() - began
-        self._committed = time.monotonic()
 
 
 class _Seeds(Sequence[int]):

@@ -28,7 +28,7 @@ from etalumis.traces.segments import Schema, Segment
 logger = logging.getLogger(__name__)
 
 FORMAT = "etalumis-trace-journal"
-VERSION = 2
+VERSION = 3
 SYNC_S = 5.0
 """Seconds at most between two calls of fsync: what a power cut costs; a killed process costs nothing."""
 

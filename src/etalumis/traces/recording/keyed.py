@@ -72,6 +72,14 @@ class View(NamedTuple):
         return np.asarray(self.extents[arrays["shape_start"][:, None] + np.arange(rank)])
 
 
+def slices(content: np.ndarray, starts: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
+    """Return the parts of `content`, those that follow each other as one."""
+    ends = starts + counts
+    if (starts[1:] == ends[:-1]).all():
+        return [content[int(starts[0]) : int(ends[-1])]]
+    return [content[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+
+
 @dataclass(slots=True)
 class Numbered:
     """Columns of the entries of some traces in the numbers of a dictionary; `rejected` where these were asked for."""

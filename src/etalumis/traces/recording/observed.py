@@ -10,7 +10,7 @@ from etalumis.ppx.columns import STATED, VALUE
 from etalumis.trace import Observed
 from etalumis.traces.block import NOISY, Expected, Layout, Observation
 from etalumis.traces.ragged import offsets
-from etalumis.traces.recording.keyed import View
+from etalumis.traces.recording.keyed import View, slices
 
 
 class ObservationColumn:
@@ -84,8 +84,8 @@ class ObservationColumn:
             ).all()
         ) and bool((view.extents_of(image, len(shape)) == shape).all())
         if fit:
-            self._index += _slices(view.positions, image["index_start"], image["count"])
-            self._mean += _slices(view.data, image["start"], image["count"])
+            self._index += slices(view.positions, image["index_start"], image["count"])
+            self._mean += slices(view.data, image["start"], image["count"])
             self._lengths.append(image["count"])
             self._stddev.append(view.data[stddev["start"]])
         return fit
@@ -97,14 +97,6 @@ class ObservationColumn:
         index = np.concatenate(self._index, dtype=self.layout.index_dtype, casting="unsafe")
         mean = np.concatenate(self._mean, dtype=np.float32, casting="unsafe")
         return Expected.of_index(offsets(np.concatenate(self._lengths)), index, mean, np.concatenate(self._stddev))
-
-
-def _slices(content: np.ndarray, starts: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
-    """Return the parts of `content`, those that follow each other as one."""
-    ends = starts + counts
-    if (starts[1:] == ends[:-1]).all():
-        return [content[int(starts[0]) : int(ends[-1])]]
-    return [content[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
 
 
 def _value(observed: Observed, seed: int) -> np.ndarray:

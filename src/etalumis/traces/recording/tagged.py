@@ -10,7 +10,7 @@ from etalumis.errors import DatasetError
 from etalumis.ppx.delegated import DelegatedTrace
 from etalumis.traces.block import Tag, TagLayout
 from etalumis.traces.ragged import Ragged, offsets
-from etalumis.traces.recording.keyed import View
+from etalumis.traces.recording.keyed import View, slices
 
 
 class _Column:
@@ -33,17 +33,15 @@ class _Column:
 
     def add_arrays(self, view: View, arrays: np.ndarray) -> None:
         """Add arrays of a message, one a trace, which fit."""
-        starts = arrays["start"].astype(np.int64)
         if self.layout.ragged:
-            counts = arrays["count"].astype(np.int64)
-            ends = np.cumsum(counts)
-            places = np.arange(int(ends[-1])) + np.repeat(starts - ends + counts, counts)
+            self._flat += slices(view.data, arrays["start"], arrays["count"])
             self._rows += view.extents[arrays["shape_start"]].tolist()
         else:
+            starts = arrays["start"].astype(np.int64)
             places = starts if self._row == 1 else (starts[:, None] + np.arange(self._row)).reshape(-1)
-            self._rows += [1] * len(starts)
-        self._flat.append(view.data[places])
-        self.traces += len(starts)
+            self._flat.append(view.data[places])
+            self._rows += [1] * len(arrays)
+        self.traces += len(arrays)
 
     def lack(self, traces: int) -> None:
         """Say that so many traces do not have the tag."""
@@ -87,18 +85,19 @@ class TagColumns:
         """Add the tags of traces that are neighbours in a message, straight from its columns if they are alike."""
         count = len(traces)
         width = len(view.tags) // count
-        names: list[int] = view.tags["name"][:width].tolist()
+        numbers: list[int] = view.tags["name"][:width].tolist()
+        names = [view.texts[number] for number in numbers]
         shapes = None
         if (view.traces["tags"] == width).all() and len(set(names)) == width and self._plain(view):
             arrays = view.arrays[view.tags["array"]].reshape(count, width)
-            alike = bool((view.tags["name"].reshape(count, width) == names).all())
+            alike = bool((view.tags["name"].reshape(count, width) == numbers).all())
             shapes = view.shapes(arrays) if alike else None
         if shapes is None:
             for trace in traces:
                 self.add(trace.tags)
             return
-        for at, (number, shape) in enumerate(zip(names, shapes, strict=True)):
-            column = self._column(view.texts[number], shape)
+        for at, (name, shape) in enumerate(zip(names, shapes, strict=True)):
+            column = self._column(name, shape)
             if column is not None:
                 column.add_arrays(view, arrays[:, at])
         self._end(count)

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 PLAN = "plan.json"
 PLAN_FORMAT = "etalumis-sort-plan"
-PLAN_VERSION = 2
+PLAN_VERSION = 3
 
 
 class Folder:
