@@ -20,6 +20,7 @@ FRAME_BYTES = 1 << 25
 """Traces, and about as many bytes of them, that may wait in memory for the journal."""
 FRAME_S = 1.0
 """Seconds at most that a trace waits for it: what a killed call loses."""
+_LARGE_BYTES = 31 << 20
 _ENTRY_BYTES, _TRACE_BYTES = 200, 600
 """What Python objects take for an entry, an array or a tag, and for a trace."""
 
@@ -41,6 +42,9 @@ class Storing:
     """
 
     def __init__(self, builder: BlockBuilder, journal: Journal, writer: ShardWriter, most: int) -> None:
+        # a block that is freed tells glibc (mallopt(3), M_MMAP_THRESHOLD) to keep so much for what comes: without, the
+        # pages of each frame's columns go back to the kernel and are filled with zeros again, for a microsecond a trace
+        np.empty(_LARGE_BYTES, np.uint8)
         self._builder, self._journal, self._writer, self._most = builder, journal, writer, most
         self._waiting: list[tuple[int, int, Trace]] = []
         self._bytes = 0
