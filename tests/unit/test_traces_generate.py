@@ -113,6 +113,7 @@ def test_frames_hold_few_bytes_whatever_their_traces(whole, tmp_path, monkeypatc
 
     monkeypatch.setattr(Journal, "append", spied)
     monkeypatch.setattr(storing, "FRAME_BYTES", most)
+    monkeypatch.setattr(storing, "FRAME_S", 1e9)  # however slow the machine
     generate(DETECTOR, tmp_path / "t.h5", PROVENANCE, 0, COUNT)
     assert (tmp_path / "t.h5").read_bytes() == whole.read_bytes()
     held = [held_bytes(draw(DETECTOR, i, AddressTable())) for i in range(COUNT)]
