@@ -56,33 +56,17 @@ class ObservationColumn:
             False, and nothing is added, where any of them is no such image of this layout.
         """
         name, shape = int(records["name"][0]), self.layout.shape
-        fit = (
-            self.layout.storage != NOISY
-            and view.texts[name] == self.layout.name
-            and bool(
-                (
-                    (records["kind"] == Normal.code)
-                    & (records["name"] == name)
-                    & (records["flags"] & (STATED | VALUE) == STATED)
-                ).all()
-            )
-        )
-        if not fit:
+        if self.layout.storage == NOISY or view.texts[name] != self.layout.name:
             return False
+        stated = records["flags"] & (STATED | VALUE) == STATED
+        if not (stated & (records["kind"] == Normal.code) & (records["name"] == name)).all():
+            return False
+        # the standard deviation is the array behind the mean
         number = records["arrays"].astype(np.int64)
-        image, stddev = (
-            view.arrays[number],
-            view.arrays[number + 1],
-        )  # the standard deviation is the array behind the mean
-        fit = bool(
-            (
-                (image["sparse"] != 0)
-                & (image["rank"] == len(shape))
-                & (stddev["count"] == 1)
-                & (stddev["sparse"] == 0)
-                & (stddev["rank"] <= len(shape))
-            ).all()
-        ) and bool((view.extents_of(image, len(shape)) == shape).all())
+        image, stddev = view.arrays[number], view.arrays[number + 1]
+        sparse = (image["sparse"] != 0) & (image["rank"] == len(shape))
+        one = (stddev["count"] == 1) & (stddev["sparse"] == 0) & (stddev["rank"] <= len(shape))
+        fit = bool((sparse & one).all()) and bool((view.extents_of(image, len(shape)) == shape).all())
         if fit:
             self._index += slices(view.positions, image["index_start"], image["count"])
             self._mean += slices(view.data, image["start"], image["count"])
