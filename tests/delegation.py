@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from etalumis import execution
-from etalumis.plan import Plan
+from etalumis.delegation import RunPlan
 from etalumis.trace import REJECTED
 
-EVERYTHING = Plan(observed={}, parameters=True, details=True, rejected=True)
+EVERYTHING = RunPlan(observed={}, parameters=True, details=True, rejected=True)
 """A prior run of which all there is to know is told; what the model itself observes is scored."""
 
 

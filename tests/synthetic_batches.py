@@ -9,7 +9,7 @@ import numpy as np
 from etalumis.config import NetworkConfig
 from etalumis.distributions import BY_CODE, Categorical, Distribution
 from etalumis.layers import LayerRow, LayerTable, ObservationLayout
-from etalumis.traces.reading.batch import Batch
+from etalumis.traces.reading.batch import Minibatch
 
 SMALL = NetworkConfig(
     conv_channels=(2, 2, 2, 2, 2), observation_embedding=8, lstm_hidden=16, address_embedding=4, dtype="float32"
@@ -60,14 +60,14 @@ def random_batch(
     lengths: list[int],
     rng: np.random.Generator,
     unknown: float = 0.0,
-) -> Batch:
+) -> Minibatch:
     """Return traces of given lengths whose tokens have random layers (a share `unknown` has none) and prior draws."""
     count = sum(lengths)
     layer = rng.integers(0, len(layers), count)
     drawn = [priors[int(number) % len(priors)] for number in layer]
     value = np.array([prior.sample(rng) for prior in drawn])
     columns = np.array([prior_columns(*pair) for pair in zip(drawn, value, strict=True)]).reshape(count, 5)
-    return Batch(
+    return Minibatch(
         observation=rng.standard_normal((len(lengths), *layers.observation_shape)).astype(np.float32),
         offset=np.cumsum([0, *lengths]),
         layer=np.where(rng.random(count) < unknown, -1, layer),

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from etalumis.address import AddressTable
+from etalumis.delegation import Concurrent, Delegate, PlannedTrace, RunPlan
 from etalumis.errors import ProtocolError, SimulatorError
-from etalumis.plan import Concurrent, Delegate, Plan, PlannedTrace
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def restart(model: Restartable, retries: int) -> None:
 
 
 def carried_out(
-    model: Delegate, plan: Plan, seeds: Sequence[int], addresses: AddressTable, on_failure: OnFailure
+    model: Delegate, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable, on_failure: OnFailure
 ) -> Iterator[PlannedTrace]:
     """Yield the traces of `plan` for each seed, in order.
 
@@ -77,7 +77,7 @@ def carried_out(
 
 
 def _alone(
-    model: Delegate, plan: Plan, seed: int, addresses: AddressTable, on_failure: OnFailure, index: int
+    model: Delegate, plan: RunPlan, seed: int, addresses: AddressTable, on_failure: OnFailure, index: int
 ) -> Sequence[PlannedTrace]:
     try:
         return model.carry_out(plan, (seed,), addresses)
@@ -87,7 +87,7 @@ def _alone(
 
 def _again(
     model: Delegate,
-    plan: Plan,
+    plan: RunPlan,
     seed: int,
     addresses: AddressTable,
     on_failure: OnFailure,

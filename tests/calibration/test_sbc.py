@@ -12,7 +12,7 @@ from scipy import stats
 from etalumis.address import AddressTable
 from etalumis.execution import run
 from etalumis.inference import importance, rmh
-from etalumis.inference.controllers import Prior
+from etalumis.inference.controllers import PriorController
 from etalumis.inference.observations import Observations
 from etalumis.models import examples
 from etalumis.seeds import generator
@@ -24,7 +24,7 @@ DRAWS = 19  # ranks 0..19: four bins of five
 def simulate(name: str, replicate: int) -> tuple[float, dict[str, np.ndarray]]:
     """Draw (mu, observations) from the joint distribution of a model."""
     rng = generator(1, f"sbc/{name}", replicate)
-    trace = run(examples.model(name), Prior(rng, Observations({})), AddressTable())
+    trace = run(examples.model(name), PriorController(rng, Observations({})), AddressTable())
     truth = float(trace.tags["mu"]) if "mu" in trace.tags else trace.value[trace.name.index("mu")]
     return truth, {observed.name: observed.distribution.sample(rng) for observed in trace.observes}
 

@@ -14,8 +14,8 @@ from etalumis.errors import InferenceError
 from etalumis.inference import rmh
 from etalumis.inference.kernel import Settings
 from etalumis.inference.observations import Observations
-from etalumis.inference.runner import Runner
-from etalumis.inference.tempering import Ladder, Walks, inverse_temperatures, placed_anew, replica_settings
+from etalumis.inference.runner import ModelRunner
+from etalumis.inference.tempering import Ladder, Walks, equalise_swap_rates, inverse_temperatures, replica_settings
 from etalumis.models import FunctionModel, examples, observe, sample
 
 LADDER = inverse_temperatures(4, 0.1)
@@ -86,7 +86,7 @@ def test_a_hot_replica_samples_its_own_tempered_posterior(beta):
 
 def hottest_states(betas, sweeps):
     """Make sweeps with the Gaussian example; yield the state of the hottest replica after each."""
-    runner = Runner(examples.model("gaussian_unknown_mean"), Observations({"obs0": 8.0, "obs1": 9.0}), seed=44)
+    runner = ModelRunner(examples.model("gaussian_unknown_mean"), Observations({"obs0": 8.0, "obs1": 9.0}), seed=44)
     ladder = Ladder(runner, np.random.default_rng(44), Settings(), betas)
     ladder.start(50)
     for _ in range(sweeps):
@@ -95,7 +95,7 @@ def hottest_states(betas, sweeps):
 
 
 def test_at_beta_zero_every_step_is_an_accepted_draw_of_the_prior():
-    runner = Runner(examples.model("branching"), Observations({"obs": 6.0}), seed=45)
+    runner = ModelRunner(examples.model("branching"), Observations({"obs": 6.0}), seed=45)
     ladder = Ladder(runner, np.random.default_rng(45), Settings(), (1.0, 0.0))
     ladder.start(50)
     for _ in range(200):
@@ -119,12 +119,14 @@ def test_a_ladder_that_does_not_fall_from_one_is_refused(betas):
 
 
 def test_temperatures_are_placed_at_equal_steps_of_rejection():
-    np.testing.assert_allclose(placed_anew((1.0, 0.1, 0.01, 0.0), (0.3, 0.3, 0.3)), (1.0, 0.1, 0.01, 0.0), rtol=1e-9)
+    np.testing.assert_allclose(
+        equalise_swap_rates((1.0, 0.1, 0.01, 0.0), (0.3, 0.3, 0.3)), (1.0, 0.1, 0.01, 0.0), rtol=1e-9
+    )
     # 0.9 + 0.3 + 0.3 in steps of 0.5: at 5/9 of the first interval, at 1/3 of the second, logarithmically
-    betas = placed_anew((1.0, 0.1, 0.01, 0.0), (0.9, 0.3, 0.3))
+    betas = equalise_swap_rates((1.0, 0.1, 0.01, 0.0), (0.9, 0.3, 0.3))
     np.testing.assert_allclose(betas, (1.0, 10 ** (-5 / 9), 10 ** (-4 / 3), 0.0), rtol=1e-9)
     # 0.1 + 0.5 in steps of 0.3: at 2/5 of the last interval, linearly
-    np.testing.assert_allclose(placed_anew((1.0, 0.5, 0.0), (0.1, 0.5)), (1.0, 0.5 * 0.6, 0.0), rtol=1e-9)
+    np.testing.assert_allclose(equalise_swap_rates((1.0, 0.5, 0.0), (0.1, 0.5)), (1.0, 0.5 * 0.6, 0.0), rtol=1e-9)
 
 
 def test_the_burn_in_evens_out_the_swap_rates():

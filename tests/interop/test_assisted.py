@@ -9,12 +9,12 @@ import pytest
 from delegation import EVERYTHING, Counting, asked_for, assert_same_trace, content
 
 from etalumis.address import AddressTable
+from etalumis.delegation import Answer, HandOver, RunPlan
 from etalumis.errors import InferenceError, ProtocolError, SimulatorError
 from etalumis.inference import rmh
-from etalumis.inference.controllers import Prior
+from etalumis.inference.controllers import PriorController
 from etalumis.inference.observations import Observations
-from etalumis.inference.runner import Runner
-from etalumis.plan import Answer, HandOver, Plan
+from etalumis.inference.runner import ModelRunner
 from etalumis.ppx import Simulator, connect
 from etalumis.trace import CONTROLLED, REJECTED
 
@@ -153,11 +153,11 @@ def test_observations_are_handed_over_once(cpp_examples):
     table = AddressTable()
     with Simulator([str(cpp_examples / "gaussian")]) as simulator:
         counting = Counting(simulator)
-        plan = Plan(observed=observed, details=True)
+        plan = RunPlan(observed=observed, details=True)
         traces = [simulator.carry_out(plan, (seed,), table)[0] for seed in (1, 2)]
         rows = traces[0].rows.with_value(0, 3.0)
         traces += simulator.carry_out(plan._replace(rows=rows, prefix=1), (3,), table)
-        simulator.carry_out(Plan(), (1,), table)  # without scoring
+        simulator.carry_out(RunPlan(), (1,), table)  # without scoring
         traces += simulator.carry_out(plan, (1,), table)
         simulator.assist(plan, 1, Proposing(), table)
         first, *others = counting.requests
@@ -168,7 +168,7 @@ def test_observations_are_handed_over_once(cpp_examples):
             asked_for(simulator, trace, {"obs0": 8.0, "obs1": 9.0}).log_likelihood for trace in traces[:3]
         }
         other = {"obs0": np.array(1.0)}
-        [changed] = simulator.carry_out(Plan(observed=other), (1,), table)
+        [changed] = simulator.carry_out(RunPlan(observed=other), (1,), table)
         assert changed.observes[1].log_prob == 0.0  # obs1 is no longer observed
         assert changed.observes[0].value == 1.0
 
@@ -180,12 +180,12 @@ def delegate(request):
 
 def refused(command, delegate, observations):
     with Simulator(command, delegate=delegate) as simulator:
-        runner = Runner(simulator, Observations(observations), seed=1)
+        runner = ModelRunner(simulator, Observations(observations), seed=1)
         with pytest.raises(InferenceError) as error:
             list(runner.priors((1, 2)))
         rng = np.random.default_rng(0)
         with pytest.raises(InferenceError) as of_one_run:
-            runner.run(rng, lambda: Prior(rng, runner.observations))
+            runner.run(rng, lambda: PriorController(rng, runner.observations))
     assert str(of_one_run.value) == str(error.value) or "NaN" in str(error.value)
     return str(error.value)
 
@@ -215,7 +215,7 @@ def test_values_of_the_model_itself_are_scored_unless_another_one_is_given(drift
         assert float(counted.value) == count
         assert counted.log_prob == pytest.approx(counted.stated.log_prob(np.array(count)), rel=1e-13)
         assert trace.log_likelihood == counted.log_prob
-    [unscored] = drifting.carry_out(Plan(parameters=True), (3,), table)
+    [unscored] = drifting.carry_out(RunPlan(parameters=True), (3,), table)
     assert [o.value for o in unscored.observes] == [None] * 3
     assert unscored.log_likelihood == 0
 
@@ -224,7 +224,7 @@ def test_small_observations_are_drawn_where_that_is_asked(drifting):
     table = AddressTable()
     drawn = {}
     for below, there in ((0, []), (1, []), (2, ["count"]), (3, ["track", "shares", "count"])):
-        traces = drifting.carry_out(Plan(parameters=True, draw_below=below), range(300), table)
+        traces = drifting.carry_out(RunPlan(parameters=True, draw_below=below), range(300), table)
         for trace in traces:
             values = {o.name: o.value for o in trace.observes if o.value is not None}
             assert list(values) == there

@@ -16,18 +16,18 @@ from delegation import content
 from delegation_bytes import SMALL, generated_traces, trace
 
 from etalumis.address import AddressTable
+from etalumis.delegation import Moves, RunPlan, StepFlag, Steps
 from etalumis.errors import InferenceError, ProtocolError
 from etalumis.inference import rmh
 from etalumis.inference.chain import Chain
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.kernel import Settings
 from etalumis.inference.observations import Observations
-from etalumis.inference.runner import Runner
-from etalumis.plan import Moves, Plan, StepFlag, Steps
+from etalumis.inference.runner import ModelRunner
 from etalumis.ppx import Simulator
 from etalumis.ppx.decode import Decoder
 from etalumis.ppx.messages import HandshakeResult
-from etalumis.ppx.session import Session
+from etalumis.ppx.session import Conversation
 
 MIXED = Settings(focus_share=0.3, fresh_share=0.2, tail_share=0.1, anew_share=0.02)
 OBSERVED = {"track": np.array([1.2, 0.8])}
@@ -41,7 +41,7 @@ def drifting(cpp_examples):
 
 
 def start(simulator, table, observed=OBSERVED):
-    [found] = simulator.carry_out(Plan(observed=observed, details=True), (3,), table)
+    [found] = simulator.carry_out(RunPlan(observed=observed, details=True), (3,), table)
     return found.rows
 
 
@@ -65,12 +65,12 @@ def statistics_of(values):
 @pytest.mark.parametrize("focus", [None, ("width", "hits", "never met")], ids=["named", "chosen"])
 def test_a_chain_at_beta_0_leaves_the_prior_alone(drifting, focus):
     """Supports that move, scopes, addresses that come and go, priors that never repeat; more in test_chain.cpp."""
-    runner = Runner(drifting, Observations(OBSERVED), seed=1)
+    runner = ModelRunner(drifting, Observations(OBSERVED), seed=1)
     chain = Chain(runner, np.random.default_rng(5), MIXED._replace(anew_share=0.0, tail_share=0.02), focus, beta=0.0)
     priors = list(runner.priors(range(4_000), details=True))
     expected = [statistics_of(chain.structures.state(one).draw().values) for one in priors]
     chain.state = chain.structures.state(priors[0])
-    chain.go_ahead()
+    chain.start_remote_steps()
     found = []
     for step in range(32_000):
         chain.step()
@@ -118,11 +118,11 @@ def branching_steps(program, counts, focus, seed=2):
     with Simulator([str(program)]) as simulator:
         table = AddressTable()
         first, seeds = 0, itertools.count(1)
-        found = simulator.carry_out(Plan(observed=observed, details=True), (next(seeds),), table)[0]
+        found = simulator.carry_out(RunPlan(observed=observed, details=True), (next(seeds),), table)[0]
         while found.name != ["r"]:
             simulator.restart()
             table = AddressTable()
-            found = simulator.carry_out(Plan(observed=observed, details=True), (next(seeds),), table)[0]
+            found = simulator.carry_out(RunPlan(observed=observed, details=True), (next(seeds),), table)[0]
         now, outcomes, drawn = found.rows, [], []
         for count in counts:
             steps, traces = simulator.take_steps(Steps(now, observed, moves(FOCUSED, focus), seed, first, count), table)
@@ -202,8 +202,8 @@ class Choosy(Simulator):
 def test_a_message_that_fails_is_repeated_step_by_step(cpp_examples, drifting, most):
     with Choosy([str(cpp_examples / "drifting")]) as simulator:
         simulator.asked, simulator.most = [], most
-        runner = Runner(simulator, Observations(OBSERVED), seed=1, retries=0)
-        assert_same_chain(runner, Runner(drifting, Observations(OBSERVED), seed=1), steps=15)
+        runner = ModelRunner(simulator, Observations(OBSERVED), seed=1, retries=0)
+        assert_same_chain(runner, ModelRunner(drifting, Observations(OBSERVED), seed=1), steps=15)
         refused = [(i, *asked) for i, asked in enumerate(simulator.asked) if asked[1] > most]
         assert len(refused) == runner.failures > 0
         at, first, number = refused[0]
@@ -215,7 +215,7 @@ def assert_same_chain(*runners, steps):
     for runner in runners:
         chain = Chain(runner, np.random.default_rng(5), MIXED)
         chain.state = chain.structures.state(next(iter(runner.priors((3,), details=True))))
-        chain.go_ahead()
+        chain.start_remote_steps()
         values = []
         for _ in range(steps):
             chain.step()
@@ -228,10 +228,10 @@ def assert_same_chain(*runners, steps):
 def test_a_step_that_fails_by_itself_fails_for_good(cpp_examples):
     with Choosy([str(cpp_examples / "drifting")]) as simulator:
         simulator.asked, simulator.most = [], 0
-        runner = Runner(simulator, Observations(OBSERVED), seed=1, retries=2)
+        runner = ModelRunner(simulator, Observations(OBSERVED), seed=1, retries=2)
         chain = Chain(runner, np.random.default_rng(5), MIXED)
         chain.state = chain.structures.state(next(iter(runner.priors((3,), details=True))))
-        chain.go_ahead()
+        chain.start_remote_steps()
         with pytest.raises(ProtocolError, match="too much"):
             chain.step()
         assert simulator.asked == [(0, 1)] * 3
@@ -297,11 +297,11 @@ def test_a_trace_that_cannot_be_replayed_is_an_error_in_words(drifting):
     steps, [found] = drifting.take_steps(Steps(other, OBSERVED, moves(), 1, 0, 5), table)
     assert not steps
     assert found.mismatch
-    runner = Runner(drifting, Observations(OBSERVED), seed=1)
+    runner = ModelRunner(drifting, Observations(OBSERVED), seed=1)
     chain = Chain(runner, np.random.default_rng(5), MIXED)
     chain.state = chain.structures.state(next(iter(runner.priors((3,), details=True))))
     chain.state._rows = type(rows)(chain.state.rows.entries, changed, chain.state.rows.keys)
-    chain.go_ahead()
+    chain.start_remote_steps()
     with pytest.raises(InferenceError, match="replay broke off"):
         chain.step()
 
@@ -325,7 +325,7 @@ RUN, TAKEN, BROKEN = StepFlag.RUN, StepFlag.RUN | StepFlag.ACCEPTED, StepFlag.RU
 )
 def test_answers_have_the_steps_and_traces_that_they_say(drifting, steps, traces, good):
     table = AddressTable()
-    session = Session(HandshakeResult("", "m", 1, 7, 1), "m")
+    session = Conversation(HandshakeResult("", "m", 1, 7, 1), "m")
     _, plan = session.request_steps(Steps(start(drifting, table), {}, moves(), 1, 0, 3), table)
     data = generated_traces(7, Traces=[trace(5)] * traces, Steps=[(at, int(flags)) for at, flags in steps])
     answer = Decoder().decode(data)
@@ -351,7 +351,7 @@ def test_answers_have_the_steps_and_traces_that_they_say(drifting, steps, traces
 )
 def test_flags_of_a_step_that_contradict_each_other_are_refused(drifting, steps):
     table = AddressTable()
-    session = Session(HandshakeResult("", "m", 1, 7, 1), "m")
+    session = Conversation(HandshakeResult("", "m", 1, 7, 1), "m")
     _, plan = session.request_steps(Steps(start(drifting, table), {}, moves(), 1, 0, 3), table)
     data = generated_traces(7, Traces=[trace(5)], Steps=[(at, int(flags)) for at, flags in steps])
     with pytest.raises(ProtocolError, match=r"StepFlag.* for step [13] of 3"):
@@ -361,7 +361,7 @@ def test_flags_of_a_step_that_contradict_each_other_are_refused(drifting, steps)
 def test_a_step_that_broke_off_for_no_reason_is_refused(cpp_examples):
     class Wrong(Simulator):
         def take_steps(self, steps, addresses):
-            found = self.carry_out(Plan(observed=OBSERVED, details=True), (4,), addresses)
+            found = self.carry_out(RunPlan(observed=OBSERVED, details=True), (4,), addresses)
             return [(0, int(BROKEN))], found
 
     with Wrong([str(cpp_examples / "drifting")]) as simulator, pytest.raises(ProtocolError, match="reason why"):

@@ -18,8 +18,8 @@ from delegation import (
 )
 
 from etalumis.address import AddressTable, split
+from etalumis.delegation import RunPlan
 from etalumis.distributions import BY_CODE, from_code
-from etalumis.plan import Plan
 from etalumis.ppx import Simulator
 from etalumis.traces.recording.builder import BlockBuilder
 
@@ -73,7 +73,7 @@ def numbers(text):
 
 
 def test_prior_runs_are_the_local_runs_of_the_same_seed(command, simulator):
-    plan = Plan(parameters=True, details=True, rejected=True, draw_below=1_000_000)
+    plan = RunPlan(parameters=True, details=True, rejected=True, draw_below=1_000_000)
     traces = simulator.carry_out(plan, range(11, 41), AddressTable())
     for trace, (samples, others, [result]) in zip(traces, local_runs(command, 30, 11), strict=True):
         bases = [split(trace.addresses.name(address))[0] for address in trace.address]
@@ -110,7 +110,7 @@ def test_the_same_seed_gives_the_same_trace_in_any_batch_order_and_process(comma
                 batch = seeds[::-1][start : start + size]
                 found = other.carry_out(EVERYTHING, batch, table)
                 assert [content(trace) for trace in found] == [expected[seed] for seed in batch]
-            other.carry_out(Plan(), range(100, 100 + size), table)  # what runs in between makes no difference
+            other.carry_out(RunPlan(), range(100, 100 + size), table)  # what runs in between makes no difference
             asked_for(other, found[0], {})
         other.restart()
         assert content(other.carry_out(EVERYTHING, (77,), table)[0]) == expected[77]
@@ -145,7 +145,7 @@ def test_observations_are_scored_alike(cpp_examples, example):
         for trace in traces:
             assert_same_trace(trace, asked_for(simulator, trace, observed))
         # what is not asked for is not there, and changes nothing
-        for brief, trace in zip(simulator.carry_out(Plan(observed=observed), range(40), traces[0].addresses), traces,
+        for brief, trace in zip(simulator.carry_out(RunPlan(observed=observed), range(40), traces[0].addresses), traces,
                                 strict=True):  # fmt: skip
             assert brief.value == accepted_values(trace)
             assert (brief.log_prior, brief.log_likelihood) == (trace.log_prior, trace.log_likelihood)
@@ -165,10 +165,10 @@ def test_densities_at_the_edges_of_the_supports_are_those_of_the_inference_side(
     grid += [3.0, math.nextafter(3.0, 4.0), math.nextafter(-1.0, -2.0), 10.0, 11.0, 170.0, 1e6, 1e300]
     with Simulator([str(cpp_examples / "all_distributions")]) as simulator:
         table = AddressTable()
-        [trace] = simulator.carry_out(Plan(details=True), (1,), table)
+        [trace] = simulator.carry_out(RunPlan(details=True), (1,), table)
         for x in grid:
             rows = trace.rows.with_value(position, x)
-            [found] = simulator.carry_out(Plan(rows=rows, prefix=position + 1, details=True), (2,), table)
+            [found] = simulator.carry_out(RunPlan(rows=rows, prefix=position + 1, details=True), (2,), table)
             assert not found.mismatch
             assert found.distribution[position] == law
             assert found.value[: position + 1] == [*trace.value[:position], x]
@@ -181,19 +181,19 @@ def test_more_priors_than_either_side_keeps(cpp_examples):
         for seed in range(4):
             for trace in simulator.carry_out(EVERYTHING, (seed, seed + 100), table):
                 assert_same_trace(trace, asked_for(simulator, trace, {}))
-        numbering = trace.numbering
-        kept = len(numbering._kept)
+        vocabulary = trace.vocabulary
+        kept = len(vocabulary._kept)
         own = int((trace.entries["distribution"] >= 2**31).sum())
         assert kept < 8192
         assert own > 2900
         memory = resident(simulator.pid)
         for seed in range(100, 160):
             [trace] = simulator.carry_out(EVERYTHING, (seed,), table)
-        assert trace.numbering is numbering
-        assert len(numbering._kept) == kept
+        assert trace.vocabulary is vocabulary
+        assert len(vocabulary._kept) == kept
         assert resident(simulator.pid) - memory < 2**20  # 60 runs have 180,000 priors: some 10 MB
         # a chain goes on from such a trace
-        [again] = simulator.carry_out(Plan(rows=trace.rows, prefix=trace.rows.size, details=True), (1,), table)
+        [again] = simulator.carry_out(RunPlan(rows=trace.rows, prefix=trace.rows.size, details=True), (1,), table)
         assert not again.mismatch
         assert again.value == accepted_values(trace)
 
@@ -213,7 +213,7 @@ def test_answers_are_as_long_as_what_is_new(drifting):
     table = AddressTable()
     counting = Counting(drifting)
     for _ in range(2):
-        drifting.carry_out(Plan(), range(50), table)
+        drifting.carry_out(RunPlan(), range(50), table)
     # until it is known how long a run takes the first goes alone
     first, second = (
         map(len, counting.answers[-2:])
@@ -233,7 +233,7 @@ def test_a_file_keeps_accepted_entries_whatever_else_came(cpp_examples):
         for rejected in (False, True):
             builder = BlockBuilder()
             for number, trace in enumerate(
-                simulator.carry_out(Plan(parameters=True, draw_below=9, rejected=rejected), range(40), table)
+                simulator.carry_out(RunPlan(parameters=True, draw_below=9, rejected=rejected), range(40), table)
             ):
                 builder.add(trace, trace.seed, number)
             blocks.append(builder.block())

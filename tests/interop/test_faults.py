@@ -18,7 +18,7 @@ from interop.zmtp import Listener
 
 from etalumis import execution
 from etalumis.errors import ProtocolError, SimulatorError
-from etalumis.inference.controllers import Prior
+from etalumis.inference.controllers import PriorController
 from etalumis.ppx import Simulator, connect
 
 OLD_PEER = Path(__file__).with_name("old_peer.py")
@@ -41,7 +41,7 @@ REPLIES = {
 
 
 def prior_run(peer, seed=0):
-    return execution.run(peer, Prior(np.random.default_rng(seed)))
+    return execution.run(peer, PriorController(np.random.default_rng(seed)))
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from etalumis import execution
 from etalumis.errors import ProtocolError, SimulatorError
 from etalumis.inference import importance, rmh
 from etalumis.inference.compilation import with_session
-from etalumis.inference.controllers import Prior
+from etalumis.inference.controllers import PriorController
 from etalumis.models import examples
 from etalumis.ppx import Simulator
 from etalumis.seeds import generator
@@ -29,7 +29,7 @@ def peer(model, *options, **settings):
 
 
 def prior_run(simulator, seed=0):
-    return execution.run(simulator, Prior(generator(seed, "old peers", 0)))
+    return execution.run(simulator, PriorController(generator(seed, "old peers", 0)))
 
 
 def flattened(posterior):

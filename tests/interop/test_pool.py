@@ -19,15 +19,15 @@ import pytest
 
 from etalumis.address import AddressTable
 from etalumis.cli import main
+from etalumis.delegation import Answer, HandOver, RunPlan
 from etalumis.errors import SimulatorError
 from etalumis.execution import run
 from etalumis.inference import importance, rmh
-from etalumis.plan import Answer, HandOver, Plan
 from etalumis.ppx import Pool, Simulator, connect
 from etalumis.traces.format import Provenance
 from etalumis.traces.recording.generate import generate
 
-PLAN = Plan(observed={}, details=True, rejected=True)
+PLAN = RunPlan(observed={}, details=True, rejected=True)
 OBSERVATIONS = {"obs0": np.array(8.0), "obs1": np.array(9.0)}
 RUBBISH = Path(__file__).with_name("rubbish_pool.py")
 DEADLINE_S = 20.0
@@ -109,7 +109,7 @@ def test_the_traces_are_those_of_one_process_and_all_workers_make_them(command, 
         assert len(set(pool.pids)) == 3
         traces = pool.carry_out(PLAN, range(2000), AddressTable())
         assert contents(traces) == expected
-        assert len({id(trace.numbering) for trace in traces}) == 3
+        assert len({id(trace.vocabulary) for trace in traces}) == 3
         assert pool.replaced == 0
         assert pool.carry_out(PLAN, (), AddressTable()) == []
 
@@ -130,7 +130,7 @@ def test_a_stream_is_in_order_and_bounded_and_may_be_left_or_interleaved(command
 def test_several_plans_at_once_replay_rows_of_any_worker(command):
     addresses, observed = AddressTable(), OBSERVATIONS
     with Pool(command, 3) as pool, Simulator(command) as simulator:
-        prior = Plan(observed=observed, details=True)
+        prior = RunPlan(observed=observed, details=True)
         starts = pool.carry_out(prior, range(12), addresses)
         requests = [
             (prior._replace(rows=trace.rows.with_value(0, 0.25), prefix=1), 100 + i)
@@ -460,7 +460,7 @@ def test_a_relative_path_is_in_the_folder_where_the_program_was_started(cpp_exam
         try:
             for number in range(2):
                 with connect(f"ipc://{tmp_path}/sim.{number}", start_timeout_s=20) as worker:
-                    assert len(worker.carry_out(Plan(), (1,), AddressTable())[0]) == 1
+                    assert len(worker.carry_out(RunPlan(), (1,), AddressTable())[0]) == 1
         finally:
             pool.terminate()
         assert pool.wait(20) == 0

@@ -10,14 +10,14 @@ from delegation import EVERYTHING, asked_for, assert_same_outcome, assert_same_t
 
 from etalumis import execution
 from etalumis.address import AddressTable, split
+from etalumis.delegation import ReplayRows, RunPlan, SavedKeys
 from etalumis.errors import InferenceError
 from etalumis.inference.chain import Chain
 from etalumis.inference.controllers import check_not_broken_off
 from etalumis.inference.kernel import START, Change, Move, Settings, choose_move
 from etalumis.inference.observations import Observations
-from etalumis.inference.runner import Runner
-from etalumis.inference.state import Structures
-from etalumis.plan import Plan, Rows, SavedKeys
+from etalumis.inference.runner import ModelRunner
+from etalumis.inference.state import StructureCache
 from etalumis.ppx import Simulator
 from etalumis.trace import CONTROLLED, REPLACED
 
@@ -72,7 +72,7 @@ class Driven:
 def test_proposals_are_those_of_the_interactive_controller(model):
     """Hundreds of pairs of a state and a move: kept entries, lost proposals, ratios of densities, traces."""
     simulator, observations = model
-    rng, table, structures = np.random.default_rng(17), AddressTable(), Structures(None)
+    rng, table, structures = np.random.default_rng(17), AddressTable(), StructureCache(None)
     everything = EVERYTHING._replace(observed=observations.values)
     plan = everything._replace(rejected=False)
     states = [structures.state(trace) for trace in simulator.carry_out(plan, range(60), table)]
@@ -186,12 +186,12 @@ def test_a_run_that_is_not_the_one_to_replay_is_a_mismatch(drifting):
     assert not mismatch(trace.rows)
     entries, details = trace.rows.entries.copy(), trace.rows.details.copy()
     details["log_prob"][3] = np.nextafter(details["log_prob"][3], 0.0)
-    assert mismatch(Rows(trace.rows.entries, details, trace.rows.keys))
-    assert not mismatch(Rows(trace.rows.entries, details, trace.rows.keys), prefix=3)
+    assert mismatch(ReplayRows(trace.rows.entries, details, trace.rows.keys))
+    assert not mismatch(ReplayRows(trace.rows.entries, details, trace.rows.keys), prefix=3)
     entries["address"][[0, 6]] = entries["address"][[6, 0]]
-    assert mismatch(Rows(entries, trace.rows.details, trace.rows.keys))
+    assert mismatch(ReplayRows(entries, trace.rows.details, trace.rows.keys))
     longer = [np.append(column, column[-1:]) for column in (trace.rows.entries, trace.rows.details)]
-    assert mismatch(Rows(*longer, trace.rows.keys), prefix=13)
+    assert mismatch(ReplayRows(*longer, trace.rows.keys), prefix=13)
     detour = trace.name.index("detour")
     assert mismatch(trace.rows.with_value(detour, 1.0))  # another scope, where another entry was recorded
     rejecting = trace.name.index("time")
@@ -204,7 +204,7 @@ def test_rows_of_another_process_and_of_another_simulator_are_taught(cpp_example
     with Simulator(command) as simulator, Simulator(command) as other:
         traces = simulator.carry_out(EVERYTHING._replace(rejected=False), range(6), table)
         simulator.restart()
-        other.carry_out(Plan(), (77,), other_table)  # numbers of its own
+        other.carry_out(RunPlan(), (77,), other_table)  # numbers of its own
         for peer, addresses in ((simulator, table), (other, other_table)):
             for trace in traces:
                 plan = EVERYTHING._replace(rows=trace.rows, prefix=len(trace))
@@ -214,7 +214,9 @@ def test_rows_of_another_process_and_of_another_simulator_are_taught(cpp_example
                     assert found.log_prob == trace.log_prob
                     assert list(map(addresses.name, found.address)) == list(map(table.name, trace.address))
                 changed = trace.rows.with_value(0, 1.5)  # carried over by address, not by number
-                plans = [Plan(rows=rows, prefix=1, details=True) for rows in (changed, found.rows.with_value(0, 1.5))]
+                plans = [
+                    RunPlan(rows=rows, prefix=1, details=True) for rows in (changed, found.rows.with_value(0, 1.5))
+                ]
                 one, same = (peer.carry_out(plan, (4,), addresses)[0] for plan in plans)
                 assert content(one) == content(same)
                 assert (one.details["row"] > 0).sum() >= 4
@@ -223,14 +225,14 @@ def test_rows_of_another_process_and_of_another_simulator_are_taught(cpp_example
 def test_rows_from_a_file_are_replayed_in_a_fresh_process(cpp_examples):
     command = [str(cpp_examples / "marsaglia"), "--replaced"]
     with Simulator(command) as simulator:
-        [trace] = simulator.carry_out(Plan(details=True), (3,), AddressTable())
+        [trace] = simulator.carry_out(RunPlan(details=True), (3,), AddressTable())
     keys = [
         (*split(trace.addresses.name(address)), name, flags & (CONTROLLED | REPLACED))
         for address, name, flags in zip(trace.address, trace.name, trace.flags, strict=True)
     ]
     rows = SavedKeys(keys).rows(trace.value, trace.scope)
     with Simulator(command) as simulator:
-        [found] = simulator.carry_out(Plan(rows=rows, prefix=rows.size, details=True), (9,), AddressTable())
+        [found] = simulator.carry_out(RunPlan(rows=rows, prefix=rows.size, details=True), (9,), AddressTable())
     assert not found.mismatch
     assert (found.value, found.log_prob) == (trace.value, trace.log_prob)
 
@@ -260,15 +262,15 @@ def test_a_chain_goes_on_from_its_snapshot_in_either_way(cpp_examples, delegate)
 
 
 def new_chain(simulator, observations):
-    return Chain(Runner(simulator, Observations(observations), seed=1), np.random.default_rng(5), SETTINGS)
+    return Chain(ModelRunner(simulator, Observations(observations), seed=1), np.random.default_rng(5), SETTINGS)
 
 
 def test_a_move_that_changes_everything_is_a_prior_run(drifting):
     table = AddressTable()
     observations = Observations({"track": [0.5, 0.75], "shares": [0.25, 0.5]})
-    plan = Plan(observed=observations.values, details=True)
+    plan = RunPlan(observed=observations.values, details=True)
     [trace] = drifting.carry_out(plan, (1,), table)
     move = Move(START, 0.0, 0.0, keep=False)
-    proposal = Change(Structures(None).state(trace), move, np.random.default_rng(0), observations).plan()
+    proposal = Change(StructureCache(None).state(trace), move, np.random.default_rng(0), observations).plan()
     [found], [prior] = (drifting.carry_out(p, (8,), table) for p in (proposal, plan))
     assert content(found) == content(prior)

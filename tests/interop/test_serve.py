@@ -15,7 +15,7 @@ from served import SERVE, ZOO, Client, served
 from etalumis import execution
 from etalumis.address import AddressTable
 from etalumis.inference import importance, rmh
-from etalumis.inference.controllers import Prior
+from etalumis.inference.controllers import PriorController
 from etalumis.inference.observations import Observations
 from etalumis.models import examples
 from etalumis.ppx import Simulator, connect
@@ -73,7 +73,7 @@ def test_the_trace_is_that_of_the_model_in_this_process(name: str):
         for seed in range(40):
             there, here = (
                 execution.run(
-                    model, Prior(np.random.default_rng(seed), Observations(ANSWERS[name].observations)), table
+                    model, PriorController(np.random.default_rng(seed), Observations(ANSWERS[name].observations)), table
                 )
                 for model, table in zip((peer, examples.model(name)), tables, strict=True)
             )
@@ -115,7 +115,7 @@ def test_three_lines_are_a_simulator(tmp_path: Path):
     )
     program.chmod(stat.S_IRWXU)
     with Simulator([str(program)]) as peer:
-        trace = execution.run(peer, Prior(np.random.default_rng(1)), AddressTable())
+        trace = execution.run(peer, PriorController(np.random.default_rng(1)), AddressTable())
     assert (peer.name, trace.result) == ("branching", trace.value[0])
 
 

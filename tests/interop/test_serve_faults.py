@@ -18,7 +18,7 @@ from served import SERVE, TIMEOUT_S, ZOO, Client, ended, served
 from etalumis import __version__, execution
 from etalumis.address import AddressTable
 from etalumis.errors import SimulatorError
-from etalumis.inference.controllers import Prior
+from etalumis.inference.controllers import PriorController
 from etalumis.ppx import Simulator, connect
 from etalumis.ppx.messages import (
     BODIES,
@@ -150,7 +150,7 @@ def test_a_client_killed_in_the_middle_of_a_run_is_followed_by_the_next(folder: 
             words = [sys.executable, "-c", textwrap.dedent(client), endpoint]
             assert subprocess.run(words, timeout=TIMEOUT_S, check=False).returncode == -signal.SIGKILL
         with connect(endpoint) as peer:
-            trace = execution.run(peer, Prior(np.random.default_rng(1)), AddressTable())
+            trace = execution.run(peer, PriorController(np.random.default_rng(1)), AddressTable())
             assert trace.result == sum(trace.value)
 
 
@@ -158,7 +158,7 @@ def test_an_error_in_the_model_is_what_the_client_reports(folder: Path, monkeypa
     monkeypatch.chdir(folder)
     with Simulator([*SERVE, "zoo:fails", "{endpoint}"]) as peer:
         with pytest.raises(SimulatorError) as failed:
-            execution.run(peer, Prior(np.random.default_rng(1)), AddressTable())
+            execution.run(peer, PriorController(np.random.default_rng(1)), AddressTable())
         message = str(failed.value)
         assert "exited with code 1 in run 1 after 3 draws" in message
         assert "the model fails raised ValueError: the magnet is off; its last statement was at [fails+4:" in message

@@ -11,7 +11,7 @@ import pytest
 
 from etalumis.bench import dataset, ppx, traces
 from etalumis.bench.cores import pinned
-from etalumis.bench.measure import FEWEST_ROUNDS, Report, Slice, Target, repeat, take_turns
+from etalumis.bench.measure import FEWEST_ROUNDS, BenchReport, Slice, Target, repeat, take_turns
 from etalumis.bench.programs import Measurer, examples_folder, line_of
 from etalumis.cli import main
 from etalumis.errors import SimulatorError
@@ -54,15 +54,15 @@ def check(found, wanted_keys, bench):
 
 
 @pytest.fixture(scope="module")
-def ppx_report(cpp_examples: Path) -> Report:
+def ppx_report(cpp_examples: Path) -> BenchReport:
     return ppx.bench(0.1, cpp_examples)
 
 
-def test_the_protocol_is_measured(ppx_report: Report):
+def test_the_protocol_is_measured(ppx_report: BenchReport):
     check(json.loads(json.dumps(ppx_report.as_json())), PPX_KEYS, ppx)
 
 
-def test_the_raw_messages_are_as_long_as_those_of_a_draw(cpp_examples: Path, ppx_report: Report):
+def test_the_raw_messages_are_as_long_as_those_of_a_draw(cpp_examples: Path, ppx_report: BenchReport):
     sizes = ppx.message_sizes(str(cpp_examples / "hundred"))
     assert sizes == ppx.message_sizes(str(cpp_examples / "hundred"))
     # a Sample carries its address, the stack of a function of a model, and two parameters; its answer a double
@@ -72,7 +72,7 @@ def test_the_raw_messages_are_as_long_as_those_of_a_draw(cpp_examples: Path, ppx
     assert (measured["sample_bytes"], measured["sample_result_bytes"]) == sizes
 
 
-def test_the_table_shows_every_key_and_verdict(ppx_report: Report):
+def test_the_table_shows_every_key_and_verdict(ppx_report: BenchReport):
     lines = {line.split()[0]: line for line in ppx_report.table().splitlines() if line}
     assert lines.keys() >= PPX_KEYS
     for key, target in ppx.TARGETS.items():
@@ -154,7 +154,7 @@ def test_noisy_rounds_go_on_until_the_time_is_up_and_steady_ones_do_not():
 
 
 def test_values_are_those_of_the_best_rounds():
-    report = Report(
+    report = BenchReport(
         "title", {"a": [1.0, 4.0, 3.0], "b": [2.0, 2.0, 1.0]}, {"a_ratio": ("a", "b")},
         {"a_ratio": Target(2.0), "cost": Target(5.0, at_least=False)}, {"a": "here", "b": "there"}, {"cost": 5.0},
     )  # fmt: skip

@@ -180,7 +180,7 @@ def test_figures_of_degenerate_posteriors_say_what_is_missing(case):
         rmh.values["missing_et"][::2] = np.nan
     else:
         rmh, ic = tau_posterior(draws=4), tau_posterior("ic", draws=2, chains=1)
-    drawings = list(make.drawings(inputs.Inputs(Config(), [rmh, ic])))
+    drawings = list(make.drawings(inputs.FigureInputs(Config(), [rmh, ic])))
     assert len(drawings) == 4
     assert_nothing_is_clipped(drawings[0].figure)
     text = drawings[0].caption + "".join(all_text(drawing.figure) for drawing in drawings)

@@ -10,16 +10,16 @@ import pytest
 
 from etalumis import seeds
 from etalumis.address import AddressTable
+from etalumis.delegation import DETAIL, ENTRY, PlannedTrace, ReplayRows, SavedKeys
 from etalumis.distributions import ArrayDistribution, Categorical, Normal, Uniform
 from etalumis.errors import InferenceError, SimulatorError
 from etalumis.inference import Posterior, importance, rmh
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.compilation import network_input, with_session
 from etalumis.inference.observations import Observations
-from etalumis.inference.proposing import Proposing
+from etalumis.inference.proposal_controller import Proposing
 from etalumis.layers import LayerTable, ObservationLayout
 from etalumis.models import FunctionModel, examples, observe, rejection_scope, sample, tag
-from etalumis.plan import DETAIL, ENTRY, PlannedTrace, Rows, SavedKeys
 
 
 class PriorSession:
@@ -310,7 +310,7 @@ def test_a_second_repetition_that_asks_for_nothing_loses_a_proposed_scope():
 
         @property
         def rows(self):
-            return Rows(np.zeros(len(self._details), ENTRY), self._details, SavedKeys([]))
+            return ReplayRows(np.zeros(len(self._details), ENTRY), self._details, SavedKeys([]))
 
     for repetitions, lost in (((0, 0), False), ((1,), True)):
         proposing = Proposing(

@@ -13,10 +13,10 @@ from etalumis.distributions import Categorical, Normal, Uniform
 from etalumis.errors import NetworkError
 from etalumis.layers import LayerRow, LayerTable, ObservationLayout
 from etalumis.network import ProposalNetwork
-from etalumis.network.plan import make_plan
+from etalumis.network.minibatch_plan import plan_minibatch
 from etalumis.network.proposals import log_density
 from etalumis.network.standardise import standardise
-from etalumis.traces.reading.batch import Batch
+from etalumis.traces.reading.batch import Minibatch
 from etalumis.training.evaluate import log_proposal_of
 
 LAYERS = layer_table(PRIORS, 3, (6,))
@@ -32,7 +32,7 @@ def network_of(layers: LayerTable = LAYERS, config: NetworkConfig = SMALL) -> Pr
     return network
 
 
-def reference(network: ProposalNetwork, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+def reference(network: ProposalNetwork, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
     """log q of every known token, one after the other with plain modules; and the tables that gradients reach."""
     tables = {name: table.detach().clone().requires_grad_() for name, table in network.tables.items()}
     embedded = network.observation(network.input_scale(torch.from_numpy(batch.observation)))
@@ -71,7 +71,7 @@ def test_outputs_and_gradients_are_those_of_the_reference(layers_of_lstm: int) -
     config = SMALL.model_copy(update={"lstm_layers": layers_of_lstm})
     network = network_of(config=config)
     batch = random_batch(LAYERS, PRIORS, LENGTHS, np.random.default_rng(1), unknown=0.2)
-    plan = make_plan(batch, network.grouping)
+    plan = plan_minibatch(batch, network.grouping)
     leaves = network.leaves(plan)
     log_q = network.log_proposal(plan, torch.from_numpy(batch.observation), leaves)
     log_q.sum().backward()
@@ -97,7 +97,7 @@ def test_traces_do_not_see_each_other() -> None:
     together = log_proposal_of(network, batch)
     for trace in range(len(batch)):
         tokens = slice(batch.offset[trace], batch.offset[trace + 1])
-        alone = Batch(
+        alone = Minibatch(
             batch.observation[trace : trace + 1],
             np.array([0, tokens.stop - tokens.start]),
             *(getattr(batch, name)[tokens] for name in ("layer", "value", "low", "high", "parameters", "log_prior")),
@@ -185,7 +185,7 @@ def test_a_session_has_the_densities_of_training() -> None:
                 drawn.append((value, prior.log_prob(value)))
                 said.append(log_q)
             values, log_prior = np.array(drawn).T
-            again = Batch(
+            again = Minibatch(
                 batch.observation, batch.offset, batch.layer, values, batch.low, batch.high, batch.parameters, log_prior
             )
             possible = np.isfinite(log_prior)  # a proposal may draw a category of probability zero: weight zero

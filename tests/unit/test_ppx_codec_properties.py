@@ -126,7 +126,7 @@ def test_spliced_messages_give_a_message_or_a_protocol_error(one, other, source)
     decodes_or_refuses(one[:begin] + other[end : end + 64] + one[begin:])
 
 
-class CountingReader(buffer.Reader):
+class CountingReader(buffer.BufferReader):
     """Counts the tables and tensors that a message makes it follow."""
 
     def __init__(self):

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etalumis.address import AddressTable
+from etalumis.delegation import DETAIL, ENTRY, ReplayRows, RunPlan, SavedKeys
 from etalumis.errors import ProtocolError
-from etalumis.plan import DETAIL, ENTRY, Plan, Rows, SavedKeys
 from etalumis.ppx import columns
 from etalumis.ppx.decode import Decoder
-from etalumis.ppx.delegated import Batch
+from etalumis.ppx.delegated import DelegatedBatch
 from etalumis.ppx.generated import ppx_generated as fb
 from etalumis.ppx.messages import RunResult
-from etalumis.ppx.numbering import Lesson, Numbering
-from etalumis.ppx.requests import ASSISTED, DELEGATED, request, teaching_request
+from etalumis.ppx.requests import ASSISTED, DELEGATED, request, request_with_terms
+from etalumis.ppx.vocabulary import NewTerms, Vocabulary
 
 U32, U64, I32 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1), st.integers(-(2**31), 2**31 - 1)
 
@@ -58,9 +58,9 @@ def plans(draw):
         count = draw(st.integers(0, 5))
         entries = [draw(ENTRIES) for _ in range(count)]
         details = [draw(DETAILS) for _ in range(count)]
-        rows = Rows(columns_of(ENTRY, entries), columns_of(DETAIL, details), SavedKeys([]))
+        rows = ReplayRows(columns_of(ENTRY, entries), columns_of(DETAIL, details), SavedKeys([]))
     flags = [draw(st.booleans()) for _ in range(3)]
-    return Plan(rows, draw(U32), {} if draw(st.booleans()) else None, flags[0], draw(U32), *flags[1:])
+    return RunPlan(rows, draw(U32), {} if draw(st.booleans()) else None, flags[0], draw(U32), *flags[1:])
 
 
 def assert_says(run, mode, session, plan, seeds):
@@ -102,7 +102,7 @@ def test_the_quick_layout_is_what_flatc_reads(mode, session, plan, seeds):
 
 @given(MODES, U64, plans(), SEEDS)
 def test_the_quick_layout_says_what_flatc_s_code_writes(mode, session, plan, seeds):
-    run = run_in(teaching_request(mode, session, plan, seeds, None, None))
+    run = run_in(request_with_terms(mode, session, plan, seeds, None, None))
     assert_says(run, mode, session, plan, seeds)
     assert run.Observations() is None
 
@@ -121,7 +121,7 @@ ARRAYS = st.dictionaries(
 
 @given(plans(), SEEDS, st.lists(st.text(max_size=9), max_size=4), KEYS, ARRAYS)
 def test_lessons_and_observations_arrive(plan, seeds, texts, keys, observations):
-    run = run_in(teaching_request(DELEGATED, 7, plan, seeds, Lesson(texts, keys), observations))
+    run = run_in(request_with_terms(DELEGATED, 7, plan, seeds, NewTerms(texts, keys), observations))
     assert_says(run, DELEGATED, 7, plan, seeds)
     assert [run.Texts(i).decode() for i in range(run.TextsLength())] == texts
     found = [run.Addresses(i) for i in range(run.AddressesLength())]
@@ -142,7 +142,7 @@ def test_lessons_and_observations_arrive(plan, seeds, texts, keys, observations)
 def batch(data):
     message = Decoder().decode(data)
     assert isinstance(message, RunResult)
-    return Batch(message.traces, Numbering(AddressTable()), Plan(observed={}, rejected=True))
+    return DelegatedBatch(message.traces, Vocabulary(AddressTable()), RunPlan(observed={}, rejected=True))
 
 
 def test_every_field_of_a_trace_is_read():
@@ -245,7 +245,7 @@ def test_an_answer_like_an_earlier_one_is_read_as_if_it_were_the_first(count, ob
     decoder = Decoder()
     for _ in range(2):
         assert read(decoder, data) == read(Decoder(), data) is not None
-    assert decoder._patterns.read(data) is not None
+    assert decoder._reply_cache.read(data) is not None
     changed = bytearray(data)
     for place, value in changes:
         changed[place % len(data)] = value

@@ -13,14 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etalumis.address import AddressTable
+from etalumis.delegation import RunPlan
 from etalumis.errors import ProtocolError
-from etalumis.plan import Plan
 from etalumis.ppx import Simulator
 from etalumis.ppx.decode import Decoder
-from etalumis.ppx.delegated import Batch
+from etalumis.ppx.delegated import DelegatedBatch
 from etalumis.ppx.generated import ppx_generated as fb
 from etalumis.ppx.messages import RunResult
-from etalumis.ppx.numbering import Numbering
+from etalumis.ppx.vocabulary import Vocabulary
 
 GIB = 1 << 30
 OF_TRACES = (
@@ -79,7 +79,7 @@ def touch(data):
     message = Decoder().decode(data)
     if not isinstance(message, RunResult) or message.traces is None:
         return message
-    found = Batch(message.traces, Numbering(AddressTable()), Plan(observed={}, rejected=True))
+    found = DelegatedBatch(message.traces, Vocabulary(AddressTable()), RunPlan(observed={}, rejected=True))
     for one in found.traces():
         for name in OF_TRACES + (OF_DETAILED_TRACES if len(message.traces.details) else ()):
             getattr(one, name)
@@ -156,14 +156,14 @@ def test_parts_that_lie_over_each_other_do_not_fill_the_memory(what):
 def real(cpp_examples):
     """Answers of real simulators, each the first one of its session."""
     found = []
-    plan = Plan(observed={}, parameters=True, details=True, rejected=True, draw_below=100)
+    plan = RunPlan(observed={}, parameters=True, details=True, rejected=True, draw_below=100)
     for words in (["drifting"], ["all_distributions"], ["marsaglia", "--replaced"], ["drifting", "--steps", "0"]):
-        for asked in (plan, Plan(observed={"track": np.zeros(3), "obs": np.zeros(2), "obs0": np.array(1.0)})):
+        for asked in (plan, RunPlan(observed={"track": np.zeros(3), "obs": np.zeros(2), "obs0": np.array(1.0)})):
             with Simulator([str(cpp_examples / words[0]), *words[1:]]) as simulator:
                 both = simulator._session.request(asked, (1, 2), AddressTable())
                 found.append(simulator._connection.request(both, 30.0))
     for data in found:
-        assert isinstance(touch(data), Batch)
+        assert isinstance(touch(data), DelegatedBatch)
     return found
 
 

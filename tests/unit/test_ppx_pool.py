@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from etalumis.address import AddressTable
 from etalumis.batches import MOST
 from etalumis.cli import main
+from etalumis.delegation import RunPlan
 from etalumis.errors import SimulatorError
-from etalumis.plan import Plan
 from etalumis.ppx import Pool
-from etalumis.ppx.crew import worker_endpoint
 from etalumis.ppx.process import OtherProcess
-from etalumis.ppx.work import Work
+from etalumis.ppx.supervisor import worker_endpoint
+from etalumis.ppx.work_queue import Work
 
-PLAN = Plan()
+PLAN = RunPlan()
 
 
 @settings(max_examples=60, deadline=None)

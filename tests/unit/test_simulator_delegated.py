@@ -11,10 +11,10 @@ from delegation import EVERYTHING, accepted_values, asked_for, assert_same_outco
 
 from etalumis import execution
 from etalumis.address import AddressTable
+from etalumis.delegation import RunPlan
 from etalumis.inference.kernel import Change, Settings, choose_move
 from etalumis.inference.observations import Observations
-from etalumis.inference.state import Structures
-from etalumis.plan import Plan
+from etalumis.inference.state import StructureCache
 from etalumis.ppx import Simulator
 
 TRACES = 200
@@ -34,7 +34,7 @@ def simulator(sherpa_simulator: Path) -> Iterator[Simulator]:
 @pytest.fixture(scope="module")
 def observed(simulator: Simulator) -> dict[str, np.ndarray]:
     """A noisy observation of one of the traces."""
-    [trace] = simulator.carry_out(Plan(parameters=True), (12345,), AddressTable())
+    [trace] = simulator.carry_out(RunPlan(parameters=True), (12345,), AddressTable())
     [observation] = trace.observes
     return {observation.name: observation.stated.sample(np.random.default_rng(2))}
 
@@ -67,9 +67,9 @@ def test_the_same_seed_gives_the_same_trace_in_a_fresh_process_and_in_any_batch(
         for batch in ((17,), (99, 4, 3), (0, 2**63 + 1, 17)):
             for seed, trace in zip(batch, other.carry_out(plan, batch, table), strict=True):
                 assert whole(trace) == expected[seed]
-            [brief] = other.carry_out(Plan(), batch[:1], table)
+            [brief] = other.carry_out(RunPlan(), batch[:1], table)
             assert brief.value == accepted_values(other.carry_out(plan, batch[:1], table)[0])
-            other.carry_out(Plan(), (1000,), table)
+            other.carry_out(RunPlan(), (1000,), table)
 
 
 def whole(trace):
@@ -78,8 +78,8 @@ def whole(trace):
 
 def test_replay_is_the_same_for_accepted_entries_alone(simulator: Simulator, observed: dict[str, np.ndarray]) -> None:
     table = AddressTable()
-    for trace in simulator.carry_out(Plan(observed=observed, parameters=True, details=True), range(40), table):
-        plan = Plan(trace.rows, trace.rows.size, observed, parameters=True, details=True)
+    for trace in simulator.carry_out(RunPlan(observed=observed, parameters=True, details=True), range(40), table):
+        plan = RunPlan(trace.rows, trace.rows.size, observed, parameters=True, details=True)
         [found] = simulator.carry_out(plan, (7,), table)
         assert (found.mismatch, found.lost, found.draws) == (False, False, len(trace))
         assert found.value == trace.value
@@ -91,9 +91,9 @@ def test_replay_is_the_same_for_accepted_entries_alone(simulator: Simulator, obs
 def test_proposals_are_runs_that_an_interactive_controller_would_make(
     simulator: Simulator, observed: dict[str, np.ndarray]
 ) -> None:
-    rng, table, structures = np.random.default_rng(4), AddressTable(), Structures(None)
+    rng, table, structures = np.random.default_rng(4), AddressTable(), StructureCache(None)
     observations = Observations(observed)
-    plan = Plan(observed=observations.values, details=True)
+    plan = RunPlan(observed=observations.values, details=True)
     compared = kept = 0
     for trace in simulator.carry_out(plan, range(40), table):
         state = structures.state(trace)

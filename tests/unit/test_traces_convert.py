@@ -20,7 +20,7 @@ from etalumis.distributions import Categorical, Normal, Uniform
 from etalumis.errors import DatasetError
 from etalumis.files import locked
 from etalumis.models import examples
-from etalumis.traces import derived
+from etalumis.traces import densities
 from etalumis.traces.checking.verify import verify
 from etalumis.traces.format import ALL, CONTROLLED_ONLY
 from etalumis.traces.plain import convert
@@ -386,7 +386,7 @@ def random_set(rng):
     kinds = rng.integers(len(PRIORS), size=addresses)  # of each address
     lengths = rng.integers(0, addresses + 1, size=n)
     address = np.concatenate([rng.permutation(addresses)[:length] for length in lengths]).astype(np.int64)
-    priors = [derived.prior(*PRIORS[kinds[number]]) for number in address]
+    priors = [densities.prior(*PRIORS[kinds[number]]) for number in address]
     shape = tuple(rng.integers(1, 4, size=rng.integers(0, 4)).tolist())
     rows = rng.integers(0, 3, size=n)
     content = {

@@ -19,14 +19,14 @@ from etalumis.errors import DatasetError
 from etalumis.files import locked
 from etalumis.traces.reading.shard import Shard
 from etalumis.traces.sorting import order as sort_order
-from etalumis.traces.sorting import plan as sort_plan
 from etalumis.traces.sorting import sort as sort_module
-from etalumis.traces.sorting.input_reader import Reader
-from etalumis.traces.sorting.inputs import Inputs, Portion
+from etalumis.traces.sorting import sort_plan as sort_plan
+from etalumis.traces.sorting.collective import SingleRank
+from etalumis.traces.sorting.input_reader import InputReader
+from etalumis.traces.sorting.inputs import Portion, SortInputs
 from etalumis.traces.sorting.keys import Groups, Share
 from etalumis.traces.sorting.sort import sort
 from etalumis.traces.sorting.splitters import select
-from etalumis.traces.sorting.together import Alone
 from etalumis.traces.writer import open_shard
 
 IN_MEMORY = 10**9
@@ -107,7 +107,7 @@ def noting(seen, method):
 
 
 def inputs_file(paths, portion):
-    return Inputs(paths).files[portion.file].path
+    return SortInputs(paths).files[portion.file].path
 
 
 def test_more_than_the_memory_goes_through_spill_files_of_bounded_loads(tmp_path, limits, monkeypatch):
@@ -130,15 +130,15 @@ def test_more_than_the_memory_goes_through_spill_files_of_bounded_loads(tmp_path
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_keys_at_any_place_are_found(tmp_path, ranks):
     files = random_files(tmp_path, 8, [70, 50, 30], spread=80)
-    inputs = Inputs(files)
+    inputs = SortInputs(files)
     portions = [Portion(number, 0, file.traces) for number, file in enumerate(inputs.files)]
-    groups = Groups(Share(Reader(inputs), portions).tally)
+    groups = Groups(Share(InputReader(inputs), portions).tally)
     with_groups = sorted(
         (int(group), seed) for path in files for group, seed in zip(*keys_of(path, groups), strict=True)
     )
 
     def check(comm):
-        share = Share(Reader(inputs), portions[comm.Get_rank() :: ranks])
+        share = Share(InputReader(inputs), portions[comm.Get_rank() :: ranks])
         found = select(share.seeds(groups), groups, range(150), comm)
         assert list(zip(found.groups.tolist(), found.seeds.tolist(), strict=True)) == with_groups
         places = found.buckets(found.groups, found.seeds)
@@ -287,7 +287,7 @@ def test_a_shard_is_the_same_for_any_grouping_of_its_traces_into_files(tmp_path,
                 parts.append(tmp_path / f"{path.stem}-{number}.h5")
                 with open_shard(parts[-1], shard.provenance) as writer:
                     writer.append(shard.read().take(rows))
-    sort(files, tmp_path / "one", 25, comm=Alone())
+    sort(files, tmp_path / "one", 25, comm=SingleRank())
     sort(parts[::-1], tmp_path / "other", 25)
     assert bytes_of(tmp_path / "one", "shard-*") == bytes_of(tmp_path / "other", "shard-*")
     assert bytes_of(tmp_path / "one", "index.json") == bytes_of(tmp_path / "other", "index.json")

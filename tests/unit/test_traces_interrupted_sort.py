@@ -16,8 +16,8 @@ from unit.sort_support import Threads, bytes_of, random_files
 from etalumis.errors import DatasetError
 from etalumis.traces.sorting import first_pass
 from etalumis.traces.sorting import gather as gather_module
-from etalumis.traces.sorting import plan as sort_plan
 from etalumis.traces.sorting import sort as sort_module
+from etalumis.traces.sorting import sort_plan as sort_plan
 from etalumis.traces.sorting.sort import sort
 from etalumis.traces.sorting.spill import AlteredSpill
 

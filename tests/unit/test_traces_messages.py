@@ -13,16 +13,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from etalumis.address import AddressTable
+from etalumis.delegation import RunPlan
 from etalumis.errors import DatasetError
-from etalumis.plan import Plan
 from etalumis.ppx.decode import Decoder
-from etalumis.ppx.delegated import Batch
-from etalumis.ppx.numbering import Numbering
+from etalumis.ppx.delegated import DelegatedBatch
+from etalumis.ppx.vocabulary import Vocabulary
 from etalumis.traces.block import EXPECTED, Layout
 from etalumis.traces.ragged import Ragged
-from etalumis.traces.recording.keyed import View
-from etalumis.traces.recording.observed import ObservationColumn
-from etalumis.traces.recording.tagged import TagColumns
+from etalumis.traces.recording.ids import View
+from etalumis.traces.recording.images import ObservationColumn
+from etalumis.traces.recording.tags import TagColumns
 
 TEXTS = ["channel", "momentum", "final_state", "image", "[f]", "channel"]
 """One of them has two numbers."""
@@ -80,7 +80,7 @@ def batch_of(arrays, counts, results, observes=(), tag_records=()):
         ],
     }
     message = Decoder().decode(generated_traces(1, 0, TEXTS, **{k: v for k, v in vectors.items() if v})).traces
-    batch = Batch(message, Numbering(AddressTable()), Plan(parameters=True))
+    batch = DelegatedBatch(message, Vocabulary(AddressTable()), RunPlan(parameters=True))
     return batch, batch.traces()
 
 

@@ -16,7 +16,7 @@ from unit.traces_support import DETECTOR, PROVENANCE, part
 from etalumis.distributions import BY_CODE, Beta, Binomial, Categorical, Normal, Poisson, Uniform
 from etalumis.errors import DatasetError
 from etalumis.models import examples
-from etalumis.traces import derived
+from etalumis.traces import densities
 from etalumis.traces.block import join
 from etalumis.traces.checking.shard import verify_shard, windows
 from etalumis.traces.checking.verify import verify
@@ -397,8 +397,8 @@ def test_log_densities_are_those_of_the_distributions_one_by_one():
     numbers = rng.integers(len(KINDS), size=3000)
     # inside and outside of every support, whole numbers and others
     values = np.where(rng.random(3000) < 0.5, rng.integers(-2, 8, 3000).astype(float), rng.normal(0.5, 3.0, 3000))
-    found = derived.PriorTable(KINDS).log_prob(numbers, values)
-    expected = [derived.prior(*KINDS[n]).log_prob(x) for n, x in zip(numbers.tolist(), values.tolist(), strict=True)]
+    found = densities.PriorTable(KINDS).log_prob(numbers, values)
+    expected = [densities.prior(*KINDS[n]).log_prob(x) for n, x in zip(numbers.tolist(), values.tolist(), strict=True)]
     np.testing.assert_array_equal(found, expected)
     assert 0 < np.isneginf(found).sum() < 2500
 
@@ -407,9 +407,9 @@ def test_types_and_log_priors_are_those_that_were_recorded(file):
     with Shard(file) as shard:
         block = shard.read()
     columns = block.entries.columns
-    density = derived.PriorTable(block.dictionary.distributions).log_prob(columns["distribution"], columns["value"])
-    np.testing.assert_array_equal(derived.log_priors(block.entries, density), block.traces["log_prior"])
-    types = derived.trace_types(block.dictionary.addresses.names(), block.entries)
+    density = densities.PriorTable(block.dictionary.distributions).log_prob(columns["distribution"], columns["value"])
+    np.testing.assert_array_equal(densities.log_priors(block.entries, density), block.traces["log_prior"])
+    types = densities.trace_types(block.dictionary.addresses.names(), block.entries)
     np.testing.assert_array_equal(types, block.traces["type"])
     dataset = TraceDataset(file)
     assert len({row.tobytes() for row in types}) == len(dataset.type_table)

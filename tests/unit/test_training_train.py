@@ -22,7 +22,7 @@ from etalumis.distributions import Categorical, Normal
 from etalumis.errors import ConfigError, DatasetError, NetworkError
 from etalumis.layers import LayerTable
 from etalumis.network import ProposalNetwork, checkpoint
-from etalumis.traces.reading.batch import Batch
+from etalumis.traces.reading.batch import Minibatch
 from etalumis.training import prepare
 from etalumis.training.evaluate import log_proposal_of
 from etalumis.training.history import read_history
@@ -303,7 +303,7 @@ def test_an_image_is_scaled_by_its_noise_and_categoricals_start_at_their_frequen
         def __len__(self) -> int:
             return 1000
 
-        def batch(self, indices: np.ndarray, noise_seed: tuple[int, ...]) -> Batch:
+        def batch(self, indices: np.ndarray, noise_seed: tuple[int, ...]) -> Minibatch:
             return random_batch(layers, (Categorical(probs),), [1] * len(indices), rng)
 
     network = ProposalNetwork(layers, SMALL)

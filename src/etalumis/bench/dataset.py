@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from etalumis.bench.cores import pinned
-from etalumis.bench.measure import Contender, Report, Slice, Target, machine, repeat, take_turns
+from etalumis.bench.measure import BenchReport, Contender, Slice, Target, machine, repeat, take_turns
 from etalumis.bench.programs import examples_folder
 from etalumis.bench.resident import BATCH, measured
 from etalumis.bench.synthetic import write_synthetic
@@ -51,7 +51,7 @@ def bench(
     examples: Path | None = None,
     traces: int = 1_000_000,
     folder: Path | None = None,
-) -> Report:
+) -> BenchReport:
     """Measure trace files; for a million synthetic traces it takes some ten minutes and 8 GB of disk.
 
     Parameters
@@ -89,7 +89,7 @@ def bench(
         growth = {step: 1e6 * (rss["large"][step] - rss["small"][step]) / traces * 10 / 9 for step in RESIDENT}
         rates = {name: [one.rate for one in found] for name, found in slices.items()}
         large = steps["large"]
-        return Report(
+        return BenchReport(
             title="Trace files",
             rates=rates,
             ratios=RATIOS,
@@ -140,12 +140,12 @@ def _written(built: BuiltSimulator, simulator: Path, path: Path, count: int) -> 
 def _readers(paths: Sequence[Path]) -> dict[str, Contender]:
     dataset = TraceDataset(paths)
     return {
-        "sequential_traces_per_s": _Reader(dataset, np.arange(len(dataset))),
-        "random_traces_per_s": _Reader(dataset, np.random.default_rng(1).permutation(len(dataset))),
+        "sequential_traces_per_s": _MinibatchReader(dataset, np.arange(len(dataset))),
+        "random_traces_per_s": _MinibatchReader(dataset, np.random.default_rng(1).permutation(len(dataset))),
     }
 
 
-class _Reader:
+class _MinibatchReader:
     """Reads minibatches in an order, each with noise of its own, again and again."""
 
     def __init__(self, dataset: TraceDataset, order: np.ndarray) -> None:

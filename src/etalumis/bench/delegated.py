@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from etalumis.address import AddressTable
 from etalumis.bench.cores import move
 from etalumis.bench.measure import Slice, repeat
-from etalumis.plan import Plan
+from etalumis.delegation import RunPlan
 from etalumis.ppx import Simulator
 
 BATCH = 1024
@@ -31,5 +31,5 @@ class Delegated:
     def _batch(self) -> tuple[int, int]:
         seeds = range(self._seed, self._seed + BATCH)
         self._seed += BATCH
-        traces = self._simulator.carry_out(Plan(), seeds, self._addresses)
+        traces = self._simulator.carry_out(RunPlan(), seeds, self._addresses)
         return len(traces), sum(trace.draws for trace in traces)

@@ -60,7 +60,7 @@ class Target(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Report:
+class BenchReport:
     """What a bench found.
 
     Attributes

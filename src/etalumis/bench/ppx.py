@@ -15,13 +15,13 @@ import zmq
 from etalumis.address import AddressTable
 from etalumis.bench.cores import move, pinned
 from etalumis.bench.delegated import BATCH, Delegated
-from etalumis.bench.measure import Contender, Report, Slice, Target, machine, repeat, take_turns
+from etalumis.bench.measure import BenchReport, Contender, Slice, Target, machine, repeat, take_turns
 from etalumis.bench.programs import examples_folder, line_of
+from etalumis.delegation import RunPlan
 from etalumis.errors import ProtocolError
 from etalumis.execution import BaseTable, run
 from etalumis.inference import rmh
-from etalumis.inference.controllers import Prior
-from etalumis.plan import Plan
+from etalumis.inference.controllers import PriorController
 from etalumis.ppx import Simulator
 from etalumis.ppx.connection import Connection
 from etalumis.ppx.decode import Decoder
@@ -65,7 +65,7 @@ class Sizes(NamedTuple):
     sample_result: int
 
 
-def bench(seconds: float, examples: Path | None = None) -> Report:
+def bench(seconds: float, examples: Path | None = None) -> BenchReport:
     """Measure the protocol for about so many seconds; `examples` is the folder of the C++ examples, if they are built.
 
     Raises
@@ -97,7 +97,7 @@ def bench(seconds: float, examples: Path | None = None) -> Report:
         }
         began = time.perf_counter()
         slices = take_turns(contenders, list(RATIOS.values()), seconds)
-        return Report(
+        return BenchReport(
             title="PPX: a C++ model of 100 draws",
             rates={name: [turn.rate for turn in turns] for name, turns in slices.items()},
             ratios=RATIOS,
@@ -201,7 +201,7 @@ class _Interactive:
         self._simulator = simulator
         self._addresses = AddressTable()
         self._bases = BaseTable(self._addresses)
-        self._prior = Prior(np.random.Generator(np.random.PCG64(1)))
+        self._prior = PriorController(np.random.Generator(np.random.PCG64(1)))
 
     def __call__(self, seconds: float) -> Slice:
         return repeat(self._run, seconds)
@@ -232,7 +232,7 @@ class _Streamed:
         seeds = range(self._seed, self._seed + self._count)
         self._seed += self._count
         began = time.perf_counter()
-        draws = sum(len(trace) for trace in self._pool.stream(Plan(), seeds, self._addresses))
+        draws = sum(len(trace) for trace in self._pool.stream(RunPlan(), seeds, self._addresses))
         done = Slice(self._count, draws, time.perf_counter() - began)
         self._count = max(int(done.rate * seconds), 1000)  # of the next turn
         return done

@@ -13,7 +13,7 @@ from typing import Any
 from etalumis.address import AddressTable
 from etalumis.bench.cores import pinned
 from etalumis.bench.delegated import BATCH, Delegated
-from etalumis.bench.measure import Contender, Report, Slice, Slices, Target, machine, take_turns
+from etalumis.bench.measure import BenchReport, Contender, Slice, Slices, Target, machine, take_turns
 from etalumis.bench.programs import Measurer, bare_sherpa, examples_folder, line_of
 from etalumis.config import SimulatorConfig
 from etalumis.ppx import Simulator
@@ -55,7 +55,7 @@ PINNING = {
 """What runs where; all contenders with one core have the same one."""
 
 
-def bench(seconds: float, simulator: Path, config: SimulatorConfig, examples: Path | None = None) -> Report:
+def bench(seconds: float, simulator: Path, config: SimulatorConfig, examples: Path | None = None) -> BenchReport:
     """Measure the making of traces for about so many seconds.
 
     Parameters
@@ -100,7 +100,7 @@ def bench(seconds: float, simulator: Path, config: SimulatorConfig, examples: Pa
         took = time.perf_counter() - began
         costs = line_of([addresses])
         draws = _mean_draws(slices)
-        return Report(
+        return BenchReport(
             title="Traces of Sherpa's tau decays",
             rates={name: _rates(name, turns, draws) for name, turns in slices.items()},
             ratios=RATIOS,

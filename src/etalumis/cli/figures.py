@@ -64,7 +64,7 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Draw and save the figures, print their names."""
     settings = config.load(args.config) if args.config else None
-    given = inputs.Inputs(
+    given = inputs.FigureInputs(
         config=settings,
         posteriors=load_posteriors(args.posteriors),
         diagnostics=read_diagnostics(args.diagnostics) if args.diagnostics else None,

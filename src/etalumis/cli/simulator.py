@@ -14,9 +14,9 @@ from etalumis.config import load
 from etalumis.errors import SimulatorError
 from etalumis.ppx import Simulator
 from etalumis.simulator import build_simulator, fetch_sherpa, write_simulator_config
-from etalumis.simulator.check import Report, check
 from etalumis.simulator.checkout import cache_folder
 from etalumis.simulator.couple import record_of, write_record
+from etalumis.simulator.replay_check import CouplingReport, check_replay
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def _couple(args: argparse.Namespace) -> None:
     if args.output.exists() and not args.output.is_dir():
         raise SimulatorError(f"--output {args.output}: there is a file of this name; expected a folder, or a new name")
     with Simulator(args.command) as simulator:
-        report = check(simulator, Path(args.command[0]).name, args.runs)
+        report = check_replay(simulator, Path(args.command[0]).name, args.runs)
         name = simulator.name
     write_record(record_of(args.command, name, args.depends_on), args.output)
     for line in _lines(name, report):
@@ -131,7 +131,7 @@ def _couple(args: argparse.Namespace) -> None:
         logger.warning("%s observes nothing: there is nothing to condition on", name)
 
 
-def _lines(name: str, report: Report) -> Iterator[str]:
+def _lines(name: str, report: CouplingReport) -> Iterator[str]:
     yield f"{name}: {report.runs} runs, {report.draws} draws; the same when replayed in a fresh process"
     yield "  draws  address"
     for address, (label, scoped, controlled, draws) in report.addresses.items():

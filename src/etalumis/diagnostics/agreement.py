@@ -7,13 +7,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import wasserstein_distance
 
-Array = NDArray[np.float64]
+from etalumis.typing import FloatArray
 
 
-def ks_distance(x: Array, wx: Array, y: Array, wy: Array) -> float:
+def ks_distance(x: FloatArray, wx: FloatArray, y: FloatArray, wy: FloatArray) -> float:
     """Largest distance between two weighted empirical distribution functions, 0 to 1."""
     points = np.concatenate([x, y])
     order_x, order_y = np.argsort(x), np.argsort(y)
@@ -22,7 +21,7 @@ def ks_distance(x: Array, wx: Array, y: Array, wy: Array) -> float:
     return float(np.max(np.abs(fx - fy)))
 
 
-def compare_continuous(x: Array, wx: Array, y: Array, wy: Array) -> dict[str, float]:
+def compare_continuous(x: FloatArray, wx: FloatArray, y: FloatArray, wy: FloatArray) -> dict[str, float]:
     """Distances between two weighted samples.
 
     Returns

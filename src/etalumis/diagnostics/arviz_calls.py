@@ -15,20 +15,20 @@ import importlib
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from etalumis.typing import FloatArray
 
 MIN_DRAWS = 4  # ArviZ answers nan below: two half chains of two draws each
 MIN_TAIL = 25  # PSIS fits its Pareto tail to a fifth of the draws and needs five of them
 
-Array = NDArray[np.float64]
 array_stats: Any = importlib.import_module("arviz_stats.base").array_stats  # its functions carry no types
 
 
-def _usable(chains: Array) -> bool:
+def _usable(chains: FloatArray) -> bool:
     return chains.shape[0] > 0 and chains.shape[1] >= MIN_DRAWS and bool(np.isfinite(chains).all())
 
 
-def rhat(chains: Array, method: str = "rank") -> float:
+def rhat(chains: FloatArray, method: str = "rank") -> float:
     """Gelman-Rubin convergence statistic.
 
     Parameters
@@ -52,7 +52,7 @@ def rhat(chains: Array, method: str = "rank") -> float:
         return float(array_stats.rhat(chains, method=method))
 
 
-def ess(chains: Array, method: str = "bulk") -> float:
+def ess(chains: FloatArray, method: str = "bulk") -> float:
     """Effective sample size of all chains together, in draws.
 
     Parameters
@@ -73,7 +73,7 @@ def ess(chains: Array, method: str = "bulk") -> float:
         return float(array_stats.ess(chains, method=method, prob=prob))
 
 
-def mcse_mean(chains: Array) -> float:
+def mcse_mean(chains: FloatArray) -> float:
     """Monte Carlo standard error of the mean, from the effective sample size; ``nan`` as for `ess`."""
     if not _usable(chains) or np.ptp(chains) == 0:
         return float("nan")
@@ -81,7 +81,7 @@ def mcse_mean(chains: Array) -> float:
         return float(array_stats.mcse(chains, method="mean"))
 
 
-def autocorrelation(chains: Array) -> Array:
+def autocorrelation(chains: FloatArray) -> FloatArray:
     """Autocorrelation per chain, array (chain, lag); a constant or broken chain gives a row of ``nan``."""
     out = np.full(chains.shape, np.nan)
     for row, chain in zip(out, chains, strict=True):
@@ -90,12 +90,12 @@ def autocorrelation(chains: Array) -> Array:
     return out
 
 
-def ranks(chains: Array) -> Array:
+def ranks(chains: FloatArray) -> FloatArray:
     """Rank of every draw among all draws of all chains, from 1, ties averaged; array (chain, draw)."""
     return np.asarray(array_stats.compute_ranks(chains, axis=None), dtype=np.float64).reshape(chains.shape)
 
 
-def pareto_khat(log_weight: Array) -> float:
+def pareto_khat(log_weight: FloatArray) -> float:
     """Pareto shape k-hat of the largest importance weights (Vehtari et al. 2024, PSIS).
 
     Parameters

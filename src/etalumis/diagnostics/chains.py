@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etalumis.diagnostics import arviz_calls
+from etalumis.typing import FloatArray
 
-Array = NDArray[np.float64]
 QUANTILES = (0.025, 0.25, 0.5, 0.75, 0.975)
 RARE = 0.01  # channels below this share of all draws do not decide over convergence: hardly any draw speaks about them
 
 
-def as_chains(values: Array, chain: NDArray[np.int64]) -> Array:
+def as_chains(values: FloatArray, chain: NDArray[np.int64]) -> FloatArray:
     """Arrange draws by chain, cut to the shortest chain.
 
     Parameters
@@ -36,7 +36,7 @@ def as_chains(values: Array, chain: NDArray[np.int64]) -> Array:
     return np.stack([values[chain == label][:length] for label in labels])
 
 
-def summarise_continuous(chains: Array) -> dict[str, Any]:
+def summarise_continuous(chains: FloatArray) -> dict[str, Any]:
     """R-hat (rank and classic), ESS (bulk and tail, in draws), Monte Carlo error, mean, sd and quantiles.
 
     Draws in which the quantity is absent (nan) are left out of mean and quantiles, and counted; R-hat and ESS then have
@@ -62,7 +62,7 @@ def summarise_continuous(chains: Array) -> dict[str, Any]:
     }
 
 
-def summarise_categorical(chains: Array) -> dict[str, Any]:
+def summarise_categorical(chains: FloatArray) -> dict[str, Any]:
     """Probabilities per code with their Monte Carlo errors; R-hat and ESS of the worst code.
 
     An R-hat of the code itself would depend on how the codes are numbered, so each code with at least 1 % of the draws

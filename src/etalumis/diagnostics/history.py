@@ -8,15 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from etalumis.diagnostics.checks import Verdict
 from etalumis.network.checkpoint import MANIFEST, read_manifest
 from etalumis.training.history import read_history
+from etalumis.typing import FloatArray
 
 HISTORY = "history.csv"  # beside the network
 
-Array = NDArray[np.float64]
 MIN_GAIN_NATS = 0.1  # less than this below the prior counts as "has learned nothing" whatever its error
 TAIL = 0.25  # share of the validations, at the end, whose scatter measures the error of the last one
 
@@ -39,13 +38,13 @@ class History:
         Name of an entry -> nats by which its own validation loss ended below that of its prior.
     """
 
-    iteration: Array
-    traces_seen: Array
-    train_loss: Array
-    valid_loss: Array
+    iteration: FloatArray
+    traces_seen: FloatArray
+    train_loss: FloatArray
+    valid_loss: FloatArray
     prior_loss: float
-    learning_rate: Array
-    traces_per_s: Array
+    learning_rate: FloatArray
+    traces_per_s: FloatArray
     named_gain: dict[str, float] = field(default_factory=dict)
 
 

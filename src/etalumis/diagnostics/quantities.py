@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from etalumis.typing import FloatArray
+
 MAX_COMPONENTS = 8  # longer vectors are not summarised component by component
 
 
@@ -54,7 +54,7 @@ class Quantity:
         text = self.label or self.key
         return f"{text} [{self.unit}]" if self.unit else text
 
-    def of(self, values: Mapping[str, Array]) -> Array | None:
+    def of(self, values: Mapping[str, FloatArray]) -> FloatArray | None:
         """Values of this quantity, array (draw,) (or a 0-d array for the truth); None where the source is absent."""
         if self.source not in values:
             return None
@@ -65,7 +65,7 @@ class Quantity:
             return None
         return np.asarray(array[..., self.component])
 
-    def truth_in(self, truth: Mapping[str, Array]) -> float:
+    def truth_in(self, truth: Mapping[str, FloatArray]) -> float:
         """Return the true value, ``nan`` where it is not known."""
         value = self.of(truth)
         return float(value.ravel()[0]) if value is not None and value.size == 1 else float("nan")
@@ -82,7 +82,7 @@ TAU_DECAY = (
 )
 
 
-def is_tau_decay(values: Mapping[str, Array]) -> bool:
+def is_tau_decay(values: Mapping[str, FloatArray]) -> bool:
     """Whether all quantities of the paper's Figure 8 are there."""
     return all(quantity.of(values) is not None for quantity in TAU_DECAY)
 
@@ -97,7 +97,7 @@ def with_prior_ranges(
     )
 
 
-def quantities_of(values: Mapping[str, Array]) -> tuple[Quantity, ...]:
+def quantities_of(values: Mapping[str, FloatArray]) -> tuple[Quantity, ...]:
     """Quantities to summarise for these posterior values, in a fixed order."""
     if is_tau_decay(values):
         return TAU_DECAY

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from etalumis.diagnostics import agreement, chains, weights
 from etalumis.diagnostics.checks import Thresholds, check
 from etalumis.diagnostics.quantities import Quantity, quantities_of
 from etalumis.log_weights import normalise
+from etalumis.typing import FloatArray
 
 if TYPE_CHECKING:
     from etalumis.inference.posterior import Posterior
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 FORMAT = "etalumis-diagnostics"
 VERSION = 1
 MARKOV_ENGINES = frozenset({"rmh"})
-Array = NDArray[np.float64]
 
 
 def is_markov(posterior: Posterior) -> bool:
@@ -30,7 +29,7 @@ def is_markov(posterior: Posterior) -> bool:
     return posterior.engine in MARKOV_ENGINES
 
 
-def draw_weights(posterior: Posterior) -> Array:
+def draw_weights(posterior: Posterior) -> FloatArray:
     """Normalised weight of each draw, array (draw,); equal for a Markov chain."""
     return normalise(np.asarray(posterior.log_weight, dtype=float))
 
@@ -104,7 +103,7 @@ def _summary(posterior: Posterior, quantity: Quantity) -> dict[str, Any]:
     return summary | words
 
 
-def _truth_summary(values: Array, weight: Array, truth: float, categorical: bool) -> dict[str, float]:
+def _truth_summary(values: FloatArray, weight: FloatArray, truth: float, categorical: bool) -> dict[str, float]:
     """Where the truth lies: its posterior probability (categorical) or the posterior mass below it (continuous)."""
     total = float(weight[np.isfinite(values)].sum())
     if total == 0:

@@ -10,16 +10,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from etalumis.diagnostics import arviz_calls
 from etalumis.diagnostics.chains import QUANTILES
 from etalumis.log_weights import normalise
+from etalumis.typing import FloatArray
 
-Array = NDArray[np.float64]
 
-
-def summarise_weights(log_weight: Array) -> dict[str, Any]:
+def summarise_weights(log_weight: FloatArray) -> dict[str, Any]:
     """Effective sample size, k-hat, log evidence, share of zero weights, largest normalised weight.
 
     Returns
@@ -45,7 +43,7 @@ def summarise_weights(log_weight: Array) -> dict[str, Any]:
     }
 
 
-def quantiles(values: Array, weight: Array, probabilities: tuple[float, ...] = QUANTILES) -> Array:
+def quantiles(values: FloatArray, weight: FloatArray, probabilities: tuple[float, ...] = QUANTILES) -> FloatArray:
     """Weighted quantiles: linear between the mid-points of the cumulated weights."""
     order = np.argsort(values)
     cumulated = np.cumsum(weight[order])
@@ -53,7 +51,7 @@ def quantiles(values: Array, weight: Array, probabilities: tuple[float, ...] = Q
     return np.asarray(np.interp(probabilities, middle, values[order]))
 
 
-def summarise_continuous(values: Array, weight: Array) -> dict[str, Any]:
+def summarise_continuous(values: FloatArray, weight: FloatArray) -> dict[str, Any]:
     """Weighted mean, its Monte Carlo error, sd and quantiles.
 
     The error is that of the self-normalised estimate, sqrt(sum w^2 (x - mean)^2) with weights that sum to one.
@@ -83,7 +81,7 @@ def summarise_continuous(values: Array, weight: Array) -> dict[str, Any]:
     }
 
 
-def summarise_categorical(values: Array, weight: Array) -> dict[str, Any]:
+def summarise_categorical(values: FloatArray, weight: FloatArray) -> dict[str, Any]:
     """Weighted probability of each code with its Monte Carlo error sqrt(sum w^2 (1{x = code} - p)^2)."""
     present = np.isfinite(values) & (weight > 0)
     total = float(weight[present].sum())

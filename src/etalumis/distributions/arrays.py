@@ -14,7 +14,6 @@ from scipy import special
 from etalumis.distributions.scalar import (
     BY_CODE,
     LOG_2PI,
-    Array,
     Bernoulli,
     Beta,
     Binomial,
@@ -28,6 +27,7 @@ from etalumis.distributions.scalar import (
     Uniform,
     Weibull,
 )
+from etalumis.typing import Array
 
 
 @dataclass(frozen=True, eq=False)

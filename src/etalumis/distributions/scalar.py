@@ -6,13 +6,14 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import astuple, dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from scipy import special
 
+from etalumis.typing import Array
+
 LOG_2PI = math.log(2.0 * math.pi)
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)

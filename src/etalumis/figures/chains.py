@@ -11,12 +11,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 from etalumis.diagnostics import arviz_calls
 from etalumis.diagnostics.chains import as_chains
 from etalumis.diagnostics.quantities import Quantity, quantities_of
 from etalumis.figures import style
+from etalumis.typing import FloatArray
 
 if TYPE_CHECKING:
     from etalumis.inference.posterior import Posterior
@@ -25,8 +25,7 @@ TRACE_STEM, RANK_STEM, AUTOCORRELATION_STEM = "chains_trace", "chains_rank", "ch
 MAX_POINTS = 2000  # draws shown of a chain: more cannot be told apart at this width
 MOST_CODES = 12
 RANK_BINS = 20
-Array = NDArray[np.float64]
-Panel = Callable[[Axes, Quantity, Array], None]
+Panel = Callable[[Axes, Quantity, FloatArray], None]
 
 
 def draw_all(posterior: Posterior) -> list[style.Drawing]:
@@ -92,7 +91,7 @@ def _handle(index: int, label: str) -> Any:
     return Line2D([], [], color=style.CYCLE[index % len(style.CYCLE)], label=label)
 
 
-def trace_panel(axes: Axes, quantity: Quantity, chains: Array) -> None:
+def trace_panel(axes: Axes, quantity: Quantity, chains: FloatArray) -> None:
     """Value against draw; of long chains every n-th draw."""
     step = max(1, chains.shape[1] // MAX_POINTS)
     draws = np.arange(0, chains.shape[1], step)
@@ -108,7 +107,7 @@ def trace_panel(axes: Axes, quantity: Quantity, chains: Array) -> None:
     axes.set_xlim(0, max(chains.shape[1] - 1, 1))
 
 
-def rank_panel(axes: Axes, quantity: Quantity, chains: Array) -> None:
+def rank_panel(axes: Axes, quantity: Quantity, chains: FloatArray) -> None:
     """Histogram of ranks per chain; dashed: the expectation of chains with one distribution."""
     axes.set_ylabel(f"{quantity.label or quantity.key}: draws")
     if quantity.categorical:
@@ -128,7 +127,7 @@ def rank_panel(axes: Axes, quantity: Quantity, chains: Array) -> None:
     axes.set_xlim(edges[0], edges[-1])
 
 
-def code_panel(axes: Axes, chains: Array) -> None:
+def code_panel(axes: Axes, chains: FloatArray) -> None:
     """Draws of each code per chain, the rare ones together: codes have no order, so they have no ranks either."""
     axes.set_ylabel("draws per channel")
     codes = np.unique(chains[np.isfinite(chains)])
@@ -146,7 +145,7 @@ def code_panel(axes: Axes, chains: Array) -> None:
     axes.set_xticks(places, labels)
 
 
-def autocorrelation_panel(axes: Axes, quantity: Quantity, chains: Array) -> None:
+def autocorrelation_panel(axes: Axes, quantity: Quantity, chains: FloatArray) -> None:
     """Autocorrelation against lag, up to a tenth of a chain."""
     axes.set_ylabel(quantity.label or quantity.key)
     lags = max(10, chains.shape[1] // 10)

@@ -30,7 +30,7 @@ class Frequencies(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Inputs:
+class FigureInputs:
     """Everything that figures can be drawn from; what is None or empty is left out.
 
     Attributes

@@ -11,13 +11,13 @@ from pathlib import Path
 from etalumis.config import Config
 from etalumis.diagnostics.run import diagnose, is_markov
 from etalumis.figures import chains, frequency, loss, observation, posteriors, style
-from etalumis.figures.inputs import Inputs
+from etalumis.figures.inputs import FigureInputs
 from etalumis.traces.observation import Observation
 
 logger = logging.getLogger(__name__)
 
 
-def drawings(inputs: Inputs) -> Iterator[style.Drawing]:
+def drawings(inputs: FigureInputs) -> Iterator[style.Drawing]:
     """Yield the figures, in the order of the story."""
     if inputs.observation is not None:
         yield event_display(inputs.observation, inputs.config)
@@ -51,7 +51,7 @@ def event_display(event: Observation, config: Config | None) -> style.Drawing:
     return observation.draw(event.expected, event.value, axes, event.stddev, source)
 
 
-def save_all(inputs: Inputs, folder: Path) -> list[Path]:
+def save_all(inputs: FigureInputs, folder: Path) -> list[Path]:
     """Draw and save everything; return the files written."""
     written: list[Path] = []
     for drawing in drawings(inputs):

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.colors import Normalize
-from numpy.typing import NDArray
 
 from etalumis.figures import style
+from etalumis.typing import FloatArray
 
 STEM = "observation"
 TITLE = "The observation: a test decay in the calorimeter"
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def voxel_axes(shape: tuple[int, int, int]) -> tuple[Axis, Axis, Axis]:
 
 
 def draw(
-    expected: Array, value: Array, axes: tuple[Axis, Axis, Axis], noise_gev: float, description: str = ""
+    expected: FloatArray, value: FloatArray, axes: tuple[Axis, Axis, Axis], noise_gev: float, description: str = ""
 ) -> style.Drawing:
     """Draw the three projections of the expected (above) and the noisy energies (below).
 
@@ -89,13 +88,13 @@ def draw(
     return style.Drawing(STEM, figure, TITLE, caption(expected, value, noise_gev, description))
 
 
-def projection(energies: Array, summed: int) -> Array:
+def projection(energies: FloatArray, summed: int) -> FloatArray:
     """Sum over one axis, turned so that rows go up: (y, x), (x, depth) or (y, depth)."""
     picture = energies.sum(axis=summed)
     return np.asarray(picture if summed == 0 else picture.T)
 
 
-def caption(expected: Array, value: Array, noise_gev: float, description: str) -> str:
+def caption(expected: FloatArray, value: FloatArray, noise_gev: float, description: str) -> str:
     """Numbers of the event in words."""
     lit = int((expected > 0).sum())
     above = int((expected > 3 * noise_gev).sum())

@@ -11,7 +11,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from etalumis.diagnostics.checks import ENGINE_NAMES
@@ -19,6 +18,7 @@ from etalumis.diagnostics.quantities import Quantity, is_tau_decay, quantities_o
 from etalumis.diagnostics.run import draw_weights, is_markov
 from etalumis.diagnostics.weights import quantiles as weighted_quantiles
 from etalumis.figures import captions, style
+from etalumis.typing import FloatArray
 
 if TYPE_CHECKING:
     from etalumis.inference.posterior import Posterior
@@ -29,7 +29,6 @@ MAX_CHANNELS = 8
 CONTOUR_CELLS = 60
 CONTOUR_SMOOTHING = 1.6  # cells; of the order of Scott's rule for the few hundred effective draws of a demo
 MASSES = (0.95, 0.68)
-Array = NDArray[np.float64]
 
 
 def draw(
@@ -109,7 +108,7 @@ def _legend(figure: Any, posteriors: Sequence[Posterior]) -> None:
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
 
 
-def _samples(posterior: Posterior, quantity: Quantity) -> tuple[Array, Array]:
+def _samples(posterior: Posterior, quantity: Quantity) -> tuple[FloatArray, FloatArray]:
     """Present values and their weights (normalised; both empty where there is no weight)."""
     values, weight = quantity.of(posterior.values), draw_weights(posterior)
     if values is None:
@@ -124,7 +123,9 @@ def _truth(quantity: Quantity, posteriors: Sequence[Posterior]) -> float:
     return next((value for value in known if not np.isnan(value)), float("nan"))
 
 
-def axis_range(quantity: Quantity, samples: Sequence[tuple[Array, Array]], truth: float) -> tuple[float, float]:
+def axis_range(
+    quantity: Quantity, samples: Sequence[tuple[FloatArray, FloatArray]], truth: float
+) -> tuple[float, float]:
     """Range of an axis: the prior's where it is known, else all but the outermost 0.1 % of the weight, and the truth.
 
     By weight, since most draws of an engine that proposes badly lie where the posterior has nothing.
@@ -142,7 +143,7 @@ def axis_range(quantity: Quantity, samples: Sequence[tuple[Array, Array]], truth
     return (max(0.0, low - margin) if bounded else low - margin), high + margin
 
 
-def _bulk(values: Array, weight: Array) -> Array:
+def _bulk(values: FloatArray, weight: FloatArray) -> FloatArray:
     """Smallest and largest draw, array (2,), once 0.1 % of the weight is left out on each side.
 
     No interpolation: it would lead from the last draw that counts to the worthless ones beyond it.
@@ -152,7 +153,7 @@ def _bulk(values: Array, weight: Array) -> Array:
     return np.asarray(values[order][np.searchsorted(cumulated, np.array([0.001, 0.999]) * cumulated[-1])])
 
 
-def bin_count(samples: Sequence[tuple[Array, Array]], width: float) -> int:
+def bin_count(samples: Sequence[tuple[FloatArray, FloatArray]], width: float) -> int:
     """Return 20 to 80 bins, by Freedman and Diaconis' rule for the posterior with the fewest effective draws."""
     counts: list[int] = []
     for values, weight in samples:
@@ -260,7 +261,7 @@ def correlation(axes: Axes, x: Quantity, y: Quantity, posteriors: Sequence[Poste
     axes.set_title("68 % and 95 % regions", fontsize=7)
 
 
-def _pair(posterior: Posterior, x: Quantity, y: Quantity) -> tuple[Array, Array, Array]:
+def _pair(posterior: Posterior, x: Quantity, y: Quantity) -> tuple[FloatArray, FloatArray, FloatArray]:
     a, b, weight = x.of(posterior.values), y.of(posterior.values), draw_weights(posterior)
     if a is None or b is None:
         return np.empty(0), np.empty(0), np.empty(0)
@@ -268,7 +269,7 @@ def _pair(posterior: Posterior, x: Quantity, y: Quantity) -> tuple[Array, Array,
     return a[keep], b[keep], weight[keep]
 
 
-def mass_level(density: Array, mass: float) -> float:
+def mass_level(density: FloatArray, mass: float) -> float:
     """Level above which a density on a grid holds this share of its mass (highest-density region)."""
     ordered = np.sort(density.ravel())[::-1]
     cumulated = np.cumsum(ordered)

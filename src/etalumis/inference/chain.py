@@ -9,20 +9,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from etalumis.address import split
+from etalumis.delegation import PlannedTrace, StepFlag
 from etalumis.errors import InferenceError, ProtocolError
-from etalumis.inference.ahead import Ahead
-from etalumis.inference.controllers import Restore, Saved, check_not_broken_off
+from etalumis.inference.controllers import RestoreController, SavedTrace, check_not_broken_off
 from etalumis.inference.kernel import START, Change, Move, Settings, choose_move, log_acceptance
-from etalumis.inference.runner import Runner, draw_seed
-from etalumis.inference.state import State, Structures
-from etalumis.plan import PlannedTrace, StepFlag
+from etalumis.inference.remote_steps import RemoteSteps
+from etalumis.inference.runner import ModelRunner, draw_seed
+from etalumis.inference.state import ChainState, StructureCache
 from etalumis.trace import CONTROLLED, REPLACED, Trace
 
 
-class Proposal(NamedTuple):
+class ProposedChange(NamedTuple):
     """A move that the model has to be run for, and the row of the acceptance table that it belongs to."""
 
-    state: State
+    state: ChainState
     move: Move
     row: list[int]
 
@@ -49,29 +49,29 @@ class Chain:
 
     def __init__(
         self,
-        runner: Runner,
+        runner: ModelRunner,
         rng: np.random.Generator,
         settings: Settings,
         focus: Collection[str] | None = None,
         beta: float = 1.0,
     ) -> None:
         self.runner, self.rng, self.settings, self.beta = runner, rng, settings, beta
-        self.structures = Structures(focus)
+        self.structures = StructureCache(focus)
         self.counts: dict[str, list[int]] = {}
         """Kind of move -> [proposed, accepted, lost to the scope rule]."""
-        self._state: State | None = None
+        self._state: ChainState | None = None
         self._focus = focus
-        self._ahead: Ahead | None = None
+        self._remote: RemoteSteps | None = None
 
     @property
-    def state(self) -> State:
-        """Where the chain is; `State` is never changed in place, so chains may share and exchange one."""
+    def state(self) -> ChainState:
+        """Where the chain is; `ChainState` is never changed in place, so chains may share and exchange one."""
         if self._state is None:
             raise InferenceError("this chain has no state yet: give it one, or call resume() first")
         return self._state
 
     @state.setter
-    def state(self, state: State) -> None:
+    def state(self, state: ChainState) -> None:
         self._state = state
 
     def snapshot(self) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class Chain:
             "scopes": list(state.scope),
             "log_likelihood": self.state.log_likelihood,
             "counts": self.counts,
-            "ahead": None if self._ahead is None else self._ahead.snapshot(),
+            "remote_steps": None if self._remote is None else self._remote.snapshot(),
         }
 
     def resume(self, snapshot: Mapping[str, Any]) -> None:
@@ -98,8 +98,10 @@ class Chain:
             Where the replayed trace is another one: the model is not the one of the snapshot.
         """
         values = snapshot["values"]
-        saved = Saved([tuple(key) for key in snapshot["keys"]], values, snapshot["scopes"])
-        trace, _ = self.runner.run(self.rng, lambda: Restore(self.runner.addresses, saved, self.runner.observations))
+        saved = SavedTrace([tuple(key) for key in snapshot["keys"]], values, snapshot["scopes"])
+        trace, _ = self.runner.run(
+            self.rng, lambda: RestoreController(self.runner.addresses, saved, self.runner.observations)
+        )
         if len(trace) != len(values) or trace.log_likelihood != snapshot["log_likelihood"]:
             raise InferenceError(
                 f"{self.runner.model.name}: the trace to go on from has {len(trace)} entries and log likelihood "
@@ -108,34 +110,34 @@ class Chain:
             )
         self.state = self.structures.state(trace)
         self.counts = {label: list(count) for label, count in snapshot["counts"].items()}
-        if (ahead := snapshot.get("ahead")) is not None:  # older snapshots have none: a message for each step
+        if (saved_steps := snapshot.get("remote_steps")) is not None:
             stepper = self.runner.stepper
             if stepper is None:
                 raise InferenceError(
                     f"{self.runner.model.name}: the steps of the chain to go on with were made by the simulator "
                     "itself, and this one makes none. Delete the .part file and start anew."
                 )
-            self._ahead = Ahead(self.runner, stepper, ahead["seed"], self._focus)
-            self._ahead.done = ahead["done"]
+            self._remote = RemoteSteps(self.runner, stepper, saved_steps["seed"], self._focus)
+            self._remote.done = saved_steps["done"]
 
-    def go_ahead(self) -> None:
+    def start_remote_steps(self) -> None:
         """Leave the steps from here on to the model, where it makes them by itself."""
         stepper = self.runner.stepper
         if stepper is not None:
-            self._ahead = Ahead(self.runner, stepper, draw_seed(self.rng), self._focus)
+            self._remote = RemoteSteps(self.runner, stepper, draw_seed(self.rng), self._focus)
 
     def step(self) -> bool:
         """Propose one move and return whether it was accepted."""
-        if self._ahead is not None:
-            return self._step_of_model(self._ahead)
+        if self._remote is not None:
+            return self._step_of_model(self._remote)
         proposal = self.propose()
         if proposal is None:
             return False
         return self.decide(proposal, *self.runner.run(self.rng, lambda: self.change(proposal)))
 
-    def _step_of_model(self, ahead: Ahead) -> bool:
+    def _step_of_model(self, remote: RemoteSteps) -> bool:
         state = self.state
-        position, flags, trace = ahead.next(state, self.settings, self.beta)
+        position, flags, trace = remote.next(state, self.settings, self.beta)
         if flags & StepFlag.NOTHING:
             return False
         if not START <= position < len(state.control):
@@ -154,7 +156,7 @@ class Chain:
         self.state = self.structures.state(trace)
         return True
 
-    def propose(self) -> Proposal | None:
+    def propose(self) -> ProposedChange | None:
         """Choose a move; None where there is nothing to run the model for, and the chain stays where it is."""
         state = self.state
         move = choose_move(state, self.rng, self.settings)
@@ -164,13 +166,13 @@ class Chain:
         row[0] += 1
         if move.log_ratio == -math.inf:
             return None  # the prior rules the value out
-        return Proposal(state, move, row)
+        return ProposedChange(state, move, row)
 
-    def change(self, proposal: Proposal) -> Change:
+    def change(self, proposal: ProposedChange) -> Change:
         """Return the controller of a run with the move made."""
         return Change(proposal.state, proposal.move, self.rng, self.runner.observations)
 
-    def decide(self, proposal: Proposal, trace: Trace, change: Change) -> bool:
+    def decide(self, proposal: ProposedChange, trace: Trace, change: Change) -> bool:
         """Go to the trace that the run gave, or stay; return whether it was accepted."""
         state, move, row = proposal
         if change.lost:
@@ -199,7 +201,7 @@ def _check_led_to(trace: PlannedTrace, flags: int, model: str) -> None:
         )
 
 
-def _label(state: State, position: int, *, keep: bool) -> str:
+def _label(state: ChainState, position: int, *, keep: bool) -> str:
     """Return the kind of move for the acceptance table: by name of the entry, or by its distribution."""
     if position == START:
         return "all redrawn"

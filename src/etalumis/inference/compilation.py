@@ -33,11 +33,12 @@ from etalumis.execution import Model
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.controllers import CountRepetitions
 from etalumis.inference.importance import weighted
-from etalumis.inference.observations import Array, Observations
+from etalumis.inference.observations import Observations
 from etalumis.inference.posterior import Posterior
-from etalumis.inference.proposing import Proposing, Scopes, Session
-from etalumis.inference.runner import Runner
+from etalumis.inference.proposal_controller import ProposalSource, Proposing, Scopes
+from etalumis.inference.runner import ModelRunner
 from etalumis.trace import Trace
+from etalumis.typing import Array
 
 
 def compilation(
@@ -76,7 +77,7 @@ def compilation(
 def with_session(
     model: Model,
     observations: Mapping[str, Any],
-    session: Session,
+    session: ProposalSource,
     *,
     runs: int,
     seed: int,
@@ -102,7 +103,7 @@ def with_session(
     observations
         Observe name -> value.
     session
-        Proposes values; see `Session`.
+        Proposes values; see `ProposalSource`.
     runs
         Number of runs, each of which gives one draw; those of weight zero are kept.
     seed, job
@@ -125,7 +126,7 @@ def with_session(
     if replays < 1:
         raise InferenceError(f"ic: expected replays >= 1, found {replays}")
     stage = f"posteriors/ic/{job}"
-    runner = Runner(model, Observations(observations), seeds.derive(seed, stage, 0), retries)
+    runner = ModelRunner(model, Observations(observations), seeds.derive(seed, stage, 0), retries)
     counts = dict.fromkeys(("asked", "unknown", "lost", "replay_runs"), 0)
 
     def once(index: int) -> tuple[Trace, float]:
@@ -163,7 +164,7 @@ def with_session(
     return posterior
 
 
-def _mean_repetitions(runner: Runner, trace: Trace, scope: int, rng: np.random.Generator, replays: int) -> float:
+def _mean_repetitions(runner: ModelRunner, trace: Trace, scope: int, rng: np.random.Generator, replays: int) -> float:
     """Return the mean number of repetitions, over prior runs, of the rejection scope number `scope` of a trace."""
     total = 0
     for _ in range(replays):

@@ -8,12 +8,13 @@ from typing import NamedTuple
 import numpy as np
 
 from etalumis.address import AddressTable, join
+from etalumis.delegation import AddressKey, Answer, PlannedTrace, ReplayRows, RunPlan, SavedKeys
 from etalumis.distributions import ArrayDistribution, Distribution
 from etalumis.errors import InferenceError
 from etalumis.execution import Site
-from etalumis.inference.observations import Array, Observations
-from etalumis.plan import Answer, Key, Plan, PlannedTrace, Rows, SavedKeys
+from etalumis.inference.observations import Observations
 from etalumis.trace import Trace
+from etalumis.typing import Array
 
 
 class Planner:
@@ -27,7 +28,7 @@ class Planner:
 
     assisted = False
 
-    def plan(self) -> Plan:
+    def plan(self) -> RunPlan:
         """Return what is decided here."""
         raise NotImplementedError
 
@@ -39,7 +40,7 @@ class Planner:
         raise NotImplementedError
 
 
-class Prior(Planner):
+class PriorController(Planner):
     """Draw every entry from its prior: entries of rejection scopes as often as the model asks for them.
 
     The trace has density prod p(x_i) over the entries outside scopes times prod p(x_s) 1{accepted} / Z_s over the
@@ -63,9 +64,9 @@ class Prior(Planner):
         self.rng = rng
         self._observations, self._details = observations, details
 
-    def plan(self) -> Plan:
+    def plan(self) -> RunPlan:
         """Return what is decided here, for a model that carries it out by itself."""
-        return Plan(observed=self._observed, details=self._details)
+        return RunPlan(observed=self._observed, details=self._details)
 
     @property
     def _observed(self) -> dict[str, Array] | None:
@@ -80,7 +81,7 @@ class Prior(Planner):
         return None if self._observations is None else self._observations.value(name, distribution, given)
 
 
-class Replay(Prior):
+class ReplayController(PriorController):
     """Replay the first accepted entries of another run by position, then go on from the prior.
 
     Accepted repetitions are replayed as first ones, which the model must then accept at once: nothing it does may
@@ -117,22 +118,22 @@ class Replay(Prior):
         return site.distribution.sample(self.rng)
 
 
-class Saved(NamedTuple):
+class SavedTrace(NamedTuple):
     """The accepted entries of a trace as a process writes them down for another one, JSON-able."""
 
-    keys: list[Key]
+    keys: list[AddressKey]
     values: list[float]
     scopes: list[int]
 
 
-class Restore(Prior):
+class RestoreController(PriorController):
     """Replay all accepted entries of a trace that another process wrote down.
 
     Whether the trace that comes out is the right one is for the caller to check: entries beyond the record, or other
     addresses, are drawn from the prior.
     """
 
-    def __init__(self, table: AddressTable, saved: Saved, observations: Observations) -> None:
+    def __init__(self, table: AddressTable, saved: SavedTrace, observations: Observations) -> None:
         super().__init__(np.random.default_rng(0), observations, details=True)
         self._table, self._saved = table, saved
 
@@ -145,13 +146,13 @@ class Restore(Prior):
                 return self._saved.values[position]
         return super().sample(site)
 
-    def plan(self) -> Plan:
+    def plan(self) -> RunPlan:
         """Return what is decided here."""
         rows = SavedKeys(self._saved.keys).rows(self._saved.values, self._saved.scopes)
         return super().plan()._replace(rows=rows, prefix=rows.size)
 
 
-class CountRepetitions(Replay):
+class CountRepetitions(ReplayController):
     """Replay everything before a rejection scope, draw the scope by its prior loop and count its repetitions.
 
     The count R is geometric, so E[R] = 1 / Z: an unbiased estimate of the inverse acceptance probability of the scope
@@ -170,7 +171,7 @@ class CountRepetitions(Replay):
     def __init__(self, trace: Trace, scope: int, rng: np.random.Generator) -> None:
         accepted, scopes = trace.accepted, trace.scope
         before = accepted[: next(n for n, i in enumerate(accepted) if scopes[i] == scope)]
-        self._rows: Rows | None = trace.rows.first(len(before)) if isinstance(trace, PlannedTrace) else None
+        self._rows: ReplayRows | None = trace.rows.first(len(before)) if isinstance(trace, PlannedTrace) else None
         if self._rows is not None:
             super().__init__((), (), (), rng)  # a plan replays them
             return
@@ -187,10 +188,10 @@ class CountRepetitions(Replay):
             self.repetitions = site.repetition + 1
         return site.distribution.sample(self.rng)
 
-    def plan(self) -> Plan:
+    def plan(self) -> RunPlan:
         """Return what is decided here."""
         assert self._rows is not None  # the trace of a model that carries out plans came from one
-        return Plan(rows=self._rows, prefix=self._rows.size, details=True)
+        return RunPlan(rows=self._rows, prefix=self._rows.size, details=True)
 
     def came(self, trace: PlannedTrace) -> None:
         """Read the number of repetitions off the scope that follows the replayed entries."""

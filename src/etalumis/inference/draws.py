@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from etalumis.inference.observations import Array
 from etalumis.trace import REJECTED, Trace
+from etalumis.typing import Array
 
 
 @dataclass(slots=True)

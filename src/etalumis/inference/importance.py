@@ -15,7 +15,7 @@ from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.draws import Draw, draw_of
 from etalumis.inference.observations import Observations
 from etalumis.inference.posterior import Posterior
-from etalumis.inference.runner import Runner
+from etalumis.inference.runner import ModelRunner
 from etalumis.progress import Progress
 from etalumis.trace import Trace
 
@@ -61,7 +61,7 @@ def importance(
         The observations do not fit the model, or a likelihood is NaN.
     """
     stage = f"posteriors/importance/{job}"
-    runner = Runner(model, Observations(observations), seeds.derive(seed, stage, 0), retries)
+    runner = ModelRunner(model, Observations(observations), seeds.derive(seed, stage, 0), retries)
 
     def draws(first: int) -> Iterator[tuple[Trace, float]]:
         origins = [seeds.derive(seed, stage, index) for index in range(first, runs)]
@@ -73,7 +73,7 @@ def importance(
 
 def weighted(
     engine: str,
-    runner: Runner,
+    runner: ModelRunner,
     draws: WeightedRuns,
     *,
     runs: int,

@@ -18,12 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from etalumis.delegation import PlannedTrace, RunPlan
 from etalumis.execution import Site
-from etalumis.inference.controllers import Prior, check_not_broken_off, check_replayed
+from etalumis.inference.controllers import PriorController, check_not_broken_off, check_replayed
 from etalumis.inference.observations import Observations
 from etalumis.inference.proposals import propose, same_support
-from etalumis.inference.state import State
-from etalumis.plan import Plan, PlannedTrace
+from etalumis.inference.state import ChainState
 from etalumis.trace import Trace
 
 START = -1
@@ -64,7 +64,7 @@ class Move(NamedTuple):
     keep: bool
 
 
-def choose_move(state: State, rng: np.random.Generator, settings: Settings) -> Move | None:
+def choose_move(state: ChainState, rng: np.random.Generator, settings: Settings) -> Move | None:
     """Choose the entry to change and its new value; None where the trace has no controlled entry to choose."""
     kind = rng.random()
     if kind < settings.anew_share:
@@ -79,7 +79,7 @@ def choose_move(state: State, rng: np.random.Generator, settings: Settings) -> M
     return Move(position, value, log_ratio, keep=True)
 
 
-class Change(Prior):
+class Change(PriorController):
     """Controller of a proposal run: replay up to the changed entry, then keep or redraw.
 
     After the changed entry j, with a scope called open if it began at or before j:
@@ -92,7 +92,7 @@ class Change(Prior):
       propose, so its acceptance probability is 0, and the run is finished from the prior.
     """
 
-    def __init__(self, state: State, move: Move, rng: np.random.Generator, observations: Observations) -> None:
+    def __init__(self, state: ChainState, move: Move, rng: np.random.Generator, observations: Observations) -> None:
         super().__init__(rng, observations, details=True)
         self._state, self._move = state, move
         self._length = max(move.position, 0)  # START is before all of them
@@ -137,7 +137,7 @@ class Change(Prior):
         assert isinstance(trace, PlannedTrace)
         return trace.log_ratio
 
-    def plan(self) -> Plan:
+    def plan(self) -> RunPlan:
         """Return what is decided here, for a model that carries it out by itself."""
         move = self._move
         if move.position == START:
@@ -147,7 +147,7 @@ class Change(Prior):
         if not move.keep:
             rows = rows.first(move.position + 1)
         rows = rows.with_value(move.position, move.value)
-        return Plan(rows, move.position + 1, self._observed, details=True)
+        return RunPlan(rows, move.position + 1, self._observed, details=True)
 
     def came(self, trace: PlannedTrace) -> None:
         """Take note of the trace that the plan gave."""
@@ -167,7 +167,7 @@ class Change(Prior):
 
 
 def log_acceptance(
-    state: State, move: Move, change: Change, trace: Trace, new: State, settings: Settings, beta: float = 1.0
+    state: ChainState, move: Move, change: Change, trace: Trace, new: ChainState, settings: Settings, beta: float = 1.0
 ) -> float:
     """Return the log acceptance ratio of a proposal that was not lost and whose likelihood is not zero.
 

@@ -10,8 +10,7 @@ import numpy as np
 
 from etalumis.distributions import ArrayDistribution
 from etalumis.errors import InferenceError
-
-Array = np.ndarray[Any, Any]
+from etalumis.typing import Array
 
 
 class Observations:

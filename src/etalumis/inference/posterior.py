@@ -14,8 +14,8 @@ import numpy as np
 from etalumis.errors import DatasetError, InferenceError
 from etalumis.files import atomic_path
 from etalumis.inference.draws import Draw, columns, concatenate_columns
-from etalumis.inference.observations import Array
 from etalumis.log_weights import normalise
+from etalumis.typing import Array
 
 FORMAT, VERSION = "etalumis-posterior", 1
 ENGINES = ("prior", "importance", "rmh", "ic")

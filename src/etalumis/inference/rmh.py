@@ -14,7 +14,7 @@ from etalumis.inference.draws import Draw
 from etalumis.inference.kernel import Settings
 from etalumis.inference.observations import Observations
 from etalumis.inference.posterior import Posterior
-from etalumis.inference.runner import Runner
+from etalumis.inference.runner import ModelRunner
 from etalumis.inference.tempering import Ladder
 from etalumis.progress import Progress
 
@@ -86,7 +86,7 @@ def rmh(
             f"({runs} runs of {len(betas)} temperatures), thin {thin}, init_runs {init_runs}"
         )
     settings = settings or Settings()
-    runner = Runner(model, Observations(observations), seeds.derive(seed, "posteriors/rmh", chain), retries)
+    runner = ModelRunner(model, Observations(observations), seeds.derive(seed, "posteriors/rmh", chain), retries)
     ladder = Ladder(runner, seeds.generator(seed, "posteriors/rmh", chain), settings, betas, focus)
     sampling = _Sampling(ladder, sweeps, burn_in, thin, chain, checkpoint)
     sampling.begin(init_runs)

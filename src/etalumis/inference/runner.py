@@ -11,11 +11,11 @@ import numpy as np
 
 from etalumis.address import AddressTable
 from etalumis.batches import Restartable, carried_out, restart
+from etalumis.delegation import Concurrent, Delegate, PlannedTrace, RunPlan, Stepper, Steps
 from etalumis.errors import InferenceError, ProtocolError, SimulatorError
 from etalumis.execution import BaseTable, Controller, Model, run
-from etalumis.inference.controllers import Planner, Prior
+from etalumis.inference.controllers import Planner, PriorController
 from etalumis.inference.observations import Observations
-from etalumis.plan import Concurrent, Delegate, Plan, PlannedTrace, Stepper, Steps
 from etalumis.trace import Trace
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ def draw_seed(rng: np.random.Generator) -> int:
     return int(rng.bit_generator.random_raw())
 
 
-class Runner:
+class ModelRunner:
     """Run `model` under one controller after another, with the same address numbers throughout.
 
     A simulator that dies, hangs or sends rubbish is replaced by a fresh process and the run is repeated with the same
@@ -94,7 +94,7 @@ class Runner:
         if self._concurrent is None:
             return [self.run(rng, make) for make in makes]
         controllers = [make() for make in makes]
-        plans: list[Plan] = []
+        plans: list[RunPlan] = []
         for controller in controllers:
             if not isinstance(controller, Planner) or controller.assisted:
                 return [self.run(rng, make) for make in makes]
@@ -139,14 +139,14 @@ class Runner:
             for seed in seeds:
                 yield self._prior(np.random.Generator(np.random.PCG64(seed)))
             return
-        plan = Plan(observed=self.observations.values, details=details)
+        plan = RunPlan(observed=self.observations.values, details=details)
         for trace in carried_out(self._delegate, plan, seeds, self.addresses, self._batch_failed):
             self.runs += 1
             self._check(trace)
             yield trace
 
     def _prior(self, rng: np.random.Generator) -> Trace:
-        return self.run(rng, lambda: Prior(rng, self.observations))[0]
+        return self.run(rng, lambda: PriorController(rng, self.observations))[0]
 
     def _run(self, controller: Controller, rng: np.random.Generator) -> Trace:
         if self._delegate is None or not isinstance(controller, Planner):

@@ -8,14 +8,14 @@ from functools import cached_property
 
 import numpy as np
 
+from etalumis.delegation import AddressKeys, PlannedTrace, ReplayRows
 from etalumis.distributions import Distribution
 from etalumis.errors import InferenceError
 from etalumis.inference.draws import Draw, draw_of
-from etalumis.plan import Keys, PlannedTrace, Rows
 from etalumis.trace import CONTROLLED, Trace
 
 
-class Structure:
+class TraceStructure:
     """What the states of one kind of trace have in common: everything but the values.
 
     Attributes
@@ -46,19 +46,19 @@ class Structure:
         """Kinds of moves by position, for the acceptance table: an address has always the same kind of prior."""
 
 
-class Structures:
+class StructureCache:
     """Makes states, each kind of trace's structure once."""
 
     _KEPT = 4096
 
     def __init__(self, focus: Collection[str] | None) -> None:
         self._focus = focus
-        self._known: dict[tuple[Keys, bytes, bytes], Structure] = {}
+        self._known: dict[tuple[AddressKeys, bytes, bytes], TraceStructure] = {}
 
-    def state(self, trace: Trace) -> "State":
+    def state(self, trace: Trace) -> "ChainState":
         """Return the state of a chain at `trace`."""
         if not isinstance(trace, PlannedTrace):
-            return State(trace, self._of(trace))
+            return ChainState(trace, self._of(trace))
         rows = trace.rows
         key = rows.structure
         found = self._known.get(key)
@@ -66,11 +66,11 @@ class Structures:
             if len(self._known) >= self._KEPT:
                 self._known.clear()
             found = self._known[key] = self._of(trace)
-        return State(trace, found, rows)
+        return ChainState(trace, found, rows)
 
-    def _of(self, trace: Trace) -> Structure:
+    def _of(self, trace: Trace) -> TraceStructure:
         accepted, name, scope, flags = trace.accepted, trace.name, trace.scope, trace.flags
-        return Structure(
+        return TraceStructure(
             [name[i] for i in accepted],
             [scope[i] for i in accepted],
             [bool(flags[i] & CONTROLLED) for i in accepted],
@@ -78,14 +78,14 @@ class Structures:
         )
 
 
-class State:
+class ChainState:
     """Accepted entries of a trace as columns, in trace order; rejected repetitions are no part of it.
 
     Never changed in place: chains may share and exchange one. Lists are made when somebody asks: most proposals of a
     chain are rejected, and nobody asks.
     """
 
-    def __init__(self, trace: Trace, structure: Structure, rows: Rows | None = None) -> None:
+    def __init__(self, trace: Trace, structure: TraceStructure, rows: ReplayRows | None = None) -> None:
         self.trace, self.structure, self._rows = trace, structure, rows
         self.log_likelihood = trace.log_likelihood
         self.candidates, self.focused = structure.candidates, structure.focused
@@ -100,7 +100,7 @@ class State:
         return draw_of(self.trace, structure.named, structure.trace_type)
 
     @property
-    def rows(self) -> Rows:
+    def rows(self) -> ReplayRows:
         """The entries as rows to replay, of a model that carries out plans."""
         if self._rows is None:
             raise InferenceError("this state's trace was recorded draw by draw: it has no rows")

@@ -19,8 +19,8 @@ import numpy as np
 from etalumis.errors import InferenceError
 from etalumis.inference.chain import Chain, acceptance
 from etalumis.inference.kernel import Settings
-from etalumis.inference.runner import Runner, draw_seed
-from etalumis.inference.state import State
+from etalumis.inference.runner import ModelRunner, draw_seed
+from etalumis.inference.state import ChainState
 from etalumis.trace import Trace
 
 HOT_TAIL_SHARE, HOT_ANEW_SHARE = 0.5, 0.1
@@ -50,7 +50,7 @@ def inverse_temperatures(count: int, hottest_beta: float) -> tuple[float, ...]:
     return (*(hottest_beta ** (k / steps) for k in range(count - 1)), 0.0)
 
 
-def placed_anew(betas: Sequence[float], rejection: Sequence[float]) -> tuple[float, ...]:
+def equalise_swap_rates(betas: Sequence[float], rejection: Sequence[float]) -> tuple[float, ...]:
     """Return a ladder of as many inverse temperatures, the ends the same, with equal swap rejection between them.
 
     The rejection of swaps adds up along the ladder (nearly, for close temperatures): with R(beta) the sum from the cold
@@ -122,7 +122,7 @@ class Ladder:
 
     def __init__(
         self,
-        runner: Runner,
+        runner: ModelRunner,
         rng: np.random.Generator,
         settings: Settings,
         betas: Sequence[float] = (1.0,),
@@ -136,7 +136,7 @@ class Ladder:
         self._walks = Walks(len(betas))
 
     @property
-    def state(self) -> State:
+    def state(self) -> ChainState:
         """State of the cold replica: a draw of the posterior."""
         return self.replicas[0].state
 
@@ -171,7 +171,7 @@ class Ladder:
                 )
             replica.state = replica.structures.state(found)
         if len(self.replicas) == 1:
-            self.replicas[0].go_ahead()
+            self.replicas[0].start_remote_steps()
 
     def sweep(self) -> bool:
         """Take one step of every replica, then propose swaps; return whether the cold replica's step was accepted."""
@@ -220,7 +220,7 @@ class Ladder:
             return
         # a pair that was never rejected so far still has some rejection
         rejection = [max(1.0 - rate / proposed, 0.5 / proposed) for proposed, rate in self._swaps]
-        for replica, beta in zip(self.replicas, placed_anew(self.betas, rejection), strict=True):
+        for replica, beta in zip(self.replicas, equalise_swap_rates(self.betas, rejection), strict=True):
             replica.beta, replica.settings = beta, replica_settings(self._settings, beta)
         self._swaps = [[0, 0.0] for _ in self._swaps]
 

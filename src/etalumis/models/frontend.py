@@ -96,7 +96,7 @@ class FunctionModel:
 
     def run(self, execution: Statements) -> float | None:
         """Call the function once, with its statements going to `execution`; return its result."""
-        token = _current.set(_Run(execution, self._stacks))
+        token = _current.set(_CurrentRun(execution, self._stacks))
         try:
             result = self._function()
         finally:
@@ -108,7 +108,7 @@ class FunctionModel:
 _CUT: CodeType = FunctionModel.run.__code__
 
 
-class _Run:
+class _CurrentRun:
     """What the statements of one run share."""
 
     def __init__(self, execution: Statements, stacks: StackTable) -> None:
@@ -122,7 +122,7 @@ class _Run:
         return self.stacks.address(sys._getframe(2), _CUT)
 
 
-_current: ContextVar[_Run | None] = ContextVar("etalumis_run", default=None)
+_current: ContextVar[_CurrentRun | None] = ContextVar("etalumis_run", default=None)
 
 
 class RejectionScope:
@@ -224,7 +224,7 @@ def rejection_scope() -> Iterator[RejectionScope]:
         run.scope = None
 
 
-def _running(statement: str) -> _Run:
+def _running(statement: str) -> _CurrentRun:
     run = _current.get()
     if run is None:
         raise InferenceError(

@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from etalumis.config import NetworkConfig
 from etalumis.layers import LayerTable
 from etalumis.network.embedding import InputScale, make_embedding
-from etalumis.network.grouped import grouped_linear
-from etalumis.network.groups import Group, Grouping
-from etalumis.network.plan import GroupPlan, Plan, make_plan
+from etalumis.network.grouped_linear import grouped_linear
+from etalumis.network.grouping import Group, Grouping
+from etalumis.network.minibatch_plan import GroupPlan, MinibatchPlan, plan_minibatch
 from etalumis.network.proposals import log_density, start_bias, width
 from etalumis.network.recurrent import linear, packed_lstm
 from etalumis.network.session import ProposalSession
-from etalumis.traces.reading.batch import Batch
+from etalumis.traces.reading.batch import Minibatch
 
 ADDRESS_TABLE = "address"
 
@@ -123,7 +123,7 @@ class ProposalNetwork(nn.Module):
         """Return the number of trainable numbers."""
         return sum(value.numel() for value in self.parameters())
 
-    def leaves(self, plan: Plan, requires_grad: bool = True) -> Leaves:
+    def leaves(self, plan: MinibatchPlan, requires_grad: bool = True) -> Leaves:
         """Copy the rows a plan touches out of the tables."""
         rows = {ADDRESS_TABLE: plan.touched}
         for group in plan.groups:
@@ -139,7 +139,7 @@ class ProposalNetwork(nn.Module):
         embedded: Tensor = self.observation(self.input_scale(observation), self.dtype)
         return embedded.float()
 
-    def log_proposal(self, plan: Plan, observation: Tensor, leaves: Leaves) -> Tensor:
+    def log_proposal(self, plan: MinibatchPlan, observation: Tensor, leaves: Leaves) -> Tensor:
         """Return log q(value) (token,), in LSTM order and in the physical units of the values.
 
         Parameters
@@ -155,14 +155,14 @@ class ProposalNetwork(nn.Module):
         log_q = [self._group_log_density(group, hidden, leaves) for group in plan.groups]
         return torch.cat(log_q).index_select(0, plan.order)
 
-    def _hidden(self, plan: Plan, embedded: Tensor, leaves: Leaves) -> Tensor:
+    def _hidden(self, plan: MinibatchPlan, embedded: Tensor, leaves: Leaves) -> Tensor:
         address = leaves[ADDRESS_TABLE].value.index_select(0, plan.layer)
         samples = torch.cat([_sample_embedding(group, leaves) for group in plan.groups]).index_select(0, plan.order)
         past = torch.cat([samples, address], 1)
         past = torch.cat([past, past.new_zeros(1, past.shape[1])]).index_select(0, plan.previous)
         return self._lstm(plan, embedded, torch.cat([past, address], 1))
 
-    def _lstm(self, plan: Plan, embedded: Tensor, inputs: Tensor) -> Tensor:
+    def _lstm(self, plan: MinibatchPlan, embedded: Tensor, inputs: Tensor) -> Tensor:
         """Return hidden states (token, hidden); the observation's part of the first gates is computed once a trace."""
         of_observation = self.config.observation_embedding
         hidden = inputs
@@ -194,13 +194,13 @@ class ProposalNetwork(nn.Module):
         )
         return log_density(group.group.kind, raw, group.x, group.context) + group.log_jacobian
 
-    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: Minibatch) -> tuple[Tensor, dict[str, float]]:
         """Return the sum over traces of -log q(x | y) in nats, and its parts by distribution kind.
 
         Entries without a layer count with -log p, as they are proposed from the prior; their part is "unknown".
         Gradients reach observation embedding and LSTM; for those of the tables, go through `leaves`.
         """
-        plan = make_plan(batch, self.grouping)
+        plan = plan_minibatch(batch, self.grouping)
         unknown = -float(batch.log_prior[batch.layer < 0].sum())
         if len(plan) == 0:
             return torch.tensor(unknown), {"unknown": unknown}

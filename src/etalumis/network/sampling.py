@@ -13,8 +13,7 @@ from scipy import special
 
 from etalumis.network.proposals import SCALE_FLOOR, UNIT_SCALE_CEILING
 from etalumis.network.standardise import FAMILIES
-
-Array = np.ndarray[Any, Any]
+from etalumis.typing import Array
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 _SQRT_HALF = math.sqrt(0.5)

@@ -3,7 +3,7 @@
 """Inference with a trained network: one entry at a time, under one observation."""
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -13,11 +13,10 @@ from etalumis.distributions import Distribution
 from etalumis.errors import NetworkError
 from etalumis.network import sampling
 from etalumis.network.standardise import restore, standardise
+from etalumis.typing import Array
 
 if TYPE_CHECKING:
     from etalumis.network.model import ProposalNetwork
-
-Array = np.ndarray[Any, Any]
 
 
 class ProposalSession:

@@ -12,12 +12,11 @@ the network.
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import special
 
-Array = np.ndarray[Any, Any]
+from etalumis.typing import Array
 
 FAMILIES = {
     "Uniform": "unit",

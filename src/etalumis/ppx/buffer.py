@@ -37,7 +37,7 @@ class Malformed(ValueError):
     """The bytes are no message of the schema; the text says what was found where."""
 
 
-class Reader:
+class BufferReader:
     """Reads tables, strings and tensors; keeps the vtables it has seen, which repeat in every message."""
 
     def __init__(self) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from etalumis.plan import DETAIL, ENTRY
-from etalumis.ppx.buffer import MAX_RANK, U32, U64, Malformed, Reader
+from etalumis.delegation import DETAIL, ENTRY
+from etalumis.ppx.buffer import MAX_RANK, U32, U64, BufferReader, Malformed
 from etalumis.ppx.messages import (
     PARAMETERS,
     TRACE,
@@ -47,7 +47,7 @@ _LARGEST = 1 << 24
 """Elements of the largest array that a sparse one may stand for: a message must not fill the memory."""
 
 
-def trace_columns(reader: Reader, data: bytes, table: int) -> TraceColumns:
+def trace_columns(reader: BufferReader, data: bytes, table: int) -> TraceColumns:
     """Return the columns of the table `Traces` at `table`.
 
     Raises
@@ -110,7 +110,7 @@ def _largest(numbers: Columns) -> int:
     return int(numbers.max()) if len(numbers) else -1
 
 
-def _texts(reader: Reader, data: bytes, table: int, field: int) -> list[str]:
+def _texts(reader: BufferReader, data: bytes, table: int, field: int) -> list[str]:
     start = table + field
     start += U32(data, start)[0] + 4
     count = U32(data, start - 4)[0]

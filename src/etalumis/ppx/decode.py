@@ -10,13 +10,11 @@ import numpy as np
 
 from etalumis.distributions import BY_CODE, ArrayDistribution, Categorical, Distribution, Normal, from_code
 from etalumis.errors import ProtocolError
-from etalumis.ppx.alike import Patterns
-from etalumis.ppx.buffer import ABSENT, U32, U64, Extent, Malformed, Reader, array_of, shape_of
+from etalumis.ppx.buffer import ABSENT, U32, U64, BufferReader, Extent, Malformed, array_of, shape_of
 from etalumis.ppx.columns import trace_columns
 from etalumis.ppx.messages import (
     BODIES,
     PARAMETERS,
-    Array,
     Handshake,
     HandshakeResult,
     Message,
@@ -30,6 +28,8 @@ from etalumis.ppx.messages import (
     Tag,
     TagResult,
 )
+from etalumis.ppx.reply_cache import ReplyCache
+from etalumis.typing import FloatArray
 
 _LOCATIONS = {1: (0,), 9: (0,)}
 """Parameters that may have any sign; Normal.mean and LogNormal.loc."""
@@ -54,8 +54,8 @@ class Decoder:
     """
 
     def __init__(self) -> None:
-        self._reader = Reader()
-        self._patterns = Patterns()
+        self._reader = BufferReader()
+        self._reply_cache = ReplyCache()
         self._whole: dict[bytes, Sample] = {}
         self._texts: dict[bytes, str] = {}
         self._distributions: dict[tuple[int, bytes, bytes], _DescribedDistribution] = {}
@@ -82,7 +82,7 @@ class Decoder:
             Where `data` is no message of the schema, or one that this package does not support (a sample statement
             that draws a vector).
         """
-        if (traces := self._patterns.read(data)) is not None:
+        if (traces := self._reply_cache.read(data)) is not None:
             return RunResult(None, traces)
         if len(data) <= _WHOLE_BYTES and (known := self._whole.get(data)) is not None:
             return known
@@ -126,7 +126,7 @@ class Decoder:
             return RunResult(_some(self._tensor(data, table, 0)))
         members = table + traces
         columns = trace_columns(self._reader, data, members + U32(data, members)[0])
-        self._patterns.note(columns)
+        self._reply_cache.note(columns)
         return RunResult(None, columns)
 
     def _sample_result(self, data: bytes, table: int) -> SampleResult:
@@ -179,7 +179,7 @@ class Decoder:
             self._tensor(data, table, 2),
         )
 
-    def _tensor(self, data: bytes, table: int, field: int) -> Array:
+    def _tensor(self, data: bytes, table: int, field: int) -> FloatArray:
         position = self._reader.fields(data, table)[field]
         return array_of(data, self._reader.tensor(data, table + position)) if position else np.empty(0)
 
@@ -225,12 +225,12 @@ def _u32(data: bytes, table: int, field: int) -> int:
     return int(U32(data, table + field)[0]) if field else 0
 
 
-def _some(array: Array) -> Array | None:
+def _some(array: FloatArray) -> FloatArray | None:
     """Empty tensors stand for None."""
     return array if array.size else None
 
 
-def _fit(value: Array | None, shape: tuple[int, ...]) -> Array | None:
+def _fit(value: FloatArray | None, shape: tuple[int, ...]) -> FloatArray | None:
     """Return an observed value in the shape of its distribution; () and (1,) are the same to peers."""
     size = math.prod(shape)
     if size > _LARGEST:
@@ -261,7 +261,7 @@ def _describe(data: bytes, code: int, extents: list[Extent], stack: str) -> _Des
         raise ProtocolError(f"the sample statement at {stack}: {error}") from error
 
 
-def _check_domain(code: int, arrays: tuple[Array, ...]) -> None:
+def _check_domain(code: int, arrays: tuple[FloatArray, ...]) -> None:
     """Refuse parameters for which no density exists; NaN passes and shows up in the likelihood."""
     for position, array in enumerate(arrays):
         if position in _LOCATIONS.get(code, ()) or code == 2:

@@ -8,23 +8,23 @@ from collections.abc import Sequence
 import numpy as np
 
 from etalumis.address import AddressTable
+from etalumis.delegation import AddressKeys, Columns, PlannedTrace, ReplayRows, RunPlan
 from etalumis.distributions import ArrayDistribution, Distribution, Normal, SparseNormal
 from etalumis.errors import ProtocolError
-from etalumis.plan import Columns, Keys, Plan, PlannedTrace, Rows
 from etalumis.ppx.columns import LOST, MISFIT, MISMATCH, SCORED, STATED, VALUE, array_of
 from etalumis.ppx.messages import PARAMETERS, ObserveRecord, TraceColumns, TraceRecord
-from etalumis.ppx.numbering import Numbering, Priors
+from etalumis.ppx.vocabulary import Priors, Vocabulary
 from etalumis.trace import CONTROLLED, REJECTED, Observed
 
-_NO_DETAILS = "this trace came without details; ask for them with Plan(details=True)"
+_NO_DETAILS = "this trace came without details; ask for them with RunPlan(details=True)"
 
 
-class Batch:
+class DelegatedBatch:
     """The runs of one message, and what their numbers stand for."""
 
-    def __init__(self, message: TraceColumns, numbering: Numbering, plan: Plan) -> None:
-        self.priors: Priors = numbering.learn(message)
-        self.message, self.numbering, self.plan = message, numbering, plan
+    def __init__(self, message: TraceColumns, vocabulary: Vocabulary, plan: RunPlan) -> None:
+        self.priors: Priors = vocabulary.learn(message)
+        self.message, self.vocabulary, self.plan = message, vocabulary, plan
         self.alone = len(message.traces) == 1
 
     def traces(self) -> "list[DelegatedTrace]":
@@ -50,7 +50,7 @@ class DelegatedTrace(PlannedTrace):
 
     __slots__ = ("_first", "_record", "batch")
 
-    def __init__(self, batch: Batch, record: TraceRecord, *first: int) -> None:
+    def __init__(self, batch: DelegatedBatch, record: TraceRecord, *first: int) -> None:
         self.batch, self._record = batch, record
         self._first = first  # of its entries, observe records and tags in the message, and its own number there
 
@@ -72,9 +72,9 @@ class DelegatedTrace(PlannedTrace):
         return self._record
 
     @property
-    def numbering(self) -> Numbering:
+    def vocabulary(self) -> Vocabulary:
         """What the numbers in `entries` stand for."""
-        return self.batch.numbering
+        return self.batch.vocabulary
 
     @property
     def priors(self) -> Priors:
@@ -96,9 +96,9 @@ class DelegatedTrace(PlannedTrace):
         return details if self.batch.alone else details[self.spans[0]]
 
     @property
-    def keys(self) -> Keys:
+    def keys(self) -> AddressKeys:
         """Knows what the numbers in the column `address` stand for."""
-        return self.batch.numbering
+        return self.batch.vocabulary
 
     @property
     def accepted_entries(self) -> Columns:
@@ -106,19 +106,21 @@ class DelegatedTrace(PlannedTrace):
         return self.rows.entries if self.batch.plan.rejected else self.entries
 
     @property
-    def rows(self) -> Rows:
+    def rows(self) -> ReplayRows:
         """The accepted entries as rows to replay; asked for with `details`."""
         batch = self.batch
         message = batch.message
         starts = message.frame.starts
         if batch.alone and starts.detail_count and not batch.plan.rejected:
             data = message.message
-            return Rows(data[starts.entry_bytes], data[starts.detail_bytes], batch.numbering, message.address_bytes)
+            return ReplayRows(
+                data[starts.entry_bytes], data[starts.detail_bytes], batch.vocabulary, message.address_bytes
+            )
         entries, details = self.entries, self.details
         if batch.plan.rejected:
             accepted = (details["flags"] & REJECTED) == 0
             entries, details = entries[accepted], details[accepted]
-        return Rows(entries, details, batch.numbering)
+        return ReplayRows(entries, details, batch.vocabulary)
 
     def __len__(self) -> int:
         return self._record.entries
@@ -150,12 +152,12 @@ class DelegatedTrace(PlannedTrace):
     @property
     def addresses(self) -> AddressTable:
         """What the integers of `address` stand for."""
-        return self.batch.numbering.addresses
+        return self.batch.vocabulary.addresses
 
     @property
     def address(self) -> list[int]:
         """Integer of each entry's address."""
-        return _integers(self.batch.numbering.identities(self.entries["address"]))
+        return _integers(self.batch.vocabulary.identities(self.entries["address"]))
 
     @property
     def value(self) -> list[float]:
@@ -179,7 +181,7 @@ class DelegatedTrace(PlannedTrace):
         return _integers(self._flags())
 
     def _flags(self) -> Columns:
-        flags = self.batch.numbering.flags(self.entries["address"])
+        flags = self.batch.vocabulary.flags(self.entries["address"])
         details = self.batch.message.details
         return flags | details["flags"][self.spans[0]] if len(details) else flags
 
@@ -196,14 +198,14 @@ class DelegatedTrace(PlannedTrace):
     @property
     def name(self) -> list[str]:
         """Name of each entry; "" where it has none."""
-        texts = self.batch.numbering.texts
-        return [texts[number] for number in self.batch.numbering.names(self.entries["address"]).tolist()]
+        texts = self.batch.vocabulary.texts
+        return [texts[number] for number in self.batch.vocabulary.names(self.entries["address"]).tolist()]
 
     @property
     def type(self) -> bytes:
         """128-bit digest of the sequence of controlled addresses."""
         steered = self.entries["address"][self._flags() & (CONTROLLED | REJECTED) == CONTROLLED]
-        return self.addresses.type_of(tuple(_integers(self.batch.numbering.identities(steered))))
+        return self.addresses.type_of(tuple(_integers(self.batch.vocabulary.identities(steered))))
 
     @property
     def log_prior(self) -> float:
@@ -241,7 +243,7 @@ class DelegatedTrace(PlannedTrace):
         message, frame, result = batch.message, batch.message.frame, self._record.result
         found: dict[str, np.ndarray] = {}
         if frame.tags:
-            texts = batch.numbering.texts
+            texts = batch.vocabulary.texts
             found = {texts[name]: array_of(message, array) for name, array in frame.tags[self.spans[2]]}
         if result >= 0 and math.prod(frame.arrays[result].shape) > 1:
             found["result"] = array_of(message, result)  # as in a run in which every draw is a message
@@ -258,7 +260,7 @@ class DelegatedTrace(PlannedTrace):
 
     def _observe(self, record: ObserveRecord) -> Observed:
         batch, message = self.batch, self.batch.message
-        texts = batch.numbering.texts
+        texts = batch.vocabulary.texts
         name, flags, at, kind = record.name, record.flags, record.arrays, record.kind
         value = distribution = None
         if flags & VALUE:

@@ -14,7 +14,6 @@ from etalumis.errors import ProtocolError
 from etalumis.ppx.generated import ppx_generated
 from etalumis.ppx.messages import (
     BODIES,
-    Array,
     Handshake,
     HandshakeResult,
     Message,
@@ -25,6 +24,7 @@ from etalumis.ppx.messages import (
     SampleResult,
     Tag,
 )
+from etalumis.typing import FloatArray
 
 # flatc and its library have no types.
 fb: Any = ppx_generated
@@ -81,7 +81,7 @@ def _empty(builder: Any, message: Message) -> int:
     return int(getattr(fb, f"{name}End")(builder))
 
 
-def _tensor(builder: Any, array: Array | None) -> int:
+def _tensor(builder: Any, array: FloatArray | None) -> int:
     values = np.asarray([] if array is None else array, dtype=np.float64)
     data = builder.CreateNumpyVector(values.ravel())
     shape = builder.CreateNumpyVector(np.asarray(() if array is None else values.shape, dtype=np.int32))
@@ -91,7 +91,7 @@ def _tensor(builder: Any, array: Array | None) -> int:
     return int(fb.TensorEnd(builder))
 
 
-def _distribution(builder: Any, code: int, arrays: tuple[Array, ...]) -> int:
+def _distribution(builder: Any, code: int, arrays: tuple[FloatArray, ...]) -> int:
     kind = _NAMES[code]
     tensors = [_tensor(builder, array) for array in arrays]
     getattr(fb, f"{kind}Start")(builder)

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from etalumis.delegation import DETAIL, ENTRY
 from etalumis.distributions import ArrayDistribution, Distribution
-from etalumis.plan import DETAIL, ENTRY
+from etalumis.typing import FloatArray
 
-Array = np.ndarray[Any, np.dtype[np.float64]]
 Columns = np.ndarray[Any, Any]
 _F8 = np.dtype("<f8")
 TRACE = np.dtype(
@@ -195,7 +195,7 @@ class RunResult(NamedTuple):
     `result` is None where the model returned nothing. `traces` are those of delegated runs, read by `ppx.columns`.
     """
 
-    result: Array | None
+    result: FloatArray | None
     traces: "TraceColumns | None" = None
 
 
@@ -225,7 +225,7 @@ class SampleResult(NamedTuple):
     the rejection scope, 2 the rest of the run.
     """
 
-    result: Array | None
+    result: FloatArray | None
     hand_over: int = 0
 
 
@@ -235,7 +235,7 @@ class Observe(NamedTuple):
     address: str
     distribution: ArrayDistribution
     name: str = ""
-    value: Array | None = None
+    value: FloatArray | None = None
 
 
 class ObserveResult(NamedTuple):
@@ -247,7 +247,7 @@ class Tag(NamedTuple):
 
     address: str
     name: str
-    value: Array
+    value: FloatArray
 
 
 class TagResult(NamedTuple):

@@ -9,17 +9,17 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from etalumis.address import AddressTable
+from etalumis.delegation import Answer, RunPlan
 from etalumis.errors import ProtocolError, SimulatorError
 from etalumis.execution import Execution, Site
-from etalumis.plan import Answer, Plan
 from etalumis.ppx.connection import PeerEnded, PeerSilent
-from etalumis.ppx.crew import SLICE_S, Crew
 from etalumis.ppx.delegated import DelegatedTrace
 from etalumis.ppx.encode import encode
 from etalumis.ppx.messages import Message, Reset
-from etalumis.ppx.session import Session
-from etalumis.ppx.work import Work
-from etalumis.ppx.worker import State, Worker
+from etalumis.ppx.session import Conversation
+from etalumis.ppx.supervisor import SLICE_S, Supervisor
+from etalumis.ppx.work_queue import Work
+from etalumis.ppx.worker import Worker, WorkerState
 
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ class Pool:
         if workers < 1:
             raise SimulatorError(f"expected one worker or more, found {workers}")
         command = [*command, "--workers", str(workers), *(["--pin"] if pin else [])]
-        self._crew = Crew(command, workers, endpoint, timeout_s, start_timeout_s, retries, scratch)
+        self._supervisor = Supervisor(command, workers, endpoint, timeout_s, start_timeout_s, retries, scratch)
         self.restart()
 
     # ------------------------------------------------------------------ what a model has
@@ -86,39 +86,39 @@ class Pool:
     @property
     def name(self) -> str:
         """Name of the model, as the simulator gave it in the handshake."""
-        return self._crew.name
+        return self._supervisor.name
 
     @property
     def pid(self) -> int | None:
         """Process id of the parent of all workers."""
-        return self._crew.pid
+        return self._supervisor.pid
 
     @property
     def pids(self) -> list[int | None]:
         """Process ids of the workers; None for one that is being replaced."""
-        return [worker.process.pid if worker.process is not None else None for worker in self._crew.workers]
+        return [worker.process.pid if worker.process is not None else None for worker in self._supervisor.workers]
 
     @property
     def replaced(self) -> int:
         """Number of workers that were replaced so far."""
-        return self._crew.replaced
+        return self._supervisor.replaced
 
     @property
     def delegates(self) -> bool:
         """That they carry out plans: always."""
         return True
 
-    def carry_out(self, plan: Plan, seeds: Sequence[int], addresses: AddressTable) -> list[DelegatedTrace]:
+    def carry_out(self, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable) -> list[DelegatedTrace]:
         """Run once for each seed, on all workers; return the traces in that order."""
         return list(self._results(Work(plan, seeds, addresses), bounded=False))
 
-    def carry_out_all(self, requests: Sequence[tuple[Plan, int]], addresses: AddressTable) -> list[DelegatedTrace]:
+    def carry_out_all(self, requests: Sequence[tuple[RunPlan, int]], addresses: AddressTable) -> list[DelegatedTrace]:
         """Run every plan once, with its seed, all at the same time; return the traces in that order."""
         plans = [plan for plan, _ in requests]
         work = Work(plans, [seed for _, seed in requests], addresses, self._order(plans))
         return list(self._results(work, bounded=False))
 
-    def stream(self, plan: Plan, seeds: Sequence[int], addresses: AddressTable) -> Iterator[DelegatedTrace]:
+    def stream(self, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable) -> Iterator[DelegatedTrace]:
         """Yield the trace of each seed, in order; few are held back until their turn comes.
 
         Where a run fails for good, the traces before it are yielded first.
@@ -136,18 +136,18 @@ class Pool:
         return float(result.reshape(()))
 
     def assist(
-        self, plan: Plan, seed: int, answer: Callable[[Site], Answer], addresses: AddressTable
+        self, plan: RunPlan, seed: int, answer: Callable[[Site], Answer], addresses: AddressTable
     ) -> DelegatedTrace:
         """Run one worker once, asked for controlled draws, as `Simulator.assist` does."""
         return self._alone(addresses, lambda session, say: session.assist(plan, seed, answer, addresses, say))
 
     def restart(self) -> None:
         """End all processes and start afresh; runs under way are repeated."""
-        self._crew.restart()
+        self._supervisor.restart()
 
     def close(self) -> None:
         """End all processes. May be called twice."""
-        self._crew.stop()
+        self._supervisor.stop()
 
     def __enter__(self) -> Self:
         return self
@@ -160,21 +160,21 @@ class Pool:
     # ------------------------------------------------------------------ work
 
     def _results(self, work: Work, *, bounded: bool) -> Iterator[DelegatedTrace]:
-        crew = self._crew
-        crew.require_running()
+        supervisor = self._supervisor
+        supervisor.require_running()
         handed_out = 0.0
         try:
             for position in range(len(work.seeds)):
                 # Few are held back: enough for every worker's next piece while the slowest one is at its present one.
-                limit = position + 2 * crew.count * work.size + 1 if bounded else None
+                limit = position + 2 * supervisor.count * work.size + 1 if bounded else None
                 now = time.monotonic()
                 if position in work.found and now - handed_out > _REFILL_S:
-                    crew.pump(0.0)
+                    supervisor.pump(0.0)
                     self._hand_out(work, limit)
                     handed_out = now
                 while position not in work.found:
                     self._hand_out(work, limit)
-                    crew.pump(SLICE_S)
+                    supervisor.pump(SLICE_S)
                 found = work.found.pop(position)
                 if isinstance(found, SimulatorError):
                     raise found
@@ -183,22 +183,22 @@ class Pool:
             work.drop()
 
     def _hand_out(self, work: Work, limit: int | None) -> None:
-        ready = self._crew.ready
-        while ready and (task := work.take(self._crew.count, limit)) is not None:
+        ready = self._supervisor.ready
+        while ready and (task := work.take(self._supervisor.count, limit)) is not None:
             home = self._home(task.plan)
             worker = home if home in ready else ready[0]
             ready.remove(worker)
-            self._crew.give(worker, task)
+            self._supervisor.give(worker, task)
 
-    def _home(self, plan: Plan) -> Worker | None:
+    def _home(self, plan: RunPlan) -> Worker | None:
         """Return the worker that numbers a plan's rows as they are: no need to put them into its own numbers."""
         keys = plan.rows.keys if plan.rows is not None else None
-        for worker in self._crew.workers if keys is not None else ():
-            if worker.session is not None and worker.session.numbering is keys:
+        for worker in self._supervisor.workers if keys is not None else ():
+            if worker.session is not None and worker.session.vocabulary is keys:
                 return worker
         return None
 
-    def _order(self, plans: Sequence[Plan]) -> list[int]:
+    def _order(self, plans: Sequence[RunPlan]) -> list[int]:
         """Return an order in which each plan finds its home free, unless one before it has the same."""
         first, later, taken = [], [], set()
         for position, plan in enumerate(plans):
@@ -210,14 +210,16 @@ class Pool:
                 first.append(position)
         return first + later
 
-    def _alone(self, addresses: AddressTable | None, talk: Callable[[Session, Callable[[bytes], Message]], T]) -> T:
+    def _alone(
+        self, addresses: AddressTable | None, talk: Callable[[Conversation, Callable[[bytes], Message]], T]
+    ) -> T:
         """Talk with one worker, draw by draw."""
-        crew = self._crew
-        crew.require_running()
-        while not (ready := crew.ready):
-            crew.pump(SLICE_S)
+        supervisor = self._supervisor
+        supervisor.require_running()
+        while not (ready := supervisor.ready):
+            supervisor.pump(SLICE_S)
         worker = ready[0]
-        session, worker.state = worker.session, State.BROKEN  # until the end: something may break this off
+        session, worker.state = worker.session, WorkerState.BROKEN  # until the end: something may break this off
         assert session is not None
         finished = False
         try:
@@ -227,13 +229,13 @@ class Pool:
             finished = True
         except (PeerEnded, PeerSilent) as error:
             where = session.where()
-            crew.lose(worker, str(error))
+            supervisor.lose(worker, str(error))
             raise SimulatorError(f"the simulator {self.name}: a worker {error} {where}") from error
         finally:
             if not finished:
                 session.break_off()
-            if worker.state is State.BROKEN and (finished or _agrees(worker)):
-                worker.state = State.READY
+            if worker.state is WorkerState.BROKEN and (finished or _agrees(worker)):
+                worker.state = WorkerState.READY
         return result
 
 

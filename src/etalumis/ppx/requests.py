@@ -12,9 +12,9 @@ from typing import Any
 import flatbuffers
 import numpy as np
 
-from etalumis.plan import DETAIL, ENTRY, Plan, Steps
+from etalumis.delegation import DETAIL, ENTRY, RunPlan, Steps
 from etalumis.ppx.generated import ppx_generated
-from etalumis.ppx.numbering import Lesson
+from etalumis.ppx.vocabulary import NewTerms
 
 # flatc and its library have no types.
 fb: Any = ppx_generated
@@ -47,7 +47,7 @@ _NUMBERS = struct.Struct("<IIIQIIBBBBB7xI")
 _LENGTH = struct.Struct("<4xI").pack
 
 
-def request(mode: int, session: int, plan: Plan, seeds: Sequence[int]) -> bytes:
+def request(mode: int, session: int, plan: RunPlan, seeds: Sequence[int]) -> bytes:
     """Return a Run for a plan in the session's numbers, whose observations, if any, the simulator has already."""
     count = len(seeds)
     rows, prefix, observed, parameters, draw_below, with_details, rejected = plan
@@ -71,25 +71,25 @@ def request(mode: int, session: int, plan: Plan, seeds: Sequence[int]) -> bytes:
     return b"".join((_SKELETON, numbers, struct.pack(f"<{count}Q", *seeds), length, entries, length, details))
 
 
-def teaching_request(
+def request_with_terms(
     mode: int,
     session: int,
-    plan: Plan,
+    plan: RunPlan,
     seeds: Sequence[int],
-    lesson: Lesson | None,
+    new_terms: NewTerms | None,
     observations: Mapping[str, np.ndarray] | None,
     steps: Steps | None = None,
 ) -> bytes:
     """Return a Run that brings along new numbers, observations that the simulator is to keep, or a chain."""
     builder = _builder(1024)
     fields: dict[str, int] = {}
-    if lesson is not None:
-        strings = [builder.CreateString(text) for text in lesson.texts]
+    if new_terms is not None:
+        strings = [builder.CreateString(text) for text in new_terms.texts]
         builder.StartVector(4, len(strings), 4)
         for string in reversed(strings):
             builder.PrependUOffsetTRelative(string)
         fields["Texts"] = builder.EndVector()
-        fields["Addresses"] = _structs(builder, np.array(lesson.keys, "<u4").reshape(-1, 4).tobytes(), 16, 4)
+        fields["Addresses"] = _structs(builder, np.array(new_terms.keys, "<u4").reshape(-1, 4).tobytes(), 16, 4)
     if observations is not None:
         fields["Observations"] = _observations(builder, observations)
     fields["Seeds"] = _structs(builder, np.array(seeds, "<u8").tobytes(), 8, 8)

@@ -25,7 +25,6 @@ from etalumis.ppx.decode import Decoder
 from etalumis.ppx.encode import encode
 from etalumis.ppx.listen import Listener, Request
 from etalumis.ppx.messages import (
-    Array,
     Handshake,
     HandshakeResult,
     Message,
@@ -39,6 +38,7 @@ from etalumis.ppx.messages import (
     Tag,
     TagResult,
 )
+from etalumis.typing import FloatArray
 
 _RESET = encode(Reset())
 _POLL_S = 0.1
@@ -94,7 +94,7 @@ class _Abandon(BaseException):
     """Unwinds the model when its run is over for a reason that is nobody's error: models catch `Exception`."""
 
 
-class _State(Enum):
+class _ServerState(Enum):
     """How the run under way ends, seen from the wire; but for RUNNING nothing more is sent for it."""
 
     RUNNING = "running"
@@ -112,7 +112,7 @@ class _Server:
         self._idle_timeout_s = idle_timeout_s
         self._decoder = Decoder()
         self._handshake = encode(HandshakeResult(f"etalumis {__version__}", model.name))
-        self._state = _State.RUNNING
+        self._state = _ServerState.RUNNING
         self._client: tuple[bytes, ...] = ()
         self._last_address = ""
 
@@ -146,30 +146,30 @@ class _Server:
         answer = self._exchange(_encode_sample(statement), SampleResult)
         assert isinstance(answer, SampleResult)
         if answer.result is None or answer.result.size != 1:
-            self._abandon(_State.ANSWER_RESET)
+            self._abandon(_ServerState.ANSWER_RESET)
         return float(answer.result.reshape(()))
 
     def observe(
-        self, stack: str, distribution: ArrayDistribution, *, name: str = "", value: Array | None = None
+        self, stack: str, distribution: ArrayDistribution, *, name: str = "", value: FloatArray | None = None
     ) -> None:
         """Hand the likelihood over; without a value the inference side supplies it."""
         self._last_address = stack
         self._exchange(encode(Observe(stack, distribution, name, value)), ObserveResult)
 
-    def tag(self, name: str, value: Array) -> None:
+    def tag(self, name: str, value: FloatArray) -> None:
         """Hand a value over that is to be remembered."""
         self._exchange(encode(Tag("", name, value)), TagResult)
 
     # ------------------------------------------------------------------ runs
 
     def _execute(self) -> None:
-        self._state, self._last_address = _State.RUNNING, ""
+        self._state, self._last_address = _ServerState.RUNNING, ""
         result = self._forward()
-        if self._state is _State.RUNNING:
+        if self._state is _ServerState.RUNNING:
             self._send(encode(RunResult(None if result is None else np.asarray(result, dtype=np.float64))))
-        elif self._state is _State.ANSWER_HANDSHAKE:
+        elif self._state is _ServerState.ANSWER_HANDSHAKE:
             self._send(self._handshake)
-        elif self._state is _State.ANSWER_RESET:
+        elif self._state is _ServerState.ANSWER_RESET:
             self._send(_RESET)
 
     def _forward(self) -> float | None:
@@ -178,29 +178,29 @@ class _Server:
         except _Abandon:
             return None
         except Exception as error:  # a model raises what it likes; all of it is reported
-            if self._state is not _State.RUNNING:
+            if self._state is not _ServerState.RUNNING:
                 return None  # what the model made of our own signal
             place = f"its last statement was at {self._last_address}" if self._last_address else "before any statement"
             raise ModelError(f"the model {self._model.name} raised {type(error).__name__}: {error}; {place}") from error
 
     def _exchange(self, statement: bytes, expected: type[Message]) -> Message:
-        if self._state is not _State.RUNNING:
+        if self._state is not _ServerState.RUNNING:
             raise _Abandon  # the model swallowed the signal and goes on: again, without a word on the wire
         self._send(statement)
         while (request := self._next()) is not None:
             message = self._decode(request.data)
             if isinstance(message, Handshake):
                 self._client = request.sender
-                self._abandon(_State.ANSWER_HANDSHAKE)
+                self._abandon(_ServerState.ANSWER_HANDSHAKE)
             if request.sender != self._client:
                 self._listener.send(request.sender, _RESET)
             elif isinstance(message, expected):
                 return message
             else:
-                self._abandon(_State.ANSWER_RESET)
-        self._abandon(_State.LEAVE)
+                self._abandon(_ServerState.ANSWER_RESET)
+        self._abandon(_ServerState.LEAVE)
 
-    def _abandon(self, state: _State) -> NoReturn:
+    def _abandon(self, state: _ServerState) -> NoReturn:
         self._state = state
         raise _Abandon
 

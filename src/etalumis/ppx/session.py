@@ -8,13 +8,12 @@ import numpy as np
 
 from etalumis import __version__
 from etalumis.address import AddressTable
+from etalumis.delegation import Answer, HandOver, RunPlan, StepFlag, Steps
 from etalumis.errors import ProtocolError, SimulatorError
 from etalumis.execution import BaseTable, Execution, Site
-from etalumis.plan import Answer, HandOver, Plan, StepFlag, Steps
-from etalumis.ppx.delegated import Batch, DelegatedTrace
+from etalumis.ppx.delegated import DelegatedBatch, DelegatedTrace
 from etalumis.ppx.encode import encode, sample_result
 from etalumis.ppx.messages import (
-    Array,
     Handshake,
     HandshakeResult,
     Message,
@@ -29,8 +28,9 @@ from etalumis.ppx.messages import (
     TagResult,
     TraceColumns,
 )
-from etalumis.ppx.numbering import Numbering
-from etalumis.ppx.requests import ASSISTED, DELEGATED, request, teaching_request
+from etalumis.ppx.requests import ASSISTED, DELEGATED, request, request_with_terms
+from etalumis.ppx.vocabulary import Vocabulary
+from etalumis.typing import FloatArray
 
 _RUN = encode(Run())
 _OBSERVE_RESULT = encode(ObserveResult())
@@ -64,7 +64,7 @@ def greeting(version: int) -> bytes:
     return encode(Handshake(f"etalumis {__version__}", version))
 
 
-class Session:
+class Conversation:
     """One side of a conversation: which requests mean what, and what answers to them are worth.
 
     It belongs to one handshake; what both sides have numbered and handed over since then is kept here. After any
@@ -90,19 +90,19 @@ class Session:
         self.runs, self.draws = runs, 0
         self.last_address = ""
         self._seeds: Sequence[int] = ()  # of the delegated runs asked for last
-        self._numbering: Numbering | None = None
+        self._vocabulary: Vocabulary | None = None
         self._bases: BaseTable | None = None
         self._handed_over: Mapping[str, np.ndarray] | None = None
         self._broken_off = False
 
     @property
-    def numbering(self) -> Numbering | None:
+    def vocabulary(self) -> Vocabulary | None:
         """What the numbers of its delegated traces stand for; None before the first request."""
-        return self._numbering
+        return self._vocabulary
 
     def speaks(self, addresses: AddressTable) -> bool:
         """Return whether it is good for runs with addresses of this table: one session, one table."""
-        return self._numbering is None or (self._numbering.addresses is addresses and not self._broken_off)
+        return self._vocabulary is None or (self._vocabulary.addresses is addresses and not self._broken_off)
 
     def break_off(self) -> None:
         """Take note that an exception ended a run: what both sides have numbered may differ from here on."""
@@ -118,7 +118,7 @@ class Session:
         last = f", last address {self.last_address}" if self.last_address else ""
         return f"in run {self.runs} after {self.draws} draws{last}"
 
-    def converse(self, execution: Execution, ask: Ask) -> Array | None:
+    def converse(self, execution: Execution, ask: Ask) -> FloatArray | None:
         """Run once, every statement a message; return the result."""
         self._begin(1)
         answer = _RUN
@@ -150,21 +150,21 @@ class Session:
             else:
                 raise self._out_of_turn(message, "Sample, Observe, Tag or RunResult")
 
-    def request(self, plan: Plan, seeds: Sequence[int], addresses: AddressTable) -> bytes:
+    def request(self, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable) -> bytes:
         """Return the message that asks for delegated runs; it has to be sent."""
         self._begin(len(seeds))
         self._seeds = seeds
         return self._request(DELEGATED, plan, seeds, addresses)
 
-    def request_steps(self, steps: Steps, addresses: AddressTable) -> tuple[bytes, Plan]:
+    def request_steps(self, steps: Steps, addresses: AddressTable) -> tuple[bytes, RunPlan]:
         """Return the message that asks for steps of a chain, which has to be sent, and the plan of their runs."""
         seeds = (steps.seed,)
         self._begin(steps.number)
         self._seeds = seeds
-        plan = Plan(steps.rows, steps.rows.size, steps.observed, details=True)
+        plan = RunPlan(steps.rows, steps.rows.size, steps.observed, details=True)
         return self._request(DELEGATED, plan, seeds, addresses, steps), plan
 
-    def steps(self, answer: Message, plan: Plan, wanted: int) -> tuple[list[tuple[int, int]], list[DelegatedTrace]]:
+    def steps(self, answer: Message, plan: RunPlan, wanted: int) -> tuple[list[tuple[int, int]], list[DelegatedTrace]]:
         """Return steps and traces that came in answer to `request_steps`; raises as `traces`."""
         found = self._traces_in(answer)
         steps = found.frame.steps
@@ -183,14 +183,14 @@ class Session:
                     f"the simulator {self._name} sent {StepFlag(flags)!r} for step {number} of {len(steps)} "
                     f"{self.where()}; expected a run that was accepted, lost, or broken off at the end, or none of them"
                 )
-        assert self._numbering is not None  # _request made it
-        return steps, Batch(found, self._numbering, plan).traces()
+        assert self._vocabulary is not None  # _request made it
+        return steps, DelegatedBatch(found, self._vocabulary, plan).traces()
 
     def awaits(self, seeds: Sequence[int]) -> None:
         """Say whose traces are the next to come, of several requests under way: what fails now is among them."""
         self._seeds = seeds
 
-    def traces(self, answer: Message, plan: Plan, seeds: Sequence[int]) -> list[DelegatedTrace]:
+    def traces(self, answer: Message, plan: RunPlan, seeds: Sequence[int]) -> list[DelegatedTrace]:
         """Return the traces that came in answer to `request`.
 
         Raises
@@ -205,11 +205,11 @@ class Session:
         found = self._traces_in(answer)
         if [trace.seed for trace in found.traces] != list(seeds):
             raise ProtocolError(f"the simulator {self._name} sent the traces of other runs {self.where()}")
-        assert self._numbering is not None  # _request made it
-        return Batch(found, self._numbering, plan).traces()
+        assert self._vocabulary is not None  # _request made it
+        return DelegatedBatch(found, self._vocabulary, plan).traces()
 
     def assist(
-        self, plan: Plan, seed: int, answer: Callable[[Site], Answer], addresses: AddressTable, ask: Ask
+        self, plan: RunPlan, seed: int, answer: Callable[[Site], Answer], addresses: AddressTable, ask: Ask
     ) -> DelegatedTrace:
         """Run once, asked for controlled draws alone; raises as `traces`, and whatever `answer` does."""
         self._begin(1)
@@ -249,21 +249,21 @@ class Session:
         self.draws, self.last_address, self._seeds = 0, "", ()
 
     def _request(
-        self, mode: int, plan: Plan, seeds: Sequence[int], addresses: AddressTable, steps: Steps | None = None
+        self, mode: int, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable, steps: Steps | None = None
     ) -> bytes:
-        if self._numbering is None:
-            self._numbering, self._bases = Numbering(addresses), BaseTable(addresses)
-        assert self._numbering.addresses is addresses  # the caller asked `speaks`
-        lesson = None
-        if plan.rows is not None and plan.rows.keys is not self._numbering:
-            rows, lesson = self._numbering.translated(plan.rows)
+        if self._vocabulary is None:
+            self._vocabulary, self._bases = Vocabulary(addresses), BaseTable(addresses)
+        assert self._vocabulary.addresses is addresses  # the caller asked `speaks`
+        new_terms = None
+        if plan.rows is not None and plan.rows.keys is not self._vocabulary:
+            rows, new_terms = self._vocabulary.translated(plan.rows)
             plan = plan._replace(rows=rows)
         observations = plan.observed if plan.observed is not self._handed_over else None
         number = self.handshake.session
-        if lesson is None and observations is None and steps is None:
+        if new_terms is None and observations is None and steps is None:
             return request(mode, number, plan, seeds)
         self._handed_over = plan.observed if plan.observed is not None else self._handed_over
-        return teaching_request(mode, number, plan, seeds, lesson, observations, steps)
+        return request_with_terms(mode, number, plan, seeds, new_terms, observations, steps)
 
     def _out_of_turn(self, message: Message, expected: str) -> ProtocolError:
         return out_of_turn(self._name, message, expected, self.where())

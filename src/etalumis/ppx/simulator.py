@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import Self
 
 from etalumis.address import AddressTable
+from etalumis.delegation import Answer, RunPlan, Steps
 from etalumis.errors import ProtocolError, SimulatorError
 from etalumis.execution import Execution, Site
-from etalumis.plan import Answer, Plan, Steps
 from etalumis.ppx.connection import Connection, PeerEnded, PeerSilent, is_busy
 from etalumis.ppx.decode import Decoder
 from etalumis.ppx.delegated import DelegatedTrace
@@ -21,7 +21,7 @@ from etalumis.ppx.encode import encode
 from etalumis.ppx.messages import HandshakeResult, Message, Reset
 from etalumis.ppx.process import SimulatorProcess
 from etalumis.ppx.requests import CHAINS, VERSION
-from etalumis.ppx.session import Forgotten, Refused, Session, greeting, out_of_turn
+from etalumis.ppx.session import Conversation, Forgotten, Refused, greeting, out_of_turn
 
 _RESET = encode(Reset())
 _ABANDON_S = 2.0
@@ -34,7 +34,7 @@ _LAST_PIECE = 64
 """Runs in a message at least, if there are so many: a message costs as much as a few fast ones."""
 
 
-class _State(Enum):
+class _ConnectionState(Enum):
     READY = "ready"
     STALE = "stale"  # unusable through no fault of the simulator's: the next run starts afresh
     FAILED = "failed"  # it died, hung or broke off: the caller restarts
@@ -99,10 +99,10 @@ class Simulator:
         self._version = VERSION if delegate else 0
         self._process: SimulatorProcess | None = None
         self._connection: Connection | None = None
-        self._state = _State.CLOSED
+        self._state = _ConnectionState.CLOSED
         self._decoder = Decoder()
         self.handshake = HandshakeResult("", "")
-        self._session = Session(self.handshake, "")
+        self._session = Conversation(self.handshake, "")
         self._run_s = 0.0  # how long a run of the last message took; 0 before the first
         self.restart()
 
@@ -136,7 +136,7 @@ class Simulator:
         """Whether the simulator takes delegated and assisted runs."""
         return 0 < self._version <= self.handshake.delegation
 
-    def carry_out(self, plan: Plan, seeds: Sequence[int], addresses: AddressTable) -> list[DelegatedTrace]:
+    def carry_out(self, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable) -> list[DelegatedTrace]:
         """Have the simulator run once for each seed, many in one message; return the traces in that order.
 
         The same plan and seed give the same trace, whatever ran before and in whichever process. `timeout_s` is what a
@@ -170,7 +170,7 @@ class Simulator:
         return self._decoder.decode(answer)
 
     def _carried_out(
-        self, session: Session, plan: Plan, seeds: Sequence[int], addresses: AddressTable
+        self, session: Conversation, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable
     ) -> list[DelegatedTrace]:
         assert self._connection is not None  # _ready saw to it
         # runs go one by one while nobody knows how long one takes
@@ -188,7 +188,7 @@ class Simulator:
         return found
 
     def assist(
-        self, plan: Plan, seed: int, answer: Callable[[Site], Answer], addresses: AddressTable
+        self, plan: RunPlan, seed: int, answer: Callable[[Site], Answer], addresses: AddressTable
     ) -> DelegatedTrace:
         """Run the simulator once, asked for controlled draws alone; it draws the others from `seed`.
 
@@ -206,12 +206,12 @@ class Simulator:
             started = True
         finally:
             if not started:
-                self._release(_State.FAILED)
-        self._state = _State.READY
+                self._release(_ConnectionState.FAILED)
+        self._state = _ConnectionState.READY
 
     def close(self) -> None:
         """End the process started here and close the connection. May be called twice."""
-        self._release(_State.CLOSED)
+        self._release(_ConnectionState.CLOSED)
 
     def __enter__(self) -> Self:
         return self
@@ -228,7 +228,9 @@ class Simulator:
         return Path(self._command[0]).name if self._command else str(self._endpoint)
 
     def _start(self) -> None:
-        self._session = Session(HandshakeResult("", ""), self._label)  # of nothing yet: for messages about the start
+        self._session = Conversation(
+            HandshakeResult("", ""), self._label
+        )  # of nothing yet: for messages about the start
         endpoint = self._endpoint
         if self._command is not None:
             if endpoint is not None and is_busy(endpoint):
@@ -248,13 +250,13 @@ class Simulator:
         if not isinstance(answer, HandshakeResult):
             raise out_of_turn(self.name, answer, "HandshakeResult", f"after {time.monotonic() - began:.1f} s")
         self.handshake = answer
-        self._session = Session(answer, self.name, self._session.runs)
+        self._session = Conversation(answer, self.name, self._session.runs)
 
-    def _ready(self, addresses: AddressTable | None = None) -> Session:
+    def _ready(self, addresses: AddressTable | None = None) -> Conversation:
         """Return the session, which speaks of `addresses`."""
-        if self._state is _State.STALE:
+        if self._state is _ConnectionState.STALE:
             self.restart()
-        if self._state is not _State.READY:
+        if self._state is not _ConnectionState.READY:
             raise SimulatorError(f"the simulator {self.name} is not running ({self._state.value}): call restart()")
         if self._process is not None:
             self._process.trim_log()
@@ -265,7 +267,7 @@ class Simulator:
     # ------------------------------------------------------------------ run
 
     @contextmanager
-    def _asking(self, addresses: AddressTable | None = None) -> Iterator[Session]:
+    def _asking(self, addresses: AddressTable | None = None) -> Iterator[Conversation]:
         """Give the session for a run; whatever breaks off the block ends the run on the other side, too."""
         session = self._ready(addresses)
         finished = False
@@ -288,7 +290,7 @@ class Simulator:
 
     def _abandon(self) -> None:
         """End a run that an exception broke off. The peer is kept only where it agrees that the run is over."""
-        if self._state is not _State.READY or self._connection is None:
+        if self._state is not _ConnectionState.READY or self._connection is None:
             return  # the simulator itself failed
         agreed = False
         self._session.break_off()
@@ -299,7 +301,7 @@ class Simulator:
             pass  # not kept: the exception under way says why the run ended
         finally:
             if not agreed:
-                self._release(_State.STALE)
+                self._release(_ConnectionState.STALE)
 
     def _say(self, message: bytes) -> Message:
         return self._ask(message, self._timeout_s)
@@ -311,7 +313,7 @@ class Simulator:
         except (PeerEnded, PeerSilent, ProtocolError) as error:
             raise self._explained(error) from error
 
-    def _release(self, state: _State) -> None:
+    def _release(self, state: _ConnectionState) -> None:
         self._state = state
         if self._connection is not None:
             self._connection.close()
@@ -330,11 +332,11 @@ class Simulator:
         report = self._report(str(error))
         if isinstance(error, PeerSilent):
             report += "\n  if it is only slow, allow it more time: timeout_s (simulator.timeout_s in a configuration)"
-        self._release(_State.FAILED)
+        self._release(_ConnectionState.FAILED)
         return SimulatorError(report)
 
     def _forgotten(self, error: Forgotten) -> SimulatorError:
-        self._state = _State.STALE
+        self._state = _ConnectionState.STALE
         return SimulatorError(
             f"{self._report(str(error))}\n  has another client shaken hands with it meanwhile? "
             "Give each client a simulator of its own."

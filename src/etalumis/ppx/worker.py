@@ -18,8 +18,8 @@ from etalumis.ppx.decode import Decoder
 from etalumis.ppx.messages import HandshakeResult, Message
 from etalumis.ppx.process import OtherProcess
 from etalumis.ppx.requests import VERSION
-from etalumis.ppx.session import Session, greeting, out_of_turn
-from etalumis.ppx.work import Task
+from etalumis.ppx.session import Conversation, greeting, out_of_turn
+from etalumis.ppx.work_queue import Task
 
 Context = zmq.Context[zmq.Socket[bytes]]
 
@@ -30,7 +30,7 @@ _RENEWAL_S = 10.0
 """How long a worker that does nothing may take to answer a handshake."""
 
 
-class State(Enum):
+class WorkerState(Enum):
     """What a worker is at."""
 
     GREETED = "greeted"  # a handshake is under way
@@ -47,7 +47,7 @@ class Worker:
     number, endpoint
         Which one, and where it listens.
     group
-        Session id of the pool's processes: a worker's process has it too.
+        Conversation id of the pool's processes: a worker's process has it too.
     name
         What the simulator is called in messages.
     """
@@ -56,9 +56,9 @@ class Worker:
         self.number, self.endpoint = number, endpoint
         self._group, self._name, self._context, self._timeout_s = group, name, context, timeout_s
         self._decoder = Decoder()
-        self.state = State.BROKEN
+        self.state = WorkerState.BROKEN
         self.process: OtherProcess | None = None
-        self.session: Session | None = None
+        self.session: Conversation | None = None
         self.task: Task | None = None
         self.failures = 0
         """Handshakes and tasks in a row that came to nothing."""
@@ -93,11 +93,11 @@ class Worker:
     def give(self, task: Task) -> None:
         """Send the request for a task."""
         assert self._connection is not None
-        self.state, self.task = State.BROKEN, task  # until it is out: something may break this off
+        self.state, self.task = WorkerState.BROKEN, task  # until it is out: something may break this off
         session = self.speaking(task.work.addresses)
         self._connection.send(session.request(task.plan, task.seeds, task.work.addresses))
         self._since = time.monotonic()
-        self.state = State.BUSY
+        self.state = WorkerState.BUSY
 
     def take(self) -> bool:
         """Take what it has sent, if anything: traces go to their work, and it is ready for another task.
@@ -111,9 +111,9 @@ class Worker:
         message = self._connection.receive()
         if message is None:
             return False
-        was, self.state = self.state, State.BROKEN
+        was, self.state = self.state, WorkerState.BROKEN
         answer = self._decoder.decode(message)
-        if was is State.GREETED:
+        if was is WorkerState.GREETED:
             self._shaken(answer)
         else:
             assert self.session is not None
@@ -122,24 +122,24 @@ class Worker:
             self.task.work.came(self.task, traces, time.monotonic() - self._since)
             self.task = None
         self.failures = 0
-        self.state = State.READY
+        self.state = WorkerState.READY
         return True
 
     def trouble(self, now: float) -> str | None:
         """Return what is wrong with it, if anything is."""
-        if self.state is State.BROKEN:
+        if self.state is WorkerState.BROKEN:
             return "was interrupted"
         if self.process is not None and self.process.ended():
             return "ended"
-        if self.state is State.BUSY and self.task is not None:
+        if self.state is WorkerState.BUSY and self.task is not None:
             # pieces of many runs are made to take a tenth of a second: they need no more
             late = now - self._since > self._timeout_s
             return f"did not answer within {self._timeout_s:g} s" if late else None
-        if self.state is State.GREETED and now - self._since > _GREET_AGAIN_S:
+        if self.state is WorkerState.GREETED and now - self._since > _GREET_AGAIN_S:
             self._connect()
         return None
 
-    def speaking(self, addresses: AddressTable) -> Session:
+    def speaking(self, addresses: AddressTable) -> Conversation:
         """Return its session, a new one if the present one speaks of other addresses."""
         assert self.session is not None
         if not self.session.speaks(addresses):
@@ -156,7 +156,7 @@ class Worker:
         self._connection = Connection(self.endpoint, self._ended, self._context)
         self._connection.send(greeting(VERSION))
         self._since = time.monotonic()
-        self.state = State.GREETED
+        self.state = WorkerState.GREETED
 
     def _shaken(self, answer: Message) -> None:
         if not isinstance(answer, HandshakeResult):
@@ -175,7 +175,7 @@ class Worker:
                     raise SimulatorError(f"the simulator {self._name} says it has pid {pid}, which is another program")
             self.process = process
         runs = self.session.runs if self.session is not None else 0
-        self.session = Session(answer, answer.model_name or self._name, runs)
+        self.session = Conversation(answer, answer.model_name or self._name, runs)
 
     def _ended(self) -> str | None:
         return "ended" if self.process is not None and self.process.ended() else None

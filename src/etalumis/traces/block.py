@@ -114,8 +114,8 @@ def _first_rows(offset: np.ndarray) -> np.ndarray:
     return rows
 
 
-Observation = Expected | np.ndarray
-Tag = Ragged | np.ndarray
+ObservationColumn = Expected | np.ndarray
+TagColumn = Ragged | np.ndarray
 
 
 @dataclass(slots=True)
@@ -145,8 +145,8 @@ class Block:
     entries: Ragged
     traces: dict[str, np.ndarray]
     layouts: tuple[Layout, ...]
-    observations: dict[str, Observation] = field(default_factory=dict)
-    tags: dict[str, Tag] = field(default_factory=dict)
+    observations: dict[str, ObservationColumn] = field(default_factory=dict)
+    tags: dict[str, TagColumn] = field(default_factory=dict)
     rejected: Ragged | None = None
 
     def __len__(self) -> int:
@@ -178,22 +178,22 @@ class Block:
         )
 
 
-def _slice(column: Tag, start: int, stop: int) -> Tag:
+def _slice(column: TagColumn, start: int, stop: int) -> TagColumn:
     return column.slice(start, stop) if isinstance(column, Ragged) else column[start:stop]
 
 
-def _slice_observation(observation: Observation, start: int, stop: int) -> Observation:
+def _slice_observation(observation: ObservationColumn, start: int, stop: int) -> ObservationColumn:
     if isinstance(observation, Expected):
         return Expected(observation.image.slice(start, stop), observation.stddev[start:stop])
     part: np.ndarray = observation[start:stop]
     return part
 
 
-def _take(column: Tag, rows: np.ndarray) -> Tag:
+def _take(column: TagColumn, rows: np.ndarray) -> TagColumn:
     return column.take(rows) if isinstance(column, Ragged) else column[rows]
 
 
-def _take_observation(observation: Observation, rows: np.ndarray) -> Observation:
+def _take_observation(observation: ObservationColumn, rows: np.ndarray) -> ObservationColumn:
     if isinstance(observation, Expected):
         return Expected(observation.image.take(rows), observation.stddev[rows])
     taken: np.ndarray = observation[rows]
@@ -216,14 +216,14 @@ def join(blocks: Sequence[Block]) -> Block:
     )
 
 
-def _join_tags(parts: Sequence[Tag]) -> Tag:
+def _join_tags(parts: Sequence[TagColumn]) -> TagColumn:
     ragged = [part for part in parts if isinstance(part, Ragged)]
     if ragged:
         return concatenate(ragged)
     return np.concatenate([part for part in parts if not isinstance(part, Ragged)])
 
 
-def _join_observations(parts: Sequence[Observation]) -> Observation:
+def _join_observations(parts: Sequence[ObservationColumn]) -> ObservationColumn:
     expected = [part for part in parts if isinstance(part, Expected)]
     if expected:
         return Expected(
@@ -251,13 +251,13 @@ class TagLayout:
         return cls(True, value.shape[1:]) if value.ndim >= 2 else cls(False, value.shape)
 
     @classmethod
-    def of_column(cls, column: Tag) -> "TagLayout":
+    def of_column(cls, column: TagColumn) -> "TagLayout":
         """Return the layout of a column in memory."""
         if isinstance(column, Ragged):
             return cls(True, column.columns["content"].shape[1:])
         return cls(False, column.shape[1:])
 
-    def absent(self, count: int) -> Tag:
+    def absent(self, count: int) -> TagColumn:
         """Return what `count` traces that lack the tag hold: NaN, or no rows."""
         if self.ragged:
             return Ragged(np.zeros(count + 1, np.int64), {"content": np.empty((0, *self.shape))})

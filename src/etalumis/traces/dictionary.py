@@ -6,7 +6,7 @@ import numpy as np
 
 from etalumis.address import AddressTable
 
-Prior = tuple[int, tuple[float, ...]]
+PriorKey = tuple[int, tuple[float, ...]]
 """PPX number of a distribution and its parameters, kept as written so that a copy is the same to the last bit."""
 
 
@@ -16,8 +16,8 @@ class Dictionary:
     def __init__(self) -> None:
         self.addresses = AddressTable()
         self.names: list[str] = []
-        self.distributions: list[Prior] = []
-        self._distribution_ids: dict[Prior, int] = {}
+        self.distributions: list[PriorKey] = []
+        self._distribution_ids: dict[PriorKey, int] = {}
 
     def address(self, address: str, name: str) -> int:
         """Return the number of an address; the first name that is not empty stays."""
@@ -28,7 +28,7 @@ class Dictionary:
             self.names[number] = name
         return number
 
-    def distribution(self, prior: Prior) -> int:
+    def distribution(self, prior: PriorKey) -> int:
         """Return the number of a distribution."""
         number = self._distribution_ids.get(prior)
         if number is None:

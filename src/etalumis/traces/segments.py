@@ -13,7 +13,7 @@ from typing import Self
 
 import numpy as np
 
-from etalumis.traces.block import EXPECTED, Block, Expected, Layout, Observation, Tag, TagLayout
+from etalumis.traces.block import EXPECTED, Block, Expected, Layout, ObservationColumn, TagColumn, TagLayout
 from etalumis.traces.dictionary import Dictionary
 from etalumis.traces.format import ENTRY_DTYPES, REJECTED_DTYPES, TRACE_DTYPES, TYPE_BYTES
 from etalumis.traces.ragged import Ragged, offsets
@@ -164,14 +164,14 @@ class Segment:
             )
             for name in schema.lists
         }
-        observations: dict[str, Observation] = {}
+        observations: dict[str, ObservationColumn] = {}
         for layout in schema.layouts:
             group = f"observations/{layout.name}"
             if layout.storage == EXPECTED:
                 observations[layout.name] = Expected(lists[group], columns[f"{group}/stddev"])
             else:
                 observations[layout.name] = columns[f"{group}/value"].reshape(len(self), layout.size)
-        tags: dict[str, Tag] = {
+        tags: dict[str, TagColumn] = {
             name: lists[f"tags/{name}"] if tag.ragged else columns[f"tags/{name}"]
             for name, tag in schema.tag_layouts.items()
         }

@@ -17,7 +17,7 @@ from etalumis.traces.block import (
     Block,
     Expected,
     Layout,
-    Tag,
+    TagColumn,
     TagLayout,
     complete_tags,
     join,
@@ -234,7 +234,7 @@ class ShardWriter:
         if self._count:
             self._append_tag(name, layout.absent(self._count))
 
-    def _append_tag(self, name: str, tag: Tag) -> None:
+    def _append_tag(self, name: str, tag: TagColumn) -> None:
         if isinstance(tag, Ragged):
             self._tag_lists[name].append(tag)
         else:
@@ -274,7 +274,7 @@ class ShardWriter:
         columns.append(Ragged(offsets(lengths), {"content": content}))
 
 
-def _is_present(tag: Tag) -> bool:
+def _is_present(tag: TagColumn) -> bool:
     """Return whether any trace has the tag: it gets its place in the file with the first one."""
     return len(tag.columns["content"]) > 0 if isinstance(tag, Ragged) else not bool(np.all(np.isnan(tag)))
 

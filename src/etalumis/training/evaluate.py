@@ -3,19 +3,18 @@
 """Loss on a validation set, shared among ranks, and what it is made of."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from etalumis.layers import LayerTable
+from etalumis.network.minibatch_plan import plan_minibatch
 from etalumis.network.model import ProposalNetwork
-from etalumis.network.plan import make_plan
-from etalumis.traces.reading.batch import Batch
+from etalumis.traces.reading.batch import Minibatch
 from etalumis.traces.reading.prefetch import read_ahead
 from etalumis.training.synchronize import Synchronizer
-
-Array = np.ndarray[Any, Any]
+from etalumis.typing import Array
 
 
 class Batches(Protocol):
@@ -23,7 +22,7 @@ class Batches(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batch(self, indices: Array, noise_seed: tuple[int, ...], noise_scale: float = 1.0) -> Batch:
+    def batch(self, indices: Array, noise_seed: tuple[int, ...], noise_scale: float = 1.0) -> Minibatch:
         """Return the minibatch of the traces `indices`, with noise drawn from `noise_seed` times `noise_scale`."""
         ...
 
@@ -94,10 +93,10 @@ def evaluate(
     return Evaluation(len(dataset), total[0], total[1], total[2])
 
 
-def log_proposal_of(network: ProposalNetwork, batch: Batch) -> Array:
+def log_proposal_of(network: ProposalNetwork, batch: Minibatch) -> Array:
     """Return log q (token,) of every token of a batch, in its order; log p where the address is unknown."""
     log_q = batch.log_prior.copy()
-    plan = make_plan(batch, network.grouping)
+    plan = plan_minibatch(batch, network.grouping)
     if len(plan):
         with torch.inference_mode():
             leaves = network.leaves(plan, requires_grad=False)

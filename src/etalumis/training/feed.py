@@ -4,20 +4,17 @@
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
-
-import numpy as np
+from typing import Self
 
 from etalumis.config import TrainingConfig
-from etalumis.network.groups import Grouping
-from etalumis.network.plan import Plan, make_plan
-from etalumis.traces.reading.batch import Batch
+from etalumis.network.grouping import Grouping
+from etalumis.network.minibatch_plan import MinibatchPlan, plan_minibatch
+from etalumis.traces.reading.batch import Minibatch
 from etalumis.traces.reading.prefetch import Prefetcher
 from etalumis.training.evaluate import Batches
 from etalumis.training.sampler import Sampler
 from etalumis.training.state import TrainingState
-
-Array = np.ndarray[Any, Any]
+from etalumis.typing import Array
 
 
 class Feed:
@@ -65,7 +62,7 @@ class Feed:
     ) -> None:
         self._reader.close()
 
-    def take(self) -> tuple[Batch, Plan]:
+    def take(self) -> tuple[Minibatch, MinibatchPlan]:
         """Return the next minibatch and how the network goes through it."""
         while len(self._reader) <= self._config.prefetch and self._has_room():
             epoch, done = self._next.epoch, self._state.traces + len(self._reader) * self._sampler.global_batch
@@ -78,6 +75,6 @@ class Feed:
         done = self._state.traces + len(self._reader) * self._sampler.global_batch
         return self._config.max_traces is None or done < self._config.max_traces
 
-    def _read(self, indices: Array, epoch: int, noise_scale: float) -> tuple[Batch, Plan]:
+    def _read(self, indices: Array, epoch: int, noise_scale: float) -> tuple[Minibatch, MinibatchPlan]:
         batch = self._dataset.batch(indices, (self._noise_seed, epoch), noise_scale)
-        return batch, make_plan(batch, self._grouping)
+        return batch, plan_minibatch(batch, self._grouping)

@@ -3,14 +3,12 @@
 """Which traces a rank reads in which iteration: a pure function of seed, epoch, position and world size."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from etalumis.errors import ConfigError
 from etalumis.seeds import generator
-
-Array = np.ndarray[Any, Any]
+from etalumis.typing import Array
 
 CHUNK_TRACES = 64
 """Neighbours on disk that stay together when chunks are shuffled, so that a reader has more than one trace a seek.

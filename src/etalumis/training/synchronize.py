@@ -7,17 +7,15 @@ First a map of the layers present anywhere, then one fused buffer of dense gradi
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
 from mpi4py import MPI
 from torch import Tensor
 
-from etalumis.network.groups import Grouping
+from etalumis.network.grouping import Grouping
 from etalumis.training.optimizer import RowGradient
-
-Array = np.ndarray[Any, Any]
+from etalumis.typing import Array
 
 
 class Synchronizer:

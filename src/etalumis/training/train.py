@@ -19,8 +19,8 @@ from mpi4py import MPI
 from etalumis.config import TrainingConfig
 from etalumis.errors import NetworkError
 from etalumis.network import checkpoint
+from etalumis.network.minibatch_plan import MinibatchPlan
 from etalumis.network.model import ProposalNetwork
-from etalumis.network.plan import Plan
 from etalumis.progress import Progress, duration
 from etalumis.seeds import derive
 from etalumis.training.evaluate import Batches, Evaluation, evaluate
@@ -159,7 +159,9 @@ class Trainer:
         clock.lap("update")
         return loss + unknown, rate
 
-    def _gradients(self, plan: Plan, observation: np.ndarray, clock: "_Clock") -> tuple[float, dict[str, RowGradient]]:
+    def _gradients(
+        self, plan: MinibatchPlan, observation: np.ndarray, clock: "_Clock"
+    ) -> tuple[float, dict[str, RowGradient]]:
         """Return this rank's summed loss and the gradients of its rows; dense gradients stay with their parameters."""
         self.network.zero_grad(set_to_none=True)
         if len(plan) == 0:

@@ -9,7 +9,7 @@ import numpy as np
 from etalumis.errors import DatasetError
 from etalumis.trace import CONTROLLED, REJECTED, REPLACED
 from etalumis.traces.block import EXPECTED, Block, Expected
-from etalumis.traces.derived import PriorTable, log_priors, trace_types
+from etalumis.traces.densities import PriorTable, log_priors, trace_types
 from etalumis.traces.finite import require_finite
 from etalumis.traces.format import (
     ALL,

@@ -41,7 +41,7 @@ def verify(paths: Sequence[Path], quick: bool = False) -> int:
     if not paths:
         raise DatasetError("no trace files were given; name files, an index.json or a folder that holds one")
     given = [Path(path) / NAME if Path(path).is_dir() else Path(path) for path in paths]
-    run = _Run(quick, sum(map(_announced, given)))
+    run = _Verification(quick, sum(map(_announced, given)))
     for path in given:
         if path.suffix == ".json":
             run.sorted_set(path)
@@ -67,7 +67,7 @@ def _announced(path: Path) -> int:
         return 0  # what is wrong with it is found out later, and said
 
 
-class _Run:
+class _Verification:
     """One call's findings."""
 
     def __init__(self, quick: bool, announced: int) -> None:

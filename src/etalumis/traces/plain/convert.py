@@ -12,8 +12,8 @@ from etalumis.errors import DatasetError
 from etalumis.progress import Progress
 from etalumis.seeds import derive
 from etalumis.trace import CONTROLLED, REJECTED, REPLACED
-from etalumis.traces.block import EXPECTED, Block, Expected, Layout, Observation, Tag
-from etalumis.traces.derived import log_priors, trace_types
+from etalumis.traces.block import EXPECTED, Block, Expected, Layout, ObservationColumn, TagColumn
+from etalumis.traces.densities import log_priors, trace_types
 from etalumis.traces.format import CONTROLLED_ONLY, ENTRY_DTYPES, REJECTED_DTYPES
 from etalumis.traces.plain.checks import Checks
 from etalumis.traces.plain.header import Header, read_header
@@ -263,7 +263,7 @@ class _Windows:
         )  # fmt: skip
         return given
 
-    def _observation(self, layout: Layout, start: int, stop: int) -> Observation:
+    def _observation(self, layout: Layout, start: int, stop: int) -> ObservationColumn:
         key = f"{'expected' if layout.storage == EXPECTED else 'observation'}/{layout.name}"
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
             dense = self._plain.rows(key, start, stop).astype(np.float32).reshape(stop - start, layout.size)
@@ -288,7 +288,7 @@ class _Windows:
         )
         return given
 
-    def _tag(self, name: str, start: int, stop: int) -> Tag:
+    def _tag(self, name: str, start: int, stop: int) -> TagColumn:
         key = f"tag/{name}"
         if f"{key}/offset" in self._plain:
             offset, first = self._offset(f"{key}/offset", f"{key}/content", start, stop)

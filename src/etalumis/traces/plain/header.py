@@ -11,7 +11,7 @@ import numpy as np
 
 from etalumis.distributions import BY_CODE, Categorical
 from etalumis.traces.block import EXPECTED, NOISY, Layout, TagLayout
-from etalumis.traces.derived import PriorTable
+from etalumis.traces.densities import PriorTable
 from etalumis.traces.dictionary import Dictionary
 from etalumis.traces.format import ALL, Provenance
 from etalumis.traces.plain.layout import ENTRY_KEYS, REJECTED_KEYS, TRACE_KEYS, Plain, prior_from_json

@@ -22,8 +22,8 @@ import numpy as np
 
 from etalumis.distributions import BY_CODE, Categorical
 from etalumis.errors import DatasetError
-from etalumis.traces.derived import prior
-from etalumis.traces.dictionary import Prior
+from etalumis.traces.densities import prior
+from etalumis.traces.dictionary import PriorKey
 from etalumis.traces.format import reading
 
 KIND = "plain set of traces"
@@ -41,7 +41,7 @@ GROUPS = ("observation", "expected", "stddev", "tag", "rejected")
 _BY_KIND = {cls.__name__: cls for cls in BY_CODE.values()}
 
 
-def prior_from_json(text: str) -> Prior:
+def prior_from_json(text: str) -> PriorKey:
     """Return (number, parameters) of a distribution such as ``{"kind": "Uniform", "low": 0, "high": 1}``.
 
     Raises
@@ -70,7 +70,7 @@ def prior_from_json(text: str) -> Prior:
     return cls.code, parameters
 
 
-def prior_to_json(distribution: Prior) -> str:
+def prior_to_json(distribution: PriorKey) -> str:
     """Return a distribution as `prior_from_json` reads it, equal to the last bit."""
     code, parameters = distribution
     cls = BY_CODE[code]

@@ -8,7 +8,7 @@ import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class Minibatch:
     """Traces as a network reads them; a token is one controlled, accepted entry.
 
     Tokens of trace `i` are the rows `offset[i]:offset[i + 1]`, in the order in which the simulator drew them.

@@ -5,7 +5,7 @@
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -18,23 +18,23 @@ from etalumis.traces.block import (
     Block,
     Expected,
     Layout,
-    Observation,
+    ObservationColumn,
     OutsideImage,
-    Tag,
+    TagColumn,
     TagLayout,
     complete_tags,
 )
 from etalumis.traces.finite import require_finite
 from etalumis.traces.format import Provenance
 from etalumis.traces.ragged import Ragged, concatenate
-from etalumis.traces.reading.batch import Batch
+from etalumis.traces.reading.batch import Minibatch
 from etalumis.traces.reading.cache import ChunkCache
 from etalumis.traces.reading.densify import dense_observations
-from etalumis.traces.reading.pick import Picker
+from etalumis.traces.reading.gather import Gatherer
 from etalumis.traces.reading.selection import Chosen, stored_observation
 from etalumis.traces.reading.stored import StoredTrace as StoredTrace
 from etalumis.traces.reading.stored import stored_trace
-from etalumis.traces.reading.tokens import TokenTable
+from etalumis.traces.reading.tokens import LayerRows, TokenTable
 from etalumis.traces.reading.translation import Translation, UnknownNumber
 from etalumis.traces.sources import Sources
 
@@ -43,14 +43,6 @@ BLOCK_BYTES = 1 << 26
 ENTRIES_AT_ONCE = 1 << 20
 _SMALL_SHARE = 0.75
 """Of the cache: for columns of few bytes a trace, which are worth keeping."""
-
-
-class Rows(Protocol):
-    """What the reader needs of a layer table."""
-
-    def row(self, address: str) -> int:
-        """Return the row of an address, or -1."""
-        ...
 
 
 class TraceDataset:
@@ -65,7 +57,7 @@ class TraceDataset:
     paths
         Trace files, index files, or folders that hold an `index.json`; one path or several.
     layers
-        Layer table that gives tokens their rows; without one every `Batch.layer` is -1.
+        Layer table that gives tokens their rows; without one every `Minibatch.layer` is -1.
     cache_mb
         Memory for decoded chunks; the least recently used are dropped.
 
@@ -83,7 +75,7 @@ class TraceDataset:
         was altered, or an entry or observation is not finite, naming file, column and trace.
     """
 
-    def __init__(self, paths: Path | Sequence[Path], layers: Rows | None = None, cache_mb: int = CACHE_MB) -> None:
+    def __init__(self, paths: Path | Sequence[Path], layers: LayerRows | None = None, cache_mb: int = CACHE_MB) -> None:
         self._made_of = (paths, layers, cache_mb)
         sources = Sources([paths] if isinstance(paths, Path) else paths)
         self._shards = sources.shards
@@ -95,7 +87,7 @@ class TraceDataset:
         self.layouts: tuple[Layout, ...] = sources.layouts
         self.tag_layouts: dict[str, TagLayout] = sources.tag_layouts
         self._first = np.cumsum([0, *(len(shard) for shard in self._shards)])
-        self._pickers: dict[str, Picker] = {}
+        self._pickers: dict[str, Gatherer] = {}
         self._numbers = {
             "address": Translation([shard.address_numbers for shard in self._shards]),
             "distribution": Translation([shard.distribution_numbers for shard in self._shards]),
@@ -120,7 +112,7 @@ class TraceDataset:
 
     @property
     def observation_shape(self) -> tuple[int, ...]:
-        """Shape of `Batch.observation` without its trace axis."""
+        """Shape of `Minibatch.observation` without its trace axis."""
         return self.layouts[0].shape if len(self.layouts) == 1 else (sum(layout.size for layout in self.layouts),)
 
     @cached_property
@@ -151,7 +143,7 @@ class TraceDataset:
         for shard in self._shards:
             yield shard.whole(f"traces/{name}")
 
-    def tags(self, name: str) -> Tag:
+    def tags(self, name: str) -> TagColumn:
         """Return a tag of all traces: float64 (trace, *shape), or `Ragged` rows where its length varies."""
         if name not in self.tag_layouts:
             raise DatasetError(f"{self.paths[0]}: no tag {name!r}; there are {sorted(self.tag_layouts)}")
@@ -193,7 +185,7 @@ class TraceDataset:
             categories = len(prior.parameters) if isinstance(prior, Categorical) else 0
             yield self.addresses.name(number), self.names[number], prior.kind, categories, int(counts[number])
 
-    def batch(self, indices: np.ndarray, noise_seed: tuple[int, ...], noise_scale: float = 1.0) -> Batch:
+    def batch(self, indices: np.ndarray, noise_seed: tuple[int, ...], noise_scale: float = 1.0) -> Minibatch:
         """Return a minibatch; only the columns that it needs are read, each chunk once.
 
         Parameters
@@ -207,7 +199,7 @@ class TraceDataset:
             Factor of noise drawn at reading: 1 gives y ~ p(y | x), less a clearer image. Stored noise stays as it is.
         """
         file, row = self._places(np.asarray(indices))
-        part = Chosen(self._picker, file, row)
+        part = Chosen(self._gatherer, file, row)
         entries = part.lists("traces/offset", "entries", ("address", "value", "distribution", "flags"))
         of_entry = np.repeat(file, entries.lengths)
         for name in self._numbers:
@@ -229,11 +221,11 @@ class TraceDataset:
         file = np.searchsorted(self._first, wanted, side="right") - 1
         return file, wanted - self._first[file]
 
-    def _picker(self, name: str) -> Picker:
+    def _gatherer(self, name: str) -> Gatherer:
         picker = self._pickers.get(name)
         if picker is None:
             parts = [shard.column(name) for shard in self._shards]
-            picker = self._pickers[name] = Picker(
+            picker = self._pickers[name] = Gatherer(
                 parts, lambda file, column, row: self._shards[file].trace_of(column, row)
             )
         return picker
@@ -263,7 +255,7 @@ class TraceDataset:
             raise error.of(self.paths[int(file[0])], int(row[0])) from None
 
 
-def _is_finite(column: Observation) -> bool:
+def _is_finite(column: ObservationColumn) -> bool:
     if isinstance(column, Expected):
         return _is_finite(column.stddev) and _is_finite(column.image.columns["mean"])
     return bool(np.isfinite(column).all())

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from etalumis.traces.block import Expected, Layout, Observation
+from etalumis.traces.block import Expected, Layout, ObservationColumn
 from etalumis.traces.ragged import offsets
 from etalumis.traces.reading.noise import fill_normals
 
 
 def dense_observations(
     layouts: Sequence[Layout],
-    observations: Sequence[Observation],
+    observations: Sequence[ObservationColumn],
     seeds: np.ndarray,
     noise_seed: Sequence[int],
     noise_scale: float,

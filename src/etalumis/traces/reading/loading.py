@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from etalumis.traces.reading.batch import Batch
+from etalumis.traces.reading.batch import Minibatch
 from etalumis.traces.reading.dataset import TraceDataset
 
 T = TypeVar("T")
 
 
-class BatchDataset(Dataset[Batch]):
+class BatchDataset(Dataset[Minibatch]):
     """A map-style dataset whose batches are read at once, not put together of single traces.
 
     Parameters
@@ -58,11 +58,11 @@ class BatchDataset(Dataset[Batch]):
         """Return the number of traces."""
         return len(self.traces)
 
-    def __getitem__(self, index: int) -> Batch:
+    def __getitem__(self, index: int) -> Minibatch:
         """Return one trace as a batch of one."""
         return self.__getitems__([index])
 
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
+    def __getitems__(self, indices: Sequence[int]) -> Minibatch:
         """Return a minibatch; what a loader with a `batch_sampler` calls."""
         return self.traces.batch(np.asarray(indices), (self.seed, self.epoch), self.noise_scale)
 
@@ -72,11 +72,11 @@ def as_is(batch: T) -> T:
     return batch
 
 
-def as_tensors(batch: Batch) -> dict[str, torch.Tensor]:
+def as_tensors(batch: Minibatch) -> dict[str, torch.Tensor]:
     """Return the columns of a batch as tensors by name, without a copy: a `collate_fn` for loaders with workers."""
     return {field.name: torch.from_numpy(getattr(batch, field.name)) for field in fields(batch)}
 
 
-def as_batch(tensors: Mapping[str, torch.Tensor]) -> Batch:
+def as_batch(tensors: Mapping[str, torch.Tensor]) -> Minibatch:
     """Return the batch that `as_tensors` was given, without a copy."""
-    return Batch(**{name: tensor.numpy() for name, tensor in tensors.items()})
+    return Minibatch(**{name: tensor.numpy() for name, tensor in tensors.items()})

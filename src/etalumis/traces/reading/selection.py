@@ -9,9 +9,9 @@ from typing import Protocol
 import numpy as np
 
 from etalumis.errors import DatasetError
-from etalumis.traces.block import EXPECTED, Expected, Layout, Observation
+from etalumis.traces.block import EXPECTED, Expected, Layout, ObservationColumn
 from etalumis.traces.ragged import Ragged, offsets
-from etalumis.traces.reading.pick import Picker
+from etalumis.traces.reading.gather import Gatherer
 
 
 class Part(Protocol):
@@ -52,22 +52,22 @@ class Window:
 class Chosen:
     """Traces `row[i]` of file `file[i]` for every i, whose datasets `picker` gives by name."""
 
-    def __init__(self, picker: Callable[[str], Picker], file: np.ndarray, row: np.ndarray) -> None:
-        self._picker, self._file, self._row = picker, file, row
+    def __init__(self, picker: Callable[[str], Gatherer], file: np.ndarray, row: np.ndarray) -> None:
+        self._gatherer, self._file, self._row = picker, file, row
 
     def rows(self, name: str) -> np.ndarray:
         """Return the rows of a dataset that has one for each trace."""
-        return self._picker(name).rows(self._file, self._row)
+        return self._gatherer(name).rows(self._file, self._row)
 
     def lists(self, offset: str, group: str, columns: Sequence[str]) -> Ragged:
         """Return the lists of datasets of `group` that are cut by the dataset `offset`."""
-        ends = self._picker(offset).rows(np.tile(self._file, 2), np.concatenate([self._row, self._row + 1]))
+        ends = self._gatherer(offset).rows(np.tile(self._file, 2), np.concatenate([self._row, self._row + 1]))
         start, stop = ends[: len(self._row)], ends[len(self._row) :]
-        content = {name: self._picker(f"{group}/{name}").ranges(self._file, start, stop) for name in columns}
+        content = {name: self._gatherer(f"{group}/{name}").ranges(self._file, start, stop) for name in columns}
         return Ragged(offsets(stop - start), content)
 
 
-def stored_observation(part: Part, layout: Layout) -> Observation:
+def stored_observation(part: Part, layout: Layout) -> ObservationColumn:
     """Return what is stored of one observe statement."""
     group = f"observations/{layout.name}"
     if layout.storage != EXPECTED:

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from etalumis.errors import DatasetError
-from etalumis.traces.block import Block, Layout, Tag, TagLayout
+from etalumis.traces.block import Block, Layout, TagColumn, TagLayout
 from etalumis.traces.dictionary import Dictionary
 from etalumis.traces.format import (
     ENTRY_DTYPES,
@@ -29,7 +29,7 @@ from etalumis.traces.ragged import Ragged
 from etalumis.traces.reading.cache import ChunkCache
 from etalumis.traces.reading.chunks import StoredColumn
 from etalumis.traces.reading.descriptor import Descriptor
-from etalumis.traces.reading.pick import Picker
+from etalumis.traces.reading.gather import Gatherer
 from etalumis.traces.reading.selection import Chosen, Part, Window, stored_observation
 
 SLAB_BYTES = 1 << 24
@@ -159,10 +159,10 @@ class Shard:
         return self._range(name, start, stop)
 
     def _range(self, name: str, start: int, stop: int) -> np.ndarray:
-        return self._picker(name).ranges(np.zeros(1, np.int64), np.array([start]), np.array([stop]))
+        return self._gatherer(name).ranges(np.zeros(1, np.int64), np.array([start]), np.array([stop]))
 
-    def _picker(self, name: str) -> Picker:
-        return Picker([self.column(name)], lambda _, column, row: self.trace_of(column, row))
+    def _gatherer(self, name: str) -> Gatherer:
+        return Gatherer([self.column(name)], lambda _, column, row: self.trace_of(column, row))
 
     def trace_of(self, name: str, row: int) -> int | None:
         """Return the trace that a row of a dataset belongs to; None where it belongs to none."""
@@ -240,9 +240,9 @@ class Shard:
         wanted = np.asarray(rows, np.int64)
         if len(wanted) and (wanted.min() < 0 or wanted.max() >= self.count):
             raise IndexError(f"{self.path}: trace numbers must be from 0 to {self.count - 1}")
-        return self._block(Chosen(self._picker, np.zeros_like(wanted), wanted))
+        return self._block(Chosen(self._gatherer, np.zeros_like(wanted), wanted))
 
-    def tag(self, name: str, start: int = 0, stop: int | None = None) -> Tag:
+    def tag(self, name: str, start: int = 0, stop: int | None = None) -> TagColumn:
         """Return one tag of traces `start:stop`."""
         return self._tag(Window(self.path, self.slice, start, self.count if stop is None else stop), name)
 
@@ -260,7 +260,7 @@ class Shard:
             else None,
         )
 
-    def _tag(self, part: Part, name: str) -> Tag:
+    def _tag(self, part: Part, name: str) -> TagColumn:
         if self.tag_layouts[name].ragged:
             return part.lists(f"tags/{name}/offset", f"tags/{name}", ("content",))
         return part.rows(f"tags/{name}")

@@ -8,20 +8,24 @@ import numpy as np
 
 from etalumis.distributions import Categorical, Distribution, Uniform, from_code
 from etalumis.trace import CONTROLLED
-from etalumis.traces.derived import PriorTable
+from etalumis.traces.densities import PriorTable
 from etalumis.traces.dictionary import Dictionary
 from etalumis.traces.ragged import Ragged, offsets
-from etalumis.traces.reading.batch import Batch
+from etalumis.traces.reading.batch import Minibatch
 
 
-class _Rows(Protocol):
-    def row(self, address: str) -> int: ...
+class LayerRows(Protocol):
+    """What the reader needs of a layer table."""
+
+    def row(self, address: str) -> int:
+        """Return the row of an address, or -1."""
+        ...
 
 
 class TokenTable:
     """What a token needs to know of its address and prior, as arrays indexed by dictionary number."""
 
-    def __init__(self, dictionary: Dictionary, layers: _Rows | None) -> None:
+    def __init__(self, dictionary: Dictionary, layers: LayerRows | None) -> None:
         addresses = dictionary.addresses.names()
         self._layer = np.array([-1 if layers is None else layers.row(a) for a in addresses], np.int64)
         self.priors: list[Distribution] = [from_code(code, p) for code, p in dictionary.distributions]
@@ -32,7 +36,7 @@ class TokenTable:
             if code != Categorical.code:
                 self._parameters[number, : len(parameters)] = parameters[:2]
 
-    def tokens(self, entries: Ragged, observation: np.ndarray) -> Batch:
+    def tokens(self, entries: Ragged, observation: np.ndarray) -> Minibatch:
         """Return the controlled ones of `entries` as tokens, with `observation` (trace, *shape).
 
         `entries` has the columns address, value, distribution and flags, numbered by the dictionary.
@@ -43,7 +47,7 @@ class TokenTable:
         prior = entries.columns["distribution"][controlled]
         parameters = self._parameters[prior]
         uniform = self._code[prior] == Uniform.code
-        return Batch(
+        return Minibatch(
             observation=observation,
             offset=offsets(per_trace),
             layer=self._layer[entries.columns["address"][controlled]],

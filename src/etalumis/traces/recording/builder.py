@@ -10,16 +10,16 @@ import numpy as np
 
 from etalumis.address import AddressTable
 from etalumis.errors import DatasetError
-from etalumis.ppx.delegated import Batch, DelegatedTrace
+from etalumis.ppx.delegated import DelegatedBatch, DelegatedTrace
 from etalumis.trace import REJECTED, Observed, Trace
 from etalumis.traces.block import Block, Layout
 from etalumis.traces.dictionary import Dictionary
 from etalumis.traces.format import ALL, CONTROLLED_ONLY, ENTRY_DTYPES, REJECTED_DTYPES, TRACE_DTYPES, TYPE_BYTES
 from etalumis.traces.ragged import Ragged, offsets
-from etalumis.traces.recording.keyed import KEPT_FLAGS, KeyNumbers, Numbered, View
-from etalumis.traces.recording.observed import ObservationColumn
+from etalumis.traces.recording.ids import KEPT_FLAGS, EntryColumns, IdTranslator, View
+from etalumis.traces.recording.images import ImageBuilder
 from etalumis.traces.recording.recording import Recording
-from etalumis.traces.recording.tagged import TagColumns, require_plain
+from etalumis.traces.recording.tags import TagColumns, require_plain
 
 _KEPT_TABLES = 8
 
@@ -40,7 +40,7 @@ class BlockBuilder:
         self._recording = recording if recording is not None else Recording()
         self._table: AddressTable | None = None
         self._numbers: dict[int, int] = {}
-        self._keys: dict[int, KeyNumbers] = {}
+        self._keys: dict[int, IdTranslator] = {}
         self._begin()
 
     def _begin(self) -> None:
@@ -50,7 +50,7 @@ class BlockBuilder:
         self._rejected_lengths: list[int] = []
         self._types: list[bytes] = []
         self._traces: dict[str, list[float]] = {name: [] for name in TRACE_DTYPES}
-        self._observations: list[ObservationColumn] = []
+        self._observations: list[ImageBuilder] = []
         self._tags = TagColumns(self._recording.tags)
 
     def __len__(self) -> int:
@@ -145,14 +145,14 @@ class BlockBuilder:
         self._rejected_lengths.append(len(rows))
 
     def _add_batch(
-        self, batch: Batch, traces: Sequence[DelegatedTrace], indices: Sequence[int], seeds: Sequence[int]
+        self, batch: DelegatedBatch, traces: Sequence[DelegatedTrace], indices: Sequence[int], seeds: Sequence[int]
     ) -> None:
         """Add traces of one message, neighbours in it: its columns are taken as they are."""
-        numbers = self._keys.get(id(batch.numbering))
-        if numbers is None or numbers.keys is not batch.numbering:
+        numbers = self._keys.get(id(batch.vocabulary))
+        if numbers is None or numbers.keys is not batch.vocabulary:
             if len(self._keys) >= _KEPT_TABLES:  # a restarted simulator begins a new session
                 self._keys.clear()
-            numbers = self._keys[id(batch.numbering)] = KeyNumbers(batch.numbering, self._dictionary)
+            numbers = self._keys[id(batch.vocabulary)] = IdTranslator(batch.vocabulary, self._dictionary)
         view = View.of(batch, traces)
         self._add_numbered(numbers.columns(batch, traces, view, self._recording.entries))
         self._traces["log_prior"] += view.traces["log_prior"].tolist()
@@ -160,7 +160,7 @@ class BlockBuilder:
         self._observe(view, traces, indices, seeds)
         self._tags.add_all(view, traces)
 
-    def _add_numbered(self, found: Numbered) -> None:
+    def _add_numbered(self, found: EntryColumns) -> None:
         for name in ENTRY_DTYPES:
             self._entries[name].append(found.entries[name])
         self._lengths += found.lengths
@@ -209,7 +209,7 @@ class BlockBuilder:
                 f"trace {index}: it observes {list(layouts)}, but the traces before it {list(self.layouts)}; "
                 "every trace of a dataset must observe the same, in the same order"
             )
-        self._observations = [ObservationColumn(layout) for layout in layouts]
+        self._observations = [ImageBuilder(layout) for layout in layouts]
 
     @property
     def layouts(self) -> tuple[Layout, ...]:
@@ -235,7 +235,7 @@ class BlockBuilder:
         return block
 
 
-def _batch(trace: Trace) -> Batch | None:
+def _batch(trace: Trace) -> DelegatedBatch | None:
     return trace.batch if isinstance(trace, DelegatedTrace) else None
 
 

@@ -15,11 +15,11 @@ import numpy as np
 
 from etalumis.address import AddressTable
 from etalumis.batches import Restartable, carried_out, restart
+from etalumis.delegation import Delegate
 from etalumis.distributions import ArrayDistribution
 from etalumis.errors import DatasetError, ProtocolError, SimulatorError
 from etalumis.execution import BaseTable, Model, Site, run
 from etalumis.files import digest, remove_leftovers
-from etalumis.plan import Delegate
 from etalumis.progress import Progress
 from etalumis.seeds import derive
 from etalumis.trace import Trace
@@ -116,7 +116,7 @@ def generate(
             logger.info("%s: already whole, nothing to do", path)
         else:
             remove_leftovers(path)
-            runner = _Runner(model, origin, retries, kept)
+            runner = _Generator(model, origin, retries, kept)
             done = _generate(path, origin, range(first, first + count), runner, frame_traces)
             logger.info("%s: %.1f %% of the time went into storing the traces", path, 100 * done.storage_share)
         folder = _folder(path)
@@ -125,7 +125,7 @@ def generate(
     return done
 
 
-def _generate(path: Path, provenance: Provenance, indices: range, runner: "_Runner", frame_traces: int) -> Generated:
+def _generate(path: Path, provenance: Provenance, indices: range, runner: "_Generator", frame_traces: int) -> Generated:
     began = time.perf_counter()
     with Journal(_journal(path, provenance, indices.start), provenance, indices.start) as journal:
         kept = journal.traces
@@ -171,7 +171,7 @@ class _Seeds(Sequence[int]):
         return derive(self._run_seed, self._stage, self._indices[at])
 
 
-class _Runner:
+class _Generator:
     def __init__(self, model: Model, provenance: Provenance, retries: int, recording: Recording) -> None:
         self._model, self._retries, self.recording = model, retries, recording
         self._run_seed, self._stage = provenance.run_seed, f"traces/{provenance.split}"

@@ -4,8 +4,8 @@
 
 from dataclasses import dataclass
 
+from etalumis.delegation import RunPlan
 from etalumis.distributions import ArrayDistribution, Normal, SparseNormal
-from etalumis.plan import Plan
 from etalumis.traces.block import EXPECTED, NOISY
 from etalumis.traces.format import ACCEPTED, ALL
 
@@ -34,11 +34,11 @@ class Recording:
     tags: tuple[str, ...] | None = None
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> RunPlan:
         """What a simulator that carries out whole runs is asked for."""
         rejected = self.entries == ALL
         draw_below = SMALLEST_EXPECTED if self.observation == "expected" else _ANY_SIZE
-        return Plan(
+        return RunPlan(
             parameters=self.observation == "expected", draw_below=draw_below, details=rejected, rejected=rejected
         )
 

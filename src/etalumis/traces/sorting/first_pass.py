@@ -14,10 +14,10 @@ from etalumis.errors import DatasetError
 from etalumis.files import digest
 from etalumis.progress import Progress
 from etalumis.traces.segments import Schema, Segment
-from etalumis.traces.sorting.input_reader import Reader
+from etalumis.traces.sorting.input_reader import InputReader
 from etalumis.traces.sorting.inputs import Portion
 from etalumis.traces.sorting.keys import Groups
-from etalumis.traces.sorting.plan import Plan, spill_path
+from etalumis.traces.sorting.sort_plan import SortPlan, spill_path
 from etalumis.traces.sorting.spill import Spill, open_spill
 from etalumis.traces.sorting.splitters import Splitters
 
@@ -29,7 +29,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class FirstPass:
     """Reads portions of the inputs, a load that fits into memory at a time, and writes their spill files."""
 
-    def __init__(self, reader: Reader, folder: Path, plan: Plan, groups: Groups, splitters: Splitters) -> None:
+    def __init__(self, reader: InputReader, folder: Path, plan: SortPlan, groups: Groups, splitters: Splitters) -> None:
         self._reader, self._folder, self._plan = reader, folder, plan
         self._groups, self._splitters = groups, splitters
 
@@ -79,11 +79,11 @@ class FirstPass:
         return self._splitters.buckets(groups, segment.columns["traces/seed"])
 
 
-def _header(plan: Plan, portion: Portion) -> dict[str, object]:
+def _header(plan: SortPlan, portion: Portion) -> dict[str, object]:
     return {"plan": digest(plan.as_dict()), "portion": [portion.file, portion.start, portion.stop]}
 
 
-def open_spills(folder: Path, plan: Plan, schema: Schema) -> list[Spill]:
+def open_spills(folder: Path, plan: SortPlan, schema: Schema) -> list[Spill]:
     """Return all spill files of a plan."""
     return [Spill(spill_path(folder, number), schema) for number in range(len(plan.spilled))]
 

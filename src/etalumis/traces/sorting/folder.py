@@ -27,7 +27,7 @@ from etalumis.traces.index import (
 from etalumis.traces.reading.shard import Shard
 from etalumis.traces.sorting.gather import shard_path
 from etalumis.traces.sorting.keys import Groups
-from etalumis.traces.sorting.plan import Cuts, Plan
+from etalumis.traces.sorting.sort_plan import Cuts, SortPlan
 
 logger = logging.getLogger(__name__)
 
@@ -72,13 +72,13 @@ class Folder:
         shard_files([self.path])
         return True
 
-    def plan(self) -> Plan | None:
+    def plan(self) -> SortPlan | None:
         """Return the plan of an interrupted call of this very sorting."""
         written = self._written()
         if written.get("digest") != self.digest or written.get("version") != PLAN_VERSION:
             return None
         try:
-            return Plan.from_dict(written)
+            return SortPlan.from_dict(written)
         except (KeyError, TypeError, ValueError):
             return None
 
@@ -103,7 +103,7 @@ class Folder:
         content = {"format": PLAN_FORMAT, "version": PLAN_VERSION, **content}
         write_json_atomic(self.path / PLAN, {**content, "checksum": digest(content)})
 
-    def prepare(self, plan: Plan) -> None:
+    def prepare(self, plan: SortPlan) -> None:
         """Keep the finished pieces of the same sorting; remove what an interrupted call of another one left."""
         with writing(self.path / PLAN, "plan of a sorting"):
             self.path.mkdir(parents=True, exist_ok=True)

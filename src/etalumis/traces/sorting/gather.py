@@ -13,11 +13,11 @@ from etalumis.progress import Progress
 from etalumis.traces.block import Block
 from etalumis.traces.format import Provenance
 from etalumis.traces.segments import Segment
-from etalumis.traces.sorting import plan as sort_plan
-from etalumis.traces.sorting.input_reader import Reader
+from etalumis.traces.sorting import sort_plan as sort_plan
+from etalumis.traces.sorting.input_reader import InputReader
 from etalumis.traces.sorting.inputs import Portion
 from etalumis.traces.sorting.keys import Groups
-from etalumis.traces.sorting.plan import Cuts, Unit
+from etalumis.traces.sorting.sort_plan import Cuts, Unit
 from etalumis.traces.sorting.spill import Spill
 from etalumis.traces.writer import ShardWriter, open_shard
 
@@ -42,7 +42,7 @@ class Gatherer:
 
     def __init__(
         self,
-        reader: Reader,
+        reader: InputReader,
         groups: Groups,
         cuts: Cuts,
         spills: Sequence[Spill],

@@ -13,7 +13,7 @@ from etalumis.errors import DatasetError
 from etalumis.traces.format import Checksum, reading
 from etalumis.traces.reading.shard import Shard
 from etalumis.traces.segments import Segment
-from etalumis.traces.sorting.inputs import Inputs, Portion
+from etalumis.traces.sorting.inputs import Portion, SortInputs
 
 WINDOW_BYTES = 1 << 24
 """Uncompressed bytes that are read at a time."""
@@ -24,7 +24,7 @@ class AlteredInput(DatasetError):
     """An input that is not what its checksums say, found after traces of it were read."""
 
 
-class Reader:
+class InputReader:
     """Reads windows of the inputs into segments, and checks on the way whatever passes by whole and in order.
 
     Attributes
@@ -33,7 +33,7 @@ class Reader:
         Numbers of the files all of whose columns have been read through by `fill` and agree with their checksums.
     """
 
-    def __init__(self, inputs: Inputs) -> None:
+    def __init__(self, inputs: SortInputs) -> None:
         self.inputs, self.schema = inputs, inputs.schema
         self.checked: set[int] = set()
         self._open: OrderedDict[int, Shard] = OrderedDict()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from etalumis.errors import DatasetError
-from etalumis.traces.dictionary import Dictionary, Prior
+from etalumis.traces.dictionary import Dictionary, PriorKey
 from etalumis.traces.format import ALL
 from etalumis.traces.index import require_checksum, shard_files
 from etalumis.traces.reading.shard import Shard
@@ -42,7 +42,7 @@ class InputFile:
     numbers: Mapping[str, np.ndarray]
 
 
-class Inputs:
+class SortInputs:
     """Headers of trace files of one dataset, in an order that does not depend on how they were given.
 
     Every rank makes the same of them: files in the order of their checksums, and one dictionary of all.
@@ -125,5 +125,5 @@ def _in_order(met: Dictionary) -> tuple[Dictionary, dict[str, np.ndarray]]:
     return ordered, renumbered
 
 
-def _bytes_of(prior: Prior) -> tuple[int, bytes]:
+def _bytes_of(prior: PriorKey) -> tuple[int, bytes]:
     return prior[0], np.array(prior[1], np.float64).tobytes()

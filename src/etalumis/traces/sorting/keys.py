@@ -15,7 +15,7 @@ import numpy as np
 
 from etalumis.traces.format import TYPE_BYTES
 from etalumis.traces.ragged import offsets
-from etalumis.traces.sorting.input_reader import Reader
+from etalumis.traces.sorting.input_reader import InputReader
 from etalumis.traces.sorting.inputs import Portion
 
 KEY_WINDOW = 1 << 15
@@ -127,7 +127,7 @@ class KeyWindow:
     nbytes: np.ndarray
 
 
-def read_keys(reader: Reader, portion: Portion, sizes: bool = True) -> Iterator[KeyWindow]:
+def read_keys(reader: InputReader, portion: Portion, sizes: bool = True) -> Iterator[KeyWindow]:
     """Yield the keys of a portion in windows; without `sizes` the bytes of the traces are not read (all zero)."""
     schema, columns = reader.schema, reader.inputs.files[portion.file].columns
     shard = reader.shard(portion.file)
@@ -151,17 +151,17 @@ class Share:
     ----------
     tally
         Groups of the share.
-    tidy
+    nearly_sorted
         Numbers in `portions` of those whose traces lie in few stretches of one group and ascending seeds, as those of a
         sorted file do.
     """
 
-    def __init__(self, reader: Reader, portions: Sequence[Portion]) -> None:
+    def __init__(self, reader: InputReader, portions: Sequence[Portion]) -> None:
         traces = sum(len(portion) for portion in portions)
         self._numbers, self._seeds = np.empty(traces, np.uint32), np.empty(traces, np.int64)
         known: dict[bytes, int] = {}
         tallies: list[Tally] = []
-        self.tidy: list[int] = []
+        self.nearly_sorted: list[int] = []
         at = 0
         for number, portion in enumerate(portions):
             begin = at
@@ -173,8 +173,8 @@ class Share:
                 self._seeds[at:stop] = window.seeds
                 tallies.append(Tally.of(window.names, np.ones(len(place), np.int64), window.nbytes))
                 at = stop
-            if _is_tidy(self._numbers[begin:at], self._seeds[begin:at]):
-                self.tidy.append(number)
+            if _is_nearly_sorted(self._numbers[begin:at], self._seeds[begin:at]):
+                self.nearly_sorted.append(number)
             tallies = [Tally.joined(tallies)] if tallies else []
         self._known = np.frombuffer(b"".join(known), np.uint8).reshape(-1, _NAME_BYTES).view(f"V{_NAME_BYTES}").ravel()
         empty = np.empty(0, np.int64)
@@ -201,7 +201,7 @@ class Share:
         return GroupedSeeds(offset, grouped)
 
 
-def _is_tidy(groups: np.ndarray, seeds: np.ndarray) -> bool:
+def _is_nearly_sorted(groups: np.ndarray, seeds: np.ndarray) -> bool:
     changes = groups[1:] != groups[:-1]
     breaks = int(np.count_nonzero(changes | (seeds[1:] < seeds[:-1])))
     return breaks <= len(np.unique(groups)) + len(groups) // 128

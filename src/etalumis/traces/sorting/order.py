@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from etalumis.errors import DatasetError
-from etalumis.traces.sorting.input_reader import Reader
+from etalumis.traces.sorting.collective import Communicator, collectively
+from etalumis.traces.sorting.input_reader import InputReader
 from etalumis.traces.sorting.inputs import Portion
 from etalumis.traces.sorting.keys import Groups, Share, Tally, read_keys
-from etalumis.traces.sorting.plan import Cuts, Plan, portions, share
+from etalumis.traces.sorting.sort_plan import Cuts, SortPlan, portions, share
 from etalumis.traces.sorting.splitters import Splitters, duplicates, select
-from etalumis.traces.sorting.together import Communicator, together
 
 _EXCHANGED_TRACES = 1 << 16
 """Traces whose keys the ranks show each other at a time, when they look for the same one twice."""
@@ -51,10 +51,10 @@ class Order:
     cuts: Cuts
     splitters: Splitters
     direct: Stretches
-    plan: Plan
+    plan: SortPlan
 
 
-def agree(reader: Reader, limits: Limits, digest: str, before: Plan | None, ranks: Communicator) -> Order:
+def agree(reader: InputReader, limits: Limits, digest: str, before: SortPlan | None, ranks: Communicator) -> Order:
     """Read the keys of all inputs, each rank those of its share, and return what follows. A collective call.
 
     Parameters
@@ -62,7 +62,7 @@ def agree(reader: Reader, limits: Limits, digest: str, before: Plan | None, rank
     digest
         Of inputs and shard size, for the plan.
     before
-        Plan of an interrupted call of the same sorting; it is kept as long as its buckets fit into memory.
+        SortPlan of an interrupted call of the same sorting; it is kept as long as its buckets fit into memory.
 
     Raises
     ------
@@ -73,16 +73,16 @@ def agree(reader: Reader, limits: Limits, digest: str, before: Plan | None, rank
 
 
 class _Agreement:
-    def __init__(self, reader: Reader, limits: Limits, ranks: Communicator) -> None:
+    def __init__(self, reader: InputReader, limits: Limits, ranks: Communicator) -> None:
         self._reader, self._limits, self._ranks = reader, limits, ranks
         self._pieces = portions(reader.inputs.files, ranks.Get_size())
         own = share([len(piece) for piece in self._pieces], ranks.Get_rank(), ranks.Get_size())
         self._mine = [self._pieces[number] for number in own]
 
-    def order(self, digest: str, before: Plan | None) -> Order:
-        keys = together(self._ranks, lambda: Share(self._reader, self._mine))
+    def order(self, digest: str, before: SortPlan | None) -> Order:
+        keys = collectively(self._ranks, lambda: Share(self._reader, self._mine))
         groups = Groups(Tally.joined(self._ranks.allgather(keys.tally)))
-        tidy = {self._mine[number] for number in keys.tidy}
+        nearly_sorted = {self._mine[number] for number in keys.nearly_sorted}
         seeds = keys.seeds(groups)
         kept = self._still_fitting(groups, before)
         limits, size = self._limits, self._ranks.Get_size()
@@ -97,12 +97,12 @@ class _Agreement:
             files = {piece.file for piece in self._pieces} - {portion.file for portion in spilled}
             direct = self._stretches(groups, splitters, [piece for piece in self._mine if piece.file in files])
         else:
-            direct = self._readable_in_place(groups, cuts, splitters, tidy)
+            direct = self._readable_in_place(groups, cuts, splitters, nearly_sorted)
             files = {portion.file for stretches in direct.values() for portion in stretches}
             spilled = tuple(piece for piece in self._pieces if piece.file not in files)
-        return Order(groups, cuts, splitters, direct, Plan(digest, edges, spilled))
+        return Order(groups, cuts, splitters, direct, SortPlan(digest, edges, spilled))
 
-    def _still_fitting(self, groups: Groups, before: Plan | None) -> Plan | None:
+    def _still_fitting(self, groups: Groups, before: SortPlan | None) -> SortPlan | None:
         if before is None or before.edges[-1] != groups.first[-1]:
             return None
         limits = self._limits
@@ -121,7 +121,7 @@ class _Agreement:
             }
 
         inputs = self._reader.inputs
-        parts = self._ranks.allgather(together(self._ranks, holders))
+        parts = self._ranks.allgather(collectively(self._ranks, holders))
         found = {inputs.files[number].path for part in parts for number in part}
         files = [str(path) for path in inputs.given if path in found]
         raise DatasetError(
@@ -129,13 +129,15 @@ class _Agreement:
             "give every trace file once, and generate parts with different numbers"
         )
 
-    def _readable_in_place(self, groups: Groups, cuts: Cuts, splitters: Splitters, tidy: set[Portion]) -> Stretches:
+    def _readable_in_place(
+        self, groups: Groups, cuts: Cuts, splitters: Splitters, nearly_sorted: set[Portion]
+    ) -> Stretches:
         """Return stretches of those inputs whose traces lie in few of them."""
         if len(cuts.edges) == 2:
             return {0: list(self._pieces)}
-        everywhere = set().union(*self._ranks.allgather(tidy))
-        untidy = {piece.file for piece in self._pieces if piece not in everywhere}
-        found = self._stretches(groups, splitters, [piece for piece in self._mine if piece.file not in untidy])
+        everywhere = set().union(*self._ranks.allgather(nearly_sorted))
+        unsorted_files = {piece.file for piece in self._pieces if piece not in everywhere}
+        found = self._stretches(groups, splitters, [piece for piece in self._mine if piece.file not in unsorted_files])
         count = Counter(portion.file for stretches in found.values() for portion in stretches)
         files = self._reader.inputs.files
         in_place = {file for file, n in count.items() if (n - 1) * _FEWEST_IN_STRETCH <= files[file].traces}
@@ -148,7 +150,7 @@ class _Agreement:
             return [row for portion in mine for row in _stretches_of(self._reader, portion, groups, splitters)]
 
         found: Stretches = {}
-        for part in self._ranks.allgather(together(self._ranks, own)):
+        for part in self._ranks.allgather(collectively(self._ranks, own)):
             for bucket, portion in part:
                 stretches = found.setdefault(bucket, [])
                 last = stretches[-1] if stretches else None
@@ -160,7 +162,7 @@ class _Agreement:
 
 
 def _stretches_of(
-    reader: Reader, portion: Portion, groups: Groups, splitters: Splitters
+    reader: InputReader, portion: Portion, groups: Groups, splitters: Splitters
 ) -> Iterator[tuple[int, Portion]]:
     """Yield (bucket, stretch) of a portion: neighbouring traces of one bucket, as many as there are."""
     start = portion.start

@@ -24,15 +24,15 @@ from typing import TypeVar
 from etalumis.errors import DatasetError
 from etalumis.files import digest
 from etalumis.progress import Progress
+from etalumis.traces.sorting.collective import Communicator, SingleRank, collectively
 from etalumis.traces.sorting.first_pass import FirstPass, is_full, open_spills
 from etalumis.traces.sorting.folder import Folder
 from etalumis.traces.sorting.gather import Gatherer
-from etalumis.traces.sorting.input_reader import AlteredInput, Reader
-from etalumis.traces.sorting.inputs import Inputs
+from etalumis.traces.sorting.input_reader import AlteredInput, InputReader
+from etalumis.traces.sorting.inputs import SortInputs
 from etalumis.traces.sorting.order import Limits, Order, agree
-from etalumis.traces.sorting.plan import Cuts, segment_bytes, share
+from etalumis.traces.sorting.sort_plan import Cuts, segment_bytes, share
 from etalumis.traces.sorting.spill import AlteredSpill
-from etalumis.traces.sorting.together import Alone, Communicator, together
 from etalumis.traces.target import claimed
 
 logger = logging.getLogger(__name__)
@@ -79,13 +79,13 @@ def sort(
         Where an input is damaged, inputs do not belong together, a trace is there twice, `output` holds something else
         or is being written by somebody else, or the disk is full.
     """
-    ranks = comm if comm is not None else Alone()
+    ranks = comm if comm is not None else SingleRank()
     with ExitStack() as stack:
         # opened first: nothing is locked or made for inputs that cannot be sorted
-        found = together(ranks, lambda: Inputs(inputs, mix))
+        found = collectively(ranks, lambda: SortInputs(inputs, mix))
         claim = claimed(Path(output), "sorted set", "sorting into")
-        together(ranks, lambda: stack.enter_context(claim) if ranks.Get_rank() == 0 else None)
-        reader = Reader(found)
+        collectively(ranks, lambda: stack.enter_context(claim) if ranks.Get_rank() == 0 else None)
+        reader = InputReader(found)
         stack.callback(reader.close)
         _Sorting(reader, Path(output), shard_traces, memory_mb, ranks).run()
 
@@ -93,7 +93,9 @@ def sort(
 class _Sorting:
     """One call of `sort`, on one rank."""
 
-    def __init__(self, reader: Reader, output: Path, shard_traces: int, memory_mb: int, ranks: Communicator) -> None:
+    def __init__(
+        self, reader: InputReader, output: Path, shard_traces: int, memory_mb: int, ranks: Communicator
+    ) -> None:
         self._reader, self._inputs, self._ranks = reader, reader.inputs, ranks
         self._rank, self._size = ranks.Get_rank(), ranks.Get_size()
         self._shard_traces = shard_traces
@@ -104,13 +106,13 @@ class _Sorting:
     def run(self) -> None:
         """Do all of it, or what is left."""
         # all ranks have looked at the folder before rank 0 changes it
-        if any(self._ranks.allgather(together(self._ranks, self._folder.is_finished))):
+        if any(self._ranks.allgather(collectively(self._ranks, self._folder.is_finished))):
             logger.info("%s: already sorted, nothing to do", self._folder.path)
             self._on_first(self._folder.clean)
             return
         if not self._inputs.traces:
             raise DatasetError(f"{self._inputs.files[0].path}: the inputs hold no trace; there is nothing to sort")
-        before = together(self._ranks, self._folder.plan)
+        before = collectively(self._ranks, self._folder.plan)
         limits = Limits(self._shard_traces, self._segment_bytes)
         order = agree(self._reader, limits, self._folder.digest, before, self._ranks)
         self._check_direct(order)
@@ -128,7 +130,7 @@ class _Sorting:
         self._on_first(self._folder.clean)
 
     def _on_first(self, step: Callable[[], None]) -> None:
-        together(self._ranks, step if self._rank == 0 else lambda: None)
+        collectively(self._ranks, step if self._rank == 0 else lambda: None)
 
     def _mine(self, sizes: Sequence[int]) -> range:
         return share(sizes, self._rank, self._size)
@@ -147,11 +149,11 @@ class _Sorting:
             for number in mine:
                 self._reader.shard(files[number]).check_content()
 
-        together(self._ranks, check)
+        collectively(self._ranks, check)
 
     def _whole_shards(self, cuts: Cuts) -> set[int]:
         numbers = self._mine([1] * cuts.shards)
-        parts = self._ranks.allgather(together(self._ranks, lambda: self._folder.whole_shards(cuts, numbers)))
+        parts = self._ranks.allgather(collectively(self._ranks, lambda: self._folder.whole_shards(cuts, numbers)))
         return {number for part in parts for number in part}
 
     def _spilled_bytes(self, order: Order) -> float:
@@ -186,7 +188,7 @@ class _Sorting:
         first = FirstPass(self._reader, self._folder.path, order.plan, order.groups, order.splitters)
         try:
             make = partial(first.make, mine, self._segment_bytes)
-            checked = self._ranks.allgather(together(self._ranks, lambda: self._in_room(order, make)))
+            checked = self._ranks.allgather(collectively(self._ranks, lambda: self._in_room(order, make)))
         except AlteredInput:
             self._on_first(self._folder.drop_products)
             raise
@@ -199,7 +201,7 @@ class _Sorting:
 
     def _write_shards(self, order: Order, whole: set[int]) -> dict[Path, str]:
         """Write all shards but those that are `whole` or come from damaged spill files; return these files and why."""
-        spills = together(self._ranks, lambda: open_spills(self._folder.path, order.plan, self._inputs.schema))
+        spills = collectively(self._ranks, lambda: open_spills(self._folder.path, order.plan, self._inputs.schema))
         gatherer = Gatherer(self._reader, order.groups, order.cuts, spills, order.direct)
         work = [(unit, [n for n in unit.shards if n not in whole]) for unit in order.cuts.units()]
         work = [(unit, missing) for unit, missing in work if missing]
@@ -217,7 +219,7 @@ class _Sorting:
             return damaged
 
         try:
-            found = self._ranks.allgather(together(self._ranks, lambda: self._in_room(order, write)))
+            found = self._ranks.allgather(collectively(self._ranks, lambda: self._in_room(order, write)))
             return {path: why for damaged in found for path, why in damaged.items()}
         except AlteredInput:
             self._on_first(self._folder.drop_products)

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from etalumis.traces.sorting.collective import Communicator
 from etalumis.traces.sorting.keys import GroupedSeeds, Groups
-from etalumis.traces.sorting.together import Communicator
 
 _SIGN = np.uint64(1 << 63)
 

@@ -3,15 +3,14 @@
 """Layers in groups of equal shape: the rows of each group are stacked in one table per parameter."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from etalumis.errors import NetworkError
 from etalumis.layers import LayerTable
 from etalumis.network.standardise import FAMILIES
-
-Array = np.ndarray[Any, Any]
+from etalumis.typing import Array
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from etalumis.address import trace_type
 from etalumis.distributions import Categorical, Distribution, Normal, Uniform, from_code
 from etalumis.distributions.scalar import LOG_2PI
 from etalumis.trace import CONTROLLED
-from etalumis.traces.dictionary import Prior
+from etalumis.traces.dictionary import PriorKey
 from etalumis.traces.ragged import Ragged, offsets
 
 
@@ -41,7 +41,7 @@ class PriorTable:
         Where a distribution is none: the message has its number in the list.
     """
 
-    def __init__(self, distributions: Sequence[Prior]) -> None:
+    def __init__(self, distributions: Sequence[PriorKey]) -> None:
         self._code = np.array([code for code, _ in distributions], np.int64)
         self._first, self._second = (np.full(len(distributions), np.nan) for _ in range(2))
         self._constant = np.zeros(len(distributions))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from operator import itemgetter
 from typing import Any
 
-from etalumis.plan import DETAIL, ENTRY
+from etalumis.delegation import DETAIL, ENTRY
 from etalumis.ppx.messages import TraceColumns, TraceRecord
 
 _OBSERVE_BYTES = 32
@@ -20,7 +20,7 @@ _DENSITIES_AT = 40
 """Where a trace record has its two log densities; seed and number of draws are its first 16 bytes."""
 
 
-class Pattern:
+class ReplyTemplate:
     """What an answer has to look like to be read as the one that the pattern was made of.
 
     Its log densities, its seed and number of draws, the numbers of its arrays, its entries and their details may be
@@ -89,13 +89,13 @@ def _form(free: list[tuple[int, str]], length: int) -> tuple[str, list[int], dic
     return "".join(form), fixed, numbers
 
 
-class Patterns:
+class ReplyCache:
     """The patterns of the answers of one connection, by length."""
 
     _KEPT = 1024
 
     def __init__(self) -> None:
-        self._by_length: dict[int, Pattern | None] = {}
+        self._by_length: dict[int, ReplyTemplate | None] = {}
 
     def read(self, data: bytes) -> TraceColumns | None:
         """Return the columns of an answer that is like an earlier one, else None."""
@@ -121,6 +121,6 @@ class Patterns:
             self._by_length[length] = None
             return
         try:
-            self._by_length[length] = Pattern(found)
+            self._by_length[length] = ReplyTemplate(found)
         except ValueError:  # no harm: it was read as it is
             self._by_length[length] = None

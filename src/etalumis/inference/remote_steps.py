@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Collection, Sequence
 
 from etalumis.batches import Restartable, restart
+from etalumis.delegation import Moves, PlannedTrace, StepFlag, Stepper, Steps
 from etalumis.errors import InferenceError, ProtocolError, SimulatorError
 from etalumis.inference.controllers import check_not_broken_off
 from etalumis.inference.kernel import Settings
-from etalumis.inference.runner import Runner
-from etalumis.inference.state import State
-from etalumis.plan import Moves, PlannedTrace, StepFlag, Stepper, Steps
+from etalumis.inference.runner import ModelRunner
+from etalumis.inference.state import ChainState
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ Outcome = tuple[int, int, PlannedTrace | None]
 """Position of the entry to change (-1: all), `StepFlag`, and the trace that the step led to, if it did."""
 
 
-class Ahead:
+class RemoteSteps:
     """The steps that were made already.
 
     Parameters
@@ -48,7 +48,7 @@ class Ahead:
         Steps that the chain has come to.
     """
 
-    def __init__(self, runner: Runner, stepper: Stepper, seed: int, focus: Collection[str] | None) -> None:
+    def __init__(self, runner: ModelRunner, stepper: Stepper, seed: int, focus: Collection[str] | None) -> None:
         self._runner, self._stepper, self._seed = runner, stepper, seed
         self._focus = None if focus is None else tuple(sorted(focus))
         self._made: deque[Outcome] = deque()
@@ -56,7 +56,7 @@ class Ahead:
         self._alone = 0  # steps to come that are made one by one
         self.done = 0
 
-    def next(self, state: State, settings: Settings, beta: float) -> Outcome:
+    def next(self, state: ChainState, settings: Settings, beta: float) -> Outcome:
         """Return the next step of a chain that is at `state`."""
         if not self._made:
             self._make(state, settings, beta)
@@ -67,7 +67,7 @@ class Ahead:
         """Return what is needed to go on, JSON-able."""
         return {"seed": self._seed, "done": self.done}
 
-    def _make(self, state: State, settings: Settings, beta: float) -> None:
+    def _make(self, state: ChainState, settings: Settings, beta: float) -> None:
         observed = self._runner.observations.values
         moves = Moves(*settings, focus=self._focus, beta=beta)
         steps, traces = self._taken(Steps(state.rows, observed, moves, self._seed, self.done, self._count))

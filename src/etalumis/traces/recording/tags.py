@@ -8,9 +8,9 @@ import numpy as np
 
 from etalumis.errors import DatasetError
 from etalumis.ppx.delegated import DelegatedTrace
-from etalumis.traces.block import Tag, TagLayout
+from etalumis.traces.block import TagColumn, TagLayout
 from etalumis.traces.ragged import Ragged, offsets
-from etalumis.traces.recording.keyed import View, slices
+from etalumis.traces.recording.ids import View, slices
 
 
 class _Column:
@@ -50,7 +50,7 @@ class _Column:
         self._rows += [0] * traces
         self.traces += traces
 
-    def column(self) -> Tag:
+    def column(self) -> TagColumn:
         content = np.concatenate(self._flat) if self._flat else np.empty(0)
         content = content.reshape(-1, *self.layout.shape)
         if not self.layout.ragged:
@@ -135,7 +135,7 @@ class TagColumns:
             )
         return column
 
-    def columns(self) -> dict[str, Tag]:
+    def columns(self) -> dict[str, TagColumn]:
         """Return all columns."""
         return {name: column.column() for name, column in self._columns.items()}
 

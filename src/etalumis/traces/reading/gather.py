@@ -20,7 +20,7 @@ _LONG_ROWS = 256
 _FEW_PLANES = 4
 
 
-class Picker:
+class Gatherer:
     """One column of several files, in which rows are found by number of file and row.
 
     Parameters

@@ -6,17 +6,15 @@ A plan is a pure function of a batch and the grouping of the layers. It holds no
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from etalumis.network.groups import Group, Grouping
+from etalumis.network.grouping import Group, Grouping
 from etalumis.network.standardise import standardise
-from etalumis.traces.reading.batch import Batch
-
-Array = np.ndarray[Any, Any]
+from etalumis.traces.reading.batch import Minibatch
+from etalumis.typing import Array
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class GroupPlan:
 
 
 @dataclass(frozen=True)
-class Plan:
+class MinibatchPlan:
     """A minibatch in LSTM order: first tokens of all traces (longest trace first), second tokens, and so on.
 
     Tokens whose address has no layer are left out: the proposal there is the prior.
@@ -89,7 +87,7 @@ class Plan:
         return len(self.source)
 
 
-def make_plan(batch: Batch, grouping: Grouping) -> Plan:
+def plan_minibatch(batch: Minibatch, grouping: Grouping) -> MinibatchPlan:
     """Plan the pass of a minibatch."""
     source, trace, step, batch_sizes = _lstm_order(batch)
     place = np.empty(len(source), np.int64)
@@ -102,7 +100,7 @@ def make_plan(batch: Batch, grouping: Grouping) -> Plan:
         _group_plan(batch, grouping, number, source, layer) for number in np.unique(grouping.group_of[touched])
     )
     together = torch.cat([plan.tokens for plan in groups]) if groups else torch.zeros(0, dtype=torch.int64)
-    return Plan(
+    return MinibatchPlan(
         source,
         batch_sizes.tolist(),
         torch.from_numpy(trace),
@@ -114,7 +112,7 @@ def make_plan(batch: Batch, grouping: Grouping) -> Plan:
     )
 
 
-def _lstm_order(batch: Batch) -> tuple[Array, Array, Array, Array]:
+def _lstm_order(batch: Minibatch) -> tuple[Array, Array, Array, Array]:
     """Return batch place, trace and step of the known tokens in LSTM order, and the number of traces per step."""
     known = np.flatnonzero(batch.layer >= 0)
     trace = np.repeat(np.arange(len(batch)), np.diff(batch.offset))[known]
@@ -126,7 +124,7 @@ def _lstm_order(batch: Batch) -> tuple[Array, Array, Array, Array]:
     return known[order], trace[order], step[order], np.bincount(step)
 
 
-def _group_plan(batch: Batch, grouping: Grouping, number: int, source: Array, layer: Array) -> GroupPlan:
+def _group_plan(batch: Minibatch, grouping: Grouping, number: int, source: Array, layer: Array) -> GroupPlan:
     tokens = np.flatnonzero(grouping.group_of[layer] == number)
     tokens = tokens[np.argsort(grouping.row_of[layer[tokens]], kind="stable")]
     touched, first, inverse = np.unique(grouping.row_of[layer[tokens]], return_index=True, return_inverse=True)

@@ -8,17 +8,17 @@ from typing import Literal, Protocol
 import numpy as np
 
 from etalumis.address import AddressTable
+from etalumis.delegation import Answer, HandOver, PlannedTrace
 from etalumis.distributions import Distribution
 from etalumis.errors import InferenceError
 from etalumis.execution import Site
-from etalumis.inference.controllers import Prior
+from etalumis.inference.controllers import PriorController
 from etalumis.inference.observations import Observations
-from etalumis.plan import Answer, HandOver, PlannedTrace
 
 Scopes = Literal["first-shot", "prior"]
 
 
-class Session(Protocol):
+class ProposalSource(Protocol):
     """A network that has embedded one observation and proposes entry after entry."""
 
     def begin(self) -> None:
@@ -30,7 +30,7 @@ class Session(Protocol):
         ...
 
 
-class Proposing(Prior):
+class Proposing(PriorController):
     """Controller of a run with proposals.
 
     Attributes
@@ -49,7 +49,7 @@ class Proposing(Prior):
 
     def __init__(
         self,
-        session: Session,
+        session: ProposalSource,
         addresses: AddressTable,
         rng: np.random.Generator,
         observations: Observations,

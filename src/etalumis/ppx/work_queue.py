@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from etalumis.address import AddressTable
 from etalumis.batches import MOST, WANTED_S
+from etalumis.delegation import RunPlan
 from etalumis.errors import SimulatorError
-from etalumis.plan import Plan
 from etalumis.ppx.delegated import DelegatedTrace
 
 
@@ -33,7 +33,7 @@ class Work:
 
     def __init__(
         self,
-        plans: Plan | Sequence[Plan],
+        plans: RunPlan | Sequence[RunPlan],
         seeds: Sequence[int],
         addresses: AddressTable,
         order: Sequence[int] | None = None,
@@ -54,7 +54,7 @@ class Work:
         first, left = self._next, len(self.seeds) - self._next
         if not left or (limit is not None and first >= limit):
             return None
-        if not isinstance(self._plans, Plan):
+        if not isinstance(self._plans, RunPlan):
             self._next += 1
             position = first if self._order is None else self._order[first]
             return Task(self, self._plans[position], position, (self.seeds[position],), 0)
@@ -91,7 +91,7 @@ class Task(NamedTuple):
     """Runs that one worker does in one go: those from position `first` of a work."""
 
     work: Work
-    plan: Plan
+    plan: RunPlan
     first: int
     seeds: tuple[int, ...]
     failures: int

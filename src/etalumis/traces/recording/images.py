@@ -8,12 +8,12 @@ from etalumis import seeds
 from etalumis.distributions import Normal, SparseNormal
 from etalumis.ppx.columns import STATED, VALUE
 from etalumis.trace import Observed
-from etalumis.traces.block import NOISY, Expected, Layout, Observation
+from etalumis.traces.block import NOISY, Expected, Layout, ObservationColumn
 from etalumis.traces.ragged import offsets
-from etalumis.traces.recording.keyed import View, slices
+from etalumis.traces.recording.ids import View, slices
 
 
-class ObservationColumn:
+class ImageBuilder:
     """Values of one observe statement, trace by trace.
 
     Attributes
@@ -74,7 +74,7 @@ class ObservationColumn:
             self._stddev.append(view.data[stddev["start"]])
         return fit
 
-    def column(self) -> Observation:
+    def column(self) -> ObservationColumn:
         """Return all values."""
         if self.layout.storage == NOISY:
             return np.stack(self._value)

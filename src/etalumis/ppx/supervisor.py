@@ -15,8 +15,8 @@ import zmq
 from etalumis.errors import ProtocolError, SimulatorError
 from etalumis.ppx.connection import is_busy
 from etalumis.ppx.process import SimulatorProcess
-from etalumis.ppx.work import Task
-from etalumis.ppx.worker import Context, State, Worker
+from etalumis.ppx.work_queue import Task
+from etalumis.ppx.worker import Context, Worker, WorkerState
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ _LAST_WORDS_S = 0.5
 """How long after a worker's end its parent may take to say how it ended."""
 
 
-class Crew:
+class Supervisor:
     """The workers of one program and the process that forked them; parameters as of `Pool`.
 
     Attributes
@@ -34,7 +34,7 @@ class Crew:
     name
         Of the model, as the simulator gave it in the handshake.
     workers
-        Empty while the crew is not at work.
+        Empty while the supervisor is not at work.
     replaced
         Workers that were replaced so far.
     """
@@ -68,7 +68,7 @@ class Crew:
     @property
     def ready(self) -> list[Worker]:
         """Those that may be given something to do."""
-        return [worker for worker in self.workers if worker.state is State.READY]
+        return [worker for worker in self.workers if worker.state is WorkerState.READY]
 
     def require_running(self) -> None:
         """Raise `SimulatorError` where there is nobody."""
@@ -122,7 +122,7 @@ class Crew:
     def _await(self, process: SimulatorProcess, workers: list[Worker], deadline: float) -> None:
         for worker in workers:
             worker.greet()
-        while missing := [worker.number for worker in workers if worker.state is not State.READY]:
+        while missing := [worker.number for worker in workers if worker.state is not WorkerState.READY]:
             self._poll(SLICE_S)
             if (why := process.ended()) is not None:
                 raise SimulatorError(self._report(f"{why} before all of its workers had answered"))
@@ -180,7 +180,9 @@ class Crew:
             self._look_after(worker, now)
 
     def _poll(self, wait_s: float) -> None:
-        heard = {worker.socket: worker for worker in self.workers if worker.state in (State.GREETED, State.BUSY)}
+        heard = {
+            worker.socket: worker for worker in self.workers if worker.state in (WorkerState.GREETED, WorkerState.BUSY)
+        }
         if not heard:
             time.sleep(wait_s)
             return
@@ -192,7 +194,7 @@ class Crew:
 
     def _hear(self, worker: Worker) -> None:
         try:
-            worked = worker.state is State.BUSY
+            worked = worker.state is WorkerState.BUSY
             if worker.take() and worked:
                 self._starts = 0
         except (SimulatorError, ProtocolError) as error:
@@ -201,16 +203,16 @@ class Crew:
     def _look_after(self, worker: Worker, now: float) -> None:
         if worker.trouble(now) is None:
             return
-        if worker.state in (State.GREETED, State.BUSY):
+        if worker.state in (WorkerState.GREETED, WorkerState.BUSY):
             self._hear(worker)  # what it sent with its last breath
         if (why := worker.trouble(now)) is not None:
             self.lose(worker, why)
-        elif worker.state is State.GREETED and now - worker.awaited_since > self._start_timeout_s:
+        elif worker.state is WorkerState.GREETED and now - worker.awaited_since > self._start_timeout_s:
             raise SimulatorError(self._report(f"did not replace worker {worker.number}"))
 
     def lose(self, worker: Worker, why: str) -> None:
         """End a worker and await the one that takes its place; what it was doing goes to others."""
-        worker.state = State.BROKEN
+        worker.state = WorkerState.BROKEN
         report = self._report(f"has lost a process: {worker.label} {self._kill(worker) or why}", worker.task)
         self.replaced += 1
         worker.failures += 1

@@ -37,19 +37,19 @@ _VALUE_AND_PRIOR, _LOG_PROB = struct.Struct("<d4xI").unpack_from, struct.Struct(
 OWN_PRIOR = 1 << 31
 """Numbers in the column `distribution` from here on are the trace's own; the others are those of its `keys`."""
 
-Key = tuple[str, int, str, int]
+AddressKey = tuple[str, int, str, int]
 """What an entry is called: base address, its running number in the trace, name, and flags without `REJECTED`."""
 
 
-class Keys(Protocol):
+class AddressKeys(Protocol):
     """Knows what the numbers in the column `address` stand for."""
 
-    def key(self, number: int) -> Key:
+    def key(self, number: int) -> AddressKey:
         """Return what a number stands for."""
         ...
 
 
-class Rows:
+class ReplayRows:
     """Entries of a trace to replay: its values, and what tells which entry may take which.
 
     They are in the numbers of whoever made them; `Delegate` turns them into its own. Never changed in place. Kept as
@@ -68,7 +68,7 @@ class Rows:
     __slots__ = ("_addresses", "detail_bytes", "entry_bytes", "keys")
 
     def __init__(
-        self, entries: Columns | bytes, details: Columns | bytes, keys: Keys, addresses: bytes | None = None
+        self, entries: Columns | bytes, details: Columns | bytes, keys: AddressKeys, addresses: bytes | None = None
     ) -> None:
         self.entry_bytes = entries if isinstance(entries, bytes) else entries.tobytes()
         self.detail_bytes = details if isinstance(details, bytes) else details.tobytes()
@@ -91,7 +91,7 @@ class Rows:
         return len(self.entry_bytes) // ENTRY.itemsize
 
     @property
-    def structure(self) -> tuple[Keys, bytes, bytes]:
+    def structure(self) -> tuple[AddressKeys, bytes, bytes]:
         """What rows have in common that differ in values and priors alone: equal addresses and scopes."""
         if self._addresses is None:
             self._addresses = self.entries["address"].tobytes()
@@ -102,15 +102,17 @@ class Rows:
         value, number = _VALUE_AND_PRIOR(self.entry_bytes, position * ENTRY.itemsize)
         return value, number, _LOG_PROB(self.detail_bytes, position * DETAIL.itemsize)[0]
 
-    def first(self, count: int) -> "Rows":
+    def first(self, count: int) -> "ReplayRows":
         """Return the first rows."""
-        return Rows(self.entry_bytes[: count * ENTRY.itemsize], self.detail_bytes[: count * DETAIL.itemsize], self.keys)
+        return ReplayRows(
+            self.entry_bytes[: count * ENTRY.itemsize], self.detail_bytes[: count * DETAIL.itemsize], self.keys
+        )
 
-    def with_value(self, position: int, value: float) -> "Rows":
+    def with_value(self, position: int, value: float) -> "ReplayRows":
         """Return the rows with another value, of unknown density, at `position`."""
         entries, details = self.entry_bytes, self.detail_bytes
         at, detail_at = position * ENTRY.itemsize, position * DETAIL.itemsize
-        return Rows(
+        return ReplayRows(
             b"".join((entries[:at], _double(value), entries[at + 8 :])),
             b"".join((details[:detail_at], _NAN, details[detail_at + 8 :])),
             self.keys,
@@ -120,22 +122,22 @@ class Rows:
 class SavedKeys:
     """The keys of rows that another process wrote down: row i has number i."""
 
-    def __init__(self, keys: Sequence[Key]) -> None:
+    def __init__(self, keys: Sequence[AddressKey]) -> None:
         self._keys = keys
 
-    def key(self, number: int) -> Key:
+    def key(self, number: int) -> AddressKey:
         """Return what a number stands for."""
         return self._keys[number]
 
-    def rows(self, values: Sequence[float], scopes: Sequence[int]) -> Rows:
+    def rows(self, values: Sequence[float], scopes: Sequence[int]) -> ReplayRows:
         """Return rows to replay by position."""
         entries, details = np.zeros(len(values), ENTRY), np.zeros(len(values), DETAIL)
         entries["value"], entries["address"] = values, np.arange(len(values))
         details["scope"], details["log_prob"] = scopes, np.nan
-        return Rows(entries, details, self)
+        return ReplayRows(entries, details, self)
 
 
-class Plan(NamedTuple):
+class RunPlan(NamedTuple):
     """What a run is to do.
 
     Without `rows` every entry is drawn from its prior. With them the first `prefix` are replayed by position, as first
@@ -166,7 +168,7 @@ class Plan(NamedTuple):
         Whether entries of rejected repetitions are wanted.
     """
 
-    rows: Rows | None = None
+    rows: ReplayRows | None = None
     prefix: int = 0
     observed: Mapping[str, np.ndarray] | None = None
     parameters: bool = False
@@ -206,14 +208,14 @@ class Steps(NamedTuple):
     rows
         The accepted entries of the trace to start from.
     observed
-        As of `Plan`.
+        As of `RunPlan`.
     moves
         How the steps are chosen.
     seed, first, number
         Seed of the chain, number of the first step that is wanted, and how many are.
     """
 
-    rows: Rows
+    rows: ReplayRows
     observed: Mapping[str, np.ndarray]
     moves: Moves
     seed: int
@@ -242,7 +244,7 @@ class PlannedTrace(Trace):
     __slots__ = ()
 
     @property
-    def keys(self) -> Keys:
+    def keys(self) -> AddressKeys:
         """Knows what the numbers in the column `address` stand for."""
         raise NotImplementedError
 
@@ -252,7 +254,7 @@ class PlannedTrace(Trace):
         raise NotImplementedError
 
     @property
-    def rows(self) -> Rows:
+    def rows(self) -> ReplayRows:
         """The accepted entries as rows to replay; asked for with `details`."""
         raise NotImplementedError
 
@@ -309,11 +311,13 @@ class Delegate(Protocol):
         """Whether it does."""
         ...
 
-    def carry_out(self, plan: Plan, seeds: Sequence[int], addresses: AddressTable) -> Sequence[PlannedTrace]:
+    def carry_out(self, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable) -> Sequence[PlannedTrace]:
         """Run once for each seed; the same plan and seed give the same trace, whatever ran before."""
         ...
 
-    def assist(self, plan: Plan, seed: int, answer: Callable[[Site], Answer], addresses: AddressTable) -> PlannedTrace:
+    def assist(
+        self, plan: RunPlan, seed: int, answer: Callable[[Site], Answer], addresses: AddressTable
+    ) -> PlannedTrace:
         """Run once; ask for controlled entries alone (their `position` is -1), and draw the others from `seed`."""
         ...
 
@@ -342,10 +346,10 @@ class Stepper(Delegate, Protocol):
 class Concurrent(Delegate, Protocol):
     """A model of several processes, which repeats by itself what fails with one of them."""
 
-    def carry_out_all(self, requests: Sequence[tuple[Plan, int]], addresses: AddressTable) -> Sequence[PlannedTrace]:
+    def carry_out_all(self, requests: Sequence[tuple[RunPlan, int]], addresses: AddressTable) -> Sequence[PlannedTrace]:
         """Run each plan once, with its seed, all at the same time; return the traces in that order."""
         ...
 
-    def stream(self, plan: Plan, seeds: Sequence[int], addresses: AddressTable) -> Iterator[PlannedTrace]:
+    def stream(self, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable) -> Iterator[PlannedTrace]:
         """Yield the trace of each seed, in order, as `carry_out` gives it."""
         ...

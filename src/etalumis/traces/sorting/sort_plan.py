@@ -134,7 +134,7 @@ def _inside(groups: Groups, start: int, end: int, most_bytes: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SortPlan:
     """What an interrupted sorting wrote down, so that another call can go on with its spill files.
 
     Attributes

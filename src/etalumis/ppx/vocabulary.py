@@ -8,16 +8,16 @@ from typing import NamedTuple
 import numpy as np
 
 from etalumis.address import AddressTable, join
+from etalumis.delegation import OWN_PRIOR, AddressKey, AddressKeys, Columns, ReplayRows
 from etalumis.distributions import Distribution, from_code
 from etalumis.errors import ProtocolError
-from etalumis.plan import OWN_PRIOR, Columns, Key, Keys, Rows
 from etalumis.ppx.messages import Frame, TraceColumns
 
 _KEPT_COLUMNS = 1024
 """Columns of numbers that are known to stand for something: a bound for models whose traces never repeat."""
 
 
-class Lesson(NamedTuple):
+class NewTerms(NamedTuple):
     """What the simulator has to be told before it can understand rows to replay."""
 
     texts: list[str]
@@ -34,7 +34,7 @@ class Priors:
         return self._kept[number] if number < OWN_PRIOR else self._own[number - OWN_PRIOR]
 
 
-class Numbering:
+class Vocabulary:
     """The numbers of one session.
 
     Both sides count what is new in the order in which messages name it; nothing else ever tells a number. The numbers
@@ -119,37 +119,39 @@ class Numbering:
         names: Columns = self._keys[numbers, 2]
         return names
 
-    def key(self, number: int) -> Key:
+    def key(self, number: int) -> AddressKey:
         """Return what a number of an address stands for."""
         base, instance, name, flags = self._keys[number].tolist()
         return self.texts[base], instance, self.texts[name], flags
 
-    def translated(self, rows: Rows) -> tuple[Rows, Lesson | None]:
+    def translated(self, rows: ReplayRows) -> tuple[ReplayRows, NewTerms | None]:
         """Return rows in the numbers of this session, and what the simulator has to be told to understand them."""
-        origin: Keys = rows.keys
+        origin: AddressKeys = rows.keys
         if origin is self:
             return rows, None
-        lesson = Lesson([], [])
-        numbers = {number: self._number(origin.key(number), lesson) for number in set(rows.entries["address"].tolist())}
+        new_terms = NewTerms([], [])
+        numbers = {
+            number: self._number(origin.key(number), new_terms) for number in set(rows.entries["address"].tolist())
+        }
         entries = rows.entries.copy()
         entries["address"] = [numbers[number] for number in rows.entries["address"].tolist()]
-        return Rows(entries, rows.details, self), lesson if lesson.keys else None
+        return ReplayRows(entries, rows.details, self), new_terms if new_terms.keys else None
 
-    def _number(self, key: Key, lesson: Lesson) -> int:
+    def _number(self, key: AddressKey, new_terms: NewTerms) -> int:
         base, instance, name, flags = key
-        mine = (self._text_number(base, lesson), instance, self._text_number(name, lesson), flags)
+        mine = (self._text_number(base, new_terms), instance, self._text_number(name, new_terms), flags)
         found = self._key_numbers.get(mine)
         if found is None:
             found = len(self._keys)
             self._add_keys([mine])
-            lesson.keys.append(mine)
+            new_terms.keys.append(mine)
         return found
 
-    def _text_number(self, text: str, lesson: Lesson) -> int:
+    def _text_number(self, text: str, new_terms: NewTerms) -> int:
         found = self._text_numbers.get(text)
         if found is None:
             found = self._add_text(text)
-            lesson.texts.append(text)
+            new_terms.texts.append(text)
         return found
 
     def _add_text(self, text: str) -> int:

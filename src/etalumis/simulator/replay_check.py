@@ -18,7 +18,7 @@ from etalumis.trace import CONTROLLED, Trace
 
 
 @dataclass
-class Report:
+class CouplingReport:
     """What prior runs of a simulator showed.
 
     Attributes
@@ -43,7 +43,7 @@ class Report:
     nameless: list[str] = field(default_factory=list)
 
 
-def check(simulator: Simulator, program: str, runs: int = 20, seed: int = 1) -> Report:
+def check_replay(simulator: Simulator, program: str, runs: int = 20, seed: int = 1) -> CouplingReport:
     """Run a simulator from its prior, replay every run in a fresh process, and report what was seen.
 
     Parameters
@@ -59,10 +59,10 @@ def check(simulator: Simulator, program: str, runs: int = 20, seed: int = 1) -> 
         Where a replayed run differs; names run, entry, expected and found.
     """
     table = AddressTable()
-    first = [run(simulator, _Prior(generator(seed, "check", number)), table) for number in range(runs)]
+    first = [run(simulator, _DrawAll(generator(seed, "check", number)), table) for number in range(runs)]
     simulator.restart()
     for number, trace in enumerate(first):
-        replayed = _Replay(trace.value, generator(seed, "check/replay", number))
+        replayed = _ReplayValues(trace.value, generator(seed, "check/replay", number))
         difference = _difference(trace, run(simulator, replayed, table))
         if difference is not None:
             raise SimulatorError(
@@ -74,7 +74,7 @@ def check(simulator: Simulator, program: str, runs: int = 20, seed: int = 1) -> 
     return _summary(first, program)
 
 
-class _Prior:
+class _DrawAll:
     """Draws everything from the prior."""
 
     def __init__(self, rng: np.random.Generator) -> None:
@@ -89,7 +89,7 @@ class _Prior:
         return given
 
 
-class _Replay(_Prior):
+class _ReplayValues(_DrawAll):
     """Gives recorded values back, and draws where there are no more: the difference is found afterwards."""
 
     def __init__(self, values: Sequence[float], rng: np.random.Generator) -> None:
@@ -119,8 +119,8 @@ def _difference(expected: Trace, found: Trace) -> str | None:
     return None
 
 
-def _summary(traces: Sequence[Trace], program: str) -> Report:
-    report = Report(runs=len(traces), draws=sum(len(trace) for trace in traces))
+def _summary(traces: Sequence[Trace], program: str) -> CouplingReport:
+    report = CouplingReport(runs=len(traces), draws=sum(len(trace) for trace in traces))
     counts: Counter[str] = Counter()
     for trace in traces:
         for position, number in enumerate(trace.address):

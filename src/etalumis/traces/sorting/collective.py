@@ -26,7 +26,7 @@ class Communicator(Protocol):
         ...
 
 
-class Alone:
+class SingleRank:
     """A communicator of one rank, for programs without MPI."""
 
     def Get_rank(self) -> int:
@@ -42,7 +42,7 @@ class Alone:
         return [sendobj]
 
 
-def together(comm: Communicator, step: Callable[[], T]) -> T:
+def collectively(comm: Communicator, step: Callable[[], T]) -> T:
     """Run `step` on every rank and return this rank's own result.
 
     A collective call: every rank has to make it.

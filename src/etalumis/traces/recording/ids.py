@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from etalumis.address import join
-from etalumis.plan import OWN_PRIOR, Keys
-from etalumis.ppx.delegated import Batch, DelegatedTrace
+from etalumis.delegation import OWN_PRIOR, AddressKeys
+from etalumis.ppx.delegated import DelegatedBatch, DelegatedTrace
 from etalumis.trace import CONTROLLED, REJECTED, REPLACED
 from etalumis.traces.dictionary import Dictionary
 from etalumis.traces.format import ALL, CONTROLLED_ONLY
@@ -36,7 +36,7 @@ class View(NamedTuple):
     texts: list[str]
 
     @classmethod
-    def of(cls, batch: Batch, traces: Sequence[DelegatedTrace]) -> "View":
+    def of(cls, batch: DelegatedBatch, traces: Sequence[DelegatedTrace]) -> "View":
         """Return the view of some traces of a message; raises ValueError where they are no neighbours."""
         first, last, message = traces[0], traces[-1], batch.message
         if last.number - first.number != len(traces) - 1:
@@ -45,7 +45,7 @@ class View(NamedTuple):
         _, observes, tags = (slice(a.start, b.stop) for a, b in zip(first.spans, last.spans, strict=True))
         return cls(
             message.records[first.number : last.number + 1], frame.observes[observes], frame.tag_records[tags],
-            frame.array_records, frame.extents, frame.positions, message.data, batch.numbering.texts,
+            frame.array_records, frame.extents, frame.positions, message.data, batch.vocabulary.texts,
         )  # fmt: skip
 
     def shapes(self, arrays: np.ndarray) -> list[tuple[int, ...]] | None:
@@ -81,7 +81,7 @@ def slices(content: np.ndarray, starts: np.ndarray, counts: np.ndarray) -> list[
 
 
 @dataclass(slots=True)
-class Numbered:
+class EntryColumns:
     """Columns of the entries of some traces in the numbers of a dictionary; `rejected` where these were asked for."""
 
     entries: dict[str, np.ndarray]
@@ -91,17 +91,17 @@ class Numbered:
     rejected_lengths: list[int]
 
 
-class KeyNumbers:
+class IdTranslator:
     """The columns of traces of one session, in the numbers of `dictionary`."""
 
-    def __init__(self, keys: Keys, dictionary: Dictionary) -> None:
+    def __init__(self, keys: AddressKeys, dictionary: Dictionary) -> None:
         self.keys, self._dictionary = keys, dictionary
         self._address = np.empty(0, np.int64)  # by number of the session; -1 = not met yet
         self._flags = np.empty(0, np.uint8)
         self._prior = np.empty(0, np.int64)
         self._types: dict[bytes, bytes] = {}
 
-    def columns(self, batch: Batch, traces: Sequence[DelegatedTrace], view: View, kept: str) -> Numbered:
+    def columns(self, batch: DelegatedBatch, traces: Sequence[DelegatedTrace], view: View, kept: str) -> EntryColumns:
         """Return the columns of some traces that are neighbours in a message; `view` is theirs."""
         first, last = traces[0].spans[0].start, traces[-1].spans[0].stop
         entries = batch.message.entries[first:last]
@@ -122,9 +122,9 @@ class KeyNumbers:
             steered = self._flags[entries["address"]] & CONTROLLED != 0
             lengths = _counted(steered, lengths)
             entries = entries[steered]
-        return Numbered(self._columns(batch, entries), lengths, types, rejected, rejected_lengths)
+        return EntryColumns(self._columns(batch, entries), lengths, types, rejected, rejected_lengths)
 
-    def _columns(self, batch: Batch, entries: np.ndarray) -> dict[str, np.ndarray]:
+    def _columns(self, batch: DelegatedBatch, entries: np.ndarray) -> dict[str, np.ndarray]:
         address = entries["address"]
         numbers = self._addresses(address)
         return {
@@ -135,7 +135,7 @@ class KeyNumbers:
         }
 
     def _rejected(
-        self, batch: Batch, entries: np.ndarray, details: np.ndarray, out: np.ndarray, lengths: list[int]
+        self, batch: DelegatedBatch, entries: np.ndarray, details: np.ndarray, out: np.ndarray, lengths: list[int]
     ) -> dict[str, np.ndarray]:
         columns = self._columns(batch, entries[out])
         starts = np.cumsum([0, *lengths[:-1]])
@@ -171,7 +171,7 @@ class KeyNumbers:
             numbers = self._address[address]
         return np.asarray(numbers)
 
-    def _priors(self, batch: Batch, distribution: np.ndarray) -> np.ndarray:
+    def _priors(self, batch: DelegatedBatch, distribution: np.ndarray) -> np.ndarray:
         if len(distribution) and int(distribution.max()) >= OWN_PRIOR:
             distinct, inverse = np.unique(distribution, return_inverse=True)
             return np.array([self._number(batch, n) for n in distinct.tolist()], np.int64)[inverse]
@@ -183,7 +183,7 @@ class KeyNumbers:
             numbers = self._prior[distribution]
         return np.asarray(numbers)
 
-    def _number(self, batch: Batch, number: int) -> int:
+    def _number(self, batch: DelegatedBatch, number: int) -> int:
         prior = batch.priors[number]
         return self._dictionary.distribution((prior.code, prior.parameters))
 
