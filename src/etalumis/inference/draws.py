@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from etalumis.names import require_storable
 from etalumis.trace import REJECTED, Trace
 from etalumis.typing import Array
 
@@ -33,10 +34,14 @@ def draw_of(trace: Trace, named: Sequence[tuple[int, str]] | None = None, trace_
         named = [(i, name) for i, name in enumerate(trace.name) if name and not flags[i] & REJECTED]
     if named:
         value = trace.value
+        for _, name in named:
+            require_storable(name, "a draw")
         values = {name: value[i] for i, name in named}
     if (result := trace.result) is not None:
         values["result"] = result
     if tags := trace.tags:
+        for name in tags:
+            require_storable(name, "a tag")
         values.update(tags)
     return Draw(values, trace.log_prior, trace.log_likelihood, trace_type or trace.type.hex())
 

@@ -15,9 +15,10 @@ from etalumis.errors import DatasetError, InferenceError
 from etalumis.files import atomic_path
 from etalumis.inference.draws import Draw, columns, concatenate_columns
 from etalumis.log_weights import normalise
+from etalumis.names import from_link_name, to_link_name
 from etalumis.typing import Array
 
-FORMAT, VERSION = "etalumis-posterior", 1
+FORMAT, VERSION = "etalumis-posterior", 2
 ENGINES = ("prior", "importance", "rmh", "ic")
 _SAME = ("config_digest", "simulator_build_id", "observation_digest", "network_digest")
 """Keys of `info` that posteriors must agree in to be joined."""
@@ -175,9 +176,8 @@ class Posterior:
 
 
 def _write(group: Any, name: str, array: Array) -> None:
-    # A name may hold a slash, which HDF5 would take for a path.
     options = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if array.ndim and array.size else {}
-    dataset = group.create_dataset(name.replace("/", "\\"), data=array, **options)
+    dataset = group.create_dataset(to_link_name(name), data=array, **options)
     dataset.attrs["checksum"] = _checksum(array)
 
 
@@ -196,19 +196,25 @@ def _read_all(path: Path, file: Any) -> dict[str, Any]:
     found = (file.attrs.get("format"), file.attrs.get("version"))
     if found[0] != FORMAT:
         raise DatasetError(f"{path}: format {found[0]!r}; expected {FORMAT!r}. Give a posterior file.")
-    if found[1] != VERSION:
+    if found[1] not in (1, VERSION):
         raise DatasetError(
-            f"{path}: version {found[1]} of {FORMAT}; this program reads version {VERSION}. Make the file again with "
-            "this program, or read it with the one that wrote it."
+            f"{path}: version {found[1]} of {FORMAT}; this program reads versions up to {VERSION}. Make the file again "
+            "with this program, or read it with the one that wrote it."
         )
     fields: dict[str, Any] = {
         name: _read(path, file, name) for name in ("log_weight", "log_likelihood", "log_prior", "chain", "trace_type")
     }
+    decode = _name_of_version_1 if found[1] == 1 else from_link_name
     for group in ("values", "truth"):
-        fields[group] = {name.replace("\\", "/"): _read(path, file[group], name) for name in file[group]}
+        fields[group] = {decode(link): _read(path, file[group], link) for link in file[group]}
     fields["engine"] = str(file.attrs["engine"])
     fields["info"] = json.loads(_read(path, file, "info").tobytes())
     return fields
+
+
+def _name_of_version_1(link: str) -> str:
+    """Return the name that a file of version 1 stored as `link`, with backslashes for slashes."""
+    return link.replace("\\", "/")
 
 
 def _check_joinable(parts: list[Any]) -> None:

@@ -12,6 +12,7 @@ from etalumis.address import AddressTable
 from etalumis.distributions import ArrayDistribution
 from etalumis.errors import SimulatorError
 from etalumis.execution import Site, run
+from etalumis.names import require_storable
 from etalumis.ppx import Simulator
 from etalumis.seeds import generator
 from etalumis.trace import CONTROLLED, Trace
@@ -57,6 +58,8 @@ def check_replay(simulator: Simulator, program: str, runs: int = 20, seed: int =
     ------
     SimulatorError
         Where a replayed run differs; names run, entry, expected and found.
+    DatasetError
+        If the name of a tag, a draw or an observe statement cannot be stored.
     """
     table = AddressTable()
     first = [run(simulator, _DrawAll(generator(seed, "check", number)), table) for number in range(runs)]
@@ -71,7 +74,19 @@ def check_replay(simulator: Simulator, program: str, runs: int = 20, seed: int =
                 "look for random numbers drawn elsewhere (the clock, the system's generator, threads), for state kept "
                 "between runs, and for statements below functions that are not exported."
             )
+    _require_storable_names(first)
     return _summary(first, program)
+
+
+def _require_storable_names(traces: Sequence[Trace]) -> None:
+    for trace in traces:
+        for what, names in (
+            ("a draw", filter(None, trace.name)),
+            ("an observe statement", (observed.name for observed in trace.observes)),
+            ("a tag", trace.tags),
+        ):
+            for name in names:
+                require_storable(name, what)
 
 
 class _DrawAll:

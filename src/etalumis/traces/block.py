@@ -12,6 +12,7 @@ import numpy as np
 
 from etalumis.errors import DatasetError
 from etalumis.traces.dictionary import Dictionary
+from etalumis.traces.format import observation_path
 from etalumis.traces.ragged import Ragged, concatenate
 
 EXPECTED = "sparse-expected"
@@ -48,8 +49,8 @@ class OutsideImage(DatasetError):
         self.name, self.trace, self._found, self._size = name, trace, found, size
         where = "" if path is None else f"{path}: "
         super().__init__(
-            f"{where}column 'observations/{name}/step': trace {trace} has steps to element {found}, but the image has "
-            f"{size} elements: the file was altered; delete it and generate it again"
+            f"{where}column {observation_path(name, 'step')!r}: trace {trace} has steps to element {found}, but the "
+            f"image has {size} elements: the file was altered; delete it and generate it again"
         )
 
     def of(self, path: Path, trace: int) -> "OutsideImage":

@@ -9,6 +9,7 @@ import numpy as np
 
 from etalumis.errors import DatasetError
 from etalumis.traces.block import Block, Expected
+from etalumis.traces.format import observation_path
 from etalumis.traces.ragged import Ragged
 
 
@@ -31,10 +32,10 @@ def require_finite(block: Block, path: Path, first: int) -> None:
     for layout in block.layouts:
         observation = block.observations[layout.name]
         if isinstance(observation, Expected):
-            _require_content(path, first, f"observations/{layout.name}/mean", observation.image, "mean")
-            _require(path, first, f"observations/{layout.name}/stddev", observation.stddev)
+            _require_content(path, first, observation_path(layout.name, "mean"), observation.image, "mean")
+            _require(path, first, observation_path(layout.name, "stddev"), observation.stddev)
         else:
-            _require(path, first, f"observations/{layout.name}/value", observation)
+            _require(path, first, observation_path(layout.name, "value"), observation)
     if block.rejected is not None:
         _require_content(path, first, "rejected/value", block.rejected, "value", _address(block, block.rejected))
 

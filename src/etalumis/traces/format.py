@@ -20,6 +20,7 @@ import xxhash
 from etalumis import __version__
 from etalumis.errors import DatasetError
 from etalumis.files import digest
+from etalumis.names import to_link_name
 
 FORMAT = "etalumis-traces"
 VERSION = 3
@@ -55,6 +56,16 @@ MIXED = "mixed"
 TYPE_BYTES = 16
 # Metadata of this generation of HDF5 (1.10) carries checksums of its own, and every HDF5 in use reads it.
 LIBVER = ("v110", "v110")
+
+
+def observation_path(name: str, column: str = "") -> str:
+    """Return the path of an observation's group, or of one of its datasets."""
+    return f"observations/{to_link_name(name)}{'/' if column else ''}{column}"
+
+
+def tag_path(name: str, column: str = "") -> str:
+    """Return the path of a tag, or of one of the datasets of a ragged one."""
+    return f"tags/{to_link_name(name)}{'/' if column else ''}{column}"
 
 
 @dataclass(frozen=True)

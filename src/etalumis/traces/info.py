@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from etalumis.names import from_link_name
 from etalumis.traces.block import Layout, TagLayout
 from etalumis.traces.format import TYPE_BYTES, Provenance, reading
 from etalumis.traces.index import NAME, read_index
@@ -189,4 +190,4 @@ def _group(column: str) -> str:
     top, _, rest = column.partition("/")
     if top in _DICTIONARY:
         return "dictionary"
-    return f"{top}/{rest.partition('/')[0]}" if top == "observations" else top
+    return f"{top}/{from_link_name(rest.partition('/')[0])}" if top == "observations" else top

@@ -11,6 +11,7 @@ import numpy as np
 
 from etalumis.errors import DatasetError
 from etalumis.files import atomic_path
+from etalumis.names import from_line, from_link_name, to_line, to_link_name
 from etalumis.seeds import generator
 from etalumis.traces.format import LIBVER, Checksum, Provenance, file_checksum, reading, writing
 from etalumis.traces.reading.dataset import StoredTrace, TraceDataset
@@ -150,11 +151,11 @@ def save(observation: Observation, path: Path) -> None:
         if observation.expected is not None:
             _put(file, "expected", observation.expected)
         for name, value in observation.truth.items():
-            _put(file.require_group("tags"), name, value)
+            _put(file.require_group("tags"), to_link_name(name), value)
         for name, number in observation.named.items():
-            _put(file.require_group("named"), name, np.float64(number))
+            _put(file.require_group("named"), to_link_name(name), np.float64(number))
         latents = file.create_group("latents")
-        _put(latents, "address", np.frombuffer("\n".join(observation.latents).encode(), np.uint8))
+        _put(latents, "address", np.frombuffer("\n".join(map(to_line, observation.latents)).encode(), np.uint8))
         _put(latents, "value", np.array(list(observation.latents.values())))
         attributes = {
             **observation.provenance.as_dict(),
@@ -188,7 +189,7 @@ def load(path: Path) -> Observation:
         if attributes["checksum"] != file_checksum(file):
             raise DatasetError(f"{path}: its header was altered; make it again with `etalumis traces observation`")
         stddev = float(attributes["stddev"])
-        addresses = _get(path, file, "latents/address").tobytes().decode().split("\n")
+        lines = _get(path, file, "latents/address").tobytes().decode().split("\n")
         values = _get(path, file, "latents/value").tolist()
         return Observation(
             name=str(attributes["name"]),
@@ -198,9 +199,9 @@ def load(path: Path) -> Observation:
             seed=int(attributes["seed"]),
             source=str(attributes["source"]),
             trace_seed=int(attributes["trace_seed"]),
-            truth={name: _get(path, file, f"tags/{name}") for name in file.get("tags", ())},
-            named={name: float(_get(path, file, f"named/{name}")) for name in file.get("named", ())},
-            latents=dict(zip(addresses, values, strict=True)) if values else {},
+            truth={from_link_name(link): _get(path, file, f"tags/{link}") for link in file.get("tags", ())},
+            named={from_link_name(link): float(_get(path, file, f"named/{link}")) for link in file.get("named", ())},
+            latents=dict(zip(map(from_line, lines), values, strict=True)) if values else {},
             provenance=Provenance.from_attributes(path, attributes),
         )
 

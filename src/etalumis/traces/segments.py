@@ -13,9 +13,10 @@ from typing import Self
 
 import numpy as np
 
+from etalumis.names import from_link_name
 from etalumis.traces.block import EXPECTED, Block, Expected, Layout, ObservationColumn, TagColumn, TagLayout
 from etalumis.traces.dictionary import Dictionary
-from etalumis.traces.format import ENTRY_DTYPES, REJECTED_DTYPES, TRACE_DTYPES, TYPE_BYTES
+from etalumis.traces.format import ENTRY_DTYPES, REJECTED_DTYPES, TRACE_DTYPES, TYPE_BYTES, observation_path, tag_path
 from etalumis.traces.ragged import Ragged, offsets
 
 Row = tuple[np.dtype, tuple[int, ...]]
@@ -60,7 +61,7 @@ class Schema:
         if rejected:
             lists["rejected"] = Lists("rejected/offset", _rows("rejected", REJECTED_DTYPES))
         for layout in layouts:
-            group = f"observations/{layout.name}"
+            group = observation_path(layout.name)
             if layout.storage == EXPECTED:
                 columns = {f"{group}/step": (layout.index_dtype, ()), f"{group}/mean": (np.dtype("<f4"), ())}
                 lists[group] = Lists(f"{group}/offset", columns)
@@ -70,9 +71,9 @@ class Schema:
         for name, tag in sorted(tag_layouts.items()):
             row = (np.dtype("<f8"), tag.shape)
             if tag.ragged:
-                lists[f"tags/{name}"] = Lists(f"tags/{name}/offset", {f"tags/{name}/content": row})
+                lists[tag_path(name)] = Lists(tag_path(name, "offset"), {tag_path(name, "content"): row})
             else:
-                flat[f"tags/{name}"] = row
+                flat[tag_path(name)] = row
         return cls(layouts, dict(sorted(tag_layouts.items())), lists, flat)
 
     @property
@@ -166,13 +167,13 @@ class Segment:
         }
         observations: dict[str, ObservationColumn] = {}
         for layout in schema.layouts:
-            group = f"observations/{layout.name}"
+            group = observation_path(layout.name)
             if layout.storage == EXPECTED:
                 observations[layout.name] = Expected(lists[group], columns[f"{group}/stddev"])
             else:
                 observations[layout.name] = columns[f"{group}/value"].reshape(len(self), layout.size)
         tags: dict[str, TagColumn] = {
-            name: lists[f"tags/{name}"] if tag.ragged else columns[f"tags/{name}"]
+            name: lists[tag_path(name)] if tag.ragged else columns[tag_path(name)]
             for name, tag in schema.tag_layouts.items()
         }
         traces = {name: columns[f"traces/{name}"] for name in ("type", *TRACE_DTYPES)}
@@ -183,10 +184,10 @@ def _lists_of(block: Block, name: str) -> Ragged:
     group, _, item = name.partition("/")
     found: object = {"entries": block.entries, "rejected": block.rejected}.get(group)
     if group == "observations":
-        observation = block.observations[item]
+        observation = block.observations[from_link_name(item)]
         found = observation.image if isinstance(observation, Expected) else None
     elif group == "tags":
-        found = block.tags[item]
+        found = block.tags[from_link_name(item)]
     assert isinstance(found, Ragged)  # as the schema says
     return found
 
@@ -195,9 +196,9 @@ def _flat_of(block: Block, path: str) -> np.ndarray:
     group, _, item = path.partition("/")
     if group == "traces":
         return block.traces[item]
-    found: object = block.tags.get(item)
+    found: object = block.tags.get(from_link_name(item))
     if group == "observations":
-        observation = block.observations[item.rpartition("/")[0]]
+        observation = block.observations[from_link_name(item.rpartition("/")[0])]
         found = observation.stddev if isinstance(observation, Expected) else observation
     assert isinstance(found, np.ndarray)  # as the schema says
     return found

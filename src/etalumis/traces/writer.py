@@ -12,6 +12,7 @@ import numpy as np
 
 from etalumis.errors import DatasetError
 from etalumis.files import atomic_path
+from etalumis.names import require_storable, to_link_name
 from etalumis.traces.block import (
     EXPECTED,
     Block,
@@ -136,11 +137,15 @@ class ShardWriter:
             return
         require_finite(block, self._path, self._count + ROW_GROUP - self._room)
         if self._layouts is None:
+            for layout in block.layouts:
+                require_storable(layout.name, f"{self._path}: an observe statement")
             self._layouts = block.layouts
             self._create_observations()
         require_same_layouts(self._path, self._layouts, self._path, block.layouts)
         found = {name: TagLayout.of_column(tag) for name, tag in block.tags.items()}
         require_same_tags(self._path, self._found_tags, self._path, found)
+        for name in found.keys() - self._found_tags.keys():
+            require_storable(name, f"{self._path}: a tag")
         self._found_tags.update(found)
         self._admit(self._in_my_numbers(block))
 
@@ -207,7 +212,7 @@ class ShardWriter:
 
     def _create_observations(self) -> None:
         for layout in self._layouts or ():
-            group = self._file["observations"].create_group(layout.name)
+            group = self._file["observations"].create_group(to_link_name(layout.name))
             group.attrs["shape"] = np.array(layout.shape, np.int64)
             group.attrs["storage"] = layout.storage
             if layout.storage == EXPECTED:
@@ -227,10 +232,10 @@ class ShardWriter:
     def _create_tag(self, name: str, layout: TagLayout) -> None:
         self._tag_layouts[name] = layout
         if layout.ragged:
-            group = self._file["tags"].create_group(name)
+            group = self._file["tags"].create_group(to_link_name(name))
             self._tag_lists[name] = self._ragged(group, {"content": ("<f8", layout.shape)})
         else:
-            self._tag_columns[name] = self._column(self._file["tags"], name, "<f8", layout.shape)
+            self._tag_columns[name] = self._column(self._file["tags"], to_link_name(name), "<f8", layout.shape)
         if self._count:
             self._append_tag(name, layout.absent(self._count))
 

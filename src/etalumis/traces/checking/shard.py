@@ -17,6 +17,8 @@ from etalumis.traces.format import (
     ENTRY_DTYPES,
     REJECTED_DTYPES,
     TRACE_DTYPES,
+    observation_path,
+    tag_path,
 )
 from etalumis.traces.ragged import Ragged
 from etalumis.traces.reading.shard import Shard
@@ -98,8 +100,8 @@ def _fixed_columns(shard: Shard) -> dict[str, int]:
     """Return the columns whose length is known beforehand, with that length."""
     names = [f"traces/{name}" for name in ("type", *TRACE_DTYPES)]
     for layout in shard.layouts:
-        names.append(f"observations/{layout.name}/{'stddev' if layout.storage == EXPECTED else 'value'}")
-    names += [f"tags/{name}" for name, tag in shard.tag_layouts.items() if not tag.ragged]
+        names.append(observation_path(layout.name, "stddev" if layout.storage == EXPECTED else "value"))
+    names += [tag_path(name) for name, tag in shard.tag_layouts.items() if not tag.ragged]
     return {**dict.fromkeys(names, len(shard)), "distributions/code": len(shard.dictionary.distributions)}
 
 
@@ -114,9 +116,9 @@ def _list_columns(shard: Shard) -> dict[str, tuple[int, list[str]]]:
     }
     if shard.provenance.kept == ALL:
         lists["rejected/offset"] = (count, [f"rejected/{name}" for name in REJECTED_DTYPES])
-    for group in (f"observations/{layout.name}" for layout in shard.layouts if layout.storage == EXPECTED):
+    for group in (observation_path(layout.name) for layout in shard.layouts if layout.storage == EXPECTED):
         lists[f"{group}/offset"] = (count, [f"{group}/step", f"{group}/mean"])
-    for group in (f"tags/{name}" for name, tag in shard.tag_layouts.items() if tag.ragged):
+    for group in (tag_path(name) for name, tag in shard.tag_layouts.items() if tag.ragged):
         lists[f"{group}/offset"] = (count, [f"{group}/content"])
     return lists
 
@@ -227,7 +229,7 @@ class _Content:
         for layout in block.layouts:
             observation = block.observations[layout.name]
             if isinstance(observation, Expected):
-                self._expected(f"observations/{layout.name}", layout.size, observation, start)
+                self._expected(observation_path(layout.name), layout.size, observation, start)
 
     def _expected(self, group: str, size: int, observation: Expected, start: int) -> None:
         image, stddev = observation.image, observation.stddev
@@ -248,9 +250,9 @@ class _Content:
     def _tags(self, block: Block, start: int) -> None:
         for name, tag in block.tags.items():
             if isinstance(tag, Ragged):
-                self._tag_rows(f"tags/{name}/content", tag, start)
+                self._tag_rows(tag_path(name, "content"), tag, start)
             else:
-                self._tag(f"tags/{name}", tag.reshape(len(block), -1), start)
+                self._tag(tag_path(name), tag.reshape(len(block), -1), start)
 
     def _tag_rows(self, column: str, tag: Ragged, start: int) -> None:
         content = tag.columns["content"]

@@ -17,7 +17,7 @@ from etalumis.traces.densities import log_priors, trace_types
 from etalumis.traces.format import CONTROLLED_ONLY, ENTRY_DTYPES, REJECTED_DTYPES
 from etalumis.traces.plain.checks import Checks
 from etalumis.traces.plain.header import Header, read_header
-from etalumis.traces.plain.layout import Plain
+from etalumis.traces.plain.layout import Plain, group_key
 from etalumis.traces.ragged import Ragged, offsets
 from etalumis.traces.target import new_file
 from etalumis.traces.writer import open_shard
@@ -264,7 +264,7 @@ class _Windows:
         return given
 
     def _observation(self, layout: Layout, start: int, stop: int) -> ObservationColumn:
-        key = f"{'expected' if layout.storage == EXPECTED else 'observation'}/{layout.name}"
+        key = group_key("expected" if layout.storage == EXPECTED else "observation", layout.name)
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
             dense = self._plain.rows(key, start, stop).astype(np.float32).reshape(stop - start, layout.size)
         self._checks.finite(dense, key, start)
@@ -272,7 +272,7 @@ class _Windows:
             return dense
         trace, index = np.nonzero(dense)
         offset = offsets(np.bincount(trace, minlength=len(dense)))
-        stddev = self._stddev(f"stddev/{layout.name}", start, stop)
+        stddev = self._stddev(group_key("stddev", layout.name), start, stop)
         return Expected.of_index(offset, index.astype(layout.index_dtype), dense[trace, index], stddev)
 
     def _stddev(self, key: str, start: int, stop: int) -> np.ndarray:
@@ -289,7 +289,7 @@ class _Windows:
         return given
 
     def _tag(self, name: str, start: int, stop: int) -> TagColumn:
-        key = f"tag/{name}"
+        key = group_key("tag", name)
         if f"{key}/offset" in self._plain:
             offset, first = self._offset(f"{key}/offset", f"{key}/content", start, stop)
             content = self._plain.rows(f"{key}/content", first, first + int(offset[-1])).astype(np.float64)

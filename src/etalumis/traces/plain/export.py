@@ -19,8 +19,8 @@ from etalumis.trace import CONTROLLED, REPLACED
 from etalumis.traces.block import EXPECTED, Block, Expected, OutsideImage, complete_tags
 from etalumis.traces.checking.shard import windows
 from etalumis.traces.columns import Column
-from etalumis.traces.format import ALL, LIBVER, REJECTED_DTYPES, TRACE_DTYPES, writing
-from etalumis.traces.plain.layout import HDF5_SUFFIXES, KIND, NPZ_SUFFIX, prior_to_json
+from etalumis.traces.format import ALL, LIBVER, REJECTED_DTYPES, TRACE_DTYPES, tag_path, writing
+from etalumis.traces.plain.layout import HDF5_SUFFIXES, KIND, NPZ_SUFFIX, group_key, prior_to_json
 from etalumis.traces.ragged import Ragged
 from etalumis.traces.reading.shard import Shard
 from etalumis.traces.sources import Sources
@@ -185,15 +185,15 @@ class _Export:
             create(key, (traces,), dtype)
         for layout in self._sources.layouts:
             expected = layout.storage == EXPECTED
-            create(f"{'expected' if expected else 'observation'}/{layout.name}", (traces, *layout.shape), "<f4")
+            create(group_key("expected" if expected else "observation", layout.name), (traces, *layout.shape), "<f4")
             if expected:
-                create(f"stddev/{layout.name}", (traces,), "<f8")
+                create(group_key("stddev", layout.name), (traces,), "<f8")
         for name, tag in self._sources.tag_layouts.items():
             if tag.ragged:
-                create(f"tag/{name}/offset", (traces + 1,), "<i8")
-                create(f"tag/{name}/content", (self._rows(f"tags/{name}/content"), *tag.shape), "<f8")
+                create(f"{group_key('tag', name)}/offset", (traces + 1,), "<i8")
+                create(f"{group_key('tag', name)}/content", (self._rows(tag_path(name, "content")), *tag.shape), "<f8")
             else:
-                create(f"tag/{name}", (traces, *tag.shape), "<f8")
+                create(group_key("tag", name), (traces, *tag.shape), "<f8")
         if self._sources.provenance.kept == ALL:
             create("rejected/offset", (traces + 1,), "<i8")
             for key, dtype in REJECTED_DTYPES.items():
@@ -220,17 +220,18 @@ class _Export:
             rejected = {f"rejected/{name}": column for name, column in block.rejected.columns.items()}
             self._lists("rejected/offset", rejected, block.rejected.offset)
         for name, tag in block.tags.items():
+            key = group_key("tag", name)
             if isinstance(tag, Ragged):
-                self._lists(f"tag/{name}/offset", {f"tag/{name}/content": tag.columns["content"]}, tag.offset)
+                self._lists(f"{key}/offset", {f"{key}/content": tag.columns["content"]}, tag.offset)
             else:
-                self._sink.append(f"tag/{name}", tag)
+                self._sink.append(key, tag)
         for layout in block.layouts:
             observation = block.observations[layout.name]
             if isinstance(observation, Expected):
                 dense = np.zeros((len(block), layout.size), np.float32)
                 image = observation.image
                 dense[image.list_numbers(), observation.elements(layout)] = image.columns["mean"]
-                self._sink.append(f"expected/{layout.name}", dense.reshape(len(block), *layout.shape))
-                self._sink.append(f"stddev/{layout.name}", observation.stddev)
+                self._sink.append(group_key("expected", layout.name), dense.reshape(len(block), *layout.shape))
+                self._sink.append(group_key("stddev", layout.name), observation.stddev)
             else:
-                self._sink.append(f"observation/{layout.name}", observation.reshape(len(block), *layout.shape))
+                self._sink.append(group_key("observation", layout.name), observation.reshape(len(block), *layout.shape))

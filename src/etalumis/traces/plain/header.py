@@ -10,11 +10,12 @@ from math import prod
 import numpy as np
 
 from etalumis.distributions import BY_CODE, Categorical
+from etalumis.names import require_storable
 from etalumis.traces.block import EXPECTED, NOISY, Layout, TagLayout
 from etalumis.traces.densities import PriorTable
 from etalumis.traces.dictionary import Dictionary
 from etalumis.traces.format import ALL, Provenance
-from etalumis.traces.plain.layout import ENTRY_KEYS, REJECTED_KEYS, TRACE_KEYS, Plain, prior_from_json
+from etalumis.traces.plain.layout import ENTRY_KEYS, REJECTED_KEYS, TRACE_KEYS, Plain, group_key, prior_from_json
 
 _ADDRESS = re.compile(r".+__[1-9][0-9]*", re.DOTALL)
 
@@ -98,6 +99,8 @@ def _add_addresses(plain: Plain, dictionary: Dictionary) -> None:
                 "addresses",
                 f"expected BASE__INSTANCE with an instance number from 1, such as 'mu__Normal__1', found {address!r}",
             )
+        if name:
+            require_storable(name, f"{plain.path}: key 'names': a draw")
         if dictionary.address(address, name) != number:
             raise plain.fail("addresses", f"expected every address once, found {address!r} again")
 
@@ -148,7 +151,8 @@ def _layouts(plain: Plain, traces: int) -> tuple[Layout, ...]:
     layouts: dict[str, Layout] = {}
     for group, storage in (("observation", NOISY), ("expected", EXPECTED)):
         for name in plain.names(group):
-            key = f"{group}/{name}"
+            key = group_key(group, name)
+            require_storable(name, f"{plain.path}: key {key!r}: an observe statement")
             shape = plain.shape(key) if key in plain else ()
             if not shape or shape[0] != traces or 0 in shape:
                 raise plain.fail(key, f"expected an array of shape ({traces}, ...), found {shape or 'none'}")
@@ -169,7 +173,7 @@ def _layouts(plain: Plain, traces: int) -> tuple[Layout, ...]:
 
 def _check_stddevs(plain: Plain, expected: set[str], traces: int) -> None:
     for name in sorted(expected | set(plain.names("stddev"))):
-        key = f"stddev/{name}"
+        key = group_key("stddev", name)
         if name not in expected:
             raise plain.fail(key, f"expected 'expected/{name}' beside it, found none")
         if key not in plain or plain.shape(key) not in ((), (traces,)):
@@ -181,7 +185,8 @@ def _check_stddevs(plain: Plain, expected: set[str], traces: int) -> None:
 def _tag_layouts(plain: Plain, traces: int) -> dict[str, TagLayout]:
     tags = {}
     for name in plain.names("tag"):
-        key = f"tag/{name}"
+        key = group_key("tag", name)
+        require_storable(name, f"{plain.path}: key {key!r}: a tag")
         lists = f"{key}/offset" in plain
         content = f"{key}/content" if lists else key
         shape = plain.shape(content) if content in plain else ()

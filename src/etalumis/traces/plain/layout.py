@@ -22,6 +22,7 @@ import numpy as np
 
 from etalumis.distributions import BY_CODE, Categorical
 from etalumis.errors import DatasetError
+from etalumis.names import from_link_name, to_link_name
 from etalumis.traces.densities import prior
 from etalumis.traces.dictionary import PriorKey
 from etalumis.traces.format import reading
@@ -39,6 +40,11 @@ KEYS = (*REQUIRED, "names", "observations", "provenance", *ENTRY_KEYS[3:], *TRAC
 GROUPS = ("observation", "expected", "stddev", "tag", "rejected")
 
 _BY_KIND = {cls.__name__: cls for cls in BY_CODE.values()}
+
+
+def group_key(group: str, name: str) -> str:
+    """Return the key of an observe statement or a tag in one of `GROUPS`."""
+    return f"{group}/{to_link_name(name)}"
 
 
 def prior_from_json(text: str) -> PriorKey:
@@ -155,6 +161,17 @@ class Plain:
                 near = difflib.get_close_matches(key, [*KEYS, *(f"{g}/{name}" for g in GROUPS)], 1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise self.fail(key, f"the plain layout has no such key{hint}")
+            if group in GROUPS and group != "rejected":
+                self._check_name(key, group)
+
+    def _check_name(self, key: str, group: str) -> None:
+        """Check that the name of an observe statement or a tag is one part of its key."""
+        name = key.removeprefix(f"{group}/")
+        if group == "tag" and name.endswith(("/offset", "/content")):
+            name = name.rpartition("/")[0]
+        if to_link_name(from_link_name(name)) != name:
+            expected = group_key(group, name)
+            raise self.fail(key, f"expected {expected!r}: a '/' in a name is written %2F (docs/file-formats.md)")
 
     def fail(self, key: str, what: str, trace: int | None = None) -> DatasetError:
         """Return the error that says what is wrong with a key, or with one trace in it."""
@@ -167,7 +184,7 @@ class Plain:
     def names(self, group: str) -> list[str]:
         """Return the names in a group ("tag"), in the order of the file."""
         found = (key.split("/") for key in self.keys if key.startswith(f"{group}/"))
-        return list(dict.fromkeys(parts[1] for parts in found))
+        return list(dict.fromkeys(from_link_name(parts[1]) for parts in found))
 
     def _array(self, key: str) -> Any:
         if self._file is not None:

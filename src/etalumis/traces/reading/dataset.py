@@ -25,7 +25,7 @@ from etalumis.traces.block import (
     complete_tags,
 )
 from etalumis.traces.finite import require_finite
-from etalumis.traces.format import Provenance
+from etalumis.traces.format import Provenance, observation_path
 from etalumis.traces.ragged import Ragged, concatenate
 from etalumis.traces.reading.batch import Minibatch
 from etalumis.traces.reading.cache import ChunkCache
@@ -163,7 +163,9 @@ class TraceDataset:
         """Return the noise of an observation where it is one number for all traces, else None."""
         if not any(layout.name == name and layout.storage == EXPECTED for layout in self.layouts):
             return None
-        distinct = {x for shard in self._shards for x in np.unique(shard.whole(f"observations/{name}/stddev")).tolist()}
+        distinct = {
+            x for shard in self._shards for x in np.unique(shard.whole(observation_path(name, "stddev"))).tolist()
+        }
         return float(distinct.pop()) if len(distinct) == 1 else None
 
     def controlled_addresses(self) -> Iterator[tuple[str, str, str, int, int]]:

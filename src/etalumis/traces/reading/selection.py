@@ -10,6 +10,7 @@ import numpy as np
 
 from etalumis.errors import DatasetError
 from etalumis.traces.block import EXPECTED, Expected, Layout, ObservationColumn
+from etalumis.traces.format import observation_path
 from etalumis.traces.ragged import Ragged, offsets
 from etalumis.traces.reading.gather import Gatherer
 
@@ -69,7 +70,7 @@ class Chosen:
 
 def stored_observation(part: Part, layout: Layout) -> ObservationColumn:
     """Return what is stored of one observe statement."""
-    group = f"observations/{layout.name}"
+    group = observation_path(layout.name)
     if layout.storage != EXPECTED:
         stored = part.rows(f"{group}/value")
         return stored.reshape(len(stored), layout.size)

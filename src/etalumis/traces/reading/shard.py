@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from etalumis.errors import DatasetError
+from etalumis.names import from_link_name
 from etalumis.traces.block import Block, Layout, TagColumn, TagLayout
 from etalumis.traces.dictionary import Dictionary
 from etalumis.traces.format import (
@@ -24,6 +25,7 @@ from etalumis.traces.format import (
     Provenance,
     file_checksum,
     reading,
+    tag_path,
 )
 from etalumis.traces.ragged import Ragged
 from etalumis.traces.reading.cache import ChunkCache
@@ -58,8 +60,10 @@ class Shard:
                 self.provenance = Provenance.from_attributes(self.path, file.attrs)
                 self.count = int(file.attrs["traces"])
                 self.checksum = str(file.attrs["checksum"])
-                self.layouts = tuple(_layout(name, group) for name, group in file["observations"].items())
-                self.tag_layouts = {name: _tag_layout(item) for name, item in file["tags"].items()}
+                self.layouts = tuple(
+                    _layout(from_link_name(link), group) for link, group in file["observations"].items()
+                )
+                self.tag_layouts = {from_link_name(link): _tag_layout(item) for link, item in file["tags"].items()}
                 self._columns = {column.name: column for column in self._open_columns(file)}
         self._adopt(dictionary if dictionary is not None else Dictionary())
 
@@ -262,8 +266,8 @@ class Shard:
 
     def _tag(self, part: Part, name: str) -> TagColumn:
         if self.tag_layouts[name].ragged:
-            return part.lists(f"tags/{name}/offset", f"tags/{name}", ("content",))
-        return part.rows(f"tags/{name}")
+            return part.lists(tag_path(name, "offset"), tag_path(name), ("content",))
+        return part.rows(tag_path(name))
 
     def _translated(self, group: str, lists: Ragged) -> Ragged:
         for name, numbers in (("address", self.address_numbers), ("distribution", self.distribution_numbers)):

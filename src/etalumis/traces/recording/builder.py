@@ -10,6 +10,7 @@ import numpy as np
 
 from etalumis.address import AddressTable
 from etalumis.errors import DatasetError
+from etalumis.names import require_storable
 from etalumis.ppx.delegated import DelegatedBatch, DelegatedTrace
 from etalumis.trace import REJECTED, Observed, Trace
 from etalumis.traces.block import Block, Layout
@@ -19,7 +20,7 @@ from etalumis.traces.ragged import Ragged, offsets
 from etalumis.traces.recording.ids import KEPT_FLAGS, EntryColumns, IdTranslator, View
 from etalumis.traces.recording.images import ImageBuilder
 from etalumis.traces.recording.recording import Recording
-from etalumis.traces.recording.tags import TagColumns, require_plain
+from etalumis.traces.recording.tags import TagColumns
 
 _KEPT_TABLES = 8
 
@@ -122,6 +123,8 @@ class BlockBuilder:
             number = self._numbers.get(identity)
             if number is None:
                 known = trace.addresses.name(identity)
+                if name[i]:
+                    require_storable(name[i], "a draw")
                 number = self._numbers[identity] = self._dictionary.address(known, name[i])
             numbers.append(number)
             prior = distribution[i]
@@ -200,7 +203,7 @@ class BlockBuilder:
         if layouts == self.layouts:
             return
         for layout in layouts:
-            require_plain(layout.name, f"trace {index}: observe statement")
+            require_storable(layout.name, f"trace {index}: an observe statement")
         if len({layout.name for layout in layouts}) != len(layouts):
             names = [layout.name for layout in layouts]
             raise DatasetError(f"trace {index}: observe statements {names} share a name; give each its own")

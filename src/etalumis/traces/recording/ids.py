@@ -10,6 +10,7 @@ import numpy as np
 
 from etalumis.address import join
 from etalumis.delegation import OWN_PRIOR, AddressKeys
+from etalumis.names import require_storable
 from etalumis.ppx.delegated import DelegatedBatch, DelegatedTrace
 from etalumis.trace import CONTROLLED, REJECTED, REPLACED
 from etalumis.traces.dictionary import Dictionary
@@ -166,6 +167,8 @@ class IdTranslator:
         if len(numbers) and int(numbers.min()) < 0:
             for number in dict.fromkeys(address[numbers < 0].tolist()):
                 base, instance, name, flags = self.keys.key(number)
+                if name:
+                    require_storable(name, "a draw")
                 self._address[number] = self._dictionary.address(join(base, instance), name)
                 self._flags[number] = flags & KEPT_FLAGS
             numbers = self._address[address]

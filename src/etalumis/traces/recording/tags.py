@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from etalumis.errors import DatasetError
+from etalumis.names import require_storable
 from etalumis.ppx.delegated import DelegatedTrace
 from etalumis.traces.block import TagColumn, TagLayout
 from etalumis.traces.ragged import Ragged, offsets
@@ -121,7 +122,7 @@ class TagColumns:
         if column is None:
             if self._kept is not None and name not in self._kept:
                 return None
-            require_plain(name, "tag")
+            require_storable(name, "a tag")
             column = _Column(shape)
             if 0 in column.layout.shape:
                 raise DatasetError(f"tag {name!r} has shape {shape}; only the first of several axes may be 0")
@@ -138,9 +139,3 @@ class TagColumns:
     def columns(self) -> dict[str, TagColumn]:
         """Return all columns."""
         return {name: column.column() for name, column in self._columns.items()}
-
-
-def require_plain(name: str, what: str) -> None:
-    """Raise DatasetError where a name cannot be that of an HDF5 object."""
-    if not name or "/" in name or name == ".":
-        raise DatasetError(f"{what} named {name!r}: trace files need a name that is not empty and has no '/'")
