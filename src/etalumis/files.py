@@ -104,6 +104,22 @@ def _umask() -> int:
     return mask
 
 
+def read_failure(path: Path, error: OSError) -> str:
+    """Return the message for a file that the system did not let us read, which says nothing about its content."""
+    return (
+        f"{path}: cannot be read ({error.strerror}). This is an error of the system, not damage to the file: "
+        "remove the cause and give the same command again"
+    )
+
+
+def write_failure(path: Path, error: OSError) -> str:
+    """Return the message for a file that the system did not let us write."""
+    return (
+        f"{path}: cannot be written ({error.strerror}); an earlier version of it is still whole. Remove the cause, "
+        "such as a full disk, and give the same command again"
+    )
+
+
 def write_text_atomic(path: Path, text: str) -> None:
     """Write `text` (UTF-8) so that a reader sees the old file or the new one, never a part."""
     with atomic_path(path) as temporary:

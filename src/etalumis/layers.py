@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from etalumis.errors import DatasetError
-from etalumis.files import digest, write_json_atomic
+from etalumis.files import digest, read_failure, write_failure, write_json_atomic
 from etalumis.traces.reading.dataset import TraceDataset
 
 FORMAT = "etalumis-layers"
@@ -136,19 +136,26 @@ class LayerTable:
         return LayerTable(kept + new, self.observations, other.simulator_build_id, other.config_digest)
 
     def save(self, path: Path) -> None:
-        """Write the table as JSON, whole or not at all."""
-        write_json_atomic(
-            path,
-            {
-                "format": FORMAT,
-                "version": VERSION,
-                "digest": self.digest,
-                "simulator_build_id": self.simulator_build_id,
-                "config_digest": self.config_digest,
-                "observations": [asdict(layout) for layout in self.observations],
-                "rows": [asdict(row) for row in self.rows],
-            },
-        )
+        """Write the table as JSON, whole or not at all.
+
+        Raises
+        ------
+        DatasetError
+            If the file cannot be written.
+        """
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "digest": self.digest,
+            "simulator_build_id": self.simulator_build_id,
+            "config_digest": self.config_digest,
+            "observations": [asdict(layout) for layout in self.observations],
+            "rows": [asdict(row) for row in self.rows],
+        }
+        try:
+            write_json_atomic(path, content)
+        except OSError as error:
+            raise DatasetError(write_failure(path, error)) from error
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -219,7 +226,9 @@ def _read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DatasetError(f"{path}: no such layer table; make it with `etalumis layers`") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise DatasetError(read_failure(path, error)) from error
+    except ValueError as error:
         raise DatasetError(f"{path}: not a readable layer table ({error}); rebuild it with `etalumis layers`") from None
     if not isinstance(content, dict):
         raise DatasetError(f"{path}: expected a JSON object, found {type(content).__name__}")

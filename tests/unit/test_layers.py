@@ -4,6 +4,7 @@ import json
 from collections import Counter
 
 import pytest
+from system_errors import fail_to_find, fail_to_read
 from unit.traces_support import DETECTOR, PROVENANCE, SHAPE, STDDEV, draw, part
 
 from etalumis.address import AddressTable
@@ -70,6 +71,14 @@ def test_growing_keeps_the_old_rows(files):
     assert grown.digest != few.digest
     with pytest.raises(DatasetError, match="observe different things"):
         few.grow(LayerTable([], [ObservationLayout("other", (1,), None)]))
+
+
+@pytest.mark.parametrize("fail", [fail_to_read, fail_to_find])
+def test_an_error_of_the_system_is_not_called_damage(files, tmp_path, fail):
+    build(files).save(tmp_path / "layers.json")
+    reason = fail(tmp_path / "layers.json")
+    with pytest.raises(DatasetError, match=rf"layers\.json: cannot be read \({reason}\).* not damage"):
+        LayerTable.load(tmp_path / "layers.json")
 
 
 def test_damaged_tables_are_refused(files, tmp_path):

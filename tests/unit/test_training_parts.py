@@ -9,8 +9,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from system_errors import fail_to_read
 
-from etalumis.config import TrainingConfig
+from etalumis.config import TrainingConfig, from_mapping
 from etalumis.errors import ConfigError, NetworkError
 from etalumis.training.history import HistoryRow, read_history, write_history
 from etalumis.training.optimizer import Optimizer, RowGradient, clip
@@ -114,6 +115,25 @@ def test_the_budget_is_spent_by_time_or_traces() -> None:
     assert spent(both, 250, 12.0) == pytest.approx(0.25)
     assert spent(both, 250, 30.0) == pytest.approx(0.5)
     assert spent(config(max_minutes=1.0), 10**9, 30.0) == pytest.approx(0.5)
+    assert spent(config(max_traces=1000), 250, 1e9) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(
+    ("given", "minutes", "traces"),
+    [
+        ({}, 10.0, None),
+        ({"max_minutes": None, "max_traces": None}, 10.0, None),
+        ({"max_minutes": 3.0}, 3.0, None),
+        ({"max_traces": 10**6}, None, 10**6),
+        ({"max_minutes": 3.0, "max_traces": 10**6}, 3.0, 10**6),
+    ],
+)
+def test_a_budget_in_one_unit_has_no_limit_in_the_other(
+    given: dict[str, object], minutes: float | None, traces: int | None
+) -> None:
+    budget = from_mapping({"training": given}).training
+    assert (budget.max_minutes, budget.max_traces) == (minutes, traces)
+    assert from_mapping({"training": budget.model_dump()}).training == budget
 
 
 def random_gradients(seed: int, rows: list[int]) -> tuple[dict[str, torch.Tensor], dict[str, RowGradient]]:
@@ -199,9 +219,12 @@ def test_a_history_comes_back(tmp_path: Path) -> None:
     write_history(tmp_path / "history.csv", rows)
     assert read_history(tmp_path / "history.csv") == rows
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    for name in ("other.csv", "missing.csv"):
-        with pytest.raises(NetworkError, match="not a training history"):
+    for name, said in (("other.csv", "not a training history"), ("missing.csv", "no such training history")):
+        with pytest.raises(NetworkError, match=said):
             read_history(tmp_path / name)
+    reason = fail_to_read(tmp_path / "other.csv")
+    with pytest.raises(NetworkError, match=rf"cannot be read \({reason}\).* not damage"):
+        read_history(tmp_path / "other.csv")
 
 
 def test_a_window_of_a_sorted_set_has_every_type_in_its_share():

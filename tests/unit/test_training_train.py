@@ -4,9 +4,12 @@
 
 import math
 import os
+import re
 import signal
 import threading
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,9 @@ from example_traces import ExampleTraces, make_example_traces
 from mpi4py import MPI
 from scipy import special, stats
 from synthetic_batches import SMALL, layer_table, random_batch
+from system_errors import files_end_at
 
+from etalumis.cli import main
 from etalumis.config import Config, from_mapping
 from etalumis.distributions import Categorical, Normal
 from etalumis.errors import ConfigError, DatasetError, NetworkError
@@ -26,6 +31,7 @@ from etalumis.traces.reading.batch import Minibatch
 from etalumis.training import prepare
 from etalumis.training.evaluate import log_proposal_of
 from etalumis.training.history import read_history
+from etalumis.training.schedule import learning_rate
 from etalumis.training.train import Trainer
 
 TRAIN, VALID = 2048, 512
@@ -42,7 +48,7 @@ def branching(tmp_path_factory: pytest.TempPathFactory) -> ExampleTraces:
 
 
 def settings(**training: object) -> Config:
-    defaults = {"batch_size": 32, "max_minutes": 60.0, "learning_rate": 1e-2, "warmup_iterations": 5, "valid_every": 64}
+    defaults = {"batch_size": 32, "learning_rate": 1e-2, "warmup_iterations": 5, "valid_every": 64}
     network = SMALL.model_dump() | {"mixture_components": 3}
     return from_mapping({"network": network, "training": defaults | training})
 
@@ -96,6 +102,29 @@ def test_the_history_is_that_of_figure_7(trained: Path) -> None:
     assert training["valid_by_name"]["mu"]["loss"] == pytest.approx(rows[-1].valid_loss)
 
 
+def test_info_says_what_a_network_and_its_checkpoint_are(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    last = read_history(trained / "history.csv")[-1]
+    for folder in (trained, trained / "checkpoint"):
+        assert main(["network", "info", str(folder)]) == 0
+        said = capsys.readouterr().out
+        assert re.search(r"observation +obs0,obs1 \(2\), read as \(y - [\d.]+\) / 2\.", said)
+        assert f"trained        {TRAIN * 12:,} traces" in said
+        assert (f"  mu           {last.valid_loss:.3f} nats" in said) == (folder == trained)
+
+
+@pytest.mark.parametrize(("start", "share", "said"), [(0.1, 0.5, 1), (1.0, 0.5, 0), (0.1, 0.0, 0)])
+def test_a_noise_ramp_without_effect_is_said_once(
+    gaussian: ExampleTraces, tmp_path: Path, caplog: pytest.LogCaptureFixture, start: float, share: float, said: int
+) -> None:
+    """A vector is stored with its noise: training on it does not depend on the ramp."""
+    caplog.set_level("INFO")
+    train(gaussian, settings(max_traces=320, noise_start=start, noise_ramp_share=share), tmp_path / "one")
+    assert sum("noise_ramp_share have no effect" in line for line in caplog.messages) == said
+    train(gaussian, settings(max_traces=320, noise_start=0.7, noise_ramp_share=0.3), tmp_path / "two")
+    one, two = (checkpoint.load(tmp_path / name).state_dict() for name in ("one", "two"))
+    assert all(torch.equal(value, two[name]) for name, value in one.items())
+
+
 def branching_entropies() -> dict[str, float]:
     """Entropy in nats of each entry given what comes before it and the observation, by enumeration."""
     r, s, y = np.arange(30), np.arange(40), np.arange(400)
@@ -121,29 +150,34 @@ def test_traces_of_several_types_are_learned_together(branching: ExampleTraces, 
     assert parts["r"]["loss"] < parts["r"]["prior_loss"] - 0.8
 
 
-class StopAfter:
-    """Stands for a batch system: sends SIGTERM to this process when the n-th minibatch is read."""
+class Meanwhile:
+    """A dataset that calls `act` with the number of each minibatch, from 1, before it is read."""
 
-    def __init__(self, dataset: object, reads: int) -> None:
-        self.dataset, self.left = dataset, reads
+    def __init__(self, dataset: object, act: Callable[[int], object]) -> None:
+        self.dataset, self.act, self.read = dataset, act, 0
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def batch(self, indices: np.ndarray, noise_seed: tuple[int, ...], noise_scale: float = 1.0) -> object:
-        self.left -= 1
-        if self.left == 0:
-            os.kill(os.getpid(), signal.SIGTERM)
+        self.read += 1
+        self.act(self.read)
         return self.dataset.batch(indices, noise_seed, noise_scale)
 
 
-def trainer(traces: ExampleTraces, config: Config, output: Path, reads: int | None = None) -> Trainer:
+def stop_at(number: int) -> Callable[[int], None]:
+    """Stand for a batch system: send SIGTERM to this process when minibatch `number` is read."""
+    return lambda read: os.kill(os.getpid(), signal.SIGTERM) if read == number else None
+
+
+def trainer(
+    traces: ExampleTraces, config: Config, output: Path, act: Callable[[int], object] = lambda _: None
+) -> Trainer:
     layers = LayerTable.load(traces.layers)
     train_set, valid_set = (prepare.TraceDataset(path, layers) for path in (traces.train, traces.valid))
     network = ProposalNetwork(layers, config.network, torch.Generator().manual_seed(3))
     prepare.start_from_data(network, train_set)
-    watched = train_set if reads is None else StopAfter(train_set, reads)
-    return Trainer(network, watched, valid_set, config.training, 1, output, "same", MPI.COMM_SELF)
+    return Trainer(network, Meanwhile(train_set, act), valid_set, config.training, 1, output, "same", MPI.COMM_SELF)
 
 
 @pytest.mark.parametrize("rule", ["adam", "sgd_larc"])
@@ -153,7 +187,7 @@ def test_a_training_stopped_in_mid_epoch_goes_on_bit_for_bit(
     config = settings(max_traces=4096, optimizer=rule, valid_every=10, learning_rate=3e-3)
     assert trainer(branching, config, tmp_path / "straight").run().finished
     # 2048 traces are 64 iterations of 32: the stop lies in the second epoch, between two validations
-    stopped = trainer(branching, config, tmp_path / "broken", reads=77).run()
+    stopped = trainer(branching, config, tmp_path / "broken", stop_at(77)).run()
     assert not stopped.finished
     assert 75 <= stopped.state.iteration <= 77  # two minibatches are read ahead
     assert not (tmp_path / "broken" / "manifest.json").exists()
@@ -182,15 +216,15 @@ def test_reading_ahead_changes_nothing(branching: ExampleTraces, tmp_path: Path)
 
 def test_minibatches_are_read_while_the_network_learns(branching: ExampleTraces, tmp_path: Path) -> None:
     """An update waits for the reading of the minibatch after the next one, which only a reader beside it can do."""
-    training = trainer(branching, settings(max_traces=320), tmp_path, reads=10**6)
+    training = trainer(branching, settings(max_traces=320), tmp_path)
     update, read = training._update, []
 
     def watched(*arguments: object) -> None:
-        wanted = 10**6 - min(training.state.iteration + 3, 10)
+        expected = min(training.state.iteration + 3, 10)
         deadline = time.monotonic() + 60.0
-        while training.train_set.left > wanted and time.monotonic() < deadline:
+        while training.train_set.read < expected and time.monotonic() < deadline:
             time.sleep(0.001)
-        read.append(10**6 - training.train_set.left)
+        read.append(training.train_set.read)
         update(*arguments)
 
     training._update = watched
@@ -199,15 +233,11 @@ def test_minibatches_are_read_while_the_network_learns(branching: ExampleTraces,
 
 
 def test_an_error_of_the_reader_ends_the_training(branching: ExampleTraces, tmp_path: Path) -> None:
-    class Broken(StopAfter):
-        def batch(self, *arguments: object) -> object:
-            self.left -= 1
-            if self.left == 0:
-                raise DatasetError("t.h5: column 'entries/value' cannot be read")
-            return self.dataset.batch(*arguments)
+    def fail(number: int) -> None:
+        if number == 7:
+            raise DatasetError("t.h5: column 'entries/value' cannot be read")
 
-    training = trainer(branching, settings(max_traces=640), tmp_path)
-    training.train_set = Broken(training.train_set, 7)
+    training = trainer(branching, settings(max_traces=640), tmp_path, fail)
     with pytest.raises(DatasetError, match="entries/value"):
         training.run()
     assert training.state.iteration == 6
@@ -223,39 +253,102 @@ def test_sigterm_is_handled_only_while_training(branching: ExampleTraces, tmp_pa
 def test_a_finished_training_called_again_trains_again(branching: ExampleTraces, tmp_path: Path) -> None:
     config = settings(max_traces=320)
     assert trainer(branching, config, tmp_path).run().finished
-    assert not (tmp_path / "checkpoint").exists()
-    again = trainer(branching, config, tmp_path, reads=1000)
+    again = trainer(branching, config, tmp_path)
     assert again.run().finished
-    assert again.train_set.left == 1000 - 320 // 32
+    assert again.train_set.read == 320 // 32
 
 
-@pytest.fixture
-def killed_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the last checkpoint, as a kill between it and the finished network does."""
-    monkeypatch.setattr("etalumis.training.train.remove_state", lambda _: None)
-
-
-@pytest.mark.usefixtures("killed_at_the_end")
 def test_a_checkpoint_of_other_settings_is_not_resumed(branching: ExampleTraces, tmp_path: Path) -> None:
     train(branching, settings(max_traces=640), tmp_path)
     train(branching, settings(max_traces=320, learning_rate=1e-3), tmp_path)
     assert checkpoint.read_manifest(tmp_path)["training"]["traces"] == 320
 
 
-@pytest.mark.usefixtures("killed_at_the_end")
-def test_a_larger_budget_goes_on_where_the_smaller_ended(branching: ExampleTraces, tmp_path: Path) -> None:
-    train(branching, settings(max_traces=320), tmp_path)
-    train(branching, settings(max_traces=640), tmp_path)
-    assert [row.traces for row in read_history(tmp_path / "history.csv")] == [32, 320, 640]
+BUDGETS = {
+    # no schedule depends on the budget
+    "traces": ({"max_traces": 2240}, {"max_traces": 4096}, {"schedule": "none", "noise_ramp_share": 0.0}),
+    # both schedules follow max_traces, and max_minutes cuts short
+    "minutes": ({"max_traces": 4096, "max_minutes": 0.001}, {"max_traces": 4096}, {"noise_ramp_share": 0.8}),
+}
 
 
-@pytest.mark.usefixtures("killed_at_the_end")
-def test_a_budget_in_minutes_counts_all_resumes(branching: ExampleTraces, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("small", "large", "schedules"), BUDGETS.values(), ids=BUDGETS.keys())
+def test_a_finished_training_is_extended_bit_for_bit(
+    branching: ExampleTraces, tmp_path: Path, small: dict, large: dict, schedules: dict
+) -> None:
+    """As if it had had the larger budget from the start; the smaller budget ends in the middle of an epoch."""
+    common = {"valid_every": 10, "learning_rate": 3e-3, **schedules}
+    assert trainer(branching, settings(**large, **common), tmp_path / "straight").run().finished
+    short = trainer(branching, settings(**small, **common), tmp_path / "extended").run()
+    assert short.finished
+    assert short.state.traces < 4096
+    longer = trainer(branching, settings(**large, **common), tmp_path / "extended")
+    assert longer.run().finished
+    assert longer.train_set.read == (4096 - short.state.traces) // 32
+    straight, extended = (checkpoint.load(tmp_path / name).state_dict() for name in ("straight", "extended"))
+    assert all(torch.equal(value, extended[name]) for name, value in straight.items())
+    columns = ("iteration", "traces", "epoch", "valid_loss", "learning_rate")
+    expected, found = (
+        {tuple(getattr(row, name) for name in columns) for row in read_history(tmp_path / folder / "history.csv")}
+        for folder in ("straight", "extended")
+    )
+    # the smaller budget ended with a validation of its own
+    assert {row for row in found if row[0] != short.state.iteration or row in expected} == expected
+
+
+def test_an_extended_training_follows_the_schedule_of_the_larger_budget(
+    branching: ExampleTraces, tmp_path: Path
+) -> None:
+    """What was learned at the rates of the smaller budget stays; from there on the rates are the larger one's."""
+    budgets = [settings(max_traces=traces, valid_every=1, warmup_iterations=0) for traces in (320, 640)]
+    histories = []
+    for config in budgets:
+        train(branching, config, tmp_path)
+        histories.append(read_history(tmp_path / "history.csv"))
+    assert histories[1][:10] == histories[0]
+    shares = [
+        *(done / 320 for done in range(0, 320, 32)),
+        *(done / 640 for done in range(320, 640, 32)),
+    ]
+    expected = [learning_rate(budgets[0].training, number, share) for number, share in enumerate(shares)]
+    assert [row.learning_rate for row in histories[1]] == expected
+
+
+def test_a_training_killed_before_its_network_was_written_only_writes_it(
+    branching: ExampleTraces, tmp_path: Path
+) -> None:
     config = settings(max_minutes=0.02)
-    assert trainer(branching, config, tmp_path, reads=3).run().state.elapsed_s > 0
-    ended = trainer(branching, config, tmp_path).run().state
-    assert ended.elapsed_s >= 1.2
-    assert trainer(branching, config, tmp_path).run().state.iteration == ended.iteration
+    assert trainer(branching, config, tmp_path, stop_at(3)).run().state.elapsed_s > 0
+    killed = trainer(branching, config, tmp_path, lambda _: (tmp_path / "tensors.pt").mkdir(exist_ok=True))
+    with pytest.raises(NetworkError, match=r"tensors\.pt: cannot be written"):
+        killed.run()  # after its last checkpoint
+    (tmp_path / "tensors.pt").rmdir()
+    ended = checkpoint.read_manifest(tmp_path / "checkpoint")["training"]["state"]
+    assert ended["elapsed_s"] >= 1.2  # of both calls
+    assert trainer(branching, config, tmp_path).run().state.iteration == ended["iteration"]
+    assert checkpoint.read_manifest(tmp_path)["training"]["iterations"] == ended["iteration"]
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(branching: ExampleTraces, tmp_path: Path) -> None:
+    """A checkpoint is written after every iteration; that of the ninth or a later one does not fit."""
+    config = settings(max_traces=640, checkpoint_minutes=1e-9)
+    assert trainer(branching, config, tmp_path / "straight").run().finished
+    with ExitStack() as full:
+
+        def fill(number: int) -> None:
+            if number == 10:
+                full.enter_context(files_end_at(10_000))
+
+        with pytest.raises(NetworkError, match=r"checkpoint.tensors\.pt: cannot be written \(File too large\)"):
+            trainer(branching, config, tmp_path / "full", fill).run()
+    kept = checkpoint.read_manifest(tmp_path / "full" / "checkpoint")["training"]["state"]["iteration"]
+    assert 7 <= kept <= 10  # up to three minibatches are read ahead of the update
+    assert not list((tmp_path / "full").rglob("*.tmp"))
+    resumed = trainer(branching, config, tmp_path / "full")
+    assert resumed.run().finished
+    assert resumed.train_set.read == 20 - kept
+    straight, full = (checkpoint.load(tmp_path / name).state_dict() for name in ("straight", "full"))
+    assert all(torch.equal(value, full[name]) for name, value in straight.items())
 
 
 class Spoilt:

@@ -4,7 +4,7 @@
 
 
 rule network:
-    """Train the network under MPI; an interrupted training goes on from its last checkpoint."""
+    """Train the network under MPI; an interrupted training, or one with a larger budget, goes on from its checkpoint."""
     input:
         layers=P.layers,
         train=P.sorted_index("train"),
@@ -24,7 +24,8 @@ rule network:
         cpus_per_task=CONFIG.training.threads_per_task,
         # a rank needs 4000 MB; mem_mb would ask every node for the memory of all ranks
         mem_mb_per_cpu=math.ceil(4000 / CONFIG.training.threads_per_task),
-        runtime=int(CONFIG.training.max_minutes) + 60,
+        # a budget in traces alone gets a day; a training that is cut there goes on when it is submitted again
+        runtime=int(CONFIG.training.max_minutes or 24 * 60) + 60,
     params:
         config=P.config,
         settings={

@@ -31,9 +31,13 @@ example:
   etalumis network info $R/network
 """
 _TRAIN = """\
-Train the network on sorted traces until the budget (training.max_minutes, training.max_traces) is spent.
-While it runs, OUTPUT/checkpoint holds a resumable state; an interrupted training goes on when the same
-command is given again. At the end OUTPUT holds manifest.json, tensors.pt, layers.json and history.csv.
+Train the network on sorted traces until the budget (training.max_minutes, training.max_traces) is spent; with both,
+the first one ends it. OUTPUT/checkpoint holds a resumable state: after an interruption the same command continues.
+At the end OUTPUT holds manifest.json, tensors.pt, layers.json and history.csv. Called with a larger budget, the command
+extends a finished training. The result is bit for bit that of the larger budget from the start if neither learning
+rate nor noise depends on the budget (schedule: none, noise_ramp_share: 0), or if only max_minutes is raised beside the
+same max_traces. Otherwise the schedules follow the larger budget from there on. Called with the same budget, it trains
+from the beginning.
 """
 
 
@@ -115,7 +119,7 @@ def _info(args: argparse.Namespace) -> int:
     say(f"addresses      {manifest['addresses']:,}")
     say(f"parameters     {manifest['parameters']:,}")
     shape = " x ".join(str(extent) for extent in observed["shape"])
-    say(f"observation    {observed['name']} ({shape}), {observed['transform']} of y / {observed['scale']:g}")
+    say(f"observation    {observed['name']} ({shape}), read as (y - {observed['shift']:g}) / {observed['scale']:g}")
     state = training.get("state", training)
     say(f"trained        {state['traces']:,} traces in {state['elapsed_s'] / 60:.1f} minutes")
     if "valid_loss" in training:

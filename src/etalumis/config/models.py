@@ -133,8 +133,18 @@ class TrainingConfig(Section):
     tasks: int = Field(2, ge=1, le=65536, description="MPI ranks; Snakemake on SLURM wants 2 or more")
     threads_per_task: int = Field(1, ge=1, le=1024, description="threads of each rank")
     batch_size: int = Field(32, ge=1, le=10**6, description="traces a rank sees in one iteration")
-    max_minutes: float = Field(10.0, gt=0, le=10**6, description="wall time of training, over all resumes")
-    max_traces: int | None = Field(None, ge=1, le=10**13, description="traces seen before it stops; null: no limit")
+    max_minutes: float | None = Field(
+        None,
+        gt=0,
+        le=10**6,
+        description="wall time of training, over all resumes; null: no limit, or 10 if max_traces is null too",
+    )
+    max_traces: int | None = Field(
+        None,
+        ge=1,
+        le=10**13,
+        description="traces seen before it stops; null: no limit; with both limits the first one counts",
+    )
     optimizer: Literal["adam", "adam_larc", "sgd", "sgd_larc"] = Field("adam", description="update rule")
     prefetch: int = Field(2, ge=0, le=64, description="minibatches that a thread of each rank reads ahead; 0: none")
     learning_rate: float = Field(1e-3, gt=0, le=10, description="learning rate after the warm-up")
@@ -150,6 +160,14 @@ class TrainingConfig(Section):
     gradient_clip: float | None = Field(10.0, gt=0, description="largest norm of the gradient; null: not clipped")
     valid_every: int = Field(50, ge=1, le=10**8, description="iterations between two validation losses")
     checkpoint_minutes: float = Field(2.0, gt=0, le=10**5, description="wall time between two checkpoints")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _limit_the_budget(cls, values: Any) -> Any:
+        """Set the default budget, ten minutes, if no budget is given: one in traces alone is not cut by a clock."""
+        if isinstance(values, dict) and values.get("max_minutes") is None and values.get("max_traces") is None:
+            return {**values, "max_minutes": 10.0}
+        return values
 
 
 class ObservationConfig(Section):

@@ -7,7 +7,8 @@ are moved into place, under another name, and renamed after: a crash at any mome
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from etalumis.config import NetworkConfig
 from etalumis.errors import NetworkError
-from etalumis.files import atomic_path, sha256_of, write_json_atomic
+from etalumis.files import atomic_path, read_failure, sha256_of, write_failure, write_json_atomic
 from etalumis.layers import LayerTable
 from etalumis.network.model import ProposalNetwork
 
@@ -45,14 +46,38 @@ def save(
         JSON-able record of the training.
     tensors
         Tensors of the training (optimizer moments).
+
+    Raises
+    ------
+    NetworkError
+        If a file cannot be written, for instance because the disk is full; what was there before stays whole.
     """
-    network.layers.save(directory / "layers.json")
     content = {"network": network.state_dict(), "training": {k: dict(v) for k, v in (tensors or {}).items()}}
-    with atomic_path(directory / "tensors.pt") as temporary:
-        torch.save(content, temporary)
-        manifest = _manifest(network, sha256_of(temporary), dict(training or {}))
-        write_json_atomic(directory / _PENDING, manifest)
-    (directory / _PENDING).replace(directory / MANIFEST)
+    network.layers.save(directory / "layers.json")
+    with _writing(directory / "tensors.pt"):
+        with atomic_path(directory / "tensors.pt") as temporary:
+            _save_tensors(content, temporary)
+            manifest = _manifest(network, sha256_of(temporary), dict(training or {}))
+            write_json_atomic(directory / _PENDING, manifest)
+        (directory / _PENDING).replace(directory / MANIFEST)
+
+
+def _save_tensors(content: Mapping[str, Any], path: Path) -> None:
+    with path.open("wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            # on its way out torch finds its archive incomplete, and hides why
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+
+
+def update_training(directory: Path, changes: Mapping[str, Any]) -> None:
+    """Change entries of the training's record in a saved network; the tensors stay as they are."""
+    manifest = read_manifest(directory)
+    with _writing(directory / MANIFEST):
+        write_json_atomic(directory / MANIFEST, {**manifest, "training": {**manifest["training"], **changes}})
 
 
 def _manifest(network: ProposalNetwork, checksum: str, training: dict[str, Any]) -> dict[str, Any]:
@@ -105,7 +130,7 @@ def load_training(directory: Path) -> tuple[ProposalNetwork, dict[str, Any], dic
             f"{directory / 'manifest.json'}: its architecture is not one of this version: {error}"
         ) from None
     network = ProposalNetwork(layers, config)
-    content = torch.load(directory / "tensors.pt", map_location="cpu", weights_only=True, mmap=True)
+    content = _load_tensors(directory / "tensors.pt")
     try:
         network.load_state_dict(content["network"])
     except RuntimeError as error:
@@ -115,14 +140,24 @@ def load_training(directory: Path) -> tuple[ProposalNetwork, dict[str, Any], dic
     return network, manifest["training"], content["training"]
 
 
+def _load_tensors(path: Path) -> dict[str, Any]:
+    with _reading(path):
+        try:
+            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError as error:  # its checksum is right, so the file is not damaged
+            raise NetworkError(f"{path}: cannot be loaded by torch {torch.__version__}: {error}") from None
+    return content
+
+
 def read_manifest(directory: Path) -> dict[str, Any]:
     """Return the checked manifest of a network; errors as `load`."""
     directory = Path(directory)
-    if not (directory / "tensors.pt").exists():
+    if not exists(directory):
         raise NetworkError(
-            f"{directory}: no network here (tensors.pt is missing); make it with `etalumis network train`"
+            f"{directory}: no network here (tensors.pt is missing); train one with `etalumis network train`"
         )
-    found = sha256_of(directory / "tensors.pt")
+    with _reading(directory / "tensors.pt"):
+        found = sha256_of(directory / "tensors.pt")
     # a crash between the two renames leaves new tensors whose manifest still has its first name
     for name in (MANIFEST, _PENDING):
         manifest = _read_json(directory / name)
@@ -134,11 +169,47 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     )
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
+def exists(directory: Path) -> bool:
+    """Return whether a folder holds a network or a checkpoint, damaged or not.
+
+    Raises
+    ------
+    NetworkError
+        If the system does not say.
+    """
+    with _reading(directory / "tensors.pt"):
+        try:
+            (directory / "tensors.pt").stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Report an error of the system as what it is: it says nothing about the content of the file."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        yield
+    except OSError as error:
+        raise NetworkError(read_failure(path, error)) from error
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise NetworkError(write_failure(path, error)) from error
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    with _reading(path):
+        try:
+            text = path.read_bytes()
+        except FileNotFoundError:
+            return None
+    try:
+        content = json.loads(text)
     except ValueError as error:
         raise NetworkError(f"{path}: not JSON ({error}); restore the folder as a whole or train again") from None
     if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (FORMAT, VERSION):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from etalumis.errors import NetworkError
-from etalumis.files import write_text_atomic
+from etalumis.files import read_failure, write_failure, write_text_atomic
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,21 @@ class HistoryRow:
 
 
 def write_history(path: Path, rows: list[HistoryRow]) -> None:
-    """Write the history as CSV with a header, whole or not at all."""
+    """Write the history as CSV with a header, whole or not at all.
+
+    Raises
+    ------
+    NetworkError
+        If it cannot be written.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(HistoryRow)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(row) for row in rows)
-    write_text_atomic(path, text.getvalue())
+    try:
+        write_text_atomic(path, text.getvalue())
+    except OSError as error:
+        raise NetworkError(write_failure(path, error)) from error
 
 
 def read_history(path: Path) -> list[HistoryRow]:
@@ -73,12 +82,16 @@ def read_history(path: Path) -> list[HistoryRow]:
     Raises
     ------
     NetworkError
-        Where the file is missing or has other columns.
+        If the file is missing, cannot be read or has other columns.
     """
     try:
         with Path(path).open(newline="", encoding="utf-8") as file:
             return [HistoryRow.of(record) for record in csv.DictReader(file)]
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except FileNotFoundError:
+        raise NetworkError(f"{path}: no such training history; `etalumis network train` writes it") from None
+    except OSError as error:
+        raise NetworkError(read_failure(path, error)) from error
+    except (KeyError, TypeError, ValueError) as error:
         raise NetworkError(
             f"{path}: not a training history ({error}); train again with `etalumis network train`"
         ) from None

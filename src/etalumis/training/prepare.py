@@ -16,8 +16,10 @@ from etalumis.files import digest
 from etalumis.layers import LayerTable
 from etalumis.network.model import ProposalNetwork
 from etalumis.seeds import derive
+from etalumis.traces.block import NOISY
 from etalumis.traces.reading.dataset import TraceDataset
 from etalumis.training.evaluate import Batches
+from etalumis.training.schedule import has_noise_ramp
 from etalumis.training.train import Outcome, Trainer
 
 logger = logging.getLogger(__name__)
@@ -81,6 +83,11 @@ def train(
             "network: %d addresses, %s parameters, %s; %d ranks, %d training traces",
             len(layers), f"{network.parameter_count():,}", arithmetic, comm.size, len(train_set),
         )  # fmt: skip
+        if has_noise_ramp(config.training) and all(layout.storage == NOISY for layout in train_set.layouts):
+            logger.info(
+                "%s: observations are stored with noise, so training.noise_start and noise_ramp_share have no effect",
+                train_path,
+            )
     trainer = Trainer(
         network,
         train_set,

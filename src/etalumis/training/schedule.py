@@ -6,9 +6,10 @@ from etalumis.config import TrainingConfig
 
 
 def spent(config: TrainingConfig, traces: int, elapsed_s: float) -> float:
-    """Return the spent share of the budget (1 = stop): of traces where they are limited, of time, or the larger."""
-    time_share = elapsed_s / (60.0 * config.max_minutes)
-    return time_share if config.max_traces is None else max(traces / config.max_traces, time_share)
+    """Return the share of the budget that is spent: of traces, of time, or the larger one if both are limited."""
+    of_traces = 0.0 if config.max_traces is None else traces / config.max_traces
+    of_time = 0.0 if config.max_minutes is None else elapsed_s / (60.0 * config.max_minutes)
+    return max(of_traces, of_time)
 
 
 def scheduled_share(config: TrainingConfig, traces: int, elapsed_s: float) -> float:
@@ -18,6 +19,11 @@ def scheduled_share(config: TrainingConfig, traces: int, elapsed_s: float) -> fl
     machine's speed.
     """
     return spent(config, traces, elapsed_s) if config.max_traces is None else min(traces / config.max_traces, 1.0)
+
+
+def has_noise_ramp(config: TrainingConfig) -> bool:
+    """Return whether training starts with less noise than the model has."""
+    return config.noise_ramp_share > 0.0 and config.noise_start < 1.0
 
 
 def noise_scale(config: TrainingConfig, share: float) -> float:

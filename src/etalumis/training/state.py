@@ -3,19 +3,20 @@
 """Where a training stands: everything a resumed run needs besides tensors, and its checkpoint on disk."""
 
 import logging
-import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from torch import Tensor
 
+from etalumis.config import TrainingConfig
 from etalumis.errors import NetworkError
 from etalumis.network import checkpoint
 from etalumis.network.model import ProposalNetwork
 from etalumis.training.history import HistoryRow
 from etalumis.training.optimizer import Optimizer
 from etalumis.training.sampler import Position
+from etalumis.training.schedule import spent
 
 logger = logging.getLogger(__name__)
 
@@ -63,39 +64,48 @@ def save_state(
     directory: Path, network: ProposalNetwork, optimizer: Optimizer, state: TrainingState, identity: str
 ) -> None:
     """Write a checkpoint from which a run of the same `identity` resumes."""
-    record = {"identity": identity, "state": state.to_json()}
+    record = {"identity": identity, "finished": False, "state": state.to_json()}
     checkpoint.save(directory, network, record, optimizer.state())
 
 
-def load_state(directory: Path, network: ProposalNetwork, optimizer: Optimizer, identity: str) -> TrainingState | None:
-    """Take over a checkpoint where there is one of the same `identity`; tensors go into network and optimizer.
+def mark_finished(directory: Path) -> None:
+    """Record in a checkpoint that its network is finished: from now on only a larger budget resumes it."""
+    checkpoint.update_training(directory, {"finished": True})
 
-    A checkpoint of another identity (other data, architecture or hyperparameters) is left alone and training starts
-    afresh; a damaged one is an error, since starting afresh would silently lose hours.
+
+def load_state(
+    directory: Path, network: ProposalNetwork, optimizer: Optimizer, identity: str, budget: TrainingConfig
+) -> TrainingState | None:
+    """Load the checkpoint of a training of the same `identity`; its tensors go into network and optimizer.
+
+    Return None, and so let training start from the beginning, if no checkpoint exists, if it has another identity
+    (other data, architecture or hyperparameters), or if its training is finished and has spent `budget`: to call that
+    again is to train again. A damaged checkpoint is an error, since a new start would silently lose hours.
     """
-    if not (directory / "tensors.pt").exists():
+    if not checkpoint.exists(directory):
         return None
     recorded = checkpoint.read_manifest(directory)["training"]
     if recorded.get("identity") != identity:
-        logger.info("%s: made with other data or settings; training starts afresh", directory)
+        logger.info("%s: written with other data or settings; training starts from the beginning", directory)
         return None
-    saved, record, tensors = checkpoint.load_training(directory)
+    state = TrainingState.from_json(recorded["state"])
+    if recorded.get("finished") and spent(budget, state.traces, state.elapsed_s) >= 1.0:
+        logger.info(
+            "%s: a finished training of %d traces, which has spent this budget; training starts from the beginning "
+            "(a larger training.max_traces or training.max_minutes would extend it)",
+            directory, state.traces,
+        )  # fmt: skip
+        return None
+    saved, _, tensors = checkpoint.load_training(directory)
     _require_same_start(directory, saved, network)
     network.load_state_dict(saved.state_dict())
     moments: dict[str, dict[str, Tensor]] = tensors
     optimizer.restore(moments)
-    return TrainingState.from_json(record["state"])
-
-
-def remove_state(directory: Path) -> None:
-    """Remove a checkpoint: the next training starts afresh."""
-    # the tensors first: a folder without them is no checkpoint, so a crash in between leaves none that is damaged
-    (directory / "tensors.pt").unlink(missing_ok=True)
-    shutil.rmtree(directory, ignore_errors=True)
+    return state
 
 
 def _require_same_start(directory: Path, saved: ProposalNetwork, network: ProposalNetwork) -> None:
     try:
         checkpoint.require_fits(saved, network.layers)
     except NetworkError as error:
-        raise NetworkError(f"{directory}: {error}; remove the folder to start afresh") from None
+        raise NetworkError(f"{directory}: {error}; remove the folder to start from the beginning") from None

@@ -30,7 +30,7 @@ from etalumis.training.optimizer import Optimizer, RowGradient, clip
 from etalumis.training.sampler import Sampler
 from etalumis.training.schedule import learning_rate, noise_scale, scheduled_share, spent
 from etalumis.training.signals import StopSignal
-from etalumis.training.state import PHASES, TrainingState, load_state, remove_state, save_state
+from etalumis.training.state import PHASES, TrainingState, load_state, mark_finished, save_state
 from etalumis.training.synchronize import Synchronizer
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,8 @@ class Trainer:
     seed
         Run seed: order of the traces and noise.
     output
-        Folder: checkpoint/ while it runs; manifest.json, tensors.pt, layers.json, history.csv at the end.
+        Folder: checkpoint/ from which the training resumes or is extended; manifest.json, tensors.pt, layers.json and
+        history.csv at the end.
     identity
         Digest of data, architecture and hyperparameters: a checkpoint with another is not resumed.
     comm
@@ -102,14 +103,15 @@ class Trainer:
         NetworkError
             Where the gradient is not finite any more; the last checkpoint is kept.
         """
-        self.state = load_state(self.checkpoint_folder, self.network, self.optimizer, self.identity) or self.state
+        saved = load_state(self.checkpoint_folder, self.network, self.optimizer, self.identity, self.config)
+        self.state = saved or self.state
         self.state.position = self.sampler.fitting(self.state.position)
         if self.state.iteration and self.comm.rank == 0:
             logger.info("training goes on from iteration %d, %d traces", self.state.iteration, self.state.traces)
         earlier_s, start, saved_s = self.state.elapsed_s, time.monotonic(), self.state.elapsed_s
         progress = Progress(None, "traces", "training", done=self.state.traces)
         with StopSignal() as stop, self._feed() as feed:
-            stopped = False
+            stopped, rate = False, self._rate()
             while not stopped and spent(self.config, self.state.traces, self.state.elapsed_s) < 1.0:
                 loss, rate = self._step(feed)
                 now = earlier_s + time.monotonic() - start if self.comm.rank == 0 else 0.0
@@ -124,7 +126,7 @@ class Trainer:
                 if self.comm.rank == 0:
                     progress.update(self.sampler.global_batch, **self._shown(rate))
             if not stopped and (not self.state.history or self.state.history[-1].iteration != self.state.iteration):
-                self._validate(self._rate())
+                self._validate(rate)
             self._save()
         if self.comm.rank == 0:
             progress.close()
@@ -271,8 +273,7 @@ class Trainer:
         if finished and self.comm.rank == 0:
             write_history(self.output / "history.csv", self.state.history)
             checkpoint.save(self.output, self.network, self._record())
-            # its budget is spent: resuming it would make a forced training a training of no iteration
-            remove_state(self.checkpoint_folder)
+            mark_finished(self.checkpoint_folder)
         self.comm.Barrier()
         return Outcome(finished, self.state, self.evaluation)
 
