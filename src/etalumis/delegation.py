@@ -281,6 +281,10 @@ class PlannedTrace(Trace):
         """Return the observe entries whose observed value has another shape than the statement."""
         raise NotImplementedError
 
+    def unscored(self) -> Sequence[Observed]:
+        """Return the observe entries that have no observed value, of a plan that scores."""
+        raise NotImplementedError
+
 
 class HandOver(IntEnum):
     """What a model that is assisted is to draw by itself from here on."""

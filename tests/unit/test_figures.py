@@ -19,7 +19,7 @@ from etalumis.figures.captions import channel_name
 from etalumis.paths import FIGURES
 from etalumis.traces import observation as observation_file
 from etalumis.traces.format import Provenance
-from etalumis.traces.observation import Observation
+from etalumis.traces.observation import Observation, ObservedStatement
 from etalumis.training.history import HistoryRow, write_history
 
 MOMENTUM = Config().simulator.momentum_gev.model_dump()
@@ -61,10 +61,8 @@ def event(shape=(20, 35, 35)):
     expected[5, 20, 10] = 7.0
     value = expected + np.random.default_rng(0).normal(0, 0.2, size=shape)
     return Observation(
-        name="calorimeter",
-        value=value,
-        expected=expected,
-        stddev=0.2,
+        observed={"calorimeter": ObservedStatement(value, expected, 0.2)},
+        left_out=(),
         seed=1,
         source="test-000.h5 trace 0",
         trace_seed=2,
@@ -343,7 +341,7 @@ def test_unreadable_inputs_are_named(tmp_path):
     path = tmp_path / "observation.h5"
     with pytest.raises(DatasetError, match=r"observation\.h5"):
         inputs.read_observation(path)
-    observation_file.save(replace(event(), value=np.zeros(3), expected=np.zeros(3)), path)
+    observation_file.save(replace(event(), observed={"flat": ObservedStatement(np.zeros(3), np.zeros(3), 0.2)}), path)
     with pytest.raises(DatasetError, match=r"expected an observation of shape \(depth, y, x\)"):
         inputs.read_observation(path)
     with pytest.raises(SimulatorError, match="simulator build"):

@@ -11,7 +11,7 @@ import pytest
 from etalumis import seeds
 from etalumis.address import AddressTable
 from etalumis.delegation import DETAIL, ENTRY, PlannedTrace, ReplayRows, SavedKeys
-from etalumis.distributions import ArrayDistribution, Categorical, Normal, Uniform
+from etalumis.distributions import ArrayDistribution, Bernoulli, Categorical, Normal, Uniform
 from etalumis.errors import InferenceError, SimulatorError
 from etalumis.inference import Posterior, importance, rmh
 from etalumis.inference.checkpoint import Checkpoint
@@ -67,9 +67,75 @@ def test_an_observation_of_the_wrong_shape_names_both_shapes(engine):
         engine(FunctionModel(image), {"image": np.zeros((3, 2))})
 
 
-def test_an_observation_that_is_not_finite_is_refused():
-    with pytest.raises(InferenceError, match="1 of 2 elements"):
-        Observations({"image": [1.0, math.nan]})
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_statement_without_a_value_is_refused_unless_it_is_left_out_on_purpose(engine):
+    model = examples.model("gaussian_unknown_mean")
+    with pytest.raises(
+        InferenceError, match=r"also observes 'obs1', .*values are given for 'obs0'.*--unconditioned obs1"
+    ):
+        engine(model, {"obs0": 8.0})
+    with pytest.raises(InferenceError, match="does not observe 'obs2'"):
+        engine(model, {"obs0": 8.0, "obs1": None, "obs2": None})
+    alone = engine(model, {"obs0": 8.0, "obs1": None})
+    assert len(alone) > 0
+    assert set(alone.log_likelihood) != set(engine(model, {"obs0": 8.0, "obs1": 8.0}).log_likelihood)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_statement_that_only_some_runs_reach_is_found_too(engine):
+    def model():
+        if sample(Bernoulli(0.5)):
+            observe(Normal(0.0, 1.0), name="extra")
+        observe(Normal(0.0, 1.0), name="obs")
+
+    with pytest.raises(InferenceError, match="also observes 'extra'"):
+        engine(FunctionModel(model), {"obs": 0.0})
+
+
+def test_a_statement_with_a_value_of_its_own_needs_none():
+    def model():
+        x = sample(Normal(0.0, 1.0), name="x")
+        observe(Normal(x, 1.0), value=2.0, name="own")
+        observe(Normal(x, 1.0), name="obs")
+
+    assert len(importance_briefly(FunctionModel(model), {"obs": 0.0})) == 50
+
+
+def test_a_statement_without_a_name_is_named_by_its_address():
+    def model():
+        observe(Normal(0.0, 1.0), name="obs")
+        observe(Normal(0.0, 1.0))
+
+    with pytest.raises(InferenceError, match=r"without a name at \[.*model\+2"):
+        importance_briefly(FunctionModel(model), {"obs": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([1.0, math.nan], "1 of 2 elements are not finite"),
+        ("2.5", "expected a number or an array of numbers, found '2.5'"),
+        (["a", "b"], "expected a number or an array of numbers"),
+        ([[1.0], [2.0, 3.0]], "expected a number or an array of numbers"),
+        ({"x": 1.0}, "expected a number or an array of numbers"),
+        (1j, "expected a number or an array of numbers"),
+        (10**400, "expected a number or an array of numbers"),
+        ([0.0, -1e200], "expected magnitudes up to 1e.150, .* found 1e.200"),
+    ],
+)
+def test_an_observation_that_cannot_be_observed_is_refused(value, message):
+    with pytest.raises(InferenceError, match=f"observation 'image': {message}"):
+        Observations({"image": value})
+
+
+def test_observations_without_names_are_refused():
+    with pytest.raises(InferenceError, match="expected a mapping from the name of an observe statement"):
+        importance_briefly(examples.model("branching"), 6.0)
+
+
+def test_a_narrow_likelihood_overflows_without_a_warning():
+    distribution = ArrayDistribution(Normal.code, (np.zeros(2), np.asarray(1e-100)))
+    assert distribution.log_prob(np.array([1e150, 0.0])) == -math.inf
 
 
 @pytest.mark.parametrize("engine", ENGINES)

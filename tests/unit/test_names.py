@@ -95,7 +95,7 @@ def test_a_key_of_the_plain_layout_with_a_plain_slash_is_explained(trace_file, t
 
 
 def test_observations_hold_any_name(trace_file, tmp_path):
-    drawn = observation.draw(TraceDataset(trace_file), 3, seed=1, name="image/a")
+    drawn = observation.draw(TraceDataset(trace_file), 3, seed=1, names=["image/a"])
     drawn.latents["two\nlines__1"] = 1.5
     observation.save(drawn, tmp_path / "o.h5")
     read = observation.load(tmp_path / "o.h5")

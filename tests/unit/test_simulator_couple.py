@@ -141,16 +141,17 @@ def test_measured_numbers_are_an_observation(folder: Path, capsys: pytest.Captur
     Path("data.txt").write_text("1.5 2.5\n3.5 4.5\n", encoding="utf-8")
     np.save("data.npy", np.arange(24.0).reshape(2, 3, 4))
     for name, expected in (("data.txt", [[1.5, 2.5], [3.5, 4.5]]), ("data.npy", np.arange(24.0).reshape(2, 3, 4))):
-        call = ["traces", "observation", "--measured", name, "--output", "o.h5"]
+        call = ["traces", "observation", "--measured", name, "--output", f"{name}.h5"]
         assert main([*call, "--name", "seen"]) == 0
-        loaded = observation.load(Path("o.h5"))
-        np.testing.assert_array_equal(loaded.value, expected)
-        assert (loaded.name, loaded.expected, loaded.truth, loaded.latents) == ("seen", None, {}, {})
+        loaded = observation.load(Path(f"{name}.h5"))
+        np.testing.assert_array_equal(loaded.observed["seen"].value, expected)
+        assert (list(loaded.observed), loaded.truth, loaded.latents) == (["seen"], {}, {})
+        assert loaded.observed["seen"].expected is None
         # it belongs to whatever simulator observes this
         assert (loaded.provenance.simulator_build_id, loaded.provenance.config_digest) == ("", "")
     capsys.readouterr()
     assert main(call) == 1
-    assert "--measured wants --name" in capsys.readouterr().err
+    assert "--measured wants one --name" in capsys.readouterr().err
     assert main(["traces", "observation", "--input", "t.h5", "--output", "o.h5"]) == 1
     assert "--input wants --trace" in capsys.readouterr().err
 

@@ -5,6 +5,7 @@ import json
 import math
 from collections import Counter
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from etalumis.figures import frequency
 from etalumis.layers import LayerTable
 from etalumis.models import examples
 from etalumis.traces import info, observation
+from etalumis.traces.format import file_checksum
 from etalumis.traces.lengths import LengthCounts
 from etalumis.traces.reading.dataset import TraceDataset
 from etalumis.traces.recording.generate import generate
@@ -175,9 +177,10 @@ def test_the_observation_has_noise_and_truth(file, tmp_path):
     command = ["traces", "observation", "--input", str(file), "--trace", "7", "--seed", "3", "--output", str(path)]
     assert main(command) == 0
     loaded, stored = observation.load(path), TraceDataset(file).trace(7)
-    assert loaded.name == "calorimeter"
-    np.testing.assert_array_equal(loaded.expected, stored.expected["calorimeter"])
-    z = (loaded.value - loaded.expected) / STDDEV
+    assert list(loaded.observed) == ["calorimeter"]
+    image = loaded.observed["calorimeter"]
+    np.testing.assert_array_equal(image.expected, stored.expected["calorimeter"])
+    z = (image.value - image.expected) / STDDEV
     assert z.shape == SHAPE
     assert abs(z.mean()) < 4 / math.sqrt(z.size)
     assert abs(z.var() - 1) < 4 * math.sqrt(2 / z.size)
@@ -191,20 +194,41 @@ def test_the_observation_has_noise_and_truth(file, tmp_path):
     assert main(command) == 0
     assert path.read_bytes() == first
     other = observation.draw(TraceDataset(file), 7, 4)
-    assert not np.any(other.value == loaded.value)
+    assert not np.any(other.observed["calorimeter"].value == image.value)
 
 
 def test_an_observation_stored_noisy_is_taken_as_it_is(tmp_path):
     generate(examples.model("gaussian_unknown_mean"), tmp_path / "g.h5", PROVENANCE, 0, 5)
     dataset = TraceDataset(tmp_path / "g.h5")
-    with pytest.raises(DatasetError, match="say which with --name"):
-        observation.draw(dataset, 0, 1)
-    drawn = observation.draw(dataset, 2, 1, "obs1")
-    observation.save(drawn, tmp_path / "o.h5")
+    observation.save(observation.draw(dataset, 2, 1, ["obs1"]), tmp_path / "o.h5")
     loaded = observation.load(tmp_path / "o.h5")
-    assert float(loaded.value) == float(dataset.trace(2).expected["obs1"])
-    assert loaded.expected is None
-    assert loaded.stddev is None
+    assert float(loaded.observed["obs1"].value) == float(dataset.trace(2).expected["obs1"])
+    assert loaded.observed["obs1"].expected is None
+    assert loaded.observed["obs1"].stddev is None
+    assert (list(loaded.observed), loaded.left_out) == (["obs1"], ("obs0",))
+    both = observation.draw(dataset, 2, 1)
+    assert (list(both.observed), both.left_out) == (["obs0", "obs1"], ())
+    assert both.observed["obs1"] == loaded.observed["obs1"]
+
+
+def test_an_observation_file_of_version_2_is_read(file, tmp_path):
+    drawn, path = observation.draw(TraceDataset(file), 7, 3), tmp_path / "o.h5"
+    observation.save(drawn, path)
+    with h5py.File(path, "r+") as content:
+        group = content["observed/calorimeter"]
+        for name in ("value", "expected"):
+            content.move(f"observed/calorimeter/{name}", name)
+        content.attrs["version"], content.attrs["name"], content.attrs["stddev"] = (
+            2,
+            "calorimeter",
+            group.attrs["stddev"],
+        )
+        del content["observed"], content.attrs["left_out"]
+        content.attrs["checksum"] = file_checksum(content)
+    old = observation.load(path)
+    assert old.left_out == ()
+    np.testing.assert_array_equal(old.observed["calorimeter"].value, drawn.observed["calorimeter"].value)
+    assert old.observed["calorimeter"].stddev == drawn.observed["calorimeter"].stddev
 
 
 def test_observation_errors(file, tmp_path):
@@ -212,7 +236,7 @@ def test_observation_errors(file, tmp_path):
     with pytest.raises(DatasetError, match="no trace 50; there are 50"):
         observation.draw(dataset, 50, 1)
     with pytest.raises(DatasetError, match=r"nothing is observed as 'calorimter'; it observes \['calorimeter'\]"):
-        observation.draw(dataset, 0, 1, "calorimter")
+        observation.draw(dataset, 0, 1, ["calorimter"])
     with pytest.raises(DatasetError, match="etalumis-observation"):
         observation.load(file)
     observation.save(observation.draw(dataset, 0, 1), tmp_path / "o.h5")

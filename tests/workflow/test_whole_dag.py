@@ -109,7 +109,7 @@ def test_training(run: Run) -> None:
 
 
 def test_observation_is_a_held_out_trace_with_noise(run: Run) -> None:
-    observation = load_observation(run.paths.observation)
+    observation = load_observation(run.paths.observation).observed["calorimeter"]
     trace = TraceDataset(trace_files(run.paths, run.config, "test")).trace(run.config.observation.trace)
     np.testing.assert_allclose(observation.expected, trace.expected["calorimeter"], atol=1e-6)
     noise = (observation.value - observation.expected).ravel()
@@ -144,7 +144,7 @@ def test_the_engines_score_the_same_likelihood(run: Run) -> None:
     """The likelihood of the truth's own image is about what both engines reach at best: same data, same density."""
     best = {engine: Posterior.load(run.paths.posterior(engine)).log_likelihood.max() for engine in ENGINES}
     sigma = run.config.simulator.noise_gev
-    observation = load_observation(run.paths.observation)
+    observation = load_observation(run.paths.observation).observed["calorimeter"]
     residual = (observation.value - observation.expected) / sigma
     truth = -0.5 * np.sum(residual**2) - residual.size * np.log(sigma * np.sqrt(2 * np.pi))
     # no sampler beats the truth by more than a fit of some ten latents to the noise can

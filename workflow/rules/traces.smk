@@ -53,6 +53,7 @@ rule observation:
         runtime=10,
     params:
         settings=wiring.settings(CONFIG.observation),
+        name=[f"--name={CONFIG.observation.name}"] if CONFIG.observation.name else [],
     shell:
         "etalumis --log {log} traces observation --input {input} --trace {params.settings[trace]}"
-        " --name {params.settings[name]} --seed {params.settings[seed]} --output {output}"
+        " {params.name:q} --seed {params.settings[seed]} --output {output}"

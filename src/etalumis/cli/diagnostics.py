@@ -13,10 +13,11 @@ from etalumis import config
 from etalumis.cli.logs import say
 from etalumis.diagnostics import history
 from etalumis.diagnostics.files import write_diagnostics
-from etalumis.diagnostics.run import diagnose
+from etalumis.diagnostics.run import FORMAT, diagnose
 from etalumis.errors import InferenceError
 from etalumis.files import digest
 from etalumis.inference.posterior import Posterior
+from etalumis.products import check_output_file
 
 logger = logging.getLogger(__name__)
 
@@ -44,10 +45,12 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--posteriors", type=Path, nargs="+", required=True, metavar="FILE", help="one file per engine")
     parser.add_argument("--network", type=Path, metavar="DIR", help="trained network, to judge its training")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON file to write")
+    parser.add_argument("--force", action="store_true", help="overwrite FILE even if it is another finished product")
 
 
 def run(args: argparse.Namespace) -> int:
     """Read posteriors, write diagnostics.json, print the verdicts."""
+    check_output_file(args.output, FORMAT, force=args.force)
     result = diagnose(load_posteriors(args.posteriors))
     if args.network is not None:
         losses = history.load(args.network)

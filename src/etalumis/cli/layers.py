@@ -10,6 +10,7 @@ from typing import Any
 
 from etalumis.cli.logs import say
 from etalumis.errors import DatasetError
+from etalumis.products import check_output_file
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +36,14 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument("--grow", type=Path, metavar="FILE", help="table whose rows are kept and added to")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="layer table to write")
+    parser.add_argument("--force", action="store_true", help="overwrite FILE even if it is another finished product")
 
 
 def run(args: argparse.Namespace) -> int:
     """Build, grow and write the table."""
-    from etalumis.layers import LayerTable, build
+    from etalumis.layers import FORMAT, LayerTable, build
 
+    check_output_file(args.output, FORMAT, force=args.force)
     table = build(args.input)
     if not len(table):
         raise DatasetError(f"{args.input[0]}: no controlled entry in any trace; there is nothing to make a network for")

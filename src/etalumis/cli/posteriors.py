@@ -4,24 +4,23 @@
 
 import argparse
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from etalumis import __version__
 from etalumis.cli.workers import add_workers, started
 from etalumis.config import Config, load
 from etalumis.errors import InferenceError, NetworkError
-from etalumis.files import digest
 from etalumis.inference import Posterior, compilation, importance, rmh
+from etalumis.inference import posterior as posterior_file
 from etalumis.inference.checkpoint import Checkpoint
+from etalumis.inference.conditioning import read_observations
 from etalumis.inference.tempering import inverse_temperatures
 from etalumis.ppx import Pool, Simulator
+from etalumis.products import check_output_file
 from etalumis.simulator.built import BuiltSimulator
-from etalumis.traces import observation as observation_file
-from etalumis.traces.observation import Observation
+from etalumis.typing import Array
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +105,7 @@ def register(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     gather.add_argument("--input", type=Path, nargs="+", required=True, metavar="FILE", help="chains or jobs")
-    gather.add_argument("--output", type=Path, required=True, metavar="FILE", help="posterior file to write")
+    _add_output(gather)
 
 
 def _engine(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
@@ -120,11 +119,23 @@ def _engine(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
     for option, metavar, about in (
         ("--config", "FILE", "configuration"),
         ("--simulator", "DIR", "folder made by `etalumis simulator build`"),
-        ("--observation", "FILE", "made by `etalumis traces observation`"),
-        ("--output", "FILE", "posterior file to write"),
     ):
         parser.add_argument(option, type=Path, required=True, metavar=metavar, help=about)
+    parser.add_argument(
+        "--observation", type=Path, nargs="+", action="extend", required=True, metavar="FILE",
+        help="made by `etalumis traces observation`; several files that observe different statements are joined",
+    )  # fmt: skip
+    parser.add_argument(
+        "--unconditioned", nargs="+", action="extend", default=[], metavar="NAME",
+        help="observe statements of the simulator that the posterior is not to be conditioned on",
+    )  # fmt: skip
+    _add_output(parser)
     return parser
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="posterior file to write")
+    parser.add_argument("--force", action="store_true", help="overwrite FILE even if it is another finished product")
 
 
 def _number(text: str) -> int:
@@ -137,33 +148,52 @@ def _number(text: str) -> int:
 def run(args: argparse.Namespace) -> int:
     """Carry out the action that was asked for."""
     if args.action == "gather":
-        Posterior.concatenate([Posterior.load(path) for path in args.input]).save(args.output)
+        _gather(args)
     else:
         _ENGINES[args.action](args)
     logger.info("wrote %s", args.output)
     return 0
 
 
+def _gather(args: argparse.Namespace) -> None:
+    check_output_file(args.output, posterior_file.FORMAT, force=True)  # before the work: that it can be written
+    if args.output.resolve() in [path.resolve() for path in args.input]:
+        raise InferenceError(f"{args.output}: is an input as well; name another output")
+    whole = Posterior.concatenate([Posterior.load(path) for path in args.input])
+    _check_output(args, whole.engine, whole.info.get("seed"), whole.chain.tolist())
+    whole.save(args.output)
+
+
+def _check_output(args: argparse.Namespace, engine: str, seed: int | None, chains: Iterable[int]) -> None:
+    """Check that the posterior can be written and that no posterior of another engine, seed, chain or job is there."""
+    check_output_file(
+        args.output, posterior_file.FORMAT, force=args.force,
+        difference=lambda path: Posterior.load(path).difference(engine, seed, chains),
+    )  # fmt: skip
+
+
 class _Job:
-    """What all engines need: the configuration, the observation, the simulator, and where the draws go."""
+    """What all engines need: the configuration, the observations, the simulator, and where the draws go."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         self.config: Config = load(args.config)
-        self.observation: Observation = observation_file.load(args.observation)
+        _check_output(args, args.action, self.config.run.seed, [getattr(args, "chain", getattr(args, "job", 0))])
+        self.conditioning = read_observations(args.observation, args.unconditioned)
         self.built = BuiltSimulator(args.simulator, self.config.simulator)
-        origin = self.observation.provenance
-        misfit = self.built.misfit(origin.simulator_build_id, origin.config_digest, origin.settings)
-        if misfit is not None:
-            raise InferenceError(
-                f"{args.observation}: made with another simulator: {misfit}. Make the observation with this one, or "
-                "give the simulator and the configuration it was made with."
-            )
+        for path, observation in self.conditioning.files.items():
+            origin = observation.provenance
+            misfit = self.built.misfit(origin.simulator_build_id, origin.config_digest, origin.settings)
+            if misfit is not None:
+                raise InferenceError(
+                    f"{path}: made with another simulator: {misfit}. Make the observation with this one, or give the "
+                    "simulator and the configuration it was made with."
+                )
 
     @property
-    def observations(self) -> dict[str, Any]:
-        """Observe name -> value."""
-        return {self.observation.name: self.observation.value}
+    def observations(self) -> dict[str, Array | None]:
+        """Name of each observe statement -> value; None if it is left out."""
+        return self.conditioning.values
 
     def sample(
         self, settings: dict[str, Any], engine: Callable[[Simulator | Pool, Checkpoint], Posterior]
@@ -172,21 +202,19 @@ class _Job:
         provenance = {
             "config_digest": self.built.config_digest,
             "simulator_build_id": self.built.build_id,
-            "observation_digest": digest([self.observation.name, self.observation.value.tolist()]),
+            "observation_digest": self.conditioning.digest,
             "producer": f"etalumis {__version__}",
         }
         identity = {**provenance, "seed": self.config.run.seed, "settings": settings}
+        logger.info("conditioned on %s", self.conditioning)
         checkpoint = Checkpoint(Path(f"{self.args.output}.part"), identity)
         workers, pin = getattr(self.args, "workers", 1), getattr(self.args, "pin", False)
         with started(self.built, workers, pin) as simulator:
             posterior = engine(simulator, checkpoint)
-        posterior.info.update(provenance, model=simulator.name, observation=self.observation.source)
+        posterior.info.update(provenance, model=simulator.name, observation=self.conditioning.source)
         if "network_digest" in settings:
             posterior.info["network_digest"] = settings["network_digest"]
-        posterior.truth = {
-            **{name: np.asarray(value) for name, value in self.observation.named.items()},
-            **self.observation.truth,
-        }
+        posterior.truth = self.conditioning.truth
         posterior.save(self.args.output)
         checkpoint.remove()
         return posterior

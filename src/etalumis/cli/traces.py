@@ -17,6 +17,7 @@ from etalumis.cli.workers import add_workers, started
 from etalumis.config import load
 from etalumis.errors import ConfigError
 from etalumis.paths import SPLITS
+from etalumis.products import check_output_file
 from etalumis.simulator.built import BuiltSimulator
 from etalumis.traces.format import Provenance
 from etalumis.workflow import trace_jobs
@@ -139,8 +140,11 @@ def _register_observation(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--measured", type=Path, metavar="FILE", help="measured numbers, text or .npy; wants --name")
     parser.add_argument("--trace", type=int, metavar="N", help="number of the trace, from 0; with --input")
     parser.add_argument("--seed", type=int, metavar="S", help="seed of the noise; with --input")
-    parser.add_argument("--name", metavar="NAME", help="observe statement; needed where there are several")
+    parser.add_argument(
+        "--name", nargs="+", default=[], metavar="NAME", help="observe statements to keep (default with --input: all)"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="observation file to write")
+    parser.add_argument("--force", action="store_true", help="overwrite FILE even if it is another finished product")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -212,14 +216,15 @@ def _observation(args: argparse.Namespace) -> None:
     from etalumis.traces.reading.dataset import TraceDataset
 
     if args.measured is not None:
-        if args.name is None:
-            raise ConfigError("--measured wants --name, the observe statement that the numbers belong to")
-        drawn = observation.measured(args.measured, args.name)
-        logger.info("%s: %r of %s, shape %s", args.output, drawn.name, drawn.source, drawn.value.shape)
+        if len(args.name) != 1:
+            raise ConfigError("--measured wants one --name, the observe statement that the numbers belong to")
+        drawn = observation.measured(args.measured, args.name[0])
+        logger.info("%s: %s of %s", args.output, drawn, drawn.source)
     else:
         if args.trace is None or args.seed is None:
             raise ConfigError("--input wants --trace, the number of the trace, and --seed, of its noise")
         drawn = observation.draw(TraceDataset(args.input), args.trace, args.seed, args.name)
-        logger.info("%s: %r of %s, noise seed %d", args.output, drawn.name, drawn.source, drawn.seed)
+        logger.info("%s: %s of %s, noise seed %d", args.output, drawn, drawn.source, drawn.seed)
+    check_output_file(args.output, observation.FORMAT, force=args.force, difference=drawn.difference)
     observation.save(drawn, args.output)
     say(str(args.output))

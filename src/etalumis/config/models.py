@@ -174,7 +174,9 @@ class ObservationConfig(Section):
     """The test decay whose latent choices are inferred."""
 
     trace: int = Field(0, ge=0, description="number of the trace in the test split")
-    name: str = Field("calorimeter", min_length=1, description="name of the observe statement")
+    name: str | None = Field(
+        None, min_length=1, description="observe statement to condition on; null: all that the simulator has"
+    )
     seed: int = Field(1, ge=0, lt=2**63, description="seed of its noise")
 
 

@@ -76,9 +76,9 @@ class ArrayDistribution:
         value = np.asarray(value, dtype=np.float64)
         if value.shape != self.shape:
             raise ValueError(f"{self.kind}: expected a value of shape {self.shape}, found {value.shape}")
-        if self.code == Normal.code:
-            return _normal_sum(value, *self.arrays)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            if self.code == Normal.code:
+                return _normal_sum(value, *self.arrays)
             return float(np.sum(_LOG_PROB[self.code](value, *self.arrays)))
 
     def sample(self, rng: np.random.Generator) -> Array:

@@ -19,7 +19,7 @@ from etalumis.errors import DatasetError, SimulatorError
 from etalumis.inference.posterior import Posterior
 from etalumis.traces.info import frequencies
 from etalumis.traces.lengths import LengthCounts
-from etalumis.traces.observation import Observation, load
+from etalumis.traces.observation import Observation, ObservedStatement, load
 
 
 class Frequencies(NamedTuple):
@@ -71,13 +71,21 @@ def read_observation(path: Path) -> Observation:
         It cannot be read, or is no calorimeter's: an event display needs an expected volume of (depth, y, x).
     """
     observation = load(path)
-    if observation.expected is None or observation.expected.ndim != 3:
-        found = f"{observation.value.shape}{'' if observation.expected is not None else ' without one'}"
+    if not any(is_image(statement) for statement in observation.observed.values()):
+        found = ", ".join(
+            f"{name!r} of shape {statement.value.shape}{'' if statement.expected is not None else ' without one'}"
+            for name, statement in observation.observed.items()
+        )
         raise DatasetError(
-            f"{path}: expected an observation of shape (depth, y, x) with its expectation, found shape {found}; leave "
+            f"{path}: expected an observation of shape (depth, y, x) with its expectation, found {found}; leave "
             "out --observation"
         )
     return observation
+
+
+def is_image(statement: ObservedStatement) -> bool:
+    """Return whether an observation can be drawn as an event display: an expected volume of (depth, y, x)."""
+    return statement.expected is not None and statement.expected.ndim == 3
 
 
 def read_channel_labels(simulator: Path) -> list[str] | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from etalumis.config import Config
 from etalumis.diagnostics.run import diagnose, is_markov
 from etalumis.figures import chains, frequency, loss, observation, posteriors, style
-from etalumis.figures.inputs import FigureInputs
+from etalumis.figures.inputs import FigureInputs, is_image
 from etalumis.traces.observation import Observation
 
 logger = logging.getLogger(__name__)
@@ -39,16 +39,17 @@ def drawings(inputs: FigureInputs) -> Iterator[style.Drawing]:
 
 def event_display(event: Observation, config: Config | None) -> style.Drawing:
     """Draw the observation, with axes in cm where the geometry is known."""
-    if event.expected is None or event.stddev is None:
-        raise AssertionError("read_observation lets no observation pass that has no expectation")
-    depth, y, x = event.expected.shape
+    image = next(filter(is_image, event.observed.values()))
+    assert image.expected is not None, "an image has an expectation"
+    assert image.stddev is not None, "what has an expectation has a standard deviation"
+    depth, y, x = image.expected.shape
     if config is None:
         axes = observation.voxel_axes((depth, y, x))
     else:
         detector = config.simulator.calorimeter
         axes = observation.calorimeter_axes((depth, y, x), detector.layer_cm, detector.cell_cm)
     source = f"Source: {event.source}, noise seed {event.seed}."
-    return observation.draw(event.expected, event.value, axes, event.stddev, source)
+    return observation.draw(image.expected, image.value, axes, image.stddev, source)
 
 
 def save_all(inputs: FigureInputs, folder: Path) -> list[Path]:

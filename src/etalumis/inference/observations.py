@@ -1,16 +1,21 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Observed values: which statement gets which, and whether they fit the model."""
+"""Observed values: which observe statement gets which, and whether they fit the model."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from etalumis.delegation import PlannedTrace
 from etalumis.distributions import ArrayDistribution
 from etalumis.errors import InferenceError
+from etalumis.trace import Observed, Trace
 from etalumis.typing import Array
+
+MAX_MAGNITUDE = 1e150
+"""Largest absolute value of an observation: the square of a larger one overflows, and its likelihood is always zero."""
 
 
 class Observations:
@@ -20,19 +25,26 @@ class Observations:
     ----------
     values
         Name -> observed value, of the shape of the statement's distribution. A value of one element fits any
-        distribution of one element, since peers send scalars as shape () or (1,).
+        distribution of one element, since peers send scalars as shape () or (1,). None leaves a statement out: the
+        posterior is not conditioned on it. An empty mapping leaves out all of them, which gives the prior.
+
+    Raises
+    ------
+    InferenceError
+        If a value is not a finite number or an array of finite numbers.
     """
 
     def __init__(self, values: Mapping[str, Any] | None = None) -> None:
-        self._values = {name: np.asarray(value, dtype=np.float64) for name, value in (values or {}).items()}
+        if not isinstance(values, Mapping | None):
+            raise InferenceError(
+                f"observations: expected a mapping from the name of an observe statement to its value, found {values!r}"
+            )
+        given = dict(values or {})
+        self._values = {name: as_observed(name, value) for name, value in given.items() if value is not None}
+        self._left_out = [name for name, value in given.items() if value is None]
         self._seen: dict[str, None] = {}
         self._fitted: dict[tuple[str, tuple[int, ...]], Array] = {}
-        for name, value in self._values.items():
-            if not np.all(np.isfinite(value)):
-                raise InferenceError(
-                    f"observation {name!r}: {int(np.sum(~np.isfinite(value)))} of {value.size} elements are not "
-                    "finite; expected finite numbers. Mend the observation file."
-                )
+        self._unscored = False
 
     def __bool__(self) -> bool:
         return bool(self._values)
@@ -51,7 +63,7 @@ class Observations:
         return self._values
 
     def saw(self, name: str) -> None:
-        """Take note that the model observes `name`."""
+        """Note that the model observes `name`."""
         self._seen[name] = None
 
     def value(self, name: str, distribution: ArrayDistribution, given: Array | None) -> Array | None:
@@ -60,10 +72,11 @@ class Observations:
         Raises
         ------
         InferenceError
-            Where the observed value has another shape than the statement's distribution.
+            If the observed value has another shape than the statement's distribution.
         """
         self._seen[name] = None
         if name not in self._values:
+            self._unscored = self._unscored or given is None
             return given
         key = (name, distribution.shape)
         fitted = self._fitted.get(key)
@@ -88,19 +101,84 @@ class Observations:
         Raises
         ------
         InferenceError
-            Naming the observe statements of the run, the nearest name first: a mistyped name would otherwise leave
-            the posterior equal to the prior without a word.
+            If it does not; the message lists the observe statements of the run, the nearest name first.
         """
-        for name in self._values:
+        for name in [*self._values, *self._left_out]:
             if name not in self._seen:
                 raise InferenceError(
                     f"the model does not observe {name!r}; it observes {_listed(name, self._seen)}. "
                     "Give the observation under one of these names."
                 )
 
+    def check_complete(self, trace: Trace) -> None:
+        """Check that every observe statement of a run has a value or was left out on purpose.
 
-def _listed(wanted: str, names: Iterable[str]) -> str:
+        Raises
+        ------
+        InferenceError
+            If a statement has none while others have: the posterior would not be conditioned on it.
+        """
+        if not self._values and not self._left_out:
+            return
+        for observed in self._without_value(trace):
+            if observed.name in self._left_out:
+                continue
+            if not observed.name:
+                raise InferenceError(
+                    f"the model has an observe statement without a name at {observed.address} and without a value of "
+                    f"its own; values are given for {', '.join(map(repr, self._values))}. Name the statement in the "
+                    "model, and give its value."
+                )
+            raise InferenceError(
+                f"the model also observes {observed.name!r}, for which no value is given; values are given for "
+                f"{', '.join(map(repr, self._values)) or 'none of its statements'}. Give its value too, or leave it "
+                f"out on purpose (None as its value in Python, `--unconditioned {observed.name}` on the command line)."
+            )
+
+    def _without_value(self, trace: Trace) -> Sequence[Observed]:
+        if isinstance(trace, PlannedTrace):
+            return trace.unscored()
+        if not self._unscored:
+            return ()
+        self._unscored = False
+        return [observed for observed in trace.observes if observed.value is None]
+
+
+def as_observed(name: str, value: Any) -> Array:
+    """Return an observed value as float64.
+
+    Raises
+    ------
+    InferenceError
+        If it is not a number or an array of numbers, is not finite, or is too large to have a likelihood.
+    """
+    try:
+        found = np.asarray(value)
+        if found.dtype.kind not in "biufO":
+            raise TypeError("not numbers")
+        array = found.astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        shown = repr(value)
+        raise InferenceError(
+            f"observation {name!r}: expected a number or an array of numbers, found "
+            f"{shown if len(shown) <= 60 else type(value).__name__} ({error})"
+        ) from error
+    if not np.all(np.isfinite(array)):
+        raise InferenceError(
+            f"observation {name!r}: {int(np.sum(~np.isfinite(array)))} of {array.size} elements are not "
+            "finite; expected finite numbers. Correct the observation file."
+        )
+    largest = float(np.max(np.abs(array), initial=0.0))
+    if largest > MAX_MAGNITUDE:
+        raise InferenceError(
+            f"observation {name!r}: expected magnitudes up to {MAX_MAGNITUDE:g}, whose squares a double can "
+            f"hold, found {largest:g}. Check its unit, or give both the model and the observation in another one."
+        )
+    return array
+
+
+def _listed(expected: str, names: Iterable[str]) -> str:
     ranked = sorted(
-        (name for name in names if name), key=lambda name: -difflib.SequenceMatcher(None, wanted, name).ratio()
+        (name for name in names if name), key=lambda name: -difflib.SequenceMatcher(None, expected, name).ratio()
     )
     return ", ".join(repr(name) for name in ranked) if ranked else "nothing that has a name"

@@ -4,6 +4,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -12,10 +13,10 @@ import h5py
 import numpy as np
 
 from etalumis.errors import DatasetError, InferenceError
-from etalumis.files import atomic_path
 from etalumis.inference.draws import Draw, columns, concatenate_columns
 from etalumis.log_weights import normalise
 from etalumis.names import from_link_name, to_link_name
+from etalumis.products import write_hdf5
 from etalumis.typing import Array
 
 FORMAT, VERSION = "etalumis-posterior", 2
@@ -108,6 +109,21 @@ class Posterior:
         has = ~np.isnan(column).reshape(len(self), -1).any(axis=1)
         return np.average(column[has], axis=0, weights=self.weight[has])
 
+    def difference(self, engine: str, seed: int | None, chains: Iterable[int]) -> str | None:
+        """Say how a posterior of other draws differs from this one in engine, seed or chains (jobs); else None.
+
+        Chains may be added to those that are here.
+        """
+        if self.engine != engine:
+            return f"is a posterior of engine {self.engine!r}, not {engine!r}"
+        if self.info.get("seed") != seed:
+            return f"is a posterior of seed {self.info.get('seed')}, not {seed}"
+        found, expected = (sorted({int(number) for number in numbers}) for numbers in (self.chain, chains))
+        if not set(found) <= set(expected):
+            what = "chain" if engine == "rmh" else "job"
+            return f"is a posterior of {what} {_listed(found)}, not {_listed(expected)}"
+        return None
+
     @classmethod
     def concatenate(cls, parts: list[Self]) -> Self:
         """Join posteriors of the same engine, model and observation: chains, or jobs of one estimate.
@@ -141,8 +157,15 @@ class Posterior:
         )
 
     def save(self, path: Path) -> None:
-        """Write the posterior as HDF5 (docs/file-formats.md), whole or not at all."""
-        with atomic_path(Path(path)) as temporary, h5py.File(temporary, "w") as file:
+        """Write the posterior as HDF5 (docs/file-formats.md), whole or not at all.
+
+        Raises
+        ------
+        DatasetError
+            If it cannot be written.
+        """
+
+        def fill(file: h5py.File) -> None:
             file.attrs["format"], file.attrs["version"], file.attrs["engine"] = FORMAT, VERSION, self.engine
             file.attrs["producer"] = "etalumis"
             for name in ("log_weight", "log_likelihood", "log_prior", "chain", "trace_type"):
@@ -152,6 +175,8 @@ class Posterior:
                 for name, column in columns_.items():
                     _write(file[group], name, np.asarray(column))
             _write(file, "info", np.frombuffer(json.dumps(self.info, allow_nan=False).encode(), dtype=np.uint8))
+
+        write_hdf5(Path(path), fill)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -173,6 +198,10 @@ class Posterior:
                 f"{path}: cannot be read as a posterior ({error}); it is truncated or no HDF5 file. Delete it and "
                 "make it again."
             ) from error
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers)) or "none"
 
 
 def _write(group: Any, name: str, array: Array) -> None:

@@ -202,6 +202,7 @@ class ModelRunner:
         if not self._names_checked:
             self.observations.check_names()
             self._names_checked = True
+        self.observations.check_complete(trace)
         if math.isnan(trace.log_likelihood):
             self._explain_nan(trace)
 

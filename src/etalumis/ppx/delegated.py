@@ -4,6 +4,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -26,6 +27,11 @@ class DelegatedBatch:
         self.priors: Priors = vocabulary.learn(message)
         self.message, self.vocabulary, self.plan = message, vocabulary, plan
         self.alone = len(message.traces) == 1
+
+    @cached_property
+    def has_unscored(self) -> bool:
+        """Whether any observe entry has no observed value."""
+        return bool((self.message.frame.observes["flags"] & (SCORED | MISFIT) == 0).any())
 
     def traces(self) -> "list[DelegatedTrace]":
         """Return the runs, in the order in which they were asked for."""
@@ -235,6 +241,14 @@ class DelegatedTrace(PlannedTrace):
         """Return the observe entries whose observed value has another shape than the statement."""
         records = self.batch.message.observes[self.spans[1]]
         return [self._observe(record) for record in records if record.flags & MISFIT]
+
+    def unscored(self) -> Sequence[Observed]:
+        """Return the observe entries that have no observed value, of a plan that scores."""
+        batch = self.batch
+        if batch.plan.observed is None or not batch.has_unscored:
+            return ()
+        records = batch.message.observes[self.spans[1]]
+        return [self._observe(record) for record in records if not record.flags & (SCORED | MISFIT)]
 
     @property
     def tags(self) -> dict[str, np.ndarray]:

@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The observation file: one held-out trace, its noisy observation, and the truth a posterior is compared with."""
+"""The observation file: what a held-out trace would show, noise included, and the truth to compare posteriors with."""
 
+import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,15 +12,34 @@ import h5py
 import numpy as np
 
 from etalumis.errors import DatasetError
-from etalumis.files import atomic_path
-from etalumis.names import from_line, from_link_name, to_line, to_link_name
+from etalumis.names import from_line, from_link_name, require_storable, to_line, to_link_name
+from etalumis.products import write_hdf5
 from etalumis.seeds import generator
-from etalumis.traces.format import LIBVER, Checksum, Provenance, file_checksum, reading, writing
+from etalumis.traces.format import LIBVER, Checksum, Provenance, file_checksum, reading
 from etalumis.traces.reading.dataset import StoredTrace, TraceDataset
 
 FORMAT = "etalumis-observation"
-VERSION = 2
+VERSION = 3
 _KIND = "observation file"
+
+
+@dataclass(frozen=True)
+class ObservedStatement:
+    """What one observe statement shows.
+
+    Attributes
+    ----------
+    value
+        float64 (*shape): the observation, noise included.
+    expected
+        float64 (*shape): without noise; None if only the noisy observation is known.
+    stddev
+        Standard deviation of the noise; None likewise.
+    """
+
+    value: np.ndarray
+    expected: np.ndarray | None = None
+    stddev: float | None = None
 
 
 @dataclass(frozen=True)
@@ -27,14 +48,10 @@ class Observation:
 
     Attributes
     ----------
-    name
-        Name of the observe statement.
-    value
-        float64 (*shape): the observation, noise included.
-    expected
-        float64 (*shape): without noise; None where only noisy observations are stored.
-    stddev
-        Standard deviation of the noise; None likewise.
+    observed
+        What each observe statement shows, by name.
+    left_out
+        Observe statements of the run that were left out on request.
     seed
         Seed of the noise.
     source
@@ -51,10 +68,8 @@ class Observation:
         Of the dataset.
     """
 
-    name: str
-    value: np.ndarray
-    expected: np.ndarray | None
-    stddev: float | None
+    observed: dict[str, ObservedStatement]
+    left_out: tuple[str, ...]
     seed: int
     source: str
     trace_seed: int
@@ -63,27 +78,53 @@ class Observation:
     latents: dict[str, float]
     provenance: Provenance
 
+    def difference(self, path: Path) -> str | None:
+        """Say what another observation file at `path` is of; None if it is of the same trace, noise and data."""
+        other = load(path)
+        if (other.source, other.seed) == (self.source, self.seed):
+            return None
+        return f"is an observation of {other.source}, noise seed {other.seed}"
 
-def draw(dataset: TraceDataset, trace: int, seed: int, name: str | None = None) -> Observation:
+    def __str__(self) -> str:
+        return ", ".join(f"{name!r} {statement.value.shape}" for name, statement in self.observed.items())
+
+
+def draw(dataset: TraceDataset, trace: int, seed: int, names: Sequence[str] = ()) -> Observation:
     """Return trace number `trace` of a dataset as an observation.
 
-    The noise is drawn in float64 from the generator of (seed, "observation", trace).
+    The noise is drawn in float64 from the generator of (seed, "observation", trace), for one observe statement after
+    the other; which of them are kept makes no difference to it.
+
+    Parameters
+    ----------
+    names
+        Observe statements to keep; none: all.
 
     Raises
     ------
     DatasetError
-        Where there is no such trace or observe statement.
+        If there is no such trace or observe statement.
     """
-    names = [layout.name for layout in dataset.layouts]
-    if name is None and len(names) != 1:
-        raise DatasetError(f"{dataset.paths[0]}: it observes {names}; say which with --name")
-    chosen = names[0] if name is None else name
-    if chosen not in names:
-        raise DatasetError(f"{dataset.paths[0]}: nothing is observed as {chosen!r}; it observes {names}")
+    known = [layout.name for layout in dataset.layouts]
+    for name in names:
+        if name not in known:
+            raise DatasetError(f"{dataset.paths[0]}: nothing is observed as {name!r}; it observes {known}")
     if not 0 <= trace < len(dataset):
         raise DatasetError(f"{dataset.paths[0]}: no trace {trace}; there are {len(dataset)}, numbered from 0")
     stored = dataset.trace(trace)
-    return _observation(stored, chosen, seed, f"{dataset.paths[0].name} trace {trace}", trace, dataset.provenance)
+    shown = _shown(stored, known, generator(seed, "observation", trace))
+    kept = names or known
+    return Observation(
+        observed={name: shown[name] for name in known if name in kept},
+        left_out=tuple(name for name in known if name not in kept),
+        seed=seed,
+        source=f"{dataset.paths[0].name} trace {trace}",
+        trace_seed=stored.seed,
+        truth=stored.tags,
+        named=stored.by_name,
+        latents=stored.by_address,
+        provenance=dataset.provenance,
+    )
 
 
 def measured(path: Path, name: str) -> Observation:
@@ -109,11 +150,10 @@ def measured(path: Path, name: str) -> Observation:
         raise DatasetError(f"{path}: expected numbers, as text or as an array in .npy; {error}") from error
     if not value.size or not np.all(np.isfinite(value)):
         raise DatasetError(f"{path}: expected finite numbers, found {value.size} of which some are not, or none")
+    require_storable(name, "an observe statement")
     return Observation(
-        name=name,
-        value=value,
-        expected=None,
-        stddev=None,
+        observed={name: ObservedStatement(value)},
+        left_out=(),
         seed=0,
         source=f"{path.name}, measured",
         trace_seed=0,
@@ -124,32 +164,25 @@ def measured(path: Path, name: str) -> Observation:
     )
 
 
-def _observation(
-    stored: StoredTrace, name: str, seed: int, source: str, number: int, provenance: Provenance
-) -> Observation:
-    content, stddev = stored.expected[name], stored.stddev[name]
-    noise = 0.0 if stddev is None else stddev * generator(seed, "observation", number).standard_normal(content.shape)
-    return Observation(
-        name=name,
-        value=content + noise,
-        expected=None if stddev is None else content,
-        stddev=stddev,
-        seed=seed,
-        source=source,
-        trace_seed=stored.seed,
-        truth=stored.tags,
-        named=stored.by_name,
-        latents=stored.by_address,
-        provenance=provenance,
-    )
+def _shown(stored: StoredTrace, names: list[str], rng: np.random.Generator) -> dict[str, ObservedStatement]:
+    shown = {}
+    for name in names:
+        content, stddev = stored.expected[name], stored.stddev[name]
+        noise = 0.0 if stddev is None else stddev * rng.standard_normal(content.shape)
+        shown[name] = ObservedStatement(content + noise, None if stddev is None else content, stddev)
+    return shown
 
 
 def save(observation: Observation, path: Path) -> None:
     """Write the observation file, whole or not at all; raise DatasetError where it cannot be written."""
-    with writing(path, _KIND), atomic_path(path) as temporary, h5py.File(temporary, "w", libver=LIBVER) as file:
-        _put(file, "value", observation.value)
-        if observation.expected is not None:
-            _put(file, "expected", observation.expected)
+
+    def fill(file: h5py.File) -> None:
+        for name, statement in observation.observed.items():
+            group = file.require_group("observed").create_group(to_link_name(name))
+            group.attrs["stddev"] = np.nan if statement.stddev is None else statement.stddev
+            _put(group, "value", statement.value)
+            if statement.expected is not None:
+                _put(group, "expected", statement.expected)
         for name, value in observation.truth.items():
             _put(file.require_group("tags"), to_link_name(name), value)
         for name, number in observation.named.items():
@@ -161,16 +194,16 @@ def save(observation: Observation, path: Path) -> None:
             **observation.provenance.as_dict(),
             "format": FORMAT,
             "version": VERSION,
-            "name": observation.name,
-            "shape": np.array(observation.value.shape, np.int64),
+            "left_out": json.dumps(observation.left_out),
             "seed": observation.seed,
             "source": observation.source,
             "trace_seed": observation.trace_seed,
-            "stddev": np.nan if observation.stddev is None else observation.stddev,
         }
         for name, attribute in attributes.items():
             file.attrs[name] = attribute
         file.attrs["checksum"] = file_checksum(file)
+
+    write_hdf5(path, fill, LIBVER)
 
 
 def load(path: Path) -> Observation:
@@ -183,19 +216,16 @@ def load(path: Path) -> Observation:
     """
     with reading(path, kind=_KIND), h5py.File(path, "r") as file:
         attributes = file.attrs
-        if attributes.get("format") != FORMAT or int(attributes["version"]) != VERSION:
+        if attributes.get("format") != FORMAT or int(attributes["version"]) not in (2, VERSION):
             found = f"{attributes.get('format')!r} version {attributes.get('version')}"
             raise DatasetError(f"{path}: expected {FORMAT!r} version {VERSION}, found {found}; make it again")
         if attributes["checksum"] != file_checksum(file):
             raise DatasetError(f"{path}: its header was altered; make it again with `etalumis traces observation`")
-        stddev = float(attributes["stddev"])
         lines = _get(path, file, "latents/address").tobytes().decode().split("\n")
         values = _get(path, file, "latents/value").tolist()
         return Observation(
-            name=str(attributes["name"]),
-            value=_get(path, file, "value"),
-            expected=_get(path, file, "expected") if "expected" in file else None,
-            stddev=None if np.isnan(stddev) else stddev,
+            observed=_observed(path, file),
+            left_out=tuple(json.loads(attributes.get("left_out", "[]"))),
             seed=int(attributes["seed"]),
             source=str(attributes["source"]),
             trace_seed=int(attributes["trace_seed"]),
@@ -204,6 +234,22 @@ def load(path: Path) -> Observation:
             latents=dict(zip(map(from_line, lines), values, strict=True)) if values else {},
             provenance=Provenance.from_attributes(path, attributes),
         )
+
+
+def _observed(path: Path, file: h5py.File) -> dict[str, ObservedStatement]:
+    """Read the observe statements; version 2 has a single one, at the top."""
+    if "observed" not in file:
+        return {str(file.attrs["name"]): _statement(path, file, "")}
+    return {from_link_name(link): _statement(path, file, f"observed/{link}/") for link in file["observed"]}
+
+
+def _statement(path: Path, file: h5py.File, group: str) -> ObservedStatement:
+    stddev = float(file[group or "/"].attrs["stddev"])
+    return ObservedStatement(
+        value=_get(path, file, f"{group}value"),
+        expected=_get(path, file, f"{group}expected") if f"{group}expected" in file else None,
+        stddev=None if np.isnan(stddev) else stddev,
+    )
 
 
 def _put(group: h5py.Group, name: str, value: np.ndarray | np.float64) -> None:
