@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What engines do with bad input, failing simulators and interruptions."""
 
+import itertools
 import logging
 import math
+import random
 
 import numpy as np
 import pytest
@@ -322,6 +324,42 @@ def test_a_chain_redraws_uncontrolled_entries_but_never_steps_them():
     assert len(np.unique(posterior.values["nuisance"])) > 50
 
 
+def private_generator():
+    private = random.Random(1)
+    return lambda x: (private.gauss(x, 1.0), 0.0)
+
+
+def counter():
+    runs = itertools.count()
+    return lambda x: (x, next(runs))
+
+
+def rarely_counted():
+    runs = itertools.count()
+    return lambda x: (x, next(runs) if x > 1.0 else 0.0)  # in every sixth prior run
+
+
+@pytest.mark.parametrize("engine", [rmh_briefly, tempered_briefly])
+@pytest.mark.parametrize(
+    ("hidden", "difference"),
+    [
+        (private_generator, "expected the log likelihood"),
+        (counter, "expected the tag 'tagged' to be"),
+        (rarely_counted, "expected the tag 'tagged' to be"),
+    ],
+)
+def test_a_chain_refuses_a_model_with_hidden_state(engine, hidden, difference):
+    outcome = hidden()
+
+    def model():
+        mean, tagged = outcome(sample(Normal(0.0, 1.0), name="x"))
+        tag("tagged", tagged)
+        observe(Normal(mean, 1.0), "obs")
+
+    with pytest.raises(InferenceError, match=f"{difference}.*a random number generator of the model's own"):
+        engine(FunctionModel(model), {"obs": 3.0}, runs=3000)
+
+
 def test_proposals_of_a_diverged_network_stop_the_run():
     class Diverged(PriorSession):
         def propose(self, address, distribution, rng):
@@ -353,7 +391,7 @@ def test_named_entries_tags_and_trace_types_are_kept():
                 scope.repeat()
         if kind:
             sample(Normal(0.0, 1.0), name="extra")
-        tag([kind, 2.0], "pair")
+        tag("pair", [kind, 2.0])
         return 2 * kind
 
     posterior = importance(FunctionModel(model), {}, runs=200, seed=5)

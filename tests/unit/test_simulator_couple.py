@@ -3,7 +3,9 @@
 """`etalumis simulator couple`: what can be steered is recorded, what cannot is named, what changed is refused."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -12,10 +14,14 @@ from served import SERVE
 from etalumis.cli import main
 from etalumis.config import SimulatorConfig
 from etalumis.errors import DatasetError, SimulatorError
+from etalumis.execution import Execution
+from etalumis.models import FunctionModel
 from etalumis.simulator.built import BuiltSimulator
+from etalumis.simulator.replay_check import check_replay
 from etalumis.traces import observation
 
 MODELS = """\
+import random
 import time
 from etalumis.distributions import Normal, Uniform
 from etalumis.models import observe, rejection_scope, sample, tag
@@ -25,7 +31,7 @@ def good():
         while (x := sample(Uniform(0.0, 1.0), name="x")) > 0.5:
             scope.repeat()
     y = sample(Normal(x, 1.0), control=False)
-    tag(x + y, "sum")
+    tag("sum", x + y)
     observe(Normal(y, 1.0), name="seen")
 
 def clock():
@@ -45,6 +51,43 @@ def state():
 
 def blind():
     return sample(Uniform(0.0, 1.0))
+
+private = random.Random(1)
+runs = 0
+
+def generator():
+    observe(Normal(sample(Uniform(0.0, 1.0)) + private.gauss(0.0, 1.0), 1.0), name="seen")
+
+def counter():
+    global runs
+    runs += 1
+    tag("runs", runs)
+    observe(Normal(sample(Uniform(0.0, 1.0)), 1.0), name="seen")
+
+def warms_up():
+    global runs
+    runs += 1
+    observe(Normal(sample(Uniform(0.0, 1.0)) + (runs == 1), 1.0), name="seen")
+
+def every_other():
+    global runs
+    runs += 1
+    observe(Normal(sample(Uniform(0.0, 1.0)) + runs % 2, 1.0), name="seen")
+
+def supplies_noise():
+    observe(Normal(sample(Uniform(0.0, 1.0)), 1.0), name="seen", value=private.random())
+
+def returns_noise():
+    observe(Normal(sample(Uniform(0.0, 1.0)), 1.0), name="seen")
+    return private.random()
+
+def remembers_rejections():
+    tries = 1
+    with rejection_scope() as scope:
+        while (x := sample(Uniform(0.0, 1.0), name="x")) > 0.5:
+            scope.repeat()
+            tries += 1
+    observe(Normal(x, tries), name="seen")
 """
 
 
@@ -101,9 +144,9 @@ def test_a_file_that_changed_makes_it_another_one(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("clock", "entry 0: expected Uniform("),
-        ("state", "run 0 came out differently when it was given the same values in a fresh process: expected 1 draws"),
-        ("likelihood", "the likelihood of 'seen' has other parameters"),
+        ("generator", "the likelihood of 'seen' has other parameters"),
+        ("counter", "the tag 'runs' has another value: expected 20"),
+        ("state", "expected 20 draws, found 21"),
     ],
 )
 def test_what_cannot_be_replayed_is_refused(
@@ -111,9 +154,57 @@ def test_what_cannot_be_replayed_is_refused(
 ) -> None:
     assert couple(model) == 1
     error = capsys.readouterr().err
-    assert "came out differently when it was given the same values in a fresh process" in error
+    assert f"{model}: run 19 came out differently when it was given the same values in a fresh process" in error
     assert message in error
+    assert "look for random numbers drawn elsewhere" in error
+    assert "state kept between runs (counters, " in error
     assert not Path("coupled").exists()
+
+
+class FreshModule:
+    """A function of the module above; a restart executes the module again, as a fresh process does."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget all state."""
+        namespace = {"__name__": "beam"}
+        exec(MODELS, namespace)
+        self._model = FunctionModel(cast(Callable[[], float], namespace[self.name]))
+
+    def run(self, execution: Execution) -> float | None:
+        """Run once."""
+        return self._model.run(execution)
+
+
+@pytest.mark.parametrize("runs", [1, 2, 3, 20])
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("clock", r"entry 0: expected Uniform\("),
+        ("likelihood", "the likelihood of 'seen' has other parameters"),
+        ("generator", "the likelihood of 'seen' has other parameters"),
+        ("counter", "the tag 'runs' has another value: expected "),
+        ("warms_up", "the likelihood of 'seen' has other parameters"),
+        ("every_other", "the likelihood of 'seen' has other parameters"),
+        ("supplies_noise", r"the value that the model gives for 'seen': expected 0\."),
+        ("returns_noise", r"the result of the run: expected 0\."),
+    ],
+)
+def test_hidden_state_is_refused_with_any_number_of_runs(model: str, message: str, runs: int) -> None:
+    with pytest.raises(SimulatorError, match=message):
+        check_replay(FreshModule(model), "beam", runs)
+
+
+def test_a_loop_that_remembers_what_it_rejected_is_refused() -> None:
+    with pytest.raises(SimulatorError, match="given the values of its accepted draws alone"):
+        check_replay(FreshModule("remembers_rejections"), "beam")
+
+
+def test_what_can_be_replayed_is_not_refused() -> None:
+    assert check_replay(FreshModule("good"), "beam").runs == 20
 
 
 def test_nothing_observed_is_worth_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,13 @@ import numpy as np
 from etalumis.address import split
 from etalumis.delegation import PlannedTrace, StepFlag
 from etalumis.errors import InferenceError, ProtocolError
-from etalumis.inference.controllers import RestoreController, SavedTrace, check_not_broken_off
+from etalumis.inference.controllers import (
+    EXPECTED_REPLAY,
+    RestoreController,
+    SavedTrace,
+    check_not_broken_off,
+    replay_difference,
+)
 from etalumis.inference.kernel import START, Change, Move, Settings, choose_move, log_acceptance
 from etalumis.inference.remote_steps import RemoteSteps
 from etalumis.inference.runner import ModelRunner, draw_seed
@@ -76,18 +82,50 @@ class Chain:
 
     def snapshot(self) -> dict[str, Any]:
         """Return what `resume` needs, JSON-able."""
-        state, trace = self.state, self.state.trace
-        flags = [trace.flags[i] & (CONTROLLED | REPLACED) for i in trace.accepted]
-        bases = [split(self.runner.addresses.name(address)) for address in state.address]
-        keys = [(*base, name, flag) for base, name, flag in zip(bases, state.name, flags, strict=True)]
+        saved = self._saved()
         return {
-            "keys": keys,
-            "values": self.state.value,
-            "scopes": list(state.scope),
+            "keys": saved.keys,
+            "values": saved.values,
+            "scopes": saved.scopes,
             "log_likelihood": self.state.log_likelihood,
             "counts": self.counts,
             "remote_steps": None if self._remote is None else self._remote.snapshot(),
         }
+
+    def _saved(self) -> SavedTrace:
+        """Return the chain's trace in the form that can be replayed."""
+        state, trace = self.state, self.state.trace
+        flags = [trace.flags[i] & (CONTROLLED | REPLACED) for i in trace.accepted]
+        bases = [split(self.runner.addresses.name(address)) for address in state.address]
+        keys = [(*base, name, flag) for base, name, flag in zip(bases, state.name, flags, strict=True)]
+        return SavedTrace(keys, state.value, list(state.scope))
+
+    def _replay(self, saved: SavedTrace, rng: np.random.Generator) -> Trace:
+        trace, _ = self.runner.run(
+            rng, lambda: RestoreController(self.runner.addresses, saved, self.runner.observations)
+        )
+        return trace
+
+    def check_replay(self, times: int = 1) -> None:
+        """Replay the chain's trace and compare likelihood and tags; the chain's draws and its count of runs stay.
+
+        A chain samples another distribution than the posterior if the model draws random numbers of its own, or keeps
+        a count from run to run, and nothing in its draws tells. Two replays in a row catch both.
+
+        Raises
+        ------
+        InferenceError
+            If a replay differs.
+        """
+        runs, saved, expected = self.runner.runs, self._saved(), self.state.trace
+        for _ in range(times):
+            found = self._replay(saved, np.random.default_rng(0))
+            if (difference := replay_difference(expected, found)) is not None:
+                raise InferenceError(
+                    f"{self.runner.model.name}: a replay of the chain's trace gave another one: {difference}. "
+                    f"{EXPECTED_REPLAY}"
+                )
+        self.runner.runs = runs
 
     def resume(self, snapshot: Mapping[str, Any]) -> None:
         """Go on where `snapshot` was taken: its trace is replayed. The generator is for the caller to set back.
@@ -99,9 +137,7 @@ class Chain:
         """
         values = snapshot["values"]
         saved = SavedTrace([tuple(key) for key in snapshot["keys"]], values, snapshot["scopes"])
-        trace, _ = self.runner.run(
-            self.rng, lambda: RestoreController(self.runner.addresses, saved, self.runner.observations)
-        )
+        trace = self._replay(saved, self.rng)
         if len(trace) != len(values) or trace.log_likelihood != snapshot["log_likelihood"]:
             raise InferenceError(
                 f"{self.runner.model.name}: the trace to go on from has {len(trace)} entries and log likelihood "

@@ -199,7 +199,7 @@ class CountRepetitions(ReplayController):
         check_not_broken_off(trace)
         details = trace.rows.details[self._rows.size :]
         if not len(details):
-            raise InferenceError(f"replay broke off at entry {len(trace)}: the run ended there. {_EXPECTED}")
+            raise InferenceError(f"replay broke off at entry {len(trace)}: the run ended there. {EXPECTED_REPLAY}")
         self.repetitions = 1 + int(details["repetition"][details["scope"] == details["scope"][0]].max())
 
 
@@ -214,14 +214,32 @@ def check_not_broken_off(trace: PlannedTrace) -> None:
     if trace.mismatch:
         raise InferenceError(
             f"replay broke off at entry {len(trace)}: the model asks for another one, or for the same one with another "
-            f"prior. {_EXPECTED}"
+            f"prior. {EXPECTED_REPLAY}"
         )
 
 
-_EXPECTED = (
-    "Expected a model that does the same when given the same values: look for draws outside sample statements, for "
-    "state kept between runs, and for rejection loops that remember what they rejected."
+EXPECTED_REPLAY = (
+    "Expected a model that does the same when given the same values: look for draws outside sample statements (a "
+    "random number generator of the model's own), for state kept between runs (counters, caches), and for rejection "
+    "loops that remember what they rejected."
 )
+
+
+def replay_difference(expected: Trace, found: Trace) -> str | None:
+    """Return how the replay of a trace's accepted entries differs from the trace; None if it does not."""
+    if isinstance(found, PlannedTrace) and found.mismatch:
+        return f"it broke off at entry {len(found)}"
+    addresses = [[trace.address[i] for i in trace.accepted] for trace in (expected, found)]
+    if addresses[0] != addresses[1]:
+        return f"expected the {len(addresses[0])} entries of the trace, found {len(addresses[1])}, or other ones"
+    if expected.log_likelihood != found.log_likelihood:
+        return f"expected the log likelihood {expected.log_likelihood}, found {found.log_likelihood}"
+    if list(expected.tags) != list(found.tags):
+        return f"expected the tags {list(expected.tags)}, found {list(found.tags)}"
+    for name, value in expected.tags.items():
+        if not np.array_equal(value, found.tags[name], equal_nan=True):
+            return f"expected the tag {name!r} to be {value}, found {found.tags[name]}"
+    return None
 
 
 def check_replayed(site: Site, address: int, distribution: Distribution) -> None:
@@ -243,5 +261,5 @@ def check_replayed(site: Site, address: int, distribution: Distribution) -> None
     raise InferenceError(
         f"replay broke off at entry {site.position}: the model asks for {what} (address number {site.address}, "
         f"{site.distribution}, repetition {site.repetition}) where number {address}, {distribution}, was recorded. "
-        f"{_EXPECTED}"
+        f"{EXPECTED_REPLAY}"
     )

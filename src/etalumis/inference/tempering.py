@@ -148,7 +148,7 @@ class Ladder:
         Raises
         ------
         InferenceError
-            Where the observation has likelihood zero in all of them.
+            Where the observation has likelihood zero in all of them, or a replay of a start differs from it.
         """
         kept: list[Trace | None] = [None] * len(self.replicas)
         total = [-math.inf] * len(self.replicas)
@@ -170,11 +170,21 @@ class Ladder:
                     "observation, or allow more prior runs."
                 )
             replica.state = replica.structures.state(found)
+        self.replicas[0].check_replay(times=2)
         if len(self.replicas) == 1:
             self.replicas[0].start_remote_steps()
 
     def sweep(self) -> bool:
-        """Take one step of every replica, then propose swaps; return whether the cold replica's step was accepted."""
+        """Take one step of every replica, then propose swaps; return whether the cold replica's step was accepted.
+
+        After 1, 2, 4, 8, ... sweeps the cold replica's trace is replayed and compared, at next to no cost.
+        """
+        accepted = self._sweep()
+        if self.sweeps & (self.sweeps - 1) == 0:
+            self.replicas[0].check_replay()
+        return accepted
+
+    def _sweep(self) -> bool:
         if len(self.replicas) == 1:
             self.sweeps += 1
             return self.replicas[0].step()

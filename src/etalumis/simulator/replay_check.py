@@ -1,21 +1,27 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Whether inference may steer a simulator: the same values must give the same run, in every process."""
+"""Check that inference can steer a simulator: the same values must give the same run, whatever ran before."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
 from etalumis.address import AddressTable
+from etalumis.batches import Restartable
 from etalumis.distributions import ArrayDistribution
 from etalumis.errors import SimulatorError
-from etalumis.execution import Site, run
+from etalumis.execution import Model, Site, run
 from etalumis.names import require_storable
-from etalumis.ppx import Simulator
 from etalumis.seeds import generator
+from etalumis.simulator.trace_difference import trace_difference
 from etalumis.trace import CONTROLLED, Trace
+
+
+class RestartableModel(Model, Restartable, Protocol):
+    """A model in a process of its own, such as a `ppx.Simulator`."""
 
 
 @dataclass
@@ -44,38 +50,62 @@ class CouplingReport:
     nameless: list[str] = field(default_factory=list)
 
 
-def check_replay(simulator: Simulator, program: str, runs: int = 20, seed: int = 1) -> CouplingReport:
-    """Run a simulator from its prior, replay every run in a fresh process, and report what was seen.
+def check_replay(simulator: RestartableModel, program: str, runs: int = 20, seed: int = 1) -> CouplingReport:
+    """Run a simulator from its prior, replay every run in a fresh process in another order, and report what was seen.
+
+    The fresh process replays the last run first and twice, then the others in reverse order. A count of the runs, or a
+    random number generator of the simulator's own, is then in another state at every replay than it was at the
+    original run, or at one of the two replays of the last run. Runs with rejection loops are replayed once more with
+    their accepted draws alone, as the RMH engine does it.
 
     Parameters
     ----------
     simulator
-        Started with a command.
+        The simulator, started with a command.
     program
-        File name of the program: frames without a function's name carry it.
+        File name of the program; frames of functions without a name start with it.
+    runs
+        Number of prior runs.
+    seed
+        Seed of the prior runs.
 
     Raises
     ------
     SimulatorError
-        Where a replayed run differs; names run, entry, expected and found.
+        If a replayed run differs; the message names the run, what differs, and the usual causes.
     DatasetError
         If the name of a tag, a draw or an observe statement cannot be stored.
     """
     table = AddressTable()
-    first = [run(simulator, _DrawAll(generator(seed, "check", number)), table) for number in range(runs)]
+    traces = [run(simulator, _DrawAll(generator(seed, "check", number)), table) for number in range(runs)]
     simulator.restart()
-    for number, trace in enumerate(first):
-        replayed = _ReplayValues(trace.value, generator(seed, "check/replay", number))
-        difference = _difference(trace, run(simulator, replayed, table))
-        if difference is not None:
-            raise SimulatorError(
-                f"{simulator.name}: run {number} came out differently when it was given the same values in a fresh "
-                f"process: {difference}. Inference replays runs, so a simulator must do the same when given the same: "
-                "look for random numbers drawn elsewhere (the clock, the system's generator, threads), for state kept "
-                "between runs, and for statements below functions that are not exported."
-            )
-    _require_storable_names(first)
-    return _summary(first, program)
+    for number in (runs - 1, *reversed(range(runs))):
+        _require_equal(simulator, number, traces[number], range(len(traces[number])), table)
+    for number, trace in enumerate(traces):
+        if len(trace.accepted) < len(trace):
+            _require_equal(simulator, number, trace, trace.accepted, table)
+    _require_storable_names(traces)
+    return _summary(traces, program)
+
+
+def _require_equal(
+    simulator: RestartableModel, number: int, trace: Trace, positions: Sequence[int], table: AddressTable
+) -> None:
+    """Replay the entries of a trace at `positions` and compare: all of them, or the accepted ones as first passes."""
+    values = [trace.value[position] for position in positions]
+    # what a run draws beyond the recorded values does not matter: it differs by its number of draws
+    replayed = run(simulator, _ReplayValues(values, np.random.default_rng(0)), table)
+    difference = trace_difference(trace, replayed, positions)
+    if difference is None:
+        return
+    how = "the same values" if len(positions) == len(trace) else "the values of its accepted draws alone"
+    raise SimulatorError(
+        f"{simulator.name}: run {number} came out differently when it was given {how} in a fresh process, in another "
+        f"order of runs: {difference}. Inference replays runs, so a simulator must do the same when given the same: "
+        "look for random numbers drawn elsewhere (the clock, the system's generator, a random number generator of the "
+        "model's own, threads), for state kept between runs (counters, caches, global variables, files) or between the "
+        "passes of a rejection loop, and for statements below functions that are not exported."
+    )
 
 
 def _require_storable_names(traces: Sequence[Trace]) -> None:
@@ -90,7 +120,7 @@ def _require_storable_names(traces: Sequence[Trace]) -> None:
 
 
 class _DrawAll:
-    """Draws everything from the prior."""
+    """Draw all entries from the prior."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
@@ -100,12 +130,12 @@ class _DrawAll:
         return site.distribution.sample(self.rng)
 
     def observe(self, name: str, distribution: ArrayDistribution, given: np.ndarray | None) -> np.ndarray | None:
-        """Return the model's own value, if it has one."""
+        """Return the model's own value, or None."""
         return given
 
 
 class _ReplayValues(_DrawAll):
-    """Gives recorded values back, and draws where there are no more: the difference is found afterwards."""
+    """Return recorded values, then draw from the prior: the difference is found afterwards."""
 
     def __init__(self, values: Sequence[float], rng: np.random.Generator) -> None:
         super().__init__(rng)
@@ -114,24 +144,6 @@ class _ReplayValues(_DrawAll):
     def sample(self, site: Site) -> float:
         """Return the recorded value."""
         return self._values[site.position] if site.position < len(self._values) else super().sample(site)
-
-
-def _difference(expected: Trace, found: Trace) -> str | None:
-    name = expected.addresses.name
-    for position, (mine, theirs) in enumerate(zip(expected.address, found.address, strict=False)):
-        laws = expected.distribution[position], found.distribution[position]
-        if mine != theirs or laws[0] != laws[1]:
-            shown = [f"{law} at {name(address)}" for law, address in zip(laws, (mine, theirs), strict=True)]
-            return f"entry {position}: expected {shown[0]}, found {shown[1]}"
-    if len(expected) != len(found):
-        return f"expected {len(expected)} draws, found {len(found)}"
-    if [o.name for o in expected.observes] != [o.name for o in found.observes]:
-        return "its observe statements have other names"
-    for mine_observed, found_observed in zip(expected.observes, found.observes, strict=True):
-        pairs = zip(mine_observed.stated.arrays, found_observed.stated.arrays, strict=False)
-        if not all(np.array_equal(a, b, equal_nan=True) for a, b in pairs):
-            return f"the likelihood of {mine_observed.name!r} has other parameters"
-    return None
 
 
 def _summary(traces: Sequence[Trace], program: str) -> CouplingReport:
