@@ -53,9 +53,9 @@ def fails(at=3):
 
 def everything(width=2.0):
     x = sample(Normal(0.0, width), name="x", control=False)
-    observe(Bernoulli(0.25), 1.0, name="given")
+    observe(Bernoulli(0.25), "given", 1.0)
     observe(Normal(x, 1.0), name="asked")
-    tag([[1.0, x], [3.0, 4.0]], "matrix")
+    tag("matrix", [[1.0, x], [3.0, 4.0]])
 """
 """A module of models, well-behaved and not."""
 

@@ -8,7 +8,7 @@ Every inference engine is one controller. A program and the trace it gives::
         channel = sample(Categorical((0.3, 0.7)))     # [model+1:14-45]__Categorical(len_probs:2)__1
         px = sample(Uniform(-3, 3), name="px")        # [model+2:9-42]__Uniform__1
         observe(Normal(px, 0.5), name="x")            # an observe entry "x"
-        tag(channel, "channel")                       # a tag "channel"
+        tag("channel", channel)                       # a tag "channel"
 """
 
 from typing import NamedTuple, Protocol

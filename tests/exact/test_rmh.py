@@ -47,9 +47,9 @@ def chained_scopes():
     z = _loop(0.3 + x * x, 0.0)
     extra = sample(Normal(x, 0.5), name="extra") if count > 1 else 0.0
     last = sample(Uniform(0.0, 1.0 + (count > 2)), name="last")
-    tag(x, "x")
-    tag(z, "z")
-    tag(extra, "extra_or_zero")
+    tag("x", x)
+    tag("z", z)
+    tag("extra_or_zero", extra)
     observe(Normal(x + z + extra + last, 0.7), name="obs")
     return x
 
@@ -94,7 +94,7 @@ def coupled_pair():
             if pair in ACCEPTED:
                 break
             scope.repeat()
-    tag(ACCEPTED.index(pair), "pair")
+    tag("pair", ACCEPTED.index(pair))
 
 
 @pytest.mark.parametrize("fresh_share", [0.0, 1.0])
@@ -112,13 +112,13 @@ def chained_scopes_prior():
     """The latents of `chained_scopes` without its observation."""
     theta = sample(Uniform(0.2, 2.0), name="theta")
     x = _loop(theta, 0.0)
-    tag(x, "x")
+    tag("x", x)
     count = sample(Poisson(1.0 + theta), name="count")
     if count > 2:
         sample(Normal(x, 1.0))
     z = _loop(0.3 + x * x, 0.5)
-    tag(z, "z")
-    tag(sample(Uniform(0.0, 1.0 + (z > 0))), "last")
+    tag("z", z)
+    tag("last", sample(Uniform(0.0, 1.0 + (z > 0))))
 
 
 def test_without_observations_loops_and_branches_keep_their_prior():

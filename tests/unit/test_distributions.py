@@ -118,3 +118,32 @@ def test_the_density_of_a_weibull_vanishes_far_out_instead_of_overflowing():
     assert Weibull(2.0, 1.5).log_prob(1e300) == -math.inf
     assert ArrayDistribution.of(Weibull(2.0, 1.5)).log_prob(np.array(1e300)) == -math.inf
     assert ArrayDistribution.of(Exponential(2.0)).log_prob(np.array(1e308)) == -math.inf
+
+
+@pytest.mark.parametrize(("distribution", "frozen"), CASES, ids=IDS)
+def test_array_parameters_give_independent_elements(distribution, frozen):
+    parameters = (distribution.probs,) if isinstance(distribution, Categorical) else distribution.parameters
+    first, *rest = (np.asarray(parameter) for parameter in parameters)
+    array = type(distribution)(np.stack([first, first]), *rest)
+    assert isinstance(array, ArrayDistribution)
+    assert (array.kind, array.shape) == (distribution.kind, (2,))
+    assert array.log_prob(np.ones(2)) == pytest.approx(2 * reference(distribution, frozen, np.ones(1))[0])
+
+
+def test_array_parameters_by_name_and_as_lists():
+    for array in (Normal(mean=np.zeros(3), stddev=2.0), Normal([0, 0, 0], 2), Normal((0.0,) * 3, np.float32(2.0))):
+        assert isinstance(array, ArrayDistribution)
+        assert array.log_prob(np.zeros(3)) == pytest.approx(3 * stats.norm.logpdf(0, 0, 2))
+
+
+def test_numpy_scalars_make_scalar_distributions():
+    same = [Normal(np.float64(1.0), np.array(2.0)), Normal(mean=np.int64(1), stddev=2.0), Normal(1.0, 2.0)]
+    assert len(set(same)) == 1
+    assert Categorical(np.array([1.0, 3.0])) == Categorical([1.0, 3.0]) == Categorical((0.25, 0.75))
+
+
+def test_array_parameters_that_do_not_fit_are_named():
+    with pytest.raises(ValueError, match=r"Normal: parameters of shapes \[\(3,\), \(4,\)\] do not broadcast"):
+        Normal(np.zeros(3), np.ones(4))
+    with pytest.raises(TypeError, match="Normal: expected the parameters mean, stddev"):
+        Normal(np.zeros(3))

@@ -9,7 +9,7 @@ from scipy import integrate, stats
 
 from etalumis import execution
 from etalumis.address import AddressTable
-from etalumis.distributions import ArrayDistribution, Bernoulli, Categorical, Normal, Uniform
+from etalumis.distributions import ArrayDistribution, Bernoulli, Categorical, Normal, Poisson, Uniform
 from etalumis.errors import InferenceError
 from etalumis.models import FunctionModel, examples, observe, rejection_scope, sample, tag
 
@@ -51,7 +51,7 @@ def test_statements_reach_the_trace():
         sample(Bernoulli(0.5), control=False)
         observe(Normal(x, 1.0), value=2, name="y")
         observe(ArrayDistribution(1, (np.full((2, 3), x), np.array(1.0))), name="grid")
-        tag([x, 1], "both")
+        tag("both", [x, 1])
         return x
 
     trace = run(forward)
@@ -61,6 +61,70 @@ def test_statements_reach_the_trace():
     assert [(o.name, o.distribution.shape) for o in trace.observes] == [("y", ()), ("grid", (2, 3))]
     assert trace.log_likelihood == pytest.approx(stats.norm.logpdf(2, trace.value[0], 1))
     assert trace.tags["both"].tolist() == [trace.value[0], 1]
+
+
+def test_old_orders_of_arguments_mean_the_same_and_warn():
+    def new():
+        x = sample(Uniform(0.0, 1.0), False, "x")
+        observe(Normal(x, 1.0), "y", 2.0)
+        observe(Normal(x, 1.0), "z")
+        tag("x", x)
+        return x
+
+    def old():
+        with pytest.warns(DeprecationWarning, match=r"old order: write sample\(distribution, control, name\)"):
+            x = sample(Uniform(0.0, 1.0), "x", False)
+        with pytest.warns(DeprecationWarning, match=r"write observe\(distribution, name, value\)") as caught:
+            observe(Normal(x, 1.0), 2.0, "y")
+        assert caught[0].filename == __file__
+        with pytest.warns(DeprecationWarning, match="write observe"):
+            observe(Normal(x, 1.0), None, name="z")
+        with pytest.warns(DeprecationWarning, match=r"write tag\(name, value\)"):
+            tag(x, "x")
+        return x
+
+    first, second = run(new), run(old)
+    assert first.flags == second.flags == [0]
+    for trace in (first, second):
+        assert trace.name == ["x"]
+        assert [(observed.name, observed.value) for observed in trace.observes] == [("y", 2.0), ("z", None)]
+        assert trace.tags == {"x": trace.value[0]}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        lambda: sample(Uniform(0.0, 1.0), "x", "y"),
+        lambda: sample(Uniform(0.0, 1.0), True, False),
+        lambda: sample(Uniform(0.0, 1.0), "x", name="y"),
+        lambda: observe(Normal(0.0, 1.0), "x", "y"),
+        lambda: observe(Normal(0.0, 1.0), 1.0, value=2.0),
+        lambda: tag("x", "y"),
+        lambda: tag("x"),
+        lambda: tag(1.0, 2.0),
+    ],
+)
+def test_arguments_that_fit_no_order_are_refused(statement):
+    with pytest.raises(TypeError, match=r"expected (sample|observe|tag)\(.*found"):
+        run(statement)
+
+
+def test_a_draw_needs_scalar_parameters():
+    with pytest.raises(InferenceError, match=r"sample\(\): Normal has parameters of shape \(3,\); expected scalars"):
+        run(lambda: sample(Normal(np.zeros(3), 1.0)))
+
+
+def test_observes_take_plain_arrays():
+    rate = np.array([1.0, 2.0, 3.0])
+
+    def forward():
+        observe(Poisson(rate), "counts")
+        observe(Normal([0.0, 1.0], 0.5), "readings", [0.5, 1.5])
+
+    trace = run(forward, Prior(observations={"counts": np.array([2.0, 0.0, 4.0])}))
+    assert [observed.distribution.shape for observed in trace.observes] == [(3,), (2,)]
+    expected = stats.poisson.logpmf([2, 0, 4], rate).sum() + 2 * stats.norm.logpdf(0.5, 0.0, 0.5)
+    assert trace.log_likelihood == pytest.approx(expected)
 
 
 def helper():
@@ -161,7 +225,7 @@ def test_runs_can_be_nested_and_concurrent():
 
 @pytest.mark.parametrize(
     "statement",
-    [lambda: sample(Uniform(0.0, 1.0)), lambda: observe(Normal(0.0, 1.0)), lambda: tag(1, "x"), lambda: scope_alone()],
+    [lambda: sample(Uniform(0.0, 1.0)), lambda: observe(Normal(0.0, 1.0)), lambda: tag("x", 1), lambda: scope_alone()],
 )
 def test_statements_outside_a_run_say_what_to_do(statement):
     with pytest.raises(InferenceError, match=r"outside a run.*FunctionModel"):

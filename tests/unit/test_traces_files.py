@@ -208,8 +208,8 @@ def test_a_tag_may_come_late_and_be_absent(tmp_path):
     def model():
         x = sample(Uniform(0.0, 1.0))
         if x > 0.6:
-            tag(x, "large")
-            tag(np.ones((2, 2)), "rows")
+            tag("large", x)
+            tag("rows", np.ones((2, 2)))
         observe(Normal(x, 1.0), name="y")
 
     traces = drawn(FunctionModel(model), 40)
@@ -225,7 +225,7 @@ def test_a_tag_may_come_late_and_be_absent(tmp_path):
 
 def test_what_cannot_be_stored_is_refused_by_name(tmp_path):
     def growing_tag():
-        tag(np.ones(int(sample(Uniform(0.0, 9.0))) + 1), "list")
+        tag("list", np.ones(int(sample(Uniform(0.0, 9.0))) + 1))
 
     def changing_observation():
         x = sample(Uniform(0.0, 1.0))

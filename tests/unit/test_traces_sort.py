@@ -206,7 +206,7 @@ def test_tags_that_some_inputs_lack_are_absent_there(files, tmp_path):
     from etalumis.models import FunctionModel, tag
 
     def tagging():
-        tag(1.0, "late")
+        tag("late", 1.0)
         return detector()
 
     generate(FunctionModel(tagging, "detector"), tmp_path / "more.h5", PROVENANCE, 500, 10)

@@ -38,9 +38,9 @@ def detector() -> float:
     image = np.zeros(SHAPE)
     image.reshape(-1)[[7 * channel + 3, 50 + channel, 119]] = x, px, sum(kicks)
     observe(ArrayDistribution(Normal.code, (image, np.asarray(STDDEV))), name="calorimeter")
-    tag(channel, "channel")
-    tag([px, x], "pair")
-    tag(np.arange(3.0 * channel).reshape(channel, 3), "particles")
+    tag("channel", channel)
+    tag("pair", [px, x])
+    tag("particles", np.arange(3.0 * channel).reshape(channel, 3))
     return px
 
 

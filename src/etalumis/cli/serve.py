@@ -5,10 +5,12 @@
 import argparse
 import ast
 import logging
+import warnings
 from typing import Any
 
 from etalumis.cli.arguments import seconds
 from etalumis.cli.termination import Terminated
+from etalumis.models.frontend import OLD_ORDER
 from etalumis.models.load import load_model
 from etalumis.ppx.listen import DEFAULT_PORT, endpoint_of, is_open_to_others
 from etalumis.ppx.serve import ModelError, serve
@@ -88,6 +90,7 @@ def _argument(text: str) -> tuple[str, Any]:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until told to stop."""
+    warnings.filterwarnings("default", message=OLD_ORDER, category=DeprecationWarning)  # Python hides them in modules
     endpoint = endpoint_of(args.address)
     model = load_model(args.model, dict(args.arg))
 

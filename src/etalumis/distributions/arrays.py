@@ -50,7 +50,11 @@ class ArrayDistribution:
     def __post_init__(self) -> None:
         if self.code not in BY_CODE:
             raise ValueError(f"distribution {self.code}: expected a number from 1 to {max(BY_CODE)}")
-        full = np.broadcast_shapes(*(array.shape for array in self.arrays))
+        shapes = [array.shape for array in self.arrays]
+        try:
+            full = np.broadcast_shapes(*shapes)
+        except ValueError:
+            raise ValueError(f"{self.kind}: parameters of shapes {shapes} do not broadcast to one shape") from None
         object.__setattr__(self, "shape", full[:-1] if self.code == Categorical.code else full)
 
     @classmethod

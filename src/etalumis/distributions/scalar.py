@@ -3,10 +3,10 @@
 """The eleven distributions of PPX for scalar draws (sample statements)."""
 
 import math
-from abc import ABC, abstractmethod
-from dataclasses import astuple, dataclass
+from abc import ABCMeta, abstractmethod
+from dataclasses import astuple, dataclass, fields
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from scipy import special
@@ -16,9 +16,49 @@ from etalumis.typing import Array
 LOG_2PI = math.log(2.0 * math.pi)
 
 
+class _ArrayAware(ABCMeta):
+    """Type of the distributions: calling one with array parameters gives an `ArrayDistribution`."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        for parameter in args:
+            if not isinstance(parameter, _NUMBER):
+                return cls._of_any(args, kwargs)
+        if kwargs:
+            return cls._of_any(args, kwargs)
+        return super().__call__(*args)
+
+    def _of_any(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        rank = 1 if cls.__name__ == "Categorical" else 0  # its parameter is a list of probabilities
+        if rank == 1 and len(args) == 1 and type(args[0]) is tuple and isinstance(next(iter(args[0]), None), _NUMBER):
+            return super().__call__(*args)
+        if any(np.ndim(parameter) > rank for parameter in (*args, *kwargs.values())):
+            from etalumis.distributions.arrays import ArrayDistribution  # it imports this module
+
+            names = [field.name for field in fields(cast(Any, cls))]
+            given = {**dict(zip(names, args, strict=False)), **kwargs}
+            if len(args) + len(kwargs) != len(names) or set(given) != set(names):
+                raise TypeError(f"{cls.__name__}: expected the parameters {', '.join(names)}")
+            arrays = tuple(np.asarray(given[name], dtype=np.float64) for name in names)
+            return ArrayDistribution(cast(Any, cls).code, arrays)
+        # scalars and arrays of shape () of NumPy: arrays are not hashable
+        plain = {key: _plain(value) for key, value in kwargs.items()}
+        return super().__call__(*map(_plain, args), **plain)
+
+
+_NUMBER = (float, int)
+
+
+def _plain(parameter: Any) -> Any:
+    return parameter.tolist() if hasattr(parameter, "tolist") else parameter
+
+
 @dataclass(frozen=True)
-class Distribution(ABC):
-    """A scalar prior or proposal; frozen and hashable, so that equal ones are kept once."""
+class Distribution(metaclass=_ArrayAware):
+    """A scalar prior or proposal; frozen and hashable, so that equal ones are kept once.
+
+    With parameters that are arrays, as in ``Normal(np.zeros(8), 1.0)``, the call returns an `ArrayDistribution`, for
+    observe statements.
+    """
 
     code: ClassVar[int]
     """Number of the distribution in the PPX union."""
@@ -357,4 +397,6 @@ def from_code(code: int, parameters: tuple[float, ...]) -> Distribution:
     if code not in BY_CODE:
         raise ValueError(f"distribution {code}: expected a number from 1 to {max(BY_CODE)}")
     cls = BY_CODE[code]
-    return Categorical(parameters) if cls is Categorical else cls(*parameters)
+    # not cls(...): these parameters are numbers, which need not be looked at once more
+    made: Distribution = type.__call__(cls, *((parameters,) if cls is Categorical else parameters))
+    return made

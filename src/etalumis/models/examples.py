@@ -50,7 +50,7 @@ def branching() -> float:
     .030375 .122793 .04404 0 0 .338049 .225366 .12878 .06439, mean 5.112284, log evidence -2.600149.
     """
     r = sample(Poisson(4.0), name="r")
-    tag(r, "r")
+    tag("r", r)
     rate = 6.0 if r > 4 else 1.0 + (1, 2, 8, 34, 144)[int(r)] + sample(Poisson(4.0), name="s")
     observe(Poisson(rate), name="obs")
     return r
@@ -73,7 +73,7 @@ def dependent_loop() -> float:
             if sample(Uniform(0.0, 1.0), name="u") <= x**theta:
                 break
             scope.repeat()
-    tag(x, "x")
+    tag("x", x)
     observe(Normal(x, LOOP_NOISE_STDDEV), name="obs")
     return theta
 
@@ -92,7 +92,7 @@ def _polar(x: float, y: float) -> float:
 
 
 def _observe_mean(mu: float) -> float:
-    tag(mu, "mu")
+    tag("mu", mu)
     for name in ("obs0", "obs1"):
         observe(Normal(mu, NOISE_STDDEV), name=name)
     return mu

@@ -4,10 +4,11 @@
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from types import CodeType
-from typing import Protocol
+from typing import Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ import numpy.typing as npt
 from etalumis.distributions import ArrayDistribution, Distribution
 from etalumis.errors import InferenceError
 from etalumis.models.stack import StackTable
+
+OLD_ORDER = "the arguments of a statement are in their old order"
+"""Beginning of the warning about arguments in the order of etalumis 0.1."""
 
 
 class Statements(Protocol):
@@ -138,24 +142,39 @@ class RejectionScope:
         self.repetition += 1
 
 
-def sample(distribution: Distribution, name: str = "", control: bool = True) -> float:
-    """Draw one value.
+@overload
+def sample(distribution: Distribution, control: bool = True, name: str = "") -> float: ...
+
+
+@overload
+def sample(distribution: Distribution, *positional: bool | str, control: bool = True, name: str = "") -> float: ...
+
+
+def sample(distribution: Distribution, *positional: bool | str, control: bool = True, name: str = "") -> float:
+    """Draw one value: ``sample(distribution, control, name)``.
 
     Parameters
     ----------
     distribution
-        Scalar prior. Discrete ones, too, give a float: use ``int(...)`` to index with it.
-    name
-        Name under which posteriors show the entry.
+        Prior, with scalar parameters. A discrete one gives a float, too: use ``int(...)`` to index with it.
     control
-        False: drawn from the prior, never proposed by inference.
+        If False, the value is drawn from the prior and inference never proposes one.
+    name
+        Name of the entry in posteriors.
 
     Raises
     ------
     InferenceError
-        Where no run of a model is under way.
+        If no run of a model is in progress, or the distribution has array parameters.
     """
+    if positional:
+        control, name = _control_and_name(positional, control, name)
     run = _running("sample")
+    if isinstance(distribution, ArrayDistribution):
+        raise InferenceError(
+            f"sample(): {distribution.kind} has parameters of shape {distribution.shape}; expected scalars. "
+            "Call sample() once per element"
+        )
     scope = run.scope
     return run.execution.sample(
         run.stack(),
@@ -168,29 +187,101 @@ def sample(distribution: Distribution, name: str = "", control: bool = True) -> 
     )
 
 
-def observe(distribution: Distribution | ArrayDistribution, value: npt.ArrayLike | None = None, name: str = "") -> None:
-    """Condition on `value` or, where it is None, on what the user observed under `name`.
+@overload
+def observe(
+    distribution: Distribution | ArrayDistribution, name: str = "", value: npt.ArrayLike | None = None
+) -> None: ...
+
+
+@overload
+def observe(
+    distribution: Distribution | ArrayDistribution,
+    *positional: npt.ArrayLike | None,
+    name: str = "",
+    value: npt.ArrayLike | None = None,
+) -> None: ...
+
+
+def observe(
+    distribution: Distribution | ArrayDistribution,
+    *positional: npt.ArrayLike | None,
+    name: str = "",
+    value: npt.ArrayLike | None = None,
+) -> None:
+    """Condition the run on an observation: ``observe(distribution, name, value)``.
+
+    Parameters
+    ----------
+    distribution
+        Likelihood. If its parameters are arrays, as in ``Normal(mean, 0.1)``, the elements are independent.
+    name
+        Name under which the user supplies the observed value.
+    value
+        Observed value, if the model itself has it.
 
     Raises
     ------
     InferenceError
-        Where no run of a model is under way.
+        If no run of a model is in progress.
     """
+    if positional:
+        name, value = _name_and_value("observe(distribution, name, value)", positional, name, value)
     run = _running("observe")
     arrays = distribution if isinstance(distribution, ArrayDistribution) else ArrayDistribution.of(distribution)
     given = None if value is None else np.asarray(value, dtype=np.float64)
     run.execution.observe(run.stack(), arrays, name=name, value=given)
 
 
-def tag(value: npt.ArrayLike, name: str) -> None:
-    """Remember `value` under `name`: inference neither steers nor conditions on it.
+@overload
+def tag(name: str, value: npt.ArrayLike) -> None: ...
+
+
+@overload
+def tag(*positional: npt.ArrayLike | None, name: str = "", value: npt.ArrayLike | None = None) -> None: ...
+
+
+def tag(*positional: npt.ArrayLike | None, name: str = "", value: npt.ArrayLike | None = None) -> None:
+    """Record a computed quantity: ``tag(name, value)``. Inference neither steers it nor conditions on it.
 
     Raises
     ------
     InferenceError
-        Where no run of a model is under way.
+        If no run of a model is in progress.
     """
+    name, value = _name_and_value("tag(name, value)", positional, name, value)
+    if value is None:
+        raise TypeError("expected tag(name, value), found no value")
     _running("tag").execution.tag(name, np.asarray(value, dtype=np.float64))
+
+
+def _control_and_name(positional: tuple[bool | str, ...], control: bool, name: str) -> tuple[bool, str]:
+    """Return the arguments of a sample statement, given in the order control, name or in the deprecated other one."""
+    names = [argument for argument in positional if isinstance(argument, str)]
+    flags = [argument for argument in positional if not isinstance(argument, str)]
+    usage = "sample(distribution, control, name)"
+    if len(names) > 1 or len(flags) > 1 or (names and name):
+        raise TypeError(f"expected {usage}, found the arguments {positional}")
+    if isinstance(positional[0], str):
+        _warn_of_old_order(usage)
+    return (flags[0] if flags else control), (names[0] if names else name)
+
+
+def _name_and_value(
+    usage: str, positional: tuple[npt.ArrayLike | None, ...], name: str, value: npt.ArrayLike | None
+) -> tuple[str, npt.ArrayLike | None]:
+    """Return the arguments of a statement, given in the order name, value or in the deprecated other one."""
+    names = [argument for argument in positional if isinstance(argument, str)]
+    values = [argument for argument in positional if not isinstance(argument, str)]
+    if len(names) > 1 or len(values) > 1 or (names and name) or (values and value is not None):
+        raise TypeError(f"expected {usage}, found the arguments {positional}")
+    if positional and not isinstance(positional[0], str):
+        _warn_of_old_order(usage)
+    return (names[0] if names else name), (values[0] if values else value)
+
+
+def _warn_of_old_order(usage: str) -> None:
+    # three frames up: from here over the statement to the model's own code
+    warnings.warn(f"{OLD_ORDER}: write {usage}", DeprecationWarning, stacklevel=4)
 
 
 @contextlib.contextmanager
