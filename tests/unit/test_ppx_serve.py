@@ -167,3 +167,20 @@ def test_wrong_calls(words: list[str], code: int, message: str, capsys: pytest.C
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["model:f", "address", "--arg", "days=20", "--idle-timeout", "2"],
+        ["model:f", "--arg", "days=20", "address", "--idle-timeout", "2"],
+        ["model:f", "--idle-timeout", "2", "--arg", "days=20", "address"],
+        ["--arg", "days=20", "model:f", "--idle-timeout", "2", "address"],
+        ["--arg", "days=20", "--idle-timeout", "2", "model:f", "address"],
+    ],
+)
+def test_options_in_any_order(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", *words]) == 1
+    assert "address 'address'" in capsys.readouterr().err
+    assert main(["serve", *(word for word in words if word != "address")]) == 1
+    assert "model module 'model': no such module" in capsys.readouterr().err

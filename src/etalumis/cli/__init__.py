@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from etalumis import __version__
+from etalumis.cli.arguments import Parser
 from etalumis.cli.logs import Options, close_logs, open_logs
 from etalumis.cli.termination import Terminated, terminating
 from etalumis.errors import EtalumisError
@@ -89,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="etalumis",
         description=_DESCRIPTION,
         epilog=_EPILOG,

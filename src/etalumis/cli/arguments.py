@@ -3,8 +3,31 @@
 """Kinds of arguments that several verbs take, with errors that say what is expected."""
 
 import argparse
+from collections.abc import Iterable
+from typing import Any
 
 _LONGEST_S = 1e6
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that takes options and positional arguments in any order.
+
+    argparse gives an optional positional argument up at the first option that comes before it. Where a parser has one,
+    the options are therefore taken first, and then the positional arguments.
+    """
+
+    _intermixing = False
+
+    def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
+        """Parse what is known; return the namespace and the rest."""
+        optional = any(action.nargs == "?" for action in self._get_positional_actions())
+        if self._intermixing or not optional:
+            return super().parse_known_args(args, namespace)
+        self._intermixing = True
+        try:
+            return self.parse_known_intermixed_args(None if args is None else list(args), namespace)
+        finally:
+            self._intermixing = False
 
 
 def count(text: str) -> int:
