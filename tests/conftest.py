@@ -3,10 +3,11 @@
 """What many tests need: the checkout, the built example simulators, the built Sherpa simulator."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,15 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD_TIMEOUT_S = 900
 
 
-def run_or_fail(command: Sequence[str | Path], cwd: Path = ROOT, timeout_s: float = BUILD_TIMEOUT_S) -> str:
+def run_or_fail(
+    command: Sequence[str | Path],
+    cwd: Path = ROOT,
+    timeout_s: float = BUILD_TIMEOUT_S,
+    env: Mapping[str, str] | None = None,
+) -> str:
     """Run a command and return its output; a failure shows the end of it."""
     words = [str(word) for word in command]
-    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=timeout_s, check=False)
+    done = subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout_s, check=False)
     if done.returncode != 0:
         tail = (done.stdout + done.stderr)[-4000:]
         pytest.fail(f"{' '.join(words)}: exit code {done.returncode}\n{tail}", pytrace=False)
@@ -44,6 +50,13 @@ def build_cache() -> Path:
     """The folder of what is built once for the tests and kept: $ETALUMIS_TEST_BUILD or .cache/test-build."""
     folder = Path(os.environ.get("ETALUMIS_TEST_BUILD", ROOT / ".cache" / "test-build")).resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    # CMake's build folders are of one checkout, at one place
+    with FileLock(folder / "origin.lock"):
+        origin, expected = folder / "origin", f"{ROOT} {folder}"
+        if origin.is_file() and origin.read_text(encoding="utf-8") != expected:
+            for build in (path for path in folder.iterdir() if path.is_dir()):
+                shutil.rmtree(build)
+        origin.write_text(expected, encoding="utf-8")
     return folder
 
 

@@ -5,15 +5,25 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from conftest import run_or_fail
 
+from etalumis import execution
+from etalumis.address import AddressTable
+from etalumis.config import SimulatorConfig
 from etalumis.errors import SimulatorError
-from etalumis.simulator.build import INSTALL_LINE, build_simulator
+from etalumis.inference.controllers import PriorController
+from etalumis.simulator import cmake
+from etalumis.simulator.build import build_simulator
+from etalumis.simulator.built import BuiltSimulator
 from etalumis.simulator.checkout import cache_folder
+from etalumis.simulator.cmake import INSTALL_LINE, build_folder
 from etalumis.simulator.fetch import fetch_sherpa
 from etalumis.simulator.labels import products_label
 
@@ -69,18 +79,73 @@ def test_the_record_names_what_was_built(sherpa_simulator: Path) -> None:
     assert by_products[-12, 11, 16] == pytest.approx(0.178, abs=0.003)
 
 
-def test_a_second_build_gives_the_same_build_id(sherpa_simulator: Path, checkout: Path, tmp_path: Path) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "etalumis", "simulator", "build", "--config", "config/test.yaml", "--output", tmp_path],
-        cwd=checkout,
-        check=True,
-        capture_output=True,
+@pytest.fixture(scope="module")
+def second_clone(sherpa_simulator: Path, checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The simulator's folder in a clone elsewhere, which shares the cache: with an apostrophe in all its paths."""
+    clone = tmp_path_factory.mktemp("it's another clone")
+    for name in ("src", "resources", "config"):
+        shutil.copytree(checkout / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (clone / "tmp").mkdir()
+    run_or_fail(
+        [sys.executable, "-m", "etalumis", "simulator", "build", "--config", "config/test.yaml", "--output", "built"],
+        cwd=clone,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(clone / "src"),
+            "ETALUMIS_CACHE": str(cache_folder()),
+            "TMPDIR": str(clone / "tmp"),
+        },
     )
-    first, second = (json.loads((folder / "build.json").read_text()) for folder in (sherpa_simulator, tmp_path))
-    assert first == second
-    for name in ("sherpa_tau.conf", "tau.yaml", "tau_sites.txt"):
-        assert (tmp_path / name).read_bytes() == (sherpa_simulator / name).read_bytes()
-    assert os.access(tmp_path / "bin" / "sherpa_tau", os.X_OK)
+    return clone / "built"
+
+
+def test_the_same_sources_give_the_same_build_in_any_folder(sherpa_simulator: Path, second_clone: Path) -> None:
+    for name in ("bin/sherpa_tau", "build.json", "sherpa_tau.conf", "tau.yaml", "tau_sites.txt"):
+        assert (second_clone / name).read_bytes() == (sherpa_simulator / name).read_bytes(), name
+    here, there = (BuiltSimulator(folder, SimulatorConfig()) for folder in (sherpa_simulator, second_clone))
+    assert there.misfit(here.build_id, here.config_digest) is None
+
+
+def test_traces_of_one_clone_replay_in_the_other(sherpa_simulator: Path, second_clone: Path) -> None:
+    table = AddressTable()
+    traces = []
+    for folder in (sherpa_simulator, second_clone):
+        with BuiltSimulator(folder, SimulatorConfig()).start() as simulator:
+            traces.append(execution.run(simulator, PriorController(np.random.default_rng(1)), table))
+    here, there = traces
+    assert (here.address, here.value) == (there.address, there.value)
+
+
+def test_a_build_folder_belongs_to_one_checkout_and_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = build_folder(tmp_path, "sherpa")
+    assert folder == build_folder(tmp_path, "sherpa")
+    assert folder.parent == tmp_path / "build"
+    others = [build_folder(tmp_path / "moved", "sherpa").name, build_folder(tmp_path, "bench").name]
+    monkeypatch.setenv("CXXFLAGS", "-O0")
+    others.append(build_folder(tmp_path, "sherpa").name)
+    monkeypatch.delenv("CXXFLAGS")
+    monkeypatch.setattr(cmake, "checkout", lambda: tmp_path)
+    others.append(build_folder(tmp_path, "sherpa").name)
+    assert len({folder.name, *others}) == 5
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("CMAKE_HOME_DIRECTORY", "/elsewhere/src/cpp"), ("CMAKE_CACHEFILE_DIR", "/elsewhere/build")]
+)
+def test_a_build_folder_of_other_sources_is_named(tmp_path: Path, key: str, value: str) -> None:
+    (tmp_path / "CMakeCache.txt").write_text(f"{key}:INTERNAL={value}\n", encoding="utf-8")
+    with pytest.raises(SimulatorError, match=rf"{key} is {value}.*--build-dir") as caught:
+        build_simulator(fetch_sherpa(cache_folder()), tmp_path / "out", tmp_path)
+    assert INSTALL_LINE not in str(caught.value)
+
+
+def test_a_sherpa_that_has_gone_is_named(sherpa_simulator: Path, tmp_path: Path) -> None:
+    shutil.copytree(sherpa_simulator, tmp_path / "copy", symlinks=True)
+    for link in (tmp_path / "copy" / "sherpa").iterdir():
+        link.unlink()
+        link.symlink_to("/no/sherpa/here")
+    with pytest.raises(SimulatorError, match="no longer at /no/sherpa/here; run `etalumis simulator build"):
+        BuiltSimulator(tmp_path / "copy", SimulatorConfig())
 
 
 def test_labels_count_equal_products_and_keep_a_fixed_order() -> None:

@@ -66,7 +66,7 @@ def test_differences_go_into_sections() -> None:
 
 
 def test_a_copy_of_the_real_one_opens(sherpa_simulator: Path, tmp_path: Path) -> None:
-    shutil.copytree(sherpa_simulator, tmp_path / "copy")
+    shutil.copytree(sherpa_simulator, tmp_path / "copy", symlinks=True)
     # built with the defaults of the simulator (config/test.yaml changes none)
     built = BuiltSimulator(tmp_path / "copy", SimulatorConfig())
     with built.start() as simulator:

@@ -5,7 +5,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from etalumis.errors import DatasetError, SimulatorError
 from etalumis.execution import Execution
 from etalumis.models import FunctionModel
 from etalumis.simulator.built import BuiltSimulator
+from etalumis.simulator.couple import coupled_command, record_of
 from etalumis.simulator.replay_check import check_replay
 from etalumis.traces import observation
 
@@ -139,6 +140,36 @@ def test_a_file_that_changed_makes_it_another_one(folder: Path) -> None:
     Path("beam.py").unlink()
     with pytest.raises(SimulatorError, match=r"no such file: beam\.py"):
         BuiltSimulator(Path("coupled"), SimulatorConfig())
+
+
+def in_folder(folder: Path, shebang: str) -> dict[str, Any]:
+    """Couple a script of the same content, with an argument that is a file, in some folder."""
+    folder.mkdir()
+    (folder / "script").write_text(f"{shebang}\nprint('the same')\n", encoding="utf-8")
+    (folder / "script").chmod(0o755)
+    for name in ("card", "beam.py"):
+        (folder / name).write_text(name, encoding="utf-8")
+    command = [str(folder / "script"), str(folder / "card"), "--events=3", "{endpoint}"]
+    return record_of(command, "beam", [folder / "beam.py"])
+
+
+def test_an_identity_has_no_path_in_it(tmp_path: Path) -> None:
+    long = "#!/bin/sh\n'''exec' \"/a long path/python\" \"$0\" \"$@\"\n' '''"  # as pip writes it
+    shebangs = ["#!/usr/bin/python3", "#!/another/python3", long]
+    records = [in_folder(tmp_path / f"clone {number}", shebang) for number, shebang in enumerate(shebangs)]
+    assert len({record["simulator_build_id"] for record in records}) == 1
+    (tmp_path / "clone 0" / "card").write_text("another", encoding="utf-8")
+    changed = record_of(records[0]["command"], "beam", [tmp_path / "clone 0" / "beam.py"])
+    assert changed["simulator_build_id"] != records[0]["simulator_build_id"]
+
+
+def test_a_program_found_by_its_name_may_move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_folder(tmp_path / "bin", "#!/usr/bin/python3")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    record = record_of(["script", "{endpoint}"], "beam", [])
+    (tmp_path / "bin").rename(tmp_path / "moved")
+    monkeypatch.setenv("PATH", str(tmp_path / "moved"))
+    assert coupled_command(record, tmp_path / "build.json") == ["script", "{endpoint}"]
 
 
 @pytest.mark.parametrize(

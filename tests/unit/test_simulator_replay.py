@@ -14,8 +14,8 @@ from etalumis.distributions import ArrayDistribution
 from etalumis.execution import Site, run
 from etalumis.ppx import Simulator
 from etalumis.seeds import generator
-from etalumis.simulator.build import build_target
 from etalumis.simulator.checkout import cache_folder
+from etalumis.simulator.cmake import build_sherpa_targets, sherpa_build_folder
 from etalumis.simulator.fetch import fetch_sherpa
 from etalumis.trace import Trace
 
@@ -56,9 +56,9 @@ def assert_equal(found: Trace, expected: Trace) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("program", ["replay", "channel", "calorimeter"])
 def test_in_cpp(program: str, sherpa_simulator: Path) -> None:
-    build = cache_folder() / "build" / "sherpa"
+    build = sherpa_build_folder(cache_folder())
     target = f"sherpa_tau_{program}_test"
-    build_target(fetch_sherpa(cache_folder()), build, [target])
+    build_sherpa_targets(fetch_sherpa(cache_folder()), build, [target])
     tests = build / "sherpa_tau" / "tests"
     arguments = {"replay": ["test.conf", "500", "1"], "channel": ["test.conf"], "calorimeter": []}[program]
     done = subprocess.run([tests / target, *arguments], cwd=tests, capture_output=True, text=True, check=False)

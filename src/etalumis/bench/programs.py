@@ -10,8 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from etalumis.errors import SimulatorError
-from etalumis.simulator.build import build_target
-from etalumis.simulator.checkout import cache_folder, checkout
+from etalumis.simulator.checkout import cache_folder
+from etalumis.simulator.cmake import (
+    build_folder,
+    build_sherpa_targets,
+    build_targets,
+    locked_folder,
+    sherpa_build_folder,
+)
 from etalumis.simulator.fetch import fetch_sherpa
 
 _PATIENCE_S = 60.0
@@ -36,29 +42,18 @@ def examples_folder(given: Path | None, wanted: Sequence[str]) -> Path:
 
 
 def _built_examples(targets: Sequence[str]) -> Path:
-    build = cache_folder().resolve() / "build" / "bench"
-    _cmake("-S", str(checkout() / "src" / "cpp"), "-B", str(build), "-DPPX_BUILD_TESTS=OFF")
-    _cmake("--build", str(build), "--target", *targets)
+    build = build_folder(cache_folder(), "bench")
+    with locked_folder(build):
+        build_targets(build, targets, {})
     return build / "examples"
-
-
-def _cmake(*arguments: str) -> None:
-    try:
-        done = subprocess.run(
-            ["cmake", *arguments], capture_output=True, text=True, errors="replace", check=False, timeout=1800
-        )
-    except FileNotFoundError as error:
-        raise SimulatorError("cmake was not found: call `make setup`, or give --simulator-examples") from error
-    if done.returncode != 0:
-        tail = (done.stdout + done.stderr).strip()[-3000:]
-        raise SimulatorError(f"cmake {' '.join(arguments)} failed (exit code {done.returncode}):\n{tail}")
 
 
 def bare_sherpa(prefix: str) -> Path:
     """Build the program that measures a bare Sherpa, and return its path; `prefix` as the key `simulator.prefix`."""
-    cache = cache_folder().resolve()
-    build = cache / "build" / "sherpa"
-    build_target(fetch_sherpa(cache, Path(prefix) if prefix else None), build, ["sherpa_tau_measure"])
+    cache = cache_folder()
+    build = sherpa_build_folder(cache)
+    with locked_folder(build):
+        build_sherpa_targets(fetch_sherpa(cache, Path(prefix) if prefix else None), build, ["sherpa_tau_measure"])
     return build / "sherpa_tau" / "sherpa_tau_measure"
 
 

@@ -57,7 +57,9 @@ def run(args: argparse.Namespace) -> int:
         result["training"] = history.summarise(losses)
         result["checks"].insert(0, history.judge(losses).as_dict())
     if args.config is not None:
-        result["config_digest"] = digest(config.load(args.config).model_dump(mode="json"))
+        result["config_digest"] = digest(
+            config.load(args.config).model_dump(mode="json", exclude={"simulator": {"prefix"}})
+        )
     write_diagnostics(args.output, result)
     for verdict in result["checks"]:
         say(f"{'ok ' if verdict['passed'] else 'NOT'}  {verdict['sentence']}")

@@ -15,6 +15,7 @@ from etalumis.errors import SimulatorError
 from etalumis.ppx import Simulator
 from etalumis.simulator import build_simulator, fetch_sherpa, write_simulator_config
 from etalumis.simulator.checkout import cache_folder
+from etalumis.simulator.cmake import sherpa_build_folder
 from etalumis.simulator.couple import record_of, write_record
 from etalumis.simulator.replay_check import CouplingReport, check_replay
 
@@ -105,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         if args.action == "fetch":
             say(str(prefix))
             return 0
-        record = build_simulator(prefix, args.output, args.build_dir or cache / "build" / "sherpa")
+        record = build_simulator(prefix, args.output, args.build_dir or sherpa_build_folder(cache))
         logger.info("Sherpa %s, simulator build %s", record["sherpa_version"], record["simulator_build_id"])
     write_simulator_config(config, args.output / "sherpa_tau.conf")
     return 0

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Building sherpa_tau, and the record of what it was built from."""
 
-import fcntl
 import json
 import logging
 import os
@@ -10,8 +9,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,8 @@ from etalumis import __version__
 from etalumis.config import SimulatorConfig
 from etalumis.errors import SimulatorError
 from etalumis.files import atomic_path, digest, sha256_of, write_json_atomic, write_text_atomic
-from etalumis.simulator.checkout import checkout, resource
+from etalumis.simulator.checkout import resource
+from etalumis.simulator.cmake import build_sherpa_targets, locked_folder
 from etalumis.simulator.config_file import RUN_CARD, SITES, simulator_config_text
 from etalumis.simulator.fetch import check_prefix
 from etalumis.simulator.labels import products_label
@@ -27,8 +26,6 @@ from etalumis.simulator.labels import products_label
 logger = logging.getLogger(__name__)
 
 BUILD_FORMAT = {"format": "etalumis-simulator", "version": 1}
-INSTALL_LINE = "apt-get install -y g++ cmake ninja-build libzmq3-dev libflatbuffers-dev flatbuffers-compiler"
-_BUILD_TIMEOUT_S = 1800
 
 
 def build_simulator(sherpa_prefix: Path, out: Path, build_dir: Path) -> dict[str, Any]:
@@ -56,10 +53,11 @@ def build_simulator(sherpa_prefix: Path, out: Path, build_dir: Path) -> dict[str
         A tool or header is missing, the build fails, or what was built does not start.
     """
     prefix = check_prefix(sherpa_prefix.resolve())
-    with _alone_in(build_dir):
-        compiler = build_target(prefix, build_dir, ["sherpa_tau"])
+    with locked_folder(build_dir):
+        compiler = build_sherpa_targets(prefix, build_dir, ["sherpa_tau"])
         program = out / "bin" / "sherpa_tau"
         _copy(build_dir / "sherpa_tau" / "sherpa_tau", program)
+    _link_sherpa(prefix, out)
     for name in (RUN_CARD, SITES):
         _copy(resource("sherpa", name), out / name)
     parts = {
@@ -81,78 +79,20 @@ def build_simulator(sherpa_prefix: Path, out: Path, build_dir: Path) -> dict[str
     return record
 
 
-def build_target(prefix: Path, build_dir: Path, targets: Sequence[str]) -> str:
-    """Configure src/cpp with Sherpa and build some targets; return the compiler's name and version.
-
-    Raises
-    ------
-    SimulatorError
-        As `build_simulator`.
-    """
-    _check_tools()
-    source = checkout() / "src" / "cpp"
-    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-    if (build_dir / "CMakeCache.txt").is_file():
-        generator = []  # CMake refuses to change it
-    options = {
-        "CMAKE_BUILD_TYPE": "Release",
-        "PPX_BUILD_EXAMPLES": "OFF",
-        "PPX_BUILD_TESTS": "OFF",
-        "ETALUMIS_SHERPA_TESTS": "ON",
-        "ETALUMIS_SHERPA_PREFIX": str(prefix),
-    }
-    logger.info("building %s in %s", ", ".join(targets), build_dir)
-    _cmake(
-        "configuring",
-        ["-S", str(source), "-B", str(build_dir), *generator, *(f"-D{k}={v}" for k, v in options.items())],
-    )
-    _cmake(
-        "building", ["--build", str(build_dir), "--target", *targets, "--parallel", str(len(os.sched_getaffinity(0)))]
-    )
-    return _compiler(build_dir)
-
-
-def _check_tools() -> None:
-    compilers = [os.environ["CXX"].split()[0]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
-    for tool, names in (("C++ compiler", compilers), ("cmake", ["cmake"]), ("ninja or make", ["ninja", "make"])):
-        if not any(shutil.which(name) for name in names):
-            raise SimulatorError(
-                f"no {tool} found (looked for {', '.join(names)}); on Debian or Ubuntu: {INSTALL_LINE}"
-            )
-
-
-def _cmake(step: str, arguments: Sequence[str]) -> None:
-    done = subprocess.run(
-        ["cmake", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        check=False,
-        timeout=_BUILD_TIMEOUT_S,
-    )
-    if done.returncode != 0:
-        raise SimulatorError(
-            f"{step} the simulator failed: cmake {' '.join(arguments)} (exit code {done.returncode}):\n"
-            f"{done.stdout.strip()[-3000:]}\n"
-            f"if a tool or header is missing, on Debian or Ubuntu: {INSTALL_LINE}"
-        )
-
-
-def _compiler(build_dir: Path) -> str:
-    for file in sorted((build_dir / "CMakeFiles").glob("*/CMakeCXXCompiler.cmake")):
-        text = file.read_text(encoding="utf-8")
-        found = [re.search(rf'set\(CMAKE_CXX_COMPILER_{key} "([^"]*)"\)', text) for key in ("ID", "VERSION")]
-        if all(found):
-            return " ".join(match.group(1) for match in found if match)
-    return "unknown"
-
-
 def _copy(source: Path, target: Path) -> None:
     with atomic_path(target) as temporary:
         shutil.copyfile(source, temporary)
     target.chmod(target.stat().st_mode | (0o111 if os.access(source, os.X_OK) else 0))
+
+
+def _link_sherpa(prefix: Path, out: Path) -> None:
+    """Create the links by which the program finds Sherpa's libraries (src/cpp/sherpa_tau/CMakeLists.txt)."""
+    links = out / "sherpa"
+    links.mkdir(exist_ok=True)
+    for name, target in (("relative", os.path.relpath(prefix, links.resolve())), ("absolute", str(prefix))):
+        temporary = links / f".{name}.{os.getpid()}"
+        temporary.symlink_to(target)
+        temporary.replace(links / name)
 
 
 def _sherpa_version(prefix: Path) -> str:
@@ -195,11 +135,3 @@ def _output(command: Sequence[Path | str], folder: Path, what: str) -> str:
             f"{(done.stderr or done.stdout).strip()[-2000:]}"
         )
     return done.stdout
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -55,6 +55,7 @@ class BuiltSimulator:
             self.settings: dict[str, Any] = {}
             self.noise = "as the simulator's observe statements say"
         else:
+            _require_sherpa(folder / "sherpa")
             _require_same(folder / "sherpa_tau.conf", config)
             self._command = [str(folder / "bin" / "sherpa_tau"), "--config", str(folder / "sherpa_tau.conf")]
             self.settings = simulator_settings(config)
@@ -103,6 +104,16 @@ def _read_record(record: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or "simulator_build_id" not in content:
         raise SimulatorError(f"{record}: not a build record, as it has no key simulator_build_id; {again}")
     return content
+
+
+def _require_sherpa(links: Path) -> None:
+    """Check that the program finds its libraries: the loader's own message does not say what to do."""
+    if links.is_dir() and not any(link.exists() for link in links.iterdir()):
+        targets = " or ".join(sorted({str(link.readlink()) for link in links.iterdir()}))
+        raise SimulatorError(
+            f"{links}: expected links to the Sherpa of this simulator, but it is no longer at {targets}; run "
+            f"`etalumis simulator build --config FILE --output {links.parent}` again"
+        )
 
 
 def _require_same(path: Path, config: SimulatorConfig) -> None:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Coupling anybody's simulator: the record of a command that serves PPX, as `simulator build` makes it for Sherpa."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from etalumis.errors import SimulatorError
 from etalumis.files import digest, sha256_of, write_json_atomic
 from etalumis.ppx.process import find_program
 from etalumis.simulator.build import BUILD_FORMAT
+
+_LONG_SHEBANG = b"'''exec' "
+"""Start of the two lines that pip writes below ``#!/bin/sh`` if the interpreter's path is long or contains a space."""
 
 
 def record_of(command: Sequence[str], model: str, depends_on: Sequence[Path]) -> dict[str, Any]:
@@ -34,9 +38,10 @@ def record_of(command: Sequence[str], model: str, depends_on: Sequence[Path]) ->
     program = find_program(command)
     words = [program if "/" in command[0] else command[0], *command[1:]]
     files = [str(path) for path in depends_on] + [word for word in words[1:] if Path(word).is_file()]
-    checksums = _checksums({program, *files})
-    # where the program lies is no part of what it is
-    identity = [Path(program).name, *words[1:], model, *sorted(checksums.values())]
+    checksums = {words[0]: _checksum(Path(program)), **_checksums(set(files))}
+    # A path is not part of what a simulator is: of a file, only the content counts.
+    arguments = [checksums.get(word, word) for word in words[1:]]
+    identity = [Path(program).name, *arguments, model, *sorted(checksums.values())]
     return {
         **BUILD_FORMAT,
         "producer": f"etalumis {__version__}",
@@ -77,4 +82,16 @@ def _checksums(names: set[str]) -> dict[str, str]:
     missing = sorted(name for name in names if not Path(name).is_file())
     if missing:
         raise SimulatorError(f"no such file: {', '.join(missing)}; expected what the simulator depends on")
-    return {name: sha256_of(Path(name)) for name in sorted(names)}
+    return {name: _checksum(Path(name)) for name in sorted(names)}
+
+
+def _checksum(file: Path) -> str:
+    """Return a file's SHA-256; of a script, without the lines that name the path of its interpreter."""
+    with file.open("rb") as stream:
+        if stream.read(2) != b"#!":
+            return sha256_of(file)
+        stream.readline()
+        rest = stream.read()
+    if rest.startswith(_LONG_SHEBANG):
+        rest = rest.split(b"\n", 2)[-1]
+    return hashlib.sha256(rest).hexdigest()

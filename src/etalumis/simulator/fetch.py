@@ -45,7 +45,7 @@ def fetch_sherpa(cache: Path, prefix: Path | None = None) -> Path:
     if prefix is not None:
         return check_prefix(prefix.expanduser().resolve())
     wheel = json.loads(resource("sherpa", "wheel.json").read_text(encoding="utf-8"))
-    unpacked = cache.resolve() / f"sherpa-{wheel['version']}"
+    unpacked = cache.resolve() / f"sherpa-{wheel['version']}-{wheel['sha256'][:8]}"
     if not unpacked.is_dir():  # it gets this name when it is complete
         try:
             file = _verified_wheel(cache, wheel)
