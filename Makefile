@@ -23,10 +23,10 @@ setup: ## set up this checkout: system packages, .venv (the other targets do it 
 	@$(PYTHON) scripts/setup.py
 
 demo: setup ## the whole way on real Sherpa, on this machine, to a report; interrupted, it goes on
-	@$(VENV)/python scripts/run_workflow.py --config config/config.yaml
+	@$(VENV)/python scripts/run_workflow.py
 
 report: setup ## the HTML report of the demo once more
-	@$(VENV)/python scripts/run_workflow.py --config config/config.yaml --report-only
+	@$(VENV)/python scripts/run_workflow.py --report-only
 
 test: lint ## lint and every test
 	$(VENV)/python -m pytest

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Run the workflow here, go on where an interrupted call stopped, and say at the end what there is to look at."""
+"""Run the workflow on this machine, resume an interrupted run, and print where the results are."""
 
 import argparse
 import signal
@@ -12,7 +12,7 @@ from types import FrameType
 
 import psutil
 
-from etalumis.config import load
+from etalumis.config import DEFAULT_FILE, read
 from etalumis.errors import EtalumisError
 from etalumis.paths import Paths
 from etalumis.progress import duration
@@ -24,18 +24,21 @@ APART_S = 1.0
 
 
 def main() -> int:
-    """Run all stages, then the report; return Snakemake's exit code. What is not ours goes to Snakemake."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=Path, default=Path("config/config.yaml"), help="configuration to run")
-    parser.add_argument("--report-only", action="store_true", help="write the report of what there is")
+    """Run all stages, then the report; return Snakemake's exit code. Unknown options are passed to Snakemake."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--configfile", nargs="+", action="extend", default=[], metavar="FILE", help="as for Snakemake")
+    parser.add_argument("--config", nargs="+", action="extend", default=[], metavar="SECTION={KEY: VALUE}", help="same")
+    parser.add_argument("--report-only", action="store_true", help="run no stage, write the report")
     parser.add_argument("--no-report", action="store_true", help="run the stages only")
     args, rest = parser.parse_known_args()
     try:
-        paths = Paths(load(args.config).run.name)
+        paths = Paths(read(args.configfile or [DEFAULT_FILE], args.config).run.name)
     except EtalumisError as error:
         say(f"error: {error}")
         return 1
-    snakemake = [sys.executable, "-m", "snakemake", "--configfile", str(args.config)]
+    snakemake = [sys.executable, "-m", "snakemake"]
+    for option, values in (("--configfile", args.configfile), ("--config", args.config)):
+        snakemake += [option, *values] if values else []
     start = time.monotonic()
     if not args.report_only:
         if not unlock(snakemake):

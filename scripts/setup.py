@@ -6,6 +6,7 @@ Needs nothing but Python's standard library. A second call finds its stamp and d
 and every other target call it first.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -31,10 +32,15 @@ APT = {
 }
 
 
+# variables that would make Python or pip read or install packages in other places
+ELSEWHERE = ("PYTHONHOME", "PYTHONPATH", "PYTHONUSERBASE", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")
+
+
 def main() -> int:
     """Do what is missing and return the exit code."""
-    wanted = stamp()
-    if STAMP.is_file() and STAMP.read_text(encoding="utf-8") == wanted:
+    open_missing_streams()
+    expected = stamp()
+    if STAMP.is_file() and STAMP.read_bytes() == expected:
         return 0
     if sys.version_info < (3, 11):
         return fail(
@@ -53,18 +59,44 @@ def main() -> int:
     python = str(VENV / "bin" / "python")
     say(f"installing the Python packages into {VENV.relative_to(ROOT)} (some minutes the first time)")
     install = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "-e", f".[{EXTRAS}]"]
-    if subprocess.run(install, cwd=ROOT, check=False).returncode != 0:
+    if subprocess.run(install, cwd=ROOT, env=environment(), check=False).returncode != 0:
         return fail("pip could not install the packages; its message is above. Call it again to go on")
-    STAMP.write_text(wanted, encoding="utf-8")
-    say("set up")
+    make_path_relative()
+    STAMP.write_bytes(expected)
+    say("done")
     return 0
 
 
-def stamp() -> str:
-    """Return what a finished set-up is the set-up of."""
+def open_missing_streams() -> None:
+    """Open closed standard streams on the null device; children would give their numbers to other files."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of child processes: without settings that put packages elsewhere, and in UTF-8."""
+    kept = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
+    return {**kept, "PIP_USER": "0", "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"}
+
+
+def make_path_relative() -> None:
+    """Write the path of the sources relative to site-packages, where pip writes it in full.
+
+    Python 3.11 reads the file in the encoding of the locale and does not start if it cannot decode the path.
+    """
+    for site_packages in VENV.glob("lib/python*/site-packages"):
+        for file in site_packages.glob("__editable__*etalumis*.pth"):
+            file.write_text(f"{os.path.relpath(ROOT / 'src', site_packages)}\n", encoding="ascii")
+
+
+def stamp() -> bytes:
+    """Return the contents of the stamp: a digest of what the set-up depends on, and the place of the checkout."""
     parts = [(ROOT / name).read_bytes() for name in ("pyproject.toml", "scripts/setup.py")]
     # a moved checkout has an environment whose programs point to the old place
-    return f"{hashlib.sha256(b''.join(parts)).hexdigest()} {ROOT}\n"
+    return hashlib.sha256(b"".join(parts)).hexdigest().encode() + b" " + os.fsencode(ROOT) + b"\n"
 
 
 def missing_packages() -> list[str]:
@@ -96,10 +128,10 @@ def install_system_packages(packages: list[str]) -> bool:
     if os.geteuid() != 0 or shutil.which("apt-get") is None or "CONDA_PREFIX" in os.environ:
         return False
     say(f"installing system packages: {' '.join(packages)}")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]
     for command in (["apt-get", "update", "-qq"], install):
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        variables = {**environment(), "DEBIAN_FRONTEND": "noninteractive"}
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode != 0:
             say(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
             return False
@@ -110,14 +142,16 @@ def create_environment() -> bool:
     """Create the virtual environment unless a working one is there."""
     python = VENV / "bin" / "python"
     marker = VENV / "etalumis-place"
-    works = python.exists() and subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False)
-    if works and works.returncode == 0 and not (marker.exists() and marker.read_text(encoding="utf-8") != str(ROOT)):
-        return True
+    place = os.fsencode(ROOT)
+    if python.exists() and not (marker.exists() and marker.read_bytes() != place):
+        pip = [python, "-m", "pip", "--version"]
+        if subprocess.run(pip, env=environment(), capture_output=True, check=False).returncode == 0:
+            return True
     say(f"making the virtual environment {VENV.relative_to(ROOT)}")
     command = [sys.executable, "-m", "venv", "--clear", str(VENV)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, errors="replace", check=False)
     if done.returncode == 0:
-        marker.write_text(str(ROOT), encoding="utf-8")
+        marker.write_bytes(place)
         return True
     fail(
         f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}"
@@ -127,9 +161,9 @@ def create_environment() -> bool:
 
 
 def say(text: str) -> None:
-    """Write a line for the person who waits."""
-    sys.stderr.write(f"setup: {text}\n")
-    sys.stderr.flush()
+    """Write a line to standard error; a set-up does not fail because nobody can read it."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"setup: {text}\n".encode(errors="backslashreplace"))
 
 
 def fail(text: str) -> int:

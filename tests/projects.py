@@ -2,16 +2,21 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Folders with the workflow in them, so that a test meets neither the checkout's results nor an edit beside it."""
 
+import importlib.util
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import BaseModel
 
 from etalumis.config import Config
 from etalumis.paths import Paths
 
-LINKED = ("config", "workflow", "profiles", "slurm", "environment.yml")
+LINKED = ("config", "workflow", "profiles", "slurm", "environment.yml", "scripts")
 # what rules take as input: a copy, which a test may change
 COPIED = ("src/cpp", "resources")
 
@@ -39,6 +44,16 @@ class Project:
         )
 
 
+def load_script(path: Path) -> ModuleType:
+    """Return a Python file of scripts/ as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def fill_project(root: Path, checkout: Path) -> Path:
     """Put the workflow and its inputs into a folder."""
     for name in LINKED:
@@ -62,3 +77,55 @@ class Run:
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run Snakemake with the test configuration."""
         return self.project.snakemake("--configfile", str(CONFIG), *arguments, timeout_s=540)
+
+
+# keys whose ends are not numbers, or whose end does not go with those of other keys
+EXTREMES = {
+    "run.name": ("a", "a" + 62 * "-" + "z"),
+    "simulator.momentum_gev.px": ([-1.0, 1.0], [-1e9, 1e9]),
+    "simulator.momentum_gev.py": ([-1.0, 1.0], [-1e9, 1e9]),
+    "simulator.momentum_gev.pz": ([-1.0, 1.0], [-1e9, 1e9]),
+    "simulator.prefix": (None, "/"),
+    "traces.tags": ([], ["momentum", "a b"]),
+    "network.conv_channels": ([1] * 5, [4096] * 5),
+    "observation.name": ("a", "$HOME {x} 'y'"),
+    "observation.trace": (0, 10**9 - 1),
+    "figures.format": (["pdf"], ["svg", "svg"]),
+    # a minibatch of all ranks cannot have more than all traces: 65,536 ranks of a million traces are too many
+    "training.batch_size": (1, 10**10 // 65536),
+    # a million sweeps between two draws leave one of a chain of 10^10 runs at 1000 temperatures
+    "posteriors.rmh.runs": (1, 10**10),
+    "posteriors.rmh.burn_in_fraction": (0.0, 0.5),
+    "posteriors.rmh.thin": (1, 10**6),
+}
+
+
+def extremes(model: type[BaseModel], end: str, prefix: str = "") -> dict[str, Any]:
+    """Return a configuration in which every key has the lowest or the highest value that it accepts."""
+    data: dict[str, Any] = {}
+    properties = model.model_json_schema()["properties"]
+    for name, field in model.model_fields.items():
+        dotted = f"{prefix}{name}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            data[name] = extremes(field.annotation, end, f"{dotted}.")
+        elif dotted in EXTREMES:
+            data[name] = EXTREMES[dotted][end == "highest"]
+        else:
+            data[name] = _end_of_range(properties[name], end)
+    return data
+
+
+def _end_of_range(schema: dict[str, Any], end: str) -> Any:
+    schema = next((part for part in schema.get("anyOf", ()) if part.get("type") != "null"), schema)
+    if "enum" in schema:
+        return schema["enum"][0 if end == "lowest" else -1]
+    whole = schema["type"] == "integer"
+    if end == "lowest":
+        if "minimum" in schema:
+            return schema["minimum"]
+        return schema["exclusiveMinimum"] + (1 if whole else 1e-9)
+    if "maximum" in schema:
+        return schema["maximum"]
+    if "exclusiveMaximum" in schema:
+        return schema["exclusiveMaximum"] - (1 if whole else 1e-9)
+    return 10**9

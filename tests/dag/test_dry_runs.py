@@ -4,13 +4,20 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import yaml
 from dag.conftest import DryProject
+from projects import extremes, load_script
 
-from etalumis.config import load
+from etalumis.cli import main
+from etalumis.config import Config, from_mapping, load, read
+from etalumis.errors import ConfigError
 from etalumis.paths import STAGES
+from etalumis.workflow import read_config
 
 DEMO = {
     "simulator": 1,
@@ -73,7 +80,7 @@ def test_slurm_is_asked_for_the_memory_of_a_rank(project: DryProject, name: str,
 def test_a_laptop_uses_mpiexec_and_counts_its_cores(project: DryProject) -> None:
     done = project.snakemake("--dry-run", "--cores", "2")
     training = next(line for line in done.stdout.splitlines() if "network train" in line)
-    assert re.search(r"mpiexec -n 2 etalumis .* --world-size 2$", training)
+    assert re.search(r"python -m etalumis.mpiexec -n 2 etalumis .* --world-size 2$", training)
     assert "threads: 2" in done.stdout.partition("rule network:")[2].partition("rule ")[0]
 
 
@@ -92,16 +99,19 @@ def test_targets_by_rule_and_by_file(project: DryProject, target: str, jobs: dic
     assert project.jobs(target) == jobs
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_every_stage_is_a_target(made: DryProject, stage: str) -> None:
-    assert made.jobs(stage) == {}
+def test_every_stage_is_a_target(made: DryProject) -> None:
+    assert made.jobs(*STAGES) == {}
 
 
 def test_each_shell_line_is_one_etalumis_call(project: DryProject) -> None:
     done = project.snakemake("--dry-run")
     lines = [line for line in done.stdout.splitlines() if line.startswith("Shell command: ") and "None" not in line]
     assert len(lines) == sum(DEMO.values())
-    assert [line for line in lines if not re.match(r"Shell command: (mpiexec -n \d+ )?etalumis --log ", line)] == []
+    assert [
+        line
+        for line in lines
+        if not re.match(r"Shell command: (python -m etalumis.mpiexec -n \d+ )?etalumis --log ", line)
+    ] == []
 
 
 def test_the_workflow_lints(project: DryProject) -> None:
@@ -120,6 +130,93 @@ def test_a_wrong_configuration_stops_before_any_job(project: DryProject, given: 
     done = project.snakemake("--dry-run", "--config", given)
     assert done.returncode != 0
     assert all(part in done.stdout for part in parts), done.stdout
+
+
+@pytest.mark.parametrize(
+    ("files", "sections"),
+    [
+        ([], []),
+        ([], ["run={name: second, seed: 2}"]),
+        (["config/test.yaml"], []),
+        (["config/test.yaml", "more.yaml"], ["training={max_traces: null}", "posteriors={rmh: {thin: 2}}"]),
+    ],
+)
+def test_the_dag_uses_what_config_show_prints(
+    project: DryProject,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    files: list[str],
+    sections: list[str],
+) -> None:
+    (project.root / "more.yaml").write_text("training: {tasks: 3}\nposteriors: {rmh: {runs: 900}}\n", encoding="utf-8")
+    probe = """
+include: "workflow/Snakefile"
+from etalumis.config import to_yaml
+open("used.yaml", "w", encoding="utf-8").write(to_yaml(CONFIG))
+"""
+    (project.root / "probe").write_text(probe, encoding="utf-8")
+    words = [*(["--configfile", *files] if files else []), *(["--config", *sections] if sections else [])]
+    project.jobs("simulator", "--snakefile", "probe", *words)
+    monkeypatch.chdir(project.root)
+    assert main(["config", "show", *files, *(["--config", *sections] if sections else [])]) == 0
+    shown = capsys.readouterr().out
+    assert (project.root / "used.yaml").read_text(encoding="utf-8") == shown
+    # scripts/run_workflow.py gives Snakemake the same words, and looks for the results where Snakemake puts them
+    script = load_script(project.root / "scripts" / "run_workflow.py")
+    calls: list[list[str]] = []
+    monkeypatch.setattr(script, "run_to_its_end", lambda command: calls.append(command) or 1)
+    monkeypatch.setattr("sys.argv", ["run_workflow.py", "--report-only", *words])
+    script.main()
+    (call,) = calls
+    assert call[call.index("snakemake") + 1 :][: len(words)] == words
+    name = read([project.root / file for file in files or ["config/config.yaml"]], sections).run.name
+    assert call[call.index("--report") + 1] == f"results/{name}/report.html"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--config", "run={seed: 1}", "--config", "traces={test: 9}"], "--config is given twice"),
+        (["--configfile", "twice.yaml"], "key 'run' is given twice"),
+    ],
+)
+def test_the_dag_drops_no_part_of_a_configuration(project: DryProject, words: list[str], said: str) -> None:
+    (project.root / "twice.yaml").write_text("run: {seed: 1}\nrun: {name: x}\n", encoding="utf-8")
+    done = project.snakemake("--dry-run", *words)
+    assert done.returncode != 0
+    assert said in done.stdout
+
+
+def test_the_dag_ignores_no_option() -> None:
+    options = SimpleNamespace(replace_workflow_config=True, config_args=None)
+    with pytest.raises(ConfigError, match="--replace-workflow-config: not supported"):
+        read_config(SimpleNamespace(configfiles=[], config_settings=options))
+
+
+@pytest.mark.parametrize("end", ["lowest", "highest"])
+def test_the_dag_can_do_what_the_configuration_accepts(project: DryProject, end: str) -> None:
+    """Every key at once at an end of its range: all files fit their rules, and all shell lines the system."""
+    data = extremes(Config, end)
+    config = from_mapping(data)
+    (project.root / "extreme.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
+    done = project.snakemake("--dry-run", "--configfile", "extreme.yaml", "--cores", "all")
+    assert done.returncode == 0, done.stdout[-3000:]
+    chains, jobs = config.posteriors.rmh.chains, config.posteriors.ic.jobs
+    assert done.stdout.count("\nrule rmh:") == chains
+    assert done.stdout.count("\nrule ic:") == jobs
+    assert done.stdout.count("\nrule generate:") == config.traces.jobs + 2
+    lines = [line for line in done.stdout.splitlines() if line.startswith("Shell command: ")]
+    # a shell gets its line as one argument, which Linux limits to 128 KiB
+    assert max(map(len, lines)) < 2**17 - 4096
+    figures = next(line for line in lines if "etalumis --log" in line and " figures --config " in line)
+    formats = {"lowest": "png pdf", "highest": "png svg"}[end]
+    assert figures.endswith(f" --format {formats}")
+
+
+def test_the_name_of_an_observation_is_one_word_of_the_shell(project: DryProject) -> None:
+    done = project.snakemake("observation", "--dry-run", "--config", 'observation={name: "-a; b\'s"}')
+    line = next(line for line in done.stdout.splitlines() if "etalumis" in line and "traces observation" in line)
+    assert "--name=-a; b's" in shlex.split(line)
 
 
 @pytest.mark.parametrize("stamp", [None, {"format": "etalumis-results", "version": 0}])

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from unit.sort_support import bytes_of, random_files
@@ -13,7 +12,7 @@ from unit.traces_support import part
 
 from etalumis.traces.sorting.sort import sort
 
-MPIEXEC = Path(sys.executable).parent / "mpiexec"
+MPIEXEC = [sys.executable, "-m", "etalumis.mpiexec"]
 ETALUMIS = [sys.executable, "-m", "etalumis"]
 
 
@@ -32,7 +31,7 @@ def config(tmp_path):
 
 def sort_on(ranks, config, files, output, world_size):
     return subprocess.run(
-        [MPIEXEC, "-n", str(ranks), *ETALUMIS, "traces", "sort", "--config", config, "--input", *files, "--output",
+        [*MPIEXEC, "-n", str(ranks), *ETALUMIS, "traces", "sort", "--config", config, "--input", *files, "--output",
          output, "--world-size", str(world_size)],
         capture_output=True, text=True, timeout=120, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
@@ -80,7 +79,7 @@ sort([Path(p) for p in sys.argv[2:]], Path(sys.argv[1]), 1500, 1, MPI.COMM_WORLD
 
 
 def external(ranks, output, inputs):
-    command = [MPIEXEC, "-n", str(ranks), sys.executable, "-c", EXTERNAL, output, *inputs]
+    command = [*MPIEXEC, "-n", str(ranks), sys.executable, "-c", EXTERNAL, output, *inputs]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )

@@ -19,7 +19,7 @@ from etalumis.config import from_mapping, to_yaml
 from etalumis.network import checkpoint
 from etalumis.training.history import read_history
 
-MPIEXEC = Path(sys.executable).parent / "mpiexec"
+MPIEXEC = [sys.executable, "-m", "etalumis.mpiexec"]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def command(traces: ExampleTraces, output: Path, ranks: int, said: int | None = 
     config = from_mapping({"network": SMALL.model_dump(), "training": defaults | training})
     output.mkdir(parents=True)
     (output / "config.yaml").write_text(to_yaml(config))
-    words = [MPIEXEC, "-n", ranks, sys.executable, "-m", "etalumis", "network", "train"]
+    words = [*MPIEXEC, "-n", ranks, sys.executable, "-m", "etalumis", "network", "train"]
     words += ["--config", output / "config.yaml", "--layers", traces.layers, "--train", traces.train]
     words += ["--valid", traces.valid, "--output", output / "network", "--world-size", said or ranks]
     return [str(word) for word in words]

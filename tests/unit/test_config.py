@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 
 from etalumis.cli import main
 from etalumis.cli.config import README, SCHEMA, with_table
-from etalumis.config import Config, from_mapping, load, schema_text, to_yaml
+from etalumis.config import Config, from_mapping, load, read, schema_text, settings_without_effect, to_yaml
 from etalumis.config.describe import keys
 from etalumis.errors import ConfigError
 
@@ -95,6 +96,52 @@ def test_a_key_given_twice_is_an_error(tmp_path: Path) -> None:
     file.write_text("run:\n  seed: 1\n  seed: 2\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="'seed' is given twice"):
         load(file)
+    with pytest.raises(ConfigError, match="'seed' is given twice"):
+        read([], ["run={seed: 1, seed: 2}"])
+    with pytest.raises(ConfigError, match="section run is given twice"):
+        read([], ["run={seed: 1}", "run={name: x}"])
+
+
+def test_later_files_and_sections_replace_single_keys(tmp_path: Path) -> None:
+    first, second = tmp_path / "1.yaml", tmp_path / "2.yaml"
+    first.write_text("run: {seed: 1, name: a}\nposteriors: {rmh: {thin: 2, chains: 5}}\n", encoding="utf-8")
+    second.write_text("run: {seed: 2}\nposteriors: {rmh: {thin: 3}}\n", encoding="utf-8")
+    config = read([first, second], ["posteriors={rmh: {runs: 700}}", "training={max_traces: null}"])
+    rmh = config.posteriors.rmh
+    assert (config.run.name, config.run.seed, rmh.thin, rmh.chains, rmh.runs) == ("a", 2, 3, 5, 700)
+    with pytest.raises(ConfigError, match=r"1\.yaml, .*2\.yaml, --config: run\.sed: unknown key"):
+        read([first, second], ["run={sed: 1}"])
+
+
+@pytest.mark.parametrize("section", ["config/test.yaml", "run={", "run={? [a] : b}"])
+def test_a_section_that_cannot_be_read(section: str) -> None:
+    with pytest.raises(ConfigError, match=f"^--config {re.escape(section)}: expected"):
+        read([], [section])
+
+
+def test_more_traces_in_a_minibatch_than_in_the_training_split_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"training\.batch_size: 8 on 3 ranks \(training\.tasks\) needs 24"):
+        read([], ["training={tasks: 3, batch_size: 8}", "traces={train: 23}"])
+    read([], ["training={tasks: 3, batch_size: 8}", "traces={train: 24}"])
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({}, []),
+        ({"posteriors": {"rmh": {"temperatures": 2}}}, []),
+        ({"posteriors": {"rmh": {"temperatures": 2, "hottest_beta": 0.1}}}, ["posteriors.rmh.hottest_beta"]),
+        ({"posteriors": {"rmh": {"temperatures": 3, "hottest_beta": 0.1}}}, []),
+        ({"training": {"schedule": "none", "learning_rate_end": 0.1}}, ["training.learning_rate_end"]),
+        ({"training": {"schedule": "multistep", "learning_rate_end": 0.1}}, ["training.learning_rate_end"]),
+        ({"training": {"schedule": "polynomial2", "learning_rate_end": 0.1}}, []),
+        ({"training": {"noise_ramp_share": 0, "noise_start": 0.5}}, ["training.noise_start"]),
+        ({"traces": {"observation": "noisy"}}, ["training.noise_start"]),
+        ({"traces": {"observation": "noisy"}, "training": {"noise_ramp_share": 0}}, []),
+    ],
+)
+def test_settings_without_effect_are_named(data: dict[str, object], said: list[str]) -> None:
+    assert [line.split()[0] for line in settings_without_effect(from_mapping(data))] == said
 
 
 @pytest.mark.parametrize(("content", "found"), [(b"run: [", "expected YAML"), (b"\xff\xfe\x00", "expected UTF-8")])
@@ -167,6 +214,8 @@ def test_the_command_shows_and_checks(tmp_path: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr() == ("", "")
     assert main(["config", "show", str(file)]) == 0
     assert from_mapping(yaml.safe_load(capsys.readouterr().out)).run.seed == 7
+    assert main(["config", "check", str(file), "--config", "training={schedule: none, learning_rate_end: 0.1}"]) == 0
+    assert "training.learning_rate_end has no effect" in capsys.readouterr().err
 
 
 def test_the_command_ends_with_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,15 +2,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """scripts/setup.py, in a folder that is no checkout, without installing anything."""
 
-import importlib.util
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from projects import load_script
 
 
 @pytest.fixture
@@ -19,15 +18,6 @@ def script(tmp_path: Path, checkout: Path) -> Path:
     shutil.copy(checkout / "scripts" / "setup.py", tmp_path / "scripts")
     shutil.copy(checkout / "pyproject.toml", tmp_path)
     return tmp_path / "scripts" / "setup.py"
-
-
-def load_script(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("setup_script", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def call(script: Path, path: str) -> subprocess.CompletedProcess[str]:

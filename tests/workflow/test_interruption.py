@@ -21,7 +21,7 @@ from etalumis.traces.reading.dataset import TraceDataset
 from etalumis.workflow import trace_files
 
 pytestmark = pytest.mark.slow
-SETTINGS = ["--config", "config/test.yaml", "--no-report"]
+SETTINGS = ["--configfile", "config/test.yaml", "--no-report"]
 WAIT_S = 120
 
 
@@ -67,7 +67,6 @@ def test_killed_and_called_again(
 ) -> None:
     assert (sherpa_simulator / "build.json").exists()
     project = Project(fill_project(tmp_path, checkout))
-    (project.root / "scripts").symlink_to(checkout / "scripts")
     config = load(checkout / "config" / "test.yaml")
     paths = project.paths("test")
     traces = paths.traces("train", 0).parent
@@ -105,7 +104,6 @@ def test_killed_and_called_again(
 def test_killed_again_and_again(tmp_path: Path, checkout: Path, run: Run) -> None:
     """At whatever moments it is killed, training and posteriors come out as those of the run that nobody disturbed."""
     project = Project(fill_project(tmp_path, checkout))
-    (project.root / "scripts").symlink_to(checkout / "scripts")
     paths = project.paths("test")
     rng = np.random.default_rng(8)
     stages = set()

@@ -4,12 +4,16 @@
 
 import math
 
+from snakemake.logging import logger
+
 from etalumis import workflow as wiring
-from etalumis.config import from_mapping
+from etalumis.config import settings_without_effect
 from etalumis.paths import ENGINES, FIGURES, SORTED_SPLITS, SPLITS, Paths
 from etalumis.results import check_format, write_run_files
 
-CONFIG = from_mapping(config)
+CONFIG = wiring.read_config(workflow)
+for line in settings_without_effect(CONFIG):
+    logger.warning(line)
 P = Paths(CONFIG.run.name)
 check_format(P)
 wiring.put_environment_first()

@@ -18,7 +18,9 @@ rule figures:
             for name, category in FIGURES.items()
         },
         captions=[P.figure(name, "md") for name in FIGURES],
-        others=[P.figure(name, suffix) for name in FIGURES for suffix in CONFIG.figures.format if suffix != "png"],
+        others=[
+            P.figure(name, suffix) for name in FIGURES for suffix in wiring.figure_formats(CONFIG) if suffix != "png"
+        ],
     log:
         P.log("figures", "figures"),
     benchmark:
@@ -31,7 +33,7 @@ rule figures:
         runtime=60,
     params:
         config=P.config,
-        settings=wiring.settings(CONFIG.figures),
+        formats=wiring.figure_formats(CONFIG),
         network=subpath(input.network, parent=True),
         traces=subpath(input.traces, parent=True),
         simulator=subpath(input.build, parent=True),
@@ -40,3 +42,4 @@ rule figures:
         "etalumis --log {log} figures --config {params.config} --posteriors {input.posteriors}"
         " --diagnostics {input.diagnostics} --network {params.network} --traces {params.traces}"
         " --observation {input.observation} --simulator {params.simulator} --output {params.directory}"
+        " --format {params.formats}"

@@ -19,7 +19,7 @@ rule network:
         "../envs/etalumis.yml"
     threads: CONFIG.training.tasks * CONFIG.training.threads_per_task
     resources:
-        mpi="mpiexec",
+        mpi=wiring.MPIEXEC,
         tasks=CONFIG.training.tasks,
         cpus_per_task=CONFIG.training.threads_per_task,
         # a rank needs 4000 MB; mem_mb would ask every node for the memory of all ranks

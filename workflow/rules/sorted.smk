@@ -17,7 +17,7 @@ rule sort:
         "../envs/etalumis.yml"
     threads: CONFIG.sorted.tasks
     resources:
-        mpi="mpiexec",
+        mpi=wiring.MPIEXEC,
         tasks=CONFIG.sorted.tasks,
         cpus_per_task=1,
         # mem_mb would ask every node for the memory of all ranks

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from etalumis.cli.logs import say
-from etalumis.config import key_table, load, schema_text, to_yaml
+from etalumis.config import DEFAULT_FILE, key_table, read, schema_text, settings_without_effect, to_yaml
 from etalumis.errors import ConfigError
 from etalumis.files import write_text_atomic
 
@@ -21,8 +21,10 @@ TABLE_END = "<!-- end of table -->\n"
 
 _EPILOG = """\
 examples:
-  etalumis config check config/config.yaml     nothing is said: it is right
-  etalumis config show config/test.yaml        every key, defaults filled in
+  etalumis config check config/config.yaml     prints nothing if the file is valid
+  etalumis config show config/test.yaml        prints every key, defaults filled in
+  etalumis config show --config 'run={name: second, seed: 2}'
+                                               what `snakemake --config 'run={name: second, seed: 2}'` uses
   etalumis config schema --write               after a change of src/etalumis/config/models.py
 """
 
@@ -38,25 +40,34 @@ def register(subparsers: Any) -> None:
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, text in (
-        ("check", "say nothing and exit 0 if the file is right; else name every mistake and the YAML to write"),
+        ("check", "exit 0 if the configuration is valid; else name every mistake and the YAML to write"),
         ("show", "print the whole configuration, defaults filled in"),
     ):
         action = actions.add_parser(name, help=text, description=text)
-        action.add_argument("file", type=Path, metavar="FILE", help="a configuration, such as config/config.yaml")
+        action.add_argument(
+            "files", type=Path, nargs="*", metavar="FILE",
+            help=f"configuration file (default: {DEFAULT_FILE}); keys of a later file replace those of an earlier one",
+        )  # fmt: skip
+        action.add_argument(
+            "--config", nargs="+", action="extend", default=[], metavar="SECTION={KEY: VALUE}",
+            help="keys that replace those of the files, as `snakemake --config` takes them",
+        )  # fmt: skip
     text = f"print the JSON schema, or write it to {SCHEMA} and the key table to {README}"
     schema = actions.add_parser("schema", help=text, description=text)
     schema.add_argument("--write", action="store_true", help="write both files; run it in the project's root")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry out the action that was asked for."""
+    """Run the requested action."""
     if args.action == "schema":
         if args.write:
             write_schema(Path())
         else:
             say(schema_text().rstrip("\n"))
         return 0
-    config = load(args.file)
+    config = read(args.files or [DEFAULT_FILE], args.config)
+    for line in settings_without_effect(config):
+        logger.warning("%s", line)
     if args.action == "show":
         say(to_yaml(config).rstrip("\n"))
     return 0

@@ -26,7 +26,7 @@ INTERRUPTED = 143
 _EPILOG = """\
 example:
   R=results/demo
-  mpiexec -n 2 etalumis network train --config $R/config.yaml --layers $R/layers/layers.json \\
+  python -m etalumis.mpiexec -n 2 etalumis network train --config $R/config.yaml --layers $R/layers/layers.json \\
       --train $R/sorted/train --valid $R/sorted/valid --output $R/network --world-size 2
   etalumis network info $R/network
 """

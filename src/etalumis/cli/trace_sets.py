@@ -37,7 +37,8 @@ write any of our sets in that layout, with dense observations.
 }
 EXAMPLES = {
     "sort": """\
-  mpiexec -n 2 etalumis traces sort --config $R/config.yaml --input $R/traces/train-*.h5 --output $R/sorted/train
+  python -m etalumis.mpiexec -n 2 etalumis traces sort --config $R/config.yaml \\
+      --input $R/traces/train-*.h5 --output $R/sorted/train
   etalumis traces sort --shard-traces 100000 --memory 4000 --input more/*.h5 --output more/sorted
 """,
     "merge": """\

@@ -20,7 +20,7 @@ from etalumis.paths import SPLITS
 from etalumis.products import check_output_file
 from etalumis.simulator.built import BuiltSimulator
 from etalumis.traces.format import Provenance
-from etalumis.workflow import trace_jobs
+from etalumis.workflow import recorded, trace_jobs
 
 logger = logging.getLogger(__name__)
 
@@ -178,7 +178,7 @@ def _generate(args: argparse.Namespace) -> None:
             noise=built.noise,
             settings=json.dumps(built.settings),
         )
-        kept = config.traces
+        kept = recorded(config, args.split)
         recording = Recording(kept.entries, kept.observation, kept.tags)
         generate(simulator, args.output, provenance, first, stop - first, config.simulator.retries, recording)
     say(str(args.output))

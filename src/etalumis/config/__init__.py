@@ -3,7 +3,7 @@
 """Configurations: closed models, reading with clear errors, and the texts made from the models."""
 
 from etalumis.config.describe import key_table, schema_text, to_yaml
-from etalumis.config.load import from_mapping, load
+from etalumis.config.load import DEFAULT_FILE, from_mapping, load, read
 from etalumis.config.models import (
     CalorimeterConfig,
     Config,
@@ -20,8 +20,10 @@ from etalumis.config.models import (
     TracesConfig,
     TrainingConfig,
 )
+from etalumis.config.whole import settings_without_effect
 
 __all__ = [
+    "DEFAULT_FILE",
     "CalorimeterConfig",
     "Config",
     "FiguresConfig",
@@ -39,6 +41,8 @@ __all__ = [
     "from_mapping",
     "key_table",
     "load",
+    "read",
     "schema_text",
+    "settings_without_effect",
     "to_yaml",
 ]

@@ -3,7 +3,7 @@
 """Reading a configuration: every mistake becomes a ConfigError that prints the YAML to write."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,10 @@ from pydantic import BaseModel, ValidationError
 
 from etalumis.config.describe import Key, inline_yaml, keys
 from etalumis.config.models import Config
+from etalumis.config.whole import require_runnable
 from etalumis.errors import ConfigError
+
+DEFAULT_FILE = Path("config/config.yaml")
 
 
 class _Loader(yaml.SafeLoader):
@@ -22,6 +25,8 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                break  # the parent class says so
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
             seen.add(key)
@@ -29,41 +34,104 @@ class _Loader(yaml.SafeLoader):
 
 
 def load(path: Path) -> Config:
-    """Read a configuration file.
+    """Read the configuration file of one verb.
 
     Raises
     ------
     ConfigError
-        The file cannot be read, is no YAML, or a key or value is wrong; all mistakes are named at once.
+        If the file cannot be read, is not YAML, or a key or value is not valid; all mistakes are named at once.
     """
-    path = Path(path)
+    return from_mapping(_parse_file(Path(path)), str(path))
+
+
+def read(files: Sequence[Path], sections: Sequence[str] = ()) -> Config:
+    """Read the configuration of the whole workflow from files and from sections given on a command line.
+
+    Snakemake, scripts/run_workflow.py and `etalumis config` all call it.
+
+    Parameters
+    ----------
+    files
+        Configuration files. Keys of a later file replace those of an earlier one.
+    sections
+        Texts such as ``training={max_minutes: 30}``. Their keys replace those of the files.
+
+    Raises
+    ------
+    ConfigError
+        If a file cannot be read or is not YAML, a section is given twice, a key or value is not valid, or the workflow
+        could not run with it.
+    """
+    data: dict[str, Any] = {}
+    for path in map(Path, files):
+        data = _merged(data, _mapping(_parse_file(path), str(path)))
+    given: dict[str, Any] = {}
+    for text in sections:
+        name, value = _parse_section(text)
+        if name in given:
+            raise ConfigError(f"--config: section {name} is given twice; write all its keys into one {name}={{...}}")
+        given[name] = value
+    source = ", ".join([*map(str, files), *(["--config"] if given else [])])
+    config = from_mapping(_merged(data, given), source or "configuration")
+    require_runnable(config)
+    return config
+
+
+def _parse_file(path: Path) -> Any:
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise ConfigError(
-            f"{path}: cannot be read ({error.strerror}); give a configuration file, such as config/config.yaml"
+            f"{path}: cannot be read ({error.strerror}); give a configuration file, such as {DEFAULT_FILE}"
         ) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: expected UTF-8 text, found byte {error.start} that is none") from error
+        raise ConfigError(f"{path}: expected UTF-8 text, found an invalid byte at offset {error.start}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: expected YAML, found: {error}") from error
-    return from_mapping({} if data is None else data, source=str(path))
+    return {} if data is None else data
 
 
-def from_mapping(data: Any, source: str = "configuration") -> Config:
-    """Check a mapping (from YAML, or Snakemake's `config`) and fill in the defaults.
+def _parse_section(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(
+            f"--config {text}: expected SECTION={{KEY: VALUE, ...}}, such as 'training={{max_minutes: 30}}'; "
+            "configuration files go after --configfile"
+        )
+    try:
+        return name, yaml.load(value, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--config {text}: expected YAML after {name}=, found: {error}") from error
 
-    Raises
-    ------
-    ConfigError
-        With one paragraph a mistake: key, value found, what is allowed, the YAML to write.
-    """
+
+def _mapping(data: Any, source: str) -> Mapping[str, Any]:
     if not isinstance(data, Mapping):
         raise ConfigError(
             f"{source}: expected sections with keys, found {data!r}\nwrite for instance:\n  run:\n    name: demo"
         )
+    return data
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `below` with the keys of `above` in place of its own; sections are merged, everything else replaced."""
+    result = dict(below)
+    for key, value in above.items():
+        under = result.get(key)
+        result[key] = _merged(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def from_mapping(data: Any, source: str = "configuration") -> Config:
+    """Check a mapping and fill in the defaults.
+
+    Raises
+    ------
+    ConfigError
+        If a key or value is not valid. The message has one paragraph per mistake: the key, the value found, what is
+        allowed, and the YAML to write.
+    """
     try:
-        return Config.model_validate(data)
+        return Config.model_validate(_mapping(data, source))
     except ValidationError as error:
         messages = [_explain(dict(item)) for item in error.errors()]
         # a union (value or null) reports each of its members: one message a key is enough

@@ -186,7 +186,7 @@ class RmhConfig(Section):
     A sweep is one run for each temperature, then swaps of states between them; draws come from temperature 1.
     """
 
-    chains: int = Field(2, ge=1, le=10_000, description="chains, one job each; R-hat wants two or more")
+    chains: int = Field(2, ge=1, le=1000, description="chains, one job each; R-hat wants two or more")
     runs: int = Field(
         500_000, ge=1, le=10**10, description="simulator runs of one chain, of all its temperatures, burn-in included"
     )
@@ -217,7 +217,7 @@ class RmhConfig(Section):
 class IcConfig(Section):
     """Inference compilation: importance sampling with the network's proposals."""
 
-    jobs: int = Field(2, ge=1, le=10_000, description="jobs that share the runs")
+    jobs: int = Field(2, ge=1, le=1000, description="jobs that share the runs")
     runs: int = Field(15_000, ge=1, le=10**10, description="simulator runs of one job")
 
 

@@ -1,0 +1,49 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Checks of a configuration as a whole: the workflow can run with it, and every key has an effect."""
+
+from collections.abc import Iterator
+
+from etalumis.config.models import Config, Section
+from etalumis.errors import ConfigError
+
+
+def require_runnable(config: Config) -> None:
+    """Refuse a configuration with which a stage of the workflow would fail, however valid its keys are one by one.
+
+    Raises
+    ------
+    ConfigError
+        If a minibatch of all ranks has more traces than the training split.
+    """
+    training = config.training
+    minibatch = training.tasks * training.batch_size
+    if minibatch > config.traces.train:
+        raise ConfigError(
+            f"training.batch_size: {training.batch_size} on {training.tasks} ranks (training.tasks) needs {minibatch} "
+            f"training traces, found traces.train: {config.traces.train}. Lower training.batch_size or training.tasks, "
+            "or raise traces.train."
+        )
+
+
+def settings_without_effect(config: Config) -> Iterator[str]:
+    """Yield one line for every key that the values of other keys make ineffective."""
+    training, rmh = config.training, config.posteriors.rmh
+    if config.traces.observation == "noisy" and training.noise_ramp_share > 0 and training.noise_start < 1:
+        yield (
+            "training.noise_start and training.noise_ramp_share have no effect with traces.observation: noisy, "
+            "since the stored noise cannot be scaled"
+        )
+    elif training.noise_ramp_share == 0 and _changed(training, "noise_start"):
+        yield "training.noise_start has no effect with training.noise_ramp_share: 0"
+    if training.schedule in ("none", "multistep") and _changed(training, "learning_rate_end"):
+        yield f"training.learning_rate_end has no effect with training.schedule: {training.schedule}"
+    if rmh.temperatures <= 2 and _changed(rmh, "hottest_beta"):
+        yield (
+            f"posteriors.rmh.hottest_beta has no effect with posteriors.rmh.temperatures: {rmh.temperatures}; "
+            "it needs 3 or more"
+        )
+
+
+def _changed(section: Section, key: str) -> bool:
+    return bool(getattr(section, key) != type(section).model_fields[key].default)

@@ -1,0 +1,108 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""`python -m etalumis.mpiexec -n N PROGRAM ...`: start the ranks of one MPI program on this machine.
+
+It runs the `mpiexec` of the MPI library that mpi4py uses, with two differences. Variables of a batch system are removed
+from the environment: with SLURM_NODELIST set, MPICH starts ranks through `srun`, and waits indefinitely if there is no
+`srun`. And a launch in which no rank starts within a timeout ends with an error.
+"""
+
+import argparse
+import os
+import select
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+START_TIMEOUT_S = 60.0
+_KILL_TIMEOUT_S = 5.0
+# MPICH, Open MPI and Intel MPI read the node list, the launcher or the rank from these
+_BATCH_PREFIXES = ("SLURM_", "PBS_", "LSB_", "LOADL", "COBALT_", "PMI_", "PMIX_", "OMPI_COMM_WORLD_", "HYDRA_BOOTSTRAP")
+_BATCH_NAMES = ("PE_HOSTFILE", "SGE_ROOT", "HYDRA_HOST_FILE")
+_LOCAL = {"HYDRA_LAUNCHER": "fork", "HYDRA_RMK": "user"}
+# what a rank does first: write to the FIFO, opened for reading too so that it never blocks, then become the program
+_RANK = '{ echo started 1<>"$0"; } 2>/dev/null; exec "$@"'
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Become `mpiexec`, while another process watches it until the first rank starts."""
+    parser = argparse.ArgumentParser(prog="python -m etalumis.mpiexec", description=__doc__, allow_abbrev=False)
+    parser.add_argument("-n", type=int, required=True, metavar="N", help="number of ranks")
+    parser.add_argument("--mpiexec", metavar="PROGRAM", help="default: beside this Python, else on the PATH")
+    parser.add_argument(
+        "--start-timeout", type=float, default=START_TIMEOUT_S, metavar="S", help="default: %(default)g"
+    )
+    parser.add_argument("program", nargs=argparse.REMAINDER, help="program of the ranks, with its arguments")
+    args = parser.parse_args(argv)
+    if not args.program:
+        parser.error("expected a program, such as: -n 2 etalumis traces sort ...")
+    mpiexec = args.mpiexec or find_mpiexec(os.environ)
+    if mpiexec is None:
+        parser.error("found no mpiexec beside this Python or on the PATH; install an MPI library: pip install mpich")
+    try:
+        fifo = Path(tempfile.mkdtemp(prefix="etalumis-mpi-")) / "started"
+        os.mkfifo(fifo)
+    except OSError as error:
+        parser.error(f"{tempfile.gettempdir()}: cannot create a named pipe ({error.strerror}); set TMPDIR")
+    _fork_watcher(fifo, args.start_timeout)
+    sys.stdout.flush()
+    os.execve(
+        mpiexec,
+        [mpiexec, "-n", str(args.n), "sh", "-c", _RANK, str(fifo), *args.program],
+        local_environment(os.environ),
+    )
+
+
+def find_mpiexec(environment: Mapping[str, str]) -> str | None:
+    """Return the path of the `mpiexec` beside this Python, where the wheel puts it, or else on the PATH."""
+    here = str(Path(sys.executable).parent)
+    return shutil.which("mpiexec", path=os.pathsep.join([here, environment.get("PATH", os.defpath)]))
+
+
+def local_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without the variables through which a batch system decides where ranks run."""
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith(_BATCH_PREFIXES) and name not in _BATCH_NAMES
+    }
+    return kept | _LOCAL
+
+
+def _fork_watcher(fifo: Path, timeout_s: float) -> None:
+    """Start the watcher of this process, in a session of its own and not as a child: MPICH waits for all children."""
+    target = os.pidfd_open(os.getpid())
+    ranks = os.open(fifo, os.O_RDWR)
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        os.close(target)
+        os.close(ranks)
+        return
+    os.setsid()
+    if os.fork() == 0:
+        _watch(target, ranks, timeout_s)
+        shutil.rmtree(fifo.parent, ignore_errors=True)
+    os._exit(0)
+
+
+def _watch(target: int, ranks: int, timeout_s: float) -> None:
+    """Wait until a rank has started or `mpiexec` has ended; end it after the timeout."""
+    os.closerange(0, 2)
+    if select.select([target, ranks], [], [], timeout_s)[0]:
+        return
+    os.write(
+        2,
+        f"etalumis.mpiexec: error: no rank started within {timeout_s:g} s; ending mpiexec. Does `mpiexec -n 1 true` "
+        "work in this shell? Variables of a batch system and an unknown host name are the usual causes.\n".encode(),
+    )
+    signal.pidfd_send_signal(target, signal.SIGTERM)
+    if not select.select([target], [], [], _KILL_TIMEOUT_S)[0]:
+        signal.pidfd_send_signal(target, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

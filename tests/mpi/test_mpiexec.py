@@ -1,0 +1,46 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Ranks on this machine, whatever a batch system left in the environment."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+# what salloc sets; without `srun`, MPICH's own mpiexec waits indefinitely
+BATCH = {"SLURM_JOB_ID": "1", "SLURM_NODELIST": "n[1-2]", "SLURM_NNODES": "2", "SLURM_TASKS_PER_NODE": "1(x2)"}
+
+
+def launch(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "etalumis.mpiexec", *words],
+        env={**os.environ, **BATCH, "TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_ranks_start_under_the_variables_of_a_batch_system(tmp_path: Path) -> None:
+    program = """
+import os
+from mpi4py.MPI import COMM_WORLD
+assert "SLURM_NODELIST" not in os.environ
+os.write(1, f"{COMM_WORLD.size}. ".encode())
+"""
+    done = launch(tmp_path, "-n", "2", sys.executable, "-c", program)
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["2.", "2."], "")
+
+
+def test_the_exit_code_is_that_of_the_program(tmp_path: Path) -> None:
+    assert launch(tmp_path, "-n", "1", "sh", "-c", "exit 3").returncode == 3
+
+
+def test_a_launch_without_a_rank_ends_with_an_error(tmp_path: Path) -> None:
+    program = tmp_path / "mpiexec"
+    program.write_text("#!/bin/sh\nexec sleep 1000\n", encoding="utf-8")
+    program.chmod(0o755)
+    done = launch(tmp_path, "--mpiexec", str(program), "--start-timeout", "0.2", "-n", "2", "true")
+    assert done.returncode != 0
+    assert "no rank started within 0.2 s" in done.stderr
