@@ -8,7 +8,7 @@ ifdef CONDA_PREFIX
 # headers and libraries of an active conda environment
 export CMAKE_PREFIX_PATH := $(CONDA_PREFIX):$(CMAKE_PREFIX_PATH)
 endif
-CPP_SOURCES = $(shell git ls-files -co --exclude-standard 'src/cpp/*.cpp' 'src/cpp/*.hpp')
+CPP_SOURCES = $(shell find src/cpp -name '*.cpp' -o -name '*.hpp')
 
 .PHONY: help setup demo report test soak lint format clean
 
@@ -40,7 +40,7 @@ lint: setup ## ruff, mypy, snakefmt, clang-format, codespell, snakemake --lint
 	$(VENV)/mypy
 	$(VENV)/snakefmt --check workflow
 	$(VENV)/clang-format --dry-run --Werror $(CPP_SOURCES)
-	$(VENV)/codespell $$(git ls-files -co --exclude-standard)
+	$(VENV)/codespell . .ci
 	$(VENV)/snakemake --lint
 
 format: setup ## bring the sources into the form that lint wants
@@ -50,5 +50,5 @@ format: setup ## bring the sources into the form that lint wants
 	$(VENV)/clang-format -i $(CPP_SOURCES)
 
 clean: ## delete results, build products and caches (not .venv)
-	rm -rf results/* build .cache .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	git checkout -q -- results/README.md
+	find results -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
+	rm -rf build .cache .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,6 +3,8 @@
 """Run the workflow on this machine, resume an interrupted run, and print where the results are."""
 
 import argparse
+import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from types import FrameType
 
 import psutil
 
+from etalumis.cli.streams import standard_streams
 from etalumis.config import DEFAULT_FILE, read
 from etalumis.errors import EtalumisError
 from etalumis.paths import Paths
@@ -65,7 +68,7 @@ def run_to_its_end(command: list[str]) -> int:
 
     Ctrl-C reaches it by itself, as the terminal sends it to all; SIGTERM is passed on.
     """
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, env=environment())
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         # it may have been sent to the whole group, and two at once deadlock Snakemake's handler, which takes a lock
@@ -78,6 +81,12 @@ def run_to_its_end(command: list[str]) -> int:
             return process.wait()
         except KeyboardInterrupt:
             say("interrupted: waiting for the running jobs to stop")
+
+
+def environment() -> dict[str, str]:
+    """Return Snakemake's environment: what it prints may have characters that the terminal's encoding lacks."""
+    encoding = os.environ.get("PYTHONIOENCODING", "").partition(":")[0]
+    return {**os.environ, "PYTHONIOENCODING": f"{encoding}:backslashreplace"}
 
 
 def unlock(snakemake: list[str]) -> bool:
@@ -115,10 +124,12 @@ def is_ours(command: list[str]) -> bool:
 
 
 def say(text: str) -> None:
-    """Write a line for the person who waits."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    """Write a line to standard output; a run does not end because nobody can read it."""
+    with contextlib.suppress(OSError):
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with standard_streams():
+        sys.exit(main())

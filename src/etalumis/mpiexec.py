@@ -48,7 +48,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         parser.error(f"{tempfile.gettempdir()}: cannot create a named pipe ({error.strerror}); set TMPDIR")
     _fork_watcher(fifo, args.start_timeout)
-    sys.stdout.flush()
     os.execve(
         mpiexec,
         [mpiexec, "-n", str(args.n), "sh", "-c", _RANK, str(fifo), *args.program],

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def test_a_machine_without_compiler_gets_one_line_to_paste(script: Path, tmp_pat
 def test_a_second_call_does_nothing(script: Path, tmp_path: Path) -> None:
     module = load_script(script)
     (tmp_path / ".venv").mkdir()
-    module.STAMP.write_text(module.stamp(), encoding="utf-8")
+    module.STAMP.write_bytes(module.stamp())
     start = time.monotonic()
     # with no program to be found, doing anything would fail
     done = call(script, str(tmp_path / "nothing"))
@@ -67,3 +68,59 @@ def test_a_changed_pyproject_is_set_up_again(script: Path, tmp_path: Path) -> No
 )
 def test_presence(script: Path, test: str, there: bool) -> None:
     assert load_script(script).present(test) is there
+
+
+def wheel(folder: Path) -> Path:
+    """A package with nothing in it, for pip."""
+    path = folder / "nothing-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("nothing-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: nothing\nVersion: 1.0\n")
+        archive.writestr("nothing-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("nothing-1.0.dist-info/RECORD", "")
+    return path
+
+
+@pytest.mark.parametrize("way", ["variables", "pip.conf"])
+def test_a_user_s_settings_of_pip_do_not_reach_the_environment(
+    script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    if way == "variables":
+        monkeypatch.setenv("PIP_USER", "1")
+        monkeypatch.setenv("PIP_TARGET", str(tmp_path / "elsewhere"))
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path / "elsewhere"))
+    else:
+        (tmp_path / "pip.conf").write_text("[install]\nuser = true\n", encoding="utf-8")
+        monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "--disable-pip-version-check"]
+    variables = load_script(script).environment()
+    done = subprocess.run([*pip, wheel(tmp_path)], env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Would install nothing-1.0" in done.stdout
+    assert not {"PIP_TARGET", "PYTHONPATH"} & set(variables)
+
+
+def test_the_environment_works_in_a_folder_of_any_name_in_every_locale(tmp_path: Path, checkout: Path) -> None:
+    root = tmp_path / "Jürgen τ"
+    (root / "scripts").mkdir(parents=True)
+    shutil.copy(checkout / "scripts" / "setup.py", root / "scripts")
+    (root / "src" / "etalumis").mkdir(parents=True)
+    (root / "src" / "etalumis" / "__init__.py").write_text("", encoding="utf-8")
+    module = load_script(root / "scripts" / "setup.py")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", module.VENV], check=True)
+    (packages,) = module.VENV.glob("lib/python*/site-packages")
+    path = packages / "__editable__.etalumis-0.1.0.pth"
+    # as pip writes it
+    path.write_text(f"{root / 'src'}\n", encoding="utf-8")
+    module.make_path_relative()
+    for variables in ({"LC_ALL": "C"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}, {"LC_ALL": "C.UTF-8"}):
+        program = [module.VENV / "bin" / "python", "-c", "import etalumis"]
+        done = subprocess.run(program, env=variables, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), variables
+
+
+@pytest.mark.parametrize("streams", ["2>/dev/full", "2>&-", "0<&- 1>&- 2>&-"])
+def test_messages_that_nobody_can_read_do_not_end_a_setup(script: Path, tmp_path: Path, streams: str) -> None:
+    # an error that is reported, and the exit code for it; a traceback would give the same code
+    command = f'{sys.executable} -c \'import runpy, sys; sys.exit(runpy.run_path(sys.argv[1])["fail"]("no") + 41)\''
+    done = subprocess.run(["bash", "-c", f"{command} {script} {streams}"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (42, "", "")

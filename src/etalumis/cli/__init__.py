@@ -11,13 +11,13 @@ import functools
 import gc
 import importlib
 import logging
-import os
 import sys
 from collections.abc import Sequence
 
 from etalumis import __version__
 from etalumis.cli.arguments import Parser
 from etalumis.cli.logs import Options, close_logs, open_logs
+from etalumis.cli.streams import standard_streams
 from etalumis.cli.termination import Terminated, terminating
 from etalumis.errors import EtalumisError
 
@@ -65,6 +65,12 @@ An error is one message on standard error and exit code 1; a wrong call has exit
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0; 1 error; 2 wrong call; 130 interrupted; 143 terminated."""
+    with standard_streams():
+        return _run(argv)
+    return 0  # the reader of the output has gone
+
+
+def _run(argv: Sequence[str] | None) -> int:
     options, rest = Options.take(list(sys.argv[1:] if argv is None else argv))
     args = _parse(rest)
     gc.freeze()  # what the imports made stays: looking through it again and again would cost a run of Sherpa 2 %
@@ -81,10 +87,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Terminated as ended:
         logger.error("ended by SIGTERM; the same command goes on where it can", extra={"whole": True})
         return int(str(ended))
-    except BrokenPipeError:
-        # the reader of our output (head, less) has gone: no error; keep Python from complaining once more at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     finally:
         close_logs()
 

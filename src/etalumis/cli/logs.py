@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from etalumis.cli.streams import write_output
 from etalumis.errors import ConfigError
 
 logger = logging.getLogger("etalumis")
@@ -110,7 +111,7 @@ def close_logs() -> None:
 
 def say(text: str = "") -> None:
     """Write a line of a verb's result to standard output."""
-    sys.stdout.write(f"{text}\n")
+    write_output(f"{text}\n")
 
 
 def _log_unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -127,7 +127,13 @@ def _channels(program: Path, out: Path) -> list[dict[str, Any]]:
 
 def _output(command: Sequence[Path | str], folder: Path, what: str) -> str:
     done = subprocess.run(
-        [str(word) for word in command], cwd=folder, capture_output=True, text=True, check=False, timeout=120
+        [str(word) for word in command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        timeout=120,
     )
     if done.returncode != 0:
         raise SimulatorError(

@@ -135,7 +135,7 @@ def _download(wheel: dict[str, Any], file: Path) -> None:
             wheel["implementation"], "--platform", wheel["platform"], "--dest", folder,
             f"{wheel['project']}=={wheel['version']}",
         ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         fetched = Path(folder) / file.name
         if done.returncode != 0 or not fetched.is_file():
             reason = (done.stderr or done.stdout).strip()[-1000:]

@@ -1,0 +1,46 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The Makefile in a folder without .git, as a tarball gives it."""
+
+import shutil
+import subprocess
+
+import pytest
+
+TOOLS = ("python", "ruff", "mypy", "snakefmt", "clang-format", "codespell", "snakemake")
+
+
+@pytest.fixture
+def folder(tmp_path, checkout):
+    """A folder with the Makefile, a C++ source, results, and tools that only note how they were called."""
+    shutil.copy(checkout / "Makefile", tmp_path)
+    for name in ("src/cpp/ppx/a.cpp", "results/README.md", "results/demo/format.json", "results/.hidden", "build/x"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "tools").mkdir()
+    for name in TOOLS:
+        tool = tmp_path / "tools" / name
+        tool.write_text(f'#!/bin/sh\necho {name} "$@" >> {tmp_path}/calls\n')
+        tool.chmod(0o755)
+    return tmp_path
+
+
+def make(folder, target):
+    command = ["make", target, "VENV=tools", "PYTHON=tools/python"]
+    return subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, check=True, capture_output=True, timeout=60)
+
+
+@pytest.mark.parametrize("target", ["lint", "format"])
+def test_every_tool_is_given_files(folder, target):
+    done = make(folder, target)
+    calls = (folder / "calls").read_text().splitlines()
+    (clang,) = [call for call in calls if call.startswith("clang-format")]
+    assert clang.split()[-1] == "src/cpp/ppx/a.cpp"
+    assert "codespell" not in calls, "codespell needs the names of files or folders"
+    assert b"git" not in done.stderr
+
+
+def test_clean_leaves_the_readme(folder):
+    make(folder, "clean")
+    assert [path.name for path in (folder / "results").iterdir()] == ["README.md"]
+    assert not (folder / "build").exists()
