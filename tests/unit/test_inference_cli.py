@@ -16,13 +16,13 @@ from etalumis.inference import Posterior, importance
 from etalumis.models import examples
 
 MODEL = """\
-from etalumis.distributions import Normal
+from etalumis.distributions import Normal, Uniform
 from etalumis.models import observe, sample
 
 def pair():
     x = sample(Normal(0.0, 1.0), name="x")
     observe(Normal(x, 1.0), name="left")
-    observe(Normal(x, 1.0), name="right")
+    observe(Uniform(x, x + 4.0), name="right")
 """
 
 
@@ -73,10 +73,9 @@ def test_several_observation_files_condition_one_posterior(tmp_path, monkeypatch
     Path("pair.py").write_text(MODEL, encoding="utf-8")
     Path("config.yaml").write_text("run: {seed: 3}\n", encoding="utf-8")
     assert main(["simulator", "couple", "--output", "coupled", "--", *SERVE, "pair:pair", "{endpoint}"]) == 0
-    for name, value in (("left", 1.0), ("right", 3.0)):
+    for name, value, file in (("left", 1.0, "left.h5"), ("right", 3.0, "right.h5"), ("right", 99.0, "distant.h5")):
         np.save("data.npy", np.asarray(value))
-        measured = ["traces", "observation", "--measured", "data.npy", "--name", name, "--output", f"{name}.h5"]
-        assert main(measured) == 0
+        assert main(["traces", "observation", "--measured", "data.npy", "--name", name, "--output", file]) == 0
 
     def sampled(*observations):
         output = ["--runs", "40", "--output", "p.h5", "--force"]
@@ -96,13 +95,18 @@ def test_several_observation_files_condition_one_posterior(tmp_path, monkeypatch
     assert code == 0
     assert "conditioned on 'left' (), 'right' ()" in said
     both = Posterior.load(Path("p.h5"))
+    assert f"effective sample size {1 / (both.weight**2).sum():.1f} of 40 draws, " in said
     x = both.values["x"]
     np.testing.assert_array_equal(alone.values["x"], x)
-    np.testing.assert_allclose(both.log_weight - alone.log_weight, -0.5 * (3.0 - x) ** 2 - 0.5 * np.log(2 * np.pi))
+    inside = (x > -1.0) & (x < 3.0)
+    np.testing.assert_allclose(both.log_weight, np.where(inside, alone.log_weight - np.log(4.0), -np.inf))
     assert both.info["observation_digest"] != alone.info["observation_digest"]
     code, said = sampled("--observation", "left.h5", "--observation", "left.h5", "--unconditioned", "left", "right")
     assert code == 1
     assert "no observation is left" in said
+    code, said = sampled("--observation", "left.h5", "distant.h5")
+    assert code == 0
+    assert "all 40 draws have weight zero" in said
 
 
 def chain(config, output, *more):

@@ -289,6 +289,7 @@ def _ic(args: argparse.Namespace) -> None:
         args.job, posterior.info["runs_per_s"], 100 * posterior.info["lost_share"],
         100 * posterior.info["unknown_address_fraction"],
     )  # fmt: skip
+    _log_weights(posterior)
 
 
 def _importance(args: argparse.Namespace) -> None:
@@ -305,7 +306,24 @@ def _importance(args: argparse.Namespace) -> None:
             checkpoint=checkpoint,
         )
 
-    job.sample({"engine": "importance", "job": args.job, "runs": args.runs}, engine)
+    posterior = job.sample({"engine": "importance", "job": args.job, "runs": args.runs}, engine)
+    logger.info("importance job %d: %.1f simulator runs/s", args.job, posterior.info["runs_per_s"])
+    _log_weights(posterior)
+
+
+def _log_weights(posterior: Posterior) -> None:
+    """Log the effective sample size, which says how much weighted draws tell; a count of runs does not."""
+    if posterior.info["zero_weights"] == len(posterior):
+        logger.warning(
+            "all %d draws have weight zero: no run could have produced the observation, so the file says nothing about "
+            "the posterior; take more runs, or check that the observation belongs to this simulator",
+            len(posterior),
+        )
+        return
+    logger.info(
+        "effective sample size %.1f of %d draws, %d of weight zero",
+        1.0 / float((posterior.weight**2).sum()), len(posterior), posterior.info["zero_weights"],
+    )  # fmt: skip
 
 
 _ENGINES: dict[str, Callable[[argparse.Namespace], None]] = {"rmh": _rmh, "ic": _ic, "importance": _importance}

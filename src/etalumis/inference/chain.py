@@ -82,7 +82,7 @@ class Chain:
 
     def snapshot(self) -> dict[str, Any]:
         """Return what `resume` needs, JSON-able."""
-        saved = self._saved()
+        saved = self._saved(self.state)
         return {
             "keys": saved.keys,
             "values": saved.values,
@@ -92,9 +92,9 @@ class Chain:
             "remote_steps": None if self._remote is None else self._remote.snapshot(),
         }
 
-    def _saved(self) -> SavedTrace:
-        """Return the chain's trace in the form that can be replayed."""
-        state, trace = self.state, self.state.trace
+    def _saved(self, state: ChainState) -> SavedTrace:
+        """Return a state's trace in the form that can be replayed."""
+        trace = state.trace
         flags = [trace.flags[i] & (CONTROLLED | REPLACED) for i in trace.accepted]
         bases = [split(self.runner.addresses.name(address)) for address in state.address]
         keys = [(*base, name, flag) for base, name, flag in zip(bases, state.name, flags, strict=True)]
@@ -106,21 +106,21 @@ class Chain:
         )
         return trace
 
-    def check_replay(self, times: int = 1) -> None:
-        """Replay the chain's trace and compare likelihood and tags; the chain's draws and its count of runs stay.
+    def check_replay(self, state: ChainState, times: int = 1) -> None:
+        """Replay a state's trace and compare likelihood, tags and result; the chain's draws and count of runs stay.
 
         A chain samples another distribution than the posterior if the model draws random numbers of its own, or keeps
-        a count from run to run, and nothing in its draws tells. Two replays in a row catch both.
+        a count from run to run, even if its addresses and priors do not show it. Two replays in a row catch both.
 
         Raises
         ------
         InferenceError
             If a replay differs.
         """
-        runs, saved, expected = self.runner.runs, self._saved(), self.state.trace
+        runs, saved = self.runner.runs, self._saved(state)
         for _ in range(times):
             found = self._replay(saved, np.random.default_rng(0))
-            if (difference := replay_difference(expected, found)) is not None:
+            if (difference := replay_difference(state.trace, found)) is not None:
                 raise InferenceError(
                     f"{self.runner.model.name}: a replay of the chain's trace gave another one: {difference}. "
                     f"{EXPECTED_REPLAY}"

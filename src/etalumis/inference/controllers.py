@@ -233,12 +233,20 @@ def replay_difference(expected: Trace, found: Trace) -> str | None:
     if addresses[0] != addresses[1]:
         return f"expected the {len(addresses[0])} entries of the trace, found {len(addresses[1])}, or other ones"
     if expected.log_likelihood != found.log_likelihood:
-        return f"expected the log likelihood {expected.log_likelihood}, found {found.log_likelihood}"
+        statements = (
+            f" (observe statement {now.name!r})"
+            for before, now in zip(expected.observes, found.observes, strict=False)
+            if before.log_prob != now.log_prob
+        )
+        where = next(statements, "")
+        return f"expected the log likelihood {expected.log_likelihood}, found {found.log_likelihood}{where}"
     if list(expected.tags) != list(found.tags):
         return f"expected the tags {list(expected.tags)}, found {list(found.tags)}"
     for name, value in expected.tags.items():
         if not np.array_equal(value, found.tags[name], equal_nan=True):
             return f"expected the tag {name!r} to be {value}, found {found.tags[name]}"
+    if expected.result != found.result and not (expected.result != expected.result and found.result != found.result):
+        return f"expected the result {expected.result}, found {found.result}"
     return None
 
 

@@ -156,6 +156,7 @@ class _Sampling:
                 progress.tick(shown)
                 if self.checkpoint is not None and self.checkpoint.due:
                     self._save(self.checkpoint)
+        ladder.check_replay()
         return self._so_far()
 
     def _shown(self, accepted: float) -> dict[str, object]:

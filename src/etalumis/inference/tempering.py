@@ -132,6 +132,7 @@ class Ladder:
         self.runner, self._rng, self._settings = runner, rng, settings
         self.replicas = [Chain(runner, rng, replica_settings(settings, beta), focus, beta) for beta in betas]
         self.sweeps = 0
+        self._first: ChainState | None = None
         self._swaps = [[0, 0.0] for _ in betas[1:]]  # of each neighbouring pair: proposed, sum of min(1, a)
         self._walks = Walks(len(betas))
 
@@ -170,19 +171,30 @@ class Ladder:
                     "observation, or allow more prior runs."
                 )
             replica.state = replica.structures.state(found)
-        self.replicas[0].check_replay(times=2)
+        self._first = self.state
+        self.replicas[0].check_replay(self.state, times=2)
         if len(self.replicas) == 1:
             self.replicas[0].start_remote_steps()
 
     def sweep(self) -> bool:
         """Take one step of every replica, then propose swaps; return whether the cold replica's step was accepted.
 
-        After 1, 2, 4, 8, ... sweeps the cold replica's trace is replayed and compared, at next to no cost.
+        After 1, 2, 4, 8, ... sweeps, the cold replica's trace and its first one are replayed and compared, at next to
+        no cost.
         """
         accepted = self._sweep()
         if self.sweeps & (self.sweeps - 1) == 0:
-            self.replicas[0].check_replay()
+            self.check_replay()
         return accepted
+
+    def check_replay(self) -> None:
+        """Replay the cold replica's trace and its first one (of this process); raise InferenceError if one differs.
+
+        The first one shows whether the model has changed since; the last one, what only some traces show.
+        """
+        for state in dict.fromkeys((self._first, self.state)):
+            if state is not None:
+                self.replicas[0].check_replay(state)
 
     def _sweep(self) -> bool:
         if len(self.replicas) == 1:
@@ -287,7 +299,7 @@ class Ladder:
         for replica, beta, saved in zip(self.replicas, snapshot["betas"], snapshot["replicas"], strict=True):
             replica.beta, replica.settings = beta, replica_settings(self._settings, beta)
             replica.resume(saved)
-        self.sweeps = snapshot["sweeps"]
+        self.sweeps, self._first = snapshot["sweeps"], self.state
         self._swaps = [list(swap) for swap in snapshot["swaps"]]
         self._walks.resume(snapshot["walks"])
         self._rng.bit_generator.state = snapshot["rng"]
