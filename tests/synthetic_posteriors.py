@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Posteriors of the tau decay's shape with known properties, for the tests of diagnostics and figures."""
+"""Posteriors with known properties, most of them of the tau decay's shape, for the tests of diagnostics and figures."""
 
 import numpy as np
 
@@ -39,6 +39,22 @@ def tau_posterior(engine="rmh", draws=2000, chains=2, seed=0, log_weight_sd=0.0,
         trace_type=np.full(draws, b"0" * 32, dtype="S32"),
         info={"seed": seed, "thin": 5, "burn_in": 1000},
         truth=dict(TRUTH),
+    )
+
+
+def posterior_of(values, engine="rmh", chains=2, log_weight=None, truth=(), **info):
+    """A posterior of any model: values of shape (draw, ...), chains one after the other."""
+    draws = len(next(iter(values.values())))
+    return Posterior(
+        engine=engine,
+        values={name: np.asarray(column, dtype=float) for name, column in values.items()},
+        log_weight=np.zeros(draws) if log_weight is None else log_weight,
+        log_likelihood=np.random.default_rng(9).normal(size=draws),
+        log_prior=np.zeros(draws),
+        chain=np.repeat(np.arange(chains), draws // chains),
+        trace_type=np.full(draws, b"0" * 32, dtype="S32"),
+        info=info,
+        truth={name: np.asarray(value) for name, value in dict(truth).items()},
     )
 
 

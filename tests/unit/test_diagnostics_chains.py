@@ -6,6 +6,7 @@ from scipy.signal import lfilter
 
 from etalumis.diagnostics import arviz_calls
 from etalumis.diagnostics.chains import as_chains, summarise_categorical, summarise_continuous
+from etalumis.diagnostics.rounding import tie_break
 
 
 def normal_chains(seed=0, chains=4, draws=2000):
@@ -67,7 +68,7 @@ def test_chains_constant_at_different_values_have_infinite_rhat():
 
 
 def test_ranks_run_over_all_chains():
-    ranks = arviz_calls.ranks(np.array([[1.0, 5.0], [3.0, 4.0]]))
+    ranks = tie_break(np.array([[1.0, 5.0], [3.0, 4.0]]))
     np.testing.assert_array_equal(ranks, [[1, 4], [2, 3]])
 
 

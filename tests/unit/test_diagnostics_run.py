@@ -1,11 +1,13 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
+import itertools
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from synthetic_posteriors import TRUTH, history, tau_posterior
+from synthetic_posteriors import TRUTH, history, posterior_of, tau_posterior
 
 from etalumis.cli import main
 from etalumis.diagnostics import Thresholds, diagnose
@@ -14,7 +16,11 @@ from etalumis.diagnostics.files import read_diagnostics, write_diagnostics
 from etalumis.diagnostics.history import judge
 from etalumis.diagnostics.quantities import TAU_DECAY, quantities_of
 from etalumis.diagnostics.run import to_json
-from etalumis.errors import DatasetError
+from etalumis.distributions import Normal, Uniform
+from etalumis.errors import DatasetError, InferenceError
+from etalumis.inference import rmh
+from etalumis.inference.posterior import Posterior
+from etalumis.models import FunctionModel, observe, sample
 
 
 def sentences(result, subject):
@@ -103,8 +109,8 @@ def test_a_handful_of_effective_draws_is_no_ground_for_a_verdict():
     result = diagnose([tau_posterior(), few])
     assert passed(result, "truth") == [True, False]
     said = sentences(result, "truth")[1]
-    assert said == "IC: whether the truth is inside the central 95 % cannot be said (ESS 5.0 < 20)."
-    assert sentences(result, "agreement") == ["Whether RMH and IC agree cannot be said (ESS 5.0 < 20)."]
+    assert said == "IC: too few effective draws to compare with the truth (ESS 5.0 < 20)."
+    assert sentences(result, "agreement") == ["RMH and IC: too few effective draws to compare them (ESS 5.0 < 20)."]
     assert passed(result, "agreement") == [False]
 
 
@@ -113,10 +119,149 @@ def test_one_quantity_that_hardly_moved_is_left_out_of_the_verdicts():
     stuck.values["channel"] = np.where(stuck.chain == 0, 4.0, 0.0)
     stuck.values["channel"][:3] = 0.0
     result = diagnose([stuck, tau_posterior("ic", 4000, seed=1, log_weight_sd=0.5)])
-    assert "the other 6 quantities. For channel (ESS " in sentences(result, "truth")[0]
+    assert "the other 6 quantities. Not judged: channel (ESS " in sentences(result, "truth")[0]
     assert "inside the central 95 % of all 7" in sentences(result, "truth")[1]
-    assert "agree in all quantities that can be compared. For channel (ESS " in sentences(result, "agreement")[0]
+    assert (
+        "agree in all quantities that can be compared. Not judged: channel (ESS " in sentences(result, "agreement")[0]
+    )
     assert passed(result, "agreement") == [False]
+
+
+@pytest.mark.parametrize(("truth", "probability", "inside"), [(0, 0.94, True), (1, 0.06, True), (1, 0.03, False)])
+def test_a_discrete_truth_is_inside_the_central_interval_if_it_is_probable(truth, probability, inside):
+    draws = np.random.default_rng(1).permutation(np.arange(2000) < 2000 * probability)
+    values = {"flag": draws if truth else ~draws}
+    weighted = posterior_of(values, "importance", truth={"flag": truth})
+    for result in diagnose([posterior_of(values, truth={"flag": truth})]), diagnose([weighted]):
+        assert passed(result, "truth") == [inside]
+
+
+def test_a_truth_equal_to_a_constant_up_to_rounding_is_inside():
+    result = diagnose([posterior_of({"x": np.full(500, 0.1 + 0.2)}, truth={"x": 0.3})])
+    assert result["engines"]["rmh"]["quantities"]["x"]["truth"]["mass_below"] == 0.5
+    assert sentences(result, "truth") == ["RMH: the truth is inside the central 95 % of x."]
+
+
+def constant_and_moving(constant, engine="rmh", seed=0, **options):
+    rng = np.random.default_rng(seed)
+    rounding = 1 + 4e-16 * rng.integers(-2, 3, size=4000)
+    return posterior_of({"n": constant * rounding, "x": rng.normal(size=4000)}, engine, **options)
+
+
+def test_a_constant_of_every_engine_agrees_whatever_the_rounding_errors():
+    weights = np.random.default_rng(3).normal(size=4000)
+    result = diagnose([constant_and_moving(3.0), constant_and_moving(3.0, "ic", seed=1, log_weight=0.5 * weights)])
+    assert result["agreement"]["rmh-ic"]["n"]["mean_difference"] == 0.0
+    assert result["agreement"]["rmh-ic"]["n"]["ks"] == pytest.approx(0.0, abs=1e-12)
+    assert [c["sentence"] for c in result["checks"] if not c["passed"]] == []
+    for engine in ("rmh", "ic"):
+        summary = result["engines"][engine]["quantities"]["n"]
+        assert summary["constant"]
+        assert summary["sd"] == 0.0
+
+
+def test_constants_that_differ_are_named_with_their_values():
+    result = diagnose([constant_and_moving(3.0), constant_and_moving(4.0, "ic", seed=1)])
+    assert passed(result, "agreement") == [False]
+    assert "n (3 and 4 in every draw)" in sentences(result, "agreement")[0]
+    assert passed(result, "convergence") == [False]  # a constant that another engine does not confirm
+
+
+def test_a_constant_is_believed_if_states_came_down_from_the_prior_often_enough():
+    tempered = {"inverse_temperatures": [1.0, 0.1, 0.0], "swap_acceptance": [0.4, 0.5], "round_trips": 30}
+    alone, few = (
+        diagnose([constant_and_moving(3.0, parts=[tempered, tempered | {"round_trips": trips}])]) for trips in (30, 2)
+    )
+    assert passed(alone, "convergence") == [True]
+    assert passed(few, "convergence") == [False]
+    assert "the chains did not visit other values" in sentences(few, "convergence")[0]
+
+
+def test_a_quantity_that_no_draw_has_is_not_judged():
+    result = diagnose([posterior_of({"x": np.full(500, np.nan), "y": np.arange(500.0)}, truth={"x": 1.0})])
+    assert sentences(result, "truth") == ["RMH: too few effective draws to compare with the truth (no ESS)."]
+
+
+def test_infinite_draws_are_not_called_absent():
+    posterior = tau_posterior()
+    posterior.values["missing_et"][7] = np.inf
+    assert "missing_et (missing or infinite" in sentences(diagnose([posterior]), "convergence")[0]
+
+
+def test_a_posterior_without_usable_log_weights_is_refused():
+    posterior = tau_posterior("ic", seed=1)
+    posterior.log_weight[5] = np.nan
+    with pytest.raises(InferenceError, match=r"1 of 2,000 log weights are NaN or \+inf, the first of draw 5"):
+        diagnose([posterior])
+
+
+def ridge(rho=0.999, draws=4000, **info):
+    """Two correlated latents, from chains that change one of them at a time, and a value computed from them."""
+    rng = np.random.default_rng(0)
+    pair = np.zeros((2, draws // 2, 2))
+    for chain in pair:
+        chain[0] = rng.normal() * np.ones(2)
+        for before, after in itertools.pairwise(chain):
+            after[0] = rho * before[1] + np.sqrt(1 - rho**2) * rng.normal()
+            after[1] = rho * after[0] + np.sqrt(1 - rho**2) * rng.normal()
+    a, b = pair.reshape(-1, 2).T
+    return posterior_of({"a": a, "b": b, "result": a}, acceptance={"a": {}, "b": {}}, **info)
+
+
+def test_correlated_latents_are_named_as_the_cause_and_tempering_as_the_remedy():
+    plain = ridge(inverse_temperatures=[1.0])
+    (sentence,) = sentences(diagnose([plain]), "convergence")
+    assert "Likely cause: correlated latents (a and b, rank correlation 1.00)" in sentence
+    assert "Set posteriors.rmh.temperatures to 7 (now 1, no tempering)" in sentence
+    (sentence,) = sentences(
+        diagnose([ridge(inverse_temperatures=[1.0, 0.0], swap_acceptance=[0.4], round_trips=3)]), "convergence"
+    )
+    assert "Set posteriors.rmh.temperatures" not in sentence
+    assert "Raise posteriors.rmh.runs (about " in sentence
+
+
+def test_a_posterior_of_rmh_carries_what_the_advice_needs():
+    def model():
+        a, b = sample(Uniform(0.0, 10.0), name="a"), sample(Uniform(0.0, 10.0), name="b")
+        observe(Normal(a + b, 0.2), name="y")
+        return a
+
+    parts = [rmh(FunctionModel(model), {"y": 5.0}, runs=800, seed=1, chain=chain) for chain in (0, 1)]
+    result = diagnose([Posterior.concatenate(parts)])
+    mixing = result["engines"]["rmh"]["chains"]["mixing"]
+    assert mixing["temperatures"] == 1
+    assert [pair["latents"] for pair in mixing["correlated"]] == [["a", "b"]]
+    assert "Likely cause: correlated latents (a and b" in sentences(result, "convergence")[0]
+
+
+def test_uncorrelated_chains_that_are_short_need_more_runs_only():
+    short = posterior_of({"a": np.random.default_rng(2).normal(size=300)}, acceptance={"a": {}})
+    (sentence,) = sentences(diagnose([short], Thresholds(rhat=1.1)), "convergence")
+    assert sentence.endswith("Raise posteriors.rmh.runs (a few times as many).")
+
+
+def test_modes_that_are_seldom_crossed_are_named():
+    rng = np.random.default_rng(4)
+    sides = np.repeat([1, -1, 1, -1, 1, -1, 1, -1], 500)
+    (sentence,) = sentences(diagnose([posterior_of({"x": 3 * sides + 0.1 * rng.normal(size=4000)})]), "convergence")
+    assert "the chains crossed the gap 6 times" in sentence
+    apart = posterior_of({"x": np.repeat([3.0, -3.0], 2000) + 0.1 * rng.normal(size=4000)})
+    (sentence,) = sentences(diagnose([apart]), "convergence")
+    assert "chains that stay apart, as in different modes (x by chain: 3, -3)" in sentence
+
+
+def test_a_mode_that_only_one_engine_visited_is_named():
+    rng = np.random.default_rng(5)
+    one = posterior_of({"x": rng.normal(2, 0.1, size=4000)}, inverse_temperatures=[1.0])
+    both = posterior_of({"x": rng.normal(2 * rng.choice([1, -1], size=4000), 0.1)}, "ic")
+    (sentence,) = sentences(diagnose([one, both]), "agreement")
+    assert re.search(
+        r"RMH has no draw where IC has at least (4\d|50) % of its mass \(x\), a mode not visited", sentence
+    )
+    assert sentence.endswith("Set posteriors.rmh.temperatures to 7 (now 1, no tempering).")
+    alone = diagnose([one])
+    assert passed(alone, "convergence") == [True]
+    assert "a mode that no chain visited goes unnoticed" in sentences(alone, "convergence")[0]
 
 
 def test_replica_exchange_says_how_well_it_swapped():
@@ -201,6 +346,15 @@ def test_gain_within_the_scatter_counts_as_nothing():
     assert judge(history(final=29.0, noise=0.05)).passed
 
 
+@pytest.mark.parametrize(("loss", "prior"), [(np.inf, 30.0), (17.0, np.nan)])
+def test_a_training_whose_losses_are_not_finite_is_not_called_learned(loss, prior):
+    losses = history()
+    losses.valid_loss[-1] = loss
+    verdict = judge(replace(losses, prior_loss=prior))
+    assert not verdict.passed
+    assert "diverged" in verdict.sentence
+
+
 def test_command_line_writes_the_file_and_prints_the_verdicts(tmp_path, capsys):
     tau_posterior(shift=1.0).save(tmp_path / "rmh.h5")
     tau_posterior("ic", seed=1, log_weight_sd=0.5).save(tmp_path / "ic.h5")
@@ -224,10 +378,10 @@ def test_command_line_refuses_two_files_of_one_engine(tmp_path, capsys):
     assert not (tmp_path / "d.json").exists()
 
 
-def test_a_gain_that_no_named_choice_shares_is_not_learning_to_see():
+def test_a_gain_that_no_named_latent_shares_does_not_come_from_the_observation():
     blind = replace(history(), named_gain={"px": 0.002, "channel": 0.01})
     seeing = replace(history(), named_gain={"px": 0.4, "channel": 0.5})
     assert not judge(blind).passed
-    assert "has not learned to see" in judge(blind).sentence
+    assert "does not use the observation" in judge(blind).sentence
     assert judge(seeing).passed
     assert "px 0.40, channel 0.50" in judge(seeing).sentence

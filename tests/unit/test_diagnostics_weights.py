@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from etalumis.diagnostics import agreement, arviz_calls, weights
+from etalumis.diagnostics.quantiles import quantiles
 from etalumis.log_weights import normalise
 
 
@@ -110,7 +111,7 @@ def test_weighted_categorical_probabilities():
 
 def test_equally_weighted_quantiles_are_those_of_numpy():
     x = np.random.default_rng(0).normal(size=1001)
-    ours = weights.quantiles(x, np.full(1001, 1 / 1001), (0.1, 0.5, 0.9))
+    ours = quantiles(x, np.full(1001, 1 / 1001), (0.1, 0.5, 0.9))
     np.testing.assert_allclose(ours, np.quantile(x, (0.1, 0.5, 0.9), method="hazen"))
 
 

@@ -5,8 +5,9 @@
 `run` computes (pure), `checks` judges against thresholds, `etalumis.figures` plots.
 """
 
-from etalumis.diagnostics.checks import Thresholds, Verdict, check
+from etalumis.diagnostics.checks import check
 from etalumis.diagnostics.quantities import Quantity, quantities_of
 from etalumis.diagnostics.run import diagnose, to_json
+from etalumis.diagnostics.verdict import Thresholds, Verdict
 
 __all__ = ["Quantity", "Thresholds", "Verdict", "check", "diagnose", "quantities_of", "to_json"]

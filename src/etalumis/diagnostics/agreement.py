@@ -4,17 +4,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from scipy.stats import wasserstein_distance
 
+from etalumis.diagnostics.rounding import rounding_error
 from etalumis.typing import FloatArray
 
 
 def ks_distance(x: FloatArray, wx: FloatArray, y: FloatArray, wy: FloatArray) -> float:
-    """Largest distance between two weighted empirical distribution functions, 0 to 1."""
-    points = np.concatenate([x, y])
+    """Largest distance between two weighted empirical distribution functions, 0 to 1; ties up to rounding count."""
+    points = np.concatenate([x, y]) + rounding_error(x, y)
     order_x, order_y = np.argsort(x), np.argsort(y)
     fx = np.concatenate([[0.0], np.cumsum(wx[order_x])])[np.searchsorted(x[order_x], points, side="right")]
     fy = np.concatenate([[0.0], np.cumsum(wy[order_y])])[np.searchsorted(y[order_y], points, side="right")]
@@ -28,8 +30,8 @@ def compare_continuous(x: FloatArray, wx: FloatArray, y: FloatArray, wy: FloatAr
     -------
     dict
         ``mean_difference`` and ``wasserstein`` (first Wasserstein distance), both in units of the pooled standard
-        deviation sqrt((var x + var y) / 2); ``ks``: Kolmogorov-Smirnov distance. All nan where a sample is empty; the
-        first two are nan where neither sample has any width.
+        deviation sqrt((var x + var y) / 2); ``ks``: Kolmogorov-Smirnov distance. All nan if a sample is empty. Two
+        constants have no width: the first two are then 0 if the constants are equal up to rounding, else infinite.
     """
     nan = float("nan")
     keep_x, keep_y = np.isfinite(x) & (wx > 0), np.isfinite(y) & (wy > 0)
@@ -39,16 +41,43 @@ def compare_continuous(x: FloatArray, wx: FloatArray, y: FloatArray, wy: FloatAr
     wx, wy = wx / wx.sum(), wy / wy.sum()
     mean_x, mean_y = float(wx @ x), float(wy @ y)
     width = float(np.sqrt(0.5 * (wx @ (x - mean_x) ** 2 + wy @ (y - mean_y) ** 2)))
+    error = rounding_error(x, y)
     return {
-        "mean_difference": (mean_x - mean_y) / width if width > 0 else nan,
-        "wasserstein": float(wasserstein_distance(x, y, wx, wy)) / width if width > 0 else nan,
+        "mean_difference": _in_widths(mean_x - mean_y, width, error),
+        "wasserstein": _in_widths(float(wasserstein_distance(x, y, wx, wy)), width, error),
         "ks": ks_distance(x, wx, y, wy),
     }
 
 
+def _in_widths(distance: float, width: float, error: float) -> float:
+    """Return distance / width, where a distance or a width within the rounding error is none."""
+    if abs(distance) <= error:
+        return 0.0
+    return distance / width if width > error else math.copysign(math.inf, distance)
+
+
 def compare_categorical(p: dict[str, float], q: dict[str, float]) -> dict[str, Any]:
-    """Total variation distance, half the sum of |p - q|, 0 (equal) to 1 (disjoint); nan where a side is empty."""
+    """Total variation distance, half the sum of |p - q|, 0 (equal) to 1 (disjoint); nan if a side is empty."""
     if not p or not q:
         return {"total_variation": float("nan")}
     codes = sorted(set(p) | set(q), key=int)
     return {"total_variation": 0.5 * sum(abs(p.get(code, 0.0) - q.get(code, 0.0)) for code in codes)}
+
+
+def unvisited(x: FloatArray, y: FloatArray, wy: FloatArray, cells: int = 20) -> float:
+    """Share of the posterior y where x has no draw, in cells of equal posterior mass, or of one value if discrete.
+
+    Draws of x count whatever their weight, as long as it is not zero: a region that was visited and found improbable
+    is not missed. nan if either sample is empty.
+    """
+    x = x[np.isfinite(x)]
+    keep = np.isfinite(y) & (wy > 0)
+    y, wy = y[keep], wy[keep]
+    if not len(x) or not len(y):
+        return float("nan")
+    order = np.argsort(y)
+    cumulated = np.cumsum(wy[order]) / wy.sum()
+    starts = np.searchsorted(cumulated, np.arange(1, cells) / cells)
+    edges = np.unique(y[order][starts]) - rounding_error(x, y)
+    visited = np.isin(np.searchsorted(edges, y), np.searchsorted(edges, x))
+    return float(wy[~visited].sum() / wy.sum())

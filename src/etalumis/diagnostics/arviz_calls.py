@@ -5,8 +5,8 @@
 ArviZ 1.x needs Python 3.12; on Python 3.11 its part `arviz_stats` 0.8 is installed instead. Both
 offer the calls made here under the same names, so the rest of the package never imports ArviZ itself.
 
-Every function answers degenerate input (one chain, too few draws, a constant, NaN, no weight at all) with ``nan`` or
-``inf`` instead of an exception or a warning; the words for it are made in `etalumis.diagnostics.checks`.
+Every function returns ``nan`` or ``inf`` for degenerate input (one chain, too few draws, a constant, NaN, no weight at
+all) instead of raising or warning; `etalumis.diagnostics.checks` puts that into words.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ from typing import Any
 
 import numpy as np
 
+from etalumis.diagnostics.rounding import RELATIVE_ROUNDING, is_constant, rounding_error
 from etalumis.typing import FloatArray
 
-MIN_DRAWS = 4  # ArviZ answers nan below: two half chains of two draws each
-MIN_TAIL = 25  # PSIS fits its Pareto tail to a fifth of the draws and needs five of them
+MIN_DRAWS = 4  # ArviZ needs two half chains of two draws each
+MIN_TAIL_DRAWS = 25  # PSIS fits its Pareto tail to a fifth of the draws and needs five of them
 
 array_stats: Any = importlib.import_module("arviz_stats.base").array_stats  # its functions carry no types
 
 
-def _usable(chains: FloatArray) -> bool:
-    return chains.shape[0] > 0 and chains.shape[1] >= MIN_DRAWS and bool(np.isfinite(chains).all())
+def _varies(chains: FloatArray) -> bool:
+    """Return whether R-hat and ESS are defined: enough finite draws that are not all equal."""
+    enough = chains.shape[0] > 0 and chains.shape[1] >= MIN_DRAWS and bool(np.isfinite(chains).all())
+    return enough and not is_constant(chains)
 
 
 def rhat(chains: FloatArray, method: str = "rank") -> float:
@@ -41,12 +44,14 @@ def rhat(chains: FloatArray, method: str = "rank") -> float:
     Returns
     -------
     float
-        ``nan`` for one chain, fewer than four draws, a NaN or a quantity that never changes; ``inf`` where each chain
-        is constant at a value of its own.
+        ``nan`` for one chain, fewer than four draws, a NaN or a constant quantity; ``inf`` if every chain (every half
+        of a chain, for the split methods) is constant, but not all at the same value.
     """
-    if not _usable(chains) or chains.shape[0] < 2 or np.ptp(chains) == 0:
+    if not _varies(chains) or chains.shape[0] < 2:
         return float("nan")
-    if (np.ptp(chains, axis=1) == 0).all():
+    half = chains.shape[1] // 2
+    parts = chains if method == "identity" else np.concatenate([chains[:, :half], chains[:, -half:]])
+    if (np.ptp(parts, axis=1) <= rounding_error(chains)).all():
         return float("inf")
     with np.errstate(divide="ignore", invalid="ignore"):  # a half chain may be constant: 0/0 is handled as nan
         return float(array_stats.rhat(chains, method=method))
@@ -64,9 +69,9 @@ def ess(chains: FloatArray, method: str = "bulk") -> float:
     Returns
     -------
     float
-        ``nan`` where it has no meaning: a NaN, too few draws, a quantity that never changes.
+        ``nan`` if it is not defined: a NaN, too few draws, a constant quantity.
     """
-    if not _usable(chains) or np.ptp(chains) == 0:
+    if not _varies(chains):
         return float("nan")
     prob = (0.05, 0.95) if method == "tail" else None
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -75,7 +80,7 @@ def ess(chains: FloatArray, method: str = "bulk") -> float:
 
 def mcse_mean(chains: FloatArray) -> float:
     """Monte Carlo standard error of the mean, from the effective sample size; ``nan`` as for `ess`."""
-    if not _usable(chains) or np.ptp(chains) == 0:
+    if not _varies(chains):
         return float("nan")
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(array_stats.mcse(chains, method="mean"))
@@ -85,14 +90,9 @@ def autocorrelation(chains: FloatArray) -> FloatArray:
     """Autocorrelation per chain, array (chain, lag); a constant or broken chain gives a row of ``nan``."""
     out = np.full(chains.shape, np.nan)
     for row, chain in zip(out, chains, strict=True):
-        if len(chain) >= MIN_DRAWS and np.isfinite(chain).all() and np.ptp(chain) > 0:
+        if _varies(chain[None]):
             row[:] = array_stats.autocorr(chain, axis=-1)
     return out
-
-
-def ranks(chains: FloatArray) -> FloatArray:
-    """Rank of every draw among all draws of all chains, from 1, ties averaged; array (chain, draw)."""
-    return np.asarray(array_stats.compute_ranks(chains, axis=None), dtype=np.float64).reshape(chains.shape)
 
 
 def pareto_khat(log_weight: FloatArray) -> float:
@@ -106,15 +106,15 @@ def pareto_khat(log_weight: FloatArray) -> float:
     Returns
     -------
     float
-        ``nan`` with fewer than 25 non-zero weights; ``-inf`` where the largest weights are all equal (no tail at all);
-        ``inf`` where the tail spans more than float64 holds, since the fit would see zeros only and find nothing wrong.
+        ``nan`` with fewer than 25 non-zero weights; ``-inf`` if the largest weights are equal up to rounding (no tail);
+        ``inf`` if the tail spans more than float64 holds: the fit would see zeros only and find nothing wrong.
     """
     finite = log_weight[np.isfinite(log_weight)]
-    if len(finite) < MIN_TAIL:
+    if len(finite) < MIN_TAIL_DRAWS:
         return float("nan")
     tail = int(np.ceil(min(len(finite) / 5, 3 * np.sqrt(len(finite)))))
     largest = np.partition(finite, len(finite) - tail - 1)[-tail - 1 :]
-    if np.ptp(largest) == 0:
+    if np.ptp(largest) <= max(rounding_error(largest), RELATIVE_ROUNDING):
         return float("-inf")
     if np.ptp(largest) > -np.log(np.finfo(np.float64).tiny):
         return float("inf")

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etalumis.diagnostics import arviz_calls
+from etalumis.diagnostics.quantiles import quantile_table
+from etalumis.diagnostics.rounding import is_constant
 from etalumis.typing import FloatArray
 
-QUANTILES = (0.025, 0.25, 0.5, 0.75, 0.975)
-RARE = 0.01  # channels below this share of all draws do not decide over convergence: hardly any draw speaks about them
+RARE = 0.01  # channels below this share of all draws are left out of R-hat and ESS: too few draws know about them
 
 
 def as_chains(values: FloatArray, chain: NDArray[np.int64]) -> FloatArray:
@@ -39,11 +40,12 @@ def as_chains(values: FloatArray, chain: NDArray[np.int64]) -> FloatArray:
 def summarise_continuous(chains: FloatArray) -> dict[str, Any]:
     """R-hat (rank and classic), ESS (bulk and tail, in draws), Monte Carlo error, mean, sd and quantiles.
 
-    Draws in which the quantity is absent (nan) are left out of mean and quantiles, and counted; R-hat and ESS then have
-    no meaning and are nan.
+    Draws in which the quantity is absent (nan) or infinite are left out of mean and quantiles, and counted; R-hat and
+    ESS are then not defined, and nan.
     """
     flat = chains.ravel()
     present = flat[np.isfinite(flat)]
+    constant = is_constant(present)
     size = arviz_calls.ess(chains, "bulk")
     return {
         "rhat": arviz_calls.rhat(chains, "rank"),
@@ -52,12 +54,10 @@ def summarise_continuous(chains: FloatArray) -> dict[str, Any]:
         "ess_tail": arviz_calls.ess(chains, "tail"),
         "mcse": arviz_calls.mcse_mean(chains),
         "autocorrelation_draws": flat.size / size if size > 0 else float("nan"),
-        "mean": float(present.mean()) if present.size else float("nan"),
-        "sd": float(present.std()) if present.size else float("nan"),
-        "quantiles": {str(q): float(v) for q, v in zip(QUANTILES, np.quantile(present, QUANTILES), strict=True)}
-        if present.size
-        else {},
-        "constant": bool(present.size and np.ptp(present) == 0),
+        "mean": float((present[0] if constant else present.mean()) if present.size else np.nan),
+        "sd": float((0.0 if constant else present.std()) if present.size else np.nan),
+        "quantiles": quantile_table(present, np.ones_like(present)),
+        "constant": constant,
         "absent_fraction": 1.0 - present.size / flat.size if flat.size else 1.0,
     }
 

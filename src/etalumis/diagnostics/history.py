@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from etalumis.diagnostics.checks import Verdict
+from etalumis.diagnostics.verdict import Verdict
 from etalumis.network.checkpoint import MANIFEST, read_manifest
 from etalumis.training.history import read_history
 from etalumis.typing import FloatArray
@@ -86,15 +86,18 @@ def summarise(history: History) -> dict[str, float]:
 
 
 def judge(history: History) -> Verdict:
-    """Whether the validation loss ended clearly below that of the prior, and whether it was still falling.
+    """Check whether the validation loss ended clearly below that of the prior, and whether it was still falling.
 
-    "Clearly" is more than 0.1 nat and more than three times the scatter of the last quarter of the validations. Where
-    entries have names, these together must have gained 0.1 nat too: the accepted draws of rejection loops differ from
-    their prior whatever was observed, so a network that has not learned to see still falls below the prior.
+    "Clearly" is more than 0.1 nat and more than three times the scatter of the last quarter of the validations. If
+    entries have names, these must have gained 0.1 nat together: the accepted draws of rejection loops differ from
+    their prior whatever was observed, so a network that ignores the observation still falls below the prior.
     """
-    known = history.valid_loss[np.isfinite(history.valid_loss)]
+    known = history.valid_loss[~np.isnan(history.valid_loss)]
     if not known.size:
-        return Verdict("training", "network", False, "No validation loss was recorded.")
+        return _verdict(False, "No validation loss was recorded.")
+    if not np.isfinite([known[-1], history.prior_loss]).all():
+        numbers = f"the validation loss ended at {known[-1]:.3f} nats, that of the prior is {history.prior_loss:.3f}"
+        return _verdict(False, f"The training diverged or is not comparable with the prior: {numbers}.")
     tail = known[-max(2, round(TAIL * known.size)) :]
     scatter = float(np.std(np.diff(tail)) / np.sqrt(2)) if tail.size > 2 else 0.0
     gain = history.prior_loss - float(known[-1])
@@ -103,12 +106,16 @@ def judge(history: History) -> Verdict:
         f"prior's {history.prior_loss:.3f} (scatter {scatter:.3f})"
     )
     if gain <= max(MIN_GAIN_NATS, 3 * scatter):
-        return Verdict("training", "network", False, f"The network has not learned more than the prior: {numbers}.")
+        return _verdict(False, f"The network has not learned more than the prior: {numbers}.")
     if history.named_gain:
         named = ", ".join(f"{name} {gained:.2f}" for name, gained in history.named_gain.items())
-        numbers += f"; of the named choices, below their priors by (nats): {named}"
+        numbers += f"; gain of the named latents over their priors (nats): {named}"
         if sum(history.named_gain.values()) <= MIN_GAIN_NATS:
-            return Verdict("training", "network", False, f"The network has not learned to see: {numbers}.")
-    falling = tail.size > 2 and float(tail[0] - tail[-1]) > 3 * scatter and float(tail[0] - tail[-1]) > 0.02 * gain
+            return _verdict(False, f"The network does not use the observation: {numbers}.")
+    falling = tail.size > 2 and float(tail[0] - tail[-1]) > max(3 * scatter, 0.02 * gain)
     more = " It was still falling: longer training would help." if falling else ""
-    return Verdict("training", "network", True, f"The network has learned: {numbers}.{more}")
+    return _verdict(True, f"The network has learned: {numbers}.{more}")
+
+
+def _verdict(passed: bool, sentence: str) -> Verdict:
+    return Verdict("training", "network", passed, sentence)

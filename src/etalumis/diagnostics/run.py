@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from etalumis.diagnostics import agreement, chains, weights
-from etalumis.diagnostics.checks import Thresholds, check
+from etalumis.diagnostics import agreement, chains, mixing, weights
+from etalumis.diagnostics.checks import check
 from etalumis.diagnostics.quantities import Quantity, quantities_of
+from etalumis.diagnostics.rounding import rounding_error
+from etalumis.diagnostics.verdict import Thresholds
+from etalumis.errors import InferenceError
 from etalumis.log_weights import normalise
 from etalumis.typing import FloatArray
 
@@ -49,8 +52,15 @@ def diagnose(posteriors: Sequence[Posterior], thresholds: Thresholds | None = No
         ``engines`` (by engine: ``draws``, ``chains`` or ``weights``, ``quantities``, ``info``), ``agreement`` (by pair
         and quantity), ``truth`` (by quantity), ``checks`` (verdicts in words) and ``thresholds``. Numbers may be nan
         or inf.
+
+    Raises
+    ------
+    InferenceError
+        If a log weight is NaN or +inf.
     """
     thresholds = thresholds or Thresholds()
+    for posterior in posteriors:
+        _check_log_weights(posterior)
     result: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
@@ -61,6 +71,17 @@ def diagnose(posteriors: Sequence[Posterior], thresholds: Thresholds | None = No
     }
     result["checks"] = [verdict.as_dict() for verdict in check(result, thresholds)]
     return result
+
+
+def _check_log_weights(posterior: Posterior) -> None:
+    log_weight = np.asarray(posterior.log_weight, dtype=float)
+    wrong = np.flatnonzero(~(log_weight < np.inf))
+    if len(wrong):
+        raise InferenceError(
+            f"posterior of engine {posterior.engine!r}: {len(wrong):,} of {len(log_weight):,} log weights are NaN or "
+            f"+inf, the first of draw {wrong[0]:,}; expected numbers or -inf. The model's density is not finite there: "
+            "correct the model and run the engine again."
+        )
 
 
 def diagnose_one(posterior: Posterior) -> dict[str, Any]:
@@ -76,6 +97,7 @@ def diagnose_one(posterior: Posterior) -> dict[str, Any]:
         labels, lengths = np.unique(posterior.chain, return_counts=True)
         report["chains"] = {
             "count": len(labels),
+            "mixing": mixing.describe(posterior, quantities),
             "draws_per_chain": [int(n) for n in lengths],
             "log_likelihood": chains.summarise_continuous(
                 chains.as_chains(np.asarray(posterior.log_likelihood, dtype=float), posterior.chain)
@@ -104,13 +126,18 @@ def _summary(posterior: Posterior, quantity: Quantity) -> dict[str, Any]:
 
 
 def _truth_summary(values: FloatArray, weight: FloatArray, truth: float, categorical: bool) -> dict[str, float]:
-    """Where the truth lies: its posterior probability (categorical) or the posterior mass below it (continuous)."""
-    total = float(weight[np.isfinite(values)].sum())
-    if total == 0:
-        return {"value": truth, "probability" if categorical else "mass_below": float("nan")}
+    """Posterior probability of the truth (categorical), or the posterior mass below it (all others).
+
+    Draws that equal the truth count half, so that a discrete quantity is as often in the tails as a continuous one.
+    """
+    present = np.isfinite(values)
+    values, weight = values[present], weight[present]
+    total, error = float(weight.sum()), rounding_error(values, truth)
+    ties = np.abs(values - truth) <= error if np.isfinite(truth) else values == truth
     if categorical:
-        return {"value": truth, "probability": float(weight[values == truth].sum()) / total}
-    return {"value": truth, "mass_below": float(weight[values < truth].sum()) / total}
+        return {"value": truth, "probability": float(weight[ties].sum()) / total if total else float("nan")}
+    below = float(weight[(values < truth) & ~ties].sum()) + 0.5 * float(weight[ties].sum())
+    return {"value": truth, "mass_below": below / total if total else float("nan")}
 
 
 def compare(a: Posterior, b: Posterior) -> dict[str, Any]:
@@ -125,10 +152,13 @@ def _compare_quantity(a: Posterior, b: Posterior, quantity: Quantity) -> dict[st
         raise AssertionError(f"both posteriors were said to hold {quantity.key!r}")
     wx, wy = draw_weights(a), draw_weights(b)
     if quantity.categorical:
-        return agreement.compare_categorical(
-            weights.summarise_categorical(x, wx)["probabilities"], weights.summarise_categorical(y, wy)["probabilities"]
-        )
-    return agreement.compare_continuous(x, wx, y, wy)
+        p, q = (weights.summarise_categorical(*sample)["probabilities"] for sample in ((x, wx), (y, wy)))
+        distances = agreement.compare_categorical(p, q)
+    else:
+        distances = agreement.compare_continuous(x, wx, y, wy)
+    return distances | {
+        "unvisited": {a.engine: agreement.unvisited(x[wx > 0], y, wy), b.engine: agreement.unvisited(y[wy > 0], x, wx)}
+    }
 
 
 def truth_of(posteriors: Sequence[Posterior]) -> dict[str, float]:

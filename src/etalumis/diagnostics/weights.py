@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from etalumis.diagnostics import arviz_calls
-from etalumis.diagnostics.chains import QUANTILES
+from etalumis.diagnostics.quantiles import quantile_table
+from etalumis.diagnostics.rounding import is_constant
 from etalumis.log_weights import normalise
 from etalumis.typing import FloatArray
 
@@ -43,14 +44,6 @@ def summarise_weights(log_weight: FloatArray) -> dict[str, Any]:
     }
 
 
-def quantiles(values: FloatArray, weight: FloatArray, probabilities: tuple[float, ...] = QUANTILES) -> FloatArray:
-    """Weighted quantiles: linear between the mid-points of the cumulated weights."""
-    order = np.argsort(values)
-    cumulated = np.cumsum(weight[order])
-    middle = (cumulated - 0.5 * weight[order]) / cumulated[-1]
-    return np.asarray(np.interp(probabilities, middle, values[order]))
-
-
 def summarise_continuous(values: FloatArray, weight: FloatArray) -> dict[str, Any]:
     """Weighted mean, its Monte Carlo error, sd and quantiles.
 
@@ -59,9 +52,9 @@ def summarise_continuous(values: FloatArray, weight: FloatArray) -> dict[str, An
     Parameters
     ----------
     values : array (draw,)
-        nan where the quantity is absent: left out and counted by weight.
+        nan if a draw lacks the quantity. Such draws, and infinite ones, are left out and counted by weight.
     weight : array (draw,)
-        Normalised; all zero is allowed and gives nan everywhere.
+        Normalised; weights that are all zero give nan everywhere.
     """
     present = np.isfinite(values) & (weight > 0)
     total = float(weight[present].sum())
@@ -69,14 +62,16 @@ def summarise_continuous(values: FloatArray, weight: FloatArray) -> dict[str, An
         nothing = dict.fromkeys(("mean", "sd", "mcse", "ess"), float("nan"))
         return nothing | {"quantiles": {}, "constant": False, "absent_fraction": 1.0}
     x, w = values[present], weight[present] / total
-    mean = float(w @ x)
+    constant = is_constant(x)
+    mean = float(x[0] if constant else w @ x)
+    deviation = np.zeros_like(x) if constant else x - mean
     return {
         "mean": mean,
-        "sd": float(np.sqrt(w @ (x - mean) ** 2)),
-        "mcse": float(np.sqrt(np.sum(w**2 * (x - mean) ** 2))),
+        "sd": float(np.sqrt(w @ deviation**2)),
+        "mcse": float(np.sqrt(np.sum(w**2 * deviation**2))),
         "ess": 1.0 / float(np.sum(w**2)),
-        "quantiles": {str(q): float(v) for q, v in zip(QUANTILES, quantiles(x, w), strict=True)},
-        "constant": bool(np.ptp(x) == 0),
+        "quantiles": quantile_table(x, w),
+        "constant": constant,
         "absent_fraction": max(0.0, 1.0 - total),
     }
 

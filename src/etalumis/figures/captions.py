@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from etalumis.diagnostics.checks import ENGINE_NAMES
+from etalumis.diagnostics.verdict import ENGINE_NAMES
 
 RARE = 1e-3  # channels less probable than this in every engine are not listed one by one
 FOOT_CHARACTERS = 145  # that fit a line of the foot across a full-width figure

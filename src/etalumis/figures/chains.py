@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from etalumis.diagnostics import arviz_calls
 from etalumis.diagnostics.chains import as_chains
 from etalumis.diagnostics.quantities import Quantity, quantities_of
+from etalumis.diagnostics.rounding import is_constant, tie_break
 from etalumis.figures import style
 from etalumis.typing import FloatArray
 
@@ -116,11 +117,11 @@ def rank_panel(axes: Axes, quantity: Quantity, chains: FloatArray) -> None:
     if not chains.size or not np.isfinite(chains).all():
         style.empty_panel(axes, "not in every draw: no ranks")
         return
-    if np.ptp(chains) == 0:
+    if is_constant(chains):
         style.empty_panel(axes, f"never changed: always {chains.flat[0]:g}")
         return
     edges = np.linspace(0.5, chains.size + 0.5, RANK_BINS + 1)
-    for index, row in enumerate(arviz_calls.ranks(chains)):
+    for index, row in enumerate(tie_break(chains)):
         axes.stairs(np.histogram(row, edges)[0], edges, color=style.CYCLE[index % len(style.CYCLE)], linewidth=1.2)
     axes.axhline(chains.shape[1] / RANK_BINS, **style.TRUTH)
     axes.set_ylim(bottom=0)

@@ -13,10 +13,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from scipy.ndimage import gaussian_filter
 
-from etalumis.diagnostics.checks import ENGINE_NAMES
+from etalumis.diagnostics.quantiles import quantiles
 from etalumis.diagnostics.quantities import Quantity, is_tau_decay, quantities_of, with_prior_ranges
+from etalumis.diagnostics.rounding import is_constant, is_discrete
 from etalumis.diagnostics.run import draw_weights, is_markov
-from etalumis.diagnostics.weights import quantiles as weighted_quantiles
+from etalumis.diagnostics.verdict import ENGINE_NAMES
 from etalumis.figures import captions, style
 from etalumis.typing import FloatArray
 
@@ -138,7 +139,7 @@ def axis_range(
     if not len(points):
         return 0.0, 1.0
     low, high = float(points.min()), float(points.max())
-    margin = 0.05 * (high - low) or 0.5 * max(abs(low), 1.0)
+    margin = 0.5 * max(abs(low), 1.0) if is_constant(points) else 0.05 * (high - low)
     bounded = low >= 0 and quantity.unit == "GeV"  # energies have a physical lower end
     return (max(0.0, low - margin) if bounded else low - margin), high + margin
 
@@ -153,24 +154,34 @@ def _bulk(values: FloatArray, weight: FloatArray) -> FloatArray:
     return np.asarray(values[order][np.searchsorted(cumulated, np.array([0.001, 0.999]) * cumulated[-1])])
 
 
+def bin_edges(samples: Sequence[tuple[FloatArray, FloatArray]], low: float, high: float) -> FloatArray:
+    """Return the edges of the bins: whole numbers have bins centred on them, with the same number of values in each."""
+    values = np.concatenate([values for values, _ in samples])
+    if not is_discrete(values) or high - low < 1:
+        return np.linspace(low, high, bin_count(samples, high - low) + 1)
+    first, last = np.rint(low), np.rint(high)
+    step = max(1.0, np.ceil((last - first + 1) / MAX_BINS))
+    return np.arange(first - 0.5, last + 0.5 + step, step)
+
+
 def bin_count(samples: Sequence[tuple[FloatArray, FloatArray]], width: float) -> int:
     """Return 20 to 80 bins, by Freedman and Diaconis' rule for the posterior with the fewest effective draws."""
     counts: list[int] = []
     for values, weight in samples:
         if len(values):
-            first, third = weighted_quantiles(values, weight, (0.25, 0.75))
+            first, third = quantiles(values, weight, (0.25, 0.75))
             effective = 1.0 / float(np.sum(weight**2))
             step = 2.0 * (third - first) / effective ** (1 / 3)
-            counts.append(int(width / step) if step > 0 else MAX_BINS)
+            counts.append(int(min(width / step, MAX_BINS)) if step > 0 else MAX_BINS)
     return int(np.clip(min(counts, default=MIN_BINS), MIN_BINS, MAX_BINS))
 
 
 def histogram(axes: Axes, quantity: Quantity, posteriors: Sequence[Posterior]) -> None:
-    """Normalised weighted histograms of one quantity, Markov chains filled, the others outlined."""
+    """Draw normalised weighted histograms of one quantity, Markov chains filled, the others outlined."""
     samples = [_samples(p, quantity) for p in posteriors]
     truth = _truth(quantity, posteriors)
     low, high = axis_range(quantity, samples, truth)
-    edges = np.linspace(low, high, bin_count(samples, high - low) + 1)
+    edges = bin_edges(samples, low, high)
     for posterior, (values, weight) in zip(posteriors, samples, strict=True):
         if not len(values):
             continue
@@ -184,7 +195,7 @@ def histogram(axes: Axes, quantity: Quantity, posteriors: Sequence[Posterior]) -
         style.empty_panel(axes, "no draw has any weight")
     if np.isfinite(truth):
         axes.axvline(truth, **style.TRUTH)
-    axes.set(xlim=(low, high), xlabel=quantity.axis_label)
+    axes.set(xlim=(min(low, edges[0]), max(high, edges[-1])), xlabel=quantity.axis_label)
     axes.set_ylim(bottom=0)
 
 

@@ -1,0 +1,140 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""What probably went wrong, and which setting to change, in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import Any
+
+from etalumis.config.models import RmhConfig
+from etalumis.diagnostics.verdict import ENGINE_NAMES
+
+DEFAULT_TEMPERATURES: int = RmhConfig().temperatures
+MIN_SWAP_ACCEPTANCE = 0.2
+MIN_UNVISITED = 0.05
+"""Share of an engine's posterior from which on it matters that the other engine has no draw there."""
+MIN_ROUND_TRIPS = 10
+"""Per chain: with fewer, a tempered chain has seen few states that came down from the prior."""
+
+
+def slow_chains(report: dict[str, Any], failed: Collection[str], min_ess: float) -> str:
+    """Return the likely causes and the remedy for chains with a large R-hat or a small ESS, as sentences.
+
+    Parameters
+    ----------
+    report : dict
+        One engine's part of the diagnostics.
+    failed : collection of str
+        Quantities beyond a threshold.
+    min_ess : float
+        Effective sample size required.
+    """
+    mixing = report["chains"]["mixing"]
+    causes = likely_causes(mixing, failed, min_ess)
+    text = f" Likely cause: {'; '.join(causes)}." if causes else ""
+    return f"{text} {_remedy(report, failed, min_ess, known=bool(causes))}"
+
+
+def likely_causes(mixing: dict[str, Any], failed: Collection[str], min_ess: float) -> list[str]:
+    """Return what the draws say about why chains mix slowly, one clause per cause."""
+    causes = []
+    pairs = [pair for pair in mixing["correlated"] if set(pair["latents"]) & set(failed)]
+    if pairs:
+        a, b = pairs[0]["latents"]
+        causes.append(
+            f"correlated latents ({a} and {b}, rank correlation {pairs[0]['correlation']:.2f}), while a move changes "
+            "one latent only"
+        )
+    separated = [key for key in mixing["separated"] if key in failed]
+    crossed = {key: m for key, m in mixing["modes"].items() if key in failed and m["crossings"] < min_ess}
+    if separated:
+        centres = ", ".join(f"{centre:.3g}" for centre in mixing["separated"][separated[0]])
+        causes.append(f"chains that stay apart, as in different modes ({separated[0]} by chain: {centres})")
+    elif crossed:
+        key, mode = min(crossed.items(), key=lambda item: item[1]["crossings"])
+        causes.append(
+            f"separate modes ({key} <= {mode['below']:.3g} and >= {mode['above']:.3g}; the chains crossed the gap "
+            f"{mode['crossings']:,} times)"
+        )
+    return causes
+
+
+def _remedy(report: dict[str, Any], failed: Collection[str], min_ess: float, *, known: bool) -> str:
+    temperatures, swaps = report["chains"]["mixing"]["temperatures"], swap_facts(report["info"])
+    sizes = [
+        summary["ess"]
+        for key, summary in [*report["quantities"].items(), ("log likelihood", report["chains"]["log_likelihood"])]
+        if key in failed and summary["ess"] > 0
+    ]
+    factor = max(2, math.ceil(min_ess / min(sizes))) if sizes else 2
+    if temperatures == 1:
+        few = "a few times as many" if factor < 5 else f"about {factor:,} times as many"
+        if not known and factor < 5:
+            return f"Raise posteriors.rmh.runs ({few})."
+        return (
+            f"Set posteriors.rmh.temperatures to {DEFAULT_TEMPERATURES} (now 1, no tempering), and keep two or more "
+            f"chains; more runs alone ({few}) may not help. Compare with another engine."
+        )
+    if swaps is not None and swaps["acceptance"] < MIN_SWAP_ACCEPTANCE:
+        return (
+            f"Raise posteriors.rmh.temperatures (now {temperatures}), since few swaps are accepted, and runs with it."
+        )
+    return f"Raise posteriors.rmh.runs (about {factor:,} times as many)."
+
+
+def swap_facts(info: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the smallest swap ``acceptance`` and the ``round_trips`` of each chain; None without tempering."""
+    chains = [part for part in info.get("parts", [info]) if part.get("swap_acceptance")]
+    if not chains:
+        return None
+    return {
+        "acceptance": min(min(chain["swap_acceptance"]) for chain in chains),
+        "round_trips": [chain["round_trips"] for chain in chains],
+    }
+
+
+def reaches_prior(info: dict[str, Any]) -> bool:
+    """Return whether every chain is tempered and states came down from the prior often enough to visit other modes."""
+    facts = swap_facts(info)
+    return facts is not None and min(facts["round_trips"]) >= MIN_ROUND_TRIPS
+
+
+def disagreement(
+    sides: list[str], unvisited: dict[str, dict[str, float]], engines: dict[str, Any], trusted: Collection[str]
+) -> str:
+    """Return, as sentences, why two engines differ: a region that one never visited, or a failed check of its own.
+
+    Parameters
+    ----------
+    sides : list of str
+        The two engines.
+    unvisited : dict
+        Quantity -> engine -> share of the other engine's posterior where this one has no draw.
+    engines : dict
+        Reports by engine.
+    trusted : collection of str
+        Engines that passed their own check.
+    """
+    share, key, engine = max((shares[engine], key, engine) for key, shares in unvisited.items() for engine in sides)
+    name, other = (ENGINE_NAMES.get(e, e) for e in (engine, sides[engine == sides[0]]))
+    if share >= MIN_UNVISITED:
+        return (
+            f" Likely cause: {name} has no draw where {other} has at least {100 * share:.0f} % of its mass ({key}), a "
+            "mode not visited. "
+            f"{_reach(engines[engine])}"
+        )
+    doubtful = [ENGINE_NAMES.get(engine, engine) for engine in sides if engine not in trusted]
+    if doubtful:
+        return f" Doubt {' and '.join(doubtful)}, whose own check fails."
+    return " Both pass their own checks: one of them may have missed a mode. Try other seeds and more chains or runs."
+
+
+def _reach(report: dict[str, Any]) -> str:
+    if not report["markov"]:
+        return "Raise its runs; for IC, train the network longer."
+    temperatures = report["chains"]["mixing"]["temperatures"]
+    if temperatures == 1:
+        return f"Set posteriors.rmh.temperatures to {DEFAULT_TEMPERATURES} (now 1, no tempering)."
+    return "Raise posteriors.rmh.runs and posteriors.rmh.chains."
