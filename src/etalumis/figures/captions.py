@@ -9,11 +9,12 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from etalumis.diagnostics.quantities import TAU_DECAY
 from etalumis.diagnostics.verdict import ENGINE_NAMES
 
 RARE = 1e-3  # channels less probable than this in every engine are not listed one by one
 FOOT_CHARACTERS = 145  # that fit a line of the foot across a full-width figure
-FIGURE8_TITLE = "Posteriors of RMH and IC with the truth (Figure 8 of the paper)"
+TAU_DECAY_KEYS = {quantity.key for quantity in TAU_DECAY}
 
 
 def channel_name(code: int, labels: Sequence[str] | None) -> str:
@@ -28,21 +29,40 @@ def number(value: Any, digits: str = ".3g") -> str:
     return format(value, digits)
 
 
+def _is_tau_decay(diagnostics: Mapping[str, Any]) -> bool:
+    return all(report["quantities"].keys() == TAU_DECAY_KEYS for report in diagnostics["engines"].values())
+
+
+def title(diagnostics: Mapping[str, Any]) -> str:
+    """Return the title of the figure of posteriors, which is the paper's Figure 8 for the tau decay."""
+    engines = " and ".join(ENGINE_NAMES.get(engine, engine) for engine in diagnostics["engines"])
+    truth = " with the truth" if diagnostics["truth"] else ""
+    return f"Posteriors of {engines}{truth}" + (" (Figure 8 of the paper)" if _is_tau_decay(diagnostics) else "")
+
+
 def figure8(diagnostics: Mapping[str, Any], channel_labels: Sequence[str] | None) -> str:
-    """Caption of Figure 8: what is shown, the verdicts, a table of the numbers."""
-    parts = [
-        f"{_legend(diagnostics)} Dashed: the true values of the test decay. Contours: 68 % and 95 % of the posterior "
-        "mass. The momentum axes show the whole prior. The two highest energies are of all decay products, neutrinos "
-        "included, which leave nothing in the calorimeter.",
-        *(f"- {sentence}" for sentence in verdicts(diagnostics)),
-        "",
-        *(f"- {line}" for line in engine_lines(diagnostics)),
-        "",
-        *quantity_table(diagnostics),
-        "",
-        *channel_table(diagnostics, channel_labels),
-    ]
-    return "\n".join([parts[0], "", *parts[1:]])
+    """Return the caption of the figure of posteriors: what is shown, the verdicts, a table of the numbers."""
+    shown = [_legend(diagnostics)]
+    if diagnostics["truth"]:
+        shown.append("Dashed: the true values.")
+    if _is_tau_decay(diagnostics):
+        shown.append(
+            "Contours: 68 % and 95 % of the posterior mass. The momentum axes show the whole prior. The two highest "
+            "energies are those of any decay products, including neutrinos, which leave nothing in the calorimeter."
+        )
+    return "\n".join(
+        [
+            " ".join(shown),
+            "",
+            *(f"- {sentence}" for sentence in verdicts(diagnostics)),
+            "",
+            *(f"- {line}" for line in engine_lines(diagnostics)),
+            "",
+            *quantity_table(diagnostics),
+            "",
+            *channel_table(diagnostics, channel_labels),
+        ]
+    )
 
 
 def _legend(diagnostics: Mapping[str, Any]) -> str:
@@ -65,7 +85,7 @@ def footline(diagnostics: Mapping[str, Any]) -> str:
 
 
 def engine_lines(diagnostics: Mapping[str, Any]) -> list[str]:
-    """One line an engine: R-hat and ESS of the chains, or ESS, k-hat and log evidence of the weights."""
+    """Return one line per engine: R-hat and ESS of the chains, or ESS, k-hat and log evidence of the weights."""
     lines: list[str] = []
     for engine, report in diagnostics["engines"].items():
         name = ENGINE_NAMES.get(engine, engine)
@@ -73,9 +93,14 @@ def engine_lines(diagnostics: Mapping[str, Any]) -> list[str]:
             lines.append(f"{name}: {report['draws']:,} draws in {report['chains']['count']} chains, {_worst(report)}")
         else:
             weights = report["weights"]
+            khat = (
+                "no tail of large weights"
+                if weights["khat"] == -math.inf
+                else f"k-hat {number(weights['khat'], '.2f')}"
+            )
             lines.append(
                 f"{name}: {weights['draws']:,} draws, ESS {number(weights['ess'], ',.1f')}, "
-                f"k-hat {number(weights['khat'], '.2f')}, log evidence {number(weights['log_evidence'], '.3f')} "
+                f"{khat}, log evidence {number(weights['log_evidence'], '.3f')} "
                 f"± {number(weights['log_evidence_mcse'], '.3f')}"
             )
     return lines

@@ -5,17 +5,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from etalumis.diagnostics import arviz_calls
 from etalumis.diagnostics.chains import as_chains
 from etalumis.diagnostics.quantities import Quantity, quantities_of
-from etalumis.diagnostics.rounding import is_constant, tie_break
+from etalumis.diagnostics.rounding import is_constant, is_discrete, tie_break
 from etalumis.figures import style
 from etalumis.typing import FloatArray
 
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 
 TRACE_STEM, RANK_STEM, AUTOCORRELATION_STEM = "chains_trace", "chains_rank", "chains_autocorrelation"
 MAX_POINTS = 2000  # draws shown of a chain: more cannot be told apart at this width
-MOST_CODES = 12
-RANK_BINS = 20
+MAX_CODES = 12
+MAX_DOTTED_RANGE = 50  # whole numbers of a wider range look like any other values
+MIN_RANK_BINS, MAX_RANK_BINS, MIN_DRAWS_PER_BIN = 5, 20, 20
 Panel = Callable[[Axes, Quantity, FloatArray], None]
 
 
@@ -80,36 +82,52 @@ def _draw(posterior: Posterior, stem: str, title: str, panel: Panel, xlabel: str
                     axes.tick_params(labelbottom=False)
             if used:
                 used[-1].set_xlabel(xlabel)
-        labels = np.unique(posterior.chain)
-        figure.legend(
-            handles=[_handle(i, f"chain {label}") for i, label in enumerate(labels[: len(style.CYCLE)])],
-            loc="outside upper center", ncols=min(len(labels), 7),
-        )  # fmt: skip
+        handles = _legend_handles(np.unique(posterior.chain))
+        figure.legend(handles=handles, loc="outside upper center", ncols=len(style.CYCLE))
     return style.Drawing(stem, figure, title, caption)
 
 
-def _handle(index: int, label: str) -> Any:
-    return Line2D([], [], color=style.CYCLE[index % len(style.CYCLE)], label=label)
+def _legend_handles(labels: NDArray[np.int64]) -> list[Line2D]:
+    """Return one handle per colour, with the numbers of all chains that have it."""
+    colours = style.CYCLE[: len(labels)]
+    numbers = [", ".join(str(label) for label in labels[i :: len(style.CYCLE)]) for i in range(len(colours))]
+    return [Line2D([], [], color=colour, label=f"chain {n}") for colour, n in zip(colours, numbers, strict=True)]
+
+
+def _constant_panel(axes: Axes, chains: FloatArray) -> bool:
+    """Write the value of a constant quantity into its panel; return whether it is constant."""
+    constant = bool(np.isfinite(chains).all()) and is_constant(chains)
+    if constant:
+        style.empty_panel(axes, f"never changed: always {chains.flat[0]:g}")
+    return constant
 
 
 def trace_panel(axes: Axes, quantity: Quantity, chains: FloatArray) -> None:
-    """Value against draw; of long chains every n-th draw."""
+    """Draw value against draw; of long chains every n-th draw.
+
+    A few whole numbers are drawn as dots, side by side for each chain; other values are joined by lines.
+    """
+    axes.set_ylabel(quantity.axis_label)
+    if _constant_panel(axes, chains):
+        return
+    finite = chains[np.isfinite(chains)]
+    dots = is_discrete(finite) and np.ptp(finite) <= MAX_DOTTED_RANGE
     step = max(1, chains.shape[1] // MAX_POINTS)
     draws = np.arange(0, chains.shape[1], step)
     for index, chain in enumerate(chains):
         colour = style.CYCLE[index % len(style.CYCLE)]
-        look: dict[str, Any] = (
-            {"linestyle": "none", "marker": ".", "markersize": 1.5} if quantity.categorical else {"linewidth": 0.5}
-        )
-        axes.plot(draws, chain[::step], color=colour, alpha=0.7, **look)
-    axes.set_ylabel(quantity.axis_label)
-    if quantity.categorical:
-        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        if dots:
+            offset = 0.5 * (index + 0.5) / len(chains) - 0.25
+            axes.plot(draws, chain[::step] + offset, color=colour, linestyle="none", marker=".", markersize=1.5)
+        else:
+            axes.plot(draws, chain[::step], color=colour, alpha=0.7, linewidth=0.5)
+    if dots:
+        axes.yaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True))
     axes.set_xlim(0, max(chains.shape[1] - 1, 1))
 
 
 def rank_panel(axes: Axes, quantity: Quantity, chains: FloatArray) -> None:
-    """Histogram of ranks per chain; dashed: the expectation of chains with one distribution."""
+    """Draw the histogram of ranks per chain; dashed: the expectation for chains with the same distribution."""
     axes.set_ylabel(f"{quantity.label or quantity.key}: draws")
     if quantity.categorical:
         code_panel(axes, chains)
@@ -117,25 +135,25 @@ def rank_panel(axes: Axes, quantity: Quantity, chains: FloatArray) -> None:
     if not chains.size or not np.isfinite(chains).all():
         style.empty_panel(axes, "not in every draw: no ranks")
         return
-    if is_constant(chains):
-        style.empty_panel(axes, f"never changed: always {chains.flat[0]:g}")
+    if _constant_panel(axes, chains):
         return
-    edges = np.linspace(0.5, chains.size + 0.5, RANK_BINS + 1)
+    bins = int(np.clip(chains.shape[1] // MIN_DRAWS_PER_BIN, MIN_RANK_BINS, MAX_RANK_BINS))
+    edges = np.linspace(0.5, chains.size + 0.5, bins + 1)
     for index, row in enumerate(tie_break(chains)):
         axes.stairs(np.histogram(row, edges)[0], edges, color=style.CYCLE[index % len(style.CYCLE)], linewidth=1.2)
-    axes.axhline(chains.shape[1] / RANK_BINS, **style.TRUTH)
+    axes.axhline(chains.shape[1] / bins, **style.TRUTH)
     axes.set_ylim(bottom=0)
     axes.set_xlim(edges[0], edges[-1])
 
 
 def code_panel(axes: Axes, chains: FloatArray) -> None:
-    """Draws of each code per chain, the rare ones together: codes have no order, so they have no ranks either."""
+    """Draw how often each chain has each code, rare codes together: codes have no order, hence no ranks."""
     axes.set_ylabel("draws per channel")
     codes = np.unique(chains[np.isfinite(chains)])
     counts = np.array([[(chain == code).sum() for code in codes] for chain in chains]).reshape(len(chains), -1)
     labels = [f"{code:.0f}" for code in codes]
-    if len(codes) > MOST_CODES:
-        frequent = np.sort(np.argsort(-counts.sum(axis=0), kind="stable")[: MOST_CODES - 1])
+    if len(codes) > MAX_CODES:
+        frequent = np.sort(np.argsort(-counts.sum(axis=0), kind="stable")[: MAX_CODES - 1])
         rest = np.setdiff1d(np.arange(len(codes)), frequent)
         counts = np.column_stack([counts[:, frequent], counts[:, rest].sum(axis=1)])
         labels = [*(labels[place] for place in frequent), "other"]
@@ -147,13 +165,15 @@ def code_panel(axes: Axes, chains: FloatArray) -> None:
 
 
 def autocorrelation_panel(axes: Axes, quantity: Quantity, chains: FloatArray) -> None:
-    """Autocorrelation against lag, up to a tenth of a chain."""
+    """Draw autocorrelation against lag, up to a tenth of a chain."""
     axes.set_ylabel(quantity.label or quantity.key)
+    if _constant_panel(axes, chains):
+        return
     lags = max(10, chains.shape[1] // 10)
     table = arviz_calls.autocorrelation(chains)[:, : lags + 1]
     for index, row in enumerate(table):
         axes.plot(np.arange(len(row)), row, color=style.CYCLE[index % len(style.CYCLE)])
     if not np.isfinite(table).any():
-        style.empty_panel(axes, "never changed, or not in every draw")
+        style.empty_panel(axes, "not in every draw: no autocorrelation")
     axes.axhline(0, color="0.6", linewidth=0.6)
     axes.set(xlim=(0, lags), ylim=(-0.25, 1.02))

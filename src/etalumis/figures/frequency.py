@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 from etalumis.figures import style
@@ -13,9 +15,9 @@ from etalumis.traces.lengths import LengthCounts
 
 STEM = "trace_frequency"
 TITLE = "Trace types and trace lengths of the training traces"
-_BINS = 80
-_SPREAD_BINS = 40
-_LEAST = 0.7  # below one trace, on a logarithmic axis
+BINS = 80
+SPREAD_BINS = 40
+LOG_FLOOR = 0.7  # lower end of a logarithmic axis of traces: below one trace
 
 
 def draw(type_counts: NDArray[np.int64], lengths: NDArray[np.int64]) -> style.Drawing:
@@ -39,21 +41,40 @@ def draw_counts(type_counts: NDArray[np.int64], lengths: LengthCounts, title: st
         left, right = figure.subplots(1, 2)
         left.plot(np.arange(1, len(counts) + 1), counts, color=style.BLUE, marker=".", markersize=4)
         left.set(xscale="log", yscale="log", xlabel="trace type, by rank", ylabel="traces")
-        if len(lengths):
-            edges, traces = lengths.binned(_SPREAD_BINS if lengths.spread else _BINS)
-            borders = np.maximum(edges - 0.5, 0.3) if lengths.spread else edges - 0.5  # a logarithm has no zero
-            lowest = _LEAST if lengths.spread else 0
-            right.stairs(traces, borders, fill=True, color=style.BLUE, alpha=0.8, baseline=lowest)
-            right.axvline(lengths.mean, **style.TRUTH)
-        if lengths.spread:
-            right.set(xscale="log", yscale="log", xlabel="accepted entries per trace", ylabel="traces a bin")
-            right.set_ylim(bottom=_LEAST)
-            right.xaxis.set_major_formatter(ScalarFormatter())
-        else:
-            right.set(xlabel="accepted entries per trace", ylabel="traces")
-            right.xaxis.set_major_locator(MaxNLocator(integer=True))
-            right.set_ylim(bottom=0)
+        if len(counts):
+            _plain_numbers(left.xaxis, 1, len(counts))
+            _plain_numbers(left.yaxis, int(counts[-1]), int(counts[0]))
+        _draw_lengths(right, lengths)
     return style.Drawing(STEM, figure, title, caption(counts, lengths))
+
+
+def _draw_lengths(axes: Axes, lengths: LengthCounts) -> None:
+    """Draw the histogram of the lengths, with logarithmic axes if they spread over several decades."""
+    axes.set_xlabel("accepted entries per trace")
+    if lengths.spread:
+        edges, traces = lengths.binned(SPREAD_BINS)
+        borders = np.maximum(edges - 0.5, 0.3)  # a logarithmic axis has no zero
+        axes.stairs(traces, borders, fill=True, color=style.BLUE, alpha=0.8, baseline=LOG_FLOOR)
+        axes.set(xscale="log", yscale="log", ylabel="traces per bin")
+        axes.set_ylim(bottom=LOG_FLOOR)
+        _plain_numbers(axes.xaxis, float(borders[0]), float(borders[-1]))
+        _plain_numbers(axes.yaxis, 1, int(traces.max()))
+    else:
+        if len(lengths):
+            edges, traces = lengths.binned(BINS)
+            axes.stairs(traces, edges - 0.5, fill=True, color=style.BLUE, alpha=0.8)
+        axes.set_ylabel("traces")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True))
+        axes.set_ylim(bottom=0)
+    if len(lengths):
+        axes.axvline(lengths.mean, **style.TRUTH)
+
+
+def _plain_numbers(axis: Axis, low: float, high: float) -> None:
+    """Label a logarithmic axis with plain numbers: 1, 2, 5, 10, ... over less than two decades, else powers of ten."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,)))
+    axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def caption(counts: NDArray[np.int64], lengths: LengthCounts) -> str:

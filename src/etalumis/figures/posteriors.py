@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from scipy.ndimage import gaussian_filter
 
 from etalumis.diagnostics.quantiles import quantiles
@@ -59,7 +60,7 @@ def draw(
             figure = _generic(posteriors)
         _legend(figure, posteriors)
         figure.supxlabel(captions.footline(diagnostics), fontsize=6.5, color="0.25", x=0.01, ha="left")
-    return style.Drawing(STEM, figure, captions.FIGURE8_TITLE, captions.figure8(diagnostics, channel_labels))
+    return style.Drawing(STEM, figure, captions.title(diagnostics), captions.figure8(diagnostics, channel_labels))
 
 
 def _tau_decay(
@@ -76,8 +77,8 @@ def _tau_decay(
         histogram(axes[key], quantities[key], posteriors)
     channels(axes["channel"], quantities["channel"], posteriors, channel_labels)
     correlation(axes["contour"], quantities["energy_1"], quantities["energy_2"], posteriors)
-    for key in ("px", "energy_1", "energy_2"):
-        axes[key].set_ylabel("probability density [1/GeV]")
+    for key in ("py", "pz", "missing_et"):
+        axes[key].set_ylabel("")  # the same as on the left
     return figure
 
 
@@ -89,7 +90,6 @@ def _generic(posteriors: Sequence[Posterior]) -> Any:
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, quantity in zip(grid, quantities, strict=False):
         histogram(axes, quantity, posteriors)
-        axes.set_ylabel("probability density")
     for axes in grid[len(quantities) :]:
         axes.set_axis_off()
     return figure
@@ -105,7 +105,8 @@ def _legend(figure: Any, posteriors: Sequence[Posterior]) -> None:
             if is_markov(posterior)
             else Patch(facecolor="none", edgecolor=colour, linewidth=1.4, label=name)
         )
-    handles.append(Line2D([], [], label="truth", **style.TRUTH))
+    if any(p.truth for p in posteriors):
+        handles.append(Line2D([], [], label="truth", **style.TRUTH))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
 
 
@@ -180,6 +181,12 @@ def histogram(axes: Axes, quantity: Quantity, posteriors: Sequence[Posterior]) -
     """Draw normalised weighted histograms of one quantity, Markov chains filled, the others outlined."""
     samples = [_samples(p, quantity) for p in posteriors]
     truth = _truth(quantity, posteriors)
+    axes.set_xlabel(quantity.axis_label)
+    values = np.concatenate([values for values, _ in samples])
+    if is_constant(values):
+        known = f"\ntruth: {truth:g}" if np.isfinite(truth) else ""
+        style.empty_panel(axes, f"never changed: always {values[0]:g}{known}")
+        return
     low, high = axis_range(quantity, samples, truth)
     edges = bin_edges(samples, low, high)
     for posterior, (values, weight) in zip(posteriors, samples, strict=True):
@@ -191,12 +198,17 @@ def histogram(axes: Axes, quantity: Quantity, posteriors: Sequence[Posterior]) -
             axes.stairs(density, edges, fill=True, color=colour, alpha=0.75)
         else:
             axes.stairs(density, edges, color=colour, linewidth=1.4)
-    if not any(len(values) for values, _ in samples):
+    if not len(values):
         style.empty_panel(axes, "no draw has any weight")
     if np.isfinite(truth):
         axes.axvline(truth, **style.TRUTH)
-    axes.set(xlim=(min(low, edges[0]), max(high, edges[-1])), xlabel=quantity.axis_label)
+    axes.set_xlim(min(low, edges[0]), max(high, edges[-1]))
     axes.set_ylim(bottom=0)
+    if is_discrete(values):
+        axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True))
+        axes.set_ylabel("probability" if edges[1] - edges[0] == 1 else "probability density")
+    else:
+        axes.set_ylabel(f"probability density [1/{quantity.unit}]" if quantity.unit else "probability density")
 
 
 def channels(axes: Axes, quantity: Quantity, posteriors: Sequence[Posterior], labels: Sequence[str] | None) -> None:

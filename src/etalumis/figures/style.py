@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -102,6 +103,8 @@ def save(drawing: Drawing, folder: Path, formats: Sequence[str]) -> list[Path]:
     return [*written, caption]
 
 
-def empty_panel(axes: Any, reason: str) -> None:
-    """Say in a panel why it is empty."""
+def empty_panel(axes: Axes, reason: str) -> None:
+    """Write into a panel why it shows no data; a panel with nothing else in it loses its ticks."""
     axes.text(0.5, 0.5, reason, ha="center", va="center", transform=axes.transAxes, fontsize=7, color="0.35", wrap=True)
+    if not axes.has_data():
+        axes.set(xticks=[], yticks=[])
