@@ -1,12 +1,14 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
+import errno
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.text import Text
-from synthetic_posteriors import TRUTH, history, tau_posterior
+from synthetic_posteriors import TRUTH, history, posterior_of, tau_posterior
 
 from etalumis import config
 from etalumis.cli import main
@@ -248,6 +250,60 @@ def test_event_display_without_geometry_counts_voxels():
     assert "depth" in panels(make.event_display(event(), None).figure)
 
 
+@pytest.fixture(scope="module")
+def discrete():
+    """Posteriors of a model with a boolean, a count, and constants whose draws differ in their last digits."""
+    found = []
+    for seed, engine in enumerate(("rmh", "ic")):
+        rng = np.random.default_rng(seed)
+        rounding = 1 + 4e-16 * rng.integers(-2, 3, size=2000)
+        values = {"flag": rng.random(2000) < 0.3, "n": rng.poisson(4, 2000), "m": 8 * rounding, "mass": 0.1 * rounding}
+        found.append(posterior_of(values, engine, truth={"flag": 1, "m": 8.0}))
+    return found
+
+
+def test_discrete_quantities_have_a_bin_for_each_value(discrete):
+    axes = panels(posteriors.draw(discrete, diagnose(discrete), {}).figure)
+    for name, highest in (("flag", 1), ("n", 10)):
+        probability, edges, _ = axes[name].patches[0].get_data()
+        np.testing.assert_allclose(edges % 1, 0.5)
+        np.testing.assert_allclose(np.diff(edges), 1)
+        assert edges[0] == -0.5
+        assert edges[-1] > highest
+        assert probability.sum() == pytest.approx(1, abs=0.01)
+        assert axes[name].get_ylabel() == "probability"
+    assert axes["flag"].patches[0].get_data()[0][1] == pytest.approx(np.mean(discrete[0].values["flag"]))
+
+
+def test_constants_are_written_into_their_panels(discrete):
+    drawings = [posteriors.draw(discrete, diagnose(discrete), {}), *chains.draw_all(discrete[0])]
+    for drawing in drawings:
+        assert_nothing_is_clipped(drawing.figure)
+        assert "never changed: always 8" in all_text(drawing.figure)
+        assert "never changed: always 0.1" in all_text(drawing.figure)
+
+
+def test_ranks_of_a_boolean_are_flat(discrete):
+    rank = chains.draw_all(discrete[0])[1].figure
+    (flag,) = [axes for axes in rank.axes if axes.get_ylabel() == "flag: draws"]
+    first, second = (step.get_data()[0] for step in flag.patches)
+    np.testing.assert_array_equal(first + second, np.full(20, 100))
+    # the count of a bin has a standard deviation of about sqrt(100) / 2 = 5: four of it
+    assert np.abs(first - 50).max() <= 20
+
+
+def test_captions_of_other_models_do_not_speak_of_the_tau_decay(discrete):
+    drawings = [posteriors.draw(discrete, diagnose(discrete), {}), *chains.draw_all(discrete[0])]
+    for drawing in drawings:
+        words = drawing.title + drawing.caption
+        assert not any(word in words for word in ("paper", "decay", "channel", "calorimeter", "momentum"))
+
+
+def test_many_chains_share_colours_and_are_all_in_the_legend():
+    (legend,) = chains.draw_all(posterior_of({"x": np.arange(90.0)}, chains=9))[0].figure.legends
+    assert [text.get_text() for text in legend.get_texts()][:3] == ["chain 0, 7", "chain 1, 8", "chain 2"]
+
+
 def test_many_channels_are_shown_as_the_frequent_ones_and_the_others():
     codes = np.repeat(np.arange(20.0), np.arange(1, 21))
     draws = np.stack([codes, np.roll(codes, 7)])
@@ -299,7 +355,8 @@ def written_run(folder, pair):
     """Files of a run, as the stages before leave them."""
     for posterior in pair:
         posterior.save(folder / f"{posterior.engine}.h5")
-    write_diagnostics(folder / "diagnostics.json", diagnose(pair))
+    if pair:
+        write_diagnostics(folder / "diagnostics.json", diagnose(pair))
     (folder / "config.yaml").write_text(config.to_yaml(Config()))
     row = dict.fromkeys(HistoryRow.__dataclass_fields__, 0.5)
     rows = [
@@ -312,24 +369,69 @@ def written_run(folder, pair):
     observation_file.save(event(), folder / "observation.h5")
 
 
+def arguments(folder, words):
+    """The words of a call, with those that name a file of `folder` as paths."""
+    return ["figures", *(str(folder / word) if (folder / word).exists() or word == "out" else word for word in words)]
+
+
 def test_command_line_draws_the_figures_of_the_files_it_is_given(tmp_path, pair, capsys):
     written_run(tmp_path, pair)
     words = [
-        "figures", "--config", "config.yaml", "--posteriors", "rmh.h5", "ic.h5", "--diagnostics", "diagnostics.json",
-        "--network", "network", "--observation", "observation.h5", "--simulator", ".", "--output", "out",
+        "--config", "config.yaml", "--posteriors", "rmh.h5", "ic.h5", "--diagnostics", "diagnostics.json",
+        "--network", "network", "--observation", "observation.h5", "--simulator", ".", "--format", "svg",
+        "--output", "out",
     ]  # fmt: skip
-    files = {"config.yaml", "rmh.h5", "ic.h5", "diagnostics.json", "network", "observation.h5", ".", "out"}
-    assert main([str(tmp_path / word) if word in files else word for word in words]) == 0
+    assert main(arguments(tmp_path, words)) == 0
     stems = set(FIGURES) - {"trace_frequency"}
     out = tmp_path / "out"
-    assert {path.name for path in out.iterdir()} == {f"{stem}.{s}" for stem in stems for s in ("png", "pdf", "md")}
-    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in out.glob("*.png"))
+    assert {path.name for path in out.iterdir()} == {f"{stem}.{s}" for stem in stems for s in ("svg", "md")}
+    assert all(b"<svg " in path.read_bytes() for path in out.glob("*.svg"))
     assert "prior's 21.000" in (out / "figure7_loss.md").read_text()
-    assert str(out / "figure8_posteriors.png") in capsys.readouterr().out
+    assert str(out / "figure8_posteriors.svg") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "formats"),
+    [(["--config", "config.yaml"], {"png", "pdf"}), ([], {"png"}), (["--format", "pdf", "svg"], {"pdf", "svg"})],
+)
+def test_formats_are_those_of_the_call_else_of_the_configuration(tmp_path, options, formats):
+    written_run(tmp_path, [])
+    assert main(arguments(tmp_path, ["--network", "network", *options, "--output", "out"])) == 0
+    signatures = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
+    assert {path.suffix[1:] for path in (tmp_path / "out").iterdir()} == {*formats, "md"}
+    for name in formats:
+        assert (tmp_path / "out" / f"figure7_loss.{name}").read_bytes().startswith(signatures[name])
+
+
+@pytest.mark.parametrize("obstacle", ["a file", "below a file", "a folder named like a figure"])
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path, obstacle, capsys, monkeypatch):
+    written_run(tmp_path, [])
+    out = tmp_path / "out"
+    if obstacle == "a folder named like a figure":
+        (out / "figure7_loss.png").mkdir(parents=True)
+    else:
+        out.write_text("in the way")
+    monkeypatch.setattr(make, "drawings", lambda inputs: pytest.fail("drew before it checked the output"))
+    output = out / "deeper" if obstacle == "below a file" else out
+    assert main(["figures", "--network", str(tmp_path / "network"), "--output", str(output)]) == 1
+    assert str(out) in capsys.readouterr().err
+    assert not list(tmp_path.glob("**/*.tmp"))
+
+
+def test_a_disk_that_fills_up_ends_in_one_message_and_leaves_nothing(tmp_path, capsys, monkeypatch):
+    written_run(tmp_path, [])
+
+    def full(self, path, **options):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", full)
+    assert main(["figures", "--network", str(tmp_path / "network"), "--output", str(tmp_path / "out")]) == 1
+    assert "figure7_loss.png: cannot be written (No space left on device)" in capsys.readouterr().err
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_figures_are_reproducible_byte_for_byte(tmp_path):
-
     for name in ("a", "b"):
         style.save(frequency.draw(np.array([5, 2]), np.arange(7)), tmp_path / name, ("png", "pdf"))
     for suffix in ("png", "pdf", "md"):

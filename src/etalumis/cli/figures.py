@@ -64,6 +64,8 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Draw and save the figures, print their names."""
     settings = config.load(args.config) if args.config else None
+    formats = tuple(args.format or (settings.figures.format if settings else ("png",)))
+    make.check_output(args.output, formats)
     given = inputs.FigureInputs(
         config=settings,
         posteriors=load_posteriors(args.posteriors),
@@ -72,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         traces=inputs.read_frequencies(args.traces) if args.traces else None,
         observation=inputs.read_observation(args.observation) if args.observation else None,
         channel_labels=inputs.read_channel_labels(args.simulator) if args.simulator else None,
-        formats=tuple(args.format or (settings.figures.format if settings else ("png",))),
+        formats=formats,
     )
     written = make.save_all(given, args.output)
     for path in written:

@@ -11,7 +11,7 @@ from typing import Any
 from etalumis import __version__
 from etalumis.diagnostics.run import FORMAT, VERSION, to_json
 from etalumis.errors import DatasetError
-from etalumis.files import write_json_atomic
+from etalumis.files import write_failure, write_json_atomic
 
 # Fields that are numbers but may be null (nan) or text (inf) in JSON.
 _NOT_FINITE = {None: float("nan"), "inf": float("inf"), "-inf": float("-inf")}
@@ -20,8 +20,17 @@ _VERBATIM = frozenset({"info", "checks"})
 
 
 def write_diagnostics(path: Path, result: dict[str, Any]) -> None:
-    """Write diagnostics.json; nan becomes null, infinities the texts "inf" and "-inf"."""
-    write_json_atomic(path, to_json({"producer": f"etalumis {__version__}"} | result))
+    """Write diagnostics.json; nan becomes null, infinities the texts "inf" and "-inf".
+
+    Raises
+    ------
+    DatasetError
+        If the file cannot be written.
+    """
+    try:
+        write_json_atomic(path, to_json({"producer": f"etalumis {__version__}"} | result))
+    except OSError as error:
+        raise DatasetError(write_failure(path, error)) from error
 
 
 def read_diagnostics(path: Path) -> dict[str, Any]:

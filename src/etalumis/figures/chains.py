@@ -34,14 +34,15 @@ Panel = Callable[[Axes, Quantity, FloatArray], None]
 def draw_all(posterior: Posterior) -> list[style.Drawing]:
     """Draw all three figures of the chains of one posterior."""
     kept = _kept(posterior)
+    categorical = any(quantity.categorical for quantity in quantities_of(posterior.values))
+    codes = " Of the decay channel, the draws by channel number." if categorical else ""
     return [
         _draw(posterior, TRACE_STEM, "Trace plots of the chains", trace_panel, "draw",
               f"Value of each quantity along each chain{kept}. Chains that have converged overlap and do not drift; a "
               "chain that stays in one band has not crossed to the other modes."),
         _draw(posterior, RANK_STEM, "Rank histograms of the chains", rank_panel, "rank of the draw among all chains",
-              "How the ranks of a chain's draws spread over the ranks of all chains together. Flat (dashed): they "
-              "sample the same distribution. A slope or a hump: they do not. Of the decay channel: draws by "
-              "channel number."),
+              "Histogram of the ranks of each chain's draws among the draws of all chains. Flat (dashed): the chains "
+              f"sample the same distribution. A slope or a hump: they do not. Ties are ordered at random.{codes}"),
         _draw(posterior, AUTOCORRELATION_STEM, "Autocorrelation of the chains", autocorrelation_panel, "lag [draws]",
               "Autocorrelation against lag, per chain. The lag at which it falls to zero is about the number of stored "
               "draws for one effectively independent draw. A quantity that never changed has none."),

@@ -5,13 +5,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from etalumis.config import Config
 from etalumis.diagnostics.run import diagnose, is_markov
-from etalumis.figures import chains, frequency, loss, observation, posteriors, style
+from etalumis.errors import DatasetError
+from etalumis.figures import STEMS, chains, frequency, loss, observation, posteriors, style
 from etalumis.figures.inputs import FigureInputs, is_image
+from etalumis.products import check_output_folder
 from etalumis.traces.observation import Observation
 
 logger = logging.getLogger(__name__)
@@ -50,6 +52,23 @@ def event_display(event: Observation, config: Config | None) -> style.Drawing:
         axes = observation.calorimeter_axes((depth, y, x), detector.layer_cm, detector.cell_cm)
     source = f"Source: {event.source}, noise seed {event.seed}."
     return observation.draw(image.expected, image.value, axes, image.stddev, source)
+
+
+def check_output(folder: Path, formats: Sequence[str]) -> None:
+    """Check, before the work, that the figures can be written into a folder.
+
+    Raises
+    ------
+    DatasetError
+        If the folder cannot be written, or a folder has the name of a figure.
+    """
+    check_output_folder(folder)
+    for stem in STEMS:
+        for path in style.output_paths(folder, stem, formats):
+            if path.is_dir():
+                raise DatasetError(
+                    f"{path}: is a folder; expected a file or nothing. Remove it, or name another output"
+                )
 
 
 def save_all(inputs: FigureInputs, folder: Path) -> list[Path]:

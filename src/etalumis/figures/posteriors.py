@@ -160,7 +160,7 @@ def bin_edges(samples: Sequence[tuple[FloatArray, FloatArray]], low: float, high
     values = np.concatenate([values for values, _ in samples])
     if not is_discrete(values) or high - low < 1:
         return np.linspace(low, high, bin_count(samples, high - low) + 1)
-    first, last = np.rint(low), np.rint(high)
+    first, last = np.ceil(low), np.floor(high)
     step = max(1.0, np.ceil((last - first + 1) / MAX_BINS))
     return np.arange(first - 0.5, last + 0.5 + step, step)
 

@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from etalumis.files import atomic_path, write_text_atomic
-from etalumis.traces.format import writing
+from etalumis.errors import DatasetError
+from etalumis.files import atomic_path, write_failure, write_text_atomic
 
 FULL_WIDTH_IN = 7.0
 COLUMN_WIDTH_IN = 3.4
@@ -90,17 +90,34 @@ def save(drawing: Drawing, folder: Path, formats: Sequence[str]) -> list[Path]:
     """Write ``stem.<format>`` for every format, and ``stem.md`` with title and caption.
 
     Dates and versions are left out of the files, so the same input gives the same bytes.
+
+    Raises
+    ------
+    DatasetError
+        If a file cannot be written.
     """
-    written: list[Path] = []
-    for ending in formats:
-        path = folder / f"{drawing.stem}.{ending}"
-        metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None}, "svg": {"Date": None}}
-        with writing(path, "figure"), style(), atomic_path(path) as temporary:
-            drawing.figure.savefig(temporary, format=ending, dpi=DPI, metadata=metadata.get(ending))
-        written.append(path)
-    caption = folder / f"{drawing.stem}.md"
-    write_text_atomic(caption, f"# {drawing.title}\n\n{drawing.caption}\n")
-    return [*written, caption]
+    paths = output_paths(folder, drawing.stem, formats)
+    for path in paths:
+        try:
+            _write(drawing, path)
+        except OSError as error:
+            raise DatasetError(write_failure(path, error)) from error
+    return paths
+
+
+def output_paths(folder: Path, stem: str, formats: Sequence[str]) -> list[Path]:
+    """Return the files of one figure: one per format, and its caption."""
+    return [folder / f"{stem}.{ending}" for ending in (*formats, "md")]
+
+
+def _write(drawing: Drawing, path: Path) -> None:
+    ending = path.suffix[1:]
+    if ending == "md":
+        write_text_atomic(path, f"# {drawing.title}\n\n{drawing.caption}\n")
+        return
+    metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None}, "svg": {"Date": None}}
+    with style(), atomic_path(path) as temporary:
+        drawing.figure.savefig(temporary, format=ending, dpi=DPI, metadata=metadata[ending])
 
 
 def empty_panel(axes: Axes, reason: str) -> None:
