@@ -8,14 +8,16 @@ ifdef CONDA_PREFIX
 # headers and libraries of an active conda environment
 export CMAKE_PREFIX_PATH := $(CONDA_PREFIX):$(CMAKE_PREFIX_PATH)
 endif
+# one worker per core; the tests of a file, or of an expensive fixture, stay on one worker (tests/lanes.py)
+PYTEST = $(VENV)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
 CPP_SOURCES = $(shell find src/cpp -name '*.cpp' -o -name '*.hpp')
 
-.PHONY: help setup demo report test soak lint format clean
+.PHONY: help setup demo report check test validate soak lint format clean
 
 help: ## say what there is (this)
 	@echo "etalumis: which latent choices of a simulator produced this observation?"
 	@echo
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 	@echo
 	@echo "By hand, once set up: source .venv/bin/activate; etalumis --help; snakemake --cores all"
 
@@ -28,8 +30,14 @@ demo: setup ## the whole way on real Sherpa, on this machine, to a report; inter
 report: setup ## the HTML report of the demo once more
 	@$(VENV)/python scripts/run_workflow.py --report-only
 
-test: lint ## lint and every test
-	$(VENV)/python -m pytest
+check: lint ## while you work: lint, and the tests that need neither Sherpa nor a workflow nor statistics
+	$(PYTEST) --lane check
+
+test: lint ## lint and every test, statistics with small samples
+	$(PYTEST) --lane test
+
+validate: setup ## statistics with large samples, property tests with many examples
+	$(PYTEST) --lane validate
 
 soak: setup ## 10,000 runs each way under random kills of the simulator: not one trace lost, doubled or altered
 	ETALUMIS_SOAK_RUNS=$(or $(RUNS),10000) $(VENV)/python -m pytest -v tests/soak

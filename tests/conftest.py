@@ -10,11 +10,35 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import lanes
 import pytest
 from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD_TIMEOUT_S = 900
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--lane`."""
+    parser.addoption("--lane", choices=lanes.LANES, help="which tests to run; tests/lanes.py says what belongs to each")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the Hypothesis profile of the lane."""
+    lanes.register_hypothesis_profiles(config.getoption("lane"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests of the lane, the slowest first."""
+    items[:], others = lanes.select(items, config.getoption("lane"))
+    config.hook.pytest_deselected(items=others)
+    lanes.distribute(items)
+
+
+@pytest.fixture(scope="session")
+def statistics(request: pytest.FixtureRequest) -> lanes.Statistics:
+    """Sample sizes: small, or large in `make validate`."""
+    return lanes.Statistics(full=request.config.getoption("lane") == "validate")
 
 
 def run_or_fail(

@@ -17,7 +17,6 @@ from etalumis.inference.observations import Observations
 from etalumis.models import examples
 from etalumis.seeds import generator
 
-REPLICATES = 80
 DRAWS = 19  # ranks 0..19: four bins of five
 
 
@@ -44,9 +43,9 @@ def by_importance(name: str, observations: dict[str, np.ndarray], seed: int) -> 
 
 @pytest.mark.parametrize("engine", [by_rmh, by_importance], ids=["rmh", "importance"])
 @pytest.mark.parametrize("name", ["gaussian_unknown_mean", "marsaglia_replaced"])
-def test_ranks_of_the_truth_are_uniform(engine, name):
+def test_ranks_of_the_truth_are_uniform(engine, name, statistics):
     ranks = []
-    for replicate in range(REPLICATES):
+    for replicate in range(statistics.size(40, 200)):
         truth, observations = simulate(name, replicate)
         draws = engine(name, observations, replicate)
         assert len(draws) == DRAWS
@@ -55,9 +54,9 @@ def test_ranks_of_the_truth_are_uniform(engine, name):
     assert stats.chisquare(counts).pvalue > 1e-3, counts
 
 
-def test_a_posterior_that_is_too_narrow_is_found():
+def test_a_posterior_that_is_too_narrow_is_found(statistics):
     ranks = []
-    for replicate in range(REPLICATES):
+    for replicate in range(statistics.size(40, 200)):
         truth, observations = simulate("gaussian_unknown_mean", replicate)
         draws = by_importance("gaussian_unknown_mean", observations, replicate)
         narrowed = draws.mean() + 0.3 * (draws - draws.mean())

@@ -47,7 +47,6 @@ def test_its_own_tests_pass(cpp_examples: Path, checkout: Path):
     run(["ctest", "--output-on-failure"], cwd=cpp_examples.parent)
 
 
-@pytest.mark.slow
 def test_an_example_builds_against_the_installed_package(
     installed: Path, cpp_examples: Path, checkout: Path, tmp_path: Path
 ):
@@ -62,7 +61,6 @@ def test_an_example_builds_against_the_installed_package(
     assert results(build / "marsaglia", *options) == results(cpp_examples / "marsaglia", *options)
 
 
-@pytest.mark.slow
 def test_an_example_builds_with_pkg_config(installed: Path, cpp_examples: Path, checkout: Path, tmp_path: Path):
     pkg_config, compiler = shutil.which("pkg-config"), shutil.which("c++")
     assert pkg_config is not None, "pkg-config is not installed: call `make setup`"

@@ -38,22 +38,22 @@ def named_simulator(request, cpp_examples, way):
         yield request.param, simulator
 
 
-def test_importance_sampling_through_cpp(named_simulator):
+def test_importance_sampling_through_cpp(named_simulator, statistics):
     name, simulator = named_simulator
-    posterior = importance(simulator, ANSWERS[name].observations, runs=8_000, seed=31)
+    posterior = importance(simulator, ANSWERS[name].observations, runs=statistics.size(8_000, 20_000), seed=31)
     assert_weighted(posterior, ANSWERS[name])
 
 
-def test_rmh_through_cpp(named_simulator):
+def test_rmh_through_cpp(named_simulator, statistics):
     name, simulator = named_simulator
-    runs = 24_000 if name.startswith("marsaglia") else 12_000
+    runs = statistics.size(8_000, 20_000) * (2 if name.startswith("marsaglia") else 1)
     posterior = rmh(simulator, ANSWERS[name].observations, runs=runs, burn_in=200, seed=32)
     assert_chain(posterior, ANSWERS[name])
 
 
-def test_weighted_proposals_through_cpp(named_simulator):
+def test_weighted_proposals_through_cpp(named_simulator, statistics):
     name, simulator = named_simulator
-    runs = {"marsaglia": 12_000, "marsaglia_replaced": 12_000}.get(name, 2_000)
+    runs = statistics.size(2_000, 4_000) * (6 if name.startswith("marsaglia") else 1)
     posterior = with_session(simulator, ANSWERS[name].observations, SkewedSession(), runs=runs, seed=33)
     assert_weighted(posterior, ANSWERS[name])
     assert (posterior.info["replay_runs"] > 0) == (name == "marsaglia_replaced")

@@ -41,9 +41,9 @@ class SkewedSession:
 
 @pytest.mark.parametrize("scopes", ["first-shot", "prior"])
 @pytest.mark.parametrize("name", list(ANSWERS))
-def test_weights_make_up_for_any_proposal(name, scopes):
+def test_weights_make_up_for_any_proposal(name, scopes, statistics):
     exact = ANSWERS[name]
-    runs = 15_000 if name.startswith("marsaglia") else 5_000
+    runs = statistics.size(5_000, 10_000) * (3 if name.startswith("marsaglia") else 1)
     posterior = with_session(
         examples.model(name), exact.observations, SkewedSession(), runs=runs, seed=6, scopes=scopes
     )
@@ -53,16 +53,18 @@ def test_weights_make_up_for_any_proposal(name, scopes):
     assert (posterior.info["replay_runs"] > 0) == (looped and scopes == "first-shot")
 
 
-def test_averaged_replays_stay_exact():
+def test_averaged_replays_stay_exact(statistics):
     exact = ANSWERS["dependent_loop"]
     model = examples.model("dependent_loop")
-    posterior = with_session(model, exact.observations, SkewedSession(), runs=5_000, seed=6, replays=3)
+    posterior = with_session(
+        model, exact.observations, SkewedSession(), runs=statistics.size(2_000, 10_000), seed=6, replays=3
+    )
     assert_weighted(posterior, exact)
     kept = int((posterior.log_weight > -math.inf).sum())
     assert posterior.info["replay_runs"] == 3 * kept
 
 
-def test_entries_of_unknown_addresses_come_from_the_prior():
+def test_entries_of_unknown_addresses_come_from_the_prior(statistics):
     exact = ANSWERS["dependent_loop"]
     trace_addresses = []
 
@@ -76,6 +78,8 @@ def test_entries_of_unknown_addresses_come_from_the_prior():
     ordered = list(dict.fromkeys(trace_addresses))
     assert len(ordered) == 3  # theta, and x and u of the accepted repetition
     for unknown in ordered:
-        posterior = with_session(model, exact.observations, SkewedSession(unknown), runs=4_000, seed=7)
+        posterior = with_session(
+            model, exact.observations, SkewedSession(unknown), runs=statistics.size(1_500, 8_000), seed=7
+        )
         assert_weighted(posterior, exact)
         assert 0.0 < posterior.info["unknown_address_fraction"] < 1.0

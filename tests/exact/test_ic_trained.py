@@ -38,7 +38,6 @@ def trained(tmp_path_factory):
     return network
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "scopes"),
     [
@@ -49,35 +48,40 @@ def trained(tmp_path_factory):
         ("dependent_loop", "prior"),
     ],
 )
-def test_a_trained_network_gives_the_exact_posterior(trained, name, scopes):
+def test_a_trained_network_gives_the_exact_posterior(trained, name, scopes, statistics):
     exact = ANSWERS[name]
-    posterior = compilation(examples.model(name), exact.observations, trained(name), runs=4_000, seed=14, scopes=scopes)
+    posterior = compilation(
+        examples.model(name),
+        exact.observations,
+        trained(name),
+        runs=statistics.size(2_000, 8_000),
+        seed=14,
+        scopes=scopes,
+    )
     assert posterior.info["unknown_address_fraction"] < 0.01
     assert_weighted(posterior, exact)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "command"), [("gaussian_unknown_mean", ["gaussian"]), ("marsaglia_replaced", ["marsaglia", "--replaced"])]
 )
-def test_a_network_trained_on_a_cpp_simulator(trained, cpp_examples, name, command):
+def test_a_network_trained_on_a_cpp_simulator(trained, cpp_examples, name, command, statistics):
     """The whole way through PPX: its traces train the network, which then proposes its draws, asked in either way."""
     exact = ANSWERS[name]
     program = [str(cpp_examples / command[0]), *command[1:]]
     with Simulator(program) as simulator, Simulator(program, delegate=False) as asked:
         network = trained(name, simulator)
         for peer in (simulator, asked):
-            posterior = compilation(peer, exact.observations, network, runs=4_000, seed=14)
+            posterior = compilation(peer, exact.observations, network, runs=statistics.size(1_000, 8_000), seed=14)
             assert posterior.info["unknown_address_fraction"] < 0.01
             assert_weighted(posterior, exact)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gaussian_unknown_mean", "marsaglia_replaced"])
-def test_training_pays(trained, name):
-    exact, model = ANSWERS[name], examples.model(name)
-    prior = importance(model, exact.observations, runs=4_000, seed=15)
-    proposed = compilation(model, exact.observations, trained(name), runs=4_000, seed=15)
+def test_training_pays(trained, name, statistics):
+    exact, model, runs = ANSWERS[name], examples.model(name), statistics.size(2_000, 8_000)
+    prior = importance(model, exact.observations, runs=runs, seed=15)
+    proposed = compilation(model, exact.observations, trained(name), runs=runs, seed=15)
     assert kish(proposed) > 3 * kish(prior)
 
 

@@ -8,10 +8,11 @@ from etalumis.models import examples
 
 
 @pytest.mark.parametrize("name", list(ANSWERS))
-def test_importance_sampling_is_exact(name):
+def test_importance_sampling_is_exact(name, statistics):
     exact = ANSWERS[name]
-    posterior = importance(examples.model(name), exact.observations, runs=10_000, seed=11)
-    assert len(posterior) == 10_000
+    runs = statistics.size(10_000, 40_000)
+    posterior = importance(examples.model(name), exact.observations, runs=runs, seed=11)
+    assert len(posterior) == runs
     assert_weighted(posterior, exact)
 
 

@@ -11,10 +11,11 @@ from etalumis.models import FunctionModel, examples, observe, rejection_scope, s
 
 
 @pytest.mark.parametrize("name", list(ANSWERS))
-def test_rmh_is_exact(name):
+def test_rmh_is_exact(name, statistics):
     exact = ANSWERS[name]
-    posterior = rmh(examples.model(name), exact.observations, runs=15_000, burn_in=500, seed=2)
-    assert len(posterior) == 14_500
+    runs = statistics.size(15_000, 40_000)
+    posterior = rmh(examples.model(name), exact.observations, runs=runs, burn_in=500, seed=2)
+    assert len(posterior) == runs - 500
     assert_chain(posterior, exact)
 
 
@@ -31,10 +32,11 @@ MOVES = {
     ("name", "moves"),
     [("branching", "fresh"), ("branching", "tail")] + [("dependent_loop", moves) for moves in MOVES],
 )
-def test_every_kind_of_move_is_exact(name, moves):
+def test_every_kind_of_move_is_exact(name, moves, statistics):
     settings = MOVES[moves]
     exact = ANSWERS[name]
-    posterior = rmh(examples.model(name), exact.observations, runs=12_000, burn_in=500, seed=5, settings=settings)
+    runs = statistics.size(12_000, 30_000)
+    posterior = rmh(examples.model(name), exact.observations, runs=runs, burn_in=500, seed=5, settings=settings)
     assert_chain(posterior, exact)
 
 
@@ -65,13 +67,13 @@ def _loop(rate, shift):
             scope.repeat()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("settings", [Settings(), Settings(tail_share=0.3)], ids=["default", "tails"])
-def test_rmh_agrees_with_importance_sampling_on_chained_scopes(settings):
+def test_rmh_agrees_with_importance_sampling_on_chained_scopes(settings, statistics):
     model, observations = FunctionModel(chained_scopes), {"obs": 2.0}
-    reference = importance(model, observations, runs=8_000, seed=8)
+    reference = importance(model, observations, runs=statistics.size(4_000, 20_000), seed=8)
     weight = reference.weight
-    chain = rmh(model, observations, runs=18_000, burn_in=500, seed=9, thin=3, settings=settings)
+    runs = statistics.size(6_000, 40_000)
+    chain = rmh(model, observations, runs=runs, burn_in=500, seed=9, thin=3, settings=settings)
     for name in ("shift", "theta", "count", "x", "z", "extra_or_zero", "last"):
         for power in (1, 2):
             exact_values = reference.values[name] ** power
@@ -98,11 +100,12 @@ def coupled_pair():
 
 
 @pytest.mark.parametrize("fresh_share", [0.0, 1.0])
-def test_proposals_that_leave_the_scope_are_lost_not_redrawn(fresh_share):
+def test_proposals_that_leave_the_scope_are_lost_not_redrawn(fresh_share, statistics):
     # Pairs with many accepted neighbours lose fewer proposals: were a lost one replaced by the loop's next repetition,
     # pairs would no longer be equally likely.
     settings = Settings(focus_share=0.0, fresh_share=fresh_share, tail_share=0.0)
-    chain = rmh(FunctionModel(coupled_pair), {}, runs=15_000, seed=12, settings=settings)
+    runs = statistics.size(6_000, 40_000)
+    chain = rmh(FunctionModel(coupled_pair), {}, runs=runs, seed=12, settings=settings)
     for pair in range(len(ACCEPTED)):
         assert_mean((chain.values["pair"] == pair).astype(float), 1 / len(ACCEPTED), f"pair {ACCEPTED[pair]}")
     assert chain.info["lost_share"] > 0.2
@@ -121,10 +124,10 @@ def chained_scopes_prior():
     tag("last", sample(Uniform(0.0, 1.0 + (z > 0))))
 
 
-def test_without_observations_loops_and_branches_keep_their_prior():
+def test_without_observations_loops_and_branches_keep_their_prior(statistics):
     model = FunctionModel(chained_scopes_prior)
-    prior = importance(model, {}, runs=6_000, seed=21)
-    chain = rmh(model, {}, runs=14_000, seed=22, thin=2)
+    prior = importance(model, {}, runs=statistics.size(3_000, 20_000), seed=21)
+    chain = rmh(model, {}, runs=statistics.size(6_000, 40_000), seed=22, thin=2)
     for name in ("theta", "count", "x", "z", "last"):
         for power in (1, 2):
             a, b = prior.values[name] ** power, chain.values[name] ** power

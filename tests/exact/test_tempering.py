@@ -22,10 +22,11 @@ LADDER = inverse_temperatures(4, 0.1)
 
 
 @pytest.mark.parametrize("name", ["gaussian_unknown_mean", "branching", "dependent_loop"])
-def test_the_cold_replica_samples_the_posterior(name):
+def test_the_cold_replica_samples_the_posterior(name, statistics):
     exact = ANSWERS[name]
-    posterior = rmh(examples.model(name), exact.observations, runs=24_000, burn_in=200, seed=41, betas=LADDER)
-    assert len(posterior) == 6_000 - 200
+    sweeps = statistics.size(5_000, 15_000)
+    posterior = rmh(examples.model(name), exact.observations, runs=4 * sweeps, burn_in=200, seed=41, betas=LADDER)
+    assert len(posterior) == sweeps - 200
     assert_chain(posterior, exact)
     assert all(rate > 0.1 for rate in posterior.info["swap_acceptance"])
     assert posterior.info["round_trips"] > 100
@@ -53,15 +54,14 @@ def channel_shares():
     return joint / joint.sum()
 
 
-@pytest.mark.slow
-def test_tempering_finds_the_shares_of_modes_that_plain_chains_never_leave():
+def test_tempering_finds_the_shares_of_modes_that_plain_chains_never_leave(statistics):
     model, exact = FunctionModel(channels), channel_shares()
     assert exact.max() < 0.6
     for chain in range(2):
         plain = rmh(model, ORIGIN, runs=4_000, burn_in=200, seed=42, chain=chain)
         assert np.bincount(plain.values["channel"].astype(int), minlength=3).max() > 0.99 * len(plain)
     betas = inverse_temperatures(5, 0.02)
-    tempered = rmh(model, ORIGIN, runs=80_000, burn_in=1_000, seed=43, betas=betas)
+    tempered = rmh(model, ORIGIN, runs=statistics.size(80_000, 160_000), burn_in=500, seed=43, betas=betas)
     assert tempered.info["round_trips"] > 100
     channel = tempered.values["channel"]
     for number, share in enumerate(exact):
@@ -75,9 +75,9 @@ def test_tempering_finds_the_shares_of_modes_that_plain_chains_never_leave():
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.2])
-def test_a_hot_replica_samples_its_own_tempered_posterior(beta):
+def test_a_hot_replica_samples_its_own_tempered_posterior(beta, statistics):
     # prior N(1, 5), two observations of variance 2: the precision of the likelihood is multiplied by beta
-    mu = np.array([state.value[0] for state in hottest_states((1.0, beta), 6_000)])
+    mu = np.array([state.value[0] for state in hottest_states((1.0, beta), statistics.size(2_500, 12_000))])
     precision = 1 / 5 + beta * 2 / 2
     mean = (1 / 5 + beta * (8 + 9) / 2) / precision
     assert_mean(mu, mean, "mean")

@@ -90,7 +90,6 @@ def test_the_page_shows_the_example_that_is_in_the_checkout(checkout: Path):
     assert len([block for block in blocks(checkout) if block.language == "sh"]) >= 8
 
 
-@pytest.mark.slow
 def test_its_commands_run(carried: Carried):
     # listed by `simulator couple`: addresses with functions, however the program was linked
     assert carried.output.count("muon: 20 runs") == 3
@@ -103,7 +102,6 @@ def test_its_commands_run(carried: Carried):
     assert not (carried.folder / "cosmic.sock").exists()
 
 
-@pytest.mark.slow
 def test_both_posteriors_are_the_one_that_quadrature_gives(carried: Carried):
     measured = np.loadtxt(carried.folder / "deposits.txt")
     energy, angle = np.linspace(0.2, 3.0, 1401), np.linspace(0.0, 1.5, 751)

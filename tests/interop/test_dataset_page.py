@@ -71,7 +71,6 @@ def test_every_command_is_understood(page):
     assert {words[1] for words in commands} == {"generate", "info", "verify", "sort", "merge", "split", "convert"}
 
 
-@pytest.mark.slow
 def test_the_sets_hold_the_traces(carried):
     folder, output = carried
     assert output.count("everything in order") == 2
@@ -86,7 +85,6 @@ def test_the_sets_hold_the_traces(carried):
     assert (folder / "frequency.png").read_bytes()[:4] == b"\x89PNG"
 
 
-@pytest.mark.slow
 def test_merging_is_what_sorting_everything_at_once_gives(carried, tmp_path):
     folder, _ = carried
     traces = folder / "results" / "demo" / "traces"
@@ -97,7 +95,6 @@ def test_merging_is_what_sorting_everything_at_once_gives(carried, tmp_path):
         assert (folder / "larger" / name).read_bytes() == (tmp_path / "at-once" / name).read_bytes()
 
 
-@pytest.mark.slow
 def test_reading_alone_shows_what_is_there(carried):
     folder, output = carried
     stored = TraceDataset(folder / "parts" / "test.h5").trace(0)
@@ -107,7 +104,6 @@ def test_reading_alone_shows_what_is_there(carried):
     assert str(stored.tags["momentum"].tolist()) in output
 
 
-@pytest.mark.slow
 def test_the_foreign_set_came_in_and_training_read_it_all(carried):
     folder, output = carried
     with Shard(folder / "foreign.h5") as shard:

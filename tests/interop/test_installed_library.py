@@ -55,7 +55,6 @@ def make(project: Path, words: Sequence[str]) -> Path:
     return project / "muon"
 
 
-@pytest.mark.slow
 def test_with_cmake(installed: Path, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_or_fail(["cmake", "-S", project, "-B", project / "build", f"-DCMAKE_PREFIX_PATH={installed}"])
     assert f"ppx_DIR:PATH={installed}" in (project / "build" / "CMakeCache.txt").read_text(encoding="utf-8")
@@ -65,7 +64,6 @@ def test_with_cmake(installed: Path, project: Path, capsys: pytest.CaptureFixtur
     assert "without a name" not in error
 
 
-@pytest.mark.slow
 def test_with_pkg_config(installed: Path, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "-rdynamic" in flags(installed)
     [found] = installed.rglob("ppx.pc")
@@ -75,7 +73,6 @@ def test_with_pkg_config(installed: Path, project: Path, capsys: pytest.CaptureF
     assert "without a name" not in error
 
 
-@pytest.mark.slow
 def test_without_exported_symbols_couple_warns(
     installed: Path, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -420,7 +420,6 @@ def proportional_bytes(pid):
     return 1024 * int(next(line.split()[1] for line in rollup.splitlines() if line.startswith("Pss:")))
 
 
-@pytest.mark.slow
 def test_eight_workers_of_sherpa(sherpa_simulator, tmp_path):
     command = [str(sherpa_simulator / "bin" / "sherpa_tau"), "--config", str(sherpa_simulator / "sherpa_tau.conf")]
     plan = PLAN._replace(observed=None, parameters=True)
@@ -443,7 +442,6 @@ def test_eight_workers_of_sherpa(sherpa_simulator, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
 def test_the_command_line_makes_the_same_file_with_workers(sherpa_simulator, checkout, tmp_path):
     files = []
     for workers in ("1", "3"):

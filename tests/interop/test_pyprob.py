@@ -67,7 +67,6 @@ def test_importance_sampling(cpp_examples, tmp_path, name):
         assert abs(estimate - truth) < SIGMAS * error, f"{label}: {estimate} +- {error}, exact {truth}"
 
 
-@pytest.mark.slow
 def test_rmh(cpp_examples, tmp_path):
     exact = ANSWERS["gaussian_unknown_mean"]
     values, _ = run_pyprob([cpp_examples / "gaussian"], "tcp", tmp_path, "rmh", 3000, exact.observations)

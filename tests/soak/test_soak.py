@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Soak: the simulator is killed or stopped at every kind of message; not one trace is lost, doubled or altered.
 
-`make soak` is the long one (ETALUMIS_SOAK_RUNS=10000, over all ways of working), `make test` a short one.
+`make test` makes few runs, `make validate` more, `make soak` as many as ETALUMIS_SOAK_RUNS says (10,000).
 """
 
 import logging
@@ -22,9 +22,6 @@ from etalumis.ppx import Simulator
 from etalumis.traces.format import Provenance
 from etalumis.traces.recording.generate import generate
 
-RUNS = int(os.environ.get("ETALUMIS_SOAK_RUNS", "150"))
-SHARE = 0.2 if RUNS < 1000 else 0.1
-"""Share of the runs that are struck."""
 RETRIES = 10
 OBSERVATIONS = {"obs0": 8.0, "obs1": 9.0}
 
@@ -81,15 +78,15 @@ def command(cpp_examples):
     return [str(cpp_examples / "marsaglia"), "--replaced"]
 
 
-def soak(way, kind, command, folder, strikes, delegate) -> Counter[str]:
+def soak(way, runs, kind, command, folder, strikes, delegate) -> Counter[str]:
     """Do the same work undisturbed and under strikes; return what was done to the second."""
     quiet, stormy = folder / "quiet", folder / "stormy"
     for place in (quiet, stormy):
         place.mkdir()
     with kind(command, scratch=quiet, delegate=delegate) as simulator:
-        expected = WAYS[way](simulator, RUNS, quiet)
+        expected = WAYS[way](simulator, runs, quiet)
     with kind(command, scratch=stormy, timeout_s=1.0, delegate=delegate) as simulator:
-        found = WAYS[way](Tormented(simulator, strikes), RUNS, stormy)
+        found = WAYS[way](Tormented(simulator, strikes), runs, stormy)
     assert found.keys() == expected.keys()
     for name, column in expected.items():
         np.testing.assert_array_equal(found[name], column, err_msg=name)
@@ -100,11 +97,11 @@ def soak(way, kind, command, folder, strikes, delegate) -> Counter[str]:
 STATEMENTS = ("sample", "observe", "tag")
 UNSEEN = tuple(moment for moment in MOMENTS if moment not in STATEMENTS)
 MODES = {
-    # the simulator, whether runs are delegated, the share of requests that are struck, and the moments that there are
-    "interactive": (Simulator, False, SHARE, MOMENTS),
-    "delegated": (Simulator, True, 0.25, UNSEEN),
-    "stepwise": (Stepwise, True, SHARE, UNSEEN),
-    "assisted": (Simulator, True, SHARE, ("sample", *UNSEEN)),
+    # the simulator, whether runs are delegated, and the moments at which it can be struck
+    "interactive": (Simulator, False, MOMENTS),
+    "delegated": (Simulator, True, UNSEEN),
+    "stepwise": (Stepwise, True, UNSEEN),
+    "assisted": (Simulator, True, ("sample", *UNSEEN)),
 }
 WORK = [
     *((way, mode) for mode in ("interactive", "delegated") for way in ("dataset", "importance", "rmh")),
@@ -114,18 +111,20 @@ WORK = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize(("way", "mode"), WORK)
-def test_not_one_trace_is_lost_doubled_or_altered(way, mode, command, tmp_path, caplog):
+def test_not_one_trace_is_lost_doubled_or_altered(way, mode, command, tmp_path, caplog, statistics):
     caplog.set_level(logging.ERROR)
-    kind, delegate, share, moments = MODES[mode]
+    runs = int(os.environ.get("ETALUMIS_SOAK_RUNS", statistics.size(50, 200)))
+    kind, delegate, moments = MODES[mode]
+    # of the requests: a delegated one is for many runs
+    share = 0.25 if mode == "delegated" else 0.2 if runs < 1000 else 0.1
     strikes = Strikes(seed=sorted(WAYS).index(way), share=share, moments=moments)
-    done = soak(way, kind, command, tmp_path, strikes, delegate)
-    if mode == "delegated" and RUNS < 1000:
+    done = soak(way, runs, kind, command, tmp_path, strikes, delegate)
+    if mode == "delegated" and runs < 1000:
         assert sum(done.values()) >= 1  # many runs at once: there are few requests to strike
         return
-    assert sum(done.values()) > (10 if mode == "delegated" else RUNS * SHARE / 2)
-    if RUNS >= 150:
+    assert sum(done.values()) > (10 if mode == "delegated" else runs * share / 2)
+    if runs >= 150:
         assert {key.split()[0] for key in done} == set(moments)
         assert {key.split()[1] for key in done} == {"SIGKILL", "SIGSTOP"}

@@ -80,7 +80,6 @@ def test_the_table_shows_every_key_and_verdict(ppx_report: BenchReport):
         assert lines[key].endswith(f"{target}: {verdict}")
 
 
-@pytest.mark.slow
 def test_traces_are_measured_from_the_command_line(
     sherpa_simulator: Path, cpp_examples: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -98,7 +97,6 @@ def test_traces_are_measured_from_the_command_line(
     assert found["deposit_ratio"] < found["calorimeter_ratio"]  # it is a part of it
 
 
-@pytest.mark.slow
 def test_trace_files_are_measured_from_the_command_line(
     sherpa_simulator: Path, cpp_examples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

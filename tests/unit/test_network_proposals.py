@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 from synthetic_batches import PRIORS, prior_columns
@@ -109,7 +109,6 @@ def test_samples_follow_the_density(prior: Distribution) -> None:
         assert stats.kstest(drawn, lambda v: np.interp(v, grid, cumulative)).pvalue > 1e-4
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     number=st.integers(0, len(PRIORS) - 1),
     outputs=st.lists(st.floats(-1e4, 1e4, width=32), min_size=30, max_size=30),

@@ -9,7 +9,7 @@ import flatbuffers
 import numpy as np
 import pytest
 from delegation_bytes import SMALL, generated_traces, run_result, trace
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from etalumis.address import AddressTable
@@ -174,10 +174,6 @@ def read_or_refused(data):
         return
 
 
-EXAMPLES = settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@EXAMPLES
 @given(data=st.data())
 def test_flipped_bytes_of_real_messages(real, data):
     message = bytearray(data.draw(st.sampled_from(real)))
@@ -189,7 +185,6 @@ def test_flipped_bytes_of_real_messages(real, data):
     read_or_refused(bytes(message))
 
 
-@EXAMPLES
 @given(data=st.data())
 def test_real_messages_with_other_words(real, data):
     """Numbers, offsets and lengths are of four bytes: near and extreme values instead of random ones."""
@@ -202,7 +197,6 @@ def test_real_messages_with_other_words(real, data):
     read_or_refused(bytes(message))
 
 
-@EXAMPLES
 @given(data=st.data())
 def test_truncated_and_spliced_real_messages(real, data):
     one, other = data.draw(st.sampled_from(real)), data.draw(st.sampled_from(real))

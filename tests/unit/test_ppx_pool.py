@@ -9,7 +9,7 @@ import sys
 from collections import deque
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from etalumis.address import AddressTable
@@ -25,7 +25,6 @@ from etalumis.ppx.work_queue import Work
 PLAN = RunPlan()
 
 
-@settings(max_examples=60, deadline=None)
 @given(data=st.data(), count=st.integers(0, 300), workers=st.integers(1, 9))
 def test_every_run_is_done_once_whatever_fails_and_whoever_is_slow(data, count, workers):
     seeds = [1000 + i for i in range(count)]

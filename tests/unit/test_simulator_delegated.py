@@ -39,7 +39,6 @@ def observed(simulator: Simulator) -> dict[str, np.ndarray]:
     return {observation.name: observation.stated.sample(np.random.default_rng(2))}
 
 
-@pytest.mark.slow
 def test_delegated_traces_are_those_of_asked_runs(simulator: Simulator, observed: dict[str, np.ndarray]) -> None:
     """Values, addresses, priors and densities, the expected observation to the last bit, the likelihood to 1e-9."""
     table = AddressTable()

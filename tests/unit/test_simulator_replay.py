@@ -53,7 +53,6 @@ def assert_equal(found: Trace, expected: Trace) -> None:
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("program", ["replay", "channel", "calorimeter"])
 def test_in_cpp(program: str, sherpa_simulator: Path) -> None:
     build = sherpa_build_folder(cache_folder())

@@ -8,7 +8,7 @@ import math
 import h5py
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from unit.traces_altered import put
 from unit.traces_support import DETECTOR, PROVENANCE, part
@@ -420,7 +420,6 @@ def nobody_has(content, key):
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(KINDS), st.sampled_from(KINDS), st.integers(0, 20_000))
 @example(2934, "h5", "npz", 0)
-@settings(max_examples=25, deadline=None)
 def test_any_set_goes_in_and_comes_out_again(tmp_path_factory, seed, there, back, window_bytes):
     folder = tmp_path_factory.mktemp("any")
     content = random_set(np.random.default_rng(seed))

@@ -11,7 +11,7 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from unit.sort_support import PROVENANCE, Threads, bytes_of, random_files, slow_sort
 
@@ -50,7 +50,6 @@ def sort_on(ranks, files, output, shard_traces, step=sort):
     Threads(ranks).run(lambda comm: step(files, output, shard_traces, comm=comm))
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**32 - 1),
     counts=st.lists(st.integers(0, 30), min_size=1, max_size=3).filter(sum),

@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from unit.reading_support import LAYOUTS, change_sums, copy_in_layout, reference_trace
 from unit.traces_support import part
@@ -147,7 +147,6 @@ def test_chunks_that_were_never_written_are_zeros(files, tmp_path):
         np.testing.assert_array_equal(shard.slice("traces/log_likelihood", 4, 14), [0] * 4 + [3] * 4 + [0] * 2)
 
 
-@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_take_is_a_block_of_the_whole_taken(small_chunks, data):
     rows = np.array(data.draw(st.lists(st.integers(0, COUNT - 1), max_size=30)), np.int64)
@@ -155,7 +154,6 @@ def test_take_is_a_block_of_the_whole_taken(small_chunks, data):
         assert_same(shard.take(rows), shard.read().take(rows))
 
 
-@settings(max_examples=60, deadline=None)
 @given(bounds=st.tuples(st.integers(0, COUNT), st.integers(0, COUNT)).map(sorted))
 def test_a_window_is_a_part_of_the_whole(small_chunks, bounds):
     with Shard(small_chunks[2]) as shard:

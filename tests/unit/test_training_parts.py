@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from system_errors import fail_to_read
 
@@ -19,7 +19,6 @@ from etalumis.training.sampler import EpochOrder, Position, Sampler, epoch_order
 from etalumis.training.schedule import learning_rate, noise_scale, spent
 
 
-@settings(max_examples=60, deadline=None)
 @given(size=st.integers(12, 400), batch=st.integers(1, 4), ranks=st.integers(1, 3), seed=st.integers(0, 9))
 def test_an_epoch_deals_every_trace_once(size: int, batch: int, ranks: int, seed: int) -> None:
     samplers = [Sampler(size, batch, ranks, seed) for _ in range(ranks)]
@@ -58,7 +57,6 @@ def test_an_order_keeps_windows_of_chunks_together() -> None:
     assert not np.array_equal(order, epoch_order(1000, seed=1, epoch=1, chunk=10, window=5))
 
 
-@settings(max_examples=60, deadline=None)
 @given(size=st.integers(1, 300), chunk=st.integers(1, 9), window=st.integers(1, 7), data=st.data())
 def test_any_part_of_an_order_is_that_of_the_whole(size: int, chunk: int, window: int, data: st.DataObject) -> None:
     whole = epoch_order(size, seed=4, epoch=1, chunk=chunk, window=window)

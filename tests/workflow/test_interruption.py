@@ -20,7 +20,6 @@ from etalumis.paths import ENGINES
 from etalumis.traces.reading.dataset import TraceDataset
 from etalumis.workflow import trace_files
 
-pytestmark = pytest.mark.slow
 SETTINGS = ["--configfile", "config/test.yaml", "--no-report"]
 WAIT_S = 120
 

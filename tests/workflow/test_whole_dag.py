@@ -24,8 +24,6 @@ from etalumis.workflow import posterior_files, trace_files
 
 VOXELS = (20, 35, 35)
 
-pytestmark = pytest.mark.slow
-
 
 def test_nothing_is_left_to_do(run: Run) -> None:
     done = run.snakemake("--dry-run")

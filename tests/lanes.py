@@ -1,0 +1,99 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Lanes: which tests `make check`, `make test` and `make validate` run. The fixtures that a test uses decide.
+
+check
+    Tests that use neither Sherpa nor a whole workflow nor statistics. Few Hypothesis examples.
+test
+    All tests. Statistical tests draw small samples.
+validate
+    Statistical tests with large samples, and Hypothesis tests with many examples.
+
+Without ``--lane`` the tests that are named run as in lane "test".
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+LANES = ("check", "test", "validate")
+STATISTICS = "statistics"
+"""Fixture of the tests whose samples are small in lane "test" and large in lane "validate"."""
+SLOW_FIXTURES = ("run", "project", "made", "sherpa_simulator", STATISTICS)
+"""Fixtures that lane "check" leaves out, the slowest first."""
+
+_EXAMPLES = {"check": 20, "test": 40, "validate": 300}
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Sample sizes of statistical tests, whose tolerances follow from their Monte Carlo errors."""
+
+    full: bool
+
+    def size(self, quick: int, full: int) -> int:
+        """Return the sample size of the lane: `full` in "validate", else `quick`."""
+        return full if self.full else quick
+
+
+def register_hypothesis_profiles(lane: str | None) -> None:
+    """Load the Hypothesis profile of a lane. Examples are the same in every run, except in "validate" outside CI."""
+    for name, examples in _EXAMPLES.items():
+        settings.register_profile(
+            name,
+            max_examples=examples,
+            deadline=None,
+            derandomize=name != "validate" or "CI" in os.environ,
+            print_blob=True,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+        )
+    settings.load_profile(lane or "test")
+
+
+def select(items: Sequence[pytest.Item], lane: str | None) -> tuple[list[pytest.Item], list[pytest.Item]]:
+    """Return (tests of the lane, other tests)."""
+    chosen: list[pytest.Item] = []
+    others: list[pytest.Item] = []
+    for item in items:
+        (chosen if lane is None or _belongs(item, lane) else others).append(item)
+    return chosen, others
+
+
+def _belongs(item: pytest.Item, lane: str) -> bool:
+    used = _fixtures(item)
+    if lane == "check":
+        return used.isdisjoint(SLOW_FIXTURES)
+    if lane == "validate":
+        return STATISTICS in used or getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+    return True
+
+
+def distribute(items: list[pytest.Item]) -> None:
+    """Sort tests so that the slowest files start first, and keep tests that share an expensive fixture together.
+
+    pytest-xdist runs the tests of a group on one worker. A group is a file, since its fixtures are of module scope; the
+    files that share the one run of the whole workflow are one group.
+    """
+    rank = {id(item): _rank(item) for item in items}
+    first: dict[str, int] = {}
+    for item in items:
+        group = _group(item)
+        first[group] = min(rank[id(item)], first.get(group, len(SLOW_FIXTURES)))
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: first[_group(item)])
+
+
+def _rank(item: pytest.Item) -> int:
+    used = _fixtures(item)
+    return next((number for number, name in enumerate(SLOW_FIXTURES) if name in used), len(SLOW_FIXTURES))
+
+
+def _group(item: pytest.Item) -> str:
+    return "workflow" if "run" in _fixtures(item) else item.nodeid.partition("::")[0]
+
+
+def _fixtures(item: pytest.Item) -> set[str]:
+    return set(getattr(item, "fixturenames", ()))
