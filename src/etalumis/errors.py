@@ -23,6 +23,18 @@ class DatasetError(EtalumisError):
     """A trace file is truncated, altered, foreign, of another format version or does not fit its neighbours."""
 
 
+class StorageError(EtalumisError):
+    """The operating system refused to open, read, write or lock a file; its content is not to blame.
+
+    Attributes
+    ----------
+    errno
+        The error number of the operating system; None if it is not known.
+    """
+
+    errno: int | None = None
+
+
 class NetworkError(EtalumisError):
     """A network file does not fit the layers, the observation or the program."""
 

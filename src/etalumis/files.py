@@ -13,7 +13,55 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from etalumis.errors import DatasetError
+from etalumis.errors import DatasetError, StorageError
+from etalumis.refusals import NO_LOCKS, lock_refused, locks_are_off, storage_error, storage_errors
+
+_PROBE_BYTES = 4096
+
+
+def require_writable(path: Path, what: str = "file", folder: bool = False) -> None:
+    """Check, before any work is done, that an output can be written; call it first in every verb.
+
+    Missing parent folders are created. A small temporary file is written where the output will be, so that a full disk,
+    a read-only file system and missing permissions are found whatever the user's rights.
+
+    Parameters
+    ----------
+    path
+        The output.
+    what
+        What will be written, for the message: "posterior", "network".
+    folder
+        Whether the output is a folder; it may exist. Otherwise it is a file, which may exist and is then replaced.
+
+    Raises
+    ------
+    StorageError
+        If the output cannot be written: it exists and is of another kind, lies below a file, or the system refuses.
+    """
+    path = Path(path)
+    with storage_errors(path, "written"):
+        if folder and path.exists() and not path.is_dir():
+            raise StorageError(f"{path}: is a file; expected the name of a folder to write into, for a {what}")
+        if not folder and path.is_dir():
+            raise StorageError(f"{path}: is a folder; expected the name of a file to write, for a {what}")
+        if not folder and path.exists() and not path.is_file():
+            raise StorageError(f"{path}: is not a regular file, so it cannot be replaced; choose another output")
+        above = next(parent for parent in path.absolute().parents if parent.exists())
+        if not above.is_dir():
+            raise StorageError(f"{path}: cannot be written: {above} is a file, expected a folder")
+        place = path if folder and path.is_dir() else path.parent
+        place.mkdir(parents=True, exist_ok=True)
+        _write_probe(place, path.name)
+
+
+def _write_probe(folder: Path, name: str) -> None:
+    descriptor, probe = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=folder)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(bytes(_PROBE_BYTES))
+    finally:
+        Path(probe).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -21,19 +69,26 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it becomes `path`, on error it is removed.
 
     The temporary file lives in the same folder, since a rename is atomic only within one file system.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written. Errors of the block that name another file are passed on as they are.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(descriptor)
+    with storage_errors(path, "written"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(descriptor)
     temporary = Path(name)
     try:
-        yield temporary
-        _fsync(temporary)
-        # mkstemp makes private files; a product has the permissions of any other file
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-        _fsync(path.parent)
+        with storage_errors(path, "written", name):
+            yield temporary
+            _fsync(temporary)
+            # mkstemp creates private files; a product has the permissions of any other file
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+            _fsync(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -70,6 +125,11 @@ def locked(path: Path, what: str) -> Iterator[None]:
                 raise DatasetError(
                     f"{path}: {holder} is {what} it at this moment; wait for it, or name another output"
                 ) from None
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+                if not locks_are_off():
+                    raise lock_refused(lock, "locked", error.errno) from error
             if not _is_named(file.fileno(), lock):
                 continue  # its holder removed it between our opening and our locking it
             file.truncate(0)
@@ -104,22 +164,6 @@ def _umask() -> int:
     return mask
 
 
-def read_failure(path: Path, error: OSError) -> str:
-    """Return the message for a file that the system did not let us read, which says nothing about its content."""
-    return (
-        f"{path}: cannot be read ({error.strerror}). This is an error of the system, not damage to the file: "
-        "remove the cause and give the same command again"
-    )
-
-
-def write_failure(path: Path, error: OSError) -> str:
-    """Return the message for a file that the system did not let us write."""
-    return (
-        f"{path}: cannot be written ({error.strerror}); an earlier version of it is still whole. Remove the cause, "
-        "such as a full disk, and give the same command again"
-    )
-
-
 def write_text_atomic(path: Path, text: str) -> None:
     """Write `text` (UTF-8) so that a reader sees the old file or the new one, never a part."""
     with atomic_path(path) as temporary:
@@ -129,6 +173,25 @@ def write_text_atomic(path: Path, text: str) -> None:
 def write_json_atomic(path: Path, value: Any) -> None:
     """Write `value` as indented JSON; NaN and infinities are refused, since JSON has none."""
     write_text_atomic(path, json.dumps(value, indent=2, allow_nan=False, sort_keys=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it does not exist.
+    StorageError
+        If the system refuses to read it: this says nothing about its content.
+    ValueError
+        If it is not JSON in UTF-8.
+    """
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            return json.load(file)
+    except OSError as error:
+        raise storage_error(path, "read", error) or error from error
 
 
 def sha256_of(path: Path) -> str:

@@ -6,14 +6,13 @@ The same table on every rank makes the same network on every rank. A row never m
 old rows, and new addresses are appended.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from etalumis.errors import DatasetError
-from etalumis.files import digest, read_failure, write_failure, write_json_atomic
+from etalumis.files import digest, read_json, write_json_atomic
 from etalumis.traces.reading.dataset import TraceDataset
 
 FORMAT = "etalumis-layers"
@@ -152,10 +151,7 @@ class LayerTable:
             "observations": [asdict(layout) for layout in self.observations],
             "rows": [asdict(row) for row in self.rows],
         }
-        try:
-            write_json_atomic(path, content)
-        except OSError as error:
-            raise DatasetError(write_failure(path, error)) from error
+        write_json_atomic(path, content)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -223,11 +219,9 @@ def _size(shape: tuple[int, ...]) -> int:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except FileNotFoundError:
         raise DatasetError(f"{path}: no such layer table; make it with `etalumis layers`") from None
-    except OSError as error:
-        raise DatasetError(read_failure(path, error)) from error
     except ValueError as error:
         raise DatasetError(f"{path}: not a readable layer table ({error}); rebuild it with `etalumis layers`") from None
     if not isinstance(content, dict):

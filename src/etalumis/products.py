@@ -3,19 +3,13 @@
 """Outputs of commands, checked before the work: they can be written, and overwrite no other finished product."""
 
 import json
-import os
-import stat
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 
 from etalumis.errors import DatasetError, EtalumisError
-from etalumis.files import atomic_path
-
-_PROBE = bytes(4096)
-"""Written to see whether there is room: a full disk still creates empty files."""
+from etalumis.files import atomic_path, require_writable
 
 
 def check_output_file(
@@ -38,21 +32,13 @@ def check_output_file(
 
     Raises
     ------
+    StorageError
+        If the file cannot be written.
     DatasetError
-        If the file cannot be written, or would overwrite another product.
+        If it would overwrite another product.
     """
-    _check_folder(path, path.parent)
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    if stat.S_ISDIR(mode):
-        raise DatasetError(f"{path}: is a folder; expected the name of a file to write")
-    if not stat.S_ISREG(mode):
-        raise DatasetError(f"{path}: is not a regular file, so it cannot be replaced; name another output")
-    if force:
+    require_writable(path, f"file of format {product!r}")
+    if force or not path.exists():
         return
     other: str | None
     try:
@@ -68,16 +54,14 @@ def check_output_file(
 
 
 def check_output_folder(path: Path) -> None:
-    """Check that a command may write files into the folder `path`, which is created with its parents.
+    """Check that a command may write files into the folder `path`; missing folders above it are created.
 
     Raises
     ------
-    DatasetError
+    StorageError
         If `path` is a file, lies below one, or cannot be written.
     """
-    if path.exists() and not path.is_dir():
-        raise DatasetError(f"{path}: is a file; expected the name of a folder to write into")
-    _check_folder(path, path)
+    require_writable(path, "set of files", folder=True)
 
 
 def format_of(path: Path) -> str | None:
@@ -108,32 +92,12 @@ def write_hdf5(path: Path, fill: Callable[[h5py.File], None], libver: str | tupl
 
     Raises
     ------
-    DatasetError
+    StorageError
         If the file cannot be written.
     """
     with h5py.File(path.name, "w", libver=libver, driver="core", backing_store=False) as file:
         fill(file)
         file.flush()
         image = file.id.get_file_image()
-    try:
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(image)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _check_folder(path: Path, folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=folder)
-        try:
-            with os.fdopen(descriptor, "wb") as probe:
-                probe.write(_PROBE)
-        finally:
-            Path(name).unlink(missing_ok=True)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> DatasetError:
-    return DatasetError(f"{path}: cannot be written ({error.strerror}); make room, or name another output")
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(image)

@@ -11,7 +11,7 @@ import pytest
 from served import SERVE
 
 from etalumis.cli import main
-from etalumis.errors import DatasetError
+from etalumis.errors import StorageError
 from etalumis.inference import Posterior, importance
 from etalumis.models import examples
 
@@ -212,7 +212,7 @@ def test_a_full_disk_is_one_message_and_leaves_nothing(jobs, tmp_path):
     posterior = Posterior.load(jobs[0])
     before = jobs[0].read_bytes()
     for free_bytes in (0, 3000, len(before) - 1):
-        with full_disk(free_bytes), pytest.raises(DatasetError, match=r"0\.h5: cannot be written \(File too large\)"):
+        with full_disk(free_bytes), pytest.raises(StorageError, match=r"0\.h5: cannot be written \(File too large\)"):
             posterior.save(jobs[0])
         assert jobs[0].read_bytes() == before
         assert sorted(path.name for path in tmp_path.iterdir()) == ["0.h5", "1.h5"]

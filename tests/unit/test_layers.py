@@ -8,7 +8,7 @@ from system_errors import fail_to_find, fail_to_read
 from unit.traces_support import DETECTOR, PROVENANCE, SHAPE, STDDEV, draw, part
 
 from etalumis.address import AddressTable
-from etalumis.errors import DatasetError
+from etalumis.errors import DatasetError, StorageError
 from etalumis.layers import LayerRow, LayerTable, ObservationLayout, build
 from etalumis.models import examples
 from etalumis.traces.recording.generate import generate
@@ -77,7 +77,7 @@ def test_growing_keeps_the_old_rows(files):
 def test_an_error_of_the_system_is_not_called_damage(files, tmp_path, fail):
     build(files).save(tmp_path / "layers.json")
     reason = fail(tmp_path / "layers.json")
-    with pytest.raises(DatasetError, match=rf"layers\.json: cannot be read \({reason}\).* not damage"):
+    with pytest.raises(StorageError, match=rf"layers\.json: cannot be read \({reason}\).* not damage"):
         LayerTable.load(tmp_path / "layers.json")
 
 

@@ -12,7 +12,7 @@ import torch
 from synthetic_batches import PRIORS, SMALL, layer_table, random_batch
 from system_errors import fail_to_find, fail_to_read, files_end_at, no_descriptors_left
 
-from etalumis.errors import EtalumisError, NetworkError
+from etalumis.errors import EtalumisError, NetworkError, StorageError
 from etalumis.network import ProposalNetwork, checkpoint
 from etalumis.training.evaluate import log_proposal_of
 
@@ -108,14 +108,14 @@ def test_an_error_of_the_system_is_not_called_damage(saved: Path, name: str, fai
 
 
 def test_a_process_out_of_descriptors_is_not_called_damage(saved: Path) -> None:
-    with no_descriptors_left(), pytest.raises(NetworkError, match=r"tensors\.pt: cannot be read \(Too many open files"):
+    with no_descriptors_left(), pytest.raises(StorageError, match=r"tensors\.pt: cannot be read \(Too many open files"):
         checkpoint.load(saved)
 
 
 def test_a_full_disk_leaves_the_network_that_was_there(saved: Path) -> None:
     before = {path.name: path.read_bytes() for path in saved.iterdir()}
     half = len(before["tensors.pt"]) // 2
-    with files_end_at(half), pytest.raises(NetworkError, match=r"tensors\.pt: cannot be written \(File too large\)"):
+    with files_end_at(half), pytest.raises(StorageError, match=r"tensors\.pt: cannot be written \(File too large\)"):
         checkpoint.save(saved, network_of(2), {"note": 2})
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
 

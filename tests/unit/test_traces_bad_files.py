@@ -323,7 +323,7 @@ def test_a_folder_that_holds_something_is_not_touched(good, tmp_path, refused, v
 
 def test_a_file_that_is_there_is_not_touched(good, tmp_path, refused):
     (tmp_path / "out.h5").write_text("mine")
-    assert "out.h5: is there already and is not overwritten" in refused(READING["convert"], good / "train-0.h5")
+    assert "out.h5: already exists and is not overwritten" in refused(READING["convert"], good / "train-0.h5")
 
 
 LIMITED = """
@@ -355,7 +355,7 @@ def test_a_full_disk(good, tmp_path, verb, limit):
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.count("etalumis: error: ") == 1
-    assert re.search(r"out.*cannot be written \(.*make room on the disk", done.stderr, re.DOTALL), done.stderr
+    assert re.search(r"out.*cannot be written \(File too large\); free some space", done.stderr, re.DOTALL), done.stderr
     after = contents(good, tmp_path)
     assert {path: after[path] for path in before} == before
     # the same command goes on when there is room
@@ -374,7 +374,7 @@ def test_a_folder_that_may_not_be_written(good, tmp_path, monkeypatch, capsys):
         assert main([words.get(word, word) for word in READING[verb].split()]) == 1
         error = capsys.readouterr().err
         assert "Traceback" not in error
-        assert re.search(r"parent/out.* cannot be written \(.*name another output", error), error
+        assert re.search(r"parent/out.*: cannot be written: .*parent is a file, expected a folder", error), error
 
 
 def test_the_fixture_has_columns_of_every_kind(good):

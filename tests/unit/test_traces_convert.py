@@ -354,7 +354,7 @@ def test_a_model_has_a_name_and_nothing_is_overwritten(tmp_path):
     with pytest.raises(DatasetError, match=r"f\.h5: it does not say of which model .* say it with --model NAME"):
         from_plain(source, tmp_path / "t.h5")
     (tmp_path / "t.h5").write_text("mine")
-    with pytest.raises(DatasetError, match=r"t\.h5: is there already and is not overwritten"):
+    with pytest.raises(DatasetError, match=r"t\.h5: already exists and is not overwritten"):
         from_plain(source, tmp_path / "t.h5", model="theirs")
     ours = part(tmp_path, 0, 20)
     for name in ("t.h5", "x.txt"):

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit.sort_support import PROVENANCE, Threads, bytes_of, random_files, slow_sort
 
-from etalumis.errors import DatasetError
+from etalumis.errors import DatasetError, StorageError
 from etalumis.files import locked
 from etalumis.traces.reading.shard import Shard
 from etalumis.traces.sorting import order as sort_order
@@ -240,12 +240,12 @@ def test_two_sorts_into_one_folder_are_refused(tmp_path, ranks):
 FULL = """
 import resource, signal, sys
 from pathlib import Path
-from etalumis.errors import DatasetError
+from etalumis.errors import StorageError
 from etalumis.traces.sorting.sort import sort
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
 try:
     sort([Path(p) for p in sys.argv[4:]], Path(sys.argv[2]), 700, int(sys.argv[3]))
-except DatasetError as error:
+except StorageError as error:
     sys.exit(str(error))
 """
 
@@ -299,7 +299,7 @@ def test_a_folder_of_another_sorting_is_told_apart(tmp_path, limits):
     before = bytes_of(tmp_path / "sorted")
     with pytest.raises(DatasetError, match="shards of another size"):
         sort(files, tmp_path / "sorted", 30)
-    with pytest.raises(DatasetError, match="it is a file, expected a folder"):
+    with pytest.raises(StorageError, match="is a file; expected the name of a folder"):
         sort(files, files[0], 30)
     (tmp_path / "sorted" / "shard-00001.h5").unlink()
     with pytest.raises(DatasetError, match=r"shard-00001\.h5: missing, but .*index\.json names it"):

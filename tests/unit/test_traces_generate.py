@@ -15,7 +15,7 @@ import pytest
 from unit.traces_support import DETECTOR, PROVENANCE, draw, part
 
 from etalumis.address import AddressTable
-from etalumis.errors import DatasetError, SimulatorError
+from etalumis.errors import DatasetError, SimulatorError, StorageError
 from etalumis.traces.reading.dataset import TraceDataset
 from etalumis.traces.recording import journal, storing
 from etalumis.traces.recording.generate import generate
@@ -239,7 +239,7 @@ def test_a_full_disk_costs_nothing_that_was_drawn(whole, tmp_path):
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (whole.stat().st_size // 2, resource.RLIM_INFINITY))
             generate(DETECTOR, path, PROVENANCE, 0, COUNT, frame_traces=PIECE)
-        except DatasetError as error:
+        except StorageError as error:
             code = 3 if "cannot be written" in str(error) and str(path) in str(error) else 4
         finally:
             os._exit(code)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from unit.traces_support import DETECTOR, PROVENANCE, part
 
 from etalumis.cli import main
-from etalumis.errors import ConfigError, DatasetError
+from etalumis.errors import ConfigError, DatasetError, StorageError
 from etalumis.files import locked
 from etalumis.traces.block import Expected
 from etalumis.traces.checking.shard import windows
@@ -174,7 +174,7 @@ def test_nothing_is_overwritten(files, tmp_path):
         split(files[:1], tmp_path / "out", SHARES, SEED)
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(DatasetError, match="file: is a file; name a new folder"):
+    with pytest.raises(StorageError, match="file: is a file; expected the name of a folder"):
         split(files[:1], tmp_path / "file", SHARES, SEED)
 
 

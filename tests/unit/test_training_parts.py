@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from system_errors import fail_to_read
 
 from etalumis.config import TrainingConfig, from_mapping
-from etalumis.errors import ConfigError, NetworkError
+from etalumis.errors import ConfigError, NetworkError, StorageError
 from etalumis.training.history import HistoryRow, read_history, write_history
 from etalumis.training.optimizer import Optimizer, RowGradient, clip
 from etalumis.training.sampler import EpochOrder, Position, Sampler, epoch_order
@@ -221,7 +221,7 @@ def test_a_history_comes_back(tmp_path: Path) -> None:
         with pytest.raises(NetworkError, match=said):
             read_history(tmp_path / name)
     reason = fail_to_read(tmp_path / "other.csv")
-    with pytest.raises(NetworkError, match=rf"cannot be read \({reason}\).* not damage"):
+    with pytest.raises(StorageError, match=rf"cannot be read \({reason}\).* not damage"):
         read_history(tmp_path / "other.csv")
 
 

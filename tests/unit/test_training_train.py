@@ -24,7 +24,7 @@ from system_errors import files_end_at
 from etalumis.cli import main
 from etalumis.config import Config, from_mapping
 from etalumis.distributions import Categorical, Normal
-from etalumis.errors import ConfigError, DatasetError, NetworkError
+from etalumis.errors import ConfigError, DatasetError, NetworkError, StorageError
 from etalumis.layers import LayerTable
 from etalumis.network import ProposalNetwork, checkpoint
 from etalumis.traces.reading.batch import Minibatch
@@ -320,7 +320,7 @@ def test_a_training_killed_before_its_network_was_written_only_writes_it(
     config = settings(max_minutes=0.02)
     assert trainer(branching, config, tmp_path, stop_at(3)).run().state.elapsed_s > 0
     killed = trainer(branching, config, tmp_path, lambda _: (tmp_path / "tensors.pt").mkdir(exist_ok=True))
-    with pytest.raises(NetworkError, match=r"tensors\.pt: cannot be written"):
+    with pytest.raises(StorageError, match=r"tensors\.pt: cannot be written"):
         killed.run()  # after its last checkpoint
     (tmp_path / "tensors.pt").rmdir()
     ended = checkpoint.read_manifest(tmp_path / "checkpoint")["training"]["state"]
@@ -339,7 +339,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(branching: ExampleTraces, tmp_pat
             if number == 10:
                 full.enter_context(files_end_at(10_000))
 
-        with pytest.raises(NetworkError, match=r"checkpoint.tensors\.pt: cannot be written \(File too large\)"):
+        with pytest.raises(StorageError, match=r"checkpoint.tensors\.pt: cannot be written \(File too large\)"):
             trainer(branching, config, tmp_path / "full", fill).run()
     kept = checkpoint.read_manifest(tmp_path / "full" / "checkpoint")["training"]["state"]["iteration"]
     assert 7 <= kept <= 10  # up to three minibatches are read ahead of the update

@@ -20,6 +20,7 @@ from etalumis.cli.logs import Options, close_logs, open_logs
 from etalumis.cli.streams import standard_streams
 from etalumis.cli.termination import Terminated, terminating
 from etalumis.errors import EtalumisError
+from etalumis.refusals import storage_error, system_errno
 
 logger = logging.getLogger("etalumis")
 
@@ -87,8 +88,22 @@ def _run(argv: Sequence[str] | None) -> int:
     except Terminated as ended:
         logger.error("ended by SIGTERM; the same command goes on where it can", extra={"whole": True})
         return int(str(ended))
+    except BrokenPipeError:
+        raise
+    except (OSError, RuntimeError) as error:
+        if not isinstance(error, OSError) and system_errno(error) is None:
+            raise
+        logger.debug("where it happened", exc_info=True)
+        logger.error("%s", _system_error(error), extra={"whole": True})
+        return 1
     finally:
         close_logs()
+
+
+def _system_error(error: OSError | RuntimeError) -> str:
+    """Return an unexpected error of the operating system as one message."""
+    known = storage_error(getattr(error, "filename", None) or "a file", "used", error)
+    return str(known if known is not None else error)
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -16,6 +16,7 @@ from etalumis.cli.logs import say
 from etalumis.cli.workers import add_workers, started
 from etalumis.config import load
 from etalumis.errors import ConfigError
+from etalumis.files import require_writable
 from etalumis.paths import SPLITS
 from etalumis.products import check_output_file
 from etalumis.simulator.built import BuiltSimulator
@@ -166,6 +167,7 @@ def _generate(args: argparse.Namespace) -> None:
     if not 0 <= args.part < parts:
         raise ConfigError(f"--part {args.part}: the split {args.split!r} has {parts} parts, numbered from 0")
     first, stop = (total * part // parts for part in (args.part, args.part + 1))
+    require_writable(args.output, "trace file")
     built = BuiltSimulator(args.simulator, config.simulator)
     with started(built, args.workers, args.pin) as simulator:
         provenance = Provenance(
@@ -191,6 +193,8 @@ def _info(args: argparse.Namespace) -> None:
     ending = args.figure.suffix.removeprefix(".") if args.figure is not None else None
     if ending is not None and ending not in _FIGURE_FORMATS:
         raise ConfigError(f"--figure {args.figure}: expected a name that ends in .png, .pdf or .svg")
+    if ending is not None:
+        require_writable(args.figure, "figure")
     summary = summarise(args.paths, args.mix)
     say(json.dumps(summary.as_dict(), indent=2) if args.json else render(summary))
     if ending is not None:
@@ -215,6 +219,7 @@ def _observation(args: argparse.Namespace) -> None:
     from etalumis.traces import observation
     from etalumis.traces.reading.dataset import TraceDataset
 
+    require_writable(args.output, "observation file")
     if args.measured is not None:
         if len(args.name) != 1:
             raise ConfigError("--measured wants one --name, the observe statement that the numbers belong to")

@@ -4,14 +4,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from etalumis import __version__
 from etalumis.diagnostics.run import FORMAT, VERSION, to_json
 from etalumis.errors import DatasetError
-from etalumis.files import write_failure, write_json_atomic
+from etalumis.files import read_json, write_json_atomic
 
 # Fields that are numbers but may be null (nan) or text (inf) in JSON.
 _NOT_FINITE = {None: float("nan"), "inf": float("inf"), "-inf": float("-inf")}
@@ -24,13 +23,10 @@ def write_diagnostics(path: Path, result: dict[str, Any]) -> None:
 
     Raises
     ------
-    DatasetError
+    StorageError
         If the file cannot be written.
     """
-    try:
-        write_json_atomic(path, to_json({"producer": f"etalumis {__version__}"} | result))
-    except OSError as error:
-        raise DatasetError(write_failure(path, error)) from error
+    write_json_atomic(path, to_json({"producer": f"etalumis {__version__}"} | result))
 
 
 def read_diagnostics(path: Path) -> dict[str, Any]:
@@ -43,7 +39,7 @@ def read_diagnostics(path: Path) -> dict[str, Any]:
     """
     again = "make it with `etalumis diagnostics`"
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = read_json(path)
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path}: cannot be read as diagnostics ({error}); {again}") from error
     found = (data.get("format"), data.get("version")) if isinstance(data, dict) else (None, None)

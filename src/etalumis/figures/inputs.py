@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from etalumis.config import Config
 from etalumis.diagnostics.history import History
 from etalumis.errors import DatasetError, SimulatorError
+from etalumis.files import read_json
 from etalumis.inference.posterior import Posterior
 from etalumis.traces.info import frequencies
 from etalumis.traces.lengths import LengthCounts
@@ -98,7 +98,7 @@ def read_channel_labels(simulator: Path) -> list[str] | None:
     """
     build = Path(simulator) / "build.json"
     try:
-        data = json.loads(build.read_text(encoding="utf-8"))
+        data = read_json(build)
     except (OSError, ValueError) as error:
         raise SimulatorError(
             f"{build}: cannot be read ({error}); build the simulator with `etalumis simulator build`"

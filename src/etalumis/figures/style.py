@@ -15,8 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from etalumis.errors import DatasetError
-from etalumis.files import atomic_path, write_failure, write_text_atomic
+from etalumis.files import atomic_path, write_text_atomic
 
 FULL_WIDTH_IN = 7.0
 COLUMN_WIDTH_IN = 3.4
@@ -93,15 +92,12 @@ def save(drawing: Drawing, folder: Path, formats: Sequence[str]) -> list[Path]:
 
     Raises
     ------
-    DatasetError
+    StorageError
         If a file cannot be written.
     """
     paths = output_paths(folder, drawing.stem, formats)
     for path in paths:
-        try:
-            _write(drawing, path)
-        except OSError as error:
-            raise DatasetError(write_failure(path, error)) from error
+        _write(drawing, path)
     return paths
 
 

@@ -17,6 +17,7 @@ from etalumis.inference.draws import Draw, columns, concatenate_columns
 from etalumis.log_weights import normalise
 from etalumis.names import from_link_name, to_link_name
 from etalumis.products import write_hdf5
+from etalumis.refusals import storage_error
 from etalumis.typing import Array
 
 FORMAT, VERSION = "etalumis-posterior", 2
@@ -161,7 +162,7 @@ class Posterior:
 
         Raises
         ------
-        DatasetError
+        StorageError
             If it cannot be written.
         """
 
@@ -194,10 +195,11 @@ class Posterior:
             with h5py.File(path) as file:
                 return cls(**_read_all(path, file))
         except (OSError, KeyError) as error:
-            raise DatasetError(
+            damaged = DatasetError(
                 f"{path}: cannot be read as a posterior ({error}); it is truncated or no HDF5 file. Delete it and "
                 "make it again."
-            ) from error
+            )
+            raise storage_error(path, "read", error) or damaged from error
 
 
 def _listed(numbers: list[int]) -> str:

@@ -7,8 +7,7 @@ are moved into place, under another name, and renamed after: a crash at any mome
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,10 @@ from torch import Tensor
 
 from etalumis.config import NetworkConfig
 from etalumis.errors import NetworkError
-from etalumis.files import atomic_path, read_failure, sha256_of, write_failure, write_json_atomic
+from etalumis.files import atomic_path, sha256_of, write_json_atomic
 from etalumis.layers import LayerTable
 from etalumis.network.model import ProposalNetwork
+from etalumis.refusals import storage_errors
 
 FORMAT = "etalumis-network"
 VERSION = 1
@@ -49,12 +49,12 @@ def save(
 
     Raises
     ------
-    NetworkError
-        If a file cannot be written, for instance because the disk is full; what was there before stays whole.
+    StorageError
+        If a file cannot be written, for instance because the disk is full; the previous network stays whole.
     """
     content = {"network": network.state_dict(), "training": {k: dict(v) for k, v in (tensors or {}).items()}}
     network.layers.save(directory / "layers.json")
-    with _writing(directory / "tensors.pt"):
+    with storage_errors(directory / "tensors.pt", "written"):
         with atomic_path(directory / "tensors.pt") as temporary:
             _save_tensors(content, temporary)
             manifest = _manifest(network, sha256_of(temporary), dict(training or {}))
@@ -76,8 +76,7 @@ def _save_tensors(content: Mapping[str, Any], path: Path) -> None:
 def update_training(directory: Path, changes: Mapping[str, Any]) -> None:
     """Change entries of the training's record in a saved network; the tensors stay as they are."""
     manifest = read_manifest(directory)
-    with _writing(directory / MANIFEST):
-        write_json_atomic(directory / MANIFEST, {**manifest, "training": {**manifest["training"], **changes}})
+    write_json_atomic(directory / MANIFEST, {**manifest, "training": {**manifest["training"], **changes}})
 
 
 def _manifest(network: ProposalNetwork, checksum: str, training: dict[str, Any]) -> dict[str, Any]:
@@ -141,7 +140,7 @@ def load_training(directory: Path) -> tuple[ProposalNetwork, dict[str, Any], dic
 
 
 def _load_tensors(path: Path) -> dict[str, Any]:
-    with _reading(path):
+    with storage_errors(path, "read"):
         try:
             content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except RuntimeError as error:  # its checksum is right, so the file is not damaged
@@ -156,7 +155,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         raise NetworkError(
             f"{directory}: no network here (tensors.pt is missing); train one with `etalumis network train`"
         )
-    with _reading(directory / "tensors.pt"):
+    with storage_errors(directory / "tensors.pt", "read"):
         found = sha256_of(directory / "tensors.pt")
     # a crash between the two renames leaves new tensors whose manifest still has its first name
     for name in (MANIFEST, _PENDING):
@@ -174,10 +173,10 @@ def exists(directory: Path) -> bool:
 
     Raises
     ------
-    NetworkError
+    StorageError
         If the system does not say.
     """
-    with _reading(directory / "tensors.pt"):
+    with storage_errors(directory / "tensors.pt", "read"):
         try:
             (directory / "tensors.pt").stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -185,25 +184,8 @@ def exists(directory: Path) -> bool:
         return True
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Report an error of the system as what it is: it says nothing about the content of the file."""
-    try:
-        yield
-    except OSError as error:
-        raise NetworkError(read_failure(path, error)) from error
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise NetworkError(write_failure(path, error)) from error
-
-
 def _read_json(path: Path) -> dict[str, Any] | None:
-    with _reading(path):
+    with storage_errors(path, "read"):
         try:
             text = path.read_bytes()
         except FileNotFoundError:

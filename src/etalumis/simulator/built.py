@@ -8,7 +8,7 @@ from typing import Any
 
 from etalumis.config import SimulatorConfig
 from etalumis.errors import SimulatorError
-from etalumis.files import digest
+from etalumis.files import digest, read_json
 from etalumis.ppx import Pool, Simulator
 from etalumis.simulator.config_file import RUN_CARD, SITES, simulator_config_text
 from etalumis.simulator.couple import coupled_command
@@ -98,8 +98,8 @@ def _read_record(record: Path) -> dict[str, Any]:
     if not record.is_file():
         raise SimulatorError(f"{record}: expected the record of a built simulator, found none; {again}")
     try:
-        content = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = read_json(record)
+    except ValueError as error:
         raise SimulatorError(f"{record}: cannot be read as JSON ({error}); {again}") from error
     if not isinstance(content, dict) or "simulator_build_id" not in content:
         raise SimulatorError(f"{record}: not a build record, as it has no key simulator_build_id; {again}")

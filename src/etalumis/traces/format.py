@@ -18,9 +18,10 @@ import numpy as np
 import xxhash
 
 from etalumis import __version__
-from etalumis.errors import DatasetError
+from etalumis.errors import DatasetError, StorageError
 from etalumis.files import digest
 from etalumis.names import to_link_name
+from etalumis.refusals import storage_error
 
 FORMAT = "etalumis-traces"
 VERSION = 3
@@ -219,26 +220,28 @@ def file_checksum(file: h5py.File) -> str:
 
 @contextmanager
 def reading(path: Path, column: str = "", kind: str = "trace file") -> Iterator[None]:
-    """Turn what h5py raises on a damaged file into a DatasetError that names file and column."""
+    """Turn what h5py raises on a damaged file into a DatasetError that names file and column.
+
+    An error of the operating system says nothing about the content, and becomes a StorageError.
+    """
     what = f"column {column!r}" if column else "the file"
     try:
         yield
     except FileNotFoundError:
         raise DatasetError(f"{path}: no such {kind}; `etalumis traces --help` tells how to make one") from None
     except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
-        raise DatasetError(
+        damaged = DatasetError(
             f"{path}: {what} cannot be read: it is truncated, altered or no {kind} ({error}); if it is one "
             "of ours, delete it and make it again"
-        ) from error
+        )
+        raise storage_error(path, "read", error) or damaged from error
 
 
 @contextmanager
 def writing(path: Path, kind: str = "trace file") -> Iterator[None]:
-    """Turn what h5py raises where a file cannot be written into a DatasetError that names it."""
+    """Turn what h5py raises if a file cannot be written into a StorageError that names it."""
     try:
         yield
     except (OSError, RuntimeError) as error:
-        raise DatasetError(
-            f"{path}: the {kind} cannot be written ({error}); nothing that was there before was touched: make room on "
-            "the disk, or name another output, and run the same command again"
-        ) from error
+        unknown = StorageError(f"{path}: the {kind} cannot be written ({error}); choose another output")
+        raise storage_error(path, "written", error) or unknown from error

@@ -21,7 +21,6 @@ Content of `index.json`, version 2, beside the provenance (`Provenance.as_dict`)
     back as they were written.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from etalumis.errors import DatasetError
-from etalumis.files import digest
+from etalumis.files import digest, read_json
 
 FORMAT = "etalumis-trace-index"
 VERSION = 2
@@ -60,14 +59,12 @@ def read_index(path: Path) -> dict[str, Any]:
         Where it is missing, foreign, of another version, altered (AlteredIndex), or lacks a key.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except FileNotFoundError:
         raise DatasetError(
             f"{path}: no such file: the folder holds no sorted dataset, or its sorting was not finished; "
             "run `etalumis traces sort` (again)"
         ) from None
-    except OSError as error:
-        raise DatasetError(f"{path}: not a readable index ({error}); sort the traces again") from None
     except ValueError as error:
         raise AlteredIndex(f"{path}: not a readable index ({error}); sort the traces again") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:

@@ -14,6 +14,7 @@ import numpy as np
 from etalumis.errors import DatasetError
 from etalumis.names import from_line, from_link_name, require_storable, to_line, to_link_name
 from etalumis.products import write_hdf5
+from etalumis.refusals import storage_error
 from etalumis.seeds import generator
 from etalumis.traces.format import LIBVER, Checksum, Provenance, file_checksum, reading
 from etalumis.traces.reading.dataset import StoredTrace, TraceDataset
@@ -146,8 +147,11 @@ def measured(path: Path, name: str) -> Observation:
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # of an empty file, which is refused below
             content = np.load(path) if path.suffix == ".npy" else np.loadtxt(path)
         value = np.asarray(content, dtype=np.float64)
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: no such file; expected numbers, as text or as an array in .npy") from None
     except (OSError, EOFError, ValueError, TypeError) as error:
-        raise DatasetError(f"{path}: expected numbers, as text or as an array in .npy; {error}") from error
+        damaged = DatasetError(f"{path}: expected numbers, as text or as an array in .npy; {error}")
+        raise storage_error(path, "read", error) or damaged from error
     if not value.size or not np.all(np.isfinite(value)):
         raise DatasetError(f"{path}: expected finite numbers, found {value.size} of which some are not, or none")
     require_storable(name, "an observe statement")
@@ -174,7 +178,7 @@ def _shown(stored: StoredTrace, names: list[str], rng: np.random.Generator) -> d
 
 
 def save(observation: Observation, path: Path) -> None:
-    """Write the observation file, whole or not at all; raise DatasetError where it cannot be written."""
+    """Write the observation file, whole or not at all; raise StorageError if it cannot be written."""
 
     def fill(file: h5py.File) -> None:
         for name, statement in observation.observed.items():

@@ -57,7 +57,7 @@ def split(
     output = Path(output)
     if not 0 <= seed < 2**64:
         raise DatasetError(f"--seed {seed}: expected a whole number from 0 to 2^64 - 1")
-    with claimed(output, "folder"):
+    with claimed(output, "set of splits", folder=True):
         _require_new(output)
         sources = Sources(inputs, mix)
         counts = _counts(sources, shares, seed)

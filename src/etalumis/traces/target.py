@@ -7,19 +7,22 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from etalumis.errors import DatasetError
-from etalumis.files import locked
+from etalumis.files import locked, require_writable
 from etalumis.traces.format import writing
 
 
 @contextmanager
-def claimed(path: Path, kind: str, doing: str = "writing") -> Iterator[None]:
-    """Hold the lock on an output while the block runs; others are told what this process is `doing` with it.
+def claimed(path: Path, kind: str, doing: str = "writing", folder: bool = False) -> Iterator[None]:
+    """Hold the lock on an output while the block runs; other processes are told what this one is `doing` with it.
 
     Raises
     ------
     DatasetError
-        Where another process holds it, or the folder that it lies in cannot be made or written.
+        If another process holds the lock.
+    StorageError
+        If the output, a file or a `folder`, cannot be written.
     """
+    require_writable(path, kind, folder)
     with ExitStack() as held:
         with writing(path, kind):
             held.enter_context(locked(path, doing))
@@ -29,7 +32,7 @@ def claimed(path: Path, kind: str, doing: str = "writing") -> Iterator[None]:
 @contextmanager
 def new_file(path: Path, kind: str = "trace file") -> Iterator[None]:
     """Hold the lock on a file that does not exist yet; raise DatasetError also where it does."""
+    if path.exists():
+        raise DatasetError(f"{path}: already exists and is not overwritten; remove it or choose another output")
     with claimed(path, kind):
-        if path.exists():
-            raise DatasetError(f"{path}: is there already and is not overwritten; remove it or name another output")
         yield

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from etalumis.errors import NetworkError
-from etalumis.files import read_failure, write_failure, write_text_atomic
+from etalumis.files import write_text_atomic
+from etalumis.refusals import storage_errors
 
 
 @dataclass(frozen=True)
@@ -63,17 +64,14 @@ def write_history(path: Path, rows: list[HistoryRow]) -> None:
 
     Raises
     ------
-    NetworkError
+    StorageError
         If it cannot be written.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(HistoryRow)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(row) for row in rows)
-    try:
-        write_text_atomic(path, text.getvalue())
-    except OSError as error:
-        raise NetworkError(write_failure(path, error)) from error
+    write_text_atomic(path, text.getvalue())
 
 
 def read_history(path: Path) -> list[HistoryRow]:
@@ -82,15 +80,15 @@ def read_history(path: Path) -> list[HistoryRow]:
     Raises
     ------
     NetworkError
-        If the file is missing, cannot be read or has other columns.
+        If the file is missing or has other columns.
+    StorageError
+        If the system refuses to read it.
     """
     try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
+        with storage_errors(path, "read"), Path(path).open(newline="", encoding="utf-8") as file:
             return [HistoryRow.of(record) for record in csv.DictReader(file)]
     except FileNotFoundError:
         raise NetworkError(f"{path}: no such training history; `etalumis network train` writes it") from None
-    except OSError as error:
-        raise NetworkError(read_failure(path, error)) from error
     except (KeyError, TypeError, ValueError) as error:
         raise NetworkError(
             f"{path}: not a training history ({error}); train again with `etalumis network train`"

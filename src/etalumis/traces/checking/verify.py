@@ -9,7 +9,7 @@ from pathlib import Path
 
 import h5py
 
-from etalumis.errors import DatasetError
+from etalumis.errors import DatasetError, StorageError
 from etalumis.progress import Progress
 from etalumis.traces.checking.shard import verify_shard
 from etalumis.traces.checking.sorted_set import SetCheck
@@ -52,7 +52,7 @@ def verify(paths: Sequence[Path], quick: bool = False) -> int:
         raise run.bad[0]
     if run.bad:
         listed = "\n".join(f"  {error}" for error in run.bad)
-        raise DatasetError(f"{len(run.bad)} of {run.looked_at} files or sets are bad:\n{listed}")
+        raise DatasetError(f"{len(run.bad)} of {run.looked_at} files or sets are bad or cannot be read:\n{listed}")
     return run.traces
 
 
@@ -63,7 +63,7 @@ def _announced(path: Path) -> int:
             return int(read_index(path)["traces"])
         with h5py.File(path, "r") as file:
             return int(file.attrs["traces"])
-    except (DatasetError, OSError, KeyError, ValueError, TypeError, RuntimeError):
+    except (DatasetError, StorageError, OSError, KeyError, ValueError, TypeError, RuntimeError):
         return 0  # what is wrong with it is found out later, and said
 
 
@@ -71,7 +71,7 @@ class _Verification:
     """One call's findings."""
 
     def __init__(self, quick: bool, announced: int) -> None:
-        self.bad: list[DatasetError] = []
+        self.bad: list[DatasetError | StorageError] = []
         self.traces = 0
         self.looked_at = 0
         self._quick = quick
@@ -83,8 +83,8 @@ class _Verification:
         self.looked_at += 1
         try:
             yield
-        except DatasetError as error:
-            logger.warning("%s: bad, as is told at the end", path)
+        except (DatasetError, StorageError) as error:
+            logger.warning("%s: bad, see the end of the output", path)
             self.bad.append(error)
 
     def file(self, path: Path, checksum: str | None = None, check: SetCheck | None = None, number: int = 0) -> None:

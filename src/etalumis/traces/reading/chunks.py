@@ -14,7 +14,8 @@ import h5py
 import numpy as np
 from isal import isal_zlib
 
-from etalumis.errors import DatasetError
+from etalumis.errors import DatasetError, StorageError
+from etalumis.refusals import storage_error
 from etalumis.traces.format import Checksum
 from etalumis.traces.reading.cache import ChunkCache
 from etalumis.traces.reading.descriptor import Descriptor
@@ -113,7 +114,9 @@ class StoredColumn:
         if checksum.hex() != self.checksum:
             raise AlteredColumn(self.checksum, checksum.hex())
 
-    def damaged(self, number: int, trace_of: Callable[[int], int | None], error: Exception) -> DatasetError:
+    def damaged(
+        self, number: int, trace_of: Callable[[int], int | None], error: Exception
+    ) -> DatasetError | StorageError:
         """Return the error to raise where `chunk` raised `error`.
 
         Parameters
@@ -126,6 +129,9 @@ class StoredColumn:
             What was raised.
         """
         path = self._descriptor.path
+        refused = storage_error(path, "read", error)
+        if refused is not None:
+            return refused
         if isinstance(error, DatasetError):
             return error
         if isinstance(error, AlteredColumn):

@@ -19,7 +19,8 @@ from typing import Any, Self
 import numpy as np
 import xxhash
 
-from etalumis.errors import DatasetError
+from etalumis.errors import DatasetError, StorageError
+from etalumis.refusals import storage_errors
 from etalumis.traces.block import Block, Layout, TagLayout
 from etalumis.traces.dictionary import Dictionary
 from etalumis.traces.format import Provenance, writing
@@ -71,7 +72,8 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
         try:
-            self._end, dropped = self._recover()
+            with storage_errors(path, "read"):
+                self._end, dropped = self._recover()
             if dropped:
                 logger.warning("%s: its last %d bytes are no whole frame; their traces are drawn again", path, dropped)
             with writing(path, _KIND):
@@ -116,7 +118,8 @@ class Journal:
         """Yield what it holds, frame by frame."""
         position = 0
         while position < self._end:
-            frame = self._frame(position)
+            with storage_errors(self.path, "read"):
+                frame = self._frame(position)
             if frame is None:
                 raise DatasetError(f"{self.path}: changed while it was read; is another process at work on it?")
             header, content, position = frame
@@ -173,7 +176,7 @@ class Journal:
             with writing(self.path, _KIND):
                 self._write_all(frame)
                 self._sync()
-        except DatasetError:
+        except StorageError:
             self._file.truncate(self._end)  # the frames before it are still whole
             raise
         self._end = self._file.tell()

@@ -5,7 +5,8 @@
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from etalumis.errors import EtalumisError
+from etalumis.errors import EtalumisError, StorageError
+from etalumis.refusals import storage_error
 
 T = TypeVar("T")
 
@@ -50,7 +51,8 @@ def collectively(comm: Communicator, step: Callable[[], T]) -> T:
     Raises
     ------
     EtalumisError
-        On every rank, where the step failed on any: the error of the lowest such rank.
+        If the step failed on any rank, on every rank: the error of the lowest such rank. An error of the operating
+        system becomes a StorageError.
     """
     outcome = _attempt(step)
     for failure in comm.allgather(outcome if isinstance(outcome, EtalumisError) else None):
@@ -65,3 +67,5 @@ def _attempt(step: Callable[[], T]) -> T | EtalumisError:
         return step()
     except EtalumisError as error:
         return error
+    except OSError as error:
+        return storage_error(error.filename or "a file", "used", error) or StorageError(str(error))

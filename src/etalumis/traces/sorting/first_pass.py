@@ -2,9 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The first pass of a sorting: traces set aside by bucket."""
 
-import errno
 import logging
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,8 +20,6 @@ from etalumis.traces.sorting.spill import Spill, open_spill
 from etalumis.traces.sorting.splitters import Splitters
 
 logger = logging.getLogger(__name__)
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class FirstPass:
@@ -86,12 +82,3 @@ def _header(plan: SortPlan, portion: Portion) -> dict[str, object]:
 def open_spills(folder: Path, plan: SortPlan, schema: Schema) -> list[Spill]:
     """Return all spill files of a plan."""
     return [Spill(spill_path(folder, number), schema) for number in range(len(plan.spilled))]
-
-
-def is_full(error: BaseException | None) -> bool:
-    """Return whether an error of the system, or of HDF5, says that there is no room for a file."""
-    if isinstance(error, OSError) and error.errno in _FULL:
-        return True
-    # HDF5 tells the number in its text only
-    found = re.search(r"errno = (\d+)", str(error))
-    return found is not None and int(found.group(1)) in _FULL

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The folder of a sorted set while it is made: what is in it, what of that is kept, and how it is finished."""
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +10,7 @@ from typing import Any
 
 from etalumis.address import AddressTable
 from etalumis.errors import DatasetError
-from etalumis.files import digest, write_json_atomic
+from etalumis.files import digest, read_json, write_json_atomic
 from etalumis.traces.format import Provenance, writing
 from etalumis.traces.index import (
     FORMAT,
@@ -84,8 +83,8 @@ class Folder:
 
     def _written(self) -> dict[str, Any]:
         try:
-            content = json.loads((self.path / PLAN).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            content = read_json(self.path / PLAN)
+        except (FileNotFoundError, ValueError):
             return {}
         if not isinstance(content, dict) or content.get("format") != PLAN_FORMAT:
             return {}

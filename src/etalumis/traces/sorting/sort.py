@@ -21,11 +21,12 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from etalumis.errors import DatasetError
+from etalumis.errors import DatasetError, StorageError
 from etalumis.files import digest
 from etalumis.progress import Progress
+from etalumis.refusals import FULL
 from etalumis.traces.sorting.collective import Communicator, SingleRank, collectively
-from etalumis.traces.sorting.first_pass import FirstPass, is_full, open_spills
+from etalumis.traces.sorting.first_pass import FirstPass, open_spills
 from etalumis.traces.sorting.folder import Folder
 from etalumis.traces.sorting.gather import Gatherer
 from etalumis.traces.sorting.input_reader import AlteredInput, InputReader
@@ -83,7 +84,7 @@ def sort(
     with ExitStack() as stack:
         # opened first: nothing is locked or made for inputs that cannot be sorted
         found = collectively(ranks, lambda: SortInputs(inputs, mix))
-        claim = claimed(Path(output), "sorted set", "sorting into")
+        claim = claimed(Path(output), "sorted set", "sorting into", folder=True)
         collectively(ranks, lambda: stack.enter_context(claim) if ranks.Get_rank() == 0 else None)
         reader = InputReader(found)
         stack.callback(reader.close)
@@ -174,10 +175,10 @@ class _Sorting:
         """Run a step that writes, and say how much room it wants where that is not there."""
         try:
             return step()
-        except DatasetError as error:
-            if not is_full(error.__cause__):
+        except StorageError as error:
+            if error.errno not in FULL:
                 raise
-            raise DatasetError(f"{error} ({_room_text(*self._room(order))})") from error
+            raise StorageError(f"{error} ({_room_text(*self._room(order))})") from error
 
     def _set_aside(self, order: Order) -> None:
         """Make the spill files that are not there yet, and see that every input has been checked."""

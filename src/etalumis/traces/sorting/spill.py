@@ -21,6 +21,7 @@ import numpy as np
 import xxhash
 
 from etalumis.errors import DatasetError
+from etalumis.refusals import storage_error
 from etalumis.traces.block import Block
 from etalumis.traces.format import reading, writing
 from etalumis.traces.segments import Schema, Segment
@@ -189,7 +190,8 @@ class Spill:
                             raise AlteredSpill(self.path, "it ends in the middle of a piece")
                         checksum.update(content)
         except OSError as error:
-            raise AlteredSpill(self.path, f"it cannot be read ({error})") from error
+            altered = AlteredSpill(self.path, f"it cannot be read ({error})")
+            raise storage_error(self.path, "read", error) or altered from error
         if _signed(checksum.intdigest()) != piece.checksum:
             raise AlteredSpill(
                 self.path,
