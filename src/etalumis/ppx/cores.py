@@ -2,43 +2,51 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """One core for a client and its simulator.
 
-The two take turns, one draw at a time, and never work at once. On one core a turn costs a context switch; on two it
-costs a wake-up of the other core, which takes several times as long.
+The two alternate, one draw at a time, and never work simultaneously. On one core a turn costs a context switch; on two
+cores it costs a wake-up of the other core, which takes several times as long.
 """
 
-import fcntl
 import logging
 import os
-import tempfile
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
+_NAMESPACES = Path("/proc/self/ns")
+_INITIAL_NAMESPACES = {"ipc": 0xEFFFFFFF, "uts": 0xEFFFFFFE, "pid": 0xEFFFFFFC}
+"""Inode numbers that Linux gives to the namespaces of the machine itself (include/linux/proc_ns.h)."""
+
 
 @contextmanager
-def one_core(folder: Path | None = None) -> Iterator[int | None]:
-    """Pin this process, and the processes and threads it starts meanwhile, to a core that no other call has claimed.
+def one_core(claims: str = "etalumis-core", namespaces: Path = _NAMESPACES) -> Iterator[int | None]:
+    """Pin this process, and the processes and threads that it starts meanwhile, to a core that no other call claims.
 
-    A claim is a lock on a file, which the system frees however its process ends. Where every core is claimed, or the
-    system knows no pinning, nothing is pinned.
+    A claim is an abstract Unix socket bound to a name with the number of the core. Every user and every temporary
+    folder of a machine sees the same names, and the kernel frees a name when its process ends. Containers have names of
+    their own, so nothing is pinned in a container: another container may have claimed the same core. Nothing is pinned
+    either if all cores are claimed or the system does not support pinning.
 
     Parameters
     ----------
-    folder
-        Where the lock files lie, one a core; by default in the temporary folder, one folder a user.
+    claims
+        Prefix of the socket names.
+    namespaces
+        Folder with the namespaces of this process, which tell whether it runs in a container.
 
     Yields
     ------
     int or None
-        Number of the core.
+        Number of the core; None if nothing is pinned.
     """
-    claim = _claim(folder or Path(tempfile.gettempdir()) / f"etalumis-cores-{os.getuid()}")
+    claim = _claim(claims) if _sees_all_claims(namespaces) else None
     if claim is None:
+        logger.debug("not pinned: all cores are claimed, or claims of other processes may be invisible here")
         yield None
         return
-    core, descriptor = claim
+    core, holder = claim
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     logger.debug("pinned to core %d together with the simulator", core)
@@ -46,24 +54,27 @@ def one_core(folder: Path | None = None) -> Iterator[int | None]:
         yield core
     finally:
         os.sched_setaffinity(0, allowed)
-        os.close(descriptor)
+        holder.close()
 
 
-def _claim(folder: Path) -> tuple[int, int] | None:
-    """Return (core, descriptor that holds its lock) of a free core."""
-    if not hasattr(os, "sched_setaffinity"):  # macOS
-        return None
+def _sees_all_claims(namespaces: Path) -> bool:
+    """Return whether this process runs on the machine itself, not in a container."""
+    try:
+        return all(
+            (namespaces / name).readlink().name == f"{name}:[{number}]" for name, number in _INITIAL_NAMESPACES.items()
+        )
+    except OSError:  # no Linux, or /proc is hidden
+        return False
+
+
+def _claim(claims: str) -> tuple[int, socket.socket] | None:
+    """Return (core, socket that holds its claim) of a free core."""
     for core in sorted(os.sched_getaffinity(0)):
+        holder = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(folder / str(core), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:  # pinning only saves time: not worth failing for
-            logger.debug("no core is claimed: %s", error)
-            return None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
+            holder.bind(f"\0{claims}-{core}")
+        except OSError:  # claimed by another process
+            holder.close()
         else:
-            return core, descriptor
+            return core, holder
     return None
