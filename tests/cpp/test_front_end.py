@@ -1,9 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The C++ front end as its users meet it: its own tests, an installed package, the example programs."""
+"""The C++ front end as its users meet it: its own tests and the example programs."""
 
 import math
-import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,47 +32,11 @@ def entries(program: Path, *options: str) -> list[dict[str, str]]:
     return [dict(zip(fields, line.split("\t"), strict=True)) for line in lines if not line.startswith("result")]
 
 
-@pytest.fixture(scope="session")
-def installed(cpp_examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    prefix = tmp_path_factory.mktemp("prefix")
-    run(["cmake", "--install", cpp_examples.parent, "--prefix", prefix])
-    return prefix
-
-
 def test_its_own_tests_pass(cpp_examples: Path, checkout: Path):
     listed = run(["ctest", "-N"], cwd=cpp_examples.parent).stdout
     programs = list((checkout / "src" / "cpp" / "tests").glob("test_*.cpp"))
     assert f"Total Tests: {len(programs)}" in listed
     run(["ctest", "--output-on-failure"], cwd=cpp_examples.parent)
-
-
-def test_an_example_builds_against_the_installed_package(
-    installed: Path, cpp_examples: Path, checkout: Path, tmp_path: Path
-):
-    source = shutil.copytree(checkout / "src" / "cpp" / "examples", tmp_path / "source")  # nothing else in reach
-    build = tmp_path / "build"
-    run(["cmake", "-S", source, "-B", build, f"-DCMAKE_PREFIX_PATH={installed}"])
-    cache = (build / "CMakeCache.txt").read_text(encoding="utf-8")
-    assert f"ppx_DIR:PATH={installed}" in cache
-    run(["cmake", "--build", build, "--target", "marsaglia"])
-    assert "marsaglia(double, double)+0x" in entries(build / "marsaglia", "--local", "1")[0]["address"]
-    options = ("--local", "20", "--seed", "5")
-    assert results(build / "marsaglia", *options) == results(cpp_examples / "marsaglia", *options)
-
-
-def test_an_example_builds_with_pkg_config(installed: Path, cpp_examples: Path, checkout: Path, tmp_path: Path):
-    pkg_config, compiler = shutil.which("pkg-config"), shutil.which("c++")
-    assert pkg_config is not None, "pkg-config is not installed: call `make setup`"
-    assert compiler is not None, "no C++ compiler is installed: call `make setup`"
-    [pc_file] = installed.rglob("ppx.pc")
-    flags = run(
-        [pkg_config, "--define-variable", f"pcfiledir={pc_file.parent}", "--cflags", "--libs", pc_file]
-    ).stdout.split()
-    examples = checkout / "src" / "cpp" / "examples"
-    program = tmp_path / "gaussian"
-    run([compiler, "-o", program, examples / "gaussian.cpp", examples / "program.cpp", *flags])
-    assert results(program, "--local", "3") == results(cpp_examples / "gaussian", "--local", "3")
-    assert entries(program, "--local", "1")[0]["address"].startswith("[GaussianUnknownMean::forward()+0x")
 
 
 @pytest.mark.parametrize(

@@ -1,40 +1,44 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The installed C++ library, moved after its installation: the example of the docs built with CMake and pkg-config."""
+"""The installed C++ library as its users meet it: in a multiarch folder, moved after the installation.
+
+tests/interop/test_coupling_page.py has the plain folder `lib` and the library where it was installed.
+"""
 
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from conftest import run_or_fail
+from filelock import FileLock
 
 from etalumis.cli import main
 
 
-@pytest.fixture(scope="module", params=["lib", "deeper"])
-def installed(request: pytest.FixtureRequest, cpp_examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library in a folder that it was not installed into."""
+@pytest.fixture(scope="module")
+def installed(cpp_examples: Path, build_cache: Path, checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library in a folder that it was not installed into, below lib/x86_64-linux-gnu or the like, as in Debian."""
     folder = tmp_path_factory.mktemp("installed")
-    library = "lib"
-    if request.param == "deeper":  # as Debian has it: lib/x86_64-linux-gnu, where CMake looks too
-        library = f"lib/{run_or_fail(['c++', '-print-multiarch']).strip()}".rstrip("/")
-    options = [f"-DCMAKE_INSTALL_LIBDIR={library}", "-DPPX_BUILD_EXAMPLES=OFF", "-DPPX_BUILD_TESTS=OFF"]
-    build = cpp_examples.parents[1] / "cpp-installed"
-    source = Path(__file__).resolve().parents[2] / "src" / "cpp"
-    run_or_fail(["cmake", "-S", source, "-B", build, *options])
-    run_or_fail(["cmake", "--build", build])
-    run_or_fail(["cmake", "--install", build, "--prefix", folder / "first"])
+    library = f"lib/{run_or_fail(['c++', '-print-multiarch']).strip()}".rstrip("/")
+    with FileLock(build_cache / "cpp.lock"):
+        build = cpp_examples.parent
+        run_or_fail(["cmake", "-S", checkout / "src" / "cpp", "-B", build, f"-DCMAKE_INSTALL_LIBDIR={library}"])
+        run_or_fail(["cmake", "--install", build, "--prefix", folder / "first"])
     shutil.move(folder / "first", folder / "moved")
     return folder / "moved"
 
 
 @pytest.fixture
-def project(checkout: Path, tmp_path: Path) -> Path:
-    """The example, where nothing else of the checkout is in reach."""
-    return Path(shutil.copytree(checkout / "src" / "cpp" / "examples" / "installed", tmp_path / "project"))
+def examples(checkout: Path, tmp_path: Path) -> Path:
+    """The examples, with nothing else of the checkout in reach."""
+    return Path(shutil.copytree(checkout / "src" / "cpp" / "examples", tmp_path / "examples"))
+
+
+def pkg_config_path(installed: Path) -> str:
+    [found] = installed.rglob("ppx.pc")
+    return str(found.parent)
 
 
 def coupled(program: Path, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
@@ -43,42 +47,36 @@ def coupled(program: Path, capsys: pytest.CaptureFixture[str]) -> tuple[str, str
     return capsys.readouterr()
 
 
-def flags(installed: Path) -> list[str]:
-    [found] = installed.rglob("ppx.pc")
-    environment = {**os.environ, "PKG_CONFIG_PATH": str(found.parent)}
-    words = ["pkg-config", "--cflags", "--libs", "ppx"]
-    return subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout.split()
+def test_the_examples_build_alone_with_cmake(installed: Path, cpp_examples: Path, examples: Path) -> None:
+    build = examples / "build"
+    run_or_fail(["cmake", "-S", examples, "-B", build, f"-DCMAKE_PREFIX_PATH={installed}"])
+    assert f"ppx_DIR:PATH={installed}" in (build / "CMakeCache.txt").read_text(encoding="utf-8")
+    run_or_fail(["cmake", "--build", build, "--target", "marsaglia"])
+    assert "marsaglia(double, double)+0x" in run_or_fail([build / "marsaglia", "--local", "1", "--entries"])
+    options = ("--local", "20", "--seed", "5")
+    assert run_or_fail([build / "marsaglia", *options]) == run_or_fail([cpp_examples / "marsaglia", *options])
 
 
-def make(project: Path, words: Sequence[str]) -> Path:
-    run_or_fail(["make", "-C", project, *words])
-    return project / "muon"
-
-
-def test_with_cmake(installed: Path, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_or_fail(["cmake", "-S", project, "-B", project / "build", f"-DCMAKE_PREFIX_PATH={installed}"])
-    assert f"ppx_DIR:PATH={installed}" in (project / "build" / "CMakeCache.txt").read_text(encoding="utf-8")
-    run_or_fail(["cmake", "--build", project / "build"])
-    shown, error = coupled(project / "build" / "muon", capsys)
-    assert "[Muon::forward()+0x" in shown
-    assert "without a name" not in error
-
-
-def test_with_pkg_config(installed: Path, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "-rdynamic" in flags(installed)
-    [found] = installed.rglob("ppx.pc")
-    program = make(project, [f"PKG_CONFIG_PATH={found.parent}"])
-    shown, error = coupled(program, capsys)
+def test_the_makefile_builds_with_pkg_config(
+    installed: Path, examples: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = examples / "installed"
+    run_or_fail(["make", "-C", project, f"PKG_CONFIG_PATH={pkg_config_path(installed)}"])
+    shown, error = coupled(project / "muon", capsys)
     assert "; zenith_angle()+0x" in shown
     assert "without a name" not in error
 
 
 def test_without_exported_symbols_couple_warns(
-    installed: Path, project: Path, capsys: pytest.CaptureFixture[str]
+    installed: Path, examples: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [word for word in flags(installed) if word != "-rdynamic"]
-    run_or_fail(["c++", project / "muon.cpp", *words, "-o", project / "hidden"])
-    shown, error = coupled(project / "hidden", capsys)
+    environment = {**os.environ, "PKG_CONFIG_PATH": pkg_config_path(installed)}
+    words = ["pkg-config", "--cflags", "--libs", "ppx"]
+    flags = subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout.split()
+    flags.remove("-rdynamic")
+    program = examples / "hidden"
+    run_or_fail(["c++", examples / "installed" / "muon.cpp", *flags, "-o", program])
+    shown, error = coupled(program, capsys)
     assert "hidden+0x" in shown
     assert "3 of 3 addresses have functions without a name" in error
     assert "link it with -rdynamic" in error
