@@ -24,15 +24,26 @@ OnFailure = Callable[[Exception, int, int], None]
 
 @runtime_checkable
 class Restartable(Protocol):
-    """A model whose process can be replaced by a fresh one."""
+    """A model in a process that may be replaced by a new one."""
+
+    @property
+    def can_restart(self) -> bool:
+        """Whether it may: a process that was started elsewhere may not."""
+        ...
 
     def restart(self) -> None:
-        """End the process and start a fresh one."""
+        """End the process and start a new one."""
         ...
 
 
-def restart(model: Restartable, retries: int) -> None:
-    """Replace a model's process; a fresh one that fails at its start is replaced as well, at most `retries` times."""
+def is_restartable(model: object) -> bool:
+    """Return whether the process of a model can be replaced after a failure."""
+    return isinstance(model, Restartable) and model.can_restart
+
+
+def restart(model: object, retries: int) -> None:
+    """Replace the process of a restartable model; a new one that fails at its start is replaced `retries` times."""
+    assert isinstance(model, Restartable)  # the caller asked `is_restartable`
     for left in range(max(retries, 0), -1, -1):
         try:
             model.restart()

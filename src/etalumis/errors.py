@@ -15,6 +15,10 @@ class ProtocolError(EtalumisError):
     """A PPX message was malformed or came out of turn."""
 
 
+class RefusedError(EtalumisError):
+    """A statement that this package cannot represent, or a run that the simulator refuses: again in every attempt."""
+
+
 class SimulatorError(EtalumisError):
     """A simulator could not be obtained, built or started, or it died, hung or broke off."""
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from etalumis.address import AddressTable, join
 from etalumis.distributions import ArrayDistribution, Distribution
-from etalumis.errors import ProtocolError
+from etalumis.errors import ProtocolError, RefusedError
 from etalumis.trace import CONTROLLED, REJECTED, REPLACED, Observed, RecordedTrace, Trace
 
 
@@ -106,7 +106,7 @@ class Execution:
         try:
             log_prob = distribution.log_prob(value)
         except (ValueError, ArithmeticError) as error:
-            raise ProtocolError(
+            raise RefusedError(
                 f"the sample statement at {stack}: the density of {distribution} at {value} is no double: {error}"
             ) from error
         trace.address.append(address)
@@ -127,7 +127,7 @@ class Execution:
         try:
             log_prob = 0.0 if chosen is None else distribution.log_prob(chosen)
         except (ValueError, ArithmeticError) as error:
-            raise ProtocolError(
+            raise RefusedError(
                 f"observe statement {name!r} at {stack}: the likelihood of {distribution.kind} is no double: {error}"
             ) from error
         self.trace.observes.append(Observed(name, stack, distribution, chosen, log_prob))

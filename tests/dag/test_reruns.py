@@ -29,7 +29,7 @@ def test_what_is_made_is_not_made_again(made: DryProject) -> None:
         ("simulator={noise_gev: 0.77}", ALL),
         ("run={seed: 77}", {job: count for job, count in ALL.items() if job != "simulator"}),
         # how long to wait for the simulator, how often to try and in how much memory to sort change no product
-        ("simulator={timeout_s: 77, retries: 7}", {}),
+        ("simulator={timeout_s: 77, start_timeout_s: 7, retries: 7}", {}),
         ("sorted={memory_mb: 777}", {}),
     ],
 )

@@ -2,14 +2,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Simulators of the public generations of PPX, made of bytes: models with exact posteriors, and faults on demand.
 
-Written with interop.flat, so nothing of the package, of flatc or of flatbuffers. On the wire it is what the public C++
-peer is: parameters and values of shape (1,), categorical ones scalar, no file identifier, `Observe.value` left out,
-empty names, a RunResult without result, Reset for what comes out of turn; functions that are not exported have an
-absolute address in the stack, which changes at each start (--not-exported). Generation 0.1 marks the draws of
-Marsaglia's loop with `replace`. It trusts its input as that peer does.
+Written with interop.flat, so nothing of the package, of flatc or of flatbuffers. On the wire it behaves as the public
+C++ peer does: parameters and values have the shape (1,), or () with --scalars, as that peer's do with another version
+of its array library; no file identifier, `Observe.value` left out, empty names, a RunResult without result. It answers
+an unexpected message with Reset outside a run, ends if anything but a SampleResult follows a Sample, and takes any
+message for an ObserveResult or TagResult. Functions that are not exported have an absolute address in the stack, which
+changes at each start (--not-exported). Generation 0.1 marks the draws of Marsaglia's loop with `replace`. It trusts its
+input as that peer does. The models `vector` and `negative` make statements that are not supported.
 
-usage: old_peer.py ENDPOINT --model gaussian|marsaglia|branching [--generation 1.0|0.1] [--not-exported]
-       [--fault exit|kill|hang|rubbish|half|empty|wrong --at KIND [--at-run K]]   (at the first message of that kind)
+usage: old_peer.py ENDPOINT --model NAME [--generation 1.0|0.1] [--not-exported] [--scalars] [--any-shape]
+       [--fault exit|kill|hang|rubbish|half|empty|wrong|interrupt --at KIND [--at-run K]]
+       (at the first message of that kind; `interrupt` sends SIGINT to the parent process before the message)
 """
 
 import argparse
@@ -27,10 +30,6 @@ import flat
 from flat import law, tensor
 
 
-class AbandonError(Exception):
-    """The inference side sent something else than the answer: the run is over."""
-
-
 class Peer:
     """The conversation; `statement` sends what a model says and returns the answer."""
 
@@ -42,6 +41,7 @@ class Peer:
         self.socket = zmq.Context().socket(zmq.REP)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.bind(options.endpoint)
+        self.shape = [] if options.scalars else [1]
         # As dladdr leaves it for a function that is not exported: nothing but where the loader put it this time.
         self.frame = f"(null)+0x{0x7F0000000000 + 4096 * os.getpid():x}" if options.not_exported else "draw()+0x2a"
 
@@ -53,11 +53,8 @@ class Peer:
                 self.send("HandshakeResult", system_name="old peer", model_name=self.options.model)
             elif kind == "Run":
                 self.runs += 1
-                try:
-                    model(self)
-                    self.send("RunResult")
-                except AbandonError:
-                    self.send("Reset")
+                model(self)
+                self.send("RunResult")
             else:
                 self.send("Reset")
 
@@ -76,12 +73,16 @@ class Peer:
             self.known[key] = flat.message(kind, fields, tables=self.tables)
         return self.known[key]
 
-    def statement(self, kind, expected, **fields):
+    def statement(self, kind, **fields):
         self.send(kind, **fields)
         answer = self.socket.recv()
-        if flat.kind_of(answer) != expected:
-            raise AbandonError
+        if kind == "Sample" and flat.kind_of(answer) != "SampleResult":
+            sys.stdout.write("Received an unexpected request. Cannot recover.\n")
+            sys.exit(1)
         return answer
+
+    def tensor(self, value):
+        return value if isinstance(value, dict) else flat.tensor(value, shape=self.shape)
 
     def address(self, line):
         return f"[_start+0x25; forward()+0x{line:x}; {self.frame}]"
@@ -90,23 +91,22 @@ class Peer:
         marked = {"replace": replace} if self.options.generation == "0.1" else {}
         answer = self.statement(
             "Sample",
-            "SampleResult",
             address=self.address(line),
             name=name,
             control=True,
-            **law(distribution, *map(tensor, parameters)),
+            **law(distribution, *map(self.tensor, parameters)),
             **marked,
         )
         data, shape = flat.result_of(answer)
-        assert shape == [1], f"a value of shape {shape} came back"
+        assert shape == self.shape or self.options.any_shape, f"a value of shape {shape} came back"
         return data[0]
 
     def observe(self, line, name, distribution, *parameters):
-        described = law(distribution, *map(tensor, parameters))
-        self.statement("Observe", "ObserveResult", address=self.address(line), name=name, **described)
+        described = law(distribution, *map(self.tensor, parameters))
+        self.statement("Observe", address=self.address(line), name=name, **described)
 
     def tag(self, name, value):
-        self.statement("Tag", "TagResult", address=self.address(0x99), name=name, value=tensor(value))
+        self.statement("Tag", address=self.address(0x99), name=name, value=self.tensor(value))
 
     def fault(self, message):
         kind = self.options.fault
@@ -118,6 +118,9 @@ class Peer:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             while True:
                 time.sleep(1)
+        if kind == "interrupt":
+            os.kill(os.getppid(), signal.SIGINT)
+            return message
         wrong = flat.message("TagResult")  # nothing that a simulator ever sends
         return {"rubbish": b"\x5a" * 200, "half": message[: len(message) // 2], "empty": b"", "wrong": wrong}[kind]
 
@@ -150,7 +153,17 @@ def branching(peer):
     peer.observe(0x80, "obs", "Poisson", rate)
 
 
-MODELS = {"gaussian": gaussian, "marsaglia": marsaglia, "branching": branching}
+def vector(peer):
+    peer.sample(0x10, "", "Normal", 0.0, 1.0)
+    peer.sample(0x20, "", "Normal", tensor(0.0, 1.0), tensor(1.0, 1.0))
+
+
+def negative(peer):
+    peer.sample(0x10, "", "Normal", 0.0, 1.0)
+    peer.sample(0x20, "", "Normal", 0.0, -1.0)
+
+
+MODELS = {function.__name__: function for function in (gaussian, marsaglia, branching, vector, negative)}
 
 
 def main():
@@ -159,6 +172,8 @@ def main():
     parser.add_argument("--model", choices=MODELS, required=True)
     parser.add_argument("--generation", choices=["1.0", "0.1"], default="1.0")
     parser.add_argument("--not-exported", action="store_true")
+    parser.add_argument("--scalars", action="store_true")
+    parser.add_argument("--any-shape", action="store_true", help="accept values of any shape, as that peer does")
     parser.add_argument("--fault", default="")
     parser.add_argument("--at", default="")
     parser.add_argument("--at-run", type=int, default=0)

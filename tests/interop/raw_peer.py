@@ -127,10 +127,10 @@ class Peer:
         if answer != "SampleResult":
             raise RuntimeError(answer)
         result = self.body("SampleResult", table).Result()
-        expected = () if kind == "Categorical" else (1,)
+        expected = () if kind == "Categorical" else np.broadcast_shapes(*map(np.shape, parameters.values()))
         shape = tuple(result.Shape(i) for i in range(result.ShapeLength()))
         assert shape == expected, f"{kind}: a value of shape {shape} came back"
-        assert result.DataLength() == 1
+        assert result.DataLength() == np.prod(expected)
         return result.Data(0)
 
     def observe(self, address, name, kind, value=None, **parameters):

@@ -2,6 +2,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Models of the public generations of PPX under our engines (exact posteriors), and what one connection can suffer."""
 
+import contextlib
+import logging
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,12 +15,12 @@ from exact.answers import ANSWERS, assert_chain, assert_weighted
 from exact.test_ic_by_hand import SkewedSession
 
 from etalumis import execution
-from etalumis.errors import ProtocolError, SimulatorError
+from etalumis.errors import InferenceError, ProtocolError, RefusedError, SimulatorError
 from etalumis.inference import importance, rmh
 from etalumis.inference.compilation import with_session
 from etalumis.inference.controllers import PriorController
 from etalumis.models import examples
-from etalumis.ppx import Simulator
+from etalumis.ppx import Simulator, connect
 from etalumis.seeds import generator
 from etalumis.trace import REJECTED, REPLACED
 
@@ -33,16 +37,16 @@ def prior_run(simulator, seed=0):
 
 
 def flattened(posterior):
-    """Make the tags of shape (1,) that these peers send plain numbers."""
+    """Make the tags of shape (1,) that these peers may send plain numbers."""
     posterior.values.update({name: values.reshape(len(values)) for name, values in posterior.values.items()})
     return posterior
 
 
-@pytest.fixture(params=[("gaussian", "1.0"), ("branching", "1.0"), ("marsaglia", "0.1")], scope="module")
+@pytest.fixture(params=[("gaussian", "1.0", "--scalars"), ("branching", "1.0"), ("marsaglia", "0.1")], scope="module")
 def served(request):
     """A model of an old peer, its exact answers and the peer."""
-    model, generation = request.param
-    with peer(model, "--generation", generation, "--not-exported") as simulator:
+    model, generation, *options = request.param
+    with peer(model, "--generation", generation, "--not-exported", *options) as simulator:
         yield model, ANSWERS[NAMES[model]], simulator
 
 
@@ -121,3 +125,123 @@ def test_a_fault_at_every_kind_of_message(fault, at, tmp_path):
             simulator.restart()
             assert prior_run(simulator).value == good.value
     assert not list(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------------- started by another process
+
+
+@contextlib.contextmanager
+def running(folder, model, *options):
+    """A peer that is not started by the package; yields its process and its endpoint."""
+    endpoint = f"ipc://{folder / 'socket'}"
+    with subprocess.Popen([sys.executable, str(PEER), endpoint, "--model", model, *options]) as process:
+        try:
+            yield process, endpoint
+        finally:
+            process.kill()
+
+
+class Failing(PriorController):
+    """Fails at the first statement of a kind."""
+
+    def __init__(self, kind):
+        super().__init__(generator(0, "old peers", 1))
+        self.kind = kind
+
+    def sample(self, site):
+        if self.kind == "sample":
+            raise InferenceError("at a sample statement")
+        return super().sample(site)
+
+    def observe(self, name, distribution, given):
+        if self.kind == "observe":
+            raise InferenceError("at an observe statement")
+        return super().observe(name, distribution, given)
+
+
+@pytest.mark.parametrize("kind", ["sample", "observe"])
+def test_an_error_here_neither_ends_nor_confuses_the_peer(tmp_path, kind):
+    with running(tmp_path, "marsaglia") as (process, endpoint), connect(endpoint) as simulator:
+        good = prior_run(simulator)
+        for _ in range(2):
+            with pytest.raises(InferenceError, match=kind):
+                execution.run(simulator, Failing(kind))
+        assert prior_run(simulator).value == good.value
+        assert process.poll() is None
+
+
+@pytest.mark.parametrize("at", ["Sample", "Observe", "Tag", "RunResult"])
+def test_an_interrupt_while_the_peer_works_leaves_a_peer_that_serves_the_next(tmp_path, at):
+    options = ["--any-shape", "--fault", "interrupt", "--at", at, "--at-run", "1"]
+    with running(tmp_path, "gaussian", *options) as (process, endpoint):
+        with connect(endpoint) as simulator:
+            good = prior_run(simulator)
+            with pytest.raises(KeyboardInterrupt):
+                prior_run(simulator)
+            assert prior_run(simulator).value == good.value
+        with connect(endpoint) as simulator:
+            assert prior_run(simulator).value == good.value
+        assert process.poll() is None
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+from etalumis import execution
+from etalumis.inference.controllers import PriorController
+from etalumis.ppx import connect
+def die(*unused):
+    os.kill(os.getpid(), signal.SIGKILL)
+simulator, controller = connect(sys.argv[1]), PriorController(np.random.default_rng(1))
+setattr(controller, sys.argv[2], die)
+execution.run(simulator, controller)
+"""
+
+
+@pytest.mark.parametrize("kind", ["sample", "observe"])
+def test_a_run_that_a_killed_client_left_is_completed_first(tmp_path, kind):
+    with running(tmp_path, "gaussian", "--any-shape") as (process, endpoint):
+        for _ in range(2):
+            client = subprocess.run([sys.executable, "-c", KILLED, endpoint, kind], check=False)
+            assert client.returncode == -signal.SIGKILL
+            with connect(endpoint, start_timeout_s=10) as simulator:
+                assert simulator.name == "gaussian"
+                assert len(prior_run(simulator)) == 1
+        assert process.poll() is None
+
+
+@pytest.mark.parametrize("fault", ["kill", "hang"])
+def test_a_peer_that_was_not_started_here_is_not_restarted(tmp_path, fault, caplog):
+    options = ["--fault", fault, "--at", "Tag", "--at-run", "3"]
+    with running(tmp_path, "gaussian", *options) as (_, endpoint), connect(endpoint, timeout_s=0.5) as simulator:
+        with caplog.at_level(logging.WARNING), pytest.raises(SimulatorError) as caught:
+            importance(simulator, ANSWERS["gaussian_unknown_mean"].observations, runs=100, seed=1)
+        first, *_, advice = str(caught.value).splitlines()
+        cause = f"broke off the connection to {endpoint}" if fault == "kill" else "did not answer within 0.5 s"
+        assert first.startswith(f"the simulator gaussian {cause} in run 4 after 1 draws")
+        helps = "was not started here, so it is not restarted" if fault == "kill" else "more time: timeout_s (simulator"
+        assert helps in advice
+        assert "fresh process" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("model", "error"),
+    [
+        ("vector", "draws from Normal with parameters of shape"),
+        ("negative", "Normal(0.0, -1.0): expected a finite mean and stddev > 0"),
+    ],
+)
+def test_a_statement_that_is_not_supported_is_named_and_not_repeated(model, error, caplog):
+    with peer(model, "--any-shape") as simulator, caplog.at_level(logging.WARNING):
+        with pytest.raises(RefusedError) as caught:
+            importance(simulator, {}, runs=10, seed=1)
+        message = str(caught.value)
+        assert "in run 1 after 1 draws: the sample statement at [_start+0x25; forward()+0x20; draw()+0x2a]" in message
+        assert error in message
+        assert "forward()+0x10" not in message
+        assert "old_peer.py" in message
+        assert caplog.text == ""
+        pid = simulator.pid
+        with pytest.raises(RefusedError):
+            prior_run(simulator)
+        assert simulator.pid == pid

@@ -322,6 +322,16 @@ def test_an_ordinary_simulator_is_refused(cpp_examples, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_program_that_ignores_the_option_is_refused_at_once(cpp_examples, tmp_path):
+    script = "import os, sys; os.execv(sys.argv[1], sys.argv[1:3])"
+    program = [sys.executable, "-c", script, str(cpp_examples / "gaussian"), "{endpoint}"]
+    with pytest.raises(
+        SimulatorError, match=r"ignores --workers and serves at its endpoint itself.*ppx::serve_workers"
+    ):
+        Pool(program, 2, scratch=tmp_path, start_timeout_s=DEADLINE_S)
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_endpoint_in_use_is_refused(command, tmp_path):
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(tmp_path / "ppx.1"))

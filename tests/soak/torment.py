@@ -143,6 +143,10 @@ class Tormented:
             self._strikes.strike(moment, pid, number)
         return result
 
+    @property
+    def can_restart(self) -> bool:
+        return True
+
     def restart(self) -> None:
         """Restart the simulator; the fresh process is struck too if that was the plan."""
         if not self._at_start:

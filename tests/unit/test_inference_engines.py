@@ -272,6 +272,8 @@ def test_a_chain_refuses_a_model_that_is_no_function_of_its_draws(engine, kind, 
 class Flaky:
     """A model in a process of its own that dies now and then, as a simulator does."""
 
+    can_restart = True
+
     def __init__(self, model, dies_at):
         self.model, self.dies_at = model, set(dies_at)
         self.name = "flaky"

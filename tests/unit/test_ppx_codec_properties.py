@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from unit.test_ppx_codec import ENCODED, decodes_or_refuses, generated_tensor, same
 
 from etalumis.distributions import ArrayDistribution, Categorical, Normal, Uniform, from_code
-from etalumis.errors import ProtocolError
+from etalumis.errors import ProtocolError, RefusedError
 from etalumis.ppx import buffer
 from etalumis.ppx import messages as m
 from etalumis.ppx.decode import Decoder
@@ -148,7 +148,7 @@ def test_no_message_can_make_the_decoder_go_round_in_circles(data, source):
         struct.pack_into("<i", altered, position, target - position)  # back, forth and to itself
     decoder = Decoder()
     decoder._reader = reader = CountingReader()
-    with contextlib.suppress(ProtocolError):
+    with contextlib.suppress(ProtocolError, RefusedError):
         decoder.decode(bytes(altered))
     assert reader.followed <= 16
 
@@ -156,7 +156,7 @@ def test_no_message_can_make_the_decoder_go_round_in_circles(data, source):
 def test_parameters_that_overflow_in_their_sum_are_refused():
     for probs in ([1.7e308, 1.7e308], [-1.7e308, -1.7e308]):
         builder_bytes = encode(m.Observe("[f]", ArrayDistribution(3, (np.array(probs),))))
-        with pytest.raises(ProtocolError, match=r"sample statement at \[f\]"):
+        with pytest.raises(RefusedError, match=r"sample statement at \[f\]"):
             Decoder().decode(as_sample(builder_bytes))
 
 
@@ -177,15 +177,15 @@ def test_a_given_value_has_the_shape_of_its_distribution_or_is_refused(value):
         observe = Decoder().decode(encode(m.Observe("[f]", law, "x", value)))
         assert observe.value.shape == ()
         return
-    with pytest.raises(ProtocolError, match=r"\[f\]: a value of shape .* for a distribution of shape \(\)"):
+    with pytest.raises(RefusedError, match=r"\[f\]: a value of shape .* for a distribution of shape \(\)"):
         Decoder().decode(encode(m.Observe("[f]", law, "x", value)))
 
 
 def test_broadcasting_cannot_make_an_observation_larger_than_any_message():
     tall, wide = np.zeros((20_000, 1)), np.ones((1, 20_000))
-    with pytest.raises(ProtocolError, match=r"broadcast to the shape \(20000, 20000\)"):
+    with pytest.raises(RefusedError, match=r"broadcast to the shape \(20000, 20000\)"):
         Decoder().decode(encode(m.Observe("[f]", ArrayDistribution(1, (tall, wide)), "x")))
-    with pytest.raises(ProtocolError, match=r"\[f\]"):
+    with pytest.raises(RefusedError, match=r"\[f\]"):
         Decoder().decode(encode(incompatible(m.Observe("[f]", ArrayDistribution(4, (np.ones(5),)), "x"))))
 
 

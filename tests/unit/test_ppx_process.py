@@ -56,7 +56,7 @@ def test_file_that_cannot_be_executed_says_so(tmp_path):
     path.chmod(0o755)
     process = SimulatorProcess([str(path)], scratch=tmp_path)
     assert wait_for(process.ended)
-    assert "cannot execute" in process.stderr_tail()
+    assert "cannot execute" in process.report()
     process.stop()
 
 
@@ -98,17 +98,34 @@ def test_stop_ends_the_whole_group_and_leaves_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
-def test_stderr_tail_is_short_and_a_flood_is_trimmed(tmp_path):
-    process = SimulatorProcess([script(tmp_path, "seq 1 100000 >&2; head -c 17000000 /dev/zero >&2")], scratch=tmp_path)
+@pytest.mark.parametrize(("stream", "redirection"), [("standard error", ">&2"), ("standard output", "")])
+def test_the_report_has_the_last_lines_of_a_stream_and_a_flood_is_trimmed(tmp_path, stream, redirection):
+    program = script(tmp_path, f"seq 1 100000 {redirection}")
+    process = SimulatorProcess([program], scratch=tmp_path)
     assert wait_for(process.ended)
-    (log,) = tmp_path.glob("etalumis-*/stderr")
-    assert log.stat().st_size > 17_000_000
-    process.trim_log()
-    assert log.stat().st_size == 0
+    command, title, *tail = process.report().splitlines()
+    assert command == f"  command: {program} (endpoint {process.endpoint})"
+    assert title == f"  it wrote to {stream}:"
+    assert tail == [f"    {line}" for line in range(99_981, 100_001)]
     process.stop()
-    process = SimulatorProcess([script(tmp_path, "seq 1 100000 >&2")], scratch=tmp_path)
+    process = SimulatorProcess([script(tmp_path, f"head -c 17000000 /dev/zero {redirection}")], scratch=tmp_path)
     assert wait_for(process.ended)
-    assert process.stderr_tail().split() == [str(line) for line in range(99_981, 100_001)]
+    logs = sorted(tmp_path.glob("etalumis-*/std*"))
+    assert sorted(log.stat().st_size for log in logs) == [0, 17_000_000]
+    process.trim_logs()
+    assert [log.stat().st_size for log in logs] == [0, 0]
+    process.stop()
+
+
+def test_the_report_has_both_streams_or_says_that_there_is_nothing(tmp_path):
+    process = SimulatorProcess([script(tmp_path, "echo out; echo error >&2")], scratch=tmp_path)
+    assert wait_for(process.ended)
+    lines = process.report().splitlines()[1:]
+    assert lines == ["  it wrote to standard error:", "    error", "  it wrote to standard output:", "    out"]
+    process.stop()
+    process = SimulatorProcess([script(tmp_path, "exit 1")], scratch=tmp_path)
+    assert wait_for(process.ended)
+    assert process.report().splitlines()[1:] == ["  it wrote nothing to standard error or standard output"]
     process.stop()
 
 
@@ -179,7 +196,9 @@ def test_signals_are_as_the_system_sets_them(tmp_path):
     process = SimulatorProcess([script(tmp_path, "grep SigIgn /proc/self/status >&2")], scratch=tmp_path)
     assert wait_for(process.ended)
     # signals 1 to 31; 32 belongs to the C library, and GNU make leaves it ignored in what it starts
-    assert int(process.stderr_tail().split()[1], 16) & 0x7FFF_FFFF == 0
+    ignored = process.report().splitlines()[-1].split()
+    assert ignored[0] == "SigIgn:"
+    assert int(ignored[1], 16) & 0x7FFF_FFFF == 0
     process.stop()
 
 

@@ -4,6 +4,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from etalumis.config import SimulatorConfig
 from etalumis.errors import SimulatorError
 from etalumis.simulator import write_simulator_config
 from etalumis.simulator.built import BuiltSimulator
+from etalumis.simulator.couple import record_of, write_record
 from etalumis.simulator.settings import differences, simulator_settings
 
 QUIET = SimulatorConfig(noise_gev=0.1)
@@ -27,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_how_it_is_installed_and_watched_is_no_part_of_the_digest(folder: Path) -> None:
-    same = QUIET.model_copy(update={"prefix": "elsewhere", "timeout_s": 1.0, "retries": 0})
+    same = QUIET.model_copy(update={"prefix": "elsewhere", "timeout_s": 1.0, "start_timeout_s": 1.0, "retries": 0})
     assert BuiltSimulator(folder, same).config_digest == BuiltSimulator(folder, QUIET).config_digest
     quiet = BuiltSimulator(folder, QUIET).config_digest
     write_simulator_config(LOUD, folder / "sherpa_tau.conf")
@@ -72,3 +74,12 @@ def test_a_copy_of_the_real_one_opens(sherpa_simulator: Path, tmp_path: Path) ->
     with built.start() as simulator:
         assert simulator.name
     assert built.build_id == json.loads((sherpa_simulator / "build.json").read_text())["simulator_build_id"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_simulator_that_does_not_start_in_time_names_the_key_that_gives_it_more(tmp_path: Path, workers: int) -> None:
+    command = [sys.executable, "-c", "import time; time.sleep(60)", "{endpoint}"]
+    write_record(record_of(command, "slow", []), tmp_path)
+    built = BuiltSimulator(tmp_path, SimulatorConfig(start_timeout_s=0.3))
+    with pytest.raises(SimulatorError, match=r"within 0\.3 s(.|\n)*simulator\.start_timeout_s"):
+        built.start(workers)

@@ -30,6 +30,7 @@ COUNT = 45
 class Fragile:
     """The detector model, whose process dies at some runs; a fresh one works."""
 
+    can_restart = True
     name = "detector"
 
     def __init__(self, dies_at, restarts_needed=1):

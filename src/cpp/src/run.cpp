@@ -44,8 +44,8 @@ const Site& Run::locate(const void* frame) {
 }
 
 double Run::sample(const Distribution& distribution, bool control, std::string_view name, const void* frame) {
+  const Site& site = locate(frame);  // first: an error about the parameters names this statement
   check_scalar_parameters(distribution);
-  const Site& site = locate(frame);
   const Placement placement = scopes_.place(site, stack_);
   return peer_.sample({Event::Kind::sample, site.address, name, &distribution, nullptr, site.control.value_or(control),
                        placement.scope != 0, placement.scope, placement.repetition},
@@ -53,8 +53,8 @@ double Run::sample(const Distribution& distribution, bool control, std::string_v
 }
 
 void Run::observe(const Distribution& distribution, std::string_view name, const Tensor* value, const void* frame) {
-  check_parameters(distribution);
   const Site& site = locate(frame);
+  check_parameters(distribution);
   peer_.observe({Event::Kind::observe, site.address, name, &distribution, value, true, false, 0, 0}, site);
 }
 

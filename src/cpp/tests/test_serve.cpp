@@ -243,6 +243,29 @@ void a_model_that_throws_ends_serving_with_its_message() {
   CHECK_ERROR(ppx::ModelError, serving.join(), "test model", "the detector fell over", "last statement was at [");
 }
 
+void parameters_that_are_not_valid_are_reported_with_the_address_of_their_own_statement() {
+  struct Negative final : ppx::Model {
+    std::string name() const override { return "negative"; }
+    ppx::Tensor forward() override {
+      const double mean = ppx::sample(ppx::Normal{0.0, 1.0});
+      return ppx::sample(ppx::Normal{mean, -1.0});
+    }
+  } model;
+  Serving serving(model);
+  Client client(serving.endpoint());
+  const std::string before = client.ask(message::run()).body_as_Sample()->address()->str();
+  client.send(message::sample_result({0.5}));
+  std::string error;
+  try {
+    serving.join();
+  } catch (const ppx::ModelError& thrown) {
+    error = thrown.what();
+  }
+  CHECK(error.find("stddev must be finite and > 0, found -1") != std::string::npos);
+  CHECK(error.find("last statement was at [") != std::string::npos);
+  CHECK(error.find(before) == std::string::npos);
+}
+
 void the_stop_flag_ends_serving_also_in_a_run() {
   TestModel model;
   {
@@ -331,6 +354,8 @@ int main() {
        {"a model that swallows the signal does not derail the conversation",
         a_model_that_swallows_the_signal_does_not_derail_the_conversation},
        {"a model that throws ends serving with its message", a_model_that_throws_ends_serving_with_its_message},
+       {"parameters that are not valid are reported with the address of their own statement",
+        parameters_that_are_not_valid_are_reported_with_the_address_of_their_own_statement},
        {"the stop flag ends serving, also in a run", the_stop_flag_ends_serving_also_in_a_run},
        {"an idle simulator ends", an_idle_simulator_ends},
        {"endpoints that cannot be bound are named", endpoints_that_cannot_be_bound_are_named},

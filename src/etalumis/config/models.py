@@ -83,6 +83,7 @@ class SimulatorConfig(Section):
     momentum_gev: MomentumConfig = MomentumConfig()
     calorimeter: CalorimeterConfig = CalorimeterConfig()
     timeout_s: float = Field(60.0, gt=0, le=86400, description="a simulator silent for so long has failed")
+    start_timeout_s: float = Field(60.0, gt=0, le=86400, description="time a simulator may take to start and answer")
     retries: int = Field(3, ge=0, le=100, description="how often a failed run is tried again on a fresh process")
 
 

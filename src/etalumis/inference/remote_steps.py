@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Collection, Sequence
 
-from etalumis.batches import Restartable, restart
+from etalumis.batches import is_restartable, restart
 from etalumis.delegation import Moves, PlannedTrace, StepFlag, Stepper, Steps
 from etalumis.errors import InferenceError, ProtocolError, SimulatorError
 from etalumis.inference.controllers import check_not_broken_off
@@ -111,7 +111,7 @@ class RemoteSteps:
 
     def _failed(self, error: SimulatorError | ProtocolError, count: int) -> None:
         runner = self._runner
-        if not isinstance(runner.model, Restartable):
+        if not is_restartable(runner.model):
             raise error
         logger.warning("%s: %d steps at once failed (%s); making them one by one", runner.model.name, count, error)
         runner.failures += 1

@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from etalumis.address import AddressTable
-from etalumis.batches import Restartable, carried_out, restart
+from etalumis.batches import carried_out, is_restartable, restart
 from etalumis.delegation import Concurrent, Delegate, PlannedTrace, RunPlan, Stepper, Steps
 from etalumis.errors import InferenceError, ProtocolError, SimulatorError
 from etalumis.execution import BaseTable, Controller, Model, run
@@ -173,13 +173,13 @@ class ModelRunner:
     def _batch_failed(self, error: Exception, index: int, failures: int) -> None:
         if failures:
             self._recover(error, failures - 1)
-        elif isinstance(self.model, Restartable):
+        elif is_restartable(self.model):
             restart(self.model, self.retries)  # which run of the batch it was comes out when they are repeated
         else:
             raise error
 
     def _recover(self, error: Exception, attempt: int, seed: str = "") -> None:
-        if attempt == self.retries or not isinstance(self.model, Restartable):
+        if attempt == self.retries or not is_restartable(self.model):
             logger.error("%s: %s%s failed for good", self.model.name, self._place(self.runs), seed)
             raise error
         self.failures += 1

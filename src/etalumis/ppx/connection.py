@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable
 
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
 from etalumis.errors import SimulatorError
 
@@ -50,6 +51,7 @@ class Connection:
         self.endpoint = endpoint
         self._ended = ended
         self._lost = False
+        self._reached = False
         own = zmq.Context() if context is None else None
         self._socket = (own or context or zmq.Context.instance()).socket(zmq.DEALER)
         self._due = 0  # answers
@@ -61,7 +63,8 @@ class Connection:
         self._socket.setsockopt(zmq.MAXMSGSIZE, _MESSAGE_BYTES)
         # A simulator that starts binds after this connects: look often.
         self._socket.setsockopt(zmq.RECONNECT_IVL, 5)
-        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED) if own is not None else None
+        events = zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED
+        self._monitor = self._socket.get_monitor_socket(events) if own is not None else None
         try:
             self._socket.connect(endpoint)
         except zmq.ZMQError as error:
@@ -75,6 +78,11 @@ class Connection:
         """What to poll for an answer."""
         return self._socket
 
+    @property
+    def awaits_answer(self) -> bool:
+        """Whether an answer to an earlier message is still to come."""
+        return self._due > 0
+
     def request(self, message: bytes, timeout_s: float) -> bytes:
         """Send `message` and return the answer.
 
@@ -83,7 +91,7 @@ class Connection:
         PeerEnded
             Where the simulator's process has ended, or the connection to it broke off.
         PeerSilent
-            Where nothing came for `timeout_s` seconds.
+            If nothing came for `timeout_s` seconds.
         """
         self.send(message)
         return self.wait(timeout_s)
@@ -99,12 +107,13 @@ class Connection:
         """Send `message`; raises `PeerSilent` where more than `ahead` answers to earlier ones are still due."""
         if self._due > ahead:  # an exception broke off the wait for it: the next answer would be taken for another's
             raise PeerSilent("cannot be sent to (its answer to an earlier message is due)")
+        self._due += 1  # before: a signal may come as soon as the message is out
         try:
             self._socket.send(b"", _MORE_FOLLOWS)
             self._socket.send(message)
         except zmq.ZMQError as error:
+            self._due -= 1
             raise PeerSilent(f"cannot be sent to ({error.strerror})") from error
-        self._due += 1
 
     def receive(self) -> bytes | None:
         """Return the answer if it is there."""
@@ -123,11 +132,11 @@ class Connection:
 
     def _answer(self, flags: int) -> bytes:
         """Receive one answer; what has not the parts of one comes out as a message that is none."""
-        first = self._socket.recv(flags)
-        self._due -= 1
-        if first:
+        if self._socket.recv(flags):
+            self._due -= 1
             return b""
         answer = self._socket.recv(copy=False)
+        self._due -= 1
         if answer.more:
             while answer.more:
                 answer = self._socket.recv(copy=False)
@@ -144,6 +153,8 @@ class Connection:
                 return self._answer(0)
             if why is not None:
                 raise PeerEnded(why)
+            if late and self._ended is None and not self._reached:
+                raise PeerAbsent(f"cannot be reached: no connection within {timeout_s:g} s")
             if late:
                 raise PeerSilent(f"did not answer within {timeout_s:g} s")
 
@@ -160,8 +171,9 @@ class Connection:
 
     def _disconnected(self) -> str | None:
         while self._monitor is not None and self._monitor.poll(0):
-            self._monitor.recv_multipart()
-            self._lost = True
+            event = parse_monitor_message(self._monitor.recv_multipart())["event"]
+            self._reached = True
+            self._lost = self._lost or event == zmq.EVENT_DISCONNECTED
         return f"broke off the connection to {self.endpoint}" if self._lost else None
 
 
@@ -171,6 +183,15 @@ class PeerEnded(SimulatorError):
 
 class PeerSilent(SimulatorError):
     """The simulator did not answer in time."""
+
+
+class PeerAbsent(PeerSilent):
+    """No connection to the simulator came about in time."""
+
+
+def more_time(key: str) -> str:
+    """Return the line of an error message that says how to wait longer for a simulator."""
+    return f"\n  if it is only slow, allow it more time: {key} (simulator.{key} in a configuration)"
 
 
 def is_busy(endpoint: str) -> bool:

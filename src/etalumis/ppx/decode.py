@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from etalumis.distributions import BY_CODE, ArrayDistribution, Categorical, Distribution, Normal, from_code
-from etalumis.errors import ProtocolError
+from etalumis.errors import ProtocolError, RefusedError
 from etalumis.ppx.buffer import ABSENT, U32, U64, BufferReader, Extent, Malformed, array_of, shape_of
 from etalumis.ppx.columns import trace_columns
 from etalumis.ppx.messages import (
@@ -51,9 +51,15 @@ class Decoder:
     Keeps the addresses and parameters it has met: a simulator repeats them in every run, and a known site then costs
     no string and no object; one that sends the very same bytes again costs one look-up. One decoder must not be shared
     between threads.
+
+    Attributes
+    ----------
+    refused_shape
+        Shape of the value of the last sample statement that was refused.
     """
 
     def __init__(self) -> None:
+        self.refused_shape: tuple[int, ...] = ()
         self._reader = BufferReader()
         self._reply_cache = ReplyCache()
         self._whole: dict[bytes, Sample] = {}
@@ -79,8 +85,10 @@ class Decoder:
         Raises
         ------
         ProtocolError
-            Where `data` is no message of the schema, or one that this package does not support (a sample statement
-            that draws a vector).
+            If `data` is not a message of the schema.
+        RefusedError
+            If it is a statement that this package does not support: a draw of a vector, or parameters for which the
+            distribution does not exist.
         """
         if (traces := self._reply_cache.read(data)) is not None:
             return RunResult(None, traces)
@@ -163,7 +171,7 @@ class Decoder:
             given = _some(array_of(data, self._reader.tensor(data, table + value))) if value else None
             fitted = _fit(given, distribution.shape)
         except ValueError as error:
-            raise ProtocolError(f"observe statement at {stack}: {error}") from error
+            raise RefusedError(f"the observe statement at {stack}: {error}") from error
         return Observe(
             stack,
             distribution,
@@ -217,8 +225,26 @@ class Decoder:
         if found is None:
             if len(self._distributions) >= _KEPT:
                 self._distributions.clear()
-            found = self._distributions[key] = _describe(data, code, extents, stack)
+            found = self._distributions[key] = self._described(data, code, extents, stack)
         return found
+
+    def _described(self, data: bytes, code: int, extents: list[Extent], stack: str) -> _DescribedDistribution:
+        """Return the scalar distribution and the shape in which its value goes back."""
+        name = BY_CODE[code].__name__
+        shapes = [shape_of(data, extent) for extent in extents]
+        # The last axis of a categorical holds its categories; what is in front of it is the shape of the draw.
+        draws = [shape[:-1] for shape in shapes] if code == Categorical.code else shapes
+        shape = self.refused_shape = max(draws, key=lambda draw: (math.prod(draw), len(draw)))
+        if any(size != 1 for draw in draws for size in draw):
+            raise RefusedError(
+                f"the sample statement at {stack} draws from {name} with parameters of shape {shapes}: expected a "
+                "scalar draw. Vectors are not supported: write one sample statement for each element."
+            )
+        values = [float(x) for extent in extents for x in array_of(data, extent).ravel()]
+        try:
+            return from_code(code, tuple(values)), shape
+        except (ValueError, OverflowError) as error:
+            raise RefusedError(f"the sample statement at {stack}: {error}") from error
 
 
 def _u32(data: bytes, table: int, field: int) -> int:
@@ -240,25 +266,6 @@ def _fit(value: FloatArray | None, shape: tuple[int, ...]) -> FloatArray | None:
     if value.size == size == 1:
         return value.reshape(shape)
     raise ValueError(f"a value of shape {value.shape} for a distribution of shape {shape}")
-
-
-def _describe(data: bytes, code: int, extents: list[Extent], stack: str) -> _DescribedDistribution:
-    """Return the scalar distribution and the shape in which its value goes back."""
-    name = BY_CODE[code].__name__
-    shapes = [shape_of(data, extent) for extent in extents]
-    # The last axis of a categorical holds its categories; what is in front of it is the shape of the draw.
-    draws = [shape[:-1] for shape in shapes] if code == Categorical.code else shapes
-    shape = max(draws, key=len)
-    if any(size != 1 for draw in draws for size in draw):
-        raise ProtocolError(
-            f"the sample statement at {stack} draws from {name} with parameters of shape {shapes}: expected a scalar "
-            "draw. Vectors are not supported: write one sample statement for each element."
-        )
-    values = [float(x) for extent in extents for x in array_of(data, extent).ravel()]
-    try:
-        return from_code(code, tuple(values)), shape
-    except (ValueError, OverflowError) as error:
-        raise ProtocolError(f"the sample statement at {stack}: {error}") from error
 
 
 def _check_domain(code: int, arrays: tuple[FloatArray, ...]) -> None:

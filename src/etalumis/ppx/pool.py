@@ -10,7 +10,7 @@ from typing import Self, TypeVar
 
 from etalumis.address import AddressTable
 from etalumis.delegation import Answer, RunPlan
-from etalumis.errors import ProtocolError, SimulatorError
+from etalumis.errors import EtalumisError, ProtocolError, SimulatorError
 from etalumis.execution import Execution, Site
 from etalumis.ppx.connection import PeerEnded, PeerSilent
 from etalumis.ppx.delegated import DelegatedTrace
@@ -60,8 +60,10 @@ class Pool:
     Raises
     ------
     SimulatorError
-        Where it cannot be started, or a run fails again and again, with its seed, how its process ended and the tail of
-        what it wrote to standard error.
+        If it cannot be started, or a run fails repeatedly, with its seed, how its process ended and the last lines that
+        the program wrote to standard error and standard output.
+    RefusedError
+        If a worker refuses a run.
     """
 
     def __init__(
@@ -141,6 +143,11 @@ class Pool:
         """Run one worker once, asked for controlled draws, as `Simulator.assist` does."""
         return self._alone(addresses, lambda session, say: session.assist(plan, seed, answer, addresses, say))
 
+    @property
+    def can_restart(self) -> bool:
+        """Whether its processes can be replaced: always."""
+        return True
+
     def restart(self) -> None:
         """End all processes and start afresh; runs under way are repeated."""
         self._supervisor.restart()
@@ -176,7 +183,7 @@ class Pool:
                     self._hand_out(work, limit)
                     supervisor.pump(SLICE_S)
                 found = work.found.pop(position)
-                if isinstance(found, SimulatorError):
+                if isinstance(found, EtalumisError):
                     raise found
                 yield found
         finally:

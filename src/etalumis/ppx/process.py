@@ -21,8 +21,8 @@ _LAUNCHER = Path(__file__).with_name("launcher.py")
 _PLACE = "{endpoint}"
 _TAIL_LINES = 20
 _TAIL_BYTES = 16_384
-_STDERR_BYTES = 16 << 20
-"""A simulator that warns in every event must not fill the disk: past this its log starts again."""
+_MAX_LOG_BYTES = 16 << 20
+"""A simulator that writes in every event must not fill the disk: a longer log is emptied."""
 _SOCKET_PATH_BYTES = 107
 """Longest path of a Unix socket on Linux (sun_path)."""
 _GRACE_S = 2.0
@@ -61,23 +61,20 @@ class SimulatorProcess:
         folder = _private_folder(scratch, need_socket=endpoint is None)
         self.command = tuple(command)
         self.endpoint = endpoint if endpoint is not None else f"ipc://{folder / 'ppx'}"
-        self._log = folder / "stderr"
         launcher = [sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid())]
         try:
-            with self._log.open("ab") as log:
-                self._process = subprocess.Popen(
-                    [*launcher, program, *_arguments(command[1:], self.endpoint)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=log,
-                    start_new_session=True,
-                    env={**os.environ, "TMPDIR": str(folder)} if own_temporary else None,
-                )
+            self._stdout, self._stderr = _Log(folder / "stdout"), _Log(folder / "stderr")
+            self._process = subprocess.Popen(
+                [*launcher, program, *_arguments(command[1:], self.endpoint)],
+                stdin=subprocess.DEVNULL,
+                stdout=self._stdout.descriptor,
+                stderr=self._stderr.descriptor,
+                start_new_session=True,
+                env={**os.environ, "TMPDIR": str(folder)} if own_temporary else None,
+            )
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
             raise SimulatorError(f"cannot start the simulator {program}: {error.strerror}") from error
-        self._log_descriptor = os.open(self._log, os.O_RDWR | os.O_CLOEXEC)
-        weakref.finalize(self, os.close, self._log_descriptor)
         self._end = weakref.finalize(self, _end, self._process, folder, os.getpid())
 
     @property
@@ -102,30 +99,51 @@ class SimulatorProcess:
             return f"exited with code {status.si_status}"
         return f"was killed by {_signal_name(status.si_status)}"
 
-    def stderr_tail(self) -> str:
-        """Return the last lines the simulator wrote to its standard error, indented; "" where there are none."""
-        return "\n".join(f"    {line}" for line in self._last_lines()[-_TAIL_LINES:])
+    def report(self) -> str:
+        """Return its command and the last lines of both of its output streams, for error messages."""
+        lines = [f"  command: {' '.join(self.command)} (endpoint {self.endpoint})"]
+        streams = {"standard error": self._stderr.tail(), "standard output": self._stdout.tail()}
+        for stream, tail in streams.items():
+            lines += [f"  it wrote to {stream}:", *(f"    {line}" for line in tail)] if tail else []
+        if not any(streams.values()):
+            lines.append("  it wrote nothing to standard error or standard output")
+        return "\n".join(lines)
 
     def said(self, beginning: str) -> str | None:
-        """Return the rest of the last line on its standard error that has this beginning."""
-        return next((x[len(beginning) :] for x in reversed(self._last_lines()) if x.startswith(beginning)), None)
+        """Return the rest of the last line on its standard error that starts with `beginning`."""
+        lines = reversed(self._stderr.last_lines())
+        return next((line[len(beginning) :] for line in lines if line.startswith(beginning)), None)
 
-    def _last_lines(self) -> list[str]:
-        try:
-            with self._log.open("rb") as log:
-                log.seek(max(0, self._log.stat().st_size - _TAIL_BYTES))
-                return log.read().decode(errors="replace").splitlines()
-        except FileNotFoundError:
-            return []
-
-    def trim_log(self) -> None:
-        """Empty the log where it has grown past its bound."""
-        if os.fstat(self._log_descriptor).st_size > _STDERR_BYTES:
-            os.truncate(self._log_descriptor, 0)
+    def trim_logs(self) -> None:
+        """Empty the logs that have grown past their bound."""
+        for log in (self._stdout, self._stderr):
+            log.trim()
 
     def stop(self) -> None:
         """End the process group (SIGTERM, then SIGKILL), reap it and remove its folder. May be called twice."""
         self._end()
+
+
+class _Log:
+    """A file that takes an output stream of a simulator."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        weakref.finalize(self, os.close, self.descriptor)
+
+    def last_lines(self) -> list[str]:
+        """Return the lines within its last `_TAIL_BYTES` bytes."""
+        start = max(0, os.fstat(self.descriptor).st_size - _TAIL_BYTES)
+        return os.pread(self.descriptor, _TAIL_BYTES, start).decode(errors="replace").splitlines()
+
+    def tail(self) -> list[str]:
+        """Return its last lines, few enough for an error message."""
+        return self.last_lines()[-_TAIL_LINES:]
+
+    def trim(self) -> None:
+        """Empty the file if it has grown past its bound."""
+        if os.fstat(self.descriptor).st_size > _MAX_LOG_BYTES:
+            os.truncate(self.descriptor, 0)
 
 
 class OtherProcess:

@@ -19,7 +19,7 @@ import numpy as np
 
 from etalumis import __version__
 from etalumis.distributions import ArrayDistribution, Distribution
-from etalumis.errors import ProtocolError, SimulatorError
+from etalumis.errors import ProtocolError, RefusedError, SimulatorError
 from etalumis.models.frontend import StatementModel
 from etalumis.ppx.decode import Decoder
 from etalumis.ppx.encode import encode
@@ -218,8 +218,8 @@ class _Server:
         return request
 
     def _decode(self, data: bytes) -> Message | None:
-        """Return the message; None where the bytes are none."""
+        """Return the message; None if the bytes are not a valid one."""
         try:
             return self._decoder.decode(data)
-        except ProtocolError:
+        except (ProtocolError, RefusedError):
             return None  # answered with Reset: the peer is told, and the next one is served

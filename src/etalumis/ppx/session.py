@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What is said over one connection after its handshake: interactive, delegated and assisted runs."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -9,8 +10,9 @@ import numpy as np
 from etalumis import __version__
 from etalumis.address import AddressTable
 from etalumis.delegation import Answer, HandOver, RunPlan, StepFlag, Steps
-from etalumis.errors import ProtocolError, SimulatorError
+from etalumis.errors import ProtocolError, RefusedError, SimulatorError
 from etalumis.execution import BaseTable, Execution, Site
+from etalumis.ppx.decode import Decoder
 from etalumis.ppx.delegated import DelegatedBatch, DelegatedTrace
 from etalumis.ppx.encode import encode, sample_result
 from etalumis.ppx.messages import (
@@ -55,8 +57,8 @@ class Forgotten(SimulatorError):
     """The simulator does not know the session any more: it takes another client's runs."""
 
 
-class Refused(ProtocolError):
-    """The simulator does not do what it was asked for; the text is its reason."""
+class RequestRefused(ProtocolError):
+    """The simulator does not do what it was asked for; the text is its reason. Fewer runs at a time may be granted."""
 
 
 def greeting(version: int) -> bytes:
@@ -83,12 +85,18 @@ class Conversation:
     ----------
     runs, draws, last_address
         Runs asked for; statements of the last one that were sampled by message, and where the last statement was.
+    pending
+        Runs, or steps of a chain, whose answer comes next.
+    unanswered
+        The statement of an interactive run that has no answer yet, if any.
     """
 
     def __init__(self, handshake: HandshakeResult, name: str, runs: int = 0) -> None:
         self.handshake, self._name = handshake, name
         self.runs, self.draws = runs, 0
         self.last_address = ""
+        self.pending = 0
+        self.unanswered: Message | None = None
         self._seeds: Sequence[int] = ()  # of the delegated runs asked for last
         self._vocabulary: Vocabulary | None = None
         self._bases: BaseTable | None = None
@@ -108,14 +116,14 @@ class Conversation:
         """Take note that an exception ended a run: what both sides have numbered may differ from here on."""
         self._broken_off = True
 
-    def where(self) -> str:
-        """Return how far the conversation has come."""
+    def where(self, *, statement: bool = False) -> str:
+        """Return how far the conversation has come; without the last address in a message about a `statement`."""
         if not self.runs:
             return "before the handshake was over"
         if self._seeds:
             others = f" and the {len(self._seeds) - 1} after it" if len(self._seeds) > 1 else ""
             return f"in run {self.runs}, delegated with seed {self._seeds[0]}{others}"
-        last = f", last address {self.last_address}" if self.last_address else ""
+        last = f", last address {self.last_address}" if self.last_address and not statement else ""
         return f"in run {self.runs} after {self.draws} draws{last}"
 
     def converse(self, execution: Execution, ask: Ask) -> FloatArray | None:
@@ -123,7 +131,8 @@ class Conversation:
         self._begin(1)
         answer = _RUN
         while True:
-            message = ask(answer)
+            self.unanswered = None
+            message = self.unanswered = ask(answer)
             if isinstance(message, Sample):
                 self.draws += 1
                 address, distribution, name, control, replace, scope, repetition, shape, _ = message
@@ -148,6 +157,7 @@ class Conversation:
             elif isinstance(message, RunResult):
                 return message.result
             else:
+                self.unanswered = None
                 raise self._out_of_turn(message, "Sample, Observe, Tag or RunResult")
 
     def request(self, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable) -> bytes:
@@ -188,7 +198,7 @@ class Conversation:
 
     def awaits(self, seeds: Sequence[int]) -> None:
         """Say whose traces are the next to come, of several requests under way: what fails now is among them."""
-        self._seeds = seeds
+        self._seeds, self.pending = seeds, len(seeds)
 
     def traces(self, answer: Message, plan: RunPlan, seeds: Sequence[int]) -> list[DelegatedTrace]:
         """Return the traces that came in answer to `request`.
@@ -197,8 +207,8 @@ class Conversation:
         ------
         Forgotten
             Where another client has shaken hands with the simulator meanwhile.
-        Refused
-            Where the simulator does not take what it was asked for.
+        RequestRefused
+            If the simulator refuses the request.
         ProtocolError
             Where it is the answer to something else.
         """
@@ -236,7 +246,7 @@ class Conversation:
         found = answer.traces if isinstance(answer, RunResult) else None
         if found is None:
             if isinstance(answer, Reset) and answer.reason:
-                raise Refused(answer.reason)
+                raise RequestRefused(answer.reason)
             if isinstance(answer, Reset):
                 raise Forgotten("has forgotten this session")
             raise self._out_of_turn(answer, "RunResult with traces")
@@ -246,6 +256,7 @@ class Conversation:
 
     def _begin(self, runs: int) -> None:
         self.runs += runs
+        self.pending, self.unanswered = runs, None
         self.draws, self.last_address, self._seeds = 0, "", ()
 
     def _request(
@@ -267,6 +278,49 @@ class Conversation:
 
     def _out_of_turn(self, message: Message, expected: str) -> ProtocolError:
         return out_of_turn(self._name, message, expected, self.where())
+
+
+def finish_run(statement: Message | None, ask: Ask, decoder: Decoder, deadline: float) -> Message:
+    """Answer the statements of a run from their priors until it ends; return the message that came instead of another.
+
+    This is how a run is ended with a peer of PPX 1.0, which knows no other way: the public C++ peer ends its process if
+    it gets something else than a SampleResult for a Sample, and takes any message for the answer to other statements.
+
+    Parameters
+    ----------
+    statement
+        The statement that waits for an answer. If it is None, a value is sent: a peer that waits for the answer to a
+        statement accepts it, whichever statement it is, and a peer outside a run answers with Reset.
+    ask
+        Sends an answer and returns the next message.
+    decoder
+        Knows the shape of the value that a refused statement waits for.
+    deadline
+        When to give up, as of `time.monotonic`.
+
+    Raises
+    ------
+    SimulatorError
+        If the run has not ended by then.
+    """
+    rng = np.random.Generator(np.random.PCG64(0))  # the values matter to nobody, but a rejection loop needs several
+    message = statement
+    while True:
+        if time.monotonic() > deadline:
+            raise SimulatorError("is still in a run that was not completed")
+        try:
+            if message is None:
+                message = ask(encode(SampleResult(np.full(decoder.refused_shape, 0.5))))
+            elif isinstance(message, Sample):
+                message = ask(sample_result(message.distribution.sample(rng), message.shape))
+            elif isinstance(message, Observe):
+                message = ask(_OBSERVE_RESULT)
+            elif isinstance(message, Tag):
+                message = ask(_TAG_RESULT)
+            else:
+                return message
+        except RefusedError:  # a statement without a prior to draw from
+            message = None
 
 
 def out_of_turn(name: str, message: Message, expected: str, where: str) -> ProtocolError:

@@ -12,21 +12,22 @@ from typing import Self
 
 from etalumis.address import AddressTable
 from etalumis.delegation import Answer, RunPlan, Steps
-from etalumis.errors import ProtocolError, SimulatorError
+from etalumis.errors import EtalumisError, ProtocolError, RefusedError, SimulatorError
 from etalumis.execution import Execution, Site
-from etalumis.ppx.connection import Connection, PeerEnded, PeerSilent, is_busy
+from etalumis.ppx.connection import Connection, PeerAbsent, PeerEnded, PeerSilent, is_busy, more_time
 from etalumis.ppx.decode import Decoder
 from etalumis.ppx.delegated import DelegatedTrace
 from etalumis.ppx.encode import encode
-from etalumis.ppx.messages import HandshakeResult, Message, Reset
+from etalumis.ppx.messages import HandshakeResult, Message, Reset, RunResult
 from etalumis.ppx.process import SimulatorProcess
 from etalumis.ppx.requests import CHAINS, VERSION
-from etalumis.ppx.session import Conversation, Forgotten, Refused, greeting, out_of_turn
+from etalumis.ppx.session import Conversation, Forgotten, RequestRefused, finish_run, greeting, out_of_turn
 
 _RESET = encode(Reset())
 _ABANDON_S = 2.0
 """How long a peer may take to agree that a run is abandoned."""
-
+_FINISH_S = 10.0
+"""How long a peer of PPX 1.0 that was not started here may take to complete a run that an exception broke off."""
 
 _PIECE = 128
 """Runs in a message at most: while the simulator makes one, this side reads the one before."""
@@ -44,9 +45,9 @@ class _ConnectionState(Enum):
 class Simulator:
     """A simulator that speaks PPX: a model whose statements arrive over a socket. A context manager.
 
-    With `command` it is started here, in a process group of its own, and ended by `close`; with `endpoint` alone it
-    runs already and is only talked to. Not for use by several threads at once; the thread that starts the process
-    has to outlive it.
+    With `command` it is started here, in a process group of its own, and ended by `close`. With `endpoint` alone it
+    runs already: it is never restarted, and a run that an earlier client left is completed first. Not for use by
+    several threads at once; the thread that starts the process has to outlive it.
 
     Parameters
     ----------
@@ -67,10 +68,12 @@ class Simulator:
     Raises
     ------
     SimulatorError
-        Where it cannot be started, ends or stays silent, with exit code or signal, last address and the tail of what
-        it wrote to standard error.
+        If it cannot be started, ends or stays silent, with exit code or signal, last address and the last lines that
+        it wrote to standard error and standard output.
     ProtocolError
-        Where it answers something other than PPX, or out of turn.
+        If it answers something other than PPX, or out of turn.
+    RefusedError
+        If one of its statements is not supported.
 
     Examples
     --------
@@ -117,10 +120,11 @@ class Simulator:
         return self._process.pid if self._process is not None else None
 
     def run(self, execution: Execution) -> float | None:
-        """Run the simulator once; return its result, or None where it is not a single number.
+        """Run the simulator once; return its result, or None if it is not a single number.
 
-        A result of several numbers is recorded as the tag "result". Whatever `execution` raises ends the run and
-        passes through; the simulator can be run again afterwards.
+        A result of several numbers is recorded as the tag "result". An exception in `execution` ends the run and is
+        passed on; the simulator can be run again afterwards. A peer that does not offer delegated runs first completes
+        the run with draws from the prior.
         """
         with self._asking() as session:
             result = session.converse(execution, self._say)
@@ -197,8 +201,13 @@ class Simulator:
         with self._asking(addresses) as session:
             return session.assist(plan, seed, answer, addresses, self._say)
 
+    @property
+    def can_restart(self) -> bool:
+        """Whether the process was started here, so that another one can take its place."""
+        return self._command is not None
+
     def restart(self) -> None:
-        """End the process, if there is one, start a fresh one and shake hands anew."""
+        """End the process and start a new one; connect again if the process was not started here."""
         self.close()
         started = False
         try:
@@ -242,11 +251,13 @@ class Simulator:
             endpoint = self._process.endpoint
         assert endpoint is not None  # __init__ saw to it
         self._connection = Connection(endpoint, self._process.ended if self._process is not None else None)
-        self._shake_hands()
+        self._shake_hands(self._finish_run(None, self._start_timeout_s) if self._process is None else None)
 
-    def _shake_hands(self) -> None:
+    def _shake_hands(self, answer: Message | None = None) -> None:
+        """Begin a session, unless `answer` is that to a handshake already."""
         began = time.monotonic()
-        answer = self._ask(greeting(self._version), self._start_timeout_s)
+        if not isinstance(answer, HandshakeResult):
+            answer = self._ask(greeting(self._version), self._start_timeout_s)
         if not isinstance(answer, HandshakeResult):
             raise out_of_turn(self.name, answer, "HandshakeResult", f"after {time.monotonic() - began:.1f} s")
         self.handshake = answer
@@ -259,7 +270,7 @@ class Simulator:
         if self._state is not _ConnectionState.READY:
             raise SimulatorError(f"the simulator {self.name} is not running ({self._state.value}): call restart()")
         if self._process is not None:
-            self._process.trim_log()
+            self._process.trim_logs()
         if addresses is not None and not self._session.speaks(addresses):
             self._shake_hands()
         return self._session
@@ -285,23 +296,38 @@ class Simulator:
         """Add what is known of the simulator to the errors of talking to it."""
         try:
             yield
-        except (PeerEnded, PeerSilent, ProtocolError) as error:
+        except (PeerEnded, PeerSilent, ProtocolError, RefusedError) as error:
             raise self._explained(error) from error
 
     def _abandon(self) -> None:
-        """End a run that an exception broke off. The peer is kept only where it agrees that the run is over."""
+        """End a run that an exception broke off. The peer is kept only if it agrees that the run is over."""
         if self._state is not _ConnectionState.READY or self._connection is None:
             return  # the simulator itself failed
         agreed = False
         self._session.break_off()
         try:
-            answer = self._connection.request(_RESET, min(self._timeout_s, _ABANDON_S))
-            agreed = isinstance(self._decoder.decode(answer), Reset)
-        except (SimulatorError, ProtocolError):
+            agreed = self._end_run(self._connection)
+        except (SimulatorError, ProtocolError, RefusedError):
             pass  # not kept: the exception under way says why the run ended
         finally:
             if not agreed:
                 self._release(_ConnectionState.STALE)
+
+    def _end_run(self, connection: Connection) -> bool:
+        """Return whether the peer agrees that the run is over."""
+        if self.handshake.delegation:
+            answer = self._decoder.decode(connection.request(_RESET, min(self._timeout_s, _ABANDON_S)))
+            return isinstance(answer, Reset)
+        statement = self._session.unanswered
+        timeout_s = min(self._timeout_s, _FINISH_S if self._process is None else _ABANDON_S)
+        if connection.awaits_answer:
+            statement = self._decoder.decode(connection.wait(timeout_s))
+        return isinstance(self._finish_run(statement, timeout_s), RunResult | Reset)
+
+    def _finish_run(self, statement: Message | None, timeout_s: float) -> Message:
+        """Have the peer complete the run that it may be in; return its last message."""
+        deadline = time.monotonic() + timeout_s
+        return finish_run(statement, lambda answer: self._ask(answer, timeout_s), self._decoder, deadline)
 
     def _say(self, message: bytes) -> Message:
         return self._ask(message, self._timeout_s)
@@ -310,7 +336,7 @@ class Simulator:
         assert self._connection is not None
         try:
             return self._decoder.decode(self._connection.request(message, timeout_s))
-        except (PeerEnded, PeerSilent, ProtocolError) as error:
+        except (PeerEnded, PeerSilent, ProtocolError, RefusedError) as error:
             raise self._explained(error) from error
 
     def _release(self, state: _ConnectionState) -> None:
@@ -324,16 +350,30 @@ class Simulator:
 
     # ------------------------------------------------------------------ errors
 
-    def _explained(self, error: SimulatorError | ProtocolError) -> SimulatorError | ProtocolError:
+    def _explained(self, error: SimulatorError | ProtocolError | RefusedError) -> EtalumisError:
         """Return an error with all that is known of the simulator, whose process ends if it failed."""
+        if isinstance(error, RefusedError):
+            where = self._session.where(statement=True)
+            return RefusedError(f"the simulator {self.name} {where}: {error}\n{self._about()}")
+        if isinstance(error, RequestRefused):
+            kind = ProtocolError if self._session.pending > 1 else RefusedError
+            return kind(f"{self._report('refused a run')}\n  {error}")
         if isinstance(error, ProtocolError):
-            what = "refused a run" if isinstance(error, Refused) else "sent something else than PPX"
-            return ProtocolError(f"{self._report(what)}\n  {error}")
-        report = self._report(str(error))
-        if isinstance(error, PeerSilent):
-            report += "\n  if it is only slow, allow it more time: timeout_s (simulator.timeout_s in a configuration)"
+            return ProtocolError(f"{self._report('sent something else than PPX')}\n  {error}")
+        absent = isinstance(error, PeerAbsent)
+        report = f"the simulator {self.name} {error}\n{self._about()}" if absent else self._report(str(error))
+        report += self._advice(error)
         self._release(_ConnectionState.FAILED)
         return SimulatorError(report)
+
+    def _advice(self, error: SimulatorError) -> str:
+        if isinstance(error, PeerAbsent):
+            return "\n  start it first, or correct the endpoint; start_timeout_s says how long to wait for it"
+        if isinstance(error, PeerSilent):
+            return more_time("timeout_s" if self._session.runs else "start_timeout_s")
+        if self._process is None:
+            return "\n  it was not started here, so it is not restarted: start it again"
+        return ""
 
     def _forgotten(self, error: Forgotten) -> SimulatorError:
         self._state = _ConnectionState.STALE
@@ -343,14 +383,10 @@ class Simulator:
         )
 
     def _report(self, what: str) -> str:
-        lines = [f"the simulator {self.name} {what} {self._session.where()}"]
-        if self._process is None:
-            lines.append(f"  endpoint: {self._endpoint}")
-        else:
-            lines.append(f"  command: {' '.join(self._process.command)} (endpoint {self._process.endpoint})")
-            tail = self._process.stderr_tail()
-            lines.append("  it wrote to standard error:\n" + tail if tail else "  it wrote nothing to standard error")
-        return "\n".join(lines)
+        return f"the simulator {self.name} {what} {self._session.where()}\n{self._about()}"
+
+    def _about(self) -> str:
+        return self._process.report() if self._process is not None else f"  endpoint: {self._endpoint}"
 
 
 def _pieces(seeds: Sequence[int], alone: bool) -> list[Sequence[int]]:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import zmq
 
-from etalumis.errors import ProtocolError, SimulatorError
-from etalumis.ppx.connection import is_busy
+from etalumis.errors import ProtocolError, RefusedError, SimulatorError
+from etalumis.ppx.connection import is_busy, more_time
 from etalumis.ppx.process import SimulatorProcess
+from etalumis.ppx.session import RequestRefused
 from etalumis.ppx.work_queue import Task
 from etalumis.ppx.worker import Context, Worker, WorkerState
 
@@ -24,6 +25,7 @@ SLICE_S = 0.02
 """How often processes are looked at: a dead one is noticed within two of these."""
 _LAST_WORDS_S = 0.5
 """How long after a worker's end its parent may take to say how it ended."""
+_NEEDED = "several workers need a program with the option --workers N (ppx::serve_workers)"
 
 
 class Supervisor:
@@ -125,11 +127,12 @@ class Supervisor:
         while missing := [worker.number for worker in workers if worker.state is not WorkerState.READY]:
             self._poll(SLICE_S)
             if (why := process.ended()) is not None:
-                raise SimulatorError(self._report(f"{why} before all of its workers had answered"))
+                raise SimulatorError(self._report(f"{why} before all of its workers had answered: {_NEEDED}"))
+            if process.endpoint.startswith("ipc://") and is_busy(process.endpoint):
+                raise SimulatorError(self._report(f"ignores --workers and serves at its endpoint itself: {_NEEDED}"))
             if time.monotonic() > deadline:
-                late = f"did not start within {self._start_timeout_s:g} s: nothing was heard of workers {missing}. "
-                late += "Several of them want a program with --workers N (ppx::serve_workers)."
-                raise SimulatorError(self._report(late))
+                late = f"did not start within {self._start_timeout_s:g} s: nothing was heard of workers {missing}"
+                raise SimulatorError(self._report(f"{late}; {_NEEDED}") + more_time("start_timeout_s"))
             for worker in workers:
                 self._look_after(worker, time.monotonic())
 
@@ -172,7 +175,7 @@ class Supervisor:
         self._looked = now
         if self._process is None:
             raise SimulatorError(f"the simulators {self.name} are not running: call restart()")
-        self._process.trim_log()
+        self._process.trim_logs()
         if (why := self._process.ended()) is not None:
             self._revive(why)
             return
@@ -197,6 +200,8 @@ class Supervisor:
             worked = worker.state is WorkerState.BUSY
             if worker.take() and worked:
                 self._starts = 0
+        except RequestRefused as error:
+            self._refused(worker, error)
         except (SimulatorError, ProtocolError) as error:
             self.lose(worker, f"sent something else than was asked for ({error})")
 
@@ -230,6 +235,16 @@ class Supervisor:
             task.work.repeat(task._replace(failures=task.failures + 1) if alone else task)
         worker.greet()
 
+    def _refused(self, worker: Worker, error: RequestRefused) -> None:
+        """Begin another session with a worker that refused a task, which fails if it has one run only."""
+        task = worker.task
+        assert task is not None  # the answer was to a task
+        if len(task.seeds) == 1:
+            task.work.fail(task, RefusedError(f"{self._report('refused a run', task)}\n  {error}"))
+        else:
+            task.work.repeat(task)
+        worker.greet()
+
     def _kill(self, worker: Worker) -> str | None:
         """End a worker's process; return how it had ended before."""
         process = worker.process
@@ -255,9 +270,7 @@ class Supervisor:
     def _report(self, what: str, task: Task | None = None) -> str:
         lines = [f"the simulator {self.name} {what}" + (f" in {task}" if task is not None else "")]
         if self._process is not None:
-            lines.append(f"  command: {' '.join(self._process.command)} (endpoint {self._process.endpoint})")
-            tail = self._process.stderr_tail()
-            lines.append("  it wrote to standard error:\n" + tail if tail else "  it wrote nothing to standard error")
+            lines.append(self._process.report())
         return "\n".join(lines)
 
 

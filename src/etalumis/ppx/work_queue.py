@@ -9,7 +9,7 @@ from typing import NamedTuple
 from etalumis.address import AddressTable
 from etalumis.batches import MOST, WANTED_S
 from etalumis.delegation import RunPlan
-from etalumis.errors import SimulatorError
+from etalumis.errors import EtalumisError
 from etalumis.ppx.delegated import DelegatedTrace
 
 
@@ -43,7 +43,7 @@ class Work:
         self._order = order
         self._next = 0
         self.size = 1
-        self.found: dict[int, DelegatedTrace | SimulatorError] = {}
+        self.found: dict[int, DelegatedTrace | EtalumisError] = {}
         self.again: deque[Task] = deque()
         self.wanted = True
 
@@ -75,7 +75,7 @@ class Work:
         if self.wanted:
             self.again.extend(task._replace(first=task.first + i, seeds=(seed,)) for i, seed in enumerate(task.seeds))
 
-    def fail(self, task: "Task", error: SimulatorError) -> None:
+    def fail(self, task: "Task", error: EtalumisError) -> None:
         """Keep that a run has failed for good."""
         if self.wanted:
             self.found[task.first] = error

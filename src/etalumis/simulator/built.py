@@ -70,10 +70,17 @@ class BuiltSimulator:
         SimulatorError
             Where it cannot be started; several workers want a simulator that serves by ``ppx::serve_workers``.
         """
+        timeout_s, start_timeout_s = self._config.timeout_s, self._config.start_timeout_s
         if workers == 1:
-            return Simulator(self._command, timeout_s=self._config.timeout_s)
-        timeout_s, retries = self._config.timeout_s, self._config.retries
-        return Pool(self._command, workers, timeout_s=timeout_s, retries=retries, pin=pin)
+            return Simulator(self._command, timeout_s=timeout_s, start_timeout_s=start_timeout_s)
+        return Pool(
+            self._command,
+            workers,
+            timeout_s=timeout_s,
+            start_timeout_s=start_timeout_s,
+            retries=self._config.retries,
+            pin=pin,
+        )
 
     def misfit(self, build_id: str, config_digest: str, settings: str = "") -> str | None:
         """Say how a file made with a simulator differs from this one; None where it does not.

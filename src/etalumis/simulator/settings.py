@@ -7,7 +7,7 @@ from typing import Any
 
 from etalumis.config import SimulatorConfig
 
-_HOW_IT_IS_RUN = {"prefix", "timeout_s", "retries"}
+_HOW_IT_IS_RUN = {"prefix", "timeout_s", "start_timeout_s", "retries"}
 
 
 def simulator_settings(config: SimulatorConfig) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import overload
 import numpy as np
 
 from etalumis.address import AddressTable
-from etalumis.batches import Restartable, carried_out, restart
+from etalumis.batches import carried_out, is_restartable, restart
 from etalumis.delegation import Delegate
 from etalumis.distributions import ArrayDistribution
 from etalumis.errors import DatasetError, ProtocolError, SimulatorError
@@ -205,7 +205,7 @@ class _Generator:
 
     def _recover(self, error: Exception, index: int, seed: int, failures: int) -> None:
         # leaving the trace out instead would bias the dataset towards runs that do not fail
-        if failures > self._retries or not isinstance(self._model, Restartable):
+        if failures > self._retries or not is_restartable(self._model):
             logger.error("trace %d (seed %d) failed %d times, giving up", index, seed, failures)
             raise error
         if failures:
