@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The pages name commands, files and keys that exist; the Python on them runs."""
 
+import ast
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -12,12 +14,38 @@ from synthetic_posteriors import tau_posterior
 
 from etalumis import __version__
 from etalumis.cli import _parse
+from etalumis.config import NetworkConfig, load
 from etalumis.config.describe import keys
 from etalumis.paths import FIGURES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "config").glob("*.md")])
-COMMAND = re.compile(r"^ {4}(?:\w+=\S+ )*(etalumis|make|snakemake) .*$", re.MULTILINE)
+SOURCES = [
+    path
+    for folder in ("src/etalumis", "src/cpp", "workflow", "scripts", "config", "resources")
+    for path in sorted((ROOT / folder).rglob("*"))
+    if path.suffix in {".py", ".cpp", ".hpp", ".smk", ".yaml", ".fbs", ".rst", ".md"} and "generated" not in path.parts
+]
+COMMAND = re.compile(
+    r"^ {4}(?:\w+=\S+ |python -m etalumis.mpiexec -n \d+ )*(etalumis|make|snakemake) .*$", re.MULTILINE
+)
+FENCE = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# sections of the paper (SC'19) and what our texts refer to them for
+SECTIONS = {
+    "4.1": "PPX",
+    "4.2": "engines, convergence diagnostics, addresses from stacks",
+    "4.3": "architecture of the network",
+    "4.4": "layers generated before training, loss of a minibatch",
+    "4.4.1": "trace types",
+    "4.4.3": "sorted traces",
+    "4.4.4": "gradients under MPI",
+    "5": "machines, software",
+    "5.4": "Sherpa, 15M traces",
+    "6": "results",
+    "6.3": "optimizer, learning rate, sizes of minibatches",
+    "6.4": "posteriors, numbers of runs",
+    "7.1.2": "learning rate schedules",
+}
 
 
 def ids(path):
@@ -26,8 +54,14 @@ def ids(path):
 
 def commands(page, program):
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    text = FENCE.sub(lambda block: re.sub("^", "    ", block[1], flags=re.MULTILINE), text)
     found = [shlex.split(match[0], comments=True) for match in COMMAND.finditer(text) if match[1] == program]
-    return [words[words.index(program) + 1 :] for words in found]
+    return [until_operator(words[words.index(program) + 1 :]) for words in found]
+
+
+def until_operator(words):
+    """Return the words of a command before what is for the shell: a redirection, a pipe, the background."""
+    return list(itertools.takewhile(lambda word: not re.match(r"\d?[<>|&;]", word), words))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)
@@ -73,7 +107,111 @@ def test_config_keys_that_are_named_exist(page):
 def test_the_commands_are_found_at_all():
     # the tests above could not fail if the pattern found nothing
     assert len(commands(ROOT / "docs" / "tutorial.md", "etalumis")) >= 8
+    assert len(commands(ROOT / "docs" / "how-to-keep-a-trace-dataset.md", "etalumis")) >= 8
     assert ["demo"] in commands(ROOT / "README.md", "make")
+
+
+def existing_files():
+    """Files and folders of the checkout, without what is generated; their paths from the root."""
+    generated = {".venv", ".git", ".cache", ".snakemake", "__pycache__", "results"}
+    paths = (path.relative_to(ROOT) for path in ROOT.rglob("*") if generated.isdisjoint(path.relative_to(ROOT).parts))
+    return {str(path) for path in paths}
+
+
+def test_files_that_are_named_exist():
+    existing = existing_files()
+    endings = {"/".join(path.split("/")[at:]) for path in existing for at in range(path.count("/"))}
+    named = re.compile(r"(?<![\w/.{}$<-])((?:[\w-]+/)+[\w-]+\.(?:py|cpp|hpp|smk|fbs|md|rst|yaml|txt|npy))\b")
+    # products of a run, and headers of a library
+    other = ("results/", "flatbuffers/")
+    missing = {
+        (str(path.relative_to(ROOT)), name)
+        for path in [*PAGES, *SOURCES]
+        for name in named.findall(path.read_text(encoding="utf-8"))
+        if name not in existing | endings and not name.startswith(other)
+    }
+    assert missing == set()
+
+
+def resolve(dotted):
+    """Return what of a dotted name under `etalumis` does not exist."""
+    place, parts = ROOT / "src" / "etalumis", dotted.split(".")
+    while parts and (place / parts[0]).is_dir():
+        place /= parts.pop(0)
+    if parts and (place / f"{parts[0]}.py").is_file():
+        place /= f"{parts.pop(0)}.py"
+    source = place if place.is_file() else place / "__init__.py"
+    return [name for name in parts[:1] if not re.search(rf"\b{name}\b", source.read_text(encoding="utf-8"))]
+
+
+def test_modules_that_are_named_exist():
+    missing = {
+        (str(path.relative_to(ROOT)), dotted)
+        for path in [*PAGES, *SOURCES]
+        for dotted in re.findall(r"(?<![\w/.-])etalumis\.([A-Za-z_][\w.]*\w)", path.read_text(encoding="utf-8"))
+        if not dotted.endswith("yml") and resolve(dotted)
+    }
+    assert missing == set()
+
+
+def test_sections_of_the_paper_that_are_named_exist():
+    found = {
+        (str(path.relative_to(ROOT)), number)
+        for path in [*PAGES, *SOURCES]
+        for text in re.findall(r"[Ss]ections? ((?:\d(?:\.\d)*(?!\d)(?:, | and )?)+)", path.read_text(encoding="utf-8"))
+        for number in re.findall(r"\d(?:\.\d+)*", text)
+    }
+    assert len(found) > 20
+    assert {(path, number) for path, number in found if number not in SECTIONS} == set()
+
+
+def architecture():
+    """The packages and modules of ARCHITECTURE.md, line by line from the lowest."""
+    block = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").partition("## Modules and imports")[2]
+    lines = re.findall(r"^ {4}(\w.*?)(?:  |$)", block.partition("## ")[0], re.MULTILINE)
+    return [line.split() for line in lines if "/" not in line]
+
+
+def test_the_architecture_lists_every_module():
+    package = ROOT / "src" / "etalumis"
+    modules = {path.stem for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    assert sorted(name for line in architecture() for name in line) == sorted(modules - {"__init__", "__main__"})
+
+
+def imported(path):
+    """Top-level modules of the package that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "etalumis":
+            yield from (alias.name for alias in node.names if alias.name != "__version__")
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("etalumis."):
+            yield node.module.split(".")[1]
+
+
+def test_modules_import_from_the_lines_above_only():
+    level = {name: number for number, line in enumerate(architecture()) for name in line}
+    package = ROOT / "src" / "etalumis"
+    wrong = {
+        (str(path.relative_to(package)), name)
+        for path in package.rglob("*.py")
+        if path.parent != package or path.stem in level
+        for own in [path.relative_to(package).parts[0].removesuffix(".py")]
+        for name in imported(path)
+        if name != own and level[name] >= level[own]
+    }
+    assert wrong == set()
+
+
+def test_the_tutorial_takes_the_trace_of_the_demo():
+    (command,) = (c for c in commands(ROOT / "docs" / "tutorial.md", "etalumis") if c[:2] == ["traces", "observation"])
+    observation = load(ROOT / "config" / "config.yaml").observation
+    assert command[command.index("--trace") + 1] == str(observation.trace)
+    assert command[command.index("--seed") + 1] == str(observation.seed)
+
+
+def test_paper_yaml_has_the_network_of_the_paper():
+    # the page says so, and the model's docstring says that the defaults are the paper's
+    assert load(ROOT / "config" / "paper.yaml").network == NetworkConfig()
+    assert load(ROOT / "config" / "config.yaml").network != NetworkConfig()
 
 
 def test_the_readme_lists_every_figure():

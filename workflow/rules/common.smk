@@ -12,6 +12,9 @@ from etalumis.paths import ENGINES, FIGURES, SORTED_SPLITS, SPLITS, Paths
 from etalumis.results import check_format, write_run_files
 
 CONFIG = wiring.read_config(workflow)
+# what the report's texts read
+config.clear()
+config.update(CONFIG.model_dump(mode="json"))
 for line in settings_without_effect(CONFIG):
     logger.warning(line)
 P = Paths(CONFIG.run.name)

@@ -53,7 +53,8 @@ rule observation:
         runtime=10,
     params:
         settings=wiring.settings(CONFIG.observation),
-        name=[f"--name={CONFIG.observation.name}"] if CONFIG.observation.name else [],
+        # a function, since Snakemake takes braces in a text for wildcards
+        name=lambda wildcards: [f"--name={CONFIG.observation.name}"] if CONFIG.observation.name else [],
     shell:
         "etalumis --log {log} traces observation --input {input} --trace {params.settings[trace]}"
         " {params.name:q} --seed {params.settings[seed]} --output {output}"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Inference compilation: importance sampling with a trained network's proposals (paper, Section 4.3).
+"""Inference compilation: importance sampling with a trained network's proposals (SC'19, section 4.2).
 
 Weights of rejection scopes
 ---------------------------

@@ -39,7 +39,7 @@ def noise_scale(config: TrainingConfig, share: float) -> float:
 
 
 def learning_rate(config: TrainingConfig, iteration: int, share: float) -> float:
-    """Return the learning rate of an iteration (SC'19, section 4.4.4).
+    """Return the learning rate of an iteration (SC'19, sections 6.3 and 7.1.2).
 
     Parameters
     ----------
