@@ -4,6 +4,8 @@ import itertools
 import json
 import math
 from collections import Counter
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -253,3 +255,18 @@ def test_generate_checks_part_and_build(tmp_path, capsys):
     assert "has 2 parts, numbered from 0" in capsys.readouterr().err
     assert main([*call, "train", "--output", str(tmp_path / "t.h5")]) == 1
     assert "build.json: expected the record of a built simulator" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("split", "kept"), [("train", ("all", "noisy", ())), ("test", ("accepted", "expected", None))])
+def test_of_test_traces_everything_is_kept(tmp_path, monkeypatch, split, kept):
+    """The observation of the workflow is one of them; the figures draw it without noise and with its truth."""
+    (tmp_path / "config.yaml").write_text("traces: {entries: all, observation: noisy, tags: []}\n")
+    built = SimpleNamespace(config_digest="", build_id="", noise="", settings={})
+    monkeypatch.setattr("etalumis.cli.traces.BuiltSimulator", lambda *_: built)
+    monkeypatch.setattr("etalumis.cli.traces.started", lambda *_: nullcontext(SimpleNamespace(name="model")))
+    recordings = []
+    monkeypatch.setattr("etalumis.traces.recording.generate.generate", lambda *given: recordings.append(given[-1]))
+    call = ["traces", "generate", "--config", str(tmp_path / "config.yaml"), "--simulator", "s", "--split", split]
+    assert main([*call, "--output", str(tmp_path / "t.h5")]) == 0
+    (recording,) = recordings
+    assert (recording.entries, recording.observation, recording.tags) == kept
