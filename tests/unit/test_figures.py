@@ -16,8 +16,7 @@ from etalumis.config import Config
 from etalumis.diagnostics import diagnose
 from etalumis.diagnostics.files import write_diagnostics
 from etalumis.errors import DatasetError, SimulatorError
-from etalumis.figures import chains, frequency, inputs, loss, make, posteriors, style
-from etalumis.figures.captions import channel_name
+from etalumis.figures import captions, chains, frequency, inputs, loss, make, posteriors, style
 from etalumis.paths import FIGURES
 from etalumis.traces import observation as observation_file
 from etalumis.traces.format import Provenance
@@ -227,6 +226,7 @@ def test_figure7_without_validation_does_not_crash():
     losses = history()
     drawing = loss.draw(replace(losses, valid_loss=np.full_like(losses.valid_loss, np.nan)))
     assert "No validation loss" in drawing.caption
+    assert "prior" in loss.draw(replace(losses, prior_loss=float("nan"))).caption
     nothing = {f: np.empty(0) for f in ("iteration", "traces_seen", "train_loss", "valid_loss")}
     assert "No iteration" in loss.draw(replace(losses, **nothing)).caption
 
@@ -299,6 +299,22 @@ def test_captions_of_other_models_do_not_speak_of_the_tau_decay(discrete):
         assert not any(word in words for word in ("paper", "decay", "channel", "calorimeter", "momentum"))
 
 
+@pytest.mark.parametrize(
+    ("mean", "error", "text"),
+    [
+        (45.18732, 0.0423, "45.187 ± 0.042"),
+        (1776.86, 0.0023, "1,776.8600 ± 0.0023"),
+        (1776.86, 31.2, "1,777 ± 31"),
+        (-0.5, 2e-15, "-0.5 ± 2e-15"),
+        (8.0, float("nan"), "8"),
+        (8.0, 0.0, "8"),
+        (float("nan"), float("nan"), "-"),
+    ],
+)
+def test_a_mean_has_the_digits_that_its_error_leaves(mean, error, text):
+    assert captions.with_error(mean, error) == text
+
+
 def test_many_chains_share_colours_and_are_all_in_the_legend():
     (legend,) = chains.draw_all(posterior_of({"x": np.arange(90.0)}, chains=9))[0].figure.legends
     assert [text.get_text() for text in legend.get_texts()][:3] == ["chain 0, 7", "chain 1, 8", "chain 2"]
@@ -347,8 +363,8 @@ def test_captions_of_tempered_chains_count_round_trips():
 
 
 def test_channels_without_a_name_have_their_number():
-    assert channel_name(1, ["a", "b "]) == "b"
-    assert channel_name(3, None) == channel_name(3, ["x"]) == "channel 3"
+    assert captions.channel_name(1, ["a", "b "]) == "b"
+    assert captions.channel_name(3, None) == captions.channel_name(3, ["x"]) == "channel 3"
 
 
 def written_run(folder, pair):

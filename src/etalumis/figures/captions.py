@@ -106,6 +106,16 @@ def engine_lines(diagnostics: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def with_error(mean: float, error: float) -> str:
+    """Format a mean with its error, to two significant digits of the error: 45.187 ± 0.042."""
+    if not (math.isfinite(mean) and math.isfinite(error) and error > 0):
+        return number(mean, ".6g")
+    decimals = 1 - math.floor(math.log10(error))
+    if not 0 <= decimals <= 9:
+        return f"{mean:.6g} ± {error:.2g}"
+    return f"{mean:,.{decimals}f} ± {error:,.{decimals}f}"
+
+
 def _worst(report: Mapping[str, Any]) -> str:
     rhat = {k: s["rhat"] for k, s in report["quantities"].items() if not math.isnan(s["rhat"])}
     ess = {k: s["ess"] for k, s in report["quantities"].items() if not math.isnan(s["ess"])}
@@ -125,9 +135,9 @@ def quantity_table(diagnostics: Mapping[str, Any]) -> list[str]:
     ]
     for engine, report in diagnostics["engines"].items():
         for key, s in report["quantities"].items():
-            truth = number(s["truth"]["value"], ".4g") if "truth" in s else "-"
+            truth = number(s["truth"]["value"], ".6g") if "truth" in s else "-"
             unit = f" {s['unit']}" if s["unit"] else ""
-            mean = "-" if s["categorical"] else f"{number(s['mean'], '.4g')} ± {number(s['mcse'], '.2g')}{unit}"
+            mean = "-" if s["categorical"] else with_error(s["mean"], s["mcse"]) + unit
             sd = "-" if s["categorical"] else number(s["sd"])
             tail = [number(s.get("rhat"), ".3f"), number(s.get("rhat_classic"), ".3f")]
             sizes = [number(s.get("ess"), ",.0f"), number(s.get("ess_tail"), ",.0f")]

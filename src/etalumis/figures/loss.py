@@ -53,7 +53,7 @@ def loss_range(history: History) -> tuple[float, float]:
     if not values.size:
         return 0.0, 1.0
     low = float(values.min())
-    high = max(history.prior_loss, float(np.quantile(values, 0.98)))
+    high = float(np.nanmax([history.prior_loss, np.quantile(values, 0.98)]))
     room = 0.06 * (high - low) or 0.5
     return low - room, high + 5 * room
 
