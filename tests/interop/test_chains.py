@@ -31,6 +31,7 @@ from etalumis.ppx.session import Conversation
 
 MIXED = Settings(focus_share=0.3, fresh_share=0.2, tail_share=0.1, anew_share=0.02)
 OBSERVED = {"track": np.array([1.2, 0.8])}
+CONDITIONED = {**OBSERVED, "shares": None}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def statistics_of(values):
 @pytest.mark.parametrize("focus", [None, ("width", "hits", "never met")], ids=["named", "chosen"])
 def test_a_chain_at_beta_0_leaves_the_prior_alone(drifting, focus):
     """Supports that move, scopes, addresses that come and go, priors that never repeat; more in test_chain.cpp."""
-    runner = ModelRunner(drifting, Observations(OBSERVED), seed=1)
+    runner = ModelRunner(drifting, Observations(CONDITIONED), seed=1)
     chain = Chain(runner, np.random.default_rng(5), MIXED._replace(anew_share=0.0, tail_share=0.02), focus, beta=0.0)
     priors = list(runner.priors(range(4_000), details=True))
     expected = [statistics_of(chain.structures.state(one).draw().values) for one in priors]
@@ -154,7 +155,7 @@ def test_an_empty_name_focuses_nothing(drifting):
 
 
 def posterior(simulator, **options):
-    return rmh(simulator, OBSERVED, runs=400, burn_in=20, init_runs=20, seed=4, **options)
+    return rmh(simulator, CONDITIONED, runs=400, burn_in=20, init_runs=20, seed=4, **options)
 
 
 def assert_equal(one, other):
@@ -202,8 +203,8 @@ class Choosy(Simulator):
 def test_a_message_that_fails_is_repeated_step_by_step(cpp_examples, drifting, most):
     with Choosy([str(cpp_examples / "drifting")]) as simulator:
         simulator.asked, simulator.most = [], most
-        runner = ModelRunner(simulator, Observations(OBSERVED), seed=1, retries=0)
-        assert_same_chain(runner, ModelRunner(drifting, Observations(OBSERVED), seed=1), steps=15)
+        runner = ModelRunner(simulator, Observations(CONDITIONED), seed=1, retries=0)
+        assert_same_chain(runner, ModelRunner(drifting, Observations(CONDITIONED), seed=1), steps=15)
         refused = [(i, *asked) for i, asked in enumerate(simulator.asked) if asked[1] > most]
         assert len(refused) == runner.failures > 0
         at, first, number = refused[0]
@@ -228,7 +229,7 @@ def assert_same_chain(*runners, steps):
 def test_a_step_that_fails_by_itself_fails_for_good(cpp_examples):
     with Choosy([str(cpp_examples / "drifting")]) as simulator:
         simulator.asked, simulator.most = [], 0
-        runner = ModelRunner(simulator, Observations(OBSERVED), seed=1, retries=2)
+        runner = ModelRunner(simulator, Observations(CONDITIONED), seed=1, retries=2)
         chain = Chain(runner, np.random.default_rng(5), MIXED)
         chain.state = chain.structures.state(next(iter(runner.priors((3,), details=True))))
         chain.start_remote_steps()
@@ -297,7 +298,7 @@ def test_a_trace_that_cannot_be_replayed_is_an_error_in_words(drifting):
     steps, [found] = drifting.take_steps(Steps(other, OBSERVED, moves(), 1, 0, 5), table)
     assert not steps
     assert found.mismatch
-    runner = ModelRunner(drifting, Observations(OBSERVED), seed=1)
+    runner = ModelRunner(drifting, Observations(CONDITIONED), seed=1)
     chain = Chain(runner, np.random.default_rng(5), MIXED)
     chain.state = chain.structures.state(next(iter(runner.priors((3,), details=True))))
     chain.state._rows = type(rows)(chain.state.rows.entries, changed, chain.state.rows.keys)

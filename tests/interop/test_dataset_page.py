@@ -38,7 +38,7 @@ def carried(page, sherpa_simulator: Path, tmp_path_factory) -> tuple[Path, str]:
     run = folder / "results" / "demo"
     run.mkdir(parents=True)
     (run / "config.yaml").write_text(CONFIG, encoding="utf-8")
-    shutil.copytree(sherpa_simulator, run / "simulator")
+    shutil.copytree(sherpa_simulator, run / "simulator", symlinks=True)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     configure = ["etalumis", "simulator", "config", "--config", run / "config.yaml", "--output", run / "simulator"]
     environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}

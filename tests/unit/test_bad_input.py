@@ -27,7 +27,7 @@ class CommandLine:
 
     def __init__(self, folder: Path, simulator: Path) -> None:
         self.folder = folder
-        shutil.copytree(simulator, folder / "simulator_dir")
+        shutil.copytree(simulator, folder / "simulator_dir", symlinks=True)
         self.configure("")
         self.done("traces generate --config C --simulator simulator_dir --split test --output traces.h5")
         self.done("traces observation --input traces.h5 --trace 0 --seed 1 --output observation.h5")
