@@ -20,7 +20,7 @@ from etalumis.config import SimulatorConfig
 from etalumis.errors import SimulatorError
 from etalumis.inference.controllers import PriorController
 from etalumis.simulator import cmake
-from etalumis.simulator.build import build_simulator
+from etalumis.simulator.build import build_simulator, link_sherpa
 from etalumis.simulator.built import BuiltSimulator
 from etalumis.simulator.checkout import cache_folder
 from etalumis.simulator.cmake import INSTALL_LINE, build_folder
@@ -137,6 +137,16 @@ def test_a_build_folder_of_other_sources_is_named(tmp_path: Path, key: str, valu
     with pytest.raises(SimulatorError, match=rf"{key} is {value}.*--build-dir") as caught:
         build_simulator(fetch_sherpa(cache_folder()), tmp_path / "out", tmp_path)
     assert INSTALL_LINE not in str(caught.value)
+
+
+def test_a_checkout_may_be_moved_and_a_simulator_be_copied(tmp_path: Path) -> None:
+    prefix, out = tmp_path / "checkout" / ".cache" / "sherpa", tmp_path / "checkout" / "results" / "simulator"
+    (prefix / "bin").mkdir(parents=True)
+    link_sherpa(prefix, out)
+    shutil.copytree(out, tmp_path / "copy", symlinks=True)
+    assert (tmp_path / "copy" / "sherpa" / "absolute" / "bin").is_dir()
+    (tmp_path / "checkout").rename(tmp_path / "moved")
+    assert (tmp_path / "moved" / "results" / "simulator" / "sherpa" / "relative" / "bin").is_dir()
 
 
 def test_a_sherpa_that_has_gone_is_named(sherpa_simulator: Path, tmp_path: Path) -> None:

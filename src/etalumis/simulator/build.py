@@ -57,7 +57,7 @@ def build_simulator(sherpa_prefix: Path, out: Path, build_dir: Path) -> dict[str
         compiler = build_sherpa_targets(prefix, build_dir, ["sherpa_tau"])
         program = out / "bin" / "sherpa_tau"
         _copy(build_dir / "sherpa_tau" / "sherpa_tau", program)
-    _link_sherpa(prefix, out)
+    link_sherpa(prefix, out)
     for name in (RUN_CARD, SITES):
         _copy(resource("sherpa", name), out / name)
     parts = {
@@ -85,10 +85,14 @@ def _copy(source: Path, target: Path) -> None:
     target.chmod(target.stat().st_mode | (0o111 if os.access(source, os.X_OK) else 0))
 
 
-def _link_sherpa(prefix: Path, out: Path) -> None:
-    """Create the links by which the program finds Sherpa's libraries (src/cpp/sherpa_tau/CMakeLists.txt)."""
+def link_sherpa(prefix: Path, out: Path) -> None:
+    """Create the links by which the program in ``out/bin`` finds Sherpa's libraries.
+
+    The relative link survives a move of a folder that holds both, such as a checkout with its cache. The absolute link
+    survives a copy of `out`. See src/cpp/sherpa_tau/CMakeLists.txt.
+    """
     links = out / "sherpa"
-    links.mkdir(exist_ok=True)
+    links.mkdir(parents=True, exist_ok=True)
     for name, target in (("relative", os.path.relpath(prefix, links.resolve())), ("absolute", str(prefix))):
         temporary = links / f".{name}.{os.getpid()}"
         temporary.symlink_to(target)
