@@ -23,7 +23,7 @@ from etalumis.timings import stage_table
 
 LOCKS = Path(".snakemake/locks")
 STYLE = Path("workflow/report/style.css")
-APART_S = 1.0
+PASS_ON_DELAY_S = 1.0
 
 
 def main() -> int:
@@ -46,33 +46,33 @@ def main() -> int:
     if not args.report_only:
         if not unlock(snakemake):
             return 1
-        code = run_to_its_end([*snakemake, "--quiet", "rules", "--cores", "all", *rest])
+        code = run_snakemake([*snakemake, "--quiet", "rules", "--cores", "all", *rest])
         if code != 0:
             say(f"stopped (exit code {code}); the message is above, logs are in {paths.root / 'logs'}")
-            say("call it again: it goes on where it was")
+            say("run the same command again to resume")
             return code
     if args.no_report:
         return 0
     report = [*snakemake, "--report", str(paths.report), "--report-stylesheet", str(STYLE)]
-    code = run_to_its_end(report)
+    code = run_snakemake(report)
     if code == 0:
         say(f"\n{stage_table(paths)}\n")
-        say(f"this call took {duration(time.monotonic() - start)}")
+        say(f"wall time: {duration(time.monotonic() - start)}")
         say(f"figures: {paths.figures}/")
         say(f"report:  {paths.report.resolve().as_uri()}")
     return code
 
 
-def run_to_its_end(command: list[str]) -> int:
-    """Run Snakemake and return its exit code; interrupted, it is given the time to stop its jobs and tidy up.
+def run_snakemake(command: list[str]) -> int:
+    """Run Snakemake and return its exit code; after an interruption, wait until it has stopped its jobs.
 
-    Ctrl-C reaches it by itself, as the terminal sends it to all; SIGTERM is passed on.
+    The terminal sends Ctrl-C to all processes; SIGTERM is passed on.
     """
     process = subprocess.Popen(command, env=environment())
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         # it may have been sent to the whole group, and two at once deadlock Snakemake's handler, which takes a lock
-        time.sleep(APART_S)
+        time.sleep(PASS_ON_DELAY_S)
         process.terminate()
 
     signal.signal(signal.SIGTERM, pass_on)
@@ -84,39 +84,39 @@ def run_to_its_end(command: list[str]) -> int:
 
 
 def environment() -> dict[str, str]:
-    """Return Snakemake's environment: what it prints may have characters that the terminal's encoding lacks."""
+    """Return the environment of Snakemake, in which characters that the encoding lacks are printed as escapes."""
     encoding = os.environ.get("PYTHONIOENCODING", "").partition(":")[0]
     return {**os.environ, "PYTHONIOENCODING": f"{encoding}:backslashreplace"}
 
 
 def unlock(snakemake: list[str]) -> bool:
-    """Remove the lock that a killed Snakemake left; leave it, and say so, while something is running here."""
+    """Remove the lock of a killed Snakemake; return False, after a message, if a process still runs here."""
     running = running_here()
     if running:
         shown = "\n".join(f"  {number}  {' '.join(command)[:100]}" for number, command in running.items())
         say(
-            f"error: Snakemake, or a job of it, is running in this folder:\n{shown}\n"
-            f"wait for it, or stop it (kill {' '.join(map(str, running))}), and call again"
+            f"error: Snakemake, or one of its jobs, is running in this folder:\n{shown}\n"
+            f"wait for it or stop it (kill {' '.join(map(str, running))}), then run the same command again"
         )
         return False
     if LOCKS.is_dir() and any(LOCKS.iterdir()):
-        say("an earlier call was killed: removing its lock, going on where it was")
+        say("an earlier call was killed: removing its lock and resuming")
         return subprocess.run([*snakemake, "--unlock"], check=False, capture_output=True).returncode == 0
     return True
 
 
 def running_here() -> dict[int, list[str]]:
-    """Return the processes of Snakemake and its jobs in this folder, number -> command line."""
+    """Return the processes of Snakemake and its jobs in this folder, by process id."""
     here, found = str(Path.cwd()), {}
     for process in psutil.process_iter(["pid", "cmdline", "cwd"]):
         command = process.info["cmdline"] or []
-        if process.info["cwd"] == here and is_ours(command):
+        if process.info["cwd"] == here and is_workflow_process(command):
             found[process.info["pid"]] = command
     return found
 
 
-def is_ours(command: list[str]) -> bool:
-    """Whether a command line is Snakemake or `etalumis`, as a program or run by Python."""
+def is_workflow_process(command: list[str]) -> bool:
+    """Return whether a command line runs Snakemake or `etalumis`, as a program or through Python."""
     names = ("snakemake", "etalumis")
     return any(Path(word).name in names for word in command[:2]) or (
         command[1:2] == ["-m"] and command[2:3] != [] and command[2] in names
@@ -124,7 +124,7 @@ def is_ours(command: list[str]) -> bool:
 
 
 def say(text: str) -> None:
-    """Write a line to standard output; a run does not end because nobody can read it."""
+    """Write a line to standard output; a run continues if it cannot be written."""
     with contextlib.suppress(OSError):
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()

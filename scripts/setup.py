@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Set up this checkout: system packages, a virtual environment in .venv, the Python packages in it.
+"""Set up this checkout: system packages, a virtual environment in .venv, and the Python packages in it.
 
-Needs nothing but Python's standard library. A second call finds its stamp and does nothing. `make demo`, `make test`
-and every other target call it first.
+It needs only the standard library. A second call finds the stamp of the first and does nothing. All targets of the
+Makefile call it first.
 """
 
 import contextlib
@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STAMP = VENV / "etalumis-setup"
 EXTRAS = "workflow,mpich,dev"
-# Debian package -> how to see that what it brings is there: a program, a header for the C++ compiler, or a module of
-# this Python (Debian keeps what `venv` needs in a package of its own)
+# Debian package -> how to find out whether it is installed: a program, a C++ header, or a module of this Python (Debian
+# has what `venv` needs in a separate package)
 APT = {
     "g++": "program:c++",
     "cmake": "program:cmake",
@@ -37,7 +37,7 @@ ELSEWHERE = ("PYTHONHOME", "PYTHONPATH", "PYTHONUSERBASE", "PIP_TARGET", "PIP_PR
 
 
 def main() -> int:
-    """Do what is missing and return the exit code."""
+    """Do the missing steps and return the exit code."""
     open_missing_streams()
     expected = stamp()
     if STAMP.is_file() and STAMP.read_bytes() == expected:
@@ -45,12 +45,12 @@ def main() -> int:
     if sys.version_info < (3, 11):
         return fail(
             f"expected Python 3.11 or newer, found {sys.version.split()[0]} ({sys.executable}); "
-            "call it with another one: make PYTHON=python3.12 setup"
+            "choose another one: make PYTHON=python3.12 setup"
         )
     missing = missing_packages()
     if missing and not install_system_packages(missing):
         return fail(
-            f"missing on this machine: {', '.join(missing)}. Paste one of these lines and call it again:\n"
+            f"missing on this machine: {', '.join(missing)}. Run one of these lines, then the set-up again:\n"
             f"  sudo apt-get update && sudo apt-get install -y {' '.join(missing)}\n"
             "  conda env create -f environment.yml && conda activate etalumis"
         )
@@ -60,7 +60,7 @@ def main() -> int:
     say(f"installing the Python packages into {VENV.relative_to(ROOT)} (some minutes the first time)")
     install = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "-e", f".[{EXTRAS}]"]
     if subprocess.run(install, cwd=ROOT, env=environment(), check=False).returncode != 0:
-        return fail("pip could not install the packages; its message is above. Call it again to go on")
+        return fail("pip could not install the packages; its message is above. Run the set-up again to resume")
     make_path_relative()
     STAMP.write_bytes(expected)
     say("done")
@@ -68,7 +68,7 @@ def main() -> int:
 
 
 def open_missing_streams() -> None:
-    """Open closed standard streams on the null device; children would give their numbers to other files."""
+    """Open closed standard streams on the null device; other files would get their descriptors."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -100,20 +100,20 @@ def stamp() -> bytes:
 
 
 def missing_packages() -> list[str]:
-    """Return the Debian packages whose program, header or module is not to be found."""
+    """Return the Debian packages whose program, header or module is missing."""
     if shutil.which("c++") is None:
-        # without a compiler no header can be looked for; ask for all that needs one
+        # headers cannot be checked without a compiler; request all packages with headers
         return [name for name, test in APT.items() if test.startswith("header:") or not present(test)]
     return [name for name, test in APT.items() if not present(test)]
 
 
 def present(test: str) -> bool:
-    """Whether a program is on the path, the compiler finds a header, or this Python a module."""
+    """Return whether a program is on the PATH, the compiler finds a header, or this Python finds a module."""
     kind, _, name = test.partition(":")
     if kind == "program":
         return shutil.which(name) is not None
     if kind == "module":
-        # in a process of its own: this one remembers what was not there before the installation
+        # in a separate process, since this one caches what it did not find before the installation
         return (
             subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True, check=False).returncode == 0
         )
@@ -124,7 +124,7 @@ def present(test: str) -> bool:
 
 
 def install_system_packages(packages: list[str]) -> bool:
-    """Install Debian packages if this is root on a Debian or Ubuntu without an active conda environment."""
+    """Install Debian packages, as root on Debian or Ubuntu without an active conda environment."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None or "CONDA_PREFIX" in os.environ:
         return False
     say(f"installing system packages: {' '.join(packages)}")
@@ -139,7 +139,7 @@ def install_system_packages(packages: list[str]) -> bool:
 
 
 def create_environment() -> bool:
-    """Create the virtual environment unless a working one is there."""
+    """Create the virtual environment unless a working one exists."""
     python = VENV / "bin" / "python"
     marker = VENV / "etalumis-place"
     place = os.fsencode(ROOT)
@@ -147,7 +147,7 @@ def create_environment() -> bool:
         pip = [python, "-m", "pip", "--version"]
         if subprocess.run(pip, env=environment(), capture_output=True, check=False).returncode == 0:
             return True
-    say(f"making the virtual environment {VENV.relative_to(ROOT)}")
+    say(f"creating the virtual environment {VENV.relative_to(ROOT)}")
     command = [sys.executable, "-m", "venv", "--clear", str(VENV)]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, errors="replace", check=False)
     if done.returncode == 0:
@@ -155,19 +155,19 @@ def create_environment() -> bool:
         return True
     fail(
         f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}"
-        "On Debian and Ubuntu: sudo apt-get install -y python3-venv; then call it again"
+        "On Debian and Ubuntu: sudo apt-get install -y python3-venv; then run the set-up again"
     )
     return False
 
 
 def say(text: str) -> None:
-    """Write a line to standard error; a set-up does not fail because nobody can read it."""
+    """Write a line to standard error; the set-up continues if it cannot be written."""
     with contextlib.suppress(OSError):
         os.write(2, f"setup: {text}\n".encode(errors="backslashreplace"))
 
 
 def fail(text: str) -> int:
-    """Say what is wrong and return the exit code for it."""
+    """Report an error and return the exit code for it."""
     say(f"error: {text}")
     return 1
 

@@ -19,16 +19,16 @@ from pathlib import Path
 
 START_TIMEOUT_S = 60.0
 _KILL_TIMEOUT_S = 5.0
-# MPICH, Open MPI and Intel MPI read the node list, the launcher or the rank from these
+# MPICH, Open MPI and Intel MPI read node lists, launchers and ranks from these
 _BATCH_PREFIXES = ("SLURM_", "PBS_", "LSB_", "LOADL", "COBALT_", "PMI_", "PMIX_", "OMPI_COMM_WORLD_", "HYDRA_BOOTSTRAP")
 _BATCH_NAMES = ("PE_HOSTFILE", "SGE_ROOT", "HYDRA_HOST_FILE")
 _LOCAL = {"HYDRA_LAUNCHER": "fork", "HYDRA_RMK": "user"}
-# what a rank does first: write to the FIFO, opened for reading too so that it never blocks, then become the program
+# a rank first writes to the FIFO (opened for reading too, so that it never blocks), then becomes the program
 _RANK = '{ echo started 1<>"$0"; } 2>/dev/null; exec "$@"'
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Become `mpiexec`, while another process watches it until the first rank starts."""
+    """Replace this process by `mpiexec`, which another process watches until the first rank starts."""
     parser = argparse.ArgumentParser(prog="python -m etalumis.mpiexec", description=__doc__, allow_abbrev=False)
     parser.add_argument("-n", type=int, required=True, metavar="N", help="number of ranks")
     parser.add_argument("--mpiexec", metavar="PROGRAM", help="default: beside this Python, else on the PATH")
@@ -56,13 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def find_mpiexec(environment: Mapping[str, str]) -> str | None:
-    """Return the path of the `mpiexec` beside this Python, where the wheel puts it, or else on the PATH."""
+    """Return the path of `mpiexec`: beside this Python, where the wheel installs it, or else on the PATH."""
     here = str(Path(sys.executable).parent)
     return shutil.which("mpiexec", path=os.pathsep.join([here, environment.get("PATH", os.defpath)]))
 
 
 def local_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without the variables through which a batch system decides where ranks run."""
+    """Return the environment without the variables of a batch system that decide where ranks run."""
     kept = {
         name: value
         for name, value in environment.items()
@@ -72,7 +72,7 @@ def local_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _fork_watcher(fifo: Path, timeout_s: float) -> None:
-    """Start the watcher of this process, in a session of its own and not as a child: MPICH waits for all children."""
+    """Start a process that watches this one; it is not a child, since MPICH waits for all children."""
     target = os.pidfd_open(os.getpid())
     ranks = os.open(fifo, os.O_RDWR)
     child = os.fork()
@@ -89,7 +89,7 @@ def _fork_watcher(fifo: Path, timeout_s: float) -> None:
 
 
 def _watch(target: int, ranks: int, timeout_s: float) -> None:
-    """Wait until a rank has started or `mpiexec` has ended; end it after the timeout."""
+    """Wait until a rank has started or `mpiexec` has ended; after the timeout, end `mpiexec`."""
     os.closerange(0, 2)
     if select.select([target, ranks], [], [], timeout_s)[0]:
         return

@@ -165,7 +165,7 @@ open("used.yaml", "w", encoding="utf-8").write(to_yaml(CONFIG))
     # scripts/run_workflow.py gives Snakemake the same words, and looks for the results where Snakemake puts them
     script = load_script(project.root / "scripts" / "run_workflow.py")
     calls: list[list[str]] = []
-    monkeypatch.setattr(script, "run_to_its_end", lambda command: calls.append(command) or 1)
+    monkeypatch.setattr(script, "run_snakemake", lambda command: calls.append(command) or 1)
     monkeypatch.setattr("sys.argv", ["run_workflow.py", "--report-only", *words])
     script.main()
     (call,) = calls

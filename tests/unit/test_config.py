@@ -59,7 +59,7 @@ def test_an_unknown_key_names_the_nearest_valid_one(data: object, wrong: str, ne
         ({"simulator": {"noise_gev": float("nan")}}, ["simulator.noise_gev", "found .nan"]),
         ({"simulator": {"momentum_gev": {"px": [3, -3]}}}, ["simulator.momentum_gev.px", "low < high", "[3, -3]"]),
         ({"network": {"conv_channels": [1, 2]}}, ["network.conv_channels", "list of 5"]),
-        ({"network": {"conv_channels": [1, 2, 3, 4, 0]}}, ["network.conv_channels", "found 0 at place 4"]),
+        ({"network": {"conv_channels": [1, 2, 3, 4, 0]}}, ["network.conv_channels", "found 0 at index 4"]),
         ({"network": {"dtype": "float16"}}, ["network.dtype", "auto, float32, bfloat16", "found float16"]),
         ({"training": {"max_traces": "many"}}, ["training.max_traces", "or null", "found many"]),
         ({"posteriors": {"rmh": {"burn_in_fraction": 1}}}, ["posteriors.rmh.burn_in_fraction", "< 1", "found 1"]),

@@ -86,7 +86,7 @@ def test_killed_and_called_again(
     if number != signal.SIGKILL:
         output.seek(0)
         said = output.read()
-        assert "call it again: it goes on where it was" in said
+        assert "run the same command again to resume" in said
         assert "Traceback" not in said
     output.close()
     assert not paths.sorted_index("train").exists()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""`etalumis config`: check and show a configuration, write what is made from its model."""
+"""`etalumis config`: check and show a configuration, write its schema and key table."""
 
 import argparse
 import logging
@@ -74,14 +74,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def write_schema(root: Path) -> None:
-    """Write the schema and the key table into the checkout at `root`."""
+    """Write the schema and the key table to the checkout at `root`."""
     write_text_atomic(root / SCHEMA, schema_text())
     write_text_atomic(root / README, with_table((root / README).read_text(encoding="utf-8")))
     logger.info("written: %s, %s", SCHEMA, README)
 
 
 def with_table(readme: str) -> str:
-    """Return config/README.md with its key table as the models say it."""
+    """Return the text of config/README.md with the current key table.
+
+    Raises
+    ------
+    ConfigError
+        If the lines around the table are missing.
+    """
     before, start, rest = readme.partition(TABLE_START)
     _, end, after = rest.partition(TABLE_END)
     if not (start and end):

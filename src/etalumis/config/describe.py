@@ -1,7 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Texts made from the configuration's models: JSON schema, key table, YAML."""
+"""Texts generated from the configuration's models: JSON schema, key table, YAML."""
 
+import inspect
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ _BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}",
 
 @dataclass(frozen=True)
 class Key:
-    """One key of the configuration, as the user sees it."""
+    """A key of the configuration, as texts for the user."""
 
     path: tuple[str, ...]
     default: str
@@ -28,12 +29,12 @@ class Key:
 
     @property
     def dotted(self) -> str:
-        """The key with its sections, joined by dots."""
+        """The names of the sections and the key, joined by dots."""
         return ".".join(self.path)
 
 
 def keys(model: type[BaseModel] = Config, prefix: tuple[str, ...] = ()) -> Iterator[Key]:
-    """Yield every key of `model`, sections unfolded, in the order they are declared."""
+    """Yield every key of `model` and its sections, in the order of declaration."""
     properties = model.model_json_schema(mode="validation")["properties"]
     for name, field in model.model_fields.items():
         path = (*prefix, name)
@@ -44,7 +45,7 @@ def keys(model: type[BaseModel] = Config, prefix: tuple[str, ...] = ()) -> Itera
 
 
 def allowed(schema: dict[str, Any]) -> str:
-    """Say in words what a JSON schema of a single value allows."""
+    """Describe the values that a JSON schema of a single value allows."""
     if "anyOf" in schema:
         return " or ".join(allowed(part) for part in schema["anyOf"])
     if "const" in schema:
@@ -77,13 +78,13 @@ def _bound(value: float) -> str:
 
 
 def schema_text() -> str:
-    """Return the JSON schema of a configuration, for editors and for Snakemake."""
+    """Return the JSON schema of a configuration, for editors."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def key_table() -> str:
-    """Return every key as a Markdown table, one a section."""
+    """Return all keys as Markdown tables, one per section."""
     lines: list[str] = []
     section = ""
     for key in keys():
@@ -91,8 +92,7 @@ def key_table() -> str:
             section = key.path[0]
             title = Config.model_fields[section].annotation
             assert isinstance(title, type)
-            about = (title.__doc__ or "").strip().splitlines()[0]
-            lines += ["", f"## {section}", "", about, "", *_TABLE_HEAD]
+            lines += ["", f"## {section}", "", inspect.cleandoc(title.__doc__ or ""), "", *_TABLE_HEAD]
         cells = (f"`{key.dotted}`", f"`{key.default}`", key.allowed.replace("|", "\\|"), key.description)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines).lstrip("\n") + "\n"
@@ -105,13 +105,13 @@ def inline_yaml(value: Any) -> str:
 
 
 def to_yaml(config: Config) -> str:
-    """Return a whole configuration, every key spelled out; the same configuration gives the same bytes."""
+    """Return a configuration with all its keys; equal configurations give equal bytes."""
     data = config.model_dump(mode="json")
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Sections as blocks, lists on one line."""
+    """Write sections as blocks and lists on one line."""
 
 
 def _flow_list(dumper: yaml.SafeDumper, value: list[Any]) -> yaml.Node:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Reading a configuration: every mistake becomes a ConfigError that prints the YAML to write."""
+"""Reading a configuration: every mistake becomes a ConfigError that shows the YAML to write."""
 
 import difflib
 from collections.abc import Hashable, Mapping, Sequence
@@ -19,14 +19,14 @@ DEFAULT_FILE = Path("config/config.yaml")
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice: YAML itself would silently take the last one."""
+    """SafeLoader that refuses duplicate keys; PyYAML would silently take the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
-                break  # the parent class says so
+                break  # the parent class reports it
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
             seen.add(key)
@@ -113,7 +113,7 @@ def _mapping(data: Any, source: str) -> Mapping[str, Any]:
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `below` with the keys of `above` in place of its own; sections are merged, everything else replaced."""
+    """Return `below` updated with the keys of `above`; sections are merged, all other values are replaced."""
     result = dict(below)
     for key, value in above.items():
         under = result.get(key)
@@ -134,19 +134,19 @@ def from_mapping(data: Any, source: str = "configuration") -> Config:
         return Config.model_validate(_mapping(data, source))
     except ValidationError as error:
         messages = [_explain(dict(item)) for item in error.errors()]
-        # a union (value or null) reports each of its members: one message a key is enough
+        # a union (value or null) reports each of its members; one message per key is enough
         raise ConfigError("\n".join(f"{source}: {text}" for text in dict.fromkeys(messages))) from error
 
 
 def _explain(error: Mapping[str, Any]) -> str:
     path = _key_path(error["loc"])
-    if not path:  # a condition between keys
+    if not path:  # a condition on several keys
         return str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         return _unknown(path, error["input"])
     known = {key.path: key for key in keys()}
     key = known.get(path)
-    if key is None:  # a section that is no mapping
+    if key is None:  # a section that is not a mapping
         return (
             f"{'.'.join(path)}: expected a section with keys, found {error['input']!r}\n"
             f"write for instance:\n{_example(_first_key(path, known))}"
@@ -157,12 +157,12 @@ def _explain(error: Mapping[str, Any]) -> str:
 
 def _found(error: Mapping[str, Any]) -> str:
     value = error["input"]
-    place = next((f" at place {part}" for part in error["loc"] if isinstance(part, int)), "")
-    return (inline_yaml(value) if isinstance(value, str | int | float | list | dict | None) else repr(value)) + place
+    index = next((f" at index {part}" for part in error["loc"] if isinstance(part, int)), "")
+    return (inline_yaml(value) if isinstance(value, str | int | float | list | dict | None) else repr(value)) + index
 
 
 def _key_path(location: Sequence[int | str]) -> tuple[str, ...]:
-    """Return the keys in a pydantic location, without list places and names of union members."""
+    """Return the keys in a pydantic location, without list indices and names of union members."""
     path: list[str] = []
     model: type[BaseModel] | None = Config
     for part in location:
@@ -185,26 +185,26 @@ def _unknown(path: tuple[str, ...], value: Any) -> str:
 
 
 def _unknown_section(path: tuple[str, ...]) -> str:
-    everything = list(keys())
-    sections = list(dict.fromkeys(key.path[: len(path)] for key in everything if len(key.path) > len(path)))
+    every_key = list(keys())
+    sections = list(dict.fromkeys(key.path[: len(path)] for key in every_key if len(key.path) > len(path)))
     dotted = {".".join(section): section for section in sections}
     nearest = difflib.get_close_matches(".".join(path), dotted, n=1, cutoff=0.0)[0]
-    first = next(key for key in everything if key.path[: len(path)] == dotted[nearest])
+    first = next(key for key in every_key if key.path[: len(path)] == dotted[nearest])
     return (
         f"{'.'.join(path)}: unknown section; the nearest valid one is {nearest}\nwrite for instance:\n{_example(first)}"
     )
 
 
 def _nearest(path: tuple[str, ...]) -> Key:
-    """Return the valid key that was probably meant: same section first, else anywhere."""
-    everything = list(keys())
-    for candidates in ([key for key in everything if key.path[:-1] == path[:-1]], everything):
+    """Return the valid key that was probably meant, from the same section if one is close, else from any."""
+    every_key = list(keys())
+    for candidates in ([key for key in every_key if key.path[:-1] == path[:-1]], every_key):
         by_name = {key.path[-1]: key for key in candidates}
         close = difflib.get_close_matches(path[-1], by_name, n=1, cutoff=0.6)
         if close:
             return by_name[close[0]]
-    # no name is close: the sections that start one may be, or the whole dotted key
-    by_dotted = {key.dotted: key for key in everything}
+    # no name is close; compare whole dotted keys
+    by_dotted = {key.dotted: key for key in every_key}
     return by_dotted[difflib.get_close_matches(".".join(path), by_dotted, n=1, cutoff=0.0)[0]]
 
 
