@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-# `make` alone says what there is. Every target sets up what it needs.
+# `make` alone lists the targets. Each of them sets up what it needs.
 PYTHON ?= python3
 VENV := .venv/bin
 export PATH := $(CURDIR)/$(VENV):$(PATH)
@@ -14,20 +14,20 @@ CPP_SOURCES = $(shell find src/cpp -name '*.cpp' -o -name '*.hpp')
 
 .PHONY: help setup demo report check test validate soak lint format clean
 
-help: ## say what there is (this)
+help: ## list the targets
 	@echo "etalumis: which latent choices of a simulator produced this observation?"
 	@echo
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 	@echo
 	@echo "By hand, once set up: source .venv/bin/activate; etalumis --help; snakemake --cores all"
 
-setup: ## set up this checkout: system packages, .venv (the other targets do it by themselves)
+setup: ## set up this checkout: system packages, .venv (the other targets call it)
 	@$(PYTHON) scripts/setup.py
 
-demo: setup ## the whole way on real Sherpa, on this machine, to a report; interrupted, it goes on
+demo: setup ## all stages on real Sherpa, on this machine, to a report; after an interruption it resumes
 	@$(VENV)/python scripts/run_workflow.py
 
-report: setup ## the HTML report of the demo once more
+report: setup ## write the HTML report of the demo again
 	@$(VENV)/python scripts/run_workflow.py --report-only
 
 check: lint ## while you work: lint, and the tests that need neither Sherpa nor a workflow nor statistics
@@ -39,7 +39,7 @@ test: lint ## lint and every test, statistics with small samples
 validate: setup ## statistics with large samples, property tests with many examples
 	$(PYTEST) --lane validate
 
-soak: setup ## 10,000 runs each way under random kills of the simulator: not one trace lost, doubled or altered
+soak: setup ## 10,000 runs of each kind while the simulator is killed at random: no trace is lost, duplicated or altered
 	ETALUMIS_SOAK_RUNS=$(or $(RUNS),10000) $(VENV)/python -m pytest -v tests/soak
 
 lint: setup ## ruff, mypy, snakefmt, clang-format, codespell, snakemake --lint
@@ -51,7 +51,7 @@ lint: setup ## ruff, mypy, snakefmt, clang-format, codespell, snakemake --lint
 	$(VENV)/codespell . .ci
 	$(VENV)/snakemake --lint
 
-format: setup ## bring the sources into the form that lint wants
+format: setup ## format the sources as lint requires
 	$(VENV)/ruff check --fix .
 	$(VENV)/ruff format .
 	$(VENV)/snakefmt workflow

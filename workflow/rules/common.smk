@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The checked configuration, the paths, and the programs of this environment."""
+"""Configuration, paths and environment."""
 
 import math
 
@@ -12,7 +12,7 @@ from etalumis.paths import ENGINES, FIGURES, SORTED_SPLITS, SPLITS, Paths
 from etalumis.results import check_format, write_run_files
 
 CONFIG = wiring.read_config(workflow)
-# what the report's texts read
+# for the texts of the report
 config.clear()
 config.update(CONFIG.model_dump(mode="json"))
 for line in settings_without_effect(CONFIG):

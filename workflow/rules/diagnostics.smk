@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Whether to believe the posteriors."""
+"""Diagnostics of the posteriors."""
 
 
 rule diagnostics:
-    """R-hat, ESS, k-hat, agreement of the engines, verdicts in words."""
+    """Compute R-hat, ESS, k-hat and the agreement of the engines, with verdicts in words."""
     input:
         posteriors=[P.posterior(engine) for engine in ENGINES],
         network=P.network_manifest,

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The figures, with captions that print the numbers."""
+"""Figures, with captions that contain the numbers."""
 
 
 rule figures:
-    """Draw the paper's figures 7 and 8, the chains, the traces and the event that is explained."""
+    """Draw figures 7 and 8 of the paper, the chains, the traces and the observation."""
     input:
         diagnostics=P.diagnostics,
         posteriors=[P.posterior(engine) for engine in ENGINES],

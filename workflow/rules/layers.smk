@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The layer table of the pre-generated network."""
+"""Layer table, from which the network is generated before training."""
 
 
 rule layers:
-    """List every controlled address of the training traces, with its prior: a row of the network each."""
+    """List the controlled addresses of the training traces with their priors, one layer each."""
     input:
         P.sorted_index("train"),
     output:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The trained 3DCNN-LSTM."""
+"""Training of the 3DCNN-LSTM."""
 
 
 rule network:
@@ -22,7 +22,7 @@ rule network:
         mpi=wiring.MPIEXEC,
         tasks=CONFIG.training.tasks,
         cpus_per_task=CONFIG.training.threads_per_task,
-        # a rank needs 4000 MB; mem_mb would ask every node for the memory of all ranks
+        # a rank needs 4000 MB; mem_mb would request the memory of all ranks on every node
         mem_mb_per_cpu=math.ceil(4000 / CONFIG.training.threads_per_task),
         # a budget in traces alone gets a day; a training that is cut there goes on when it is submitted again
         runtime=int(CONFIG.training.max_minutes or 24 * 60) + 60,

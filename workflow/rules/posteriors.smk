@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Posteriors of the latent choices, by two engines."""
+"""Posteriors of the latent variables, by two engines."""
 
 
 rule rmh:
-    """One chain of random-walk Metropolis-Hastings."""
+    """Run one chain of random-walk Metropolis-Hastings."""
     input:
         build=P.simulator_build,
         simulator=P.simulator_config,
@@ -36,7 +36,7 @@ rule rmh:
 
 
 rule ic:
-    """One job of inference compilation: importance sampling with the network's proposals."""
+    """Run one job of inference compilation: importance sampling with the network's proposals."""
     input:
         build=P.simulator_build,
         simulator=P.simulator_config,
@@ -65,7 +65,7 @@ rule ic:
 
 
 rule gather:
-    """Put the chains or jobs of one engine into one posterior."""
+    """Join the chains or jobs of one engine into one posterior."""
     input:
         lambda wildcards: wiring.posterior_files(P, CONFIG, wildcards.engine),
     output:

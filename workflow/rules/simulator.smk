@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The simulator: pinned Sherpa, driver, calorimeter."""
+"""Simulator: pinned Sherpa, driver, calorimeter."""
 
 
 rule simulator:
-    """Fetch the pinned Sherpa, build the driver, write the simulator's configuration."""
+    """Download the pinned Sherpa, build the driver, write the configuration of the simulator."""
     input:
         sources=wiring.source_files(
             "src/cpp/CMakeLists.txt",

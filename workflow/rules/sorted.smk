@@ -20,7 +20,7 @@ rule sort:
         mpi=wiring.MPIEXEC,
         tasks=CONFIG.sorted.tasks,
         cpus_per_task=1,
-        # mem_mb would ask every node for the memory of all ranks
+        # mem_mb would request the memory of all ranks on every node
         mem_mb_per_cpu=CONFIG.sorted.memory_mb,
         runtime=120,
     params:
@@ -39,7 +39,7 @@ rule sorted:
 
 
 rule verify:
-    """Check the sorted splits through and through: checksums, order, types and log priors against the entries."""
+    """Verify the sorted splits: checksums, order, and types and log priors against the entries."""
     input:
         [P.sorted_index(split) for split in SORTED_SPLITS],
     output:

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Traces from the prior, and the held-out one that is explained."""
+"""Traces from the prior, and the observation, one of the held-out traces."""
 
 
 rule generate:
-    """Run the simulator from its prior and record every draw; one job of a split."""
+    """Run the simulator from its prior and record every draw, in one of the jobs of a split."""
     input:
         build=P.simulator_build,
         simulator=P.simulator_config,
@@ -36,7 +36,7 @@ rule traces:
 
 
 rule observation:
-    """Take one held-out trace, add detector noise, keep its truth: what the posteriors explain."""
+    """Take a held-out trace as the observation: add detector noise and store the truth."""
     input:
         wiring.trace_files(P, CONFIG, "test"),
     output:
@@ -53,7 +53,7 @@ rule observation:
         runtime=10,
     params:
         settings=wiring.settings(CONFIG.observation),
-        # a function, since Snakemake takes braces in a text for wildcards
+        # a function, since Snakemake would read braces in a text as wildcards
         name=lambda wildcards: [f"--name={CONFIG.observation.name}"] if CONFIG.observation.name else [],
     shell:
         "etalumis --log {log} traces observation --input {input} --trace {params.settings[trace]}"
