@@ -33,8 +33,8 @@ BAD = ("", "two\nlines", "nul\0", "\x1b[31m", "\ud800", f"{LONG}x", "/" * (MAX_N
 def odd_names():
     x = sample(Normal(0.0, 1.0), name="px/GeV")
     for number, name in enumerate(ODD):
-        tag(x + number, name)
-    tag(np.full((2, 3), x), "rows/cm")
+        tag(name, x + number)
+    tag("rows/cm", np.full((2, 3), x))
     for name in ("image/a", "."):
         observe(ArrayDistribution(Normal.code, (np.full(80, x), np.asarray(0.5))), name=name)
     observe(Normal(x, 1.0), name="scalar/b")
@@ -132,7 +132,7 @@ def test_other_names_are_refused_by_the_first_trace_and_the_first_draw(tmp_path,
     def model():
         runs.append(1)
         sample(Normal(0.0, 1.0))
-        tag(1.0, name)
+        tag(name, 1.0)
 
     with pytest.raises(DatasetError, match=r"a tag named .* cannot be stored: the name .* rename it in the model"):
         generate(FunctionModel(model, "bad"), tmp_path / "t.h5", PROVENANCE, 0, 100, frame_traces=1)
@@ -172,7 +172,7 @@ def test_coupling_refuses_them(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "beam.py").write_text(
         "from etalumis.models import sample, tag\nfrom etalumis.distributions import Normal\n\n"
-        "def bad():\n    tag(sample(Normal(0.0, 1.0)), 'two\\nlines')\n"
+        "def bad():\n    tag('two\\nlines', sample(Normal(0.0, 1.0)))\n"
     )
     command = ["simulator", "couple", "--output", "coupled", "--runs", "2", "--", *SERVE, "beam:bad", "{endpoint}"]
     assert main(command) == 1

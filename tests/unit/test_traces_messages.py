@@ -21,7 +21,7 @@ from etalumis.ppx.vocabulary import Vocabulary
 from etalumis.traces.block import EXPECTED, Layout
 from etalumis.traces.ragged import Ragged
 from etalumis.traces.recording.ids import View
-from etalumis.traces.recording.images import ObservationColumn
+from etalumis.traces.recording.images import ImageBuilder
 from etalumis.traces.recording.tags import TagColumns
 
 TEXTS = ["channel", "momentum", "final_state", "image", "[f]", "channel"]
@@ -144,7 +144,7 @@ def test_images_of_a_message(content, first):
     start = min(first, len(traces) - 1)
     wanted = traces[start:]
     view = View.of(batch, wanted)
-    together, singly = (ObservationColumn(Layout("image", SHAPE, EXPECTED)) for _ in range(2))
+    together, singly = (ImageBuilder(Layout("image", SHAPE, EXPECTED)) for _ in range(2))
     fit = all(
         shape == SHAPE and name == 3 and kind == NORMAL and is_sparse
         for _, shape, _, name, kind, is_sparse in content[start:]

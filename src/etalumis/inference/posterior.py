@@ -189,11 +189,11 @@ class Posterior:
             Where the file is not a posterior, is of an unknown version, or was cut off or altered.
         """
         path = Path(path)
-        if not path.is_file():
-            raise DatasetError(f"{path}: no such posterior file; `etalumis posteriors rmh` or `ic` makes one")
         try:
             with h5py.File(path) as file:
                 return cls(**_read_all(path, file))
+        except FileNotFoundError:
+            raise DatasetError(f"{path}: no such posterior file; `etalumis posteriors rmh` or `ic` makes one") from None
         except (OSError, KeyError) as error:
             damaged = DatasetError(
                 f"{path}: cannot be read as a posterior ({error}); it is truncated or no HDF5 file. Delete it and "

@@ -144,6 +144,7 @@ def measured(path: Path, name: str) -> Observation:
         Where the file is missing, holds something else than finite numbers, or none at all.
     """
     try:
+        path.stat()  # numpy says of every path that it cannot look up that it does not exist
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # of an empty file, which is refused below
             content = np.load(path) if path.suffix == ".npy" else np.loadtxt(path)
         value = np.asarray(content, dtype=np.float64)

@@ -27,7 +27,6 @@ from etalumis.traces.block import (
 )
 from etalumis.traces.columns import Column, RaggedColumns, Specifications
 from etalumis.traces.dictionary import Dictionary, first_seen
-from etalumis.traces.finite import require_finite
 from etalumis.traces.format import (
     ALL,
     ENTRY_DTYPES,
@@ -42,6 +41,7 @@ from etalumis.traces.format import (
     writing,
 )
 from etalumis.traces.ragged import Ragged, offsets
+from etalumis.traces.rules import require_valid
 
 ROW_GROUP = 512
 """Traces that are written together: whatever the blocks that are appended, the bytes are the same."""
@@ -135,7 +135,7 @@ class ShardWriter:
         """
         if not len(block):
             return
-        require_finite(block, self._path, self._count + ROW_GROUP - self._room)
+        require_valid(block, self._path, self._count + ROW_GROUP - self._room)
         if self._layouts is None:
             for layout in block.layouts:
                 require_storable(layout.name, f"{self._path}: an observe statement")

@@ -10,7 +10,6 @@ from etalumis.errors import DatasetError
 from etalumis.trace import CONTROLLED, REJECTED, REPLACED
 from etalumis.traces.block import EXPECTED, Block, Expected
 from etalumis.traces.densities import PriorTable, log_priors, trace_types
-from etalumis.traces.finite import require_finite
 from etalumis.traces.format import (
     ALL,
     CONTROLLED_ONLY,
@@ -22,6 +21,7 @@ from etalumis.traces.format import (
 )
 from etalumis.traces.ragged import Ragged
 from etalumis.traces.reading.shard import Shard
+from etalumis.traces.rules import require_valid
 
 WINDOW_BYTES = 1 << 24
 """Uncompressed bytes of the traces that are looked at together."""
@@ -151,12 +151,11 @@ class _Content:
 
     def window(self, block: Block, start: int) -> None:
         """Check the traces of `block`, which are `start` and following."""
-        require_finite(block, self._shard.path, start)
+        require_valid(block, self._shard.path, start)
         self._entries(block, start)
         self._types(block, start)
         self._log_priors(block, start)
         self._observations(block, start)
-        self._tags(block, start)
         if block.rejected is not None:
             self._rejected(block, block.rejected, start)
 
@@ -190,11 +189,6 @@ class _Content:
         self._fail_where(
             (draws != entries) if whole else (draws < entries), "traces/draws", start,
             lambda i: f"expected {'' if whole else 'at least '}{entries[i]}, the entries there are, found {draws[i]}",
-        )  # fmt: skip
-        likelihood = block.traces["log_likelihood"]
-        self._fail_where(
-            np.isinf(likelihood), "traces/log_likelihood", start,
-            lambda i: f"expected a finite number, or NaN where nothing was scored, found {likelihood[i]}",
         )  # fmt: skip
 
     def _types(self, block: Block, start: int) -> None:
@@ -232,7 +226,7 @@ class _Content:
                 self._expected(observation_path(layout.name), layout.size, observation, start)
 
     def _expected(self, group: str, size: int, observation: Expected, start: int) -> None:
-        image, stddev = observation.image, observation.stddev
+        image = observation.image
         index = observation.index.astype(np.int64)
         self._fail_entry(
             image, index >= size, f"{group}/step", start,
@@ -241,32 +235,6 @@ class _Content:
         self._fail_entry(
             image, _repeated(image, index, size), f"{group}/step", start,
             lambda row: f"expected steps to every element once, found one to {index[row]} again",
-        )  # fmt: skip
-        self._fail_where(
-            ~(stddev > 0), f"{group}/stddev", start,
-            lambda i: f"expected a standard deviation above 0, found {stddev[i]}",
-        )  # fmt: skip
-
-    def _tags(self, block: Block, start: int) -> None:
-        for name, tag in block.tags.items():
-            if isinstance(tag, Ragged):
-                self._tag_rows(tag_path(name, "content"), tag, start)
-            else:
-                self._tag(tag_path(name), tag.reshape(len(block), -1), start)
-
-    def _tag_rows(self, column: str, tag: Ragged, start: int) -> None:
-        content = tag.columns["content"]
-        self._fail_entry(
-            tag, ~np.isfinite(content).all(axis=tuple(range(1, content.ndim))), column, start,
-            lambda row: f"expected finite numbers, found {content[row].tolist()}",
-        )  # fmt: skip
-
-    def _tag(self, column: str, values: np.ndarray, start: int) -> None:
-        absent = np.all(np.isnan(values), axis=1)
-        self._fail_where(
-            ~absent & ~np.all(np.isfinite(values), axis=1), column, start,
-            lambda i: "expected finite numbers, or nothing but NaN where the trace lacks the tag, found "
-            f"{values[i].tolist()}",
         )  # fmt: skip
 
     def _rejected(self, block: Block, rejected: Ragged, start: int) -> None:

@@ -31,10 +31,8 @@ class Checks:
             place = row - int(lists.offset[trace])
             raise self._plain.fail(key, f"{what(row)} in row {place} of the trace", start + trace)
 
-    def finite(self, values: np.ndarray, key: str, start: int, allow_absent: bool = False) -> None:
-        """Require finite numbers of every trace; or nothing but NaN where it is absent."""
+    def finite(self, values: np.ndarray, key: str, start: int) -> None:
+        """Require finite numbers of every trace."""
         flat = values.reshape(len(values), -1)
         held = np.all(np.isfinite(flat), axis=1)
-        if allow_absent:
-            held |= np.all(np.isnan(flat), axis=1)
         self.require(held, key, start, lambda i: f"expected finite numbers, found {flat[i][~np.isfinite(flat[i])][0]}")

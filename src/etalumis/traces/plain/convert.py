@@ -293,14 +293,8 @@ class _Windows:
         if f"{key}/offset" in self._plain:
             offset, first = self._offset(f"{key}/offset", f"{key}/content", start, stop)
             content = self._plain.rows(f"{key}/content", first, first + int(offset[-1])).astype(np.float64)
-            lists = Ragged(offset, {"content": content})
-            finite = np.asarray(np.isfinite(content).all(axis=tuple(range(1, content.ndim))))
-            self._checks.require_rows(
-                finite, lists, f"{key}/content", start, lambda row: f"expected finite numbers, found {content[row]}"
-            )
-            return lists
+            return Ragged(offset, {"content": content})
         values = self._plain.rows(key, start, stop).astype(np.float64)
-        self._checks.finite(values, key, start, allow_absent=values.ndim <= 2)
         if values.ndim <= 2:
             return values
         return Ragged(np.arange(len(values) + 1) * values.shape[1], {"content": values.reshape(-1, *values.shape[2:])})

@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 
 from etalumis.distributions import BY_CODE, Categorical
-from etalumis.errors import DatasetError
+from etalumis.errors import DatasetError, EtalumisError
 from etalumis.names import from_link_name, to_link_name
 from etalumis.traces.densities import prior
 from etalumis.traces.dictionary import PriorKey
@@ -105,7 +105,7 @@ class Plain:
         try:
             self._open()
             self._check_keys()
-        except DatasetError:
+        except EtalumisError:
             self.close()
             raise
 

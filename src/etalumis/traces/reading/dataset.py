@@ -24,7 +24,6 @@ from etalumis.traces.block import (
     TagLayout,
     complete_tags,
 )
-from etalumis.traces.finite import require_finite
 from etalumis.traces.format import Provenance, observation_path
 from etalumis.traces.ragged import Ragged, concatenate
 from etalumis.traces.reading.batch import Minibatch
@@ -36,6 +35,7 @@ from etalumis.traces.reading.stored import StoredTrace as StoredTrace
 from etalumis.traces.reading.stored import stored_trace
 from etalumis.traces.reading.tokens import LayerRows, TokenTable
 from etalumis.traces.reading.translation import Translation, UnknownNumber
+from etalumis.traces.rules import require_valid
 from etalumis.traces.sources import Sources
 
 CACHE_MB = 128
@@ -245,7 +245,7 @@ class TraceDataset:
         """Raise the error that names the first of these traces that has something that is not finite."""
         for number, place in zip(file.tolist(), row.tolist(), strict=True):
             shard = self._shards[number]
-            require_finite(shard.take(np.array([place])), shard.path, place)
+            require_valid(shard.take(np.array([place])), shard.path, place)
 
     def trace(self, index: int) -> StoredTrace:
         """Return one trace."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Numbers that must be finite: NaN and infinities are refused before they reach a file."""
+"""Which numbers a trace file may hold: the one list of rules for writing files and for checking them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +13,12 @@ from etalumis.traces.format import observation_path
 from etalumis.traces.ragged import Ragged
 
 
-def require_finite(block: Block, path: Path, first: int) -> None:
-    """Raise DatasetError where a value, a log prior density or an observation of a block is not finite.
+def require_valid(block: Block, path: Path, first: int) -> None:
+    """Check that the numbers of a block may be in a trace file.
 
-    A tag may be NaN where a trace lacks it, and a log likelihood where nothing was scored.
+    Values, log prior densities and observations are finite, and standard deviations positive. A log likelihood is
+    finite, or NaN if nothing was scored. A tag may hold any number: NaN and infinities say that a quantity is undefined
+    or out of range. A tag of NaN alone is the same as none.
 
     Parameters
     ----------
@@ -26,14 +28,22 @@ def require_finite(block: Block, path: Path, first: int) -> None:
         The file that is written or read, for the message.
     first
         Number of the block's first trace in it.
+
+    Raises
+    ------
+    DatasetError
+        If a number breaks a rule; names file, column, trace and number.
     """
     _require_content(path, first, "entries/value", block.entries, "value", _address(block, block.entries))
     _require(path, first, "traces/log_prior", block.traces["log_prior"])
+    likelihood = block.traces["log_likelihood"]
+    _refuse_first(np.isinf(likelihood), path, first, "traces/log_likelihood", likelihood, "a finite number or NaN")
     for layout in block.layouts:
         observation = block.observations[layout.name]
         if isinstance(observation, Expected):
             _require_content(path, first, observation_path(layout.name, "mean"), observation.image, "mean")
-            _require(path, first, observation_path(layout.name, "stddev"), observation.stddev)
+            column, stddev = observation_path(layout.name, "stddev"), observation.stddev
+            _refuse_first(~(np.isfinite(stddev) & (stddev > 0)), path, first, column, stddev, "a positive number")
         else:
             _require(path, first, observation_path(layout.name, "value"), observation)
     if block.rejected is not None:
@@ -42,6 +52,13 @@ def require_finite(block: Block, path: Path, first: int) -> None:
 
 def _address(block: Block, entries: Ragged) -> Callable[[int], str]:
     return lambda row: f" at address {block.dictionary.addresses.name(int(entries.columns['address'][row]))}"
+
+
+def _refuse_first(bad: np.ndarray, path: Path, first: int, column: str, values: np.ndarray, expected: str) -> None:
+    """Raise at the first trace that is bad."""
+    found = np.flatnonzero(bad)
+    if len(found):
+        _refuse(path, column, first + int(found[0]), values[found[0]], "", expected)
 
 
 def _require(path: Path, first: int, column: str, values: np.ndarray) -> None:
@@ -67,8 +84,8 @@ def _require_content(
         _refuse(path, column, trace, values[row], where(row) if where is not None else "")
 
 
-def _refuse(path: Path, column: str, trace: int, found: object, where: str) -> None:
+def _refuse(path: Path, column: str, trace: int, found: object, where: str, expected: str = "a finite number") -> None:
     raise DatasetError(
-        f"{path}: column {column!r}: trace {trace} has the value {found}{where}; expected a finite number: the "
-        "simulator, or whoever made the traces, gave it; leave such runs out at their source"
+        f"{path}: column {column!r}: trace {trace} has the value {found}{where}; expected {expected}: the simulator, "
+        "or the program that wrote the traces, gave this value; exclude such runs where they are generated"
     )
