@@ -18,7 +18,7 @@ PROBABILITIES = [0.55, 0.2, 0.12, 0.1, 0.03]
 
 
 def tau_posterior(engine="rmh", draws=2000, chains=2, seed=0, log_weight_sd=0.0, shift=0.0):
-    """Independent draws; `shift` moves p_x of the last chain; weights are log-normal."""
+    """Return independent draws with log-normal weights; `shift` moves p_x of the last chain."""
     rng = np.random.default_rng(seed)
     chain = np.repeat(np.arange(chains), draws // chains)
     momentum = rng.normal([0.8, -1.1, 45.0], [0.4, 0.4, 1.0], size=(draws, 3))
@@ -43,7 +43,7 @@ def tau_posterior(engine="rmh", draws=2000, chains=2, seed=0, log_weight_sd=0.0,
 
 
 def posterior_of(values, engine="rmh", chains=2, log_weight=None, truth=(), **info):
-    """A posterior of any model: values of shape (draw, ...), chains one after the other."""
+    """Return the posterior of any model: values of shape (draw, ...), one chain after the other."""
     draws = len(next(iter(values.values())))
     return Posterior(
         engine=engine,
@@ -59,7 +59,7 @@ def posterior_of(values, engine="rmh", chains=2, log_weight=None, truth=(), **in
 
 
 def history(prior_loss=30.0, final=17.0, noise=0.1, records=40, seed=0):
-    """A training that falls exponentially from the prior's loss to `final`."""
+    """Return a training whose loss falls exponentially from that of the prior to `final`."""
     rng = np.random.default_rng(seed)
     iteration = np.linspace(100, 4000, records)
     loss = final + (prior_loss - final) * np.exp(-iteration / 600)

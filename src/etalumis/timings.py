@@ -10,7 +10,7 @@ from etalumis.progress import duration
 
 
 def stage_seconds(paths: Paths) -> dict[str, list[float]]:
-    """Return the wall time of every job, in seconds, by stage in the order of the workflow."""
+    """Return the wall times of the jobs, in seconds, by stage in the order of the workflow."""
     return {
         stage: [job_seconds(path) for path in sorted((paths.root / "benchmarks" / stage).glob("*.tsv"))]
         for stage in STAGES
@@ -18,14 +18,14 @@ def stage_seconds(paths: Paths) -> dict[str, list[float]]:
 
 
 def job_seconds(path: Path) -> float:
-    """Return the wall time in a benchmark file of Snakemake (column `s`, one row a repeat; the last one counts)."""
+    """Return the wall time in a benchmark file of Snakemake (column `s`, one row per repeat; the last row counts)."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     return float(rows[-1]["s"])
 
 
 def stage_table(paths: Paths) -> str:
-    """Return the jobs of every stage: how many, the longest, and all together."""
+    """Return a table of the stages: number of jobs, longest job, total time."""
     lines = [f"{'stage':<12} {'jobs':>5} {'longest':>10} {'together':>10}"]
     for stage, seconds in stage_seconds(paths).items():
         if seconds:

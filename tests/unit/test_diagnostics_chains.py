@@ -19,7 +19,7 @@ def test_rhat_of_chains_of_one_distribution_is_one(method):
     assert arviz_calls.rhat(normal_chains(), method) == pytest.approx(1.0, abs=0.002)
 
 
-def test_rhat_classic_of_shifted_chains_is_that_of_the_formula():
+def test_classic_rhat_of_shifted_chains_follows_the_formula():
     chains = normal_chains(chains=2, draws=5000) + np.array([[0.0], [2.0]])
     # within variance 1, means 2 apart: var+ = 1 + var(means) = 1 + 2
     assert arviz_calls.rhat(chains, "identity") == pytest.approx(np.sqrt(3.0), rel=0.03)
@@ -27,7 +27,7 @@ def test_rhat_classic_of_shifted_chains_is_that_of_the_formula():
     assert 1.3 < arviz_calls.rhat(chains, "rank") < np.sqrt(3.0)
 
 
-def test_rhat_rank_sees_chains_of_different_width_which_the_classic_one_does_not():
+def test_rank_rhat_detects_different_widths_and_the_classic_one_does_not():
     chains = normal_chains(chains=2, draws=5000) * np.array([[1.0], [3.0]])
     assert arviz_calls.rhat(chains, "rank") > 1.1
     assert arviz_calls.rhat(chains, "identity") < 1.01
@@ -98,7 +98,7 @@ def test_categorical_summary_does_not_depend_on_how_channels_are_numbered():
     assert first["probabilities"]["0"] == second["probabilities"]["40"] == np.mean(codes == 0)
 
 
-def test_a_channel_that_hardly_occurs_does_not_decide():
+def test_a_rare_channel_does_not_affect_rhat_and_ess():
     codes = np.zeros((2, 1000))
     codes[0, ::2] = codes[1, ::2] = 1
     codes[0, 3] = 5

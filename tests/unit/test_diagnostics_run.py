@@ -49,7 +49,7 @@ def test_quantities_are_those_of_figure_8(good):
     assert good["truth"]["channel"] == 4.0
 
 
-def test_shifted_chain_is_said_not_to_have_converged():
+def test_a_shifted_chain_has_not_converged():
     result = diagnose([tau_posterior(shift=1.0)])
     assert passed(result, "convergence") == [False]
     (sentence,) = sentences(result, "convergence")
@@ -58,13 +58,13 @@ def test_shifted_chain_is_said_not_to_have_converged():
     assert "py" not in sentence
 
 
-def test_short_chains_are_said_to_be_too_short():
+def test_short_chains_have_too_small_an_ess():
     result = diagnose([tau_posterior(draws=200)], Thresholds(rhat=1.2))
     assert "ESS" in sentences(result, "convergence")[0]
     assert "< 400" in sentences(result, "convergence")[0]
 
 
-def test_one_chain_has_no_rhat_and_says_so():
+def test_one_chain_has_no_rhat():
     result = diagnose([tau_posterior(chains=1)])
     assert passed(result, "convergence") == [False]
     assert "one chain only" in sentences(result, "convergence")[0]
@@ -94,7 +94,7 @@ def test_dominating_weights_are_named():
     assert "ESS" in sentences(result, "weights")[0]
 
 
-def test_no_weight_is_no_posterior():
+def test_draws_without_any_weight_are_no_posterior():
     posterior = tau_posterior("ic")
     posterior.log_weight[:] = -np.inf
     result = diagnose([tau_posterior(), posterior])
@@ -103,7 +103,7 @@ def test_no_weight_is_no_posterior():
     assert passed(result, "truth") == [True, False]
 
 
-def test_a_handful_of_effective_draws_is_no_ground_for_a_verdict():
+def test_too_few_effective_draws_give_no_verdict():
     few = tau_posterior("ic", log_weight_sd=0.0)
     few.log_weight[5:] = -40.0  # five draws carry all the weight
     result = diagnose([tau_posterior(), few])
@@ -114,7 +114,7 @@ def test_a_handful_of_effective_draws_is_no_ground_for_a_verdict():
     assert passed(result, "agreement") == [False]
 
 
-def test_one_quantity_that_hardly_moved_is_left_out_of_the_verdicts():
+def test_a_quantity_with_too_few_effective_draws_is_left_out():
     stuck = tau_posterior()
     stuck.values["channel"] = np.where(stuck.chain == 0, 4.0, 0.0)
     stuck.values["channel"][:3] = 0.0
@@ -167,7 +167,7 @@ def test_constants_that_differ_are_named_with_their_values():
     assert passed(result, "convergence") == [False]  # a constant that another engine does not confirm
 
 
-def test_a_constant_is_believed_if_states_came_down_from_the_prior_often_enough():
+def test_a_constant_passes_if_states_came_from_the_prior_often_enough():
     tempered = {"inverse_temperatures": [1.0, 0.1, 0.0], "swap_acceptance": [0.4, 0.5], "round_trips": 30}
     alone, few = (
         diagnose([constant_and_moving(3.0, parts=[tempered, tempered | {"round_trips": trips}])]) for trips in (30, 2)
@@ -264,7 +264,7 @@ def test_a_mode_that_only_one_engine_visited_is_named():
     assert "a mode that no chain visited goes unnoticed" in sentences(alone, "convergence")[0]
 
 
-def test_replica_exchange_says_how_well_it_swapped():
+def test_tempered_chains_report_swaps_and_round_trips():
     posterior = tau_posterior()
     posterior.info["parts"] = [
         {"swap_acceptance": [0.4, 0.07], "round_trips": 12},
@@ -275,7 +275,7 @@ def test_replica_exchange_says_how_well_it_swapped():
     assert "swap" not in sentences(diagnose([tau_posterior()]), "convergence")[0]
 
 
-def test_truth_far_out_is_named():
+def test_a_truth_outside_the_interval_is_named():
     posterior = tau_posterior()
     posterior.truth["momentum"] = np.array([2.9, -1.3, 45.2])
     posterior.truth["channel"] = np.array(7.0)
@@ -312,7 +312,7 @@ def test_models_without_a_tau_have_one_quantity_per_scalar():
     assert quantities_of(tau_posterior().values) == TAU_DECAY
 
 
-def test_diagnostics_file_gives_back_what_was_written(tmp_path, good):
+def test_a_diagnostics_file_is_read_as_it_was_written(tmp_path, good):
     result = diagnose([tau_posterior(chains=1), tau_posterior("ic", seed=1, log_weight_sd=0.5)])
     path = tmp_path / "diagnostics.json"
     write_diagnostics(path, result)
@@ -323,7 +323,7 @@ def test_diagnostics_file_gives_back_what_was_written(tmp_path, good):
     assert back["engines"]["ic"]["quantities"] == result["engines"]["ic"]["quantities"]
 
 
-def test_foreign_and_newer_files_are_refused(tmp_path):
+def test_other_formats_and_versions_are_refused(tmp_path):
     path = tmp_path / "diagnostics.json"
     with pytest.raises(DatasetError, match="cannot be read"):
         read_diagnostics(path)
@@ -332,7 +332,7 @@ def test_foreign_and_newer_files_are_refused(tmp_path):
         read_diagnostics(path)
 
 
-def test_training_that_learned_is_told_from_one_that_did_not():
+def test_a_training_that_learned_is_distinguished_from_one_that_did_not():
     losses = history()
     learned, plateau = judge(losses), judge(history(final=30.0, noise=0.3))
     assert learned.passed
@@ -341,7 +341,7 @@ def test_training_that_learned_is_told_from_one_that_did_not():
     assert "has not learned more than the prior" in plateau.sentence
 
 
-def test_gain_within_the_scatter_counts_as_nothing():
+def test_a_gain_within_the_scatter_is_no_gain():
     assert not judge(history(final=29.0, noise=0.6)).passed
     assert judge(history(final=29.0, noise=0.05)).passed
 

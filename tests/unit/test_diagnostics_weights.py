@@ -17,7 +17,7 @@ def test_khat_of_a_pareto_tail_is_its_shape(shape):
 
 
 def test_khat_has_the_right_sign():
-    # the trap: psislw negates its argument; with the wrong sign the largest weights would be taken for the smallest
+    # psislw negates its argument: with the wrong sign it would fit the smallest weights
     rng = np.random.default_rng(4)
     heavy_above = -0.9 * np.log(rng.uniform(size=20_000))
     assert arviz_calls.pareto_khat(heavy_above) > 0.6
@@ -30,7 +30,7 @@ def test_khat_of_degenerate_weights():
     assert arviz_calls.pareto_khat(np.zeros(1000)) == -np.inf
     with_zeros = np.where(np.arange(1000) % 2, -np.inf, np.random.default_rng(0).normal(size=1000))
     assert np.isfinite(arviz_calls.pareto_khat(with_zeros))
-    # spread over thousands of nats, all but a few weights underflow: that is the heaviest tail, not a fine one
+    # over thousands of nats all but a few weights underflow: that is the heaviest tail
     assert arviz_calls.pareto_khat(np.linspace(-50_000, 0, 1000)) == np.inf
 
 
@@ -85,7 +85,7 @@ def test_kish_ess_counts_equal_weights_and_ignores_zero_ones():
     assert summary["log_evidence_mcse"] == pytest.approx(np.sqrt(0.7 / 0.3 / 100))
 
 
-def test_weights_far_from_one_do_not_under_or_overflow():
+def test_small_and_large_weights_do_not_under_or_overflow():
     log_weight = np.array([-90_000.0, -90_001.0])
     assert weights.summarise_weights(log_weight)["log_evidence"] == pytest.approx(
         -90_000 + np.log((1 + np.exp(-1)) / 2)
@@ -93,7 +93,7 @@ def test_weights_far_from_one_do_not_under_or_overflow():
     np.testing.assert_allclose(normalise(log_weight), [1 / (1 + np.exp(-1)), 1 / (1 + np.e)])
 
 
-def test_no_weight_at_all():
+def test_all_weights_zero():
     log_weight = np.full(50, -np.inf)
     summary = weights.summarise_weights(log_weight)
     assert summary["ess"] == 0

@@ -112,9 +112,9 @@ def test_figure8_fills_rmh_and_outlines_ic_with_unit_area(figure8):
         assert (density * np.diff(edges)).sum() == pytest.approx(1.0)
 
 
-def test_worthless_draws_do_not_set_the_axes():
+def test_draws_of_small_weight_do_not_set_the_axes():
     ic = tau_posterior("ic", 4000)
-    far = np.arange(4000) >= 400  # nine draws of ten have next to no weight, and lie elsewhere
+    far = np.arange(4000) >= 400  # nine of ten draws lie elsewhere, with almost no weight
     ic.values["missing_et"][far] += 500.0
     ic.log_weight[far] = -60.0
     (axis,) = [q for q in posteriors.quantities_of(ic.values) if q.key == "missing_et"]
@@ -211,7 +211,7 @@ def test_figure7_draws_both_losses_and_the_prior():
     lines = {line.get_label(): line for line in axes.get_lines()}
     np.testing.assert_array_equal(lines["validation"].get_ydata(), losses.valid_loss)
     np.testing.assert_array_equal(lines["training"].get_ydata(), losses.train_loss)
-    assert lines["proposing from the prior"].get_ydata()[0] == 30.0
+    assert lines["prior as proposal"].get_ydata()[0] == 30.0
     low, high = axes.get_ylim()
     assert low < 17.0 < 30.0 < high
     assert axes.get_ylabel() == "loss [nats per trace]"
@@ -338,8 +338,8 @@ def test_frequencies_are_ranked():
     drawing = frequency.draw(np.array([1, 90, 9]), np.full(100, 12))
     (line,) = drawing.figure.axes[0].get_lines()
     np.testing.assert_array_equal(line.get_ydata(), [90, 9, 1])
-    assert "100 traces of 3 types; the commonest type has 90.0%" in drawing.caption
-    assert "1 types were seen once" in drawing.caption
+    assert "100 traces of 3 types. The most frequent type has 90.0 %" in drawing.caption
+    assert "1 types occur once" in drawing.caption
 
 
 def test_chain_figures_show_every_quantity_of_every_chain(pair):
@@ -368,7 +368,7 @@ def test_channels_without_a_name_have_their_number():
 
 
 def written_run(folder, pair):
-    """Files of a run, as the stages before leave them."""
+    """Write the files that the stages before leave."""
     for posterior in pair:
         posterior.save(folder / f"{posterior.engine}.h5")
     if pair:
@@ -386,7 +386,7 @@ def written_run(folder, pair):
 
 
 def arguments(folder, words):
-    """The words of a call, with those that name a file of `folder` as paths."""
+    """Return the arguments of a call, with paths for the words that name a file in `folder`."""
     return ["figures", *(str(folder / word) if (folder / word).exists() or word == "out" else word for word in words)]
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""`etalumis diagnostics`: say whether to believe the posteriors."""
+"""`etalumis diagnostics`: check whether posteriors can be trusted."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from etalumis.products import check_output_file
 logger = logging.getLogger(__name__)
 
 _DESCRIPTION = """\
-Compute R-hat, effective sample sizes, Monte Carlo errors, k-hat and evidence of posteriors, compare the engines with
-each other and with the truth, and say in words which thresholds are met. The verdicts go to standard output, all
-numbers to the JSON file.
+Compute R-hat, effective sample sizes, Monte Carlo errors, k-hat and the evidence; compare the engines with each other
+and with the truth. A verdict on each check goes to standard output, with the likely cause and the setting to change if
+it fails. All numbers go to the JSON file.
 """
 _EPILOG = """\
 example:
@@ -36,20 +36,20 @@ example:
 def register(subparsers: Any) -> None:
     """Add the verb's parser."""
     parser = subparsers.add_parser(
-        "diagnostics", help="say whether to believe the posteriors: R-hat, ESS, k-hat, agreement",
+        "diagnostics", help="check posteriors: R-hat, ESS, k-hat, agreement of the engines",
         description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="resolved configuration; its digest is kept in the output"
+        "--config", type=Path, metavar="FILE", help="resolved configuration; its digest is stored in the output"
     )
     parser.add_argument("--posteriors", type=Path, nargs="+", required=True, metavar="FILE", help="one file per engine")
-    parser.add_argument("--network", type=Path, metavar="DIR", help="trained network, to judge its training")
+    parser.add_argument("--network", type=Path, metavar="DIR", help="trained network; its training is checked too")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON file to write")
     parser.add_argument("--force", action="store_true", help="overwrite FILE even if it is another finished product")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read posteriors, write diagnostics.json, print the verdicts."""
+    """Read the posteriors, write diagnostics.json and print the verdicts."""
     check_output_file(args.output, FORMAT, force=args.force)
     result = diagnose(load_posteriors(args.posteriors))
     if args.network is not None:
@@ -73,7 +73,7 @@ def load_posteriors(paths: list[Path]) -> list[Posterior]:
     Raises
     ------
     InferenceError
-        Two files of the same engine.
+        If two files are of the same engine.
     """
     posteriors: list[Posterior] = []
     for path in paths:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""`etalumis figures`: draw the figures, each with a caption that prints its numbers."""
+"""`etalumis figures`: draw the figures, each with a caption that gives its numbers."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from etalumis.figures import inputs, make
 logger = logging.getLogger(__name__)
 
 _DESCRIPTION = """\
-Draw every figure that the given files allow:
+Draw the figures for which input files are given:
 
   observation               --observation    the test decay in the calorimeter
-  trace_frequency           --traces         how often trace types and lengths occur
-  figure7_loss              --network        training and validation loss, and that of the prior
+  trace_frequency           --traces         frequencies of trace types and trace lengths
+  figure7_loss              --network        training and validation loss, and the loss of the prior
   figure8_posteriors        --posteriors, --diagnostics
   chains_trace, chains_rank, chains_autocorrelation
                             --posteriors, of RMH
 
-Each comes in the formats asked for, with its numbers in words in NAME.md.
+Each figure is written in the requested formats, its caption as NAME.md.
 """
 _EPILOG = """\
 example:
@@ -42,27 +42,32 @@ example:
 def register(subparsers: Any) -> None:
     """Add the verb's parser."""
     parser = subparsers.add_parser(
-        "figures", help="draw the figures, with captions that print the numbers",
+        "figures", help="draw the figures, with captions that give the numbers",
         description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument(
         "--config", type=Path, metavar="FILE",
-        help="resolved configuration: prior ranges, geometry, formats (without it: ranges of the data, voxels)",
+        help="resolved configuration, for prior ranges, geometry and formats (default: ranges of the data, voxels)",
     )  # fmt: skip
     parser.add_argument("--posteriors", type=Path, nargs="+", default=[], metavar="FILE", help="one file per engine")
     parser.add_argument("--diagnostics", type=Path, metavar="FILE", help="output of `etalumis diagnostics`")
-    parser.add_argument("--network", type=Path, metavar="DIR", help="trained network, with its history")
+    parser.add_argument("--network", type=Path, metavar="DIR", help="trained network with its training history")
     parser.add_argument("--traces", type=Path, metavar="PATH", help="sorted training traces: folder or index.json")
-    parser.add_argument("--observation", type=Path, metavar="FILE", help="the observation")
-    parser.add_argument("--simulator", type=Path, metavar="DIR", help="built simulator: names of decay channels")
+    parser.add_argument("--observation", type=Path, metavar="FILE", help="observation")
     parser.add_argument(
-        "--format", nargs="+", choices=("png", "pdf", "svg"), help="file formats (default: the configuration's)"
+        "--simulator", type=Path, metavar="DIR", help="built simulator, for the names of the decay channels"
+    )
+    parser.add_argument(
+        "--format",
+        nargs="+",
+        choices=("png", "pdf", "svg"),
+        help="file formats (default: those of the configuration, else png)",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the figures")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draw and save the figures, print their names."""
+    """Draw and save the figures, and print their names."""
     settings = config.load(args.config) if args.config else None
     formats = tuple(args.format or (settings.figures.format if settings else ("png",)))
     make.check_output(args.output, formats)

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Is the posterior any good? R-hat, effective sample size, k-hat, evidence, agreement of engines, verdicts in words.
+"""Posterior diagnostics: R-hat, effective sample size, k-hat, evidence, agreement of engines, verdicts in words.
 
-`run` computes (pure), `checks` judges against thresholds, `etalumis.figures` plots.
+`run` computes them, `checks` compares them with thresholds, and `etalumis.figures` plots.
 """
 
 from etalumis.diagnostics.checks import check

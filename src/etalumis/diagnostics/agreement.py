@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""How far two posteriors of the same quantity are apart (the comparison of the paper's Figure 8, in numbers)."""
+"""Distances between two posteriors of the same quantity (the comparison of the paper's Figure 8, in numbers)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from etalumis.typing import FloatArray
 
 
 def ks_distance(x: FloatArray, wx: FloatArray, y: FloatArray, wy: FloatArray) -> float:
-    """Largest distance between two weighted empirical distribution functions, 0 to 1; ties up to rounding count."""
+    """Return the Kolmogorov-Smirnov distance between two weighted samples, 0 to 1; values equal up to rounding tie."""
     points = np.concatenate([x, y]) + rounding_error(x, y)
     order_x, order_y = np.argsort(x), np.argsort(y)
     fx = np.concatenate([[0.0], np.cumsum(wx[order_x])])[np.searchsorted(x[order_x], points, side="right")]
@@ -24,7 +24,7 @@ def ks_distance(x: FloatArray, wx: FloatArray, y: FloatArray, wy: FloatArray) ->
 
 
 def compare_continuous(x: FloatArray, wx: FloatArray, y: FloatArray, wy: FloatArray) -> dict[str, float]:
-    """Distances between two weighted samples.
+    """Return the distances between two weighted samples.
 
     Returns
     -------
@@ -50,14 +50,14 @@ def compare_continuous(x: FloatArray, wx: FloatArray, y: FloatArray, wy: FloatAr
 
 
 def _in_widths(distance: float, width: float, error: float) -> float:
-    """Return distance / width, where a distance or a width within the rounding error is none."""
+    """Return distance / width; a distance or a width within the rounding error counts as zero."""
     if abs(distance) <= error:
         return 0.0
     return distance / width if width > error else math.copysign(math.inf, distance)
 
 
 def compare_categorical(p: dict[str, float], q: dict[str, float]) -> dict[str, Any]:
-    """Total variation distance, half the sum of |p - q|, 0 (equal) to 1 (disjoint); nan if a side is empty."""
+    """Return the total variation distance, sum |p - q| / 2: 0 (equal) to 1 (disjoint); nan if p or q is empty."""
     if not p or not q:
         return {"total_variation": float("nan")}
     codes = sorted(set(p) | set(q), key=int)
@@ -65,10 +65,10 @@ def compare_categorical(p: dict[str, float], q: dict[str, float]) -> dict[str, A
 
 
 def unvisited(x: FloatArray, y: FloatArray, wy: FloatArray, cells: int = 20) -> float:
-    """Share of the posterior y where x has no draw, in cells of equal posterior mass, or of one value if discrete.
+    """Return the share of the posterior mass of y in cells that contain no value of x; nan if a sample is empty.
 
-    Draws of x count whatever their weight, as long as it is not zero: a region that was visited and found improbable
-    is not missed. nan if either sample is empty.
+    The cells have equal posterior mass, or one value each if the quantity takes few. `x` has the values of all draws
+    with a positive weight, however small: a region that was visited and found improbable is not missed.
     """
     x = x[np.isfinite(x)]
     keep = np.isfinite(y) & (wy > 0)

@@ -1,12 +1,12 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The one module that calls ArviZ.
+"""Calls of ArviZ; no other module imports it.
 
-ArviZ 1.x needs Python 3.12; on Python 3.11 its part `arviz_stats` 0.8 is installed instead. Both
-offer the calls made here under the same names, so the rest of the package never imports ArviZ itself.
+ArviZ 1.x needs Python 3.12; on Python 3.11 its part `arviz_stats` 0.8 is installed instead. Both have the functions
+used here, under the same names.
 
 Every function returns ``nan`` or ``inf`` for degenerate input (one chain, too few draws, a constant, NaN, no weight at
-all) instead of raising or warning; `etalumis.diagnostics.checks` puts that into words.
+all) instead of raising or warning.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from etalumis.typing import FloatArray
 MIN_DRAWS = 4  # ArviZ needs two half chains of two draws each
 MIN_TAIL_DRAWS = 25  # PSIS fits its Pareto tail to a fifth of the draws and needs five of them
 
-array_stats: Any = importlib.import_module("arviz_stats.base").array_stats  # its functions carry no types
+array_stats: Any = importlib.import_module("arviz_stats.base").array_stats  # without type annotations
 
 
 def _varies(chains: FloatArray) -> bool:
@@ -32,14 +32,14 @@ def _varies(chains: FloatArray) -> bool:
 
 
 def rhat(chains: FloatArray, method: str = "rank") -> float:
-    """Gelman-Rubin convergence statistic.
+    """Return the Gelman-Rubin convergence statistic.
 
     Parameters
     ----------
     chains : array (chain, draw)
     method : str
-        ``"rank"``: the larger of rank-normalised split and folded-split R-hat (Vehtari et al. 2021); ``"split"``: split
-        chains without ranks; ``"identity"``: the classic, unsplit statistic of the paper's Section 4.2.
+        ``"rank"``: the larger of the rank-normalised split and folded-split R-hat (Vehtari et al. 2021);
+        ``"split"``: split chains, no ranks; ``"identity"``: the classic statistic of the paper's Section 4.2.
 
     Returns
     -------
@@ -53,18 +53,18 @@ def rhat(chains: FloatArray, method: str = "rank") -> float:
     parts = chains if method == "identity" else np.concatenate([chains[:, :half], chains[:, -half:]])
     if (np.ptp(parts, axis=1) <= rounding_error(chains)).all():
         return float("inf")
-    with np.errstate(divide="ignore", invalid="ignore"):  # a half chain may be constant: 0/0 is handled as nan
+    with np.errstate(divide="ignore", invalid="ignore"):  # half a chain may be constant: 0/0
         return float(array_stats.rhat(chains, method=method))
 
 
 def ess(chains: FloatArray, method: str = "bulk") -> float:
-    """Effective sample size of all chains together, in draws.
+    """Return the effective sample size of all chains together, in draws.
 
     Parameters
     ----------
     chains : array (chain, draw)
     method : str
-        ``"bulk"``, ``"tail"`` (the worse of the 5 % and 95 % quantiles) or ``"mean"``.
+        ``"bulk"``, ``"tail"`` (the smaller one of the 5 % and 95 % quantiles) or ``"mean"``.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def ess(chains: FloatArray, method: str = "bulk") -> float:
 
 
 def mcse_mean(chains: FloatArray) -> float:
-    """Monte Carlo standard error of the mean, from the effective sample size; ``nan`` as for `ess`."""
+    """Return the Monte Carlo standard error of the mean, from the effective sample size; ``nan`` as for `ess`."""
     if not _varies(chains):
         return float("nan")
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -87,7 +87,7 @@ def mcse_mean(chains: FloatArray) -> float:
 
 
 def autocorrelation(chains: FloatArray) -> FloatArray:
-    """Autocorrelation per chain, array (chain, lag); a constant or broken chain gives a row of ``nan``."""
+    """Return the autocorrelation per chain, array (chain, lag); a constant chain or one with a NaN gives ``nan``."""
     out = np.full(chains.shape, np.nan)
     for row, chain in zip(out, chains, strict=True):
         if _varies(chain[None]):
@@ -96,7 +96,7 @@ def autocorrelation(chains: FloatArray) -> FloatArray:
 
 
 def pareto_khat(log_weight: FloatArray) -> float:
-    """Pareto shape k-hat of the largest importance weights (Vehtari et al. 2024, PSIS).
+    """Return the Pareto shape k-hat of the largest importance weights (PSIS, Vehtari et al. 2024).
 
     Parameters
     ----------
@@ -119,6 +119,6 @@ def pareto_khat(log_weight: FloatArray) -> float:
     if np.ptp(largest) > -np.log(np.finfo(np.float64).tiny):
         return float("inf")
     with np.errstate(divide="ignore", invalid="ignore"):
-        # psislw negates its argument (it is made for leave-one-out, where the ratio is 1/likelihood): hence the minus
+        # psislw negates its argument: in leave-one-out cross-validation the ratio is 1 / likelihood
         _, khat = array_stats.psislw(-finite)
     return float(khat)

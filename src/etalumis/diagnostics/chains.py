@@ -14,17 +14,17 @@ from etalumis.diagnostics.quantiles import quantile_table
 from etalumis.diagnostics.rounding import is_constant
 from etalumis.typing import FloatArray
 
-RARE = 0.01  # channels below this share of all draws are left out of R-hat and ESS: too few draws know about them
+MIN_SHARE = 0.01  # codes with a smaller share of the draws have no R-hat and no ESS: too few draws
 
 
 def as_chains(values: FloatArray, chain: NDArray[np.int64]) -> FloatArray:
-    """Arrange draws by chain, cut to the shortest chain.
+    """Arrange draws by chain; longer chains are cut to the length of the shortest.
 
     Parameters
     ----------
     values : array (draw,)
     chain : array (draw,)
-        Number of each draw's chain; draws of one chain are in order.
+        Number of each draw's chain; the draws of a chain are in order.
 
     Returns
     -------
@@ -38,10 +38,10 @@ def as_chains(values: FloatArray, chain: NDArray[np.int64]) -> FloatArray:
 
 
 def summarise_continuous(chains: FloatArray) -> dict[str, Any]:
-    """R-hat (rank and classic), ESS (bulk and tail, in draws), Monte Carlo error, mean, sd and quantiles.
+    """Return R-hat (rank and classic), ESS (bulk and tail, in draws), Monte Carlo error, mean, sd and quantiles.
 
-    Draws in which the quantity is absent (nan) or infinite are left out of mean and quantiles, and counted; R-hat and
-    ESS are then not defined, and nan.
+    Mean and quantiles are those of the finite draws; ``absent_fraction`` is the share of the others (nan if a trace
+    lacks the quantity). R-hat and ESS are nan if there are any.
     """
     flat = chains.ravel()
     present = flat[np.isfinite(flat)]
@@ -63,16 +63,16 @@ def summarise_continuous(chains: FloatArray) -> dict[str, Any]:
 
 
 def summarise_categorical(chains: FloatArray) -> dict[str, Any]:
-    """Probabilities per code with their Monte Carlo errors; R-hat and ESS of the worst code.
+    """Return the probability of each code with its Monte Carlo error, and R-hat and ESS of the worst code.
 
-    An R-hat of the code itself would depend on how the codes are numbered, so each code with at least 1 % of the draws
-    is looked at as an indicator, and the worst of them counts.
+    An R-hat of the codes themselves would depend on their numbering. So R-hat and ESS are computed for the indicator
+    1{x = code} of each code with at least 1 % of the draws, and the worst values are returned.
     """
     flat = chains.ravel()
     present = flat[np.isfinite(flat)]
     codes, counts = np.unique(present, return_counts=True)
     probabilities = counts / max(flat.size, 1)
-    frequent = codes[probabilities >= RARE]
+    frequent = codes[probabilities >= MIN_SHARE]
     levels = [(chains == code).astype(float) for code in frequent]
     rhats = [arviz_calls.rhat(level, "split") for level in levels]
     classic = [arviz_calls.rhat(level, "identity") for level in levels]
@@ -88,7 +88,7 @@ def summarise_categorical(chains: FloatArray) -> dict[str, Any]:
     }
 
 
-def _worst(numbers: list[float], pick: Any) -> float:
-    """Largest or smallest of those that are numbers; nan where none is."""
+def _worst(numbers: list[float], choose: Any) -> float:
+    """Return the largest or smallest number that is not nan; nan if there is none."""
     known = [number for number in numbers if not np.isnan(number)]
-    return float(pick(known)) if known else float("nan")
+    return float(choose(known)) if known else float("nan")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The verdicts, in words: all of them, and those on the chains or the weights of one engine."""
+"""All verdicts in words; those on the chains or the weights of one engine are made here."""
 
 from __future__ import annotations
 

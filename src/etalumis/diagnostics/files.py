@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""diagnostics.json, and the history that training leaves beside the network."""
+"""Read and write diagnostics.json."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from etalumis.diagnostics.run import FORMAT, VERSION, to_json
 from etalumis.errors import DatasetError
 from etalumis.files import read_json, write_json_atomic
 
-# Fields that are numbers but may be null (nan) or text (inf) in JSON.
+# Numbers that JSON does not have: nan is written as null, infinities as text.
 _NOT_FINITE = {None: float("nan"), "inf": float("inf"), "-inf": float("-inf")}
-# Facts that inference gives us as they are: a null in them is a null.
+# Fields without such numbers: a null in them stays None.
 _VERBATIM = frozenset({"info", "checks"})
 
 
@@ -30,7 +30,7 @@ def write_diagnostics(path: Path, result: dict[str, Any]) -> None:
 
 
 def read_diagnostics(path: Path) -> dict[str, Any]:
-    """Read diagnostics.json back, null as nan again.
+    """Read diagnostics.json; null becomes nan, and "inf" and "-inf" become infinities.
 
     Raises
     ------

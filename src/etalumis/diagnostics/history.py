@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the history of a training says: whether the network has learned more than the prior."""
+"""The loss history of a training, and whether the network has learned more than the prior."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from etalumis.typing import FloatArray
 
 HISTORY = "history.csv"  # beside the network
 
-MIN_GAIN_NATS = 0.1  # less than this below the prior counts as "has learned nothing" whatever its error
-TAIL = 0.25  # share of the validations, at the end, whose scatter measures the error of the last one
+MIN_GAIN_NATS = 0.1  # a smaller gain over the prior counts as none, even if it is significant
+TAIL = 0.25  # share of the validations, at the end, whose scatter estimates the error of the last one
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class History:
     ----------
     iteration, traces_seen : array (record,)
     train_loss : array (record,)
-        Mean since the record before.
+        Mean over the traces since the previous record.
     valid_loss : array (record,)
-        nan where no validation was made.
+        nan if no validation was run.
     prior_loss : float
-        Mean of -log p of the controlled entries over the validation traces: the loss of proposing from the prior.
+        Mean of -log p of the controlled entries over the validation traces: the loss of the prior as proposal.
     learning_rate, traces_per_s : array (record,)
     named_gain : dict
-        Name of an entry -> nats by which its own validation loss ended below that of its prior.
+        Name of an entry -> its prior's loss minus its own last validation loss, in nats.
     """
 
     iteration: FloatArray
@@ -49,15 +49,15 @@ class History:
 
 
 def load(network: Path) -> History:
-    """Read the history that training left in the folder of a network.
+    """Read the training history from the folder of a network.
 
     Raises
     ------
     NetworkError
-        There is none, or it is of another kind.
+        If the file is missing or is not a training history.
     """
     rows = read_history(Path(network) / HISTORY)
-    # a network in training has its history already, its manifest only at the end
+    # during training the folder has a history, but no manifest yet
     finished = (Path(network) / MANIFEST).is_file()
     named = read_manifest(Path(network))["training"]["valid_by_name"] if finished else {}
     return History(
@@ -73,7 +73,7 @@ def load(network: Path) -> History:
 
 
 def summarise(history: History) -> dict[str, float]:
-    """Numbers of the training: iterations, traces seen, last losses, prior loss; nan where nothing was recorded."""
+    """Return iterations, traces seen, last losses and the prior loss; nan for what was not recorded."""
     known = history.valid_loss[np.isfinite(history.valid_loss)]
     nan = float("nan")
     return {

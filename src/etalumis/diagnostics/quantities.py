@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Which scalar quantities of a posterior are looked at, and what they are called in words.
+"""The scalar quantities of a posterior that are diagnosed and plotted, with their labels.
 
-The tau decay has the quantities of the paper's Figure 8, read from the simulator's tags. Any other model gets one
-quantity per scalar value and per component of a short vector.
+The tau decay has the quantities of the paper's Figure 8, from the simulator's tags. Any other model has one quantity
+per scalar value and per component of a short vector.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 
 from etalumis.typing import FloatArray
 
-MAX_COMPONENTS = 8  # longer vectors are not summarised component by component
+MAX_COMPONENTS = 8  # longer vectors are left out
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """One scalar of every draw.
+    """One scalar per draw.
 
     Attributes
     ----------
@@ -29,15 +29,15 @@ class Quantity:
     source : str
         Name in ``Posterior.values`` and ``Posterior.truth``.
     component : int or None
-        Index into a vector value; None for a scalar.
+        Index into a vector; None for a scalar.
     label : str
-        Matplotlib text, without unit.
+        Axis label for Matplotlib, without the unit.
     unit : str
         Empty for a pure number.
     categorical : bool
-        Integer codes without an order: probabilities instead of means.
+        Whether the values are codes without an order, which have probabilities instead of a mean.
     span : (float, float) or None
-        Range of the axis, where the prior fixes one.
+        Range of the axis, if the prior defines one.
     """
 
     key: str
@@ -50,12 +50,12 @@ class Quantity:
 
     @property
     def axis_label(self) -> str:
-        """Label with its unit in brackets."""
+        """The label with the unit in brackets."""
         text = self.label or self.key
         return f"{text} [{self.unit}]" if self.unit else text
 
     def of(self, values: Mapping[str, FloatArray]) -> FloatArray | None:
-        """Values of this quantity, array (draw,) (or a 0-d array for the truth); None where the source is absent."""
+        """Return the values, array (draw,), or a 0-d array for the truth; None if the source is missing."""
         if self.source not in values:
             return None
         array = np.asarray(values[self.source], dtype=float)
@@ -66,7 +66,7 @@ class Quantity:
         return np.asarray(array[..., self.component])
 
     def truth_in(self, truth: Mapping[str, FloatArray]) -> float:
-        """Return the true value, ``nan`` where it is not known."""
+        """Return the true value; ``nan`` if it is not known."""
         value = self.of(truth)
         return float(value.ravel()[0]) if value is not None and value.size == 1 else float("nan")
 
@@ -83,14 +83,14 @@ TAU_DECAY = (
 
 
 def is_tau_decay(values: Mapping[str, FloatArray]) -> bool:
-    """Whether all quantities of the paper's Figure 8 are there."""
+    """Return whether the posterior has all quantities of the paper's Figure 8."""
     return all(quantity.of(values) is not None for quantity in TAU_DECAY)
 
 
 def with_prior_ranges(
     quantities: tuple[Quantity, ...], momentum_gev: Mapping[str, tuple[float, float]]
 ) -> tuple[Quantity, ...]:
-    """Give p_x, p_y, p_z the range of their uniform prior (GeV) as axis range."""
+    """Return the quantities with the ranges of the uniform priors of p_x, p_y, p_z (GeV) as axis ranges."""
     return tuple(
         replace(q, span=(float(momentum_gev[q.key][0]), float(momentum_gev[q.key][1]))) if q.key in momentum_gev else q
         for q in quantities
@@ -98,7 +98,7 @@ def with_prior_ranges(
 
 
 def quantities_of(values: Mapping[str, FloatArray]) -> tuple[Quantity, ...]:
-    """Quantities to summarise for these posterior values, in a fixed order."""
+    """Return the quantities of a posterior, in a fixed order."""
     if is_tau_decay(values):
         return TAU_DECAY
     found: list[Quantity] = []

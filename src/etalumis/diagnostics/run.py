@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Run the diagnostics: posteriors in, one JSON-able dict out (the contents of diagnostics.json). Pure: no files."""
+"""Compute the diagnostics of posteriors: one dict, the content of diagnostics.json."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ MARKOV_ENGINES = frozenset({"rmh"})
 
 
 def is_markov(posterior: Posterior) -> bool:
-    """Whether the draws are a Markov chain (else they are independent and weighted)."""
+    """Return whether the draws are Markov chains; otherwise they are independent and weighted."""
     return posterior.engine in MARKOV_ENGINES
 
 
 def draw_weights(posterior: Posterior) -> FloatArray:
-    """Normalised weight of each draw, array (draw,); equal for a Markov chain."""
+    """Return the normalised weight of each draw, array (draw,); all are equal for Markov chains."""
     return normalise(np.asarray(posterior.log_weight, dtype=float))
 
 
 def diagnose(posteriors: Sequence[Posterior], thresholds: Thresholds | None = None) -> dict[str, Any]:
-    """Diagnose every posterior and compare each pair of them.
+    """Diagnose each posterior, and compare every pair of them.
 
     Parameters
     ----------
     posteriors : sequence of Posterior
-        One per engine, of the same observation.
+        One per engine, for the same observation.
     thresholds : Thresholds, optional
 
     Returns
@@ -85,7 +85,7 @@ def _check_log_weights(posterior: Posterior) -> None:
 
 
 def diagnose_one(posterior: Posterior) -> dict[str, Any]:
-    """Summaries of one posterior: per quantity, and of its chains or weights as a whole."""
+    """Return the summaries of one posterior: of each quantity, and of its chains or weights."""
     quantities = quantities_of(posterior.values)
     report: dict[str, Any] = {
         "draws": len(posterior.log_weight),
@@ -111,7 +111,7 @@ def diagnose_one(posterior: Posterior) -> dict[str, Any]:
 def _summary(posterior: Posterior, quantity: Quantity) -> dict[str, Any]:
     values = quantity.of(posterior.values)
     if values is None:
-        raise AssertionError(f"quantities_of named {quantity.key!r}, which the posterior does not hold")
+        raise AssertionError(f"quantities_of returned {quantity.key!r}, which the posterior does not have")
     if is_markov(posterior):
         by_chain = chains.as_chains(values, posterior.chain)
         summary = (chains.summarise_categorical if quantity.categorical else chains.summarise_continuous)(by_chain)
@@ -126,9 +126,9 @@ def _summary(posterior: Posterior, quantity: Quantity) -> dict[str, Any]:
 
 
 def _truth_summary(values: FloatArray, weight: FloatArray, truth: float, categorical: bool) -> dict[str, float]:
-    """Posterior probability of the truth (categorical), or the posterior mass below it (all others).
+    """Return the posterior probability of the truth (categorical) or the posterior mass below it.
 
-    Draws that equal the truth count half, so that a discrete quantity is as often in the tails as a continuous one.
+    Half of the mass at the truth counts as below it, so that a central interval is meaningful for discrete quantities.
     """
     present = np.isfinite(values)
     values, weight = values[present], weight[present]
@@ -141,7 +141,7 @@ def _truth_summary(values: FloatArray, weight: FloatArray, truth: float, categor
 
 
 def compare(a: Posterior, b: Posterior) -> dict[str, Any]:
-    """Distances between two posteriors for every quantity that both have."""
+    """Return the distances between two posteriors for each quantity that both have."""
     ours, theirs = quantities_of(a.values), {q.key for q in quantities_of(b.values)}
     return {q.key: _compare_quantity(a, b, q) for q in ours if q.key in theirs}
 
@@ -149,7 +149,7 @@ def compare(a: Posterior, b: Posterior) -> dict[str, Any]:
 def _compare_quantity(a: Posterior, b: Posterior, quantity: Quantity) -> dict[str, Any]:
     x, y = quantity.of(a.values), quantity.of(b.values)
     if x is None or y is None:
-        raise AssertionError(f"both posteriors were said to hold {quantity.key!r}")
+        raise AssertionError(f"compare selected {quantity.key!r}, which one of the posteriors does not have")
     wx, wy = draw_weights(a), draw_weights(b)
     if quantity.categorical:
         p, q = (weights.summarise_categorical(*sample)["probabilities"] for sample in ((x, wx), (y, wy)))
@@ -162,7 +162,7 @@ def _compare_quantity(a: Posterior, b: Posterior, quantity: Quantity) -> dict[st
 
 
 def truth_of(posteriors: Sequence[Posterior]) -> dict[str, float]:
-    """Return true values by quantity, from the first posterior that knows them."""
+    """Return the true values by quantity, each from the first posterior that has it."""
     truth: dict[str, float] = {}
     for posterior in posteriors:
         for quantity in quantities_of(posterior.values):
@@ -173,7 +173,7 @@ def truth_of(posteriors: Sequence[Posterior]) -> dict[str, float]:
 
 
 def to_json(obj: Any) -> Any:
-    """Copy with plain JSON numbers: nan becomes null, inf the text "inf" or "-inf" (JSON has neither)."""
+    """Return a copy for JSON: nan becomes None, and infinities become the texts "inf" and "-inf"."""
     if isinstance(obj, Mapping):
         return {str(key): to_json(value) for key, value in obj.items()}
     if isinstance(obj, list | tuple | np.ndarray):

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Quality of importance-weighted draws: Kish's effective sample size, PSIS k-hat, the evidence with its error.
+"""Diagnostics of importance weights: Kish's effective sample size, PSIS k-hat, the evidence with its error.
 
-All weights live in log space, float64. A log weight of ``-inf`` is a draw of weight zero: it stays in the count.
+Log weights are float64. A log weight of ``-inf`` is a draw of weight zero; it counts as a draw.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from etalumis.typing import FloatArray
 
 
 def summarise_weights(log_weight: FloatArray) -> dict[str, Any]:
-    """Effective sample size, k-hat, log evidence, share of zero weights, largest normalised weight.
+    """Return effective sample size, k-hat, log evidence, share of zero weights and largest normalised weight.
 
     Returns
     -------
     dict
-        ``ess`` = (sum w)^2 / sum w^2 (Kish). ``log_evidence`` = log of the mean weight, an unbiased estimate of p(y)
-        before the logarithm; ``log_evidence_mcse`` is its relative standard error sqrt(1/ess - 1/n) (delta method).
+        ``ess`` = (sum w)^2 / sum w^2 (Kish). ``log_evidence`` is the log of the mean weight, which is an unbiased
+        estimate of p(y); ``log_evidence_mcse`` = sqrt(1/ess - 1/n) is its standard error (delta method).
     """
     count = len(log_weight)
     weight = normalise(log_weight)
@@ -45,14 +45,14 @@ def summarise_weights(log_weight: FloatArray) -> dict[str, Any]:
 
 
 def summarise_continuous(values: FloatArray, weight: FloatArray) -> dict[str, Any]:
-    """Weighted mean, its Monte Carlo error, sd and quantiles.
+    """Return the weighted mean, its Monte Carlo error, sd and quantiles.
 
-    The error is that of the self-normalised estimate, sqrt(sum w^2 (x - mean)^2) with weights that sum to one.
+    The error is that of the self-normalised estimate: sqrt(sum w^2 (x - mean)^2) for weights that sum to one.
 
     Parameters
     ----------
     values : array (draw,)
-        nan if a draw lacks the quantity. Such draws, and infinite ones, are left out and counted by weight.
+        nan if a draw lacks the quantity. ``absent_fraction`` is the weight of the draws that are not finite.
     weight : array (draw,)
         Normalised; weights that are all zero give nan everywhere.
     """
@@ -77,7 +77,7 @@ def summarise_continuous(values: FloatArray, weight: FloatArray) -> dict[str, An
 
 
 def summarise_categorical(values: FloatArray, weight: FloatArray) -> dict[str, Any]:
-    """Weighted probability of each code with its Monte Carlo error sqrt(sum w^2 (1{x = code} - p)^2)."""
+    """Return the weighted probability of each code and its Monte Carlo error sqrt(sum w^2 (1{x = code} - p)^2)."""
     present = np.isfinite(values) & (weight > 0)
     total = float(weight[present].sum())
     probabilities: dict[str, float] = {}

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The figures: 7 and 8 of the paper, and those that say whether to believe them."""
+"""Figures 7 and 8 of the paper, and those that show whether their data can be trusted."""
 
 STEMS = (
     "figure7_loss",
@@ -11,4 +11,4 @@ STEMS = (
     "trace_frequency",
     "observation",
 )
-"""File names, without ending, of everything that a complete run draws; paths and rules take them from here."""
+"""File names, without suffix, of all figures of a complete run; paths and rules use this list."""

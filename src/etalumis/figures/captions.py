@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Words and numbers under the figures of posteriors."""
+"""Captions of the figures of posteriors."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import Any
 from etalumis.diagnostics.quantities import TAU_DECAY
 from etalumis.diagnostics.verdict import ENGINE_NAMES
 
-RARE = 1e-3  # channels less probable than this in every engine are not listed one by one
-FOOT_CHARACTERS = 145  # that fit a line of the foot across a full-width figure
+MIN_LISTED_PROBABILITY = 1e-3  # channels less probable than this in every engine are listed together
+FOOTER_CHARACTERS = 145  # per line of the text below a full-width figure
 TAU_DECAY_KEYS = {quantity.key for quantity in TAU_DECAY}
 
 
 def channel_name(code: int, labels: Sequence[str] | None) -> str:
-    """Decay products of a channel where the simulator names them, else its number."""
+    """Return the decay products of a channel if the simulator names them, else its number."""
     return labels[code].strip() if labels and 0 <= code < len(labels) else f"channel {code}"
 
 
 def number(value: Any, digits: str = ".3g") -> str:
-    """Format a number that may be absent."""
+    """Format a number; "-" if it is missing or nan. Text is returned as it is."""
     if value is None or isinstance(value, str) or math.isnan(value):
         return "-" if not isinstance(value, str) else value
     return format(value, digits)
@@ -74,14 +74,14 @@ def _legend(diagnostics: Mapping[str, Any]) -> str:
 
 
 def verdicts(diagnostics: Mapping[str, Any], subjects: Iterable[str] | None = None) -> list[str]:
-    """Sentences of the checks, all or those about some subjects."""
+    """Return the sentences of all verdicts, or of those on the given subjects."""
     return [c["sentence"] for c in diagnostics["checks"] if subjects is None or c["subject"] in subjects]
 
 
-def footline(diagnostics: Mapping[str, Any]) -> str:
-    """Return the few numbers printed in the figure itself, one line an engine."""
+def footer(diagnostics: Mapping[str, Any]) -> str:
+    """Return the text printed below the figure: one line per engine, and the verdicts on chains and weights."""
     lines = [*engine_lines(diagnostics), *verdicts(diagnostics, ("convergence", "weights"))]
-    return "\n".join(textwrap.fill(line, FOOT_CHARACTERS, subsequent_indent="    ") for line in lines)
+    return "\n".join(textwrap.fill(line, FOOTER_CHARACTERS, subsequent_indent="    ") for line in lines)
 
 
 def engine_lines(diagnostics: Mapping[str, Any]) -> list[str]:
@@ -128,7 +128,7 @@ def _worst(report: Mapping[str, Any]) -> str:
 
 
 def quantity_table(diagnostics: Mapping[str, Any]) -> list[str]:
-    """Markdown table: engine, quantity, truth, mean ± Monte Carlo error, sd, R-hat, ESS."""
+    """Return a Markdown table: engine, quantity, truth, mean ± Monte Carlo error, sd, R-hat, ESS."""
     rows = [
         "| engine | quantity | truth | mean ± MC error | sd | R-hat | R-hat (classic) | ESS | ESS (tail) |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -147,10 +147,7 @@ def quantity_table(diagnostics: Mapping[str, Any]) -> list[str]:
 
 
 def channel_table(diagnostics: Mapping[str, Any], labels: Sequence[str] | None) -> list[str]:
-    """Markdown table of the channels' probabilities by engine, the rare ones together.
-
-    Empty where there is no categorical quantity.
-    """
+    """Return a Markdown table of channel probabilities by engine, rare channels together; empty without channels."""
     tables = {
         engine: report["quantities"][key]
         for engine, report in diagnostics["engines"].items()
@@ -161,7 +158,9 @@ def channel_table(diagnostics: Mapping[str, Any], labels: Sequence[str] | None) 
     for table in tables.values():
         for code, probability in table["probabilities"].items():
             largest[code] = max(probability, largest.get(code, 0.0))
-    codes = sorted((code for code in largest if largest[code] >= RARE), key=lambda code: -largest[code])
+    codes = sorted(
+        (code for code in largest if largest[code] >= MIN_LISTED_PROBABILITY), key=lambda code: -largest[code]
+    )
     if not codes:
         return []
     rows = [

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Looking at Markov chains: trace plot, rank histogram, autocorrelation, for every quantity."""
+"""Trace plots, rank histograms and autocorrelations of Markov chains, for every quantity."""
 
 from __future__ import annotations
 
@@ -24,41 +24,41 @@ if TYPE_CHECKING:
     from etalumis.inference.posterior import Posterior
 
 TRACE_STEM, RANK_STEM, AUTOCORRELATION_STEM = "chains_trace", "chains_rank", "chains_autocorrelation"
-MAX_POINTS = 2000  # draws shown of a chain: more cannot be told apart at this width
+MAX_POINTS = 2000  # draws shown per chain: more cannot be distinguished at this width
 MAX_CODES = 12
-MAX_DOTTED_RANGE = 50  # whole numbers of a wider range look like any other values
+MAX_DOTTED_RANGE = 50  # whole numbers with a wider range are drawn as lines
 MIN_RANK_BINS, MAX_RANK_BINS, MIN_DRAWS_PER_BIN = 5, 20, 20
 Panel = Callable[[Axes, Quantity, FloatArray], None]
 
 
 def draw_all(posterior: Posterior) -> list[style.Drawing]:
-    """Draw all three figures of the chains of one posterior."""
+    """Draw the three figures of the chains of one posterior."""
     kept = _kept(posterior)
     categorical = any(quantity.categorical for quantity in quantities_of(posterior.values))
-    codes = " Of the decay channel, the draws by channel number." if categorical else ""
+    codes = " Decay channels have no order: their draws are counted by channel number." if categorical else ""
     return [
         _draw(posterior, TRACE_STEM, "Trace plots of the chains", trace_panel, "draw",
-              f"Value of each quantity along each chain{kept}. Chains that have converged overlap and do not drift; a "
-              "chain that stays in one band has not crossed to the other modes."),
+              f"Value of each quantity along each chain{kept}. Converged chains overlap and do not drift. A chain that "
+              "stays in a band of its own has not visited the other modes."),
         _draw(posterior, RANK_STEM, "Rank histograms of the chains", rank_panel, "rank of the draw among all chains",
-              "Histogram of the ranks of each chain's draws among the draws of all chains. Flat (dashed): the chains "
-              f"sample the same distribution. A slope or a hump: they do not. Ties are ordered at random.{codes}"),
+              "Histogram of the ranks of each chain's draws among the draws of all chains. It is flat (dashed) if the "
+              f"chains sample the same distribution. Ties are ordered at random.{codes}"),
         _draw(posterior, AUTOCORRELATION_STEM, "Autocorrelation of the chains", autocorrelation_panel, "lag [draws]",
-              "Autocorrelation against lag, per chain. The lag at which it falls to zero is about the number of stored "
-              "draws for one effectively independent draw. A quantity that never changed has none."),
+              "Autocorrelation of each chain against the lag. The lag at which it reaches zero is about the number of "
+              "stored draws per effectively independent draw."),
     ]  # fmt: skip
 
 
 def _kept(posterior: Posterior) -> str:
-    """Return what the draws of the chains are, as the end of a sentence."""
+    """Return which draws of the chains are kept, as the end of a sentence."""
     burn_in, thin = posterior.info.get("burn_in"), posterior.info.get("thin")
     kept = (f" after {burn_in:,} sweeps of burn-in" if burn_in else "") + (f", every {thin}th kept" if thin else "")
     trips = [part["round_trips"] for part in posterior.info.get("parts", [posterior.info]) if "round_trips" in part]
     if not trips:
         return kept
     return (
-        f"{kept}. A chain is the cold one of several replicas at rising temperatures that swap states; states went "
-        f"from it to the hottest and back {sum(trips):,} times"
+        f"{kept}. Each chain is the coldest of several tempered replicas that swap states; states went from it to the "
+        f"hottest and back {sum(trips):,} times"
     )
 
 
@@ -79,7 +79,7 @@ def _draw(posterior: Posterior, stem: str, title: str, panel: Panel, xlabel: str
         for column in grid.T:
             used = [axes for axes in column if axes.axison]
             for axes in used[:-1]:
-                if not axes.containers:  # bars have a scale of their own
+                if not axes.containers:  # bars have their own scale
                     axes.tick_params(labelbottom=False)
             if used:
                 used[-1].set_xlabel(xlabel)

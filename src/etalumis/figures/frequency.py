@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""How often trace types and trace lengths occur in the training traces."""
+"""Frequencies of trace types and trace lengths in the training traces."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ LOG_FLOOR = 0.7  # lower end of a logarithmic axis of traces: below one trace
 
 
 def draw(type_counts: NDArray[np.int64], lengths: NDArray[np.int64]) -> style.Drawing:
-    """Draw frequency against rank of the types, and the distribution of the lengths.
+    """Draw the frequency of the trace types against their rank, and the distribution of the lengths.
 
     Parameters
     ----------
     type_counts : array (type,)
-        Traces of each type, in any order.
+        Number of traces of each type, in any order.
     lengths : array (trace,)
-        Accepted entries of each trace.
+        Number of accepted entries of each trace.
     """
     return draw_counts(type_counts, LengthCounts.of(lengths))
 
 
 def draw_counts(type_counts: NDArray[np.int64], lengths: LengthCounts, title: str = TITLE) -> style.Drawing:
-    """Draw the same of lengths that have been counted, however many traces there are."""
+    """Draw the same from counted lengths, for any number of traces."""
     counts = np.sort(type_counts)[::-1]
     with style.style():
         figure = style.new_figure(style.FULL_WIDTH_IN, 2.6)
@@ -78,13 +78,14 @@ def _plain_numbers(axis: Axis, low: float, high: float) -> None:
 
 
 def caption(counts: NDArray[np.int64], lengths: LengthCounts) -> str:
-    """Numbers of types, the share of the commonest and of those seen once, lengths."""
+    """Return the caption: number of types, share of the most frequent type, types seen once, lengths."""
     if not len(lengths) or not len(counts):
-        return "There are no traces."
+        return "No traces."
     total = int(counts.sum())
     half = int(np.searchsorted(np.cumsum(counts), 0.5 * total) + 1)
     return (
-        f"{total:,} traces of {len(counts):,} types; the commonest type has {counts[0] / total:.1%} of them, the "
-        f"{half:,} commonest types have half; {int((counts == 1).sum()):,} types were seen once. Accepted entries "
-        f"per trace: mean {lengths.mean:.1f} (dashed), median {lengths.median}, longest {lengths.longest:,}."
+        f"{total:,} traces of {len(counts):,} types. The most frequent type has {100 * counts[0] / total:.1f} % of the "
+        f"traces, the {half:,} most frequent types have half of them; {int((counts == 1).sum()):,} types occur once. "
+        f"Accepted entries per trace: mean {lengths.mean:.1f} (dashed), median {lengths.median}, maximum "
+        f"{lengths.longest:,}."
     )

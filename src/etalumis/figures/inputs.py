@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the figures are drawn from, and how it is read."""
+"""The inputs of the figures, and how they are read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from etalumis.traces.observation import Observation, ObservedStatement, load
 
 
 class Frequencies(NamedTuple):
-    """Occurrence of trace types (type,) and lengths."""
+    """Number of traces of each trace type, array (type,), and the distribution of the lengths."""
 
     type_counts: NDArray[np.int64]
     lengths: LengthCounts
@@ -31,16 +31,16 @@ class Frequencies(NamedTuple):
 
 @dataclass(frozen=True)
 class FigureInputs:
-    """Everything that figures can be drawn from; what is None or empty is left out.
+    """All inputs of the figures; figures whose inputs are None or empty are not drawn.
 
     Attributes
     ----------
     config : Config or None
-        Gives ranges of the momentum's prior, and the detector's geometry.
+        Source of the prior ranges of the momentum and of the geometry of the detector.
     posteriors : sequence of Posterior
         One per engine.
     diagnostics : dict or None
-        Contents of diagnostics.json; computed anew where None.
+        Content of diagnostics.json; computed if None.
     channel_labels : sequence of str or None
         Decay products by channel number.
     formats : tuple of str
@@ -58,7 +58,7 @@ class FigureInputs:
 
 
 def read_frequencies(path: Path) -> Frequencies:
-    """Count trace types and lengths of a trace file, an index or a sorted folder."""
+    """Count the trace types and lengths of a trace file, an index or a sorted folder."""
     return Frequencies(*frequencies([path]))
 
 
@@ -68,7 +68,7 @@ def read_observation(path: Path) -> Observation:
     Raises
     ------
     DatasetError
-        It cannot be read, or is no calorimeter's: an event display needs an expected volume of (depth, y, x).
+        If it cannot be read, or has no expectation of shape (depth, y, x), which an event display needs.
     """
     observation = load(path)
     if not any(is_image(statement) for statement in observation.observed.values()):
@@ -89,12 +89,12 @@ def is_image(statement: ObservedStatement) -> bool:
 
 
 def read_channel_labels(simulator: Path) -> list[str] | None:
-    """Labels of the decay channels from the build.json of a built simulator; None where it names none.
+    """Return the labels of the decay channels from the build.json of a built simulator; None if it has none.
 
     Raises
     ------
     SimulatorError
-        The file cannot be read.
+        If the file cannot be read.
     """
     build = Path(simulator) / "build.json"
     try:

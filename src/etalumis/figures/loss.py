@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Figure 7 of the paper: training and validation loss, with the loss of the prior as a line."""
+"""Figure 7 of the paper: training and validation loss, and the loss of the prior as proposal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def draw(history: History) -> style.Drawing:
     Parameters
     ----------
     history : History
-        Losses in nats a trace; the validation loss is nan between validations.
+        Losses in nats per trace; the validation loss is nan between validations.
     """
     with style.style():
         figure = style.new_figure(style.COLUMN_WIDTH_IN * 1.3, 3.0)
@@ -39,7 +39,7 @@ def _losses(axes: Any, history: History) -> None:
     axes.plot(
         seen[known], history.valid_loss[known], color=style.VERMILION, marker="o", markersize=2.5, label="validation"
     )
-    axes.axhline(history.prior_loss, color=style.BLACK, linestyle=(0, (1, 1.5)), label="proposing from the prior")
+    axes.axhline(history.prior_loss, color=style.BLACK, linestyle=(0, (1, 1.5)), label="prior as proposal")
     axes.set(xlabel="traces seen", ylabel="loss [nats per trace]", xlim=(0, max(float(seen.max(initial=0.0)), 1.0)))
     axes.set_ylim(*loss_range(history))
     axes.xaxis.set_major_formatter(_thousands)
@@ -47,7 +47,7 @@ def _losses(axes: Any, history: History) -> None:
 
 
 def loss_range(history: History) -> tuple[float, float]:
-    """Range of the loss axis: everything but the first spikes, and the prior with room above it for the legend."""
+    """Return the range of the loss axis: all losses but spikes, and the prior's, with room above for the legend."""
     values = np.concatenate([history.train_loss, history.valid_loss, [history.prior_loss]])
     values = values[np.isfinite(values)]
     if not values.size:
@@ -59,7 +59,7 @@ def loss_range(history: History) -> tuple[float, float]:
 
 
 def _second_axis(axes: Any, history: History) -> None:
-    """Show iterations, above: the horizontal axis of the paper's figure."""
+    """Add an axis of iterations above, as in the paper's figure."""
     per_iteration = float(history.traces_seen[-1]) / max(float(history.iteration[-1]), 1.0)
     upper = axes.secondary_xaxis(
         "top", functions=(lambda seen: seen / per_iteration, lambda number: number * per_iteration)
@@ -73,14 +73,14 @@ def _thousands(value: float, _position: int) -> str:
 
 
 def caption(history: History) -> str:
-    """Numbers of the training in words."""
+    """Return the caption, with the numbers of the training."""
     verdict = judge(history)
     rate = history.traces_per_s[np.isfinite(history.traces_per_s)]
     speed = f" The median rate was {np.median(rate):,.1f} traces/s." if rate.size else ""
     return (
-        f"Loss -log q(x | y) in nats per trace, in the units of x, over {int(history.iteration[-1]):,} iterations and "
-        f"{int(history.traces_seen[-1]):,} traces seen. Dotted: the loss of proposing from the prior, "
-        f"{history.prior_loss:.3f} nats. Training may start with less noise than validation always has "
+        f"Loss -log q(x | y), in nats per trace, with x in physical units, over {int(history.iteration[-1]):,} "
+        f"iterations and {int(history.traces_seen[-1]):,} traces seen. Dotted: the loss of the prior as proposal, "
+        f"{history.prior_loss:.3f} nats. Training may start with less noise than validation "
         f"(training.noise_start).{speed} {verdict.sentence}"
         if history.iteration.size
         else f"No iteration was recorded. {verdict.sentence}"

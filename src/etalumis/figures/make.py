@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Draw every figure that the inputs allow."""
+"""Draw all figures for which there are inputs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def drawings(inputs: FigureInputs) -> Iterator[style.Drawing]:
-    """Yield the figures, in the order of the story."""
+    """Yield the figures, in the order of the workflow."""
     if inputs.observation is not None:
         yield event_display(inputs.observation, inputs.config)
     if inputs.traces is not None:
@@ -40,7 +40,7 @@ def drawings(inputs: FigureInputs) -> Iterator[style.Drawing]:
 
 
 def event_display(event: Observation, config: Config | None) -> style.Drawing:
-    """Draw the observation, with axes in cm where the geometry is known."""
+    """Draw the observation, with axes in cm if the geometry is known, else in voxels."""
     image = next(filter(is_image, event.observed.values()))
     assert image.expected is not None, "an image has an expectation"
     assert image.stddev is not None, "what has an expectation has a standard deviation"
@@ -72,7 +72,7 @@ def check_output(folder: Path, formats: Sequence[str]) -> None:
 
 
 def save_all(inputs: FigureInputs, folder: Path) -> list[Path]:
-    """Draw and save everything; return the files written."""
+    """Draw and save all figures; return the files written."""
     written: list[Path] = []
     for drawing in drawings(inputs):
         written += style.save(drawing, folder, inputs.formats)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Event display of the observation: energy in the calorimeter, expected and with noise, in three projections."""
+"""Event display of the observation: expected and noisy energies in the calorimeter, in three projections."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Axis:
     label : str
         With unit.
     edges : (float, float)
-        Outer edges of the first and the last voxel.
+        Outer edges of the first and of the last voxel.
     """
 
     label: str
@@ -33,7 +33,7 @@ class Axis:
 
 
 def calorimeter_axes(shape: tuple[int, int, int], layer_cm: float, cell_cm: float) -> tuple[Axis, Axis, Axis]:
-    """Axes in cm: depth from the front face, y and x from the beam."""
+    """Return axes in cm: depth from the front face, y and x from the beam."""
     depth, y, x = shape
     return (
         Axis("depth [cm]", (0.0, depth * layer_cm)),
@@ -43,7 +43,7 @@ def calorimeter_axes(shape: tuple[int, int, int], layer_cm: float, cell_cm: floa
 
 
 def voxel_axes(shape: tuple[int, int, int]) -> tuple[Axis, Axis, Axis]:
-    """Axes in voxel numbers, for a detector whose geometry is not known."""
+    """Return axes in voxel numbers, for a detector of unknown geometry."""
     depth, y, x = (Axis(name, (-0.5, n - 0.5)) for name, n in zip(("depth", "y", "x"), shape, strict=True))
     return depth, y, x
 
@@ -51,16 +51,16 @@ def voxel_axes(shape: tuple[int, int, int]) -> tuple[Axis, Axis, Axis]:
 def draw(
     expected: FloatArray, value: FloatArray, axes: tuple[Axis, Axis, Axis], noise_gev: float, description: str = ""
 ) -> style.Drawing:
-    """Draw the three projections of the expected (above) and the noisy energies (below).
+    """Draw three projections of the expected energies (above) and of the noisy ones (below).
 
     Parameters
     ----------
     expected, value : array (depth, y, x)
-        Energy per voxel in GeV, before and after noise.
+        Energy per voxel in GeV, without and with noise.
     axes : tuple of Axis
         Of depth, y and x.
     noise_gev : float
-        Standard deviation of a voxel's noise.
+        Standard deviation of the noise of a voxel.
     description : str
         Where the observation comes from.
     """
@@ -79,7 +79,7 @@ def draw(
                     extent=(*across.edges, *up.edges),
                     aspect="auto",
                     cmap=style.SEQUENTIAL,
-                    # a scale for each picture: where noise hides the showers, only the expectation shows them
+                    # one scale per picture: noise may hide the showers, which only the expectation then shows
                     norm=Normalize(vmin=0.0, vmax=float(picture.max()) if picture.max() > 0 else 1.0, clip=True),
                     interpolation="nearest",
                 )
@@ -89,18 +89,18 @@ def draw(
 
 
 def projection(energies: FloatArray, summed: int) -> FloatArray:
-    """Sum over one axis, turned so that rows go up: (y, x), (x, depth) or (y, depth)."""
+    """Return the sum over one axis, transposed so that rows go up: (y, x), (x, depth) or (y, depth)."""
     picture = energies.sum(axis=summed)
     return np.asarray(picture if summed == 0 else picture.T)
 
 
 def caption(expected: FloatArray, value: FloatArray, noise_gev: float, description: str) -> str:
-    """Numbers of the event in words."""
+    """Return the caption, with the numbers of the event."""
     lit = int((expected > 0).sum())
     above = int((expected > 3 * noise_gev).sum())
     return (
-        f"{description} Energy deposited in {' x '.join(map(str, expected.shape))} voxels, summed over one axis, each "
-        f"picture with a scale of its own; below zero is drawn as zero. Expected: {expected.sum():.2f} GeV in {lit:,} "
-        f"voxels, the largest {expected.max():.2f} GeV, {above:,} above three times the noise of {noise_gev:g} GeV "
-        f"per voxel. With noise: {value.sum():.2f} GeV in all."
+        f"{description} Energy deposited in {' x '.join(map(str, expected.shape))} voxels, summed over one axis. Each "
+        f"picture has its own scale; negative sums are drawn as zero. Expected: {expected.sum():.2f} GeV in {lit:,} "
+        f"voxels, at most {expected.max():.2f} GeV per voxel; {above:,} voxels exceed three times the noise of "
+        f"{noise_gev:g} GeV. With noise: {value.sum():.2f} GeV in total."
     ).strip()

@@ -39,16 +39,16 @@ def draw(
     momentum_gev: Mapping[str, tuple[float, float]],
     channel_labels: Sequence[str] | None = None,
 ) -> style.Drawing:
-    """Draw the posteriors of all quantities, in the arrangement of the paper for the tau decay.
+    """Draw the posteriors of all quantities, arranged as in the paper for the tau decay.
 
     Parameters
     ----------
     posteriors : sequence of Posterior
-        RMH is drawn filled, every other engine as an outline, in this order.
+        Drawn in this order: RMH filled, the other engines as outlines.
     diagnostics : mapping
         Output of `etalumis.diagnostics.diagnose` for the same posteriors.
     momentum_gev : mapping
-        Prior range of px, py, pz in GeV, shown whole.
+        Prior ranges of px, py and pz in GeV; their axes show them entirely.
     channel_labels : sequence of str, optional
         Decay products by channel number.
     """
@@ -59,7 +59,7 @@ def draw(
         else:
             figure = _generic(posteriors)
         _legend(figure, posteriors)
-        figure.supxlabel(captions.footline(diagnostics), fontsize=6.5, color="0.25", x=0.01, ha="left")
+        figure.supxlabel(captions.footer(diagnostics), fontsize=6.5, color="0.25", x=0.01, ha="left")
     return style.Drawing(STEM, figure, captions.title(diagnostics), captions.figure8(diagnostics, channel_labels))
 
 
@@ -111,7 +111,7 @@ def _legend(figure: Any, posteriors: Sequence[Posterior]) -> None:
 
 
 def _samples(posterior: Posterior, quantity: Quantity) -> tuple[FloatArray, FloatArray]:
-    """Present values and their weights (normalised; both empty where there is no weight)."""
+    """Return the finite values with a positive weight, and their weights, normalised."""
     values, weight = quantity.of(posterior.values), draw_weights(posterior)
     if values is None:
         return np.empty(0), np.empty(0)
@@ -128,9 +128,9 @@ def _truth(quantity: Quantity, posteriors: Sequence[Posterior]) -> float:
 def axis_range(
     quantity: Quantity, samples: Sequence[tuple[FloatArray, FloatArray]], truth: float
 ) -> tuple[float, float]:
-    """Range of an axis: the prior's where it is known, else all but the outermost 0.1 % of the weight, and the truth.
+    """Return the range of an axis: that of the prior if it is known, else all but 0.1 % of the weight, and the truth.
 
-    By weight, since most draws of an engine that proposes badly lie where the posterior has nothing.
+    It follows the weight, not the draws: most draws of a bad proposal lie where the posterior has no mass.
     """
     if quantity.span is not None:
         return quantity.span
@@ -141,14 +141,14 @@ def axis_range(
         return 0.0, 1.0
     low, high = float(points.min()), float(points.max())
     margin = 0.5 * max(abs(low), 1.0) if is_constant(points) else 0.05 * (high - low)
-    bounded = low >= 0 and quantity.unit == "GeV"  # energies have a physical lower end
+    bounded = low >= 0 and quantity.unit == "GeV"  # energies are not negative
     return (max(0.0, low - margin) if bounded else low - margin), high + margin
 
 
 def _bulk(values: FloatArray, weight: FloatArray) -> FloatArray:
-    """Smallest and largest draw, array (2,), once 0.1 % of the weight is left out on each side.
+    """Return the smallest and the largest draw, array (2,), without 0.1 % of the weight on each side.
 
-    No interpolation: it would lead from the last draw that counts to the worthless ones beyond it.
+    Interpolation would lead from the outermost draw with weight towards those without.
     """
     order = np.argsort(values)
     cumulated = np.cumsum(weight[order])
@@ -212,7 +212,7 @@ def histogram(axes: Axes, quantity: Quantity, posteriors: Sequence[Posterior]) -
 
 
 def channels(axes: Axes, quantity: Quantity, posteriors: Sequence[Posterior], labels: Sequence[str] | None) -> None:
-    """Bar chart of channel probabilities: the most probable ones, the true one, and the rest together."""
+    """Draw the channel probabilities as bars: the most probable channels, the true one, and the rest together."""
     tables = []
     for posterior in posteriors:
         values, weight = _samples(posterior, quantity)
@@ -242,7 +242,7 @@ def channels(axes: Axes, quantity: Quantity, posteriors: Sequence[Posterior], la
 
 
 def index_text(name: str) -> str:
-    """Set what follows an underscore as an index: ``K_S`` becomes mathtext, a bar over a letter included."""
+    """Return a name in mathtext, with what follows an underscore as an index (``K_S``) and bars over letters."""
     words = []
     for word in name.split(" "):
         stem, mark, index = word.partition("_")
@@ -255,7 +255,7 @@ def index_text(name: str) -> str:
 
 
 def correlation(axes: Axes, x: Quantity, y: Quantity, posteriors: Sequence[Posterior]) -> None:
-    """Regions of 68 % and 95 % of the posterior mass in two quantities, from a smoothed weighted histogram."""
+    """Draw the regions of 68 % and 95 % of the posterior mass of two quantities, from a smoothed weighted histogram."""
     pairs = [(_pair(p, x, y), p) for p in posteriors]
     truth = [_truth(q, posteriors) for q in (x, y)]
     low_x, high_x = axis_range(x, [(a, w) for (a, _, w), _ in pairs], truth[0])
@@ -293,7 +293,7 @@ def _pair(posterior: Posterior, x: Quantity, y: Quantity) -> tuple[FloatArray, F
 
 
 def mass_level(density: FloatArray, mass: float) -> float:
-    """Level above which a density on a grid holds this share of its mass (highest-density region)."""
+    """Return the level above which a density on a grid has this share of its mass (highest-density region)."""
     ordered = np.sort(density.ravel())[::-1]
     cumulated = np.cumsum(ordered)
     return float(ordered[min(np.searchsorted(cumulated, mass * cumulated[-1]), len(ordered) - 1)])

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""One look for all figures: sizes for a paper's two-column page, colours that colour-blind readers can tell apart."""
+"""The style of all figures: sizes for a two-column page, colours that colour-blind readers can distinguish."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FULL_WIDTH_IN = 7.0
 COLUMN_WIDTH_IN = 3.4
 DPI = 200
 
-# Okabe and Ito's palette
+# palette of Okabe and Ito
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW, BLACK = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#000000",
 )  # fmt: skip
@@ -52,17 +52,17 @@ RC: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with its words.
+    """A figure with its title and caption.
 
     Attributes
     ----------
     stem : str
-        File name without ending.
+        File name without suffix.
     figure : Figure
     title : str
         One line.
     caption : str
-        Markdown: what is shown, with the numbers.
+        Markdown: what is shown, and the numbers.
     """
 
     stem: str
@@ -73,13 +73,13 @@ class Drawing:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Matplotlib settings of this package, for the time of a ``with`` block only."""
+    """Apply the Matplotlib settings of this package within a ``with`` block."""
     with mpl.rc_context(RC):
         yield
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
-    """Figure that needs no display and no global state of pyplot."""
+    """Return a figure that needs neither a display nor the global state of pyplot."""
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -88,7 +88,7 @@ def new_figure(width_in: float, height_in: float) -> Figure:
 def save(drawing: Drawing, folder: Path, formats: Sequence[str]) -> list[Path]:
     """Write ``stem.<format>`` for every format, and ``stem.md`` with title and caption.
 
-    Dates and versions are left out of the files, so the same input gives the same bytes.
+    The files contain no dates or versions: the same input gives the same bytes.
 
     Raises
     ------
