@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,8 +54,8 @@ def settings(**training: object) -> Config:
     return from_mapping({"network": network, "training": defaults | training})
 
 
-def train(traces: ExampleTraces, config: Config, output: Path) -> ProposalNetwork:
-    outcome = prepare.train(config, traces.layers, traces.train, traces.valid, output, MPI.COMM_SELF)
+def train(traces: ExampleTraces, config: Config, output: Path, force: bool = False) -> ProposalNetwork:
+    outcome = prepare.train(config, traces.layers, traces.train, traces.valid, output, MPI.COMM_SELF, force=force)
     assert outcome.finished
     return checkpoint.load(output)
 
@@ -260,8 +261,24 @@ def test_a_finished_training_called_again_trains_again(branching: ExampleTraces,
 
 def test_a_checkpoint_of_other_settings_is_not_resumed(branching: ExampleTraces, tmp_path: Path) -> None:
     train(branching, settings(max_traces=640), tmp_path)
-    train(branching, settings(max_traces=320, learning_rate=1e-3), tmp_path)
+    other = settings(max_traces=320, learning_rate=1e-3)
+    with pytest.raises(NetworkError, match="finished network that was trained on other data or with other settings"):
+        train(branching, other, tmp_path)
+    assert checkpoint.read_manifest(tmp_path)["training"]["traces"] == 640
+    train(branching, other, tmp_path, force=True)
     assert checkpoint.read_manifest(tmp_path)["training"]["traces"] == 320
+
+
+@pytest.mark.parametrize(
+    ("output", "said"), [("file", "is a file"), ("file/below", r"cannot be written \(Not a directory\)")]
+)
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    branching: ExampleTraces, tmp_path: Path, output: str, said: str
+) -> None:
+    (tmp_path / "file").touch()
+    nowhere = replace(branching, layers=tmp_path / "not read")
+    with pytest.raises(DatasetError, match=said):
+        train(nowhere, settings(max_traces=320), tmp_path / output)
 
 
 BUDGETS = {

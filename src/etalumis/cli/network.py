@@ -58,6 +58,7 @@ def register(subparsers: Any) -> None:
     train.add_argument("--valid", type=Path, required=True, metavar="PATH", help="sorted validation traces")
     train.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the network")
     train.add_argument("--world-size", type=int, metavar="N", help="fail unless MPI runs exactly N ranks")
+    train.add_argument("--force", action="store_true", help="overwrite a finished network of other data or settings")
     info = actions.add_parser(
         "info", help="say what a network is and how well it learned",
         description="Say how large a network is, what it observes, how long it learned, and its loss\n"
@@ -82,7 +83,7 @@ def _train(args: argparse.Namespace) -> int:
     comm = MPI.COMM_WORLD
     with _failing_together(comm):
         settings = config.load(args.config)
-        outcome = train(settings, args.layers, args.train, args.valid, args.output, comm, args.world_size)
+        outcome = train(settings, args.layers, args.train, args.valid, args.output, comm, args.world_size, args.force)
     if not outcome.finished:
         logger.warning("training was interrupted; the same command goes on from %s", args.output / "checkpoint")
         return INTERRUPTED
@@ -102,7 +103,7 @@ def _failing_together(comm: MPI.Comm) -> Iterator[None]:
         yield
     except BaseException as error:
         if comm.size > 1:
-            if isinstance(error, EtalumisError):
+            if isinstance(error, EtalumisError | OSError):
                 logger.error("rank %d: %s", comm.rank, error, extra={"whole": True})
             else:
                 logger.critical("rank %d: unexpected error", comm.rank, exc_info=error)

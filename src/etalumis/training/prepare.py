@@ -14,7 +14,9 @@ from etalumis.config import Config
 from etalumis.errors import ConfigError, NetworkError
 from etalumis.files import digest
 from etalumis.layers import LayerTable
+from etalumis.network import checkpoint
 from etalumis.network.model import ProposalNetwork
+from etalumis.products import check_output_folder
 from etalumis.seeds import derive
 from etalumis.traces.block import NOISY
 from etalumis.traces.reading.dataset import TraceDataset
@@ -39,6 +41,7 @@ def train(
     output: Path,
     comm: MPI.Comm,
     world_size: int | None = None,
+    force: bool = False,
 ) -> Outcome:
     """Train a network under MPI; call it on every rank.
 
@@ -55,15 +58,21 @@ def train(
     comm
         The ranks.
     world_size
-        Ranks there must be; None: any number.
+        Expected number of ranks; None: any number.
+    force
+        Overwrite a finished network of other data or settings.
 
     Raises
     ------
     ConfigError
-        Where the number of ranks is another than asked for, or the training set is too small.
+        If the number of ranks is not `world_size`, or the training set is too small.
+    DatasetError
+        If `output` cannot be written.
     NetworkError
-        Where data and layers do not belong together, or training diverges.
+        If data and layers do not belong together, `output` holds another finished network, or training diverges.
     """
+    if comm.rank == 0:
+        check_output_folder(output)
     if world_size is not None and comm.size != world_size:
         raise ConfigError(
             f"MPI: expected {world_size} ranks (training.tasks), found {comm.size}; start it as "
@@ -88,6 +97,9 @@ def train(
                 "%s: observations are stored with noise, so training.noise_start and noise_ramp_share have no effect",
                 train_path,
             )
+    of_training = identity(config, layers, train_set)
+    if comm.rank == 0 and not force:
+        _require_no_other_network(output, of_training)
     trainer = Trainer(
         network,
         train_set,
@@ -95,7 +107,7 @@ def train(
         config.training,
         config.run.seed,
         output,
-        identity(config, layers, train_set),
+        of_training,
         comm,
     )
     return trainer.run()
@@ -116,6 +128,16 @@ def identity(config: Config, layers: LayerTable, train_set: TraceDataset) -> str
             "training": config.training.model_dump(mode="json", exclude=_NOT_IDENTITY),
         }
     )
+
+
+def _require_no_other_network(output: Path, of_training: str) -> None:
+    if (output / checkpoint.MANIFEST).exists() and checkpoint.exists(output):
+        recorded = checkpoint.read_manifest(output)["training"].get("identity")
+        if recorded != of_training:
+            raise NetworkError(
+                f"{output}: holds a finished network that was trained on other data or with other settings; name "
+                "another output, or overwrite it with --force"
+            )
 
 
 def require_dataset_fits(layers: LayerTable, dataset: TraceDataset, path: Path) -> None:
