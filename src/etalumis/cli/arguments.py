@@ -16,18 +16,23 @@ class Parser(argparse.ArgumentParser):
     the options are therefore taken first, and then the positional arguments.
     """
 
-    _intermixing = False
+    _whole_help = ""
+    """While the options are taken: the help text, from which argparse has hidden the positional arguments by then."""
+
+    def format_help(self) -> str:
+        """Return the help text."""
+        return self._whole_help or super().format_help()
 
     def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
         """Parse what is known; return the namespace and the rest."""
         optional = any(action.nargs == "?" for action in self._get_positional_actions())
-        if self._intermixing or not optional:
+        if self._whole_help or not optional:
             return super().parse_known_args(args, namespace)
-        self._intermixing = True
+        self._whole_help = self.format_help()
         try:
             return self.parse_known_intermixed_args(None if args is None else list(args), namespace)
         finally:
-            self._intermixing = False
+            self._whole_help = ""
 
 
 def count(text: str) -> int:
