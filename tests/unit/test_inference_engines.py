@@ -2,10 +2,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What engines do with bad input, failing simulators and interruptions."""
 
+import errno
 import logging
 import math
+import os
 import random
 
+import h5py
 import numpy as np
 import pytest
 
@@ -13,7 +16,7 @@ from etalumis import seeds
 from etalumis.address import AddressTable
 from etalumis.delegation import DETAIL, ENTRY, PlannedTrace, ReplayRows, SavedKeys
 from etalumis.distributions import ArrayDistribution, Bernoulli, Categorical, Normal, Uniform
-from etalumis.errors import InferenceError, SimulatorError
+from etalumis.errors import InferenceError, SimulatorError, StorageError
 from etalumis.inference import Posterior, importance, rmh
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.compilation import network_input, with_session
@@ -383,6 +386,22 @@ def test_a_checkpoint_of_other_settings_is_not_continued(tmp_path, caplog):
     assert "other settings" in caplog.text
     path.write_bytes(path.read_bytes()[:100])
     assert Checkpoint(path, {"seed": 1}).load() is None
+    assert "starting" in caplog.text
+
+
+def test_a_checkpoint_that_the_system_cannot_read_is_kept(tmp_path, monkeypatch):
+    path = tmp_path / "p.h5.part"
+    Checkpoint(path, {"seed": 1}).save(importance_briefly(examples.model("branching"), {"obs": 6.0}), {"next": 50})
+    before = path.read_bytes()
+
+    def refuse(path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(h5py, "File", refuse)
+        with pytest.raises(StorageError, match="not damage to the file"):
+            importance_briefly(examples.model("branching"), {"obs": 6.0}, checkpoint=Checkpoint(path, {"seed": 1}))
+    assert path.read_bytes() == before
 
 
 def test_a_chain_redraws_uncontrolled_entries_but_never_steps_them():

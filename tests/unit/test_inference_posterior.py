@@ -1,12 +1,14 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
+import errno
 import math
+import os
 
 import h5py
 import numpy as np
 import pytest
 
-from etalumis.errors import DatasetError, InferenceError
+from etalumis.errors import DatasetError, InferenceError, StorageError
 from etalumis.inference import Posterior
 from etalumis.inference.draws import Draw
 
@@ -72,6 +74,19 @@ def test_foreign_or_altered_files_are_refused(tmp_path, change, expected):
     posterior().save(path)
     _alter(path, change)
     with pytest.raises(DatasetError, match=expected):
+        Posterior.load(path)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EMFILE, errno.ENOLCK])
+def test_an_error_of_the_system_is_not_called_damage(tmp_path, monkeypatch, number):
+    path = tmp_path / "p.h5"
+    posterior().save(path)
+
+    def refuse(path):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(h5py, "File", refuse)
+    with pytest.raises(StorageError, match=rf"p\.h5: cannot be read \(.*{os.strerror(number)}\).*not damage"):
         Posterior.load(path)
 
 
