@@ -168,7 +168,7 @@ def test_the_same_chain_may_be_run_again_and_a_gathered_file_may_grow(jobs, tmp_
 
 def below_a_file(folder):
     (folder / "file").write_text("", encoding="utf-8")
-    return folder / "file" / "o.h5"
+    return folder / "file" / "below" / "o.h5"
 
 
 @pytest.mark.parametrize(

@@ -248,7 +248,15 @@ def test_wrong_calls_are_explained(folder: Path, capsys: pytest.CaptureFixture[s
     assert "no/such/program was not found" in capsys.readouterr().err
     Path("coupled").write_text("a file", encoding="utf-8")
     assert couple("good") == 1
-    assert "there is a file of this name" in capsys.readouterr().err
+    assert "coupled: is a file; expected the name of a folder" in capsys.readouterr().err
+    Path("coupled").unlink()
+    Path("coupled").mkdir()
+    Path("coupled/build.json").write_text(
+        '{"format": "etalumis-simulator", "simulator_build_id": "x"}', encoding="utf-8"
+    )
+    assert couple("good") == 1
+    assert "build.json: exists already and is the record of a built simulator" in capsys.readouterr().err
+    assert couple("good", "--force") == 0
 
 
 def test_the_record_names_the_command_and_checksums(folder: Path) -> None:

@@ -3,6 +3,7 @@
 """`etalumis simulator`: fetch the pinned Sherpa and build sherpa_tau, or couple a simulator of one's own."""
 
 import argparse
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 from etalumis.cli.arguments import count
 from etalumis.cli.logs import say
 from etalumis.config import load
-from etalumis.errors import SimulatorError
 from etalumis.ppx import Simulator
+from etalumis.products import check_output_file, check_output_folder
 from etalumis.simulator import build_simulator, fetch_sherpa, write_simulator_config
+from etalumis.simulator.build import BUILD_FORMAT
 from etalumis.simulator.checkout import cache_folder
 from etalumis.simulator.cmake import sherpa_build_folder
 from etalumis.simulator.couple import record_of, write_record
@@ -75,6 +77,10 @@ def register(subparsers: Any) -> None:
         action.add_argument("--cache", type=Path, metavar="DIR", help="where to keep what is fetched and compiled")
     for action in (build, config, couple):
         action.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the simulator")
+    for action in (build, couple):
+        action.add_argument(
+            "--force", action="store_true", help="overwrite DIR/build.json even if it is of another kind of simulator"
+        )
     build.add_argument("--build-dir", type=Path, metavar="DIR", help="CMake's build folder (default: in the cache)")
     couple.add_argument(
         "--depends-on", type=Path, nargs="+", default=[], metavar="FILE", help="files whose change makes it another one"
@@ -102,6 +108,8 @@ def run(args: argparse.Namespace) -> int:
     config = load(args.config).simulator
     if args.action != "config":
         cache = args.cache or cache_folder()
+        if args.action == "build":
+            _check_output(args, coupled=False)
         prefix = fetch_sherpa(cache, Path(config.prefix) if config.prefix else None)
         if args.action == "fetch":
             say(str(prefix))
@@ -112,9 +120,21 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_output(args: argparse.Namespace, *, coupled: bool) -> None:
+    """Check that the folder can be written, and that it is not that of a simulator of the other kind."""
+
+    def difference(path: Path) -> str | None:
+        found = "command" in json.loads(path.read_text(encoding="utf-8"))
+        return None if found == coupled else f"is the record of a {'coupled' if found else 'built'} simulator"
+
+    check_output_folder(args.output)
+    record = args.output / "build.json"
+    if record.exists():
+        check_output_file(record, str(BUILD_FORMAT["format"]), force=args.force, difference=difference)
+
+
 def _couple(args: argparse.Namespace) -> None:
-    if args.output.exists() and not args.output.is_dir():
-        raise SimulatorError(f"--output {args.output}: there is a file of this name; expected a folder, or a new name")
+    _check_output(args, coupled=True)
     with Simulator(args.command) as simulator:
         report = check_replay(simulator, Path(args.command[0]).name, args.runs)
         name = simulator.name
