@@ -197,6 +197,7 @@ def refused(command, delegate, observations):
         ({"track": [[1.0, 2.0]]}, "'track' has shape (1, 2); the model observes shape (2,) under this name"),
         ({"track": 1.0}, "'track' has shape (); the model observes shape (2,) under this name"),
         ({"track": [1.0, 2.0], "count": [1.0, 2.0]}, "'count' has shape (2,); the model observes shape ()"),
+        ({"track": [1.0, 2.0]}, "the model also observes 'shares', for which no value is given"),
         ({"truck": [1.0, 2.0]}, "the model does not observe 'truck'; it observes 'track', "),
         # infinite at one end, nothing beyond the other: their sum is NaN
         ({"shares": [0.0, 2.0]}, "log likelihood of observe 'shares' at [Drifting::forward()+0x"),

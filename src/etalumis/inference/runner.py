@@ -202,9 +202,9 @@ class ModelRunner:
         if not self._names_checked:
             self.observations.check_names()
             self._names_checked = True
-        self.observations.check_complete(trace)
         if math.isnan(trace.log_likelihood):
             self._explain_nan(trace)
+        self.observations.check_complete(trace)
 
     def _explain_nan(self, trace: Trace) -> None:
         if isinstance(trace, PlannedTrace):
