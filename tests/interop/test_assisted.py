@@ -197,7 +197,6 @@ def refused(command, delegate, observations):
         ({"track": [[1.0, 2.0]]}, "'track' has shape (1, 2); the model observes shape (2,) under this name"),
         ({"track": 1.0}, "'track' has shape (); the model observes shape (2,) under this name"),
         ({"track": [1.0, 2.0], "count": [1.0, 2.0]}, "'count' has shape (2,); the model observes shape ()"),
-        ({"track": [1.0, 2.0]}, "the model also observes 'shares', for which no value is given"),
         ({"truck": [1.0, 2.0]}, "the model does not observe 'truck'; it observes 'track', "),
         # infinite at one end, nothing beyond the other: their sum is NaN
         ({"shares": [0.0, 2.0]}, "log likelihood of observe 'shares' at [Drifting::forward()+0x"),
@@ -206,6 +205,11 @@ def refused(command, delegate, observations):
 def test_observations_that_do_not_fit_are_refused_in_the_same_words(cpp_examples, delegate, observations, message):
     others = {name: None for name in ("track", "shares")}  # left out on purpose
     assert message in refused([str(cpp_examples / "drifting")], delegate, {**others, **observations})
+
+
+def test_a_statement_without_a_value_is_refused_in_the_same_words(cpp_examples, delegate):
+    said = refused([str(cpp_examples / "drifting")], delegate, {"track": [1.0, 2.0]})
+    assert "the model also observes 'shares', for which no value is given; values are given for 'track'" in said
 
 
 def test_values_of_the_model_itself_are_scored_unless_another_one_is_given(drifting):
