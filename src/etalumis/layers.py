@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The layer table: every controlled address of a dataset and its row in the pre-generated network (SC'19, 4.4.1).
 
-The same table on every rank makes the same network on every rank. A row never moves: a table that has grown keeps its
-old rows, and new addresses are appended.
+All ranks build the same network from the same table. Rows never move: if a table grows, new addresses are appended.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,13 +27,13 @@ class LayerRow:
     address
         `<base>__<instance>`.
     name
-        What the simulator calls the variable ("px"); "" where it gives no name.
+        Name of the variable in the simulator ("px"); "" if it has none.
     kind
-        Distribution kind of the prior ("Uniform", "Categorical", ...); it belongs to the address, so it never varies.
+        Distribution kind of the prior ("Uniform", "Categorical", ...). It is part of the address, so it never varies.
     categories
-        Number of categories K of a Categorical; 0 for every other kind.
+        Number of categories K of a Categorical; 0 for the other kinds.
     count
-        How often the address occurs in the dataset.
+        Number of occurrences of the address in the dataset.
     """
 
     address: str
@@ -46,10 +45,10 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class ObservationLayout:
-    """One observe statement as the network sees it.
+    """One observe statement, as input of the network.
 
-    `stddev` is the noise of a normal observation where it is one number for all traces (GeV for the calorimeter), else
-    None.
+    `stddev` is the standard deviation of a normal observation if it is the same number in all traces (in GeV for the
+    calorimeter), else None.
     """
 
     name: str
@@ -58,16 +57,16 @@ class ObservationLayout:
 
 
 class LayerTable:
-    """Rows in a fixed order, found by address.
+    """Rows in a fixed order, indexed by address.
 
     Parameters
     ----------
     rows
         The rows; their positions are the rows of the network.
     observations
-        The observe statements, in the order in which they are joined into one array.
+        The observe statements, in the order of their concatenation.
     simulator_build_id, config_digest
-        Of the dataset the table was built from.
+        Those of the dataset from which the table was built.
     """
 
     def __init__(
@@ -89,24 +88,24 @@ class LayerTable:
         return len(self.rows)
 
     def row(self, address: str) -> int:
-        """Return the row of `address`, or -1 where the table has none."""
+        """Return the row of `address`, or -1 if it has none."""
         return self._row_of.get(address, -1)
 
     @property
     def observation_name(self) -> str:
-        """Name of the observation; several are joined by commas."""
+        """Name of the observation; several names are joined by commas."""
         return ",".join(layout.name for layout in self.observations)
 
     @property
     def observation_shape(self) -> tuple[int, ...]:
-        """Shape of `Batch.observation` without its trace axis; several observations make one flat vector."""
+        """Shape of `Minibatch.observation` without the trace axis; several observations are one flat vector."""
         if len(self.observations) == 1:
             return self.observations[0].shape
         return (sum(_size(layout.shape) for layout in self.observations),)
 
     @property
     def digest(self) -> str:
-        """16 hex digits over addresses, kinds and observations: what a network file must agree with."""
+        """Digest of addresses, kinds and observations, 16 hex digits; a network file must have the same."""
         return digest(
             {
                 "rows": [[row.address, row.kind, row.categories] for row in self.rows],
@@ -115,20 +114,20 @@ class LayerTable:
         )
 
     def grow(self, other: "LayerTable") -> "LayerTable":
-        """Return this table with the new addresses of `other` appended and the counts of known ones added.
+        """Return this table with the new addresses of `other` appended, and the counts of known addresses added.
 
         Raises
         ------
         DatasetError
-            Where the two do not observe the same.
+            If the observe statements differ.
         """
         mine = [(layout.name, layout.shape) for layout in self.observations]
         theirs = [(layout.name, layout.shape) for layout in other.observations]
         if mine != theirs:
-            raise DatasetError(f"layer tables observe different things: {mine} and {theirs}; they cannot be joined")
-        seen_again = {row.address: row.count for row in other.rows}
+            raise DatasetError(f"layer tables of different observations, {mine} and {theirs}, cannot be joined")
+        added = {row.address: row.count for row in other.rows}
         kept = [
-            LayerRow(row.address, row.name, row.kind, row.categories, row.count + seen_again.get(row.address, 0))
+            LayerRow(row.address, row.name, row.kind, row.categories, row.count + added.get(row.address, 0))
             for row in self.rows
         ]
         new = [row for row in other.rows if row.address not in self._row_of]
@@ -160,7 +159,7 @@ class LayerTable:
         Raises
         ------
         DatasetError
-            Where the file is missing, foreign, of another version or altered.
+            If the file is missing, altered, or of another format or version.
         """
         content = _read_json(Path(path))
         if content.get("format") != FORMAT or content.get("version") != VERSION:
@@ -178,18 +177,18 @@ class LayerTable:
             recorded = content["digest"]
         except (KeyError, TypeError) as error:
             raise DatasetError(
-                f"{path}: not a whole layer table ({error}); rebuild it with `etalumis layers`"
+                f"{path}: not a complete layer table ({error}); rebuild it with `etalumis layers`"
             ) from None
         if recorded != table.digest:
             raise DatasetError(
-                f"{path}: its rows do not agree with its digest (expected {recorded}, found {table.digest}): "
+                f"{path}: the rows do not match the digest (expected {recorded}, found {table.digest}): "
                 "the file was altered; rebuild it with `etalumis layers`"
             )
         return table
 
 
 def build(paths: Sequence[Path]) -> LayerTable:
-    """Return the layer table of a dataset: its controlled addresses in the order of their strings.
+    """Return the layer table of a dataset: its controlled addresses, sorted.
 
     The order depends on the set of addresses only, not on the order of files or traces.
     """
@@ -221,7 +220,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = read_json(path)
     except FileNotFoundError:
-        raise DatasetError(f"{path}: no such layer table; make it with `etalumis layers`") from None
+        raise DatasetError(f"{path}: no such layer table; create it with `etalumis layers`") from None
     except ValueError as error:
         raise DatasetError(f"{path}: not a readable layer table ({error}); rebuild it with `etalumis layers`") from None
     if not isinstance(content, dict):

@@ -69,7 +69,7 @@ def test_growing_keeps_the_old_rows(files):
     first = few.rows[0]
     assert grown.rows[0].count == first.count + all_rows.rows[all_rows.row(first.address)].count
     assert grown.digest != few.digest
-    with pytest.raises(DatasetError, match="observe different things"):
+    with pytest.raises(DatasetError, match="layer tables of different observations"):
         few.grow(LayerTable([], [ObservationLayout("other", (1,), None)]))
 
 
@@ -94,7 +94,7 @@ def test_damaged_tables_are_refused(files, tmp_path):
         ({"version": 2}, "expected 'etalumis-layers' version 1"),
         ({"rows": content["rows"][1:]}, "the file was altered"),
         ({"rows": content["rows"] + content["rows"][:1]}, "two rows"),
-        ({"rows": [{"address": "a"}]}, "not a whole layer table"),
+        ({"rows": [{"address": "a"}]}, "not a complete layer table"),
     )
     for change, message in changes:
         path.write_text(json.dumps({**content, **change}))

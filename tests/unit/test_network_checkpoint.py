@@ -83,7 +83,7 @@ def other_layers(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (damage_tensors, "altered or truncated"),
         (truncate_tensors, "altered or truncated"),
@@ -93,9 +93,9 @@ def other_layers(folder: Path) -> None:
         (other_layers, "digest"),
     ],
 )
-def test_a_damaged_network_is_an_error(saved: Path, damage, said: str) -> None:
+def test_a_damaged_network_is_an_error(saved: Path, damage, message: str) -> None:
     damage(saved)
-    with pytest.raises(NetworkError, match=said):
+    with pytest.raises(NetworkError, match=message):
         checkpoint.load(saved)
 
 
@@ -121,7 +121,7 @@ def test_a_full_disk_leaves_the_network_that_was_there(saved: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("priors", "instances", "shape", "said"),
+    ("priors", "instances", "shape", "message"),
     [
         (PRIORS, 3, (6,), "lacks 12 of the dataset and has 0"),
         (PRIORS[:-1], 2, (6,), "lacks 0 of the dataset and has 2"),
@@ -129,9 +129,9 @@ def test_a_full_disk_leaves_the_network_that_was_there(saved: Path) -> None:
     ],
 )
 def test_a_network_that_does_not_fit_says_what_differs(
-    priors, instances: int, shape: tuple[int, ...], said: str
+    priors, instances: int, shape: tuple[int, ...], message: str
 ) -> None:
-    with pytest.raises(NetworkError, match=said):
+    with pytest.raises(NetworkError, match=message):
         checkpoint.require_fits(network_of(), layer_table(priors, instances, shape))
 
 

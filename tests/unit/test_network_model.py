@@ -157,9 +157,9 @@ def test_any_observation_shape_up_to_three_dimensions(shape: tuple[int, ...]) ->
     assert np.isfinite(log_proposal_of(network, batch)).all()
 
 
-@pytest.mark.parametrize(("shape", "said"), [((10, 35, 35), "too small"), ((2, 2, 2, 2), "at most three")])
-def test_an_observation_that_fits_no_embedding_is_an_error(shape: tuple[int, ...], said: str) -> None:
-    with pytest.raises(NetworkError, match=said):
+@pytest.mark.parametrize(("shape", "message"), [((10, 35, 35), "too small"), ((2, 2, 2, 2), "at most three")])
+def test_an_observation_that_fits_no_embedding_is_an_error(shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(NetworkError, match=message):
         ProposalNetwork(layer_table((Uniform(0.0, 1.0),), 1, shape), SMALL)
 
 
@@ -170,7 +170,7 @@ def test_a_layer_of_unknown_kind_is_an_error() -> None:
 
 
 def test_a_session_has_the_densities_of_training() -> None:
-    """Values proposed one by one, put into a batch, have the log density that the session said."""
+    """Values proposed one by one, put into a batch, have the log density that the session returned."""
     network = network_of()
     rng = np.random.default_rng(8)
     batch = random_batch(LAYERS, PRIORS, [24], rng)
@@ -178,12 +178,12 @@ def test_a_session_has_the_densities_of_training() -> None:
         session = network.session(batch.observation[0], defensive=defensive)
         for _ in range(2):  # a second run starts afresh
             session.begin()
-            drawn, said = [], []
+            drawn, log_densities = [], []
             for layer in batch.layer:
                 prior = PRIORS[int(layer) % len(PRIORS)]
                 value, log_q = session.propose(LAYERS.rows[layer].address, prior, rng)
                 drawn.append((value, prior.log_prob(value)))
-                said.append(log_q)
+                log_densities.append(log_q)
             values, log_prior = np.array(drawn).T
             again = Minibatch(
                 batch.observation, batch.offset, batch.layer, values, batch.low, batch.high, batch.parameters, log_prior
@@ -193,7 +193,7 @@ def test_a_session_has_the_densities_of_training() -> None:
             with np.errstate(divide="ignore"):
                 expected = np.logaddexp(np.log1p(-defensive) + network_only, np.log(defensive) + log_prior)
             # float32 in training, float64 behind the last layer here
-            np.testing.assert_allclose(np.array(said)[possible], expected[possible], rtol=1e-3, atol=2e-3)
+            np.testing.assert_allclose(np.array(log_densities)[possible], expected[possible], rtol=1e-3, atol=2e-3)
 
 
 def test_a_session_skips_unknown_addresses() -> None:
@@ -209,10 +209,10 @@ def test_a_session_skips_unknown_addresses() -> None:
 
 
 @pytest.mark.parametrize(
-    ("observation", "said"), [(np.zeros(7), r"\(6,\), found \(7,\)"), (np.full(6, np.nan), "finite")]
+    ("observation", "message"), [(np.zeros(7), r"\(6,\), found \(7,\)"), (np.full(6, np.nan), "finite")]
 )
-def test_a_wrong_observation_is_an_error(observation: np.ndarray, said: str) -> None:
-    with pytest.raises(NetworkError, match=said):
+def test_a_wrong_observation_is_an_error(observation: np.ndarray, message: str) -> None:
+    with pytest.raises(NetworkError, match=message):
         network_of().session(observation)
 
 

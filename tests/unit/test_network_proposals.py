@@ -149,7 +149,7 @@ def _quantile(prior: Distribution, q: float) -> float:
 
 
 def test_training_starts_near_a_uniform_prior() -> None:
-    bias = proposals.start_bias("Uniform", 0, 10).double().numpy()
+    bias = proposals.initial_bias("Uniform", 0, 10).double().numpy()
     density = np.exp([sampling.log_density("Uniform", bias, x, (0.0, 0.0)) for x in np.linspace(0.01, 0.99, 99)])
     assert abs(np.log(density)).max() < 0.35
     area = integrate.quad(lambda x: math.exp(sampling.log_density("Uniform", bias, x, (0.0, 0.0))), 0, 1)[0]

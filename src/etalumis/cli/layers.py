@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""`etalumis layers`: the table of addresses that the network is made from before training."""
+"""`etalumis layers`: the table of addresses from which the network is built before training."""
 
 import argparse
 import logging
@@ -15,8 +15,8 @@ from etalumis.products import check_output_file
 logger = logging.getLogger(__name__)
 
 _DESCRIPTION = """\
-List every controlled address of a dataset with its prior. Each becomes a row of the network, so the same file
-makes the same network on every rank and for every later inference.
+List the controlled addresses of a dataset with the kinds of their priors. Each becomes a row of the network, so the
+same file gives the same network on all ranks and in inference.
 """
 _EPILOG = """\
 examples:
@@ -34,7 +34,12 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--input", type=Path, nargs="+", required=True, metavar="PATH", help="sorted folder, index.json or trace files"
     )
-    parser.add_argument("--grow", type=Path, metavar="FILE", help="table whose rows are kept and added to")
+    parser.add_argument(
+        "--grow",
+        type=Path,
+        metavar="FILE",
+        help="existing table to append new addresses to",
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="layer table to write")
     parser.add_argument("--force", action="store_true", help="overwrite FILE even if it is another finished product")
 

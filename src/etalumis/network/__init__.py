@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The 3DCNN-LSTM: proposals for every controlled address, token-parallel in training, one by one in inference."""
+"""The 3DCNN-LSTM, a proposal for controlled entries: token-parallel in training, sequential in inference."""
 
 from etalumis.network.model import ProposalNetwork
 from etalumis.network.session import ProposalSession

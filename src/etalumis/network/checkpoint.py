@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A network on disk: a folder with tensors.pt (tensors only), manifest.json and layers.json.
 
-The manifest carries the checksum of the tensors, so the two always belong together. It is written before the tensors
-are moved into place, under another name, and renamed after: a crash at any moment leaves the old pair or the new one.
+The manifest has the checksum of the tensors. It is written under another name before the tensors are renamed, and
+renamed after them: a crash at any point leaves the old pair or the new one.
 """
 
 import json
@@ -34,18 +34,18 @@ def save(
     training: Mapping[str, Any] | None = None,
     tensors: Mapping[str, Mapping[str, Tensor]] | None = None,
 ) -> None:
-    """Write a network, with the state of its training where it is to be resumed.
+    """Write a network, and the state of its training if it can be resumed.
 
     Parameters
     ----------
     directory
-        Folder; made where missing.
+        Folder; created if it does not exist.
     network
         The network.
     training
-        JSON-able record of the training.
+        Record of the training, for JSON.
     tensors
-        Tensors of the training (optimizer moments).
+        Tensors of the training: the moments of the optimizer.
 
     Raises
     ------
@@ -67,14 +67,14 @@ def _save_tensors(content: Mapping[str, Any], path: Path) -> None:
         try:
             torch.save(content, file)
         except RuntimeError as error:
-            # on its way out torch finds its archive incomplete, and hides why
+            # torch reports an incomplete archive, and hides the cause
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
 
 
 def update_training(directory: Path, changes: Mapping[str, Any]) -> None:
-    """Change entries of the training's record in a saved network; the tensors stay as they are."""
+    """Change entries in the training record of a saved network; its tensors are not rewritten."""
     manifest = read_manifest(directory)
     write_json_atomic(directory / MANIFEST, {**manifest, "training": {**manifest["training"], **changes}})
 
@@ -107,14 +107,14 @@ def load(directory: Path) -> ProposalNetwork:
     Raises
     ------
     NetworkError
-        Where a file is missing, altered, of another format or version, or the parts do not belong together.
+        If a file is missing, altered, or of another format or version, or if the files do not belong together.
     """
     network, _, _ = load_training(directory)
     return network
 
 
 def load_training(directory: Path) -> tuple[ProposalNetwork, dict[str, Any], dict[str, dict[str, Tensor]]]:
-    """Read a network, the record of its training and the training's tensors; errors as `load`."""
+    """Read a network, the record of its training and the tensors of its training; raises as `load`."""
     manifest = read_manifest(directory)
     layers = LayerTable.load(directory / "layers.json")
     if layers.digest != manifest["layers_digest"]:
@@ -149,7 +149,7 @@ def _load_tensors(path: Path) -> dict[str, Any]:
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """Return the checked manifest of a network; errors as `load`."""
+    """Return the manifest of a network, after checking it; raises as `load`."""
     directory = Path(directory)
     if not exists(directory):
         raise NetworkError(
@@ -157,24 +157,24 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         )
     with storage_errors(directory / "tensors.pt", "read"):
         found = sha256_of(directory / "tensors.pt")
-    # a crash between the two renames leaves new tensors whose manifest still has its first name
+    # after a crash between the two renames, the manifest of the new tensors has its temporary name
     for name in (MANIFEST, _PENDING):
         manifest = _read_json(directory / name)
         if manifest is not None and manifest.get("tensors_sha256") == found:
             return manifest
     raise NetworkError(
-        f"{directory}: tensors.pt (sha256 {found[:16]}...) is not the file its manifest names: one of them was "
+        f"{directory}: tensors.pt (sha256 {found[:16]}...) is not the file that its manifest names: one of them was "
         "altered or truncated; restore the folder as a whole or train again"
     )
 
 
 def exists(directory: Path) -> bool:
-    """Return whether a folder holds a network or a checkpoint, damaged or not.
+    """Return whether a folder contains a network or a checkpoint, valid or not.
 
     Raises
     ------
     StorageError
-        If the system does not say.
+        If the system refuses to look.
     """
     with storage_errors(directory / "tensors.pt", "read"):
         try:
@@ -202,12 +202,12 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 
 def require_fits(network: ProposalNetwork, layers: LayerTable) -> None:
-    """Check that a network was made for a layer table.
+    """Check that a network was built for a layer table.
 
     Raises
     ------
     NetworkError
-        Naming what differs.
+        If it was not; the message names the difference.
     """
     mine = network.layers
     if mine.observation_shape != layers.observation_shape or mine.observation_name != layers.observation_name:
@@ -216,9 +216,9 @@ def require_fits(network: ProposalNetwork, layers: LayerTable) -> None:
             f"{layers.observation_name!r} {layers.observation_shape}; train a network on this dataset"
         )
     if mine.digest != layers.digest:
-        known, wanted = ({(r.address, r.kind, r.categories) for r in table.rows} for table in (mine, layers))
-        example = sorted(known ^ wanted)[:1]
+        known, required = ({(r.address, r.kind, r.categories) for r in table.rows} for table in (mine, layers))
+        example = sorted(known ^ required)[:1]
         raise NetworkError(
-            f"the network was made for other layers: it lacks {len(wanted - known)} of the dataset and has "
-            f"{len(known - wanted)} that the dataset lacks (such as {example}); train a network on this dataset"
+            f"the network was made for other layers: it lacks {len(required - known)} of the dataset and has "
+            f"{len(known - required)} that the dataset lacks (such as {example}); train a network on this dataset"
         )

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Embeddings of the observation: the paper's 3DCNN for images in three dimensions, a small MLP for vectors."""
+"""Embeddings of the observation: the paper's 3DCNN for three-dimensional images, a small MLP for vectors."""
 
 import math
 
@@ -10,15 +10,15 @@ from torch.nn import functional
 
 from etalumis.errors import NetworkError
 
-_POOLED = (1, 4)
-"""Convolutions (from 0) that a MaxPool(2) follows."""
+_POOLED_LAYERS = (1, 4)
+"""Convolutions (from 0) that are followed by a MaxPool(2)."""
 
 
 class InputScale(nn.Module):
-    """Bring an observation to order one: (y - shift) / scale, the scale of an image being its noise.
+    """Scale an observation to order one: (y - shift) / scale. The scale of an image is its noise.
 
-    The showers are left linear, though their voxels reach tens of standard deviations: with asinh, which weakens them
-    against the noise, the network stayed on the plateau at the prior four times as long.
+    The scaling is linear although the voxels of showers reach tens of standard deviations: with asinh, which weakens
+    them relative to the noise, training stayed on the plateau at the prior's loss four times as long.
     """
 
     shift: Tensor
@@ -30,12 +30,12 @@ class InputScale(nn.Module):
         self.register_buffer("scale", torch.ones(()))
 
     def set(self, shift: float, scale: float) -> None:
-        """Fix shift and scale, in the units of the observation.
+        """Set shift and scale, in the units of the observation.
 
         Raises
         ------
         NetworkError
-            Where the scale is not positive and finite.
+            If the scale is not positive and finite.
         """
         if not (0.0 < scale < math.inf and math.isfinite(shift)):
             raise NetworkError(f"input scale: expected a finite shift and a scale > 0, found {shift} and {scale}")
@@ -62,7 +62,7 @@ class ConvEmbedding(nn.Module):
     Raises
     ------
     NetworkError
-        Where the shape is too small for the stack.
+        If the shape is too small for the convolutions.
     """
 
     def __init__(self, shape: tuple[int, ...], channels: tuple[int, ...], width: int) -> None:
@@ -77,20 +77,20 @@ class ConvEmbedding(nn.Module):
         self.convolutions = nn.ModuleList(nn.Conv3d(i, o, 3) for i, o in zip(before, channels, strict=True))
         self.convolutions.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # not in torch's stubs
         self.linear = nn.Linear(channels[-1] * math.prod(after), width)
-        start_with_he(self)
+        initialise_he(self)
 
     def forward(self, observation: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Embed (trace, depth, transverse, transverse) as (trace, width), computed and returned in `dtype`.
+        """Return the embedding (trace, width) of (trace, depth, transverse, transverse), computed in `dtype`.
 
-        Casting here is 1.6 times as fast as autocast, which pools in float32. ReLU commutes with pooling and is cheaper
-        after it.
+        Explicit casts are 1.6 times as fast as autocast, which pools in float32. ReLU commutes with pooling and is
+        cheaper after it.
         """
         image = observation.unsqueeze(1).to(dtype, memory_format=torch.channels_last_3d)
         for number, layer in enumerate(self.convolutions):
             assert isinstance(layer, nn.Conv3d)
             assert layer.bias is not None
             image = functional.conv3d(image, layer.weight.to(dtype), layer.bias.to(dtype))
-            if number in _POOLED:
+            if number in _POOLED_LAYERS:
                 image = functional.max_pool3d(image, 2)
             image = torch.relu_(image)
         return torch.relu(functional.linear(image.flatten(1), self.linear.weight.to(dtype), self.linear.bias.to(dtype)))
@@ -102,16 +102,16 @@ class VectorEmbedding(nn.Module):
     def __init__(self, shape: tuple[int, ...], width: int) -> None:
         super().__init__()
         self.stack = nn.Sequential(nn.Linear(math.prod(shape), width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
-        start_with_he(self)
+        initialise_he(self)
 
     def forward(self, observation: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Embed (trace, *shape) as (trace, width); float32 whatever `dtype`, since so little is computed."""
+        """Return the embedding (trace, width) of (trace, *shape), in float32 for any `dtype`: it is cheap."""
         embedded: Tensor = self.stack(observation.reshape(len(observation), -1))
         return embedded
 
 
 def make_embedding(shape: tuple[int, ...], channels: tuple[int, ...], width: int) -> nn.Module:
-    """Return the embedding for an observation of `shape`: three dimensions are an image, fewer a vector."""
+    """Return the embedding for observations of `shape`: an image has three dimensions, a vector fewer."""
     if len(shape) == 3:
         return ConvEmbedding(shape, channels, width)
     if len(shape) < 3:
@@ -119,8 +119,8 @@ def make_embedding(shape: tuple[int, ...], channels: tuple[int, ...], width: int
     raise NetworkError(f"observation shape {tuple(shape)}: expected at most three dimensions")
 
 
-def start_with_he(module: nn.Module) -> None:
-    """Start weights as He et al. 2015 and biases at zero: the default start dims a deep ReLU stack."""
+def initialise_he(module: nn.Module) -> None:
+    """Initialise weights as He et al. 2015 and biases with zero: torch's default attenuates deep ReLU stacks."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv3d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")

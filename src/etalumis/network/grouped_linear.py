@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""One product over all tokens with a weight matrix per address: the token-parallel heart of the network.
+"""A linear layer over all tokens with one weight matrix per address: the token-parallel core of the network.
 
-Tokens are sorted by address, so that each address owns one run of rows. The weights come as compact leaves (touched
-addresses only), since indexing a whole table makes autograd build gradients as large as the table.
+Tokens are sorted by address, so that each address has one contiguous block of rows. The weights are compact copies
+(used addresses only): if a whole table were indexed, autograd would allocate gradients of the size of the table.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ class _GroupedLinear(Function):
 
 
 def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor, bounds: Sequence[int]) -> Tensor:
-    """Return `x[s:e] @ weight[i] + bias[i]` for each run `s:e = bounds[i]:bounds[i + 1]`.
+    """Return `x[s:e] @ weight[i] + bias[i]` for each block `s:e = bounds[i]:bounds[i + 1]`.
 
     Parameters
     ----------
@@ -51,6 +51,6 @@ def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor, bounds: Sequence[int
     weight, bias
         (address, in, out) and (address, out).
     bounds
-        address + 1 increasing token numbers, from 0 to the number of tokens; no run is empty.
+        (address + 1,). Increasing token indices from 0 to the number of tokens; no block is empty.
     """
     return _GroupedLinear.apply(x, weight, bias, bounds)  # type: ignore[no-any-return,no-untyped-call] # untyped in torch

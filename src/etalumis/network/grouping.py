@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Layers in groups of equal shape: the rows of each group are stacked in one table per parameter."""
+"""Groups of layers of equal shape: the rows of a group are stacked in one table per parameter."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -27,13 +27,13 @@ class Group:
 
     @property
     def inputs(self) -> int:
-        """Inputs of the sample embedding: the value itself, or one per category."""
+        """Number of inputs of the sample embedding: one for a value, or one per category."""
         return self.categories if self.kind == "Categorical" else 1
 
 
 @dataclass(frozen=True)
 class Grouping:
-    """Where each row of a layer table lives.
+    """The group of each row of a layer table, and its row in the tables of the group.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class Grouping:
         Raises
         ------
         NetworkError
-            Where a row has a kind no proposal is known for, or a Categorical no categories.
+            If there is no proposal for the kind of a row, or a Categorical has no categories.
         """
         numbers: dict[Group, int] = {}
         sizes: list[int] = []

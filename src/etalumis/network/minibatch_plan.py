@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""How a minibatch runs through the network: tokens in LSTM order, and per group sorted by address.
+"""The order of computation of a minibatch: tokens in LSTM order, and by group, sorted by address.
 
-A plan is a pure function of a batch and the grouping of the layers. It holds no parameters.
+A plan is a pure function of a minibatch and the grouping of the layers. It has no parameters.
 """
 
 from dataclasses import dataclass
@@ -24,17 +24,17 @@ class GroupPlan:
     Attributes
     ----------
     group
-        Which group.
+        The group.
     tokens
-        int64 (token of the group,). Their places in LSTM order.
+        int64 (token of the group,). Positions of the tokens in LSTM order.
     touched
         int64 (touched row,). Rows of the group's tables that occur, increasing.
     inverse
         int64 (token of the group,). Index of each token's row in `touched`, increasing.
     bounds
-        touched row + 1 numbers: tokens `bounds[i]:bounds[i + 1]` have row `touched[i]`.
+        (touched row + 1,). Tokens `bounds[i]:bounds[i + 1]` have row `touched[i]`.
     x, context, log_jacobian, feature
-        float32 as in `standardise.Standardised`.
+        float32, as in `standardise.Standardised`.
     """
 
     group: Group
@@ -50,28 +50,28 @@ class GroupPlan:
 
 @dataclass(frozen=True)
 class MinibatchPlan:
-    """A minibatch in LSTM order: first tokens of all traces (longest trace first), second tokens, and so on.
+    """A minibatch in LSTM order: the first tokens of all traces (longest trace first), the second tokens, and so on.
 
-    Tokens whose address has no layer are left out: the proposal there is the prior.
+    Tokens whose address has no layer are left out: they are proposed from the prior.
 
     Attributes
     ----------
     source
-        int64 (token,). Place of each token in the batch.
+        int64 (token,). Position of each token in the minibatch.
     batch_sizes
-        Number of traces that have a token in each step.
+        Number of traces with a token in each step.
     trace
         int64 (token,). Trace of each token.
     previous
-        int64 (token,). Place of the previous token of the same trace; the number of tokens where there is none.
+        int64 (token,). Position of the previous token of the same trace; the number of tokens if there is none.
     touched
         int64 (touched layer,). Layers that occur, increasing.
     layer
         int64 (token,). Index into `touched`.
     groups
-        One plan a group that occurs.
+        One plan per group that occurs.
     order
-        int64 (token,). Places that put the concatenated groups back into LSTM order.
+        int64 (token,). Permutation from the concatenated groups back to LSTM order.
     """
 
     source: Array
@@ -88,7 +88,7 @@ class MinibatchPlan:
 
 
 def plan_minibatch(batch: Minibatch, grouping: Grouping) -> MinibatchPlan:
-    """Plan the pass of a minibatch."""
+    """Return the plan of a minibatch."""
     source, trace, step, batch_sizes = _lstm_order(batch)
     place = np.empty(len(source), np.int64)
     by_trace = np.lexsort((step, trace))
@@ -113,7 +113,7 @@ def plan_minibatch(batch: Minibatch, grouping: Grouping) -> MinibatchPlan:
 
 
 def _lstm_order(batch: Minibatch) -> tuple[Array, Array, Array, Array]:
-    """Return batch place, trace and step of the known tokens in LSTM order, and the number of traces per step."""
+    """Return position, trace and step of the tokens with a layer in LSTM order, and the number of traces per step."""
     known = np.flatnonzero(batch.layer >= 0)
     trace = np.repeat(np.arange(len(batch)), np.diff(batch.offset))[known]
     lengths = np.bincount(trace, minlength=len(batch))

@@ -1,14 +1,14 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The 3DCNN-LSTM that proposes, entry by entry, values that explain an observation (SC'19, sections 4.2 and 4.3).
+"""The 3DCNN-LSTM, which proposes the values of a trace entry by entry, given the observation (SC'19, 4.2 and 4.3).
 
-At each controlled entry the LSTM reads
+At each controlled entry the input of the LSTM is
 
     [observation embedding, embedding of the previous value, previous address embedding, address embedding]
 
-and its output goes through the two proposal layers of that address. The first entry has zeros for what is previous.
-All address-dependent parameters are tables with one row a layer. `ProposalNetwork.log_proposal` runs any mixture of
-trace types at once; gradients reach compact copies of the touched rows only (`Leaf`).
+and its output is the input of the two proposal layers of that address. At the first entry, the previous embeddings are
+zero. All address-dependent parameters are tables with one row per layer. `ProposalNetwork.log_proposal` evaluates a
+minibatch of any trace types at once; gradients are computed for compact copies of the used rows only (`Leaf`).
 """
 
 import math
@@ -24,7 +24,7 @@ from etalumis.network.embedding import InputScale, make_embedding
 from etalumis.network.grouped_linear import grouped_linear
 from etalumis.network.grouping import Group, Grouping
 from etalumis.network.minibatch_plan import GroupPlan, MinibatchPlan, plan_minibatch
-from etalumis.network.proposals import log_density, start_bias, width
+from etalumis.network.proposals import initial_bias, log_density, width
 from etalumis.network.recurrent import linear, packed_lstm
 from etalumis.network.session import ProposalSession
 from etalumis.traces.reading.batch import Minibatch
@@ -34,7 +34,7 @@ ADDRESS_TABLE = "address"
 
 @dataclass(frozen=True)
 class Leaf:
-    """The touched rows of a table, copied out: gradients are as small as what was touched."""
+    """A copy of the rows of a table that a minibatch uses, so that gradients have this size, not that of the table."""
 
     rows: Tensor
     value: Tensor
@@ -49,16 +49,16 @@ class ProposalNetwork(nn.Module):
     Parameters
     ----------
     layers
-        The addresses, and name and shape of the observation.
+        The addresses, and the name and shape of the observation.
     config
         Architecture.
     generator
-        Randomness of the start; None takes a fixed seed, so that every rank starts alike.
+        Random generator of the initial parameters; None uses a fixed seed, so that all ranks have the same ones.
 
     Raises
     ------
     NetworkError
-        Where no network of this architecture fits the observation or a layer.
+        If the architecture does not fit the observation or a layer.
     """
 
     def __init__(self, layers: LayerTable, config: NetworkConfig, generator: torch.Generator | None = None) -> None:
@@ -79,18 +79,18 @@ class ProposalNetwork(nn.Module):
             for group, rows in zip(self.grouping.groups, self.grouping.sizes, strict=True):
                 self._start_group(group, rows)
         for table in self.tables.values():
-            table.requires_grad_(False)  # gradients go to leaves, see `leaves`
+            table.requires_grad_(False)  # gradients are those of `leaves`
 
     @property
     def input_width(self) -> int:
-        """Width of the LSTM's input."""
+        """Width of the input of the LSTM."""
         config = self.config
         return config.observation_embedding + config.sample_embedding + 2 * config.address_embedding
 
     def _start_lstm(self) -> None:
         hidden = self.config.lstm_hidden
         for layer in range(self.config.lstm_layers):
-            # open forget gates let gradients reach the early entries from the start
+            # with open forget gates, gradients reach the early entries from the beginning
             getattr(self.lstm, f"bias_ih_l{layer}").data[hidden : 2 * hidden] = 1.0
 
     def _start_group(self, group: Group, rows: int) -> None:
@@ -102,29 +102,29 @@ class ProposalNetwork(nn.Module):
             "sample_bias": torch.zeros(rows, config.sample_embedding),
             "hidden_weight": torch.randn(rows, config.lstm_hidden, hidden) * math.sqrt(2.0 / config.lstm_hidden),
             "hidden_bias": torch.zeros(rows, hidden),
-            # small, so that training starts from the broad proposal in the bias
+            # small, so that the initial proposal is the broad one of the bias
             "out_weight": torch.randn(rows, hidden, out) * (0.1 / math.sqrt(hidden)),
-            "out_bias": start_bias(group.kind, group.categories, config.mixture_components).repeat(rows, 1),
+            "out_bias": initial_bias(group.kind, group.categories, config.mixture_components).repeat(rows, 1),
         }
         for name, table in tables.items():
             self.tables[f"{group.key}_{name}"] = nn.Parameter(table)
 
     def set_categorical_start(self, layer: int, log_probs: np.ndarray) -> None:
-        """Let an untrained categorical layer propose with `log_probs` (category,), whatever the observation."""
+        """Initialise a categorical layer so that it proposes with `log_probs` (category,) for any observation."""
         group = self.grouping.groups[self.grouping.group_of[layer]]
         bias = self.tables[f"{group.key}_out_bias"]
         bias.data[int(self.grouping.row_of[layer])] = torch.from_numpy(log_probs).to(bias.dtype)
 
     def dense(self) -> dict[str, nn.Parameter]:
-        """Return the parameters that every trace touches: observation embedding and LSTM."""
+        """Return the parameters that all traces use: observation embedding and LSTM."""
         return {name: value for name, value in self.named_parameters() if not name.startswith("tables.")}
 
     def parameter_count(self) -> int:
-        """Return the number of trainable numbers."""
+        """Return the number of trainable parameters."""
         return sum(value.numel() for value in self.parameters())
 
     def leaves(self, plan: MinibatchPlan, requires_grad: bool = True) -> Leaves:
-        """Copy the rows a plan touches out of the tables."""
+        """Return copies of the rows of the tables that a plan uses."""
         rows = {ADDRESS_TABLE: plan.touched}
         for group in plan.groups:
             names = ("sample_weight", "sample_bias", "hidden_weight", "hidden_bias", "out_weight", "out_bias")
@@ -147,7 +147,7 @@ class ProposalNetwork(nn.Module):
         plan
             From `plan.make_plan`.
         observation
-            float32 (trace, *shape), not scaled.
+            float32 (trace, *shape), unscaled.
         leaves
             From `leaves`.
         """
@@ -163,8 +163,8 @@ class ProposalNetwork(nn.Module):
         return self._lstm(plan, embedded, torch.cat([past, address], 1))
 
     def _lstm(self, plan: MinibatchPlan, embedded: Tensor, inputs: Tensor) -> Tensor:
-        """Return hidden states (token, hidden); the observation's part of the first gates is computed once a trace."""
-        of_observation = self.config.observation_embedding
+        """Return the hidden states (token, hidden); the observation's part of the gates is computed once per trace."""
+        observation_width = self.config.observation_embedding
         hidden = inputs
         for layer in range(self.config.lstm_layers):
             weight, recurrent, *biases = (
@@ -172,8 +172,8 @@ class ProposalNetwork(nn.Module):
             )
             bias: Tensor = biases[0] + biases[1]
             if layer == 0:
-                by_trace = linear(embedded, weight[:, :of_observation], bias, self.dtype)
-                gates = linear(inputs, weight[:, of_observation:], None, self.dtype)
+                by_trace = linear(embedded, weight[:, :observation_width], bias, self.dtype)
+                gates = linear(inputs, weight[:, observation_width:], None, self.dtype)
                 gates = gates + by_trace.index_select(0, plan.trace)
             else:
                 gates = linear(hidden, weight, bias, self.dtype)
@@ -182,7 +182,7 @@ class ProposalNetwork(nn.Module):
 
     def _group_log_density(self, group: GroupPlan, hidden: Tensor, leaves: Leaves) -> Tensor:
         key = group.group.key
-        # float32: few tokens meet each row, so casting the rows would cost more than the products
+        # float32: few tokens use each row, so casting the rows would cost more than the products
         inner = grouped_linear(
             hidden.index_select(0, group.tokens),
             leaves[f"{key}_hidden_weight"].value,
@@ -195,10 +195,10 @@ class ProposalNetwork(nn.Module):
         return log_density(group.group.kind, raw, group.x, group.context) + group.log_jacobian
 
     def loss(self, batch: Minibatch) -> tuple[Tensor, dict[str, float]]:
-        """Return the sum over traces of -log q(x | y) in nats, and its parts by distribution kind.
+        """Return the sum over traces of -log q(x | y), in nats, and its parts by distribution kind.
 
-        Entries without a layer count with -log p, as they are proposed from the prior; their part is "unknown".
-        Gradients reach observation embedding and LSTM; for those of the tables, go through `leaves`.
+        Entries without a layer are proposed from the prior: they contribute -log p, as the part "unknown". Gradients
+        are those of the observation embedding and the LSTM; use `leaves` for those of the tables.
         """
         plan = plan_minibatch(batch, self.grouping)
         unknown = -float(batch.log_prior[batch.layer < 0].sum())
@@ -212,7 +212,7 @@ class ProposalNetwork(nn.Module):
         return loss.sum() + unknown, parts
 
     def session(self, observation: np.ndarray, defensive: float = 0.05) -> ProposalSession:
-        """Return a session that proposes values for runs under one observation; see `ProposalSession`."""
+        """Return a session that proposes values for runs with one observation; see `ProposalSession`."""
         return ProposalSession(self, observation, defensive)
 
 

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Log densities of the proposals as functions of a network's raw outputs (torch, differentiable).
 
-Stability rests on the parametrisations, not on guards: the mean of a truncated normal lies inside the interval, so its
-normalisation is a sum of two terms of one sign; the mass between two edges of a logistic is a product, no difference;
-every scale has a floor.
-The same densities for inference, in float64 and with sampling, are in `sampling`; a test holds the two together.
+The parametrisations are numerically stable: the mean of a truncated normal lies inside the interval, so its
+normalisation is a sum of two terms of the same sign; the mass between two edges of a logistic is a product, not a
+difference; every scale has a lower bound. `sampling` has the same densities for inference, in float64; a test compares
+the two.
 """
 
 import math
@@ -17,38 +17,38 @@ from torch.nn import functional
 from etalumis.network.standardise import FAMILIES
 
 SCALE_FLOOR = 1e-3
-"""Smallest scale of a component, in units of the interval or of the prior's standard deviation."""
+"""Minimum scale of a component, in units of the interval or of the prior's standard deviation."""
 UNIT_SCALE_CEILING = 10.0
-"""Largest scale of a truncated normal on the unit interval: by then it is flat."""
+"""Maximum scale of a truncated normal on the unit interval, on which it is then flat."""
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 _SQRT_HALF = math.sqrt(0.5)
-# with places spread over the prior, these make the start about as wide as the prior
-_START_SCALE_UNIT, _START_SCALE_LINE, _START_SCALE_COUNT = 0.3, 0.8, 0.45
+# initial scales: with the means spread over the prior, the proposal is about as wide as the prior
+_INITIAL_SCALE_UNIT, _INITIAL_SCALE_LINE, _INITIAL_SCALE_COUNT = 0.3, 0.8, 0.45
 
 
 def width(kind: str, categories: int, components: int) -> int:
-    """Return the number of raw outputs of a proposal: K for K categories, else weight, place and scale a component."""
+    """Return the number of raw outputs: K for K categories, else weight, location and scale of each component."""
     return categories if FAMILIES[kind] == "categorical" else 3 * components
 
 
-def start_bias(kind: str, categories: int, components: int) -> Tensor:
-    """Return the output bias (width,) with which training starts: a broad proposal, near the prior.
+def initial_bias(kind: str, categories: int, components: int) -> Tensor:
+    """Return the initial output bias (width,): a broad proposal, close to the prior.
 
-    The components start at different places, since equal ones would get equal gradients for ever.
+    The components have different locations, since equal components would always have equal gradients.
     """
     bias = torch.zeros(width(kind, categories, components))
     if FAMILIES[kind] == "categorical":
         return bias
     k = components
-    place = (torch.arange(k) + 0.5) / k
+    location = (torch.arange(k) + 0.5) / k
     if FAMILIES[kind] == "unit":
-        bias[k : 2 * k] = torch.logit(place)
-        share = (_START_SCALE_UNIT - SCALE_FLOOR) / (UNIT_SCALE_CEILING - SCALE_FLOOR)
+        bias[k : 2 * k] = torch.logit(location)
+        share = (_INITIAL_SCALE_UNIT - SCALE_FLOOR) / (UNIT_SCALE_CEILING - SCALE_FLOOR)
         bias[2 * k :] = math.log(share / (1.0 - share))
     else:
-        start = _START_SCALE_LINE if FAMILIES[kind] == "line" else _START_SCALE_COUNT
-        bias[k : 2 * k] = 2.0 * place - 1.0
-        bias[2 * k :] = math.log(math.expm1(start - SCALE_FLOOR))
+        scale = _INITIAL_SCALE_LINE if FAMILIES[kind] == "line" else _INITIAL_SCALE_COUNT
+        bias[k : 2 * k] = 2.0 * location - 1.0
+        bias[2 * k :] = math.log(math.expm1(scale - SCALE_FLOOR))
     return bias
 
 
@@ -78,11 +78,11 @@ def log_density(kind: str, raw: Tensor, x: Tensor, context: Tensor) -> Tensor:
 
 
 def _mixture_of_truncated_normals(raw: Tensor, x: Tensor) -> Tensor:
-    weight, place, spread = raw.chunk(3, -1)
-    mean = torch.sigmoid(place)
+    weight, location, spread = raw.chunk(3, -1)
+    mean = torch.sigmoid(location)
     scale = SCALE_FLOOR + (UNIT_SCALE_CEILING - SCALE_FLOOR) * torch.sigmoid(spread)
     z = (x.unsqueeze(-1) - mean) / scale
-    # mass on (0, 1): both terms are >= 0 as the mean lies inside, so nothing cancels, however small the scale
+    # mass on (0, 1): both terms are >= 0 since the mean lies inside, so nothing cancels even for small scales
     mass = 0.5 * (torch.erf(_SQRT_HALF * mean / scale) + torch.erf(_SQRT_HALF * (1.0 - mean) / scale))
     component = -0.5 * z * z - _HALF_LOG_2PI - torch.log(scale) - torch.log(mass)
     return torch.logsumexp(functional.log_softmax(weight, -1) + component, -1)

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""An LSTM over packed sequences whose weight gradients are one product over all tokens.
+"""An LSTM over packed sequences whose weight gradient is one matrix product over all tokens.
 
-torch's own LSTM on packed sequences adds up a weight gradient per step, which costs more than the rest of the layer
-when the steps are small. This one takes the input's part of the gates from outside, so that the observation's part is
-computed once a trace and not once a token.
+torch's LSTM accumulates a weight gradient per step on packed sequences. With few sequences per step, that costs more
+than the rest of the layer. Here the caller computes the input's part of the gates, so that the observation's part is
+computed once per trace, not once per token.
 """
 
 from collections.abc import Sequence
@@ -90,19 +90,19 @@ def packed_lstm(inputs: Tensor, weight: Tensor, sizes: Sequence[int], dtype: tor
     Parameters
     ----------
     inputs
-        float32 (token, 4 hidden). The input's part of the gates with both biases, in torch's order (input, forget,
-        candidate, output). Tokens are packed: all first tokens, longest trace first, then all second tokens, ...
+        float32 (token, 4 hidden). The input's part of the gates, including both biases, in torch's order: input,
+        forget, candidate, output. Tokens are packed: all first tokens, longest trace first, then all second tokens, ...
     weight
         (4 hidden, hidden). torch's `weight_hh`.
     sizes
-        Number of tokens of each step; it never grows.
+        Number of tokens of each step, in non-increasing order.
     dtype
-        Of the products; states and gradients stay float32.
+        Type of the matrix products; states and gradients are float32.
     """
     return _PackedLstm.apply(inputs, weight, sizes, dtype)  # type: ignore[no-any-return,no-untyped-call] # untyped in torch
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """Return x @ weight^T + bias as float32, the product in `dtype`."""
+    """Return x @ weight^T + bias as float32; the product is computed in `dtype`."""
     product = torch.nn.functional.linear(x.to(dtype), weight.to(dtype)).float()
     return product if bias is None else product + bias

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Proposals at inference: draw a value and return its exact log density, in float64.
+"""Proposals in inference: draw a value and return its exact log density, in float64.
 
-The densities are those of `proposals` (where they are differentiable); here they serve one token at a time.
+The densities are those of `proposals`, which has them in differentiable form; here they are computed for one token.
 """
 
 import math
@@ -17,7 +17,7 @@ from etalumis.typing import Array
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 _SQRT_HALF = math.sqrt(0.5)
-_SMALLEST_UNIT = 2.0**-53
+_MIN_UNIT_VALUE = 2.0**-53
 
 
 def sample(kind: str, raw: Array, rng: np.random.Generator) -> float:
@@ -25,12 +25,12 @@ def sample(kind: str, raw: Array, rng: np.random.Generator) -> float:
     family = FAMILIES[kind]
     if family == "categorical":
         return float(_choose(raw, rng))
-    weight, place, spread = _thirds(raw)
+    weight, location, spread = _thirds(raw)
     i = _choose(weight, rng)
     if family == "unit":
-        return _truncated_normal(float(special.expit(place[i])), float(_unit_scale(spread[i])), rng)
+        return _truncated_normal(float(special.expit(location[i])), float(_unit_scale(spread[i])), rng)
     noise = rng.standard_normal() if family == "line" else rng.logistic()
-    return float(place[i] + _line_scale(spread[i]) * noise)
+    return float(location[i] + _line_scale(spread[i]) * noise)
 
 
 def log_density(kind: str, raw: Array, x: float, context: tuple[float, float]) -> float:
@@ -38,13 +38,13 @@ def log_density(kind: str, raw: Array, x: float, context: tuple[float, float]) -
     family = FAMILIES[kind]
     if family == "categorical":
         return float(raw[int(x)] - _log_sum_exp(raw))
-    weight, place, spread = _thirds(raw)
+    weight, location, spread = _thirds(raw)
     if family == "unit":
-        component = _log_truncated(place, spread, x)
+        component = _log_truncated(location, spread, x)
     elif family == "line":
-        component = _log_normal(place, spread, x)
+        component = _log_normal(location, spread, x)
     else:
-        component = _log_rounded_logistic(place, spread, context)
+        component = _log_rounded_logistic(location, spread, context)
     return _log_sum_exp(weight + component) - _log_sum_exp(weight)
 
 
@@ -53,8 +53,8 @@ def _thirds(raw: Array) -> tuple[Array, Array, Array]:
     return raw[:k], raw[k : 2 * k], raw[2 * k :]
 
 
-def _log_truncated(place: Array, spread: Array, x: float) -> Array:
-    mean, scale = special.expit(place), _unit_scale(spread)
+def _log_truncated(location: Array, spread: Array, x: float) -> Array:
+    mean, scale = special.expit(location), _unit_scale(spread)
     z = (x - mean) / scale
     mass = 0.5 * (special.erf(_SQRT_HALF * mean / scale) + special.erf(_SQRT_HALF * (1.0 - mean) / scale))
     return np.asarray(-0.5 * z * z - _HALF_LOG_2PI - np.log(scale * mass))
@@ -73,10 +73,10 @@ def _log_rounded_logistic(mean: Array, spread: Array, edges: tuple[float, float]
 
 
 def _truncated_normal(mean: float, scale: float, rng: np.random.Generator) -> float:
-    """Draw from a normal truncated to (0, 1) by inversion; the mean lies inside, so the cdf is well resolved."""
+    """Draw from a normal truncated to (0, 1) by inversion; its mean is inside, so the cdf is accurate."""
     below, above = special.ndtr(-mean / scale), special.ndtr((1.0 - mean) / scale)
     z = special.ndtri(below + (above - below) * rng.random())
-    return float(min(max(mean + scale * z, _SMALLEST_UNIT), 1.0 - _SMALLEST_UNIT))
+    return float(min(max(mean + scale * z, _MIN_UNIT_VALUE), 1.0 - _MIN_UNIT_VALUE))
 
 
 def _unit_scale(spread: Any) -> Any:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Inference with a trained network: one entry at a time, under one observation."""
+"""Inference with a trained network: one entry at a time, for one observation."""
 
 import math
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 
 
 class ProposalSession:
-    """Proposes the values of runs under one observation.
+    """Proposes the values of runs, given one observation.
 
-    The proposal is defensive, q(x) = (1 - d) q_network(x) + d p(x): the weight p/q of an entry never exceeds 1/d. Its
-    density is exact whatever branch the draw took.
+    The proposal is a defensive mixture, q(x) = (1 - d) q_network(x) + d p(x), so that the weight p/q of an entry is at
+    most 1/d. The density is that of the mixture, whichever component a value was drawn from.
 
     Parameters
     ----------
     network
-        A trained network; it must not be trained on while the session lives.
+        A trained network; its parameters must not change during the session.
     observation
-        (*shape), unscaled, as the model observes it.
+        (*shape), unscaled, as in the observe statement of the model.
     defensive
         Share d of the prior, in [0, 1).
 
     Raises
     ------
     NetworkError
-        Where the observation has another shape than the network was made for, or is not finite.
+        If the shape of the observation is not that of the network, or a number is not finite.
     """
 
     def __init__(self, network: "ProposalNetwork", observation: Array, defensive: float = 0.05) -> None:
@@ -69,21 +69,21 @@ class ProposalSession:
             return first.bias + first.inputs[:, : len(embedded)] @ embedded
 
     def begin(self) -> None:
-        """Start a run: forget the state of the one before."""
+        """Start a run: reset the state."""
         hidden = self.network.config.lstm_hidden
         self._state = [(torch.zeros(hidden), torch.zeros(hidden)) for _ in self._weights]
         self._previous_layer = -1
         self._previous_value = torch.zeros(self.network.config.sample_embedding)
 
     def propose(self, address: str, distribution: Distribution, rng: np.random.Generator) -> tuple[float, float] | None:
-        """Return (value, log q(value)), or None where the address is unknown: the caller then draws from the prior.
+        """Return (value, log q(value)), or None if the address is unknown: the caller then draws from the prior.
 
-        An unknown address is no step of the LSTM, in training neither.
+        An unknown address is not a step of the LSTM, as in training.
 
         Raises
         ------
         NetworkError
-            Where the distribution is of another kind than the layer was made for.
+            If the distribution is not of the kind of the layer.
         """
         layer = self._row(address)
         if layer < 0:
@@ -101,7 +101,7 @@ class ProposalSession:
     def _remember(
         self, layer: int, kind: str, distribution: Distribution, values: tuple[float, ...], raw: Array, value: float
     ) -> float:
-        """Feed the chosen value to the next step and return its log density."""
+        """Store the value as input of the next step, and return its log density."""
         log_prior = distribution.log_prob(value)
         low, high, first, second = values
         form = standardise(kind, np.array([value]), np.array([low]), np.array([high]), np.array([[first, second]]))
@@ -142,7 +142,7 @@ class ProposalSession:
         return torch.add(row.sample_bias, row.sample_weight[0], alpha=feature)
 
     def _gates(self, previous: int, layer: int) -> Tensor:
-        """Return what observation and addresses add to the gates; the same pair comes again in every run."""
+        """Return the part of the gates from observation and addresses, cached by pair of addresses."""
         gates = self._address_gates.get((previous, layer))
         if gates is None:
             config, table = self.network.config, self.network.tables["address"].detach()
@@ -169,7 +169,7 @@ class ProposalSession:
 
 
 class _LayerRow(NamedTuple):
-    """The rows of one layer in its group's tables; products are stored (out, in)."""
+    """The rows of one layer in the tables of its group; matrices are (out, in)."""
 
     sample_weight: Tensor
     sample_bias: Tensor
@@ -180,7 +180,7 @@ class _LayerRow(NamedTuple):
 
     @classmethod
     def of(cls, network: "ProposalNetwork", layer: int) -> Self:
-        """Take the rows of a layer out of the tables, as views."""
+        """Return the rows of a layer, as views of the tables."""
         grouping = network.grouping
         key, row = grouping.groups[grouping.group_of[layer]].key, int(grouping.row_of[layer])
         tables = {name: network.tables[f"{key}_{name}"].detach()[row] for name in cls._fields}
@@ -188,7 +188,7 @@ class _LayerRow(NamedTuple):
 
 
 class _LstmLayer:
-    """Weights of one LSTM layer, the two biases summed."""
+    """Weights of one LSTM layer, and the sum of its two biases."""
 
     def __init__(self, network: "ProposalNetwork", number: int) -> None:
         lstm = network.lstm
@@ -198,7 +198,7 @@ class _LstmLayer:
 
 
 def _lstm_cell(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the next (hidden, cell); gates are (input, forget, candidate, output), as torch orders them."""
+    """Return the next (hidden, cell); the gates are in torch's order: input, forget, candidate, output."""
     hidden = len(cell)
     opened = torch.sigmoid(gates)
     cell = opened[hidden : 2 * hidden] * cell + opened[:hidden] * torch.tanh(gates[2 * hidden : 3 * hidden])
@@ -206,7 +206,7 @@ def _lstm_cell(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _prior_columns(distribution: Distribution) -> tuple[float, float, float, float]:
-    """Return (low, high, first parameter, second parameter) as a batch has them."""
+    """Return (low, high, first parameter, second parameter) as in a minibatch."""
     if distribution.kind == "Categorical":
         return math.nan, math.nan, math.nan, math.nan
     parameters = distribution.parameters

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Values in the units a proposal works in: unit interval, standardised line, or standardised whole numbers.
+"""Values in the units of their proposals: unit interval, standardised real line, or standardised whole numbers.
 
 Every PPX distribution belongs to one family of proposals. For a value v of a site with a given prior,
 
@@ -37,32 +37,32 @@ FAMILIES = {
 - line: mixture of normals in z = (t - m) / s, where m and s are the prior's mean and standard deviation of t = v
   (Normal) or t = log v (Exponential, Gamma, LogNormal, Weibull: thus a mixture of log-normals)
 - count: mixture of logistics in z = (t - m) / s with t = v, rounded to whole numbers in the support. (A mixture of
-  Poissons or binomials would be simpler, but can be no narrower than a Poisson: it cannot say "surely three".)
+  Poissons or binomials would be simpler, but is at least as wide as a Poisson: it cannot be certain.)
 - categorical: softmax
 """
 
-_FAR = 1e6
-_TINY = 1e-300
-_LARGEST_EXPONENT = 700.0
-_LARGEST_FEATURE = 10.0
+_INFINITE_EDGE = 1e6  # in standard deviations of the prior; finite, so that gradients are finite too
+_MIN_POSITIVE = 1e-300  # smallest value of which a logarithm is taken
+_MAX_EXPONENT = 700.0
+_MAX_FEATURE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Standardised:
-    """Values of tokens of one kind in their family's units.
+    """Values of tokens of one kind, in the units of their family.
 
     Attributes
     ----------
     x
-        float64 (token,). What the family's density is evaluated at.
+        float64 (token,). Argument of the density of the family.
     context
-        float64 (token, 2). count: lower and upper edge in z of what is rounded to the value, far out at the ends of
-        the support; else 0.
+        float64 (token, 2). count: the edges in z of the interval that is rounded to the value, practically infinite
+        at the ends of the support; else 0.
     log_jacobian
         float64 (token,). log |dx/dv| for continuous values, 0 for discrete ones.
     feature
-        float64 (token,). The value as the sample embedding reads it: of order one, bounded; the category's number for
-        a categorical.
+        float64 (token,). Input of the sample embedding: of order one, bounded; the index of the category for a
+        categorical.
     """
 
     x: Array
@@ -72,7 +72,7 @@ class Standardised:
 
 
 def standardise(kind: str, value: Array, low: Array, high: Array, parameters: Array) -> Standardised:
-    """Return values of one kind in their family's units; arrays as in `traces.batch.Batch`."""
+    """Return values of one kind in the units of their family; the arrays are those of a `Minibatch`."""
     x = value
     context = np.zeros((len(value), 2))
     log_jacobian = np.zeros(len(value))
@@ -87,30 +87,30 @@ def standardise(kind: str, value: Array, low: Array, high: Array, parameters: Ar
             feature = 2.0 * x - 1.0
         case "line":
             mean, deviation, logarithmic = prior_scale(kind, first, second)
-            t = np.log(np.maximum(value, _TINY)) if logarithmic else value
+            t = np.log(np.maximum(value, _MIN_POSITIVE)) if logarithmic else value
             x = (t - mean) / deviation
             log_jacobian = -np.log(deviation) - (t if logarithmic else 0.0)
-            feature = np.clip(x, -_LARGEST_FEATURE, _LARGEST_FEATURE)
+            feature = np.clip(x, -_MAX_FEATURE, _MAX_FEATURE)
         case "count":
             mean, deviation, last = count_scale(kind, first, second)
             x = (value - mean) / deviation
-            context[:, 0] = np.where(value <= 0, -_FAR, (value - 0.5 - mean) / deviation)
-            context[:, 1] = np.where(value >= last, _FAR, (value + 0.5 - mean) / deviation)
-            feature = np.clip(x, -_LARGEST_FEATURE, _LARGEST_FEATURE)
+            context[:, 0] = np.where(value <= 0, -_INFINITE_EDGE, (value - 0.5 - mean) / deviation)
+            context[:, 1] = np.where(value >= last, _INFINITE_EDGE, (value + 0.5 - mean) / deviation)
+            feature = np.clip(x, -_MAX_FEATURE, _MAX_FEATURE)
         case _:
             feature = value
     return Standardised(x, context, log_jacobian, feature)
 
 
 def restore(kind: str, x: float, low: float, high: float, first: float, second: float) -> float:
-    """Return the value of which `x` is the standardised form (the inverse of `standardise`)."""
+    """Return the value whose standardised form is `x` (the inverse of `standardise`)."""
     match FAMILIES[kind]:
         case "unit":
             return min(max(low + (high - low) * x, low), high) if kind == "Uniform" else x
         case "line":
             mean, deviation, logarithmic = prior_scale(kind, np.asarray(first), np.asarray(second))
             t = float(mean + deviation * x)
-            return math.exp(min(max(t, -_LARGEST_EXPONENT), _LARGEST_EXPONENT)) if logarithmic else t
+            return math.exp(min(max(t, -_MAX_EXPONENT), _MAX_EXPONENT)) if logarithmic else t
         case "count":
             mean, deviation, last = count_scale(kind, np.asarray(first), np.asarray(second))
             return float(np.clip(np.floor(mean + deviation * x + 0.5), 0.0, last))
@@ -135,7 +135,7 @@ def prior_scale(kind: str, first: Array, second: Array) -> tuple[Array, Array, b
 
 
 def count_scale(kind: str, first: Array, second: Array) -> tuple[Array, Array, Array]:
-    """Return mean, standard deviation (at least 1/2) and largest value of a prior of the count family."""
+    """Return mean, standard deviation (at least 1/2) and maximum of a prior of the count family."""
     if kind == "Poisson":
         return first, np.sqrt(first + 0.25), np.full_like(first, math.inf)
     count, probability = (np.ones_like(first), first) if kind == "Bernoulli" else (first, second)
