@@ -95,7 +95,7 @@ def test_sigterm_to_the_ranks_leaves_a_checkpoint_that_goes_on(branching: Exampl
     before = json.loads((folder / "checkpoint" / "manifest.json").read_text())["training"]["state"]["iteration"]
     done = run(words)
     assert done.returncode == 0, done.stderr
-    assert f"goes on from iteration {before}" in done.stderr
+    assert f"resumes from iteration {before}" in done.stderr
     assert read_history(folder / "history.csv")[-1].iteration > before
 
 

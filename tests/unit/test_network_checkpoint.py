@@ -14,7 +14,7 @@ from system_errors import fail_to_find, fail_to_read, files_end_at, no_descripto
 
 from etalumis.errors import EtalumisError, NetworkError, StorageError
 from etalumis.network import ProposalNetwork, checkpoint
-from etalumis.training.evaluate import log_proposal_of
+from etalumis.training.evaluate import log_proposals
 
 LAYERS = layer_table(PRIORS, 2, (6,))
 
@@ -34,7 +34,7 @@ def saved(tmp_path: Path) -> Path:
 def test_a_network_comes_back_as_it_was(saved: Path) -> None:
     batch = random_batch(LAYERS, PRIORS, [4, 9], np.random.default_rng(0))
     loaded, training, _ = checkpoint.load_training(saved)
-    np.testing.assert_array_equal(log_proposal_of(loaded, batch), log_proposal_of(network_of(), batch))
+    np.testing.assert_array_equal(log_proposals(loaded, batch), log_proposals(network_of(), batch))
     assert training == {"note": 1}
     assert sorted(path.name for path in saved.iterdir()) == ["layers.json", "manifest.json", "tensors.pt"]
 

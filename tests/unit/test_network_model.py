@@ -17,7 +17,7 @@ from etalumis.network.minibatch_plan import plan_minibatch
 from etalumis.network.proposals import log_density
 from etalumis.network.standardise import standardise
 from etalumis.traces.reading.batch import Minibatch
-from etalumis.training.evaluate import log_proposal_of
+from etalumis.training.evaluate import log_proposals
 
 LAYERS = layer_table(PRIORS, 3, (6,))
 LENGTHS = [5, 1, 0, 12, 7, 3]
@@ -94,7 +94,7 @@ def test_traces_do_not_see_each_other() -> None:
     network = network_of()
     rng = np.random.default_rng(2)
     batch = random_batch(LAYERS, PRIORS, LENGTHS, rng)
-    together = log_proposal_of(network, batch)
+    together = log_proposals(network, batch)
     for trace in range(len(batch)):
         tokens = slice(batch.offset[trace], batch.offset[trace + 1])
         alone = Minibatch(
@@ -103,7 +103,7 @@ def test_traces_do_not_see_each_other() -> None:
             *(getattr(batch, name)[tokens] for name in ("layer", "value", "low", "high", "parameters", "log_prior")),
         )
         # float32 sums over another order
-        np.testing.assert_allclose(log_proposal_of(network, alone), together[tokens], rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(log_proposals(network, alone), together[tokens], rtol=1e-3, atol=1e-4)
 
 
 def test_loss_adds_the_prior_of_unknown_addresses() -> None:
@@ -112,7 +112,7 @@ def test_loss_adds_the_prior_of_unknown_addresses() -> None:
     total, parts = network.loss(batch)
     assert parts["unknown"] == pytest.approx(-batch.log_prior[batch.layer < 0].sum())
     assert float(total.detach()) == pytest.approx(sum(parts.values()), rel=1e-5)
-    assert float(total.detach()) == pytest.approx(-log_proposal_of(network, batch).sum(), rel=1e-5)
+    assert float(total.detach()) == pytest.approx(-log_proposals(network, batch).sum(), rel=1e-5)
 
 
 def test_a_batch_without_known_tokens_has_the_loss_of_the_prior() -> None:
@@ -146,7 +146,7 @@ def test_bfloat16_is_close_to_float32() -> None:
     single = network_of(layers)
     half = network_of(layers, SMALL.model_copy(update={"dtype": "bfloat16"}))
     # bfloat16 keeps 8 bits; the log densities are of order one
-    np.testing.assert_allclose(log_proposal_of(half, batch), log_proposal_of(single, batch), atol=0.1)
+    np.testing.assert_allclose(log_proposals(half, batch), log_proposals(single, batch), atol=0.1)
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 5), (20, 21, 23)])
@@ -154,7 +154,7 @@ def test_any_observation_shape_up_to_three_dimensions(shape: tuple[int, ...]) ->
     layers = layer_table((Uniform(0.0, 1.0),), 1, shape)
     network = ProposalNetwork(layers, SMALL)
     batch = random_batch(layers, (Uniform(0.0, 1.0),), [2, 2], np.random.default_rng(4))
-    assert np.isfinite(log_proposal_of(network, batch)).all()
+    assert np.isfinite(log_proposals(network, batch)).all()
 
 
 @pytest.mark.parametrize(("shape", "message"), [((10, 35, 35), "too small"), ((2, 2, 2, 2), "at most three")])
@@ -189,7 +189,7 @@ def test_a_session_has_the_densities_of_training() -> None:
                 batch.observation, batch.offset, batch.layer, values, batch.low, batch.high, batch.parameters, log_prior
             )
             possible = np.isfinite(log_prior)  # a proposal may draw a category of probability zero: weight zero
-            network_only = log_proposal_of(network, again)
+            network_only = log_proposals(network, again)
             with np.errstate(divide="ignore"):
                 expected = np.logaddexp(np.log1p(-defensive) + network_only, np.log(defensive) + log_prior)
             # float32 in training, float64 behind the last layer here

@@ -16,7 +16,7 @@ from etalumis.errors import ConfigError, NetworkError, StorageError
 from etalumis.training.history import HistoryRow, read_history, write_history
 from etalumis.training.optimizer import Optimizer, RowGradient, clip
 from etalumis.training.sampler import EpochOrder, Position, Sampler, epoch_order
-from etalumis.training.schedule import learning_rate, noise_scale, spent
+from etalumis.training.schedule import budget_spent, learning_rate, noise_scale
 
 
 @given(size=st.integers(12, 400), batch=st.integers(1, 4), ranks=st.integers(1, 3), seed=st.integers(0, 9))
@@ -43,7 +43,7 @@ def test_a_position_of_fewer_ranks_is_never_dealt_short() -> None:
     two, four = Sampler(150, 16, 2, 3), Sampler(150, 16, 4, 3)
     position, fitted = Position(), []
     while position.epoch == 0:
-        fitted.append(four.fitting(position))
+        fitted.append(four.full_batch_from(position))
         assert {len(four.indices(fitted[-1], rank)) for rank in range(4)} == {16}
         position = two.advance(position)
     assert fitted == [Position(0, 0), Position(0, 32), Position(0, 64), Position(1, 0)]
@@ -71,7 +71,7 @@ def test_an_order_keeps_few_windows() -> None:
     order = EpochOrder(10_000, seed=1, epoch=0, chunk=10, window=5)
     for start in range(0, 10_000, 64):
         order.slice(start, min(start + 64, 10_000))
-        assert sum(len(window) for window in order._made.values()) <= 150
+        assert sum(len(window) for window in order._windows.values()) <= 150
 
 
 def test_a_training_set_smaller_than_a_batch_is_an_error() -> None:
@@ -110,10 +110,10 @@ def test_the_noise_rises_to_its_full_size_and_stays():
 
 def test_the_budget_is_spent_by_time_or_traces() -> None:
     both = config(max_minutes=1.0, max_traces=1000)
-    assert spent(both, 250, 12.0) == pytest.approx(0.25)
-    assert spent(both, 250, 30.0) == pytest.approx(0.5)
-    assert spent(config(max_minutes=1.0), 10**9, 30.0) == pytest.approx(0.5)
-    assert spent(config(max_traces=1000), 250, 1e9) == pytest.approx(0.25)
+    assert budget_spent(both, 250, 12.0) == pytest.approx(0.25)
+    assert budget_spent(both, 250, 30.0) == pytest.approx(0.5)
+    assert budget_spent(config(max_minutes=1.0), 10**9, 30.0) == pytest.approx(0.5)
+    assert budget_spent(config(max_traces=1000), 250, 1e9) == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize(

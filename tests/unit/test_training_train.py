@@ -30,7 +30,7 @@ from etalumis.layers import LayerTable
 from etalumis.network import ProposalNetwork, checkpoint
 from etalumis.traces.reading.batch import Minibatch
 from etalumis.training import prepare
-from etalumis.training.evaluate import log_proposal_of
+from etalumis.training.evaluate import log_proposals
 from etalumis.training.history import read_history
 from etalumis.training.schedule import learning_rate
 from etalumis.training.train import Trainer
@@ -177,7 +177,7 @@ def trainer(
     layers = LayerTable.load(traces.layers)
     train_set, valid_set = (prepare.TraceDataset(path, layers) for path in (traces.train, traces.valid))
     network = ProposalNetwork(layers, config.network, torch.Generator().manual_seed(3))
-    prepare.start_from_data(network, train_set)
+    prepare.initialize_from_data(network, train_set)
     return Trainer(network, Meanwhile(train_set, act), valid_set, config.training, 1, output, "same", MPI.COMM_SELF)
 
 
@@ -270,14 +270,14 @@ def test_a_checkpoint_of_other_settings_is_not_resumed(branching: ExampleTraces,
 
 
 @pytest.mark.parametrize(
-    ("output", "said"), [("file", "is a file"), ("file/below", r"cannot be written \(Not a directory\)")]
+    ("output", "said"), [("file", "is a file"), ("file/below", "file is a file, expected a folder")]
 )
 def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     branching: ExampleTraces, tmp_path: Path, output: str, said: str
 ) -> None:
     (tmp_path / "file").touch()
     nowhere = replace(branching, layers=tmp_path / "not read")
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(StorageError, match=said):
         train(nowhere, settings(max_traces=320), tmp_path / output)
 
 
@@ -398,7 +398,7 @@ def test_a_gradient_that_is_not_finite_is_an_error_and_spoils_nothing(gaussian: 
 def test_the_input_is_scaled_by_its_spread_where_the_noise_is_unknown(gaussian: ExampleTraces) -> None:
     layers = LayerTable.load(gaussian.layers)
     network = ProposalNetwork(layers, SMALL)
-    prepare.start_from_data(network, prepare.TraceDataset(gaussian.train, layers))
+    prepare.initialize_from_data(network, prepare.TraceDataset(gaussian.train, layers))
     # observations have mean 1 and variance 5 + 2; two correlated ones in each of 1024 traces
     assert float(network.input_scale.shift) == pytest.approx(1.0, abs=5 * math.sqrt(6 / 1024))
     assert float(network.input_scale.scale) == pytest.approx(math.sqrt(7), rel=0.12)
@@ -417,7 +417,7 @@ def test_an_image_is_scaled_by_its_noise_and_categoricals_start_at_their_frequen
             return random_batch(layers, (Categorical(probs),), [1] * len(indices), rng)
 
     network = ProposalNetwork(layers, SMALL)
-    prepare.start_from_data(network, Drawn())
+    prepare.initialize_from_data(network, Drawn())
     assert float(network.input_scale.scale) == 0.5
     bias = network.tables["Categorical3_out_bias"][0]
     mcse = np.sqrt(np.array(probs) * (1 - np.array(probs)) / 1000)
@@ -429,7 +429,7 @@ def test_loss_of_a_dataset_is_that_of_its_traces(gaussian: ExampleTraces, traine
     dataset = prepare.TraceDataset(gaussian.valid, network.layers)
     batch = dataset.batch(np.arange(64), (5,))
     total, parts = network.loss(batch)
-    assert float(total.detach()) == pytest.approx(-log_proposal_of(network, batch).sum(), rel=1e-5)
+    assert float(total.detach()) == pytest.approx(-log_proposals(network, batch).sum(), rel=1e-5)
     assert set(parts) == {"Normal"}
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""`etalumis network`: train the 3DCNN-LSTM under MPI, and say what a trained network is."""
+"""`etalumis network`: train the 3DCNN-LSTM under MPI, and describe a trained network."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 INTERRUPTED = 143
-"""Exit code after SIGTERM or Ctrl-C, as a shell would report it: the network is not finished."""
+"""Exit code after SIGTERM or Ctrl-C, as a shell reports it: the network is not finished."""
 
 _EPILOG = """\
 example:
@@ -44,7 +44,7 @@ from the beginning.
 def register(subparsers: Any) -> None:
     """Add the verb's parser."""
     parser = subparsers.add_parser(
-        "network", help="train the 3DCNN-LSTM under MPI", description="Train the network, and look at a trained one.",
+        "network", help="train the 3DCNN-LSTM under MPI", description="Train the network, or describe a trained one.",
         epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
@@ -57,12 +57,12 @@ def register(subparsers: Any) -> None:
     train.add_argument("--train", type=Path, required=True, metavar="PATH", help="sorted training traces")
     train.add_argument("--valid", type=Path, required=True, metavar="PATH", help="sorted validation traces")
     train.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the network")
-    train.add_argument("--world-size", type=int, metavar="N", help="fail unless MPI runs exactly N ranks")
+    train.add_argument("--world-size", type=int, metavar="N", help="fail if the number of MPI ranks is not N")
     train.add_argument("--force", action="store_true", help="overwrite a finished network of other data or settings")
     info = actions.add_parser(
-        "info", help="say what a network is and how well it learned",
-        description="Say how large a network is, what it observes, how long it learned, and its loss\n"
-        "beside that of the prior: all in all, and for each named draw. Below it, it has learned something.",
+        "info", help="describe a network and its losses",
+        description="Print the size of a network, its observation, the length of its training, and its loss beside\n"
+        "that of the prior, in total and for each named draw. A network that has learned has the smaller loss.",
         epilog="example:\n  etalumis network info results/demo/network",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    # importing mpi4py starts MPI and torch takes seconds: only the action that needs them pays
+    # mpi4py starts MPI when it is imported, and torch takes seconds: import them only here
     from mpi4py import MPI
 
     from etalumis.training.prepare import train
@@ -85,12 +85,12 @@ def _train(args: argparse.Namespace) -> int:
         settings = config.load(args.config)
         outcome = train(settings, args.layers, args.train, args.valid, args.output, comm, args.world_size, args.force)
     if not outcome.finished:
-        logger.warning("training was interrupted; the same command goes on from %s", args.output / "checkpoint")
+        logger.warning("training was interrupted; the same command resumes from %s", args.output / "checkpoint")
         return INTERRUPTED
     if comm.rank == 0:
         last = outcome.state.history[-1]
         logger.info(
-            "%s: %d traces in %d iterations; validation loss %.3f nats a trace, prior %.3f",
+            "%s: %d traces in %d iterations; validation loss %.3f nats per trace, prior %.3f",
             args.output, outcome.state.traces, outcome.state.iteration, last.valid_loss, last.prior_loss,
         )  # fmt: skip
     return 0
@@ -98,7 +98,7 @@ def _train(args: argparse.Namespace) -> int:
 
 @contextmanager
 def _failing_together(comm: MPI.Comm) -> Iterator[None]:
-    """End all ranks when one fails: the others would wait for it in a collective for ever."""
+    """Abort all ranks if one fails: the others would wait for it in a collective call."""
     try:
         yield
     except BaseException as error:
@@ -124,7 +124,7 @@ def _info(args: argparse.Namespace) -> int:
     state = training.get("state", training)
     say(f"trained        {state['traces']:,} traces in {state['elapsed_s'] / 60:.1f} minutes")
     if "valid_loss" in training:
-        say(f"loss           {training['valid_loss']:.3f} nats a trace (prior {training['prior_loss']:.3f})")
+        say(f"loss           {training['valid_loss']:.3f} nats per trace (prior {training['prior_loss']:.3f})")
         for name, part in training["valid_by_name"].items():
-            say(f"  {name:<12} {part['loss']:.3f} nats an entry (prior {part['prior_loss']:.3f})")
+            say(f"  {name:<12} {part['loss']:.3f} nats per entry (prior {part['prior_loss']:.3f})")
     return 0

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Loss on a validation set, shared among ranks, and what it is made of."""
+"""Validation loss, computed on all ranks, in total and by layer."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,26 +17,26 @@ from etalumis.training.synchronize import Synchronizer
 from etalumis.typing import Array
 
 
-class Batches(Protocol):
-    """What training needs of a dataset (`traces.reader.TraceDataset`)."""
+class MinibatchSource(Protocol):
+    """The part of a dataset that training uses; see `traces.reading.dataset.TraceDataset`."""
 
     def __len__(self) -> int: ...
 
     def batch(self, indices: Array, noise_seed: tuple[int, ...], noise_scale: float = 1.0) -> Minibatch:
-        """Return the minibatch of the traces `indices`, with noise drawn from `noise_seed` times `noise_scale`."""
+        """Return the minibatch of the traces `indices`, with noise from `noise_seed` scaled by `noise_scale`."""
         ...
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Losses over a set of traces, by layer.
+    """Losses of a set of traces, summed by layer.
 
     Attributes
     ----------
     traces
         Number of traces.
     loss, prior
-        float64 (layer + 1,). Sums of -log q and -log p; the last element is for addresses without a layer.
+        float64 (layer + 1,). Sums of -log q and of -log p. The last element belongs to addresses without a layer.
     count
         float64 (layer + 1,). Number of entries.
     """
@@ -57,7 +57,7 @@ class Evaluation:
         return float(self.prior.sum()) / self.traces
 
     def by_name(self, layers: LayerTable) -> dict[str, dict[str, float]]:
-        """Return loss and prior loss per entry of each named variable, and of "unknown" addresses."""
+        """Return the mean loss and prior loss per entry of each named variable and of "unknown" addresses."""
         parts: dict[str, Array] = {}
         for number, name in enumerate([*(row.name for row in layers.rows), "unknown"]):
             if name and self.count[number]:
@@ -71,30 +71,30 @@ class Evaluation:
 
 def evaluate(
     network: ProposalNetwork,
-    dataset: Batches,
+    dataset: MinibatchSource,
     batch_size: int,
     noise_seed: tuple[int, ...],
     ranks: Synchronizer,
     prefetch: int = 0,
 ) -> Evaluation:
-    """Return the losses over a dataset, whose traces are dealt to the ranks round-robin.
+    """Return the losses over a dataset. Its traces are distributed over the ranks round-robin.
 
-    Up to `prefetch` minibatches are read ahead.
+    Up to `prefetch` minibatches are read in advance.
     """
     mine = np.arange(ranks.comm.rank, len(dataset), ranks.comm.size)
     sums = np.zeros((3, len(network.layers) + 1))
     requests = ((mine[start : start + batch_size], noise_seed) for start in range(0, len(mine), batch_size))
     for batch in read_ahead(dataset.batch, requests, prefetch):
-        log_q = log_proposal_of(network, batch)
+        log_q = log_proposals(network, batch)
         for row, weights in enumerate((-log_q, -batch.log_prior, np.ones(len(log_q)))):
-            # layer -1, an unknown address, becomes the last bin
+            # layer -1, an unknown address, goes to the last bin
             sums[row] += np.bincount(batch.layer % sums.shape[1], weights, sums.shape[1])
     total = ranks.total(sums)
     return Evaluation(len(dataset), total[0], total[1], total[2])
 
 
-def log_proposal_of(network: ProposalNetwork, batch: Minibatch) -> Array:
-    """Return log q (token,) of every token of a batch, in its order; log p where the address is unknown."""
+def log_proposals(network: ProposalNetwork, batch: Minibatch) -> Array:
+    """Return log q (token,) of the tokens of a batch, in the order of the batch; log p for unknown addresses."""
     log_q = batch.log_prior.copy()
     plan = plan_minibatch(batch, network.grouping)
     if len(plan):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The record of a training: what Figure 7 draws, one row per validation."""
+"""The history of a training, one row per validation: the data of Figure 7."""
 
 import csv
 import io
@@ -15,26 +15,26 @@ from etalumis.refusals import storage_errors
 
 @dataclass(frozen=True)
 class HistoryRow:
-    """State of the training after an iteration. Losses are means over traces of -log q(x | y), in nats.
+    """State of a training after an iteration. Losses are means over traces of -log q(x | y), in nats.
 
     Attributes
     ----------
     iteration, traces, epoch
-        Iterations and traces (over all ranks) so far.
+        Number of iterations and of traces (over all ranks) so far, and the current epoch.
     elapsed_s
         Wall time of training so far, over all resumes.
     train_loss
-        Mean over the traces since the row before (first row: of the first minibatch).
+        Mean over the traces since the previous row (first row: over the first minibatch).
     valid_loss
         Mean over the validation set.
     prior_loss
         Mean over the validation set of -log p(x): the loss of proposing from the prior.
     learning_rate
-        Of the last iteration.
+        Learning rate of the last iteration.
     traces_per_s
-        Since the row before, without validation.
+        Traces per second since the previous row, without validation.
     read_share, forward_share, backward_share, sync_share, update_share
-        Shares of the time since the row before, on rank 0; sync includes waiting for other ranks.
+        Shares of the time since the previous row, on rank 0; sync includes waiting for other ranks.
     """
 
     iteration: int
@@ -54,7 +54,7 @@ class HistoryRow:
 
     @classmethod
     def of(cls, values: dict[str, str]) -> Self:
-        """Make a row from a record of texts."""
+        """Convert a record of strings to a row."""
         numbers: dict[str, Any] = {f.name: (int if f.type is int else float)(values[f.name]) for f in fields(cls)}
         return cls(**numbers)
 

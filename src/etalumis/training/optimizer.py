@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Adam and SGD, with and without LARC, over dense parameters and over rows of tables.
+"""Adam and SGD, with and without LARC, for dense parameters and for rows of tables.
 
-A row is a parameter of its own: its moments change, and its steps are counted, in iterations that touch it. Between
-them it rests (the moments do not decay), so an address seen once in a thousand iterations is bias-corrected by its own
-count and not moved by stale momentum. The cost of an iteration follows what it touched, not the size of the tables.
+Each row is a separate parameter. Its moments are updated, and its steps counted, only in iterations that touch it.
+Between them the moments do not decay, so an address seen once in a thousand iterations is bias-corrected by its own
+count and is not moved by stale momentum. The cost of an iteration depends on the rows touched, not on the table size.
 """
 
 from collections.abc import Mapping
@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
-_MOMENTUM = 0.9
-_BETAS = (0.9, 0.999)
-_EPSILON = 1e-8
-_TRUST = 0.02
-"""LARC's trust coefficient: largest ratio of update to weight norm of a parameter (You et al. 2017)."""
+_SGD_MOMENTUM = 0.9
+_ADAM_BETAS = (0.9, 0.999)
+_ADAM_EPSILON = 1e-8
+_LARC_COEFFICIENT = 0.02
+"""Trust coefficient of LARC: largest ratio of update norm to weight norm of a parameter (You et al. 2017)."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class RowGradient:
 
 
 class _Slot(NamedTuple):
-    """What belongs to one parameter: a dense one, or one row of a table. All are views."""
+    """Views of one parameter, dense or one row of a table, and of its moments and step count."""
 
     parameter: Tensor
     first: Tensor
@@ -41,7 +41,7 @@ class _Slot(NamedTuple):
 
 
 class Optimizer:
-    """Update parameters in place.
+    """Updates parameters in place.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Optimizer:
         self.rule, self.adaptive = rule, rule.startswith("adam")
         self._parameters = {name: value.detach() for name, value in (dict(dense) | dict(tables)).items()}
         self._first = {name: torch.zeros_like(value) for name, value in self._parameters.items()}
-        # SGD has one moment only; empty tensors keep the places of the other two
+        # SGD has only one moment; empty tensors stand for the second
         self._second = {
             name: torch.zeros_like(value) if self.adaptive else value.new_empty(len(value), 0)
             for name, value in self._parameters.items()
@@ -74,7 +74,7 @@ class Optimizer:
         Parameters
         ----------
         dense
-            Gradient of every dense parameter.
+            Gradient of each dense parameter.
         rows
             Gradients of the touched rows, by table.
         rate
@@ -92,18 +92,18 @@ class Optimizer:
         else:
             _sgd_step(slots, gradients, rate)
         if before:
-            _shorten(parameters, before)
+            _limit_steps(parameters, before)
 
     def state(self) -> dict[str, dict[str, Tensor]]:
-        """Return the tensors a resumed run needs."""
+        """Return the tensors that a resumed training needs."""
         return {"first": self._first, "second": self._second, "steps": self._steps}
 
     @torch.no_grad()
     def restore(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Take over the tensors of `state`."""
-        for part, mine in self.state().items():
-            for name, value in mine.items():
-                value.copy_(state[part][name])
+        """Copy the tensors of `state`."""
+        for part, tensors in self.state().items():
+            for name, tensor in tensors.items():
+                tensor.copy_(state[part][name])
 
     def _slot(self, name: str, row: int | None) -> _Slot:
         slot = self._slots.get((name, row))
@@ -121,36 +121,36 @@ def _adam_step(slots: list[_Slot], gradients: list[Tensor], rate: float) -> None
     parameters, first, second, steps = (list(column) for column in zip(*slots, strict=True))
     adam(
         parameters, gradients, first, second, [], steps,
-        fused=True, amsgrad=False, beta1=_BETAS[0], beta2=_BETAS[1], lr=rate, weight_decay=0.0, eps=_EPSILON,
-        maximize=False,
+        fused=True, amsgrad=False, maximize=False, lr=rate, weight_decay=0.0,
+        beta1=_ADAM_BETAS[0], beta2=_ADAM_BETAS[1], eps=_ADAM_EPSILON,
     )  # fmt: skip
 
 
 def _sgd_step(slots: list[_Slot], gradients: list[Tensor], rate: float) -> None:
     parameters, first = [slot.parameter for slot in slots], [slot.first for slot in slots]
-    torch._foreach_mul_(first, _MOMENTUM)
+    torch._foreach_mul_(first, _SGD_MOMENTUM)
     torch._foreach_add_(first, gradients)
     torch._foreach_add_(parameters, first, alpha=-rate)
 
 
-def _shorten(parameters: list[Tensor], before: list[Tensor]) -> None:
-    """Shorten each step to at most the trust coefficient times the norm of what it started from (LARC, clipping).
+def _limit_steps(parameters: list[Tensor], before: list[Tensor]) -> None:
+    """Limit the norm of each step to the trust coefficient times the norm of the parameter before it (LARC, clipping).
 
-    The step, not the gradient: Adam divides by the gradient's own size, so a smaller gradient gives the same step.
-    A parameter that starts from zero is not bounded, or it could never leave it.
+    The step is limited, not the gradient: Adam divides by the size of the gradient, so a smaller gradient gives the
+    same step. A parameter at zero is not limited, since it could never leave zero.
     """
     steps = torch._foreach_sub(parameters, before)
     weights = torch.stack(list(torch._foreach_norm(before))).numpy().astype(np.float64)
     lengths = torch.stack(list(torch._foreach_norm(steps))).numpy().astype(np.float64)
-    too_long = (weights > 0) & (lengths > _TRUST * weights)
-    scales = np.where(too_long, _TRUST * weights / np.where(too_long, lengths, 1.0), 1.0)
-    for place in np.flatnonzero(too_long):  # the others keep their step to the last bit
+    too_long = (weights > 0) & (lengths > _LARC_COEFFICIENT * weights)
+    scales = np.where(too_long, _LARC_COEFFICIENT * weights / np.where(too_long, lengths, 1.0), 1.0)
+    for place in np.flatnonzero(too_long):  # other steps stay bit for bit the same
         torch.add(before[place], steps[place], alpha=float(scales[place]), out=parameters[place])
 
 
-def clip(gradients: list[Tensor], largest: float) -> float:
-    """Scale gradients in place to a joint norm of at most `largest`; return the norm they had."""
+def clip(gradients: list[Tensor], max_norm: float) -> float:
+    """Scale gradients in place to a joint norm of at most `max_norm`; return the norm before."""
     norm = float(torch.linalg.vector_norm(torch.stack(list(torch._foreach_norm(gradients)))))
-    if norm > largest:
-        torch._foreach_mul_(gradients, largest / norm)
+    if norm > max_norm:
+        torch._foreach_mul_(gradients, max_norm / norm)
     return norm

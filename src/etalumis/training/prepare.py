@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""From a configuration and files to a training: data, layers and network are checked to belong together."""
+"""Set up a training from a configuration and files; check that data, layers and network belong together."""
 
 import hashlib
 import logging
@@ -12,25 +12,24 @@ from mpi4py import MPI
 
 from etalumis.config import Config
 from etalumis.errors import ConfigError, NetworkError
-from etalumis.files import digest
+from etalumis.files import digest, require_writable
 from etalumis.layers import LayerTable
 from etalumis.network import checkpoint
 from etalumis.network.model import ProposalNetwork
-from etalumis.products import check_output_folder
 from etalumis.seeds import derive
 from etalumis.traces.block import NOISY
 from etalumis.traces.reading.dataset import TraceDataset
-from etalumis.training.evaluate import Batches
+from etalumis.training.evaluate import MinibatchSource
 from etalumis.training.schedule import has_noise_ramp
 from etalumis.training.train import Outcome, Trainer
 
 logger = logging.getLogger(__name__)
 
 _SAMPLE_TRACES, _SAMPLE_BATCH = 1024, 128
-_NOT_IDENTITY = {
+_FREE_TO_CHANGE = {
     "tasks", "threads_per_task", "max_minutes", "max_traces", "valid_every", "checkpoint_minutes", "prefetch",
 }  # fmt: skip
-"""Settings that may change between resumes: they say how long and where it runs."""
+"""Settings that may change when a training is resumed: they only determine how long and where it runs."""
 
 
 def train(
@@ -48,7 +47,7 @@ def train(
     Parameters
     ----------
     config
-        The whole configuration; network, training and run.seed are read.
+        The configuration; its sections network and training and run.seed are used.
     layers_path
         Layer table.
     train_path, valid_path
@@ -66,13 +65,13 @@ def train(
     ------
     ConfigError
         If the number of ranks is not `world_size`, or the training set is too small.
-    DatasetError
-        If `output` cannot be written.
     NetworkError
         If data and layers do not belong together, `output` holds another finished network, or training diverges.
+    StorageError
+        If a file cannot be read or written.
     """
     if comm.rank == 0:
-        check_output_folder(output)
+        require_writable(output, "network", folder=True)
     if world_size is not None and comm.size != world_size:
         raise ConfigError(
             f"MPI: expected {world_size} ranks (training.tasks), found {comm.size}; start it as "
@@ -85,7 +84,7 @@ def train(
         require_dataset_fits(layers, dataset, path)
     generator = torch.Generator().manual_seed(derive(config.run.seed, "network/start", 0))
     network = ProposalNetwork(layers, config.network, generator)
-    start_from_data(network, train_set)
+    initialize_from_data(network, train_set)
     if comm.rank == 0:
         arithmetic = str(network.dtype).removeprefix("torch.")
         logger.info(
@@ -114,7 +113,7 @@ def train(
 
 
 def identity(config: Config, layers: LayerTable, train_set: TraceDataset) -> str:
-    """Return a digest of everything that makes two trainings the same but for their length."""
+    """Return a digest of all that a training depends on, except its length."""
     traces = hashlib.blake2b(digest_size=8)
     for seeds in train_set.column_by_file("seed"):
         traces.update(seeds.tobytes())
@@ -125,7 +124,7 @@ def identity(config: Config, layers: LayerTable, train_set: TraceDataset) -> str
             "traces": traces.hexdigest(),
             "seed": config.run.seed,
             "network": config.network.model_dump(mode="json"),
-            "training": config.training.model_dump(mode="json", exclude=_NOT_IDENTITY),
+            "training": config.training.model_dump(mode="json", exclude=_FREE_TO_CHANGE),
         }
     )
 
@@ -141,12 +140,12 @@ def _require_no_other_network(output: Path, of_training: str) -> None:
 
 
 def require_dataset_fits(layers: LayerTable, dataset: TraceDataset, path: Path) -> None:
-    """Check that a dataset is of the simulator and the observation the layer table was built for.
+    """Check that a dataset has the simulator and the observation for which the layer table was built.
 
     Raises
     ------
     NetworkError
-        Naming what differs.
+        If they differ; the message says how.
     """
     provenance = dataset.provenance
     for what, expected, found in (
@@ -157,14 +156,14 @@ def require_dataset_fits(layers: LayerTable, dataset: TraceDataset, path: Path) 
         if expected != found:
             raise NetworkError(
                 f"{path}: the layer table was built for {what} {expected}, the dataset has {found}; rebuild the table "
-                "with `etalumis layers` or give the dataset it was built from"
+                "with `etalumis layers`, or use the dataset it was built from"
             )
 
 
-def start_from_data(network: ProposalNetwork, train_set: Batches) -> None:
-    """Fix what is read off a sample of the training traces: the input's scale, and where categoricals start.
+def initialize_from_data(network: ProposalNetwork, train_set: MinibatchSource) -> None:
+    """Set the input scale and the initial categorical proposals from a sample of the training traces.
 
-    The same on every rank, as it depends on the data only.
+    The result is the same on all ranks, since it depends only on the data.
     """
     sums, counts = np.zeros(3), _category_counts(network)
     indices = np.linspace(0, len(train_set) - 1, min(len(train_set), _SAMPLE_TRACES)).astype(np.int64)
@@ -185,7 +184,7 @@ def _category_counts(network: ProposalNetwork) -> dict[int, np.ndarray]:
 
 
 def _set_input_scale(network: ProposalNetwork, mean: float, square: float) -> None:
-    """Scale an image by its noise where that is known, anything else by its mean and spread."""
+    """Scale an image by its noise if that is known, and other observations by mean and standard deviation."""
     observations = network.layers.observations
     noise = observations[0].stddev if len(observations) == 1 else None
     if noise is not None and len(network.layers.observation_shape) == 3:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Which traces a rank reads in which iteration: a pure function of seed, epoch, position and world size."""
+"""Which traces each rank reads in each iteration: a pure function of seed, epoch, position and world size."""
 
 from dataclasses import dataclass
 
@@ -11,41 +11,41 @@ from etalumis.seeds import generator
 from etalumis.typing import Array
 
 CHUNK_TRACES = 64
-"""Neighbours on disk that stay together when chunks are shuffled, so that a reader has more than one trace a seek.
+"""Traces that are adjacent on disk and stay together when chunks are shuffled, so that one seek reads several.
 
-A sorted set has one trace type in many neighbours: of few long chunks a window would lack whole types, and the network
-would forget them until the next.
+In a sorted dataset, adjacent traces have the same type. With fewer, longer chunks a window would lack some types, and
+the network would forget them until the next window.
 """
 WINDOW_CHUNKS = 1024
-"""Chunks whose traces are mixed with each other; a dataset of up to 65,536 traces is shuffled as a whole."""
+"""Chunks whose traces are shuffled together; a dataset of up to 65,536 traces is shuffled as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far the training has read: `offset` traces of epoch `epoch`, over all ranks."""
+    """Position in the training set: `offset` traces of epoch `epoch` have been read, over all ranks."""
 
     epoch: int = 0
     offset: int = 0
 
 
 class Sampler:
-    """Hand out minibatches; every trace comes once an epoch, but for a remainder smaller than a global batch.
+    """Distributes minibatches. Each trace occurs once per epoch, except a remainder smaller than a global batch.
 
     Parameters
     ----------
     size
-        Traces in the dataset.
+        Number of traces in the dataset.
     batch_size
-        Traces of one rank in one iteration.
+        Traces per rank and iteration.
     world_size
-        Ranks.
+        Number of ranks.
     seed
         Run seed.
 
     Raises
     ------
     ConfigError
-        Where the dataset is smaller than one global batch.
+        If the dataset is smaller than one global batch.
     """
 
     def __init__(self, size: int, batch_size: int, world_size: int, seed: int) -> None:
@@ -59,28 +59,28 @@ class Sampler:
         self._order: EpochOrder | None = None
 
     def advance(self, position: Position) -> Position:
-        """Return the position of the iteration after the one at `position`."""
-        return self.fitting(Position(position.epoch, position.offset + self.global_batch))
+        """Return the position after the iteration at `position`."""
+        return self.full_batch_from(Position(position.epoch, position.offset + self.global_batch))
 
-    def fitting(self, position: Position) -> Position:
-        """Return `position`, or the start of the next epoch where less than a global batch is left of this one.
+    def full_batch_from(self, position: Position) -> Position:
+        """Return `position`, or the start of the next epoch if less than a global batch is left in this one.
 
-        A position saved with another number of ranks may leave that little.
+        This can happen when a training is resumed with more ranks.
         """
         too_late = position.offset + self.global_batch > self.size
         return Position(position.epoch + 1, 0) if too_late else position
 
     def indices(self, position: Position, rank: int) -> Array:
-        """Return the trace numbers that `rank` reads: the global batch, dealt round-robin."""
+        """Return the trace numbers that `rank` reads: every `world_size`-th one of the global batch."""
         if self._order is None or self._order.epoch != position.epoch:
             self._order = EpochOrder(self.size, self.seed, position.epoch)
         return self._order.slice(position.offset, position.offset + self.global_batch)[rank :: self.world_size]
 
 
 class EpochOrder:
-    """A permutation of 0..size-1, made window by window: chunks in random order, traces mixed within windows of chunks.
+    """A permutation of 0..size-1: chunks in random order, traces shuffled within windows of chunks.
 
-    What it keeps is the order of the chunks and one or two windows, so its memory hardly grows with the dataset.
+    Windows are computed on demand. Only the order of the chunks and one or two windows are kept in memory.
     """
 
     def __init__(
@@ -91,22 +91,25 @@ class EpochOrder:
         lengths = np.minimum(self._starts + chunk, size) - self._starts
         ends = np.append(np.cumsum(lengths)[window - 1 : -1 : window], size)
         self._bounds = np.concatenate([[0], ends])
-        self._made: dict[int, Array] = {}
+        self._windows: dict[int, Array] = {}
 
     def slice(self, start: int, stop: int) -> Array:
-        """Return places `start:stop` of the permutation."""
+        """Return elements `start:stop` of the permutation."""
         first, last = np.searchsorted(self._bounds, (start, stop - 1), side="right") - 1
         numbers = range(int(first), int(last) + 1)
-        self._made = {number: self._made[number] if number in self._made else self._mixed(number) for number in numbers}
-        order = np.concatenate([np.empty(0, np.int64), *self._made.values()])
+        self._windows = {
+            number: self._windows[number] if number in self._windows else self._shuffled_window(number)
+            for number in numbers
+        }
+        order = np.concatenate([np.empty(0, np.int64), *self._windows.values()])
         return order[start - self._bounds[first] : stop - self._bounds[first]]
 
-    def _mixed(self, number: int) -> Array:
+    def _shuffled_window(self, number: int) -> Array:
         group = self._starts[number * self._window : (number + 1) * self._window]
         traces = np.concatenate([np.arange(s, min(s + self._chunk, self.size)) for s in group])
         return generator(self._seed, f"training/epoch/{self.epoch}", number).permutation(traces)
 
 
 def epoch_order(size: int, seed: int, epoch: int, chunk: int = CHUNK_TRACES, window: int = WINDOW_CHUNKS) -> Array:
-    """Return the whole permutation of an epoch."""
+    """Return the complete permutation of an epoch."""
     return EpochOrder(size, seed, epoch, chunk, window).slice(0, size)

@@ -1,24 +1,26 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Learning rate and budget as functions of what has been done, so that a resumed run goes on where it was."""
+"""Learning rate, noise and budget as functions of the progress of a training, so that it can be resumed."""
 
 from etalumis.config import TrainingConfig
 
 
-def spent(config: TrainingConfig, traces: int, elapsed_s: float) -> float:
-    """Return the share of the budget that is spent: of traces, of time, or the larger one if both are limited."""
+def budget_spent(config: TrainingConfig, traces: int, elapsed_s: float) -> float:
+    """Return the spent fraction of the budget: of traces, of time, or the larger one if both are limited."""
     of_traces = 0.0 if config.max_traces is None else traces / config.max_traces
     of_time = 0.0 if config.max_minutes is None else elapsed_s / (60.0 * config.max_minutes)
     return max(of_traces, of_time)
 
 
-def scheduled_share(config: TrainingConfig, traces: int, elapsed_s: float) -> float:
-    """Return the share that drives the learning rate.
+def schedule_progress(config: TrainingConfig, traces: int, elapsed_s: float) -> float:
+    """Return the fraction of the budget on which learning rate and noise depend.
 
-    A limit in traces drives it alone where there is one: then the rates, and so the network, do not depend on the
-    machine's speed.
+    If the number of traces is limited, it depends on that alone: the network then does not depend on the speed of the
+    machine.
     """
-    return spent(config, traces, elapsed_s) if config.max_traces is None else min(traces / config.max_traces, 1.0)
+    return (
+        budget_spent(config, traces, elapsed_s) if config.max_traces is None else min(traces / config.max_traces, 1.0)
+    )
 
 
 def has_noise_ramp(config: TrainingConfig) -> bool:
@@ -27,11 +29,11 @@ def has_noise_ramp(config: TrainingConfig) -> bool:
 
 
 def noise_scale(config: TrainingConfig, share: float) -> float:
-    """Return the factor of the observation noise that training draws with, once `share` of the budget is spent.
+    """Return the factor of the observation noise in training when the fraction `share` of the budget is spent.
 
     It rises linearly from `noise_start` to 1 over the first `noise_ramp_share` of the budget. Images with little noise
-    show where the showers are, and the network leaves the plateau at the prior several times sooner; the rest of the
-    training, and every validation, sees the noise of the model.
+    show where the showers are, so the network leaves the plateau at the prior several times sooner. The rest of the
+    training, and all validations, use the noise of the model.
     """
     if share >= config.noise_ramp_share:
         return 1.0
@@ -44,12 +46,12 @@ def learning_rate(config: TrainingConfig, iteration: int, share: float) -> float
     Parameters
     ----------
     config
-        Names the schedule: none, multistep (a tenth after 1/2, a hundredth after 3/4), or polynomial decay of order 1
-        or 2 from `learning_rate` to `learning_rate_end`.
+        Training settings. `schedule` is none, multistep (times 0.1 after 1/2, times 0.01 after 3/4), or polynomial
+        decay of order 1 or 2 from `learning_rate` to `learning_rate_end`.
     iteration
-        From 0; the first `warmup_iterations` rise linearly.
+        Number of the iteration, from 0. The rate rises linearly over the first `warmup_iterations`.
     share
-        Spent share of the budget, in [0, 1].
+        Spent fraction of the budget, in [0, 1].
     """
     top, end, share = config.learning_rate, config.learning_rate_end, min(max(share, 0.0), 1.0)
     match config.schedule:

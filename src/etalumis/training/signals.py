@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""A request to stop: batch systems send SIGTERM some seconds before they kill, people press Ctrl-C."""
+"""Requests to stop: batch systems send SIGTERM some seconds before they kill a job; users press Ctrl-C."""
 
 import signal
 import threading
@@ -9,19 +9,19 @@ from typing import Any, Self
 
 
 class StopSignal:
-    """While entered, SIGTERM and SIGINT set `asked` instead of ending the process at once.
+    """Context manager in which SIGTERM and SIGINT set `requested` instead of ending the process.
 
-    Outside the main thread Python allows no handlers; then nothing is caught.
+    Python allows signal handlers only in the main thread; in other threads this does nothing.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._ask)
+                self._before[number] = signal.signal(number, self._request)
         return self
 
     def __exit__(
@@ -30,5 +30,5 @@ class StopSignal:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True

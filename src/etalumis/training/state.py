@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Where a training stands: everything a resumed run needs besides tensors, and its checkpoint on disk."""
+"""The state of a training apart from its tensors, and checkpoints on disk."""
 
 import logging
 from dataclasses import asdict, dataclass, field
@@ -16,7 +16,7 @@ from etalumis.network.model import ProposalNetwork
 from etalumis.training.history import HistoryRow
 from etalumis.training.optimizer import Optimizer
 from etalumis.training.sampler import Position
-from etalumis.training.schedule import spent
+from etalumis.training.schedule import budget_spent
 
 logger = logging.getLogger(__name__)
 
@@ -30,15 +30,15 @@ class TrainingState:
     Attributes
     ----------
     iteration, traces
-        Done so far, over all ranks.
+        Number of iterations and of traces so far, over all ranks.
     position
-        Of the next minibatch.
+        Position of the next minibatch.
     elapsed_s
-        Wall time of training, over all resumes, as rank 0 counts it.
+        Wall time of training on rank 0, over all resumes.
     loss_sum, loss_traces
-        Training loss since the last row of the history.
+        Sum of the training loss and number of traces since the last row of the history.
     history
-        One row a validation.
+        One row per validation.
     """
 
     iteration: int = 0
@@ -50,12 +50,12 @@ class TrainingState:
     history: list[HistoryRow] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the state as JSON-able values."""
+        """Return the state as values that JSON can hold."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """Take a state out of `to_json`."""
+        """Return the state from the output of `to_json`."""
         rows = [HistoryRow(**row) for row in values["history"]]
         return cls(**{**values, "position": Position(**values["position"]), "history": rows})
 
@@ -63,24 +63,24 @@ class TrainingState:
 def save_state(
     directory: Path, network: ProposalNetwork, optimizer: Optimizer, state: TrainingState, identity: str
 ) -> None:
-    """Write a checkpoint from which a run of the same `identity` resumes."""
+    """Write a checkpoint from which a training of the same `identity` can resume."""
     record = {"identity": identity, "finished": False, "state": state.to_json()}
     checkpoint.save(directory, network, record, optimizer.state())
 
 
 def mark_finished(directory: Path) -> None:
-    """Record in a checkpoint that its network is finished: from now on only a larger budget resumes it."""
+    """Mark a checkpoint as that of a finished network: only a larger budget resumes it."""
     checkpoint.update_training(directory, {"finished": True})
 
 
 def load_state(
     directory: Path, network: ProposalNetwork, optimizer: Optimizer, identity: str, budget: TrainingConfig
 ) -> TrainingState | None:
-    """Load the checkpoint of a training of the same `identity`; its tensors go into network and optimizer.
+    """Load a checkpoint of the same `identity` into network and optimizer, and return its state.
 
-    Return None, and so let training start from the beginning, if no checkpoint exists, if it has another identity
-    (other data, architecture or hyperparameters), or if its training is finished and has spent `budget`: to call that
-    again is to train again. A damaged checkpoint is an error, since a new start would silently lose hours.
+    Return None if training must start from the beginning: no checkpoint exists, it has another identity (other data,
+    architecture or hyperparameters), or its training is finished and has spent `budget`. A damaged checkpoint is an
+    error, since starting from the beginning would silently discard hours of training.
     """
     if not checkpoint.exists(directory):
         return None
@@ -89,7 +89,7 @@ def load_state(
         logger.info("%s: written with other data or settings; training starts from the beginning", directory)
         return None
     state = TrainingState.from_json(recorded["state"])
-    if recorded.get("finished") and spent(budget, state.traces, state.elapsed_s) >= 1.0:
+    if recorded.get("finished") and budget_spent(budget, state.traces, state.elapsed_s) >= 1.0:
         logger.info(
             "%s: a finished training of %d traces, which has spent this budget; training starts from the beginning "
             "(a larger training.max_traces or training.max_minutes would extend it)",
@@ -97,14 +97,14 @@ def load_state(
         )  # fmt: skip
         return None
     saved, _, tensors = checkpoint.load_training(directory)
-    _require_same_start(directory, saved, network)
+    _require_same_layers(directory, saved, network)
     network.load_state_dict(saved.state_dict())
     moments: dict[str, dict[str, Tensor]] = tensors
     optimizer.restore(moments)
     return state
 
 
-def _require_same_start(directory: Path, saved: ProposalNetwork, network: ProposalNetwork) -> None:
+def _require_same_layers(directory: Path, saved: ProposalNetwork, network: ProposalNetwork) -> None:
     try:
         checkpoint.require_fits(saved, network.layers)
     except NetworkError as error:

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Gradients summed over ranks (SC'19, section 4.4.4).
+"""Sum gradients over ranks (SC'19, section 4.4.4).
 
-First a map of the layers present anywhere, then one fused buffer of dense gradients and touched rows.
+The ranks first exchange which layers are present on any of them. Then they sum one buffer that holds dense gradients
+and touched rows.
 """
 
 import math
@@ -19,23 +20,23 @@ from etalumis.typing import Array
 
 
 class Synchronizer:
-    """Sums gradients over a communicator; the same collectives in the same order on every rank.
+    """Sums gradients over a communicator. All ranks make the same collective calls in the same order.
 
     Parameters
     ----------
     comm
         The ranks.
     grouping
-        Which layer lives in which group and row.
+        Group and row of each layer.
     tables
-        The network's tables by name; the one that starts with no group's key has one row a layer.
+        Tables of the network by name. A table whose name starts with no group's key has one row per layer.
     """
 
     def __init__(self, comm: MPI.Comm, grouping: Grouping, tables: Mapping[str, Tensor]) -> None:
         self.comm = comm
         self._layers = len(grouping.group_of)
         self._row_shape = {name: tuple(table.shape[1:]) for name, table in tables.items()}
-        # rows of a group are numbered in the order of their layers, so this lists a table's layers by row
+        # rows of a group are in the order of their layers, so this lists the layers of a table by row
         members = {group.key: np.flatnonzero(grouping.group_of == g) for g, group in enumerate(grouping.groups)}
         everything = np.arange(self._layers)
         self._members = {name: members.get(name.split("_")[0], everything) for name in tables}
@@ -43,14 +44,14 @@ class Synchronizer:
     def sum(
         self, touched: Tensor, dense: Mapping[str, Tensor], rows: Mapping[str, RowGradient]
     ) -> tuple[dict[str, Tensor], dict[str, RowGradient]]:
-        """Return the sums over all ranks of dense gradients and of the rows that any rank touched.
+        """Return the sums over all ranks of dense gradients and of the rows that any rank has touched.
 
         Parameters
         ----------
         touched
-            int64 (touched layer,). Layers that this rank's minibatch holds.
+            int64 (touched layer,). Layers in the minibatch of this rank.
         dense
-            Gradients of the dense parameters, the same names on every rank.
+            Gradients of the dense parameters; the names are the same on every rank.
         rows
             Gradients of touched rows by table.
         """

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The training loop: every rank reads its minibatch, gradients are summed, every rank makes the same update.
+"""The training loop: each rank reads its minibatch, gradients are summed, and all ranks apply the same update.
 
-Loss: mean over traces of -log q(x | y) in nats, x in physical units (SC'19, section 4.2: the Monte Carlo estimate of
-E_p(y) KL(p(x | y) || q(x | y)) up to a constant), so it compares directly with the loss of proposing from the prior.
+The loss is the mean over traces of -log q(x | y) in nats, with x in physical units (SC'19, section 4.2). Up to a
+constant, it is the Monte Carlo estimate of E_p(y) KL(p(x | y) || q(x | y)). It can be compared with the loss of
+proposing from the prior.
 """
 
 import logging
@@ -23,12 +24,12 @@ from etalumis.network.minibatch_plan import MinibatchPlan
 from etalumis.network.model import ProposalNetwork
 from etalumis.progress import Progress, duration
 from etalumis.seeds import derive
-from etalumis.training.evaluate import Batches, Evaluation, evaluate
-from etalumis.training.feed import Feed
+from etalumis.training.evaluate import Evaluation, MinibatchSource, evaluate
 from etalumis.training.history import HistoryRow, write_history
+from etalumis.training.minibatch_loader import MinibatchLoader
 from etalumis.training.optimizer import Optimizer, RowGradient, clip
 from etalumis.training.sampler import Sampler
-from etalumis.training.schedule import learning_rate, noise_scale, scheduled_share, spent
+from etalumis.training.schedule import budget_spent, learning_rate, noise_scale, schedule_progress
 from etalumis.training.signals import StopSignal
 from etalumis.training.state import PHASES, TrainingState, load_state, mark_finished, save_state
 from etalumis.training.synchronize import Synchronizer
@@ -38,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a training ended: `finished` is False where a signal stopped it (a checkpoint lets it go on)."""
+    """How a training ended. If a signal stopped it, `finished` is False, and it can be resumed from a checkpoint."""
 
     finished: bool
     state: TrainingState
@@ -46,32 +47,32 @@ class Outcome:
 
 
 class Trainer:
-    """Trains a network in place; the same object on every rank of `comm`.
+    """Trains a network in place. Create it on every rank of `comm` with the same arguments.
 
     Parameters
     ----------
     network
-        Equal on every rank.
+        The network, with the same parameters on every rank.
     train_set, valid_set
-        Datasets that know the network's layers.
+        Datasets with the layer table of the network.
     config
         Hyperparameters and budget.
     seed
-        Run seed: order of the traces and noise.
+        Run seed; it determines the order of the traces and their noise.
     output
-        Folder: checkpoint/ from which the training resumes or is extended; manifest.json, tensors.pt, layers.json and
-        history.csv at the end.
+        Output folder. It receives checkpoint/, from which the training is resumed or extended, and at the end
+        manifest.json, tensors.pt, layers.json and history.csv.
     identity
-        Digest of data, architecture and hyperparameters: a checkpoint with another is not resumed.
+        Digest of data, architecture and hyperparameters; only a checkpoint with the same identity is resumed.
     comm
-        The ranks.
+        MPI communicator.
     """
 
     def __init__(
         self,
         network: ProposalNetwork,
-        train_set: Batches,
-        valid_set: Batches,
+        train_set: MinibatchSource,
+        valid_set: MinibatchSource,
         config: TrainingConfig,
         seed: int,
         output: Path,
@@ -92,30 +93,30 @@ class Trainer:
 
     @property
     def checkpoint_folder(self) -> Path:
-        """Where the resumable state lives."""
+        """Folder of the checkpoint."""
         return self.output / "checkpoint"
 
     def run(self) -> Outcome:
-        """Train until the budget is spent or a signal asks to stop.
+        """Train until the budget is spent or a signal requests a stop.
 
         Raises
         ------
         NetworkError
-            Where the gradient is not finite any more; the last checkpoint is kept.
+            If the gradient is not finite, or a file cannot be written; the last checkpoint is kept.
         """
         saved = load_state(self.checkpoint_folder, self.network, self.optimizer, self.identity, self.config)
         self.state = saved or self.state
-        self.state.position = self.sampler.fitting(self.state.position)
+        self.state.position = self.sampler.full_batch_from(self.state.position)
         if self.state.iteration and self.comm.rank == 0:
-            logger.info("training goes on from iteration %d, %d traces", self.state.iteration, self.state.traces)
+            logger.info("training resumes from iteration %d, %d traces", self.state.iteration, self.state.traces)
         earlier_s, start, saved_s = self.state.elapsed_s, time.monotonic(), self.state.elapsed_s
         progress = Progress(None, "traces", "training", done=self.state.traces)
         with StopSignal() as stop, self._feed() as feed:
             stopped, rate = False, self._rate()
-            while not stopped and spent(self.config, self.state.traces, self.state.elapsed_s) < 1.0:
+            while not stopped and budget_spent(self.config, self.state.traces, self.state.elapsed_s) < 1.0:
                 loss, rate = self._step(feed)
                 now = earlier_s + time.monotonic() - start if self.comm.rank == 0 else 0.0
-                total = self.ranks.total(np.array([loss, float(stop.asked), now]))
+                total = self.ranks.total(np.array([loss, float(stop.requested), now]))
                 self._count(total[0], total[2])
                 stopped = total[1] > 0
                 if self.state.iteration % self.config.valid_every == 0 or self.state.iteration == 1:
@@ -124,7 +125,7 @@ class Trainer:
                     saved_s = self.state.elapsed_s
                     self._save()
                 if self.comm.rank == 0:
-                    progress.update(self.sampler.global_batch, **self._shown(rate))
+                    progress.update(self.sampler.global_batch, **self._progress_fields(rate))
             if not stopped and (not self.state.history or self.state.history[-1].iteration != self.state.iteration):
                 self._validate(rate)
             self._save()
@@ -132,8 +133,8 @@ class Trainer:
             progress.close()
         return self._end(finished=not stopped)
 
-    def _feed(self) -> Feed:
-        return Feed(
+    def _feed(self) -> MinibatchLoader:
+        return MinibatchLoader(
             self.train_set,
             self.network.grouping,
             self.sampler,
@@ -144,9 +145,9 @@ class Trainer:
             self._noise_scale,
         )
 
-    def _step(self, feed: Feed) -> tuple[float, float]:
-        """Do one iteration; return this rank's summed loss and the learning rate."""
-        clock = _Clock(self.phases)
+    def _step(self, feed: MinibatchLoader) -> tuple[float, float]:
+        """Do one iteration. Return the summed loss of this rank and the learning rate."""
+        clock = _PhaseTimer(self.phases)
         batch, plan = feed.take()
         clock.lap("read")
         unknown = -float(batch.log_prior[batch.layer < 0].sum())
@@ -162,9 +163,9 @@ class Trainer:
         return loss + unknown, rate
 
     def _gradients(
-        self, plan: MinibatchPlan, observation: np.ndarray, clock: "_Clock"
+        self, plan: MinibatchPlan, observation: np.ndarray, clock: "_PhaseTimer"
     ) -> tuple[float, dict[str, RowGradient]]:
-        """Return this rank's summed loss and the gradients of its rows; dense gradients stay with their parameters."""
+        """Return the summed loss of this rank and the row gradients; dense gradients stay in their parameters."""
         self.network.zero_grad(set_to_none=True)
         if len(plan) == 0:
             return 0.0, {}
@@ -178,9 +179,9 @@ class Trainer:
         return float(loss.detach()), rows
 
     def _update(self, dense: dict[str, torch.Tensor], rows: dict[str, RowGradient], rate: float) -> None:
-        """Apply summed gradients, unless they would spoil the network; every rank holds the same and decides alike."""
-        largest = self.config.gradient_clip
-        norm = clip([*dense.values(), *(row.value for row in rows.values())], math.inf if largest is None else largest)
+        """Apply the summed gradients. They are the same on all ranks, so all ranks raise if they are not finite."""
+        max_norm = math.inf if self.config.gradient_clip is None else self.config.gradient_clip
+        norm = clip([*dense.values(), *(row.value for row in rows.values())], max_norm)
         if not math.isfinite(norm):
             raise NetworkError(
                 f"training: the gradient is not finite in iteration {self.state.iteration + 1}; lower "
@@ -190,14 +191,14 @@ class Trainer:
         self.optimizer.step(dense, rows, rate)
 
     def _noise_scale(self, traces: int) -> float:
-        """Return the factor of the noise once `traces` traces are done.
+        """Return the factor of the noise after `traces` traces.
 
-        Of a budget in minutes it is that of the time when the minibatch is asked for.
+        With a budget in minutes, it depends on the time at which the minibatch is requested.
         """
-        return noise_scale(self.config, scheduled_share(self.config, traces, self.state.elapsed_s))
+        return noise_scale(self.config, schedule_progress(self.config, traces, self.state.elapsed_s))
 
     def _rate(self) -> float:
-        share = scheduled_share(self.config, self.state.traces, self.state.elapsed_s)
+        share = schedule_progress(self.config, self.state.traces, self.state.elapsed_s)
         return learning_rate(self.config, self.state.iteration, share)
 
     def _count(self, loss: float, elapsed_s: float) -> None:
@@ -220,7 +221,7 @@ class Trainer:
         )
 
     def _validate(self, rate: float) -> None:
-        """Add a row to the history, on every rank alike."""
+        """Add a row to the history, on all ranks."""
         state = self.state
         evaluation = self._evaluate()
         busy = sum(self.phases.values())
@@ -245,9 +246,9 @@ class Trainer:
         if self.comm.rank == 0:
             write_history(self.output / "history.csv", state.history)
 
-    def _shown(self, rate: float) -> dict[str, object]:
+    def _progress_fields(self, rate: float) -> dict[str, object]:
         last, busy = self.state.history[-1], sum(self.phases.values())
-        share = spent(self.config, self.state.traces, self.state.elapsed_s)
+        share = budget_spent(self.config, self.state.traces, self.state.elapsed_s)
         left_s = self.state.elapsed_s * (1.0 - share) / share if share > 0 else math.nan
         loss = self.state.loss_sum / self.state.loss_traces if self.state.loss_traces else last.train_loss
         return {
@@ -262,13 +263,13 @@ class Trainer:
         }
 
     def _save(self) -> None:
-        """Write the checkpoint on rank 0; the others wait, so that none is a file ahead."""
+        """Write the checkpoint on rank 0 while the other ranks wait."""
         if self.comm.rank == 0:
             save_state(self.checkpoint_folder, self.network, self.optimizer, self.state, self.identity)
         self.comm.Barrier()
 
     def _end(self, finished: bool) -> Outcome:
-        if finished and self.evaluation is None:  # resumed with its budget already spent
+        if finished and self.evaluation is None:  # resumed, and the budget was already spent
             self.evaluation = self._evaluate()
         if finished and self.comm.rank == 0:
             write_history(self.output / "history.csv", self.state.history)
@@ -278,7 +279,7 @@ class Trainer:
         return Outcome(finished, self.state, self.evaluation)
 
     def _record(self) -> dict[str, object]:
-        """Return what the finished network's manifest says of its training."""
+        """Return the record of the training for the manifest of the finished network."""
         assert self.evaluation is not None
         state = self.state
         return {
@@ -296,8 +297,8 @@ class Trainer:
         }
 
 
-class _Clock:
-    """Adds the time between laps to named phases."""
+class _PhaseTimer:
+    """Adds the time between successive calls of `lap` to named phases."""
 
     def __init__(self, phases: dict[str, float]) -> None:
         self.phases, self.last = phases, time.perf_counter()

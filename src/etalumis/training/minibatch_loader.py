@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The minibatches of a training, read while the network learns from those before them."""
+"""Minibatches, read in a background thread while the network is trained on earlier ones."""
 
 from collections.abc import Callable
 from types import TracebackType
@@ -11,36 +11,36 @@ from etalumis.network.grouping import Grouping
 from etalumis.network.minibatch_plan import MinibatchPlan, plan_minibatch
 from etalumis.traces.reading.batch import Minibatch
 from etalumis.traces.reading.prefetch import Prefetcher
-from etalumis.training.evaluate import Batches
+from etalumis.training.evaluate import MinibatchSource
 from etalumis.training.sampler import Sampler
 from etalumis.training.state import TrainingState
 from etalumis.typing import Array
 
 
-class Feed:
-    """Reads minibatches in the order of a sampler, from where a training stands, in a background thread.
+class MinibatchLoader:
+    """Reads minibatches in a background thread, in the order of a sampler, from the current state of a training.
 
     Parameters
     ----------
     dataset
         The training set.
     grouping
-        Of the network: how it goes through a minibatch is planned in the background, too.
+        Grouping of the network's layers. The pass through a minibatch is planned in the background, too.
     sampler, rank
-        Which traces are whose.
+        They determine which traces this rank reads.
     state
-        Of the training; it is followed.
+        State of the training, which the trainer updates.
     config
-        Its budget, and how many minibatches are read ahead of the one that is wanted.
+        Budget, and number of minibatches to read in advance.
     noise_seed
-        With the epoch, the seed of the noise.
+        Seed of the noise, together with the epoch.
     noise_scale
-        Gives the factor of the noise from the number of traces that are done.
+        Function from the number of traces seen to the factor of the noise.
     """
 
     def __init__(
         self,
-        dataset: Batches,
+        dataset: MinibatchSource,
         grouping: Grouping,
         sampler: Sampler,
         rank: int,
@@ -63,7 +63,7 @@ class Feed:
         self._reader.close()
 
     def take(self) -> tuple[Minibatch, MinibatchPlan]:
-        """Return the next minibatch and how the network goes through it."""
+        """Return the next minibatch and the plan of its pass through the network."""
         while len(self._reader) <= self._config.prefetch and self._has_room():
             epoch, done = self._next.epoch, self._state.traces + len(self._reader) * self._sampler.global_batch
             self._reader.ask(self._sampler.indices(self._next, self._rank), epoch, self._noise_scale(done))
@@ -71,7 +71,7 @@ class Feed:
         return self._reader.take()
 
     def _has_room(self) -> bool:
-        """Return whether the budget in traces, where there is one, has room for a minibatch beyond those asked for."""
+        """Return whether the budget in traces, if any, leaves room for a minibatch beyond those already requested."""
         done = self._state.traces + len(self._reader) * self._sampler.global_batch
         return self._config.max_traces is None or done < self._config.max_traces
 
