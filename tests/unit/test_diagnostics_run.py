@@ -1,8 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-import itertools
 import json
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -16,11 +14,7 @@ from etalumis.diagnostics.files import read_diagnostics, write_diagnostics
 from etalumis.diagnostics.history import judge
 from etalumis.diagnostics.quantities import TAU_DECAY, quantities_of
 from etalumis.diagnostics.run import to_json
-from etalumis.distributions import Normal, Uniform
 from etalumis.errors import DatasetError, InferenceError
-from etalumis.inference import rmh
-from etalumis.inference.posterior import Posterior
-from etalumis.models import FunctionModel, observe, sample
 
 
 def sentences(result, subject):
@@ -193,75 +187,6 @@ def test_a_posterior_without_usable_log_weights_is_refused():
     posterior.log_weight[5] = np.nan
     with pytest.raises(InferenceError, match=r"1 of 2,000 log weights are NaN or \+inf, the first of draw 5"):
         diagnose([posterior])
-
-
-def ridge(rho=0.999, draws=4000, **info):
-    """Two correlated latents, from chains that change one of them at a time, and a value computed from them."""
-    rng = np.random.default_rng(0)
-    pair = np.zeros((2, draws // 2, 2))
-    for chain in pair:
-        chain[0] = rng.normal() * np.ones(2)
-        for before, after in itertools.pairwise(chain):
-            after[0] = rho * before[1] + np.sqrt(1 - rho**2) * rng.normal()
-            after[1] = rho * after[0] + np.sqrt(1 - rho**2) * rng.normal()
-    a, b = pair.reshape(-1, 2).T
-    return posterior_of({"a": a, "b": b, "result": a}, acceptance={"a": {}, "b": {}}, **info)
-
-
-def test_correlated_latents_are_named_as_the_cause_and_tempering_as_the_remedy():
-    plain = ridge(inverse_temperatures=[1.0])
-    (sentence,) = sentences(diagnose([plain]), "convergence")
-    assert "Likely cause: correlated latents (a and b, rank correlation 1.00)" in sentence
-    assert "Set posteriors.rmh.temperatures to 7 (now 1, no tempering)" in sentence
-    (sentence,) = sentences(
-        diagnose([ridge(inverse_temperatures=[1.0, 0.0], swap_acceptance=[0.4], round_trips=3)]), "convergence"
-    )
-    assert "Set posteriors.rmh.temperatures" not in sentence
-    assert "Raise posteriors.rmh.runs (about " in sentence
-
-
-def test_a_posterior_of_rmh_carries_what_the_advice_needs():
-    def model():
-        a, b = sample(Uniform(0.0, 10.0), name="a"), sample(Uniform(0.0, 10.0), name="b")
-        observe(Normal(a + b, 0.2), name="y")
-        return a
-
-    parts = [rmh(FunctionModel(model), {"y": 5.0}, runs=800, seed=1, chain=chain) for chain in (0, 1)]
-    result = diagnose([Posterior.concatenate(parts)])
-    mixing = result["engines"]["rmh"]["chains"]["mixing"]
-    assert mixing["temperatures"] == 1
-    assert [pair["latents"] for pair in mixing["correlated"]] == [["a", "b"]]
-    assert "Likely cause: correlated latents (a and b" in sentences(result, "convergence")[0]
-
-
-def test_uncorrelated_chains_that_are_short_need_more_runs_only():
-    short = posterior_of({"a": np.random.default_rng(2).normal(size=300)}, acceptance={"a": {}})
-    (sentence,) = sentences(diagnose([short], Thresholds(rhat=1.1)), "convergence")
-    assert sentence.endswith("Raise posteriors.rmh.runs (a few times as many).")
-
-
-def test_modes_that_are_seldom_crossed_are_named():
-    rng = np.random.default_rng(4)
-    sides = np.repeat([1, -1, 1, -1, 1, -1, 1, -1], 500)
-    (sentence,) = sentences(diagnose([posterior_of({"x": 3 * sides + 0.1 * rng.normal(size=4000)})]), "convergence")
-    assert "the chains crossed the gap 6 times" in sentence
-    apart = posterior_of({"x": np.repeat([3.0, -3.0], 2000) + 0.1 * rng.normal(size=4000)})
-    (sentence,) = sentences(diagnose([apart]), "convergence")
-    assert "chains that stay apart, as in different modes (x by chain: 3, -3)" in sentence
-
-
-def test_a_mode_that_only_one_engine_visited_is_named():
-    rng = np.random.default_rng(5)
-    one = posterior_of({"x": rng.normal(2, 0.1, size=4000)}, inverse_temperatures=[1.0])
-    both = posterior_of({"x": rng.normal(2 * rng.choice([1, -1], size=4000), 0.1)}, "ic")
-    (sentence,) = sentences(diagnose([one, both]), "agreement")
-    assert re.search(
-        r"RMH has no draw where IC has at least (4\d|50) % of its mass \(x\), a mode not visited", sentence
-    )
-    assert sentence.endswith("Set posteriors.rmh.temperatures to 7 (now 1, no tempering).")
-    alone = diagnose([one])
-    assert passed(alone, "convergence") == [True]
-    assert "a mode that no chain visited goes unnoticed" in sentences(alone, "convergence")[0]
 
 
 def test_tempered_chains_report_swaps_and_round_trips():

@@ -84,6 +84,19 @@ def _remedy(report: dict[str, Any], failed: Collection[str], min_ess: float, *, 
     return f"Raise posteriors.rmh.runs (about {factor:,} times as many)."
 
 
+def uneven_weights(engine: str, ess: float, min_ess: float) -> str:
+    """Return, as a sentence, what to change if a few weights dominate; empty for an unknown engine."""
+    if engine == "ic":
+        return (
+            " Train the network longer (training.max_minutes) or on more traces (traces.train), then raise "
+            "posteriors.ic.runs."
+        )
+    if engine == "importance":
+        factor = max(2, math.ceil(min_ess / ess))
+        return f" Few draws from the prior explain the observation: use RMH or IC, or about {factor:,} times the runs."
+    return ""
+
+
 def swap_facts(info: dict[str, Any]) -> dict[str, Any] | None:
     """Return the smallest swap ``acceptance`` and the ``round_trips`` of each chain; None without tempering."""
     chains = [part for part in info.get("parts", [info]) if part.get("swap_acceptance")]

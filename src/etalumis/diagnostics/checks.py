@@ -128,7 +128,8 @@ def check_weights(engine: str, report: dict[str, Any], thresholds: Thresholds) -
     if weights["ess"] < thresholds.ess:
         problems.append(f"ESS {weights['ess']:,.0f} < {thresholds.ess:,.0f} of {draws}")
     if problems:
-        return Verdict("weights", engine, False, f"{name}: not to be relied on: {'; '.join(problems)}.")
+        advised = advice.uneven_weights(engine, weights["ess"], thresholds.ess)
+        return Verdict("weights", engine, False, f"{name}: not reliable: {'; '.join(problems)}.{advised}")
     tail = (
         "the largest weights are equal"
         if weights["khat"] == -math.inf
