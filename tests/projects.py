@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Folders with the workflow in them, so that a test meets neither the checkout's results nor an edit beside it."""
+"""Project folders with the workflow, so that tests do not see the results of the checkout."""
 
 import importlib.util
 import shutil
@@ -17,22 +17,22 @@ from etalumis.config import Config
 from etalumis.paths import Paths
 
 LINKED = ("config", "workflow", "profiles", "slurm", "environment.yml", "scripts")
-# what rules take as input: a copy, which a test may change
+# inputs of rules are copied, so that a test may change them
 COPIED = ("src/cpp", "resources")
 
 
 @dataclass(frozen=True)
 class Project:
-    """A folder with the workflow in it, and Snakemake run there."""
+    """A folder with the workflow, in which tests run Snakemake."""
 
     root: Path
 
     def paths(self, run: str) -> Paths:
-        """Return where the products of a run are."""
+        """Return the paths of a run."""
         return Paths(run, self.root / "results")
 
     def snakemake(self, *arguments: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
-        """Run Snakemake and return its exit code with both outputs as one."""
+        """Run Snakemake and return its exit code and joined outputs."""
         return subprocess.run(
             [sys.executable, "-m", "snakemake", *arguments],
             cwd=self.root,
@@ -55,7 +55,7 @@ def load_script(path: Path) -> ModuleType:
 
 
 def fill_project(root: Path, checkout: Path) -> Path:
-    """Put the workflow and its inputs into a folder."""
+    """Link the workflow to a folder and copy its inputs."""
     for name in LINKED:
         (root / name).symlink_to(checkout / name)
     for name in COPIED:
@@ -79,7 +79,7 @@ class Run:
         return self.project.snakemake("--configfile", str(CONFIG), *arguments, timeout_s=540)
 
 
-# keys whose ends are not numbers, or whose end does not go with those of other keys
+# (lowest, highest) of the keys whose values are not numbers, or whose ends do not fit those of other keys
 EXTREMES = {
     "run.name": ("a", "a" + 62 * "-" + "z"),
     "simulator.momentum_gev.px": ([-1.0, 1.0], [-1e9, 1e9]),
@@ -91,9 +91,9 @@ EXTREMES = {
     "observation.name": ("a", "$HOME {x} 'y'"),
     "observation.trace": (0, 10**9 - 1),
     "figures.format": (["pdf"], ["svg", "svg"]),
-    # a minibatch of all ranks cannot have more than all traces: 65,536 ranks of a million traces are too many
+    # the minibatch of 65,536 ranks must not exceed the training split
     "training.batch_size": (1, 10**10 // 65536),
-    # a million sweeps between two draws leave one of a chain of 10^10 runs at 1000 temperatures
+    # a chain of 10^10 runs at 1000 temperatures has 10^7 sweeps
     "posteriors.rmh.runs": (1, 10**10),
     "posteriors.rmh.burn_in_fraction": (0.0, 0.5),
     "posteriors.rmh.thin": (1, 10**6),

@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Every path of the workflow, relative to the project's root: results/<run>/<stage>/..."""
+"""All paths of the workflow, relative to the project's root: results/<run>/<stage>/..."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 STAGES = ("simulator", "traces", "sorted", "layers", "network", "posteriors", "diagnostics", "figures")
 SPLITS = ("train", "valid", "test")
-# the splits that are sorted; the test split is read trace by trace
+# splits that are sorted; the test split is read trace by trace
 SORTED_SPLITS = ("train", "valid")
 ENGINES = ("rmh", "ic")
 # stem of each figure and its category in the report
@@ -20,13 +20,13 @@ FIGURES = {
     "trace_frequency": "Traces",
     "observation": "Traces",
 }
-# the layout and the file formats of results/<run>; a run made under another version is refused
-RESULTS_FORMAT = {"format": "etalumis-results", "version": 1}
+# version of the layout and the file formats of results/<run>; runs of other versions are refused
+RESULTS_FORMAT = {"format": "etalumis-results", "version": 2}
 
 
 @dataclass(frozen=True)
 class Paths:
-    """The products of one run.
+    """Paths of the products of one run.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class Paths:
 
     Notes
     -----
-    Methods take numbers; with Snakemake's wildcards in braces (``"{part}"``) they give the pattern of a rule.
+    The methods take numbers, or Snakemake's wildcards in braces (``"{part}"``) for the patterns of rules.
     """
 
     run: str
@@ -55,7 +55,7 @@ class Paths:
 
     @property
     def config(self) -> Path:
-        """The resolved configuration, every key spelled out."""
+        """The resolved configuration, with all keys."""
         return self.root / "config.yaml"
 
     @property
@@ -107,16 +107,16 @@ class Paths:
 
     @property
     def network_manifest(self) -> Path:
-        """Written last by training: what the network's tensors are."""
+        """Description of the network's tensors, which training writes last."""
         return self.network / "manifest.json"
 
     @property
     def observation(self) -> Path:
-        """The observation that is explained, with its truth."""
+        """The observation, with its truth."""
         return self.root / "observation" / "observation.h5"
 
     def posterior_part(self, engine: str, job: int | str) -> Path:
-        """Return the posterior of one chain (rmh) or job (ic)."""
+        """Return the posterior file of one chain (rmh) or job (ic)."""
         return self.root / "posteriors" / f"{engine}-{_number(job, 2)}.h5"
 
     def posterior(self, engine: str) -> Path:

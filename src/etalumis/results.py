@@ -12,12 +12,12 @@ from etalumis.paths import RESULTS_FORMAT, STAGES, Paths
 
 
 def check_format(paths: Paths) -> None:
-    """Refuse the products of another version of the layout and formats; a new or empty run is welcome.
+    """Refuse the products of another version of the layout and formats; a new or empty run is accepted.
 
     Raises
     ------
     ConfigError
-        Naming the run's folder, the version expected and found, and what to do.
+        If the run has another version. The message names the folder, both versions, and what to do.
     """
     products = [stage for stage in STAGES if (paths.root / stage).exists()]
     if not products and not paths.format.exists():
@@ -33,7 +33,7 @@ def check_format(paths: Paths) -> None:
 
 
 def write_run_files(paths: Paths, config: Config) -> None:
-    """Stamp the run and write its resolved configuration; files that are already right are not touched."""
+    """Write the version stamp and the resolved configuration of a run, unless they are up to date."""
     if not paths.format.exists():
         write_json_atomic(paths.format, RESULTS_FORMAT)
     text = to_yaml(config)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Wall time by stage, from Snakemake's benchmark files."""
+"""Wall times by stage, from Snakemake's benchmark files."""
 
 import csv
 from pathlib import Path
@@ -26,7 +26,7 @@ def job_seconds(path: Path) -> float:
 
 def stage_table(paths: Paths) -> str:
     """Return a table of the stages: number of jobs, longest job, total time."""
-    lines = [f"{'stage':<12} {'jobs':>5} {'longest':>10} {'together':>10}"]
+    lines = [f"{'stage':<12} {'jobs':>5} {'longest':>10} {'sum':>10}"]
     for stage, seconds in stage_seconds(paths).items():
         if seconds:
             lines.append(f"{stage:<12} {len(seconds):>5} {duration(max(seconds)):>10} {duration(sum(seconds)):>10}")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""A project folder of its own for every test, so that no dry run meets the checkout's results."""
+"""A separate project folder for every test, so that dry runs do not see the results of the checkout."""
 
 import re
 from collections.abc import Iterator
@@ -13,21 +13,21 @@ from etalumis.config import load
 from etalumis.paths import RESULTS_FORMAT, Paths
 from etalumis.results import write_run_files
 
-# targets that only gather, and the last line of the table
+# rules without a job, and the last line of the table
 NO_JOBS = ("all", "traces", "sorted", "posteriors", "total")
 JOB_LINE = re.compile(r"^(\w+) +(\d+)$", re.MULTILINE)
 
 
 class DryProject(Project):
-    """A project in which no job runs."""
+    """A project for dry runs."""
 
     @property
     def demo(self) -> Paths:
-        """Where the demo's products are."""
+        """Return the paths of the demo."""
         return self.paths("demo")
 
     def jobs(self, *arguments: str) -> dict[str, int]:
-        """Return what Snakemake would run: jobs by rule, targets that only gather left out."""
+        """Return the number of jobs per rule that Snakemake would run, without rules that have no job of their own."""
         done = self.snakemake("--dry-run", *arguments)
         assert done.returncode == 0, done.stdout
         if "Nothing to be done" in done.stdout:
@@ -35,8 +35,8 @@ class DryProject(Project):
         table = done.stdout.partition("Job stats:")[2].partition("\n\n")[0]
         return {name: int(count) for name, count in JOB_LINE.findall(table) if name not in NO_JOBS}
 
-    def pretend_all_is_made(self, *arguments: str) -> None:
-        """Make every product, a file with its own name in it, and let Snakemake record it as made, without any job."""
+    def pretend_complete(self, *arguments: str) -> None:
+        """Write every product, as a file that contains its own name, and let Snakemake record it as up to date."""
         every = self.snakemake("--dry-run", "--forceall", *arguments).stdout
         lists = re.findall(r"^    (?:output|benchmark): (.*)$", every, re.MULTILINE)
         products = [product for line in lists for product in line.split(", ")]
@@ -52,14 +52,14 @@ class DryProject(Project):
 
 @pytest.fixture
 def project(tmp_path: Path, checkout: Path) -> DryProject:
-    """A project with no results."""
+    """A project without results."""
     return DryProject(fill_project(tmp_path, checkout))
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, checkout: Path) -> Iterator[DryProject]:
-    """A project whose demo is made, as Snakemake sees it; tests leave it as it is."""
+    """A project whose demo is complete for Snakemake; tests must not change it."""
     project = DryProject(fill_project(tmp_path_factory.mktemp("made"), checkout))
-    project.pretend_all_is_made()
+    project.pretend_complete()
     yield project
     assert project.demo.format.read_text(encoding="utf-8").count(RESULTS_FORMAT["format"]) == 1

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Which jobs there are, without running one."""
+"""The jobs of the workflow, from dry runs."""
 
 import json
 import re
@@ -40,7 +40,9 @@ def test_the_demo_has_these_jobs(project: DryProject) -> None:
 
 
 @pytest.mark.parametrize("name", ["test", "paper"])
-def test_the_other_configurations_have_as_many_jobs_as_they_say(project: DryProject, checkout: Path, name: str) -> None:
+def test_the_other_configurations_have_the_configured_numbers_of_jobs(
+    project: DryProject, checkout: Path, name: str
+) -> None:
     config = load(checkout / "config" / f"{name}.yaml")
     scattered = {
         "generate": config.traces.jobs + 2,
@@ -59,25 +61,27 @@ def test_the_literal_slurm_profile(project: DryProject) -> None:
     done = project.snakemake("--profile", "slurm", "--dry-run", "--verbose")
     assert done.returncode == 0, done.stdout
     assert "Using profiles slurm" in done.stdout or "Using profile slurm" in done.stdout
-    # the two MPI rules start their ranks through SLURM, and say how many they want
+    # the two MPI rules start their ranks through SLURM, with their number
     assert len(re.findall(r"srun --mpi=pmi2 -n 2 etalumis", done.stdout)) == 3
     assert "mpiexec" not in done.stdout.partition("Shell command")[2]
     assert "slurm_partition=short" in done.stdout
 
 
 @pytest.mark.parametrize(("name", "sort_mb", "network_mb"), [("config", 2000, 4000), ("paper", 16000, 250)])
-def test_slurm_is_asked_for_the_memory_of_a_rank(project: DryProject, name: str, sort_mb: int, network_mb: int) -> None:
-    """The executor turns `mem_mb` into memory of each node, and prefers `mem_mb_per_cpu`, which the MPI rules give."""
+def test_the_mpi_rules_request_memory_per_rank_from_slurm(
+    project: DryProject, name: str, sort_mb: int, network_mb: int
+) -> None:
+    """The executor takes `mem_mb` as memory per node, and prefers `mem_mb_per_cpu`, which the MPI rules set."""
     done = project.snakemake("--profile", "slurm", "--dry-run", "--configfile", f"config/{name}.yaml")
     assert done.returncode == 0, done.stdout
-    for rule, wanted in (("sort", sort_mb), ("network", network_mb)):
+    for rule, expected in (("sort", sort_mb), ("network", network_mb)):
         job = done.stdout.partition(f"rule {rule}:")[2].partition("Shell command")[0]
         resources = next(line for line in job.splitlines() if line.strip().startswith("resources:"))
-        # mem_mb: the profile's default
-        assert re.findall(r"\b(mem_mb\w*)=(\d+)", resources) == [("mem_mb", "2000"), ("mem_mb_per_cpu", str(wanted))]
+        # mem_mb is the default of the profile
+        assert re.findall(r"\b(mem_mb\w*)=(\d+)", resources) == [("mem_mb", "2000"), ("mem_mb_per_cpu", str(expected))]
 
 
-def test_a_laptop_uses_mpiexec_and_counts_its_cores(project: DryProject) -> None:
+def test_one_machine_uses_mpiexec_and_counts_its_cores(project: DryProject) -> None:
     done = project.snakemake("--dry-run", "--cores", "2")
     training = next(line for line in done.stdout.splitlines() if "network train" in line)
     assert re.search(r"python -m etalumis.mpiexec -n 2 etalumis .* --world-size 2$", training)
@@ -162,7 +166,7 @@ open("used.yaml", "w", encoding="utf-8").write(to_yaml(CONFIG))
     assert main(["config", "show", *files, *(["--config", *sections] if sections else [])]) == 0
     shown = capsys.readouterr().out
     assert (project.root / "used.yaml").read_text(encoding="utf-8") == shown
-    # scripts/run_workflow.py gives Snakemake the same words, and looks for the results where Snakemake puts them
+    # scripts/run_workflow.py passes the same words to Snakemake, and finds the results where Snakemake writes them
     script = load_script(project.root / "scripts" / "run_workflow.py")
     calls: list[list[str]] = []
     monkeypatch.setattr(script, "run_snakemake", lambda command: calls.append(command) or 1)
@@ -181,26 +185,26 @@ open("used.yaml", "w", encoding="utf-8").write(to_yaml(CONFIG))
         (["--configfile", "twice.yaml"], "key 'run' is given twice"),
     ],
 )
-def test_the_dag_drops_no_part_of_a_configuration(project: DryProject, words: list[str], said: str) -> None:
+def test_repeated_options_and_sections_are_refused(project: DryProject, words: list[str], said: str) -> None:
     (project.root / "twice.yaml").write_text("run: {seed: 1}\nrun: {name: x}\n", encoding="utf-8")
     done = project.snakemake("--dry-run", *words)
     assert done.returncode != 0
     assert said in done.stdout
 
 
-def test_the_dag_ignores_no_option() -> None:
+def test_replace_workflow_config_is_refused() -> None:
     options = SimpleNamespace(replace_workflow_config=True, config_args=None)
     with pytest.raises(ConfigError, match="--replace-workflow-config: not supported"):
         read_config(SimpleNamespace(configfiles=[], config_settings=options))
 
 
-# counts of jobs in the dry run below, which a thousand of each would make slow
+# numbers of jobs in the dry run below, which would be slow with a thousand of each
 SCATTERED = {"traces": {"jobs": 101}, "posteriors": {"rmh": {"chains": 101}, "ic": {"jobs": 101}}}
 
 
 @pytest.mark.parametrize(("end", "formats"), [("lowest", "png pdf"), ("highest", "png svg")])
 def test_the_dag_can_do_what_the_configuration_accepts(project: DryProject, end: str, formats: str) -> None:
-    """Every key at once at an end of its range: there is a rule for every file, and every shell line can be run."""
+    """With all keys at the ends of their ranges, a rule makes every file and the system accepts every shell line."""
     config = from_mapping(extremes(Config, end))
     paths = Paths(config.run.name)
     (project.root / "extreme.yaml").write_text(to_yaml(config), encoding="utf-8")
@@ -213,7 +217,7 @@ def test_the_dag_can_do_what_the_configuration_accepts(project: DryProject, end:
     assert all(sum(f"--output {path}" in line for line in lines) == 1 for path in last)
     figures = next(line for line in lines if "etalumis --log" in line and " figures --config " in line)
     assert figures.endswith(f" --format {formats}")
-    # a shell gets its line as one argument, which Linux limits to 128 KiB
+    # a shell line is one argument of a process, which Linux limits to 128 KiB
     inputs = [trace_files(paths, config, "train"), *(posterior_files(paths, config, engine) for engine in ENGINES)]
     assert max(len(" ".join(map(str, files))) for files in inputs) < 2**17 - 4096
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a changed key or a lost file reruns: its readers and what follows, nothing else."""
+"""A changed key or a deleted file reruns the rules that read it and those that depend on them, and no others."""
 
 import os
 
@@ -14,7 +14,7 @@ AFTER_SORT = {"sort": 2, "verify": 1, "layers": 1, **AFTER_NETWORK}
 ALL = {"simulator": 1, "generate": 4, **AFTER_SORT, **AFTER_OBSERVATION}
 
 
-def test_what_is_made_is_not_made_again(made: DryProject) -> None:
+def test_a_complete_run_reruns_nothing(made: DryProject) -> None:
     assert made.jobs() == {}
 
 
@@ -28,11 +28,11 @@ def test_what_is_made_is_not_made_again(made: DryProject) -> None:
         ("network={lstm_hidden: 77}", AFTER_NETWORK),
         ("observation={seed: 77}", AFTER_OBSERVATION),
         ("traces={shard_traces: 77}", AFTER_SORT),
-        # of test traces everything is kept, for the observation is one of them
+        # test traces are stored whole, so these keys do not change them
         ("traces={observation: noisy, entries: all, tags: [momentum]}", {"generate": 3, **AFTER_SORT}),
         ("simulator={noise_gev: 0.77}", ALL),
         ("run={seed: 77}", {job: count for job, count in ALL.items() if job != "simulator"}),
-        # how long to wait for the simulator, how often to try and in how much memory to sort change no product
+        # timeouts, retries and memory limits change no product
         ("simulator={timeout_s: 77, start_timeout_s: 7, retries: 7}", {}),
         ("sorted={memory_mb: 777}", {}),
     ],
@@ -41,26 +41,26 @@ def test_a_changed_key_reruns_its_readers(made: DryProject, given: str, jobs: di
     assert made.jobs("--config", given) == jobs
 
 
-def test_one_chain_more_is_one_job_more(made: DryProject) -> None:
-    # `thin` and `runs` stay, so the chains that are there stay too
+def test_one_more_chain_is_one_more_job(made: DryProject) -> None:
+    # `thin` and `runs` are unchanged, so the existing chains are kept
     assert made.jobs("--config", "posteriors={rmh: {chains: 3}}") == {**AFTER_RMH, "rmh": 1}
 
 
-def test_one_job_more_is_one_job_more(made: DryProject) -> None:
+def test_one_more_job_of_ic_is_one_more_job(made: DryProject) -> None:
     assert made.jobs("--config", "posteriors={ic: {jobs: 3}}") == {
         "ic": 1, "gather": 1, "diagnostics": 1, "figures": 1,
     }  # fmt: skip
 
 
-def test_forcing_one_rule_reruns_what_follows(made: DryProject) -> None:
+def test_forcing_a_rule_reruns_the_rules_that_depend_on_it(made: DryProject) -> None:
     assert made.jobs("--forcerun", "network") == AFTER_NETWORK
 
 
-def test_a_lost_product_is_made_again_with_what_follows(project: DryProject) -> None:
-    project.pretend_all_is_made()
+def test_a_deleted_product_is_made_again_when_it_is_needed(project: DryProject) -> None:
+    project.pretend_complete()
     project.demo.posterior_part("rmh", 1).unlink()
     project.demo.posterior("rmh").unlink()
-    # the figures are there, so nothing asks for what they were drawn from, until it is asked for by name
+    # the figures exist, so their inputs are not needed until they are requested by name
     assert project.jobs() == {}
     assert project.jobs("posteriors") == {"rmh": 1, "gather": 1}
     project.demo.figure("figure8_posteriors").unlink()
@@ -68,16 +68,16 @@ def test_a_lost_product_is_made_again_with_what_follows(project: DryProject) -> 
 
 
 def test_a_new_source_rebuilds_the_simulator(project: DryProject) -> None:
-    project.pretend_all_is_made()
+    project.pretend_complete()
     folder = project.root / "src" / "cpp"
     test = next((folder / "sherpa_tau" / "tests").glob("*.cpp"))
-    test.write_text("// no part of the simulator\n", encoding="utf-8")
+    test.write_text("// not part of the simulator\n", encoding="utf-8")
     assert project.jobs() == {}
     for source in (folder / "sherpa_tau/calorimeter.cpp", folder / "CMakeLists.txt", folder / "cmake/PpxSchema.cmake"):
         before = source.stat()
         with source.open("a", encoding="utf-8") as file:
             file.write("# changed\n")
-        # a dry run cannot know that the new build may have the old id, so it names all that depends on it
+        # the new build may have the old id, but a dry run cannot know that
         assert project.jobs() == ALL
         os.truncate(source, before.st_size)
         os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))

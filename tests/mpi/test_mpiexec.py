@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Ranks on this machine, whatever a batch system left in the environment."""
+"""Ranks start on this machine, whatever the variables of a batch system say."""
 
 import os
 import subprocess

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The pages name commands, files and keys that exist; the Python on them runs."""
+"""Commands, files, modules and keys in the documentation exist, and its Python runs."""
 
 import ast
 import itertools
@@ -30,7 +30,7 @@ COMMAND = re.compile(
     r"^ {4}(?:\w+=\S+ |python -m etalumis.mpiexec -n \d+ )*(etalumis|make|snakemake) .*$", re.MULTILINE
 )
 FENCE = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
-# sections of the paper (SC'19) and what our texts refer to them for
+# sections of the paper (SC'19) that may be cited, and their subjects
 SECTIONS = {
     "4.1": "PPX",
     "4.2": "engines, convergence diagnostics, addresses from stacks",
@@ -60,7 +60,7 @@ def commands(page, program):
 
 
 def until_operator(words):
-    """Return the words of a command before what is for the shell: a redirection, a pipe, the background."""
+    """Return the words of a command before the first operator of the shell."""
     return list(itertools.takewhile(lambda word: not re.match(r"\d?[<>|&;]", word), words))
 
 
@@ -75,7 +75,7 @@ def test_links_lead_to_files_that_exist(page):
 def test_etalumis_commands_are_understood(page):
     for words in commands(page, "etalumis"):
         if "--help" not in words:
-            _parse(words)  # exits where a verb or an option is unknown
+            _parse(words)  # exits if a verb or an option is unknown
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)
@@ -112,7 +112,7 @@ def test_the_commands_are_found_at_all():
 
 
 def existing_files():
-    """Files and folders of the checkout, without what is generated; their paths from the root."""
+    """Return the paths of the files and folders of the checkout, from its root, without generated ones."""
     generated = {".venv", ".git", ".cache", ".snakemake", "__pycache__", "results"}
     paths = (path.relative_to(ROOT) for path in ROOT.rglob("*") if generated.isdisjoint(path.relative_to(ROOT).parts))
     return {str(path) for path in paths}
@@ -134,7 +134,7 @@ def test_files_that_are_named_exist():
 
 
 def resolve(dotted):
-    """Return what of a dotted name under `etalumis` does not exist."""
+    """Return the part of a dotted name under `etalumis` that does not exist."""
     place, parts = ROOT / "src" / "etalumis", dotted.split(".")
     while parts and (place / parts[0]).is_dir():
         place /= parts.pop(0)
@@ -166,7 +166,7 @@ def test_sections_of_the_paper_that_are_named_exist():
 
 
 def architecture():
-    """The packages and modules of ARCHITECTURE.md, line by line from the lowest."""
+    """Return the packages and modules in ARCHITECTURE.md, line by line from the lowest."""
     block = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").partition("## Modules and imports")[2]
     lines = re.findall(r"^ {4}(\w.*?)(?:  |$)", block.partition("## ")[0], re.MULTILINE)
     return [line.split() for line in lines if "/" not in line]
@@ -180,7 +180,7 @@ def test_the_architecture_lists_every_module():
 
 
 def imported(path):
-    """Top-level modules of the package that a file imports."""
+    """Yield the top-level modules of the package that a file imports."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module == "etalumis":
             yield from (alias.name for alias in node.names if alias.name != "__version__")
@@ -210,7 +210,7 @@ def test_the_tutorial_takes_the_trace_of_the_demo():
 
 
 def test_paper_yaml_has_the_network_of_the_paper():
-    # the page says so, and the model's docstring says that the defaults are the paper's
+    # docs/reproduce-the-paper.md says so, and the model's docstring that its defaults are the paper's
     assert load(ROOT / "config" / "paper.yaml").network == NetworkConfig()
     assert load(ROOT / "config" / "config.yaml").network != NetworkConfig()
 
@@ -239,3 +239,45 @@ def test_citation_names_the_paper_and_this_version():
     assert citation["preferred-citation"]["doi"] == "10.1145/3295500.3356180"
     assert len(citation["preferred-citation"]["authors"]) == 17
     assert f"[{__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def format_versions():
+    """Return the version of every file format that the package writes, by name."""
+    pattern = r'^(\w*)FORMAT(?:, \w*VERSION)? = (?:\{"format": )?"(etalumis-[a-z-]+)"(?:, (?:"version": )?(\d+))?'
+    found = {}
+    for path in sorted((ROOT / "src/etalumis").rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        for prefix, name, version in re.findall(pattern, text, re.MULTILINE):
+            stated = re.search(rf"^{prefix}VERSION = (\d+)", text, re.MULTILINE)
+            if version or stated:
+                found[name] = int(version or stated[1])
+    return found
+
+
+def test_the_page_of_the_formats_has_their_versions():
+    page = (ROOT / "docs" / "file-formats.md").read_text(encoding="utf-8")
+    stated = {
+        name: int(version) for name, version in re.findall(r"^## .*`(etalumis-[a-z-]+)`, version (\d+)", page, re.M)
+    }
+    assert len(stated) >= 6
+    assert stated == {name: version for name, version in format_versions().items() if name in stated}
+
+
+def test_a_new_version_of_a_format_is_a_new_version_of_the_results():
+    """Snakemake does not remake old products, so a run with an older format is refused as a whole."""
+    versions = {
+        "etalumis-results": 2,
+        "etalumis-diagnostics": 1,
+        "etalumis-layers": 1,
+        "etalumis-network": 1,
+        "etalumis-observation": 3,
+        "etalumis-posterior": 2,
+        "etalumis-simulator": 1,
+        "etalumis-sort-plan": 3,
+        "etalumis-trace-index": 2,
+        "etalumis-trace-journal": 3,
+        "etalumis-traces": 3,
+    }
+    assert format_versions() == versions, (
+        "increase the version of paths.RESULTS_FORMAT too, unless older files are still read"
+    )

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""environment.yml and pyproject.toml ask for the same."""
+"""environment.yml and pyproject.toml require the same packages."""
 
 import re
 import tomllib
@@ -27,8 +27,8 @@ CONDA_PYTHON = {"python_version": "3.12"}
 def from_pyproject(checkout: Path) -> dict[str, str]:
     project = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    wanted = map(Requirement, [*project["dependencies"], *extras["workflow"], *extras["mpich"]])
-    here = [one for one in wanted if one.marker is None or one.marker.evaluate(CONDA_PYTHON)]
+    requirements = map(Requirement, [*project["dependencies"], *extras["workflow"], *extras["mpich"]])
+    here = [one for one in requirements if one.marker is None or one.marker.evaluate(CONDA_PYTHON)]
     return {CONDA_NAMES.get(one.name, one.name): bounds(str(one.specifier)) for one in here}
 
 

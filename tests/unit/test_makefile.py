@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The Makefile in a folder without .git, as a tarball gives it."""
+"""The Makefile in a folder without .git, such as an unpacked tarball."""
 
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ TOOLS = ("python", "ruff", "mypy", "snakefmt", "clang-format", "codespell", "sna
 
 @pytest.fixture
 def folder(tmp_path, checkout):
-    """A folder with the Makefile, a C++ source, results, and tools that only note how they were called."""
+    """A folder with the Makefile, a C++ source, results, and tools that record their arguments."""
     shutil.copy(checkout / "Makefile", tmp_path)
     for name in ("src/cpp/ppx/a.cpp", "results/README.md", "results/demo/format.json", "results/.hidden", "build/x"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""scripts/setup.py, in a folder that is no checkout, without installing anything."""
+"""scripts/setup.py, in a separate folder, without installing anything."""
 
 import shutil
 import subprocess
@@ -41,7 +41,7 @@ def test_a_second_call_does_nothing(script: Path, tmp_path: Path) -> None:
     (tmp_path / ".venv").mkdir()
     module.STAMP.write_bytes(module.stamp())
     start = time.monotonic()
-    # with no program to be found, doing anything would fail
+    # without any program on the PATH, every step would fail
     done = call(script, str(tmp_path / "nothing"))
     assert (done.returncode, done.stderr) == (0, "")
     assert time.monotonic() - start < 1
@@ -71,7 +71,7 @@ def test_presence(script: Path, test: str, there: bool) -> None:
 
 
 def wheel(folder: Path) -> Path:
-    """A package with nothing in it, for pip."""
+    """Return an empty package for pip."""
     path = folder / "nothing-1.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("nothing-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: nothing\nVersion: 1.0\n")
@@ -81,7 +81,7 @@ def wheel(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("way", ["variables", "pip.conf"])
-def test_a_user_s_settings_of_pip_do_not_reach_the_environment(
+def test_a_users_pip_settings_do_not_affect_the_environment(
     script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     if way == "variables":
@@ -99,7 +99,7 @@ def test_a_user_s_settings_of_pip_do_not_reach_the_environment(
     assert not {"PIP_TARGET", "PYTHONPATH"} & set(variables)
 
 
-def test_the_environment_works_in_a_folder_of_any_name_in_every_locale(tmp_path: Path, checkout: Path) -> None:
+def test_the_environment_works_in_a_non_ascii_folder_in_every_locale(tmp_path: Path, checkout: Path) -> None:
     root = tmp_path / "Jürgen τ"
     (root / "scripts").mkdir(parents=True)
     shutil.copy(checkout / "scripts" / "setup.py", root / "scripts")
@@ -119,8 +119,8 @@ def test_the_environment_works_in_a_folder_of_any_name_in_every_locale(tmp_path:
 
 
 @pytest.mark.parametrize("streams", ["2>/dev/full", "2>&-", "0<&- 1>&- 2>&-"])
-def test_messages_that_nobody_can_read_do_not_end_a_setup(script: Path, tmp_path: Path, streams: str) -> None:
-    # an error that is reported, and the exit code for it; a traceback would give the same code
+def test_the_setup_continues_if_its_messages_cannot_be_written(script: Path, tmp_path: Path, streams: str) -> None:
+    # `fail` reports an error and returns 1; a traceback would also end with 1, so 41 is added
     command = f'{sys.executable} -c \'import runpy, sys; sys.exit(runpy.run_path(sys.argv[1])["fail"]("no") + 41)\''
     done = subprocess.run(["bash", "-c", f"{command} {script} {streams}"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (42, "", "")

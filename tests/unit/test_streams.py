@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Whatever standard output and error are: no traceback, and no output in other files."""
+"""Standard output and error that are full, closed or in another encoding: no traceback, no output in other files."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import sys
 import pytest
 
 FULL = "etalumis: error: standard output: cannot be written (No space left on device)\n"
-# more than a buffer holds, with characters that Latin-1 lacks
+# longer than a buffer, with characters that Latin-1 lacks
 LONG = "config schema"
 SHORT = "config show --config 'run={name: x}'"
 

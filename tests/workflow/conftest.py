@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""One undisturbed run of the whole workflow, for all tests that look at what comes out."""
+"""One uninterrupted run of the whole workflow, for all tests of its products."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from etalumis.config import load
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory, checkout: Path, sherpa_simulator: Path) -> Run:
-    """Run all stages once, in a folder that shares the sources (and what is built from them) with the checkout."""
+    """Run all stages once, in a folder that shares sources and build products with the checkout."""
     assert (sherpa_simulator / "build.json").exists()
     project = Project(fill_project(tmp_path_factory.mktemp("whole"), checkout))
     config = load(checkout / CONFIG)

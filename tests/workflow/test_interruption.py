@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""What `make demo` runs, killed in the middle and called again, gives what it gives undisturbed."""
+"""A workflow that is killed and resumed gives the same results as an uninterrupted one."""
 
 import os
 import signal
@@ -32,17 +32,17 @@ def start(project: Project, output: IO[str], target: str) -> subprocess.Popen[by
         stdout=output,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        preexec_fn=hear_ctrl_c,
+        preexec_fn=restore_sigint,
     )
 
 
-def hear_ctrl_c() -> None:
-    """A shell starts what runs in the background with SIGINT ignored, and so would be the tests' own processes."""
+def restore_sigint() -> None:
+    """Restore SIGINT, which a shell lets its background jobs, and so their children, ignore."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def finish(project: Project, target: str) -> None:
-    """Call it until it is done: jobs may outlive Snakemake for a moment, and meanwhile a call refuses to run."""
+    """Run the workflow until it succeeds: it refuses to start while jobs of a killed Snakemake are still running."""
     deadline = time.monotonic() + 2 * WAIT_S
     while True:
         done = subprocess.run(
@@ -101,7 +101,7 @@ def test_killed_and_called_again(
 
 
 def test_killed_again_and_again(tmp_path: Path, checkout: Path, run: Run) -> None:
-    """At whatever moments it is killed, training and posteriors come out as those of the run that nobody disturbed."""
+    """Whenever it is killed, training and posteriors are those of the uninterrupted run."""
     project = Project(fill_project(tmp_path, checkout))
     paths = project.paths("test")
     rng = np.random.default_rng(8)
@@ -117,7 +117,7 @@ def test_killed_again_and_again(tmp_path: Path, checkout: Path, run: Run) -> Non
                 stages.update(folder.name for folder in paths.root.iterdir() if folder.is_dir())
             elif call.returncode == 0:
                 break
-    assert "traces" in stages, "it never got anywhere before it was killed"
+    assert "traces" in stages, "no traces were made before it was killed"
     finish(project, "posteriors")
     for engine in ENGINES:
         mine, theirs = (Posterior.load(where.posterior(engine)) for where in (paths, run.paths))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The committed observation, as somebody's data: from resources/observations to a posterior."""
+"""The committed observation as measured data: from resources/observations to a posterior."""
 
 import math
 import shutil
@@ -16,7 +16,7 @@ NOISE_GEV = 0.4
 
 
 def log_likelihood_of_nothing(voxels: np.ndarray) -> float:
-    """The log likelihood under a detector in which nothing left any energy."""
+    """Return the log likelihood of a detector without any deposited energy."""
     normalisation = voxels.size * math.log(NOISE_GEV * math.sqrt(2 * math.pi))
     return -0.5 * float(np.square(voxels / NOISE_GEV).sum()) - normalisation
 
@@ -33,7 +33,7 @@ def test_a_chain_explains_the_committed_observation(checkout, sherpa_simulator, 
 
     measured = ["--measured", data, "--name", "calorimeter", "--output", observation]
     run_or_fail([sys.executable, "-m", "etalumis", "traces", "observation", *measured])
-    # the tests' simulator, told of this observation's noise
+    # the simulator of the tests, with the noise of this observation
     simulator = tmp_path / "simulator"
     shutil.copytree(sherpa_simulator, simulator, symlinks=True)
     run_or_fail([sys.executable, "-m", "etalumis", "simulator", "config", "--config", config, "--output", simulator])

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The whole way at test scale, on real Sherpa: every stage's products are opened and looked at."""
+"""The whole workflow at test scale, on real Sherpa: the products of every stage are opened and checked."""
 
 import csv
 import json
