@@ -1,16 +1,16 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Addresses: labels of sample statements, and the types of traces made of them (SC'19, Sections 4.1 and 4.4.1)."""
+"""Addresses of sample statements, and trace types (SC'19, Sections 4.1 and 4.4.1)."""
 
 import hashlib
 from collections.abc import Iterable
 
-_KEPT_TYPES = 65_536
-"""Digests of trace types that are kept: a bound for models whose traces are all of different types."""
+_MAX_CACHED_TYPES = 65_536
+"""Maximum number of cached trace types, for models with very many of them."""
 
 
 class AddressTable:
-    """Interned addresses: a small integer for each string, in the order of first sight."""
+    """Interned addresses: integers from 0, in order of first use."""
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         self._names: list[str] = []
@@ -26,7 +26,7 @@ class AddressTable:
         return address in self._ids
 
     def intern(self, address: str) -> int:
-        """Return the integer of `address`, giving it the next free one at first sight."""
+        """Return the integer of `address`; a new address gets the next integer."""
         found = self._ids.get(address)
         if found is None:
             found = self._ids[address] = len(self._names)
@@ -34,18 +34,18 @@ class AddressTable:
         return found
 
     def find(self, address: str) -> int | None:
-        """Return the integer of `address`, or None where it has never been seen."""
+        """Return the integer of `address`, or None if it is not in the table."""
         return self._ids.get(address)
 
     def name(self, identity: int) -> str:
-        """Return the address of an integer given out by `intern`."""
+        """Return the address of an integer returned by `intern`."""
         return self._names[identity]
 
     def type_of(self, identities: tuple[int, ...]) -> bytes:
-        """Return the `trace_type` of a sequence of controlled addresses, given as integers."""
+        """Return the `trace_type` of controlled addresses, given as integers."""
         found = self._types.get(identities)
         if found is None:
-            if len(self._types) >= _KEPT_TYPES:
+            if len(self._types) >= _MAX_CACHED_TYPES:
                 self._types.clear()
             found = self._types[identities] = trace_type(self._names[identity] for identity in identities)
         return found
@@ -69,8 +69,8 @@ def split(address: str) -> tuple[str, int]:
 def trace_type(addresses: Iterable[str]) -> bytes:
     """Return the 128-bit blake2b of a sequence of controlled addresses.
 
-    Each address is preceded by its length, so that no two sequences share a byte string. Unlike Python's `hash` the
-    result is the same in every process.
+    Each address is prefixed by its length, so that different sequences have different byte strings. Unlike Python's
+    `hash`, the result is the same in every process.
     """
     state = hashlib.blake2b(digest_size=16)
     for address in addresses:

@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Running a model: a controller decides each entry's value, a recorder keeps what happened.
+"""Run a model: a controller chooses the value of each entry, and the execution records the trace.
 
-Every inference engine is one controller. A program and the trace it gives::
+Every inference engine is a controller. A program and its trace::
 
     def model():                                      # entries of the trace
         channel = sample(Categorical((0.3, 0.7)))     # [model+1:14-45]__Categorical(len_probs:2)__1
         px = sample(Uniform(-3, 3), name="px")        # [model+2:9-42]__Uniform__1
-        observe(Normal(px, 0.5), name="x")            # an observe entry "x"
+        observe(Normal(px, 0.5), "x")                 # an observe entry "x"
         tag("channel", channel)                       # a tag "channel"
 """
 
@@ -22,10 +22,10 @@ from etalumis.trace import CONTROLLED, REJECTED, REPLACED, Observed, RecordedTra
 
 
 class Site(NamedTuple):
-    """A sample statement as it is reached: what a controller sees.
+    """A sample statement, as a controller sees it.
 
-    `address` is an integer of the run's address table, `position` the running number of the entry in the record,
-    `scope` and `repetition` as in `Trace`.
+    `address` is an integer of the run's address table, and `position` is the index of the entry in the trace. `scope`
+    and `repetition` are as in `Trace`.
     """
 
     address: int
@@ -38,38 +38,38 @@ class Site(NamedTuple):
 
 
 class Controller(Protocol):
-    """Decides the value of every entry of a run."""
+    """Chooses the value of every entry of a run."""
 
     def sample(self, site: Site) -> float:
-        """Return the value of the entry reached."""
+        """Return the value of an entry."""
         ...
 
     def observe(self, name: str, distribution: ArrayDistribution, given: np.ndarray | None) -> np.ndarray | None:
-        """Return the value to condition on; None leaves the statement unscored.
+        """Return the observed value, or None to leave the statement unscored.
 
-        `given` is the value that the model itself supplied, if it did.
+        `given` is the value that the model itself supplied, or None.
         """
         ...
 
 
 class Model(Protocol):
-    """Anything that can be run: a Python function or a simulator behind PPX."""
+    """A model: a Python function, or a simulator behind PPX."""
 
     @property
     def name(self) -> str:
-        """Name for logs and provenance."""
+        """Name of the model, for logs and provenance."""
         ...
 
     def run(self, execution: "Execution") -> float | None:
-        """Run once, sending every statement through `execution`; return the model's result."""
+        """Run once, send every statement to `execution`, and return the model's result."""
         ...
 
 
 class Execution:
-    """One run: numbers the instances, asks the controller, records.
+    """One run: numbers the instances, asks the controller for values, and records the trace.
 
-    Instance numbers are reset, at the start of every repetition of a rejection scope, to what they were when the
-    scope was entered: an accepted entry has the same address however many repetitions were rejected before it.
+    At the start of every repetition of a rejection scope, instance numbers are reset to their values at the start of
+    the scope. The address of an accepted entry therefore does not depend on the number of rejected repetitions.
     """
 
     def __init__(self, controller: Controller, addresses: AddressTable, bases: "BaseTable | None" = None) -> None:
@@ -79,7 +79,7 @@ class Execution:
         self._counts: dict[int, int] = {}
         self._scope = 0
         self._repetition = 0
-        self._scope_start = 0  # position of the first entry of the repetition in progress
+        self._scope_start = 0  # position of the first entry of the current repetition
         self._counts_at_entry: dict[int, int] = {}
 
     def sample(
@@ -93,7 +93,7 @@ class Execution:
         scope: int = 0,
         repetition: int = 0,
     ) -> float:
-        """Record one sample statement with the value that the controller decides, and return the value."""
+        """Record a sample statement with the value that the controller chooses, and return the value."""
         trace = self.trace
         if scope != self._scope or repetition != self._repetition:
             self._move(scope, repetition)
@@ -107,7 +107,7 @@ class Execution:
             log_prob = distribution.log_prob(value)
         except (ValueError, ArithmeticError) as error:
             raise RefusedError(
-                f"the sample statement at {stack}: the density of {distribution} at {value} is no double: {error}"
+                f"sample statement at {stack}: the log density of {distribution} at {value} is not a number: {error}"
             ) from error
         trace.address.append(address)
         trace.value.append(value)
@@ -122,27 +122,28 @@ class Execution:
     def observe(
         self, stack: str, distribution: ArrayDistribution, *, name: str = "", value: np.ndarray | None = None
     ) -> None:
-        """Condition on the value that the controller names; record it with its log likelihood."""
+        """Record an observe statement with the value that the controller returns and its log likelihood."""
         chosen = self._controller.observe(name, distribution, value)
         try:
             log_prob = 0.0 if chosen is None else distribution.log_prob(chosen)
         except (ValueError, ArithmeticError) as error:
             raise RefusedError(
-                f"observe statement {name!r} at {stack}: the likelihood of {distribution.kind} is no double: {error}"
+                f"observe statement {name!r} at {stack}: the log likelihood of {distribution.kind} is not a number: "
+                f"{error}"
             ) from error
         self.trace.observes.append(Observed(name, stack, distribution, chosen, log_prob))
 
     def tag(self, name: str, value: np.ndarray) -> None:
-        """Record a value the model wants remembered; a second tag of the same name replaces the first."""
+        """Record a tag; a second tag of the same name replaces the first."""
         self.trace.tags[name] = value
 
     def _move(self, scope: int, repetition: int) -> None:
-        """Follow the model into, through or out of a rejection scope."""
+        """Enter or leave a rejection scope, or start its next repetition."""
         if scope == self._scope:
             if repetition != self._repetition + 1:
                 raise ProtocolError(
                     f"rejection scope {scope}: repetition {repetition} follows {self._repetition}; "
-                    f"expected {self._repetition + 1}. The simulator's front end is at fault."
+                    f"expected {self._repetition + 1}. This is a bug in the simulator's front end."
                 )
             flags = self.trace.flags
             for position in range(self._scope_start, len(flags)):
@@ -157,7 +158,7 @@ class Execution:
 
 
 class BaseTable:
-    """Caches of the strings behind addresses, kept from run to run: a known site costs two look-ups and no string."""
+    """Cache of address strings, shared by runs: for a known site, no string is built."""
 
     def __init__(self, addresses: AddressTable) -> None:
         self._addresses = addresses
@@ -188,7 +189,7 @@ def run(
 ) -> Trace:
     """Run `model` once under `controller` and return its trace.
 
-    Give the same `addresses` (and, for speed, the same `bases`) to all runs whose traces are to be compared.
+    Runs whose traces are compared must share `addresses`. Sharing `bases`, too, makes them faster.
     """
     table = addresses if addresses is not None else AddressTable()
     execution = Execution(controller, table, bases)

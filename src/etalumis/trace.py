@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Traces: what happened in one run of a model."""
+"""Traces: the record of one run of a model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,19 +11,19 @@ from etalumis.address import AddressTable
 from etalumis.distributions import ArrayDistribution, Distribution
 
 CONTROLLED = 1
-"""Flag of an entry that inference may steer."""
+"""Flag of an entry that inference may control."""
 REPLACED = 2
 """Flag of an entry inside a rejection scope marked `replaced`."""
 REJECTED = 4
-"""Flag of an entry of a repetition that was not the last one of its scope: kept for replay, but no latent."""
+"""Flag of an entry of a rejected repetition: kept for replay, but not a latent."""
 
 
 @dataclass(slots=True)
 class Observed:
     """One execution of an observe statement.
 
-    `value` is None and `log_prob` 0 where it was not scored (prior runs keep the distribution only); `distribution` is
-    None where a simulator scored it itself and was not asked for the parameters.
+    If the statement was not scored, as in prior runs, `value` is None and `log_prob` is 0. `distribution` is None if a
+    simulator scored the statement itself and its parameters were not requested.
     """
 
     name: str
@@ -34,10 +34,10 @@ class Observed:
 
     @property
     def stated(self) -> ArrayDistribution:
-        """The distribution; raises ValueError where it was not asked for."""
+        """The distribution. Raises ValueError if it was not requested."""
         if self.distribution is None:
             raise ValueError(
-                f"observe {self.name!r}: its parameters were not asked for; run with Plan(parameters=True)"
+                f"observe {self.name!r}: its parameters were not requested; run with Plan(parameters=True)"
             )
         return self.distribution
 
@@ -45,22 +45,22 @@ class Observed:
 class Trace:
     """One run of a model: entries as parallel columns, observe entries and tags.
 
-    `address[i]` is an integer of `addresses`, whose string is `base__instance`; `log_prob[i]` is the log density of
-    `value[i]` under the prior `distribution[i]`; `scope[i]` is 0 or the running number of a rejection scope and
-    `repetition[i]` counts its passes from 0. Entries of rejected repetitions may be there, flagged `REJECTED`, or be
-    left out. A `RecordedTrace` was kept while the run went on here, a `ppx.DelegatedTrace` came from a simulator whole.
+    `address[i]` is an integer of `addresses`, which stands for the string `base__instance`. `log_prob[i]` is the log
+    density of `value[i]` under the prior `distribution[i]`. `scope[i]` is the number of a rejection scope, or 0, and
+    `repetition[i]` counts the repetitions of the scope from 0. Entries of rejected repetitions are either flagged
+    `REJECTED` or absent. A `RecordedTrace` is recorded entry by entry; a `ppx.DelegatedTrace` is received as a whole.
     """
 
     __slots__ = ()
 
     @property
     def addresses(self) -> AddressTable:
-        """What the integers of `address` stand for."""
+        """Table of the addresses that the integers in `address` stand for."""
         raise NotImplementedError
 
     @property
     def address(self) -> Sequence[int]:
-        """Integer of each entry's address."""
+        """Integer of the address of each entry."""
         raise NotImplementedError
 
     @property
@@ -80,12 +80,12 @@ class Trace:
 
     @property
     def flags(self) -> Sequence[int]:
-        """`CONTROLLED`, `REPLACED`, `REJECTED` or their sums."""
+        """Sums of `CONTROLLED`, `REPLACED` and `REJECTED`."""
         raise NotImplementedError
 
     @property
     def scope(self) -> Sequence[int]:
-        """Running number of each entry's rejection scope; 0 outside scopes."""
+        """Number of the rejection scope of each entry, from 1; 0 outside scopes."""
         raise NotImplementedError
 
     @property
@@ -95,7 +95,7 @@ class Trace:
 
     @property
     def name(self) -> Sequence[str]:
-        """Name of each entry; "" where it has none."""
+        """Name of each entry, or ""."""
         raise NotImplementedError
 
     @property
@@ -105,17 +105,17 @@ class Trace:
 
     @property
     def tags(self) -> dict[str, np.ndarray]:
-        """What the model wanted remembered, by name."""
+        """Values recorded by the model, by name."""
         raise NotImplementedError
 
     @property
     def result(self) -> float | None:
-        """What the model returned."""
+        """Return value of the model."""
         raise NotImplementedError
 
     @property
     def draws(self) -> int:
-        """Number of draws of the run, those of rejected repetitions included."""
+        """Number of draws in the run, including rejected repetitions."""
         raise NotImplementedError
 
     def __len__(self) -> int:
@@ -123,20 +123,20 @@ class Trace:
 
     @property
     def accepted(self) -> list[int]:
-        """Positions of the entries that count: all but those of rejected repetitions."""
+        """Positions of the accepted entries: all except those of rejected repetitions."""
         return [i for i, flags in enumerate(self.flags) if not flags & REJECTED]
 
     @property
     def controlled(self) -> list[int]:
-        """Positions of the accepted entries that inference may steer."""
+        """Positions of the accepted entries that inference may control."""
         return [i for i, flags in enumerate(self.flags) if flags & (CONTROLLED | REJECTED) == CONTROLLED]
 
     @property
     def log_prior(self) -> float:
         """Sum of log p(x_i) over the accepted entries.
 
-        Without rejection scopes that is the log prior density of the trace; with them each scope's factor -log Z
-        (its acceptance probability in its context) is missing, since a single run does not know it.
+        Without rejection scopes this is the log prior density of the trace. With them, the term -log Z of each scope is
+        missing: its acceptance probability Z in its context is not known from a single run.
         """
         log_prob = self.log_prob
         return float(sum(log_prob[i] for i in self.accepted))
@@ -155,7 +155,7 @@ class Trace:
 
 @dataclass(slots=True)
 class RecordedTrace(Trace):
-    """A trace whose entries were recorded one by one."""
+    """A trace that was recorded entry by entry."""
 
     addresses: AddressTable
     address: list[int] = field(default_factory=list)
@@ -172,5 +172,5 @@ class RecordedTrace(Trace):
 
     @property
     def draws(self) -> int:
-        """Number of draws of the run, those of rejected repetitions included."""
+        """Number of draws in the run, including rejected repetitions."""
         return len(self.address)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""docs/how-to-couple-your-own-simulator.md, carried out: its files written, its commands run, its posterior checked."""
+"""Run all commands of docs/how-to-couple-your-own-simulator.md and check the posteriors against quadrature."""
 
 import math
 import os
@@ -34,7 +34,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Carried:
-    """The folder in which the page was carried out, and what its commands wrote."""
+    """The folder in which the commands ran, and their output."""
 
     folder: Path
     output: str
@@ -47,7 +47,7 @@ def blocks(checkout: Path) -> list[Block]:
 
 @pytest.fixture(scope="module")
 def carried(checkout: Path, build_cache: Path) -> Iterator[Carried]:
-    """The page carried out in a folder that is empty but for the library's build folder, which is kept."""
+    """The commands run in a folder that is empty except for the build folder of the library."""
     folder = build_cache / "coupling-page"
     with FileLock(build_cache / "coupling-page.lock"):
         for path in [*folder.glob("*"), *folder.glob("build/*")]:
@@ -82,18 +82,18 @@ def carry_out(folder: Path, checkout: Path) -> Carried:
     return Carried(folder, done.stdout, done.stderr)
 
 
-def test_the_page_shows_the_example_that_is_in_the_checkout(checkout: Path):
+def test_the_page_shows_the_example_in_the_checkout(checkout: Path):
     folder = checkout / "src" / "cpp" / "examples" / "installed"
     shown = {block.name: block.text for block in blocks(checkout)}
     for name in ("muon.cpp", "CMakeLists.txt"):
         assert (folder / name).read_text(encoding="utf-8").endswith(shown[name]), name
     assert len([block for block in blocks(checkout) if block.language == "sh"]) >= 8
-    # one temperature gave another posterior than the exact one for some data of this model
+    # with one temperature, chains of this model do not converge for some data
     assert "temperatures:" not in shown["config.yaml"]
 
 
 def test_its_commands_run(carried: Carried):
-    # listed by `simulator couple`: addresses with functions, however the program was linked
+    # `simulator couple` lists addresses with function names for both builds
     assert carried.output.count("muon: 20 runs") == 3
     assert len(re.findall(r"\[Muon::forward\(\)\+0x\w+; zenith_angle\(\)\+0x\w+\]__Uniform__1", carried.output)) == 4
     assert "[muon+1:13-53]__Uniform__1  (name 'energy')" in carried.output
@@ -104,7 +104,7 @@ def test_its_commands_run(carried: Carried):
     assert not (carried.folder / "cosmic.sock").exists()
 
 
-def test_both_posteriors_are_the_one_that_quadrature_gives(carried: Carried):
+def test_both_posteriors_agree_with_quadrature(carried: Carried):
     measured = np.loadtxt(carried.folder / "deposits.txt")
     energy, angle = np.linspace(0.2, 3.0, 1401), np.linspace(0.0, 1.5, 751)
     loss = 0.15 / np.cos(angle)[None, :, None]
@@ -117,7 +117,7 @@ def test_both_posteriors_are_the_one_that_quadrature_gives(carried: Carried):
     rmh = Posterior.load(carried.folder / "rmh.h5")
     weighted = Posterior.load(carried.folder / "importance.h5")
     weight = weighted.weight
-    assert 1 / float(np.sum(weight**2)) > 50, "too few effective draws for the test to mean anything"
+    assert 1 / float(np.sum(weight**2)) > 50, "the effective sample size is too small for the test"
     for name, truth in exact.items():
         assert_mean(rmh.values[name], truth, name)
         values = weighted.values[name]

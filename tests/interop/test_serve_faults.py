@@ -203,4 +203,4 @@ def test_an_idle_one_leaves_and_a_warning_says_who_may_connect(folder: Path):
         check=False,
     )
     assert process.returncode == 0, process.stderr
-    assert "whoever reaches this port can run the model; there is no authentication" in process.stderr
+    assert "everyone who reaches this port can run the model; there is no authentication" in process.stderr

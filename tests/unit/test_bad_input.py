@@ -148,7 +148,7 @@ def test_an_observation_of_another_simulator(project, refused) -> None:
     project.configure("noise_gev: 0.2")
     try:
         error = refused(f"posteriors rmh {ENGINE} observation.h5 --chain 0")
-        assert f"sherpa_tau.conf: is not of this configuration: noise_gev: expected 0.2, found {was}" in error
+        assert f"sherpa_tau.conf: does not match the configuration: noise_gev: expected 0.2, found {was}" in error
         project.done("simulator config --config C --output simulator_dir")
         error = refused(f"posteriors rmh {ENGINE} observation.h5 --chain 0")
         assert f"observation.h5: made with another simulator: simulator.noise_gev: expected 0.2, found {was}" in error

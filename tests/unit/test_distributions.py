@@ -58,7 +58,7 @@ def test_log_prob_agrees_with_scipy_inside_and_outside_the_support(distribution,
 
 
 @pytest.mark.parametrize(("distribution", "frozen"), CASES, ids=IDS)
-def test_samples_have_the_distribution_s_mean_and_variance(distribution, frozen):
+def test_samples_have_the_right_mean_and_variance(distribution, frozen):
     rng, n = np.random.default_rng(7), 20_000
     mean, variance, _, kurtosis = frozen.stats(moments="mvsk")
     array = ArrayDistribution(
@@ -71,13 +71,13 @@ def test_samples_have_the_distribution_s_mean_and_variance(distribution, frozen)
 
 
 @pytest.mark.parametrize("distribution", [case[0] for case in CASES], ids=IDS)
-def test_a_distribution_survives_the_trip_through_code_and_parameters(distribution):
+def test_from_code_restores_a_distribution(distribution):
     again = from_code(distribution.code, distribution.parameters)
     assert again == distribution
     assert hash(again) == hash(distribution)
 
 
-def test_the_categorical_address_carries_the_number_of_categories():
+def test_categorical_suffix():
     assert Categorical((0.2, 0.8)).suffix == "Categorical(len_probs:2)"
     assert Uniform(0.0, 1.0).suffix == "Uniform"
 
@@ -90,13 +90,13 @@ def test_array_log_prob_sums_over_elements_and_broadcasts_parameters():
         assert ArrayDistribution(Normal.code, (mean, stddev)).log_prob(value) == pytest.approx(expected, rel=1e-12)
 
 
-def test_array_log_prob_refuses_another_shape_and_names_both():
+def test_array_log_prob_refuses_another_shape():
     with pytest.raises(ValueError, match=r"shape \(2,\), found \(3,\)"):
         ArrayDistribution(Normal.code, (np.zeros(2), np.asarray(1.0))).log_prob(np.zeros(3))
 
 
 @pytest.mark.parametrize(
-    ("build", "said"),
+    ("build", "message"),
     [
         (lambda: Normal(0.0, 0.0), "stddev > 0"),
         (lambda: Uniform(1.0, 1.0), "low < high"),
@@ -109,12 +109,12 @@ def test_array_log_prob_refuses_another_shape_and_names_both():
         (lambda: from_code(12, (1.0,)), "number from 1 to 11"),
     ],
 )
-def test_parameters_out_of_range_are_refused_in_words(build, said):
-    with pytest.raises(ValueError, match=said):
+def test_parameters_out_of_range_are_refused(build, message):
+    with pytest.raises(ValueError, match=message):
         build()
 
 
-def test_the_density_of_a_weibull_vanishes_far_out_instead_of_overflowing():
+def test_the_density_of_a_weibull_does_not_overflow():
     assert Weibull(2.0, 1.5).log_prob(1e300) == -math.inf
     assert ArrayDistribution.of(Weibull(2.0, 1.5)).log_prob(np.array(1e300)) == -math.inf
     assert ArrayDistribution.of(Exponential(2.0)).log_prob(np.array(1e308)) == -math.inf
@@ -142,7 +142,7 @@ def test_numpy_scalars_make_scalar_distributions():
     assert Categorical(np.array([1.0, 3.0])) == Categorical([1.0, 3.0]) == Categorical((0.25, 0.75))
 
 
-def test_array_parameters_that_do_not_fit_are_named():
+def test_array_parameters_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"Normal: parameters of shapes \[\(3,\), \(4,\)\] do not broadcast"):
         Normal(np.zeros(3), np.ones(4))
     with pytest.raises(TypeError, match="Normal: expected the parameters mean, stddev"):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Execution: instance numbers, rejection scopes, what the recorder keeps."""
+"""Execution: instance numbers, rejection scopes, and the recorded trace."""
 
 import math
 
@@ -17,7 +17,7 @@ UNIT = Uniform(0.0, 1.0)
 
 
 class Scripted:
-    """A controller that plays a list of values and conditions on what it is given."""
+    """A controller that returns a list of values and conditions on given observations."""
 
     def __init__(self, values, observed=None):
         self.values, self.observed, self.sites = iter(values), observed, []
@@ -48,7 +48,7 @@ class Loop:
         return execution.sample("[a]", UNIT, control=False)
 
 
-def test_a_rejected_repetition_keeps_no_instance_number_and_is_flagged():
+def test_instance_numbers_are_reset_after_a_rejected_repetition():
     table = AddressTable()
     trace = run(Loop(), Scripted([0.1, 0.9, 0.8, 0.2, 0.3, 0.4, 0.5, 0.6]), table)
     names = [table.name(a) for a in trace.address]
@@ -66,7 +66,7 @@ def test_a_rejected_repetition_keeps_no_instance_number_and_is_flagged():
     assert trace.result == 0.6
 
 
-def test_the_type_of_a_trace_does_not_depend_on_what_was_rejected():
+def test_the_trace_type_does_not_depend_on_rejected_repetitions():
     table = AddressTable()
     direct = run(Loop(), Scripted([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]), table)
     looped = run(Loop(), Scripted([0.7, 0.9, 0.9, 0.9, 0.8, 0.2, 0.3, 0.9, 0.2, 0.4, 0.5, 0.6]), table)
@@ -77,19 +77,19 @@ def test_the_type_of_a_trace_does_not_depend_on_what_was_rejected():
 
 
 @pytest.mark.parametrize(
-    ("moves", "said"),
+    ("moves", "message"),
     [([(1, 0), (1, 2)], "repetition 2 follows 0"), ([(1, 1)], "starts with repetition 1")],
 )
-def test_scopes_that_no_front_end_can_mean_are_protocol_errors(moves, said):
+def test_invalid_scopes_are_protocol_errors(moves, message):
     execution = Execution(Scripted([0.5] * 4), AddressTable())
     for scope, repetition in moves[:-1]:
         execution.sample("[x]", UNIT, replace=True, scope=scope, repetition=repetition)
     scope, repetition = moves[-1]
-    with pytest.raises(ProtocolError, match=said):
+    with pytest.raises(ProtocolError, match=message):
         execution.sample("[x]", UNIT, replace=True, scope=scope, repetition=repetition)
 
 
-def test_observe_scores_what_the_controller_names_and_only_that():
+def test_observe_scores_only_what_the_controller_returns():
     normal = ArrayDistribution.of(Normal(0.0, 1.0))
     scored = Execution(Scripted([], np.asarray(2.0)), AddressTable())
     scored.observe("[o]", normal, name="y")

@@ -63,7 +63,7 @@ def test_statements_reach_the_trace():
     assert trace.tags["both"].tolist() == [trace.value[0], 1]
 
 
-def test_old_orders_of_arguments_mean_the_same_and_warn():
+def test_the_old_order_of_arguments_still_works_with_a_warning():
     def new():
         x = sample(Uniform(0.0, 1.0), False, "x")
         observe(Normal(x, 1.0), "y", 2.0)
@@ -104,7 +104,7 @@ def test_old_orders_of_arguments_mean_the_same_and_warn():
         lambda: tag(1.0, 2.0),
     ],
 )
-def test_arguments_that_fit_no_order_are_refused(statement):
+def test_arguments_in_no_valid_order_are_refused(statement):
     with pytest.raises(TypeError, match=r"expected (sample|observe|tag)\(.*found"):
         run(statement)
 
@@ -114,7 +114,7 @@ def test_a_draw_needs_scalar_parameters():
         run(lambda: sample(Normal(np.zeros(3), 1.0)))
 
 
-def test_observes_take_plain_arrays():
+def test_observe_takes_plain_arrays():
     rate = np.array([1.0, 2.0, 3.0])
 
     def forward():
@@ -156,7 +156,7 @@ def test_a_loop_condition_is_one_statement():
     assert {name.rpartition("__")[0] for name in names} == {names[0].removesuffix("__1")}
 
 
-def test_calls_of_one_line_and_one_start_are_told_apart():
+def test_several_calls_in_one_line_have_different_addresses():
     def pick():
         return lambda: sample(Uniform(0.0, 1.0))
 
@@ -166,7 +166,7 @@ def test_calls_of_one_line_and_one_start_are_told_apart():
     assert len(set(addresses_of(run(forward)))) == 4
 
 
-def test_addresses_do_not_depend_on_who_runs_the_model():
+def test_addresses_do_not_depend_on_the_caller():
     model = FunctionModel(helper)
     table = AddressTable()
 
@@ -178,7 +178,7 @@ def test_addresses_do_not_depend_on_who_runs_the_model():
     assert FunctionModel(lambda: None, name="other").name == "other"
 
 
-def test_functions_made_anew_in_each_run_keep_their_addresses():
+def test_functions_defined_in_each_run_keep_their_addresses():
     def forward():
         def inner():
             return sample(Uniform(0.0, 1.0))
@@ -227,7 +227,7 @@ def test_runs_can_be_nested_and_concurrent():
     "statement",
     [lambda: sample(Uniform(0.0, 1.0)), lambda: observe(Normal(0.0, 1.0)), lambda: tag("x", 1), lambda: scope_alone()],
 )
-def test_statements_outside_a_run_say_what_to_do(statement):
+def test_statements_outside_a_run_are_refused(statement):
     with pytest.raises(InferenceError, match=r"outside a run.*FunctionModel"):
         statement()
 
@@ -237,7 +237,7 @@ def scope_alone():
         pass
 
 
-def test_a_failed_run_leaves_no_run_behind():
+def test_a_failed_run_is_ended():
     def broken():
         with rejection_scope():
             raise KeyError("model's own")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Building sherpa_tau: what is missing is named, what was built is on record."""
+"""Building sherpa_tau: errors, the build record, and ids that do not depend on paths."""
 
 import json
 import os
@@ -28,7 +28,7 @@ from etalumis.simulator.fetch import fetch_sherpa
 from etalumis.simulator.labels import products_label
 
 
-def test_without_a_compiler_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prefix = fetch_sherpa(cache_folder())
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -40,7 +40,7 @@ def test_without_a_compiler_one_line_says_what_to_install(tmp_path: Path, monkey
     assert not (tmp_path / "out").exists()
 
 
-def test_a_compiler_that_fails_is_reported_with_its_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_output_of_a_failing_compiler_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiler = tmp_path / "broken-compiler"
     compiler.write_text("#!/bin/sh\necho this compiler is broken >&2\nexit 3\n")
     compiler.chmod(0o755)
@@ -50,7 +50,7 @@ def test_a_compiler_that_fails_is_reported_with_its_output(tmp_path: Path, monke
     assert INSTALL_LINE in str(caught.value)
 
 
-def test_cmake_names_what_a_foreign_prefix_lacks(tmp_path: Path, checkout: Path) -> None:
+def test_cmake_reports_what_an_invalid_prefix_lacks(tmp_path: Path, checkout: Path) -> None:
     done = subprocess.run(
         ["cmake", "-S", checkout / "src" / "cpp", "-B", tmp_path / "build", f"-DETALUMIS_SHERPA_PREFIX={tmp_path}"],
         capture_output=True,
@@ -63,7 +63,7 @@ def test_cmake_names_what_a_foreign_prefix_lacks(tmp_path: Path, checkout: Path)
     assert "bin/Sherpa" in words
 
 
-def test_the_record_names_what_was_built(sherpa_simulator: Path) -> None:
+def test_the_build_record(sherpa_simulator: Path) -> None:
     record = json.loads((sherpa_simulator / "build.json").read_text())
     assert record["format"] == "etalumis-simulator"
     assert re.fullmatch(r"[0-9a-f]{16}", record["simulator_build_id"])
@@ -81,7 +81,7 @@ def test_the_record_names_what_was_built(sherpa_simulator: Path) -> None:
 
 @pytest.fixture(scope="module")
 def second_clone(sherpa_simulator: Path, checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The simulator's folder in a clone elsewhere, which shares the cache: with an apostrophe in all its paths."""
+    """The simulator built in a second clone with the same cache; all other paths contain an apostrophe."""
     clone = tmp_path_factory.mktemp("it's another clone")
     for name in ("src", "resources", "config"):
         shutil.copytree(checkout / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -132,14 +132,14 @@ def test_a_build_folder_belongs_to_one_checkout_and_compiler(tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("key", "value"), [("CMAKE_HOME_DIRECTORY", "/elsewhere/src/cpp"), ("CMAKE_CACHEFILE_DIR", "/elsewhere/build")]
 )
-def test_a_build_folder_of_other_sources_is_named(tmp_path: Path, key: str, value: str) -> None:
+def test_a_build_folder_of_other_sources_is_refused(tmp_path: Path, key: str, value: str) -> None:
     (tmp_path / "CMakeCache.txt").write_text(f"{key}:INTERNAL={value}\n", encoding="utf-8")
     with pytest.raises(SimulatorError, match=rf"{key} is {value}.*--build-dir") as caught:
         build_simulator(fetch_sherpa(cache_folder()), tmp_path / "out", tmp_path)
     assert INSTALL_LINE not in str(caught.value)
 
 
-def test_a_checkout_may_be_moved_and_a_simulator_be_copied(tmp_path: Path) -> None:
+def test_a_checkout_can_be_moved_and_a_simulator_copied(tmp_path: Path) -> None:
     prefix, out = tmp_path / "checkout" / ".cache" / "sherpa", tmp_path / "checkout" / "results" / "simulator"
     (prefix / "bin").mkdir(parents=True)
     link_sherpa(prefix, out)
@@ -149,7 +149,7 @@ def test_a_checkout_may_be_moved_and_a_simulator_be_copied(tmp_path: Path) -> No
     assert (tmp_path / "moved" / "results" / "simulator" / "sherpa" / "relative" / "bin").is_dir()
 
 
-def test_a_sherpa_that_has_gone_is_named(sherpa_simulator: Path, tmp_path: Path) -> None:
+def test_a_removed_sherpa_is_reported(sherpa_simulator: Path, tmp_path: Path) -> None:
     shutil.copytree(sherpa_simulator, tmp_path / "copy", symlinks=True)
     for link in (tmp_path / "copy" / "sherpa").iterdir():
         link.unlink()
@@ -158,6 +158,6 @@ def test_a_sherpa_that_has_gone_is_named(sherpa_simulator: Path, tmp_path: Path)
         BuiltSimulator(tmp_path / "copy", SimulatorConfig())
 
 
-def test_labels_count_equal_products_and_keep_a_fixed_order() -> None:
+def test_channel_labels() -> None:
     assert products_label([16, 111, -211, 111]) == "π⁻ 2π⁰ \N{GREEK SMALL LETTER NU}_τ"
     assert products_label([-15, 22]) == "\N{GREEK SMALL LETTER GAMMA} (-15)"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""`etalumis simulator couple`: what can be steered is recorded, what cannot is named, what changed is refused."""
+"""`etalumis simulator couple`: reproducible simulators are recorded; hidden state and changed files are refused."""
 
 import json
 from collections.abc import Callable
@@ -115,13 +115,13 @@ def test_it_lists_what_inference_will_see(folder: Path, capsys: pytest.CaptureFi
     assert error == ""
 
 
-def test_it_is_opened_and_told_from_another_one(folder: Path) -> None:
+def test_a_coupled_simulator_opens_and_has_its_own_id(folder: Path) -> None:
     assert couple("good", "--depends-on", "beam.py") == 0
     built = BuiltSimulator(Path("coupled"), SimulatorConfig())
     with built.start() as simulator:
         assert simulator.name == "good"
     assert built.misfit(built.build_id, built.config_digest) is None
-    # settings of Sherpa are none of its own
+    # the settings of Sherpa do not apply
     louder = BuiltSimulator(Path("coupled"), SimulatorConfig(noise_gev=1.0))
     assert (louder.build_id, louder.config_digest) == (built.build_id, built.config_digest)
     assert "GeV" not in built.noise
@@ -129,11 +129,11 @@ def test_it_is_opened_and_told_from_another_one(folder: Path) -> None:
     assert BuiltSimulator(Path("coupled"), SimulatorConfig()).build_id != built.build_id
 
 
-def test_a_file_that_changed_makes_it_another_one(folder: Path) -> None:
+def test_a_changed_file_makes_another_simulator(folder: Path) -> None:
     assert couple("good", "--depends-on", "beam.py") == 0
     before = BuiltSimulator(Path("coupled"), SimulatorConfig()).build_id
     Path("beam.py").write_text(MODELS.replace("0.5", "0.6"), encoding="utf-8")
-    with pytest.raises(SimulatorError, match=r"changed since the simulator was coupled: beam\.py\. .*couple it again"):
+    with pytest.raises(SimulatorError, match=r"changed since the simulator was coupled: beam\.py\. .*Couple it again"):
         BuiltSimulator(Path("coupled"), SimulatorConfig())
     assert couple("good", "--depends-on", "beam.py") == 0
     assert BuiltSimulator(Path("coupled"), SimulatorConfig()).build_id != before
@@ -143,7 +143,7 @@ def test_a_file_that_changed_makes_it_another_one(folder: Path) -> None:
 
 
 def in_folder(folder: Path, shebang: str) -> dict[str, Any]:
-    """Couple a script of the same content, with an argument that is a file, in some folder."""
+    """Couple a script with a file as argument; the content is the same in every folder."""
     folder.mkdir()
     (folder / "script").write_text(f"{shebang}\nprint('the same')\n", encoding="utf-8")
     (folder / "script").chmod(0o755)
@@ -153,7 +153,7 @@ def in_folder(folder: Path, shebang: str) -> dict[str, Any]:
     return record_of(command, "beam", [folder / "beam.py"])
 
 
-def test_an_identity_has_no_path_in_it(tmp_path: Path) -> None:
+def test_the_id_does_not_depend_on_paths(tmp_path: Path) -> None:
     long = "#!/bin/sh\n'''exec' \"/a long path/python\" \"$0\" \"$@\"\n' '''"  # as pip writes it
     shebangs = ["#!/usr/bin/python3", "#!/another/python3", long]
     records = [in_folder(tmp_path / f"clone {number}", shebang) for number, shebang in enumerate(shebangs)]
@@ -163,7 +163,7 @@ def test_an_identity_has_no_path_in_it(tmp_path: Path) -> None:
     assert changed["simulator_build_id"] != records[0]["simulator_build_id"]
 
 
-def test_a_program_found_by_its_name_may_move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_found_on_the_path_can_be_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     in_folder(tmp_path / "bin", "#!/usr/bin/python3")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     record = record_of(["script", "{endpoint}"], "beam", [])
@@ -180,7 +180,7 @@ def test_a_program_found_by_its_name_may_move(tmp_path: Path, monkeypatch: pytes
         ("state", "expected 20 draws, found 21"),
     ],
 )
-def test_what_cannot_be_replayed_is_refused(
+def test_couple_refuses_hidden_state(
     folder: Path, model: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert couple(model) == 1
@@ -193,7 +193,7 @@ def test_what_cannot_be_replayed_is_refused(
 
 
 class FreshModule:
-    """A function of the module above; a restart executes the module again, as a fresh process does."""
+    """A function of the module above. A restart executes the module again, like a fresh process."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -224,26 +224,26 @@ class FreshModule:
         ("returns_noise", r"the result of the run: expected 0\."),
     ],
 )
-def test_hidden_state_is_refused_with_any_number_of_runs(model: str, message: str, runs: int) -> None:
+def test_hidden_state_is_found_with_any_number_of_runs(model: str, message: str, runs: int) -> None:
     with pytest.raises(SimulatorError, match=message):
         check_replay(FreshModule(model), "beam", runs)
 
 
-def test_a_loop_that_remembers_what_it_rejected_is_refused() -> None:
+def test_a_loop_that_counts_its_rejections_is_refused() -> None:
     with pytest.raises(SimulatorError, match="given the values of its accepted draws alone"):
         check_replay(FreshModule("remembers_rejections"), "beam")
 
 
-def test_what_can_be_replayed_is_not_refused() -> None:
+def test_a_reproducible_model_is_accepted() -> None:
     assert check_replay(FreshModule("good"), "beam").runs == 20
 
 
-def test_nothing_observed_is_worth_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_without_observe_statements_gives_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert couple("blind") == 0
-    assert "blind observes nothing" in capsys.readouterr().err
+    assert "blind has no observe statement" in capsys.readouterr().err
 
 
-def test_wrong_calls_are_explained(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_calls_of_couple(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["simulator", "couple", "--output", "coupled", "--", "no/such/program"]) == 1
     assert "no/such/program was not found" in capsys.readouterr().err
     Path("coupled").write_text("a file", encoding="utf-8")
@@ -259,7 +259,7 @@ def test_wrong_calls_are_explained(folder: Path, capsys: pytest.CaptureFixture[s
     assert couple("good", "--force") == 0
 
 
-def test_the_record_names_the_command_and_checksums(folder: Path) -> None:
+def test_the_record_of_a_coupled_simulator(folder: Path) -> None:
     assert couple("good", "--depends-on", "beam.py") == 0
     record = json.loads(Path("coupled/build.json").read_text(encoding="utf-8"))
     assert record["format"] == "etalumis-simulator"
@@ -267,7 +267,7 @@ def test_the_record_names_the_command_and_checksums(folder: Path) -> None:
     assert set(record["files"]) == {SERVE[0], "beam.py"}
 
 
-def test_measured_numbers_are_an_observation(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_measured_data_become_an_observation(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("data.txt").write_text("1.5 2.5\n3.5 4.5\n", encoding="utf-8")
     np.save("data.npy", np.arange(24.0).reshape(2, 3, 4))
     for name, expected in (("data.txt", [[1.5, 2.5], [3.5, 4.5]]), ("data.npy", np.arange(24.0).reshape(2, 3, 4))):
@@ -287,7 +287,7 @@ def test_measured_numbers_are_an_observation(folder: Path, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize("text", ["", "1.0 nan\n", "1.0 x\n", "1 2\n3\n"])
-def test_measured_rubbish_is_named(folder: Path, text: str) -> None:
+def test_invalid_measured_data_are_reported(folder: Path, text: str) -> None:
     Path("data.txt").write_text(text, encoding="utf-8")
     with pytest.raises(DatasetError, match=r"data\.txt: expected (finite )?numbers"):
         observation.measured(Path("data.txt"), "seen")

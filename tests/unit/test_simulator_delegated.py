@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Delegated runs of Sherpa: the traces of runs that ask for every draw, whatever process and batch they come from."""
+"""Delegated runs of Sherpa give the same traces as runs draw by draw, in any process and batch."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,8 +39,8 @@ def observed(simulator: Simulator) -> dict[str, np.ndarray]:
     return {observation.name: observation.stated.sample(np.random.default_rng(2))}
 
 
-def test_delegated_traces_are_those_of_asked_runs(simulator: Simulator, observed: dict[str, np.ndarray]) -> None:
-    """Values, addresses, priors and densities, the expected observation to the last bit, the likelihood to 1e-9."""
+def test_delegated_traces_equal_traces_recorded_by_draw(simulator: Simulator, observed: dict[str, np.ndarray]) -> None:
+    """Values, addresses, priors, densities and the expected observation are equal, the likelihood within 1e-9."""
     table = AddressTable()
     plan = EVERYTHING._replace(observed=observed)
     types, repetitions = set(), 0
@@ -75,7 +75,7 @@ def whole(trace):
     return content(trace), [array.tobytes() for array in trace.observes[0].stated.arrays]
 
 
-def test_replay_is_the_same_for_accepted_entries_alone(simulator: Simulator, observed: dict[str, np.ndarray]) -> None:
+def test_a_replay_of_accepted_entries_gives_the_trace(simulator: Simulator, observed: dict[str, np.ndarray]) -> None:
     table = AddressTable()
     for trace in simulator.carry_out(RunPlan(observed=observed, parameters=True, details=True), range(40), table):
         plan = RunPlan(trace.rows, trace.rows.size, observed, parameters=True, details=True)
@@ -87,7 +87,7 @@ def test_replay_is_the_same_for_accepted_entries_alone(simulator: Simulator, obs
         assert_same_outcome(found, trace)
 
 
-def test_proposals_are_runs_that_an_interactive_controller_would_make(
+def test_proposals_equal_those_of_an_interactive_controller(
     simulator: Simulator, observed: dict[str, np.ndarray]
 ) -> None:
     rng, table, structures = np.random.default_rng(4), AddressTable(), StructureCache(None)
@@ -117,7 +117,7 @@ def test_proposals_are_runs_that_an_interactive_controller_would_make(
 
 
 class Driven:
-    """Gives values back, and asks the interactive controller what it would do at each of them."""
+    """Returns recorded values, and asks the interactive controller for its choice at each of them."""
 
     def __init__(self, change, values, observations) -> None:
         self.change, self.values, self.observations = change, values, observations

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Sherpa's wheel: checksum, unpacking, a user's own prefix."""
+"""The Sherpa wheel: checksum, unpacking, and the prefix of an own installation."""
 
 import json
 import subprocess
@@ -22,24 +22,24 @@ def wheel() -> dict[str, str]:
     return pinned
 
 
-def test_a_wrong_checksum_is_an_error_and_the_file_is_set_aside(tmp_path: Path, wheel: dict[str, str]) -> None:
+def test_a_file_with_a_wrong_checksum_is_renamed(tmp_path: Path, wheel: dict[str, str]) -> None:
     file = tmp_path / "wheels" / wheel["file"]
     file.parent.mkdir()
     file.write_bytes(b"not the wheel")
     found = sha256_of(file)
     with pytest.raises(SimulatorError, match="wrong checksum") as caught:
         fetch_sherpa(tmp_path)
-    for part in (str(file), wheel["sha256"], found, "set aside", "simulator.prefix"):
+    for part in (str(file), wheel["sha256"], found, "was renamed to", "simulator.prefix"):
         assert part in str(caught.value)
     assert not file.exists()
     assert file.with_name(file.name + ".wrong-checksum").read_bytes() == b"not the wheel"
     assert not list(tmp_path.glob("sherpa-*"))
 
 
-def test_without_an_index_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    with pytest.raises(SimulatorError, match="cannot be fetched") as caught:
+    with pytest.raises(SimulatorError, match="cannot be downloaded") as caught:
         fetch_sherpa(tmp_path / "cache")
     assert "put the wheel at" in str(caught.value)
 
@@ -50,7 +50,7 @@ def test_a_cache_that_cannot_be_written_to(tmp_path: Path) -> None:
         fetch_sherpa(tmp_path / "file")
 
 
-def test_a_second_call_fetches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_call_downloads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     prefix = fetch_sherpa(cache_folder())
 
     def refuse(*_: object, **__: object) -> None:
@@ -62,17 +62,17 @@ def test_a_second_call_fetches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (prefix / "bin" / "Sherpa").stat().st_mode & 0o111, "permissions were lost"
 
 
-def test_a_prefix_that_holds_no_sherpa_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SimulatorError, match=r"bin/Sherpa is not there"):
+def test_a_prefix_without_sherpa_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SimulatorError, match=r"bin/Sherpa is missing"):
         fetch_sherpa(tmp_path, tmp_path)
     for name in ("bin/Sherpa", "include/SHERPA-MC/SHERPA/Main/Sherpa.H"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).touch()
-    with pytest.raises(SimulatorError, match=r"Scoped_Settings\.H is not there"):  # Sherpa 2
+    with pytest.raises(SimulatorError, match=r"Scoped_Settings\.H is missing"):  # Sherpa 2
         check_prefix(tmp_path)
 
 
-def test_what_is_unpacked_is_whole_or_absent(tmp_path: Path) -> None:
+def test_unpacking_is_all_or_nothing(tmp_path: Path) -> None:
     archive = tmp_path / "a.whl"
     with zipfile.ZipFile(archive, "w") as file:
         program = zipfile.ZipInfo("bin/program")

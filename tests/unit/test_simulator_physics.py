@@ -52,7 +52,7 @@ def test_lepton_number_and_charge(events: list[dict[str, Any]]) -> None:
         assert sum(np.sign(code) * charge.get(abs(code), 0) for code in pdg) == -1
 
 
-def test_channels_come_in_their_branching_ratios(events: list[dict[str, Any]], sherpa_simulator: Path) -> None:
+def test_channel_frequencies_match_the_branching_ratios(events: list[dict[str, Any]], sherpa_simulator: Path) -> None:
     channels = json.loads((sherpa_simulator / "build.json").read_text())["channels"]
     expected = EVENTS * np.array([channel["probability"] for channel in channels])
     found = np.bincount([int(event["channel"]) for event in events], minlength=len(channels))
@@ -61,7 +61,7 @@ def test_channels_come_in_their_branching_ratios(events: list[dict[str, Any]], s
     assert stats.chisquare(*pairs).pvalue > SMALL_P
 
 
-def test_the_channel_says_what_came_out(events: list[dict[str, Any]], sherpa_simulator: Path) -> None:
+def test_the_channel_determines_the_final_state(events: list[dict[str, Any]], sherpa_simulator: Path) -> None:
     channels = json.loads((sherpa_simulator / "build.json").read_text())["channels"]
     decayed = {111, 221, 310}  # seen by their products only
     for event in events:
@@ -84,7 +84,7 @@ def test_tags_follow_from_the_final_state(events: list[dict[str, Any]]) -> None:
         assert event["missing_et"] == pytest.approx(np.hypot(*neutrinos[:, 2:4].sum(axis=0)), abs=1e-12)
 
 
-def test_the_calorimeter_sees_the_visible_energy(events: list[dict[str, Any]], checkout: Path) -> None:
+def test_the_calorimeter_contains_the_visible_energy(events: list[dict[str, Any]], checkout: Path) -> None:
     detector = load(checkout / "config" / "test.yaml").simulator.calorimeter
     half_side = 17.5 * detector.cell_cm
     ratios = []
@@ -100,7 +100,7 @@ def test_the_calorimeter_sees_the_visible_energy(events: list[dict[str, Any]], c
         response = np.where(electromagnetic, detector.em_response, detector.hadronic_response)
         ratios.append(event["calorimeter_gev"] / (seen[:, 1] @ response))
     assert len(ratios) > EVENTS / 10
-    # what is missing: leakage behind the last layer, and deposits below the cut
+    # missing energy: leakage behind the last layer, and deposits below the cut
     assert 0.95 < np.mean(ratios) < 1.0
     assert max(ratios) <= 1.0 + 1e-9
 
@@ -112,7 +112,7 @@ def test_rejected_repetitions_are_most_of_the_draws(events: list[dict[str, Any]]
     assert np.median(accepted) < 30
 
 
-def test_an_event_depends_on_its_seed_alone(events: list[dict[str, Any]], sherpa_simulator: Path) -> None:
+def test_an_event_depends_only_on_its_seed(events: list[dict[str, Any]], sherpa_simulator: Path) -> None:
     for place in (700, 1999):
         alone = run_events(sherpa_simulator, 1, 1 + place)[0]
         assert alone["final_state"] == events[place]["final_state"].tolist()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The program sherpa_tau on the command line: its configuration file, its errors, its manners."""
+"""The command line of sherpa_tau: configuration file, errors, signals, temporary files."""
 
 import json
 import os
@@ -19,18 +19,18 @@ CARD, SITES = "tau.yaml", "tau_sites.txt"
 
 
 def call(simulator: Path, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-    """Run the program and return what it did."""
+    """Run the program and return its exit code and output."""
     command = [str(word) for word in (simulator / "bin" / "sherpa_tau", *arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **options)  # type: ignore[call-overload,no-any-return]
 
 
 @pytest.fixture
 def config_text(sherpa_simulator: Path) -> str:
-    """A correct configuration file."""
+    """A valid configuration file."""
     return simulator_config_text(SimulatorConfig(), str(sherpa_simulator / CARD), str(sherpa_simulator / SITES))
 
 
-def test_every_value_of_the_configuration_arrives(sherpa_simulator: Path, config_text: str, tmp_path: Path) -> None:
+def test_every_key_of_the_configuration_is_accepted(sherpa_simulator: Path, config_text: str, tmp_path: Path) -> None:
     keys = {line.split()[0] for line in config_text.splitlines() if not line.startswith("#")}
     calorimeter = {f"calorimeter_{key}" for key in SimulatorConfig().calorimeter.model_dump()}
     assert keys == {"run_card", "sites", "px_gev", "py_gev", "pz_gev", "noise_gev"} | calorimeter
@@ -54,7 +54,7 @@ def test_every_value_of_the_configuration_arrives(sherpa_simulator: Path, config
         ("run_card", "run_card absent.yaml", "run_card: expected a readable file, found nothing at"),
     ],
 )
-def test_a_wrong_configuration_is_named(
+def test_errors_in_the_configuration_are_reported(
     sherpa_simulator: Path, config_text: str, tmp_path: Path, key: str, line: str, message: str
 ) -> None:
     wrong, replaced = re.subn(rf"^{key} .*$", line, config_text, flags=re.MULTILINE)
@@ -73,10 +73,10 @@ def test_a_wrong_configuration_is_named(
     [
         ("EVENT_TYPE: HadronDecay", "EVENT_TYPE: Nonsense", "tau.yaml: Sherpa did not start"),
         ("EVENT_TYPE: HadronDecay", "EVENT_TYPE: [HadronDecay", "tau.yaml: Sherpa did not start"),
-        ("EVENT_TYPE: HadronDecay", "EXTERNAL_RNG: None", "tau.yaml: the run card sets EXTERNAL_RNG; leave it out"),
+        ("EVENT_TYPE: HadronDecay", "EXTERNAL_RNG: None", "tau.yaml: the run card sets EXTERNAL_RNG; remove it"),
     ],
 )
-def test_a_run_card_that_is_refused(
+def test_invalid_run_cards_are_refused(
     sherpa_simulator: Path, config_text: str, tmp_path: Path, old: str, new: str, message: str
 ) -> None:
     (tmp_path / "tau.yaml").write_text((sherpa_simulator / CARD).read_text().replace(old, new))
@@ -100,7 +100,7 @@ def test_a_run_card_that_is_refused(
         (("--config", "x", "--local"), "--local: a value is missing"),
     ],
 )
-def test_a_wrong_call(sherpa_simulator: Path, arguments: tuple[str, ...], message: str) -> None:
+def test_errors_in_the_command_line(sherpa_simulator: Path, arguments: tuple[str, ...], message: str) -> None:
     done = call(sherpa_simulator, *arguments)
     assert done.returncode == 2
     assert message in done.stderr
@@ -113,7 +113,7 @@ def test_help(sherpa_simulator: Path) -> None:
     assert done.stdout.startswith("usage: sherpa_tau ENDPOINT --config FILE")
 
 
-def test_many_at_once_and_nothing_left_behind(sherpa_simulator: Path, tmp_path: Path) -> None:
+def test_concurrent_processes_leave_no_files(sherpa_simulator: Path, tmp_path: Path) -> None:
     temporary, home = tmp_path / "tmp", tmp_path / "home"
     temporary.mkdir()
     home.mkdir()
@@ -146,7 +146,7 @@ def test_many_at_once_and_nothing_left_behind(sherpa_simulator: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("during_set_up", [True, False])
-def test_a_signal_ends_it_cleanly_at_any_time(sherpa_simulator: Path, tmp_path: Path, during_set_up: bool) -> None:
+def test_signals_end_the_program_cleanly(sherpa_simulator: Path, tmp_path: Path, during_set_up: bool) -> None:
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     socket = tmp_path / "socket"
@@ -157,7 +157,7 @@ def test_a_signal_ends_it_cleanly_at_any_time(sherpa_simulator: Path, tmp_path: 
         stderr=subprocess.PIPE,
     )
     try:
-        # the scratch directory is there during the set-up only, the socket once it serves
+        # the scratch directory exists only during initialisation, the socket once the program serves
         deadline = time.monotonic() + 60
         while not (any(temporary.iterdir()) if during_set_up else socket.exists()):
             assert time.monotonic() < deadline

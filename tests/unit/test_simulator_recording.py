@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""What is kept of Sherpa's traces: whole messages taken apart at once against one trace after the other."""
+"""Recording Sherpa's traces: decoding whole messages against recording one trace after the other."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -59,7 +59,7 @@ def written(path: Path, recording: Recording, traces: Sequence[Trace], whole: Se
 @pytest.mark.parametrize("entries", ["accepted", "all", "controlled"])
 @pytest.mark.parametrize("observation", ["expected", "noisy"])
 @pytest.mark.parametrize("tags", [None, ("channel", "final_state")])
-def test_messages_taken_apart_together_give_the_file_of_single_traces(
+def test_whole_messages_and_single_traces_give_the_same_file(
     simulator: Simulator, tmp_path: Path, entries: str, observation: str, tags: tuple[str, ...] | None
 ) -> None:
     recording = Recording(entries, observation, tags)
@@ -87,7 +87,7 @@ def test_messages_taken_apart_together_give_the_file_of_single_traces(
             assert np.all(block.entries.columns["flags"] & CONTROLLED)
 
 
-def test_accepted_and_rejected_entries_together_are_the_whole_record(simulator: Simulator, tmp_path: Path) -> None:
+def test_accepted_and_rejected_entries_make_the_whole_trace(simulator: Simulator, tmp_path: Path) -> None:
     recording = Recording("all")
     found = simulator.carry_out(recording.plan, SEEDS, AddressTable())
     written(tmp_path / "all.h5", recording, found, found)
@@ -110,7 +110,7 @@ def test_accepted_and_rejected_entries_together_are_the_whole_record(simulator: 
 
 
 @pytest.mark.parametrize("entries", ["accepted", "all", "controlled"])
-def test_frames_of_the_journal_do_not_show_in_the_file(simulator: Simulator, tmp_path: Path, entries: str) -> None:
+def test_the_file_does_not_depend_on_journal_frames(simulator: Simulator, tmp_path: Path, entries: str) -> None:
     files = []
     for frame in (7, 500):
         path = tmp_path / f"{frame}.h5"
@@ -120,9 +120,7 @@ def test_frames_of_the_journal_do_not_show_in_the_file(simulator: Simulator, tmp
     assert files[0] == files[1]
 
 
-def test_frames_hold_few_bytes_of_messages(
-    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_size_of_frames_is_bounded(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frames: list[list[float]] = []
     add_all = BlockBuilder.add_all
 
@@ -138,6 +136,6 @@ def test_frames_hold_few_bytes_of_messages(
     assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "many.h5").read_bytes()
     assert sum(map(len, frames)) == 300
     assert len(frames) > 3
-    # a frame ends with the first trace of the message that is too much
+    # a frame ends with the first trace that exceeds the limit
     assert all(sum(held[:-1]) <= 200_000 < sum(held) for held in frames[:-1])
     assert sum(map(sum, frames)) > 300 * 2_500

@@ -23,7 +23,7 @@ TRACES = 20
 
 
 class Prior:
-    """Draws from the prior, but for what it is given first."""
+    """Returns the given values first, then draws from the prior."""
 
     def __init__(self, seed: int, given: list[tuple[int, float]] | None = None) -> None:
         self.rng = generator(seed, "test", 0)
@@ -31,7 +31,7 @@ class Prior:
         self.place = 0
 
     def sample(self, site: Site) -> float:
-        """Return the next given value, or a fresh one."""
+        """Return the next given value, or a draw from the prior."""
         self.place += 1
         if self.place > len(self.given):
             return site.distribution.sample(self.rng)
@@ -40,11 +40,11 @@ class Prior:
         return value
 
     def observe(self, name: str, distribution: ArrayDistribution, given: np.ndarray | None) -> None:
-        """Leave the observation alone: what is expected is compared."""
+        """Score nothing: the tests compare the expected observation."""
 
 
 def outcome(trace: Trace) -> list[np.ndarray]:
-    """Return all that must not depend on how the trace came about."""
+    """Return the expected observation and the tags."""
     return [trace.observes[0].distribution.arrays[0], *(trace.tags[name] for name in sorted(trace.tags))]
 
 
@@ -54,7 +54,7 @@ def assert_equal(found: Trace, expected: Trace) -> None:
 
 
 @pytest.mark.parametrize("program", ["replay", "channel", "calorimeter"])
-def test_in_cpp(program: str, sherpa_simulator: Path) -> None:
+def test_replay_in_cpp(program: str, sherpa_simulator: Path) -> None:
     build = sherpa_build_folder(cache_folder())
     target = f"sherpa_tau_{program}_test"
     build_sherpa_targets(fetch_sherpa(cache_folder()), build, [target])
@@ -64,12 +64,12 @@ def test_in_cpp(program: str, sherpa_simulator: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_through_ppx_in_reverse_order(sherpa_simulator: Path) -> None:
+def test_replay_through_ppx_in_reverse_order(sherpa_simulator: Path) -> None:
     addresses = AddressTable()
     command = [str(sherpa_simulator / "bin" / "sherpa_tau"), "--config", str(sherpa_simulator / "sherpa_tau.conf")]
     with Simulator(command) as simulator:
         traces = [run(simulator, Prior(seed), addresses) for seed in range(TRACES)]
-        assert max(max(trace.repetition) for trace in traces) > 0, "no loop ever rejected: the test tests nothing"
+        assert max(max(trace.repetition) for trace in traces) > 0, "no repetition was rejected, so the test is void"
         for trace in reversed(traces):
             everything = list(zip(trace.address, trace.value, strict=True))
             assert_equal(run(simulator, Prior(99, everything), addresses), trace)
@@ -82,30 +82,30 @@ def test_through_ppx_in_reverse_order(sherpa_simulator: Path) -> None:
 
 
 class Interrupted(Exception):
-    """What a test's controller ends a run with."""
+    """Raised by a controller of these tests to end a run."""
 
 
 class Impatient(Prior):
-    """Gives a run up at one of its draws."""
+    """Ends a run at one of its draws."""
 
     def __init__(self, seed: int, draws: int) -> None:
         super().__init__(seed)
         self.draws = draws
 
     def sample(self, site: Site) -> float:
-        """Return a fresh value, or raise."""
+        """Draw a value, or raise."""
         if self.place == self.draws:
             raise Interrupted
         return super().sample(site)
 
 
-def test_a_run_that_is_given_up_leaves_no_trace_in_the_next(sherpa_simulator: Path) -> None:
+def test_an_abandoned_run_does_not_affect_the_next(sherpa_simulator: Path) -> None:
     addresses = AddressTable()
     command = [str(sherpa_simulator / "bin" / "sherpa_tau"), "--config", str(sherpa_simulator / "sherpa_tau.conf")]
     with Simulator(command) as simulator:
         for seed in range(4):
             trace = run(simulator, Prior(seed), addresses)
-            # the photon splitter's draws, among the last ones of Sherpa, were seen to leave state behind
+            # the photon splitter draws among the last, and has been seen to keep state
             for draws in (0, 1, len(trace.value) // 2, len(trace.value) - 5, len(trace.value) - 1):
                 with pytest.raises(Interrupted):
                     run(simulator, Impatient(seed, draws), addresses)

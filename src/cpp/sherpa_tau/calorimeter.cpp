@@ -12,7 +12,7 @@ namespace {
 
 // Standard deviations beyond which a normal is neglected: 1 - erf(5 / sqrt 2) = 6e-7 of the energy.
 constexpr double reach = 5.0;
-// Layers that get less than this are skipped; it is far below any sensible cut on a voxel.
+// Layers with less energy are skipped; this is well below any sensible cut on a voxel.
 constexpr double negligible_gev = 1e-5;
 
 enum class Kind { invisible, electromagnetic, minimum_ionising, hadronic };
@@ -32,7 +32,7 @@ Kind kind_of(long pdg) {
 
 double normal_cdf(double z) { return 0.5 * std::erfc(-z / std::sqrt(2.0)); }
 
-// Shares of a normal in consecutive cells, and where they start.
+// Integrals of a normal over consecutive cells, and the range of these cells.
 struct Shares {
   std::size_t begin = 0;
   std::size_t end = 0;
@@ -67,7 +67,7 @@ std::vector<double> Calorimeter::deposit(const std::vector<Particle>& particles)
 }
 
 Calorimeter::Profile Calorimeter::shower_profile(const ShowerShape& shape, double energy_gev) const {
-  // A soft particle's logarithm would put the mean in front of the face: half a layer is the least.
+  // For soft particles the logarithm would place the mean in front of the face: the minimum is half a layer.
   const double mean = std::max(0.5 * config_.layer_cm,
                                shape.depth_at_one_gev_cm + shape.depth_per_log_energy_cm * std::log(energy_gev));
   const double front = normal_cdf(-mean / shape.depth_sigma_cm);

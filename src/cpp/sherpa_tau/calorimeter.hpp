@@ -30,14 +30,14 @@ struct CalorimeterConfig {
   double mip_gev_per_layer = 0.0;
   double mip_width_cm = 1.0;
   double mip_response = 1.0;
-  double cut_gev = 0.0;  // a voxel with less is set to zero
+  double cut_gev = 0.0;  // voxels with less energy are set to zero
 };
 
-// A block of 20 x 35 x 35 voxels (depth, y, x), its face perpendicular to z and centred on it. A particle flies
-// straight from the origin (no magnetic field; decay lengths of millimetres are neglected) and leaves its energy as a
-// trivariate normal around its axis: in depth a normal cut at the front face, across it a round normal centred, layer
-// by layer, where the axis passes. Each voxel holds the exact integral in its layer and cell; what misses the block is
-// lost.
+// A block of 20 x 35 x 35 voxels (depth, y, x) with its face perpendicular to z and centred on the z axis. A particle
+// flies straight from the origin (no magnetic field; decay lengths of millimetres are neglected) and deposits its
+// energy as a trivariate normal around its axis: in depth, a normal truncated at the front face; transversely, a round
+// normal centred on the axis in each layer. Each voxel holds the exact integral over its layer and cell. Energy outside
+// the block is lost.
 class Calorimeter {
  public:
   static constexpr std::size_t depth = 20;

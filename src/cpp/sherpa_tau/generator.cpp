@@ -24,8 +24,7 @@ namespace fs = std::filesystem;
 
 constexpr long tau = 15;
 
-// What the program adds to the run card: its random numbers, and silence, for Sherpa would format progress and whole
-// events for nobody.
+// Settings that the program adds to the run card: its random number generator, and no output of progress and events.
 constexpr std::pair<const char*, const char*> own_settings[] = {
     {"EXTERNAL_RNG", steering::generator_name},
     {"OUTPUT", "1"},
@@ -34,23 +33,23 @@ constexpr std::pair<const char*, const char*> own_settings[] = {
     {"WRITE_REFERENCES_FILE", "0"},
 };
 
-// Sherpa takes signals over during its set-up, and ends the program by its own ways: they wait until the set-up is over
-// and then meet the handlers of before.
-class KeptSignals {
+// Blocks signals while Sherpa initialises, and restores the signal handlers that Sherpa replaces by its own. Pending
+// signals are then delivered to the original handlers.
+class SignalGuard {
  public:
-  KeptSignals() {
+  SignalGuard() {
     sigset_t blocked;
     sigemptyset(&blocked);
     for (const int number : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&blocked, number);
     sigprocmask(SIG_BLOCK, &blocked, &mask_);
     for (std::size_t i = 0; i < count; ++i) sigaction(numbers[i], nullptr, &actions_[i]);
   }
-  ~KeptSignals() {
+  ~SignalGuard() {
     for (std::size_t i = 0; i < count; ++i) sigaction(numbers[i], &actions_[i], nullptr);
     sigprocmask(SIG_SETMASK, &mask_, nullptr);
   }
-  KeptSignals(const KeptSignals&) = delete;
-  KeptSignals& operator=(const KeptSignals&) = delete;
+  SignalGuard(const SignalGuard&) = delete;
+  SignalGuard& operator=(const SignalGuard&) = delete;
 
  private:
   static constexpr int numbers[] = {SIGINT, SIGTERM, SIGSEGV, SIGABRT, SIGFPE, SIGBUS, SIGHUP, SIGXCPU, SIGUSR1};
@@ -73,7 +72,7 @@ void write_run_card(const fs::path& source, const fs::path& target) {
   stream << card << '\n';
   for (const auto& [key, value] : own_settings) {
     if (std::regex_search(card, std::regex("(^|\n)" + std::string(key) + " *:"))) {
-      throw GeneratorError(source.string() + ": the run card sets " + key + "; leave it out, this program sets it");
+      throw GeneratorError(source.string() + ": the run card sets " + key + "; remove it, this program sets it");
     }
     stream << key << ": " << value << '\n';
   }
@@ -89,7 +88,7 @@ Particle particle(const ATOOLS::Particle& source) {
 }  // namespace
 
 Generator::Generator(const fs::path& run_card) {
-  const KeptSignals signals;  // first, so that a signal that waited finds the scratch directory gone
+  const SignalGuard signals;  // first: a pending signal is delivered after the scratch directory is removed
   const ScratchDirectory scratch;
   write_run_card(run_card, scratch.path() / "Sherpa.yaml");
   std::string problem;
@@ -99,7 +98,7 @@ Generator::Generator(const fs::path& run_card) {
     char* arguments[] = {program.data(), nullptr};
     sherpa_ = new SHERPA::Sherpa(1, arguments);
     if (sherpa_->InitializeTheRun() && sherpa_->InitializeTheEventHandler()) return;
-    problem = "it gave no reason";
+    problem = "no reason given";
   } catch (const ATOOLS::Exception& error) {
     std::ostringstream text;
     text << error;
@@ -121,8 +120,8 @@ Decay Generator::decay() {
     problem << ": " << error;
   }
   steering::rethrow_failure();
-  // Not retried: the draws of a failed event would stay in the trace without a share in what comes out.
-  if (!generated) throw GeneratorError("Sherpa gave an event up" + problem.str());
+  // Not retried: the draws of the failed event would remain in the trace without an effect on the result.
+  if (!generated) throw GeneratorError("Sherpa did not complete an event" + problem.str());
   const auto channel = steering::chosen_channel();
   if (!channel) throw GeneratorError("Sherpa chose no decay channel of the tau; does the run card say DECAYER: 15?");
   Decay decay;
@@ -140,7 +139,7 @@ Decay Generator::decay() {
     }
   }
   if (decay.decayer == 0 || decay.particles.size() < 2)
-    throw GeneratorError("Sherpa made an event without a tau decay");
+    throw GeneratorError("Sherpa generated an event without a tau decay");
   return decay;
 }
 

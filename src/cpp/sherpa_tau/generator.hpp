@@ -18,13 +18,13 @@ class Sherpa;
 
 namespace sherpa_tau {
 
-// Sherpa could not be set up, or did not produce an event.
+// Sherpa could not be initialised, or did not produce an event.
 class GeneratorError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
 
-// What Sherpa made of one decayer at rest.
+// The decay of one particle at rest.
 struct Decay {
   long decayer = 0;  // PDG number
   double mass_gev = 0.0;
@@ -32,21 +32,22 @@ struct Decay {
   std::vector<Particle> particles;  // stable, in Sherpa's order, in the rest frame
 };
 
-// Sherpa in the mode `EVENT_TYPE: HadronDecay`, its draws made by ppx::sample. One per process: Sherpa is global state.
+// Sherpa in the mode `EVENT_TYPE: HadronDecay`, with its random numbers drawn by ppx::sample. Create one per process:
+// Sherpa is global state.
 class Generator {
  public:
-  // Reads the run card in a scratch directory that is gone again when this returns. Throws GeneratorError.
+  // Reads the run card in a scratch directory, which is removed before this returns. Throws GeneratorError.
   explicit Generator(const std::filesystem::path& run_card);
   Generator(const Generator&) = delete;
   Generator& operator=(const Generator&) = delete;
 
-  // One event; depends on its draws alone, not on the events before it. Throws GeneratorError.
+  // Generates one event, which depends only on its draws and not on earlier events. Throws GeneratorError.
   Decay decay();
 
  private:
   SilencedOutput output_;
-  // Never destroyed: its destructor ends the program where the set-up failed, and otherwise writes reports to a
-  // directory that is gone.
+  // Never destroyed: after a failed initialisation its destructor ends the program, and otherwise it writes reports to
+  // a directory that no longer exists.
   SHERPA::Sherpa* sherpa_ = nullptr;
 };
 

@@ -25,7 +25,7 @@ std::string array(const double* begin, const double* end) {
   return text.str();
 }
 
-// A tensor of up to two dimensions as nested JSON arrays.
+// Formats a tensor of up to two dimensions as nested JSON arrays.
 std::string json(const ppx::Tensor& tensor) {
   const double* const data = tensor.data.data();
   const std::size_t size = tensor.data.size();
@@ -42,7 +42,7 @@ std::string json(const ppx::Tensor& tensor) {
   return text + "]";
 }
 
-// Puts the line of one event together from its statements.
+// Collects the output line of one event from its statements.
 class Summary {
  public:
   void see(const ppx::Event& event) {
@@ -106,7 +106,7 @@ void run_events(TauDecay& model, std::uint64_t events, std::uint64_t seed, std::
 }
 
 void list_channels(TauDecay& model, std::ostream& out) {
-  ppx::run_local(model, 1);  // the table is known once it was used
+  ppx::run_local(model, 1);  // the table is known after the first event
   std::size_t index = 0;
   for (const steering::OpenChannel& channel : steering::open_channels()) {
     const std::vector<double> products(channel.products.begin(), channel.products.end());

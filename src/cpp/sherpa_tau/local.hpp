@@ -11,12 +11,12 @@
 
 namespace sherpa_tau {
 
-// Runs events with the seeds seed, seed + 1, ... and writes one JSON object a line: the tags, the number of draws (all
-// and accepted), of rejection scopes, of hit voxels, and the energy in the calorimeter in GeV.
+// Runs events with the seeds seed, seed + 1, ... and writes one JSON object per line: the tags, the numbers of draws
+// (all and accepted), rejection scopes and hit voxels, and the energy in the calorimeter in GeV.
 void run_events(TauDecay& model, std::uint64_t events, std::uint64_t seed, std::ostream& out);
 
-// One JSON object a line: index, probability, products and Sherpa's name of every channel that the draw "channel"
-// chooses from.
+// Writes one JSON object per line: index, probability, products and Sherpa's name of every channel among which the draw
+// "channel" chooses.
 void list_channels(TauDecay& model, std::ostream& out);
 
 }  // namespace sherpa_tau

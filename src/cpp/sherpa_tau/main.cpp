@@ -23,7 +23,7 @@ constexpr const char* usage =
     R"(usage: sherpa_tau ENDPOINT --config FILE        serve tau decays over PPX, e.g. at ipc:///tmp/tau or tcp://127.0.0.1:5555
                                                       --workers N: from N processes; worker i at ENDPOINT.i or port + i
                                                       --pin: worker i keeps to core i, modulo their number
-       sherpa_tau --local N --config FILE [--seed S]  run alone: N events, one line of JSON each on standard output
+       sherpa_tau --local N --config FILE [--seed S]  run without inference: N events, one line of JSON per event
        sherpa_tau --channels --config FILE            list the decay channels: index, probability, name
        sherpa_tau --help
 
@@ -31,7 +31,7 @@ FILE holds lines "key value..."; `etalumis simulator config` writes one. S is th
 event i takes S + i. Serving ends on SIGTERM or SIGINT. With --no-calorimeter nothing is observed (for measuring).
 )";
 
-// What is wrong with the command line.
+// An error in the command line.
 class UsageError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -107,7 +107,7 @@ extern "C" void request_stop(int /*signal*/) { stop = 1; }
 
 void serve(sherpa_tau::TauDecay& model, const Arguments& arguments) {
   struct sigaction action = {};
-  action.sa_handler = request_stop;  // no SA_RESTART: a blocked wait must end
+  action.sa_handler = request_stop;  // no SA_RESTART: the signal must interrupt a blocking wait
   sigaction(SIGTERM, &action, nullptr);
   sigaction(SIGINT, &action, nullptr);
   ppx::ServeOptions options;

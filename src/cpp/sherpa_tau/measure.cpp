@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// What tau decays cost without PPX: what `etalumis bench traces` holds delegated runs against. Nothing of Sherpa is
-// replaced here but its random numbers, which a local generator makes.
+// Measures tau decays without PPX, the baseline of delegated runs in `etalumis bench traces`. Of Sherpa, only the
+// random number generator is replaced, by a local one.
 
 #include <execinfo.h>
 
@@ -60,14 +60,14 @@ struct State {
   std::uint64_t draws = 0;
 };
 
-// Sherpa makes its generator by itself and is one object graph per process, hence so is this.
+// Sherpa creates its generator itself and is global state of the process, and so is this.
 State& state() {
   static State instance;
   return instance;
 }
 
 double uniform() {
-  // As Sherpa's own generator: never 0 or 1.
+  // never 0 or 1, as for Sherpa's own generator
   return (static_cast<double>(state().generator() >> 12U) + 0.5) * 0x1p-52;
 }
 
@@ -81,7 +81,7 @@ class Local_RNG : public ATOOLS::External_RNG {
     if (now.with_backtrace) {
       void* frames[most_frames];
       const int size = backtrace(frames, most_frames);
-      asm volatile("" : : "r"(frames), "r"(size) : "memory");  // not to be left out, though nobody looks at it
+      asm volatile("" : : "r"(frames), "r"(size) : "memory");  // keeps the compiler from removing the unused result
     }
     return uniform();
   }
@@ -113,11 +113,11 @@ class BareSherpa {
   void generate(const AfterEach& after_each) {
     const SilencedOutput::Section silent(output_);
     do {
-      if (!sherpa_->GenerateOneEvent()) throw std::runtime_error("Sherpa gave an event up");
+      if (!sherpa_->GenerateOneEvent()) throw std::runtime_error("Sherpa did not complete an event");
     } while (after_each());
   }
 
-  // The stable particles of the last event, where the decayer has the momentum given.
+  // The stable particles of the last event, boosted to the frame where the decayer has the given momentum.
   std::vector<Particle> particles(const Momentum& momentum) const {
     std::vector<Particle> stable;
     double mass = 0.0;
@@ -148,7 +148,7 @@ ppx::Tensor image(const Calorimeter& calorimeter, const std::vector<Particle>& p
   return {calorimeter.deposit(particles), {depth, side, side}};
 }
 
-// The end of TauDecay::forward: what the detector does to an event.
+// The last part of TauDecay::forward: the detector's response to an event.
 class Detector final : public ppx::Model {
  public:
   Detector(const Calorimeter& calorimeter, double noise_gev) : calorimeter_(calorimeter), noise_gev_(noise_gev) {}

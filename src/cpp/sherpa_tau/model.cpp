@@ -43,7 +43,7 @@ TauDecay::TauDecay(const RunConfig& config, bool calorimeter) : config_(config),
   if (calorimeter) calorimeter_.emplace(config.calorimeter);
 }
 
-// A member, not a local function: a frame of an address needs a symbol, or it goes by the program's file name.
+// A member, not a local function: a frame without an exported symbol is shown by the program's file name.
 double TauDecay::draw(std::string_view name, const Range& range) const {
   return ppx::sample(ppx::Uniform{range.low, range.high}, true, name);
 }

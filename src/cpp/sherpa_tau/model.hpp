@@ -15,17 +15,17 @@
 
 namespace sherpa_tau {
 
-// A tau decays at rest in Sherpa (all its draws, the channel a categorical one named "channel"), gets a momentum (three
-// uniform draws "px", "py", "pz" in GeV), and its products are seen by the calorimeter (observation "calorimeter": a
-// normal around the deposited energy of every voxel, GeV). The momentum comes last because nothing in Sherpa depends on
-// it: an engine that changes it has nothing to redraw.
+// A tau decays at rest in Sherpa (all of Sherpa's draws; the channel is a categorical draw named "channel"). It gets a
+// momentum (three uniform draws "px", "py", "pz" in GeV), and the calorimeter observes its products (observation
+// "calorimeter": a normal around the deposited energy of each voxel, in GeV). The momentum is drawn last because
+// nothing in Sherpa depends on it: an engine that changes it need not redraw anything else.
 //
 // Tags: "momentum" {3} GeV; "channel" scalar; "energies" {2} GeV, of the two particles of highest energy, neutrinos
 // included (SC'19, Figure 8); "missing_et" scalar GeV, the transverse momentum of the sum of the neutrinos;
 // "final_state" {n, 5}: PDG number, E, px, py, pz of the stable particles. The result is the channel.
 class TauDecay : public ppx::Model {
  public:
-  // Without the calorimeter nothing is observed: what the physics alone costs.
+  // Without the calorimeter nothing is observed; this measures the cost of the physics alone.
   explicit TauDecay(const RunConfig& config, bool calorimeter = true);
 
   std::string name() const override { return "sherpa_tau"; }

@@ -9,7 +9,7 @@
 
 namespace sherpa_tau {
 
-// A four-momentum in GeV (c = 1), and the PDG Monte Carlo number of what carries it.
+// A particle: its PDG Monte Carlo number and its four-momentum in GeV (c = 1).
 struct Particle {
   long pdg = 0;
   double energy = 0.0;
@@ -20,7 +20,7 @@ struct Particle {
 
 using Momentum = std::array<double, 3>;
 
-// The particles, given in the rest frame of a decayer of mass `mass_gev`, as seen where the decayer has the momentum.
+// Boosts particles from the rest frame of a decayer of mass `mass_gev` to the frame where it has the given momentum.
 std::vector<Particle> boosted(const std::vector<Particle>& at_rest, double mass_gev, const Momentum& momentum_gev);
 
 bool is_neutrino(long pdg) noexcept;

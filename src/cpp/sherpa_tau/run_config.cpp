@@ -29,7 +29,7 @@ struct Line {
   std::vector<std::string> values;
 };
 
-// How one key is read: the number of its values (0: the rest of the line is a path), their limits, where they go.
+// How one key is read: the number of its values (0: the rest of the line is a path), their limits, and the target.
 struct Field {
   std::size_t count;
   double low;
@@ -40,8 +40,8 @@ struct Field {
 
 using Fields = std::map<std::string, Field, std::less<>>;
 
-constexpr double largest = 1e6;
-constexpr double smallest = 1e-6;
+constexpr double max_value = 1e6;
+constexpr double min_positive = 1e-6;
 
 Field number(double low, double high, std::function<double&(RunConfig&)> at) {
   return {1, low, high, [at](RunConfig& c, const std::vector<double>& v) { at(c) = v[0]; }, {}};
@@ -57,10 +57,10 @@ void add_shower(Fields& fields, const std::string& prefix, ShowerShape Calorimet
   const auto part = [which](double ShowerShape::* member) {
     return [which, member](RunConfig& c) -> double& { return c.calorimeter.*which.*member; };
   };
-  fields[prefix + "depth_at_one_gev_cm"] = number(0.0, largest, part(&ShowerShape::depth_at_one_gev_cm));
-  fields[prefix + "depth_per_log_energy_cm"] = number(0.0, largest, part(&ShowerShape::depth_per_log_energy_cm));
-  fields[prefix + "depth_sigma_cm"] = number(smallest, largest, part(&ShowerShape::depth_sigma_cm));
-  fields[prefix + "width_cm"] = number(smallest, largest, part(&ShowerShape::width_cm));
+  fields[prefix + "depth_at_one_gev_cm"] = number(0.0, max_value, part(&ShowerShape::depth_at_one_gev_cm));
+  fields[prefix + "depth_per_log_energy_cm"] = number(0.0, max_value, part(&ShowerShape::depth_per_log_energy_cm));
+  fields[prefix + "depth_sigma_cm"] = number(min_positive, max_value, part(&ShowerShape::depth_sigma_cm));
+  fields[prefix + "width_cm"] = number(min_positive, max_value, part(&ShowerShape::width_cm));
   fields[prefix + "response"] = number(0.0, 10.0, part(&ShowerShape::response));
 }
 
@@ -68,26 +68,26 @@ Fields all_fields() {
   Fields fields;
   fields["run_card"] = path([](RunConfig& c) -> fs::path& { return c.run_card; });
   fields["sites"] = path([](RunConfig& c) -> fs::path& { return c.sites; });
-  fields["px_gev"] = range(-largest, largest, [](RunConfig& c) -> Range& { return c.px_gev; });
-  fields["py_gev"] = range(-largest, largest, [](RunConfig& c) -> Range& { return c.py_gev; });
-  fields["pz_gev"] = range(-largest, largest, [](RunConfig& c) -> Range& { return c.pz_gev; });
-  fields["noise_gev"] = number(smallest, largest, [](RunConfig& c) -> double& { return c.noise_gev; });
+  fields["px_gev"] = range(-max_value, max_value, [](RunConfig& c) -> Range& { return c.px_gev; });
+  fields["py_gev"] = range(-max_value, max_value, [](RunConfig& c) -> Range& { return c.py_gev; });
+  fields["pz_gev"] = range(-max_value, max_value, [](RunConfig& c) -> Range& { return c.pz_gev; });
+  fields["noise_gev"] = number(min_positive, max_value, [](RunConfig& c) -> double& { return c.noise_gev; });
   const auto detector = [](double CalorimeterConfig::* member) {
     return [member](RunConfig& c) -> double& { return c.calorimeter.*member; };
   };
-  fields["calorimeter_distance_cm"] = number(0.0, largest, detector(&CalorimeterConfig::distance_cm));
-  fields["calorimeter_cell_cm"] = number(smallest, largest, detector(&CalorimeterConfig::cell_cm));
-  fields["calorimeter_layer_cm"] = number(smallest, largest, detector(&CalorimeterConfig::layer_cm));
-  fields["calorimeter_cut_gev"] = number(0.0, largest, detector(&CalorimeterConfig::cut_gev));
-  fields["calorimeter_mip_gev_per_layer"] = number(0.0, largest, detector(&CalorimeterConfig::mip_gev_per_layer));
-  fields["calorimeter_mip_width_cm"] = number(smallest, largest, detector(&CalorimeterConfig::mip_width_cm));
+  fields["calorimeter_distance_cm"] = number(0.0, max_value, detector(&CalorimeterConfig::distance_cm));
+  fields["calorimeter_cell_cm"] = number(min_positive, max_value, detector(&CalorimeterConfig::cell_cm));
+  fields["calorimeter_layer_cm"] = number(min_positive, max_value, detector(&CalorimeterConfig::layer_cm));
+  fields["calorimeter_cut_gev"] = number(0.0, max_value, detector(&CalorimeterConfig::cut_gev));
+  fields["calorimeter_mip_gev_per_layer"] = number(0.0, max_value, detector(&CalorimeterConfig::mip_gev_per_layer));
+  fields["calorimeter_mip_width_cm"] = number(min_positive, max_value, detector(&CalorimeterConfig::mip_width_cm));
   fields["calorimeter_mip_response"] = number(0.0, 10.0, detector(&CalorimeterConfig::mip_response));
   add_shower(fields, "calorimeter_em_", &CalorimeterConfig::electromagnetic);
   add_shower(fields, "calorimeter_hadronic_", &CalorimeterConfig::hadronic);
   return fields;
 }
 
-// Levenshtein distance, to name the key that was probably meant.
+// Levenshtein distance, to suggest the key that was probably meant.
 std::size_t distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);
   std::iota(row.begin(), row.end(), std::size_t{0});
@@ -131,7 +131,7 @@ std::vector<Line> read_lines(const fs::path& file) {
   return lines;
 }
 
-std::string written(double value) {
+std::string formatted(double value) {
   std::ostringstream text;
   text.imbue(std::locale::classic());
   text << value;
@@ -141,7 +141,7 @@ std::string written(double value) {
 double parse_number(const Line& line, const std::string& word, const Field& field) {
   double value = 0.0;
   const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), value);
-  const std::string allowed = "a number from " + written(field.low) + " to " + written(field.high);
+  const std::string allowed = "a number from " + formatted(field.low) + " to " + formatted(field.high);
   if (error != std::errc() || end != word.data() + word.size() || !std::isfinite(value)) {
     throw ConfigError(line.where + ": " + line.key + ": expected " + allowed + ", found '" + word + "'");
   }

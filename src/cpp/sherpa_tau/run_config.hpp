@@ -11,7 +11,7 @@
 
 namespace sherpa_tau {
 
-// Says what is wrong with a configuration file: file, line or key, expected, found, what to do.
+// An error in a configuration file; the message names file, line or key, what was expected and what was found.
 class ConfigError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -32,8 +32,8 @@ struct RunConfig {
   CalorimeterConfig calorimeter;
 };
 
-// Reads lines `key value...`; `#` starts a comment. Every key is wanted exactly once. Relative paths are taken from the
-// folder of the file. Throws ConfigError.
+// Reads lines `key value...`; `#` starts a comment. Every key is required exactly once. Relative paths are relative to
+// the folder of the file. Throws ConfigError.
 RunConfig read_config(const std::filesystem::path& file);
 
 }  // namespace sherpa_tau

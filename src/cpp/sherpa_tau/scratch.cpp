@@ -21,7 +21,7 @@ namespace fs = std::filesystem;
 
 [[noreturn]] void fail(const std::string& what) { throw std::system_error(errno, std::generic_category(), what); }
 
-// A template for mkstemp and mkdtemp: these write into it.
+// Returns a writable template for mkstemp and mkdtemp.
 std::vector<char> temporary_name() {
   const std::string name = (fs::temp_directory_path() / "sherpa_tau-XXXXXX").string();
   std::vector<char> buffer(name.begin(), name.end());
@@ -44,7 +44,7 @@ ScratchDirectory::ScratchDirectory() : home_(fs::current_path()) {
 }
 
 ScratchDirectory::~ScratchDirectory() {
-  std::error_code ignored;  // a destructor has nobody to tell
+  std::error_code ignored;  // a destructor cannot report errors
   fs::current_path(home_, ignored);
   fs::remove_all(path_, ignored);
 }
@@ -52,7 +52,8 @@ ScratchDirectory::~ScratchDirectory() {
 SilencedOutput::SilencedOutput() {
   open_log();
   program_ = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
-  if (program_ < 0) program_ = open("/dev/null", O_WRONLY | O_CLOEXEC);  // started with standard output closed
+  if (program_ < 0)
+    program_ = open("/dev/null", O_WRONLY | O_CLOEXEC);  // the program was started with standard output closed
 }
 
 void SilencedOutput::open_log() {
@@ -71,16 +72,17 @@ SilencedOutput::~SilencedOutput() {
 }
 
 SilencedOutput::Section::Section(SilencedOutput& output) : output_(output) {
-  if (output_.owner_ != getpid()) output_.open_log();  // forks share one place in a file
+  if (output_.owner_ != getpid()) output_.open_log();  // forked processes share the file offset
   flush_output();
   if (dup2(output_.log_, STDOUT_FILENO) < 0) fail("standard output");
 }
 
 SilencedOutput::Section::~Section() {
   flush_output();
-  // What a long run says must not fill the disk: the last megabyte is enough to explain an error.
-  constexpr off_t most = 1 << 20;
-  if (lseek(output_.log_, 0, SEEK_CUR) > most && ftruncate(output_.log_, 0) == 0) lseek(output_.log_, 0, SEEK_SET);
+  // A long run must not fill the disk: the last megabyte is enough to explain an error.
+  constexpr off_t max_log_bytes = 1 << 20;
+  if (lseek(output_.log_, 0, SEEK_CUR) > max_log_bytes && ftruncate(output_.log_, 0) == 0)
+    lseek(output_.log_, 0, SEEK_SET);
   dup2(output_.program_, STDOUT_FILENO);
 }
 

@@ -11,8 +11,8 @@
 
 namespace sherpa_tau {
 
-// A private directory under TMPDIR, made the working directory for as long as this lives and then removed with all that
-// is in it. Sherpa reads its run card from, and scatters files over, the working directory.
+// A private directory under TMPDIR, which is the working directory during the lifetime of the object and is then
+// removed with its content. Sherpa reads its run card from the working directory and writes files there.
 class ScratchDirectory {
  public:
   ScratchDirectory();
@@ -27,9 +27,9 @@ class ScratchDirectory {
   std::filesystem::path path_;
 };
 
-// A file that takes what Sherpa writes to standard output: its banners and progress must not mix with the program's own
-// lines. It has no name, so it is gone with the process. A fork of the process gets a file of its own with its first
-// section. Standard error is left alone.
+// An unnamed file for Sherpa's standard output, whose banners and progress must not mix with the program's own lines.
+// It disappears with the process. A forked process opens a file of its own in its first section. Standard error is not
+// redirected.
 class SilencedOutput {
  public:
   SilencedOutput();
@@ -37,7 +37,7 @@ class SilencedOutput {
   SilencedOutput(const SilencedOutput&) = delete;
   SilencedOutput& operator=(const SilencedOutput&) = delete;
 
-  // Standard output goes to the file for as long as a section lives.
+  // Redirects standard output to the file during the lifetime of the object.
   class Section {
    public:
     explicit Section(SilencedOutput& output);
@@ -49,7 +49,7 @@ class SilencedOutput {
     SilencedOutput& output_;
   };
 
-  // What was written last: up to `bytes`.
+  // Returns the last `bytes` bytes of the output, or fewer.
   std::string tail(std::size_t bytes) const;
 
  private:
@@ -57,7 +57,7 @@ class SilencedOutput {
 
   int program_ = -1;  // the standard output outside sections
   int log_ = -1;
-  pid_t owner_ = 0;  // whose log it is
+  pid_t owner_ = 0;  // process that opened the file
 };
 
 }  // namespace sherpa_tau

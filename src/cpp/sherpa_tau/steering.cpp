@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// Where Sherpa's randomness meets PPX. Three functions of libPhasicDecays are defined here once more: the libraries
-// call them through the procedure linkage table, and the program's own exported symbols are found first.
+// Connects Sherpa's random numbers to PPX. This file redefines three functions of libPhasicDecays: the libraries call
+// them through the procedure linkage table, and the loader finds the symbols exported by the program first.
 
 #include "steering.hpp"
 
@@ -30,15 +30,15 @@ namespace {
 
 class KinematicsLoop;
 
-// Sherpa is one object graph per process, hence so is this.
+// Sherpa is global state of the process, and so is this.
 struct State {
   long decayer = 0;
   std::optional<std::size_t> channel;
   PHASIC::Decay_Table* table = nullptr;
   std::unordered_map<PHASIC::Decay_Channel*, double> raised;  // channel -> its maximum before this event
-  std::exception_ptr failure;                                 // why the run was given up, in the middle of an event
-  std::mt19937_64 drain;                                      // draws the rest of such an event
-  KinematicsLoop* loop = nullptr;                             // the GenerateKinematics under way
+  std::exception_ptr failure;      // error that ends the run, thrown in the middle of an event
+  std::mt19937_64 drain;           // draws for the rest of such an event
+  KinematicsLoop* loop = nullptr;  // current call of GenerateKinematics
 };
 
 State& state() {
@@ -50,24 +50,24 @@ State& state() {
 class KinematicsLoop {
  public:
   KinematicsLoop(PHASIC::Decay_Channel& channel, const ATOOLS::Vec4D_Vector& momenta)
-      : channel_(channel), maximum_(channel.Max()), momenta_(momenta), around_(state().loop) {
+      : channel_(channel), maximum_(channel.Max()), momenta_(momenta), outer_loop_(state().loop) {
     state().loop = this;
   }
   ~KinematicsLoop() {
-    state().loop = around_;
+    state().loop = outer_loop_;
     if (channel_.Max() != maximum_) state().raised.emplace(&channel_, maximum_);
   }
   KinematicsLoop(const KinematicsLoop&) = delete;
   KinematicsLoop& operator=(const KinematicsLoop&) = delete;
 
-  // Every repetition begins with the momenta that the first one got: phase space generators boost the decaying
-  // particle's forth and back in place, and its rounding errors would otherwise remember how often that was done.
+  // Every repetition starts with the momenta of the first one. Phase space generators boost the momentum of the
+  // decaying particle back and forth in place; without this reset, its rounding errors would depend on how often.
   void begin_repetition(ATOOLS::Vec4D_Vector& momenta) {
-    // The 10,001st point Sherpa takes even if it is rejected: a trace that no rejection scope can express.
-    if (repetitions_ == most_repetitions && !state().failure) {
+    // Sherpa uses the 10,001st point even if it is rejected; a rejection scope cannot express that.
+    if (repetitions_ == max_repetitions && !state().failure) {
       state().failure =
           std::make_exception_ptr(std::runtime_error("decay " + channel_.Name() + ": " + std::to_string(repetitions_) +
-                                                     " phase space points rejected one after the other"));
+                                                     " phase space points were rejected in a row"));
     }
     if (repetitions_++ == 0) return;
     scope_.repeat();
@@ -75,17 +75,17 @@ class KinematicsLoop {
   }
 
  private:
-  static constexpr int most_repetitions = 10000;
+  static constexpr int max_repetitions = 10000;
 
   PHASIC::Decay_Channel& channel_;
   double maximum_;
   ATOOLS::Vec4D_Vector momenta_;
-  KinematicsLoop* around_;
+  KinematicsLoop* outer_loop_;
   ppx::RejectionScope scope_;
   int repetitions_ = 0;
 };
 
-// Sherpa's own definition of a function that this file replaces.
+// Returns Sherpa's own definition of a function that this file redefines.
 template <class Function>
 Function original(const char* mangled) {
   void* const symbol = dlsym(RTLD_NEXT, mangled);
@@ -93,9 +93,9 @@ Function original(const char* mangled) {
   return reinterpret_cast<Function>(symbol);
 }
 
-// What Decay_Table::Select can choose for the decay number `counter` of this particle in an event.
-struct Open {
-  Open(const PHASIC::Decay_Table& table, std::size_t counter) {
+// The channels that Decay_Table::Select can choose for decay number `counter` of this particle in an event.
+struct Choice {
+  Choice(const PHASIC::Decay_Table& table, std::size_t counter) {
     double total = 0.0;
     for (PHASIC::Decay_Channel* channel : table) {
       if (channel->Active(counter) < 1 || !(channel->Width() > 0.0)) continue;
@@ -110,10 +110,10 @@ struct Open {
   std::vector<double> probabilities;
 };
 
-// A run may end while Sherpa is in the middle of an event: the inference side gave it up, or answered nonsense. Sherpa
-// is not made to be unwound (the next event would inherit half-filled tables of the photon splitter), so the event is
-// drained: finished with draws that count for nothing. Then `rethrow_failure` lets the run end.
-double drained() { return std::uniform_real_distribution<double>(0x1p-53, 1.0)(state().drain); }
+// A run may end in the middle of an event, because the inference side ended it or sent an invalid value. Unwinding
+// through Sherpa would leave half-filled tables of the photon splitter to the next event. The event is therefore
+// finished with random numbers that are not recorded, and then `rethrow_failure` ends the run.
+double unrecorded_draw() { return std::uniform_real_distribution<double>(0x1p-53, 1.0)(state().drain); }
 
 std::size_t checked_choice(double drawn, std::size_t count) {
   if (!(drawn >= 0.0 && drawn < static_cast<double>(count)) || drawn != std::floor(drawn)) {
@@ -151,7 +151,7 @@ std::optional<std::size_t> chosen_channel() { return state().channel; }
 std::vector<OpenChannel> open_channels() {
   std::vector<OpenChannel> result;
   if (state().table == nullptr) return result;
-  const Open open(*state().table, 1);  // the first of its kind in the event
+  const Choice open(*state().table, 1);  // the first decay of this particle in the event
   for (std::size_t i = 0; i < open.channels.size(); ++i) {
     const PHASIC::Decay_Channel& channel = *open.channels[i];
     OpenChannel& row = result.emplace_back();
@@ -166,22 +166,22 @@ std::vector<OpenChannel> open_channels() {
 
 PHASIC::Decay_Table* decayer_table() { return state().table; }
 
-// One uniform number. Sherpa calls it by a tail call: the frame around is the function that draws.
+// Draws one uniform number. Sherpa calls it by a tail call, so the calling frame is the function that draws.
 class Etalumis_RNG : public ATOOLS::External_RNG {
  public:
   double Get() override {
     static const ppx::Distribution unit = ppx::Uniform{0.0, 1.0};
-    if (state().failure) return drained();
+    if (state().failure) return unrecorded_draw();
     try {
       const double value = ppx::sample(unit);
       if (!(value >= 0.0 && value <= 1.0)) {
         throw std::domain_error("a uniform draw in [0, 1] was answered with " + std::to_string(value));
       }
-      // Sherpa takes logarithms and quotients of what its own generator gives, which is never 0 or 1.
+      // Sherpa computes logarithms and quotients of these numbers. Its own generator never returns 0 or 1.
       return std::min(std::max(value, 0x1p-53), 1.0 - 0x1p-53);
     } catch (...) {
       state().failure = std::current_exception();
-      return drained();
+      return unrecorded_draw();
     }
   }
 };
@@ -201,9 +201,9 @@ void ATOOLS::Getter<ATOOLS::External_RNG, ATOOLS::RNG_Key, Etalumis_RNG>::PrintI
   stream << "draws made by the inference side of a PPX connection";
 }
 
-// In Sherpa 3.0.3: the n-th decay of this particle in an event takes u times the sum of the widths of the channels open
-// to it, and goes through them until it is used up. A table of one channel takes no draw and does not count.
-// Here: one categorical draw over the channels that this can choose, with the same probabilities.
+// In Sherpa 3.0.3, the n-th decay of this particle in an event multiplies a uniform number by the sum of the widths of
+// its open channels and subtracts the widths one by one. A table with one channel takes no draw and does not count.
+// Here, one categorical draw chooses among the same channels with the same probabilities.
 PHASIC::Decay_Channel* PHASIC::Decay_Table::Select() {
   auto& now = sherpa_tau::steering::state();
   const bool is_decayer = static_cast<long>(m_flin.Kfcode()) == std::labs(now.decayer);
@@ -213,11 +213,11 @@ PHASIC::Decay_Channel* PHASIC::Decay_Table::Select() {
     return front();
   }
   ++m_counter;
-  const sherpa_tau::steering::Open open(*this, m_counter);
-  if (open.channels.empty()) return nullptr;  // as in Sherpa, whose callers know
+  const sherpa_tau::steering::Choice open(*this, m_counter);
+  if (open.channels.empty()) return nullptr;  // as in Sherpa; its callers check
   std::size_t index = 0;
   if (open.channels.size() > 1 && !now.failure) {
-    // The draw is made in this very function: its name is the innermost of the draw's address.
+    // Draw in this function, so that its name is the innermost frame of the address.
     const auto count = static_cast<std::int32_t>(open.channels.size());
     try {
       const double drawn = ppx::sample(ppx::Categorical{ppx::Tensor(open.probabilities, {count})}, true,
@@ -231,8 +231,8 @@ PHASIC::Decay_Channel* PHASIC::Decay_Table::Select() {
   return open.channels[index];
 }
 
-// The rejection loop of a decay: every pass starts with Differential (the phase space point and its weight) and ends
-// with a test, unless the weight is beyond the known maximum: then Sherpa raises the maximum and accepts.
+// The rejection loop of a decay. Every repetition starts with Differential (the phase space point and its weight) and
+// ends with the acceptance test. If the weight exceeds the known maximum, Sherpa raises the maximum and accepts.
 void PHASIC::Decay_Channel::GenerateKinematics(ATOOLS::Vec4D_Vector& momenta, bool anti, METOOLS::Spin_Density* sigma,
                                                const std::vector<ATOOLS::Particle*>& particles) {
   namespace steering = sherpa_tau::steering;

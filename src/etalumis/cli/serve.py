@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""`etalumis serve`: a Python program as a PPX simulator."""
+"""`etalumis serve`: serve a Python function as a PPX simulator."""
 
 import argparse
 import ast
@@ -18,31 +18,31 @@ from etalumis.ppx.serve import ModelError, serve
 logger = logging.getLogger(__name__)
 
 _DESCRIPTION = """\
-Serve a Python function as a simulator over PPX, for any inference side to run: etalumis, or another PPX client.
+Serve a Python function as a simulator over PPX. Any PPX client can run it: etalumis or another one.
 
-A model is a function that draws with `sample`, states its likelihood with `observe`, and may remember with `tag`.
-What it computes in between is its own affair: NumPy, a subprocess, another framework. For example, in coin.py:
+A model is a function that draws with `sample`, states its likelihood with `observe`, and may record values with `tag`.
+In between it may call anything: NumPy, a subprocess, another framework. For example, in coin.py:
 
   from etalumis.distributions import Beta, Bernoulli
   from etalumis.models import observe, sample
 
   def toss():
       bias = sample(Beta(2.0, 2.0), name="bias")
-      observe(Bernoulli(bias), name="heads")
+      observe(Bernoulli(bias), "heads")
       return bias
 """
 _EPILOG = """\
 examples:
-  etalumis serve coin:toss                       at tcp://127.0.0.1:5555, this machine only
+  etalumis serve coin:toss                       at tcp://127.0.0.1:5555, for this machine only
   etalumis serve coin:toss 6000                  the same at port 6000
-  etalumis serve coin:toss ipc:///tmp/coin       a socket file: quicker, guarded by file permissions
-  etalumis serve coin:toss tcp://192.0.2.7:5555  for other machines, because the interface is written out
+  etalumis serve coin:toss ipc:///tmp/coin       at a socket file: faster, protected by file permissions
+  etalumis serve coin:toss tcp://192.0.2.7:5555  at one interface, for other machines
   etalumis simulator couple --output coin -- etalumis serve coin:toss {endpoint}
-                                                 a folder that `traces` and `posteriors` take as --simulator
+                                                 write a folder that `traces` and `posteriors` take as --simulator
 
-There is no authentication: whoever can connect can run the model. It serves until SIGTERM or Ctrl-C (exit code 0); an
-error in the model ends it with exit code 1, a traceback, and the last address. docs/how-to-couple-your-own-simulator.md
-tells the whole way.
+There is no authentication: everyone who can connect can run the model. The command serves until SIGTERM or Ctrl-C (exit
+code 0). An error in the model ends it with exit code 1, a traceback and the last address. For a complete example see
+docs/how-to-couple-your-own-simulator.md.
 """
 
 
@@ -63,7 +63,7 @@ def register(subparsers: Any) -> None:
         nargs="?",
         default=str(DEFAULT_PORT),
         metavar="ADDRESS",
-        help="ipc://PATH, tcp://INTERFACE:PORT, or a port on this machine alone (default: %(default)s)",
+        help="ipc://PATH, tcp://INTERFACE:PORT, or a port for this machine only (default: %(default)s)",
     )
     parser.add_argument(
         "--arg",
@@ -71,7 +71,7 @@ def register(subparsers: Any) -> None:
         default=[],
         type=_argument,
         metavar="KEY=VALUE",
-        help="keyword argument of the function: a Python literal, else text; may be given again",
+        help="keyword argument of the function: a Python literal, otherwise text; may be repeated",
     )
     parser.add_argument(
         "--idle-timeout", type=seconds, metavar="S", help="stop after S seconds without a message (default: never)"
@@ -89,7 +89,7 @@ def _argument(text: str) -> tuple[str, Any]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until told to stop."""
+    """Serve until interrupted."""
     warnings.filterwarnings("default", message=OLD_ORDER, category=DeprecationWarning)  # Python hides them in modules
     endpoint = endpoint_of(args.address)
     model = load_model(args.model, dict(args.arg))
@@ -97,14 +97,14 @@ def run(args: argparse.Namespace) -> int:
     def bound(at: str) -> None:
         logger.info("serving %s at %s", model.name, at)
         if is_open_to_others(at):
-            logger.warning("%s: whoever reaches this port can run the model; there is no authentication", at)
+            logger.warning("%s: everyone who reaches this port can run the model; there is no authentication", at)
 
     try:
         serve(model, endpoint, idle_timeout_s=args.idle_timeout, on_bound=bound)
     except (KeyboardInterrupt, Terminated):
         logger.info("told to stop")
     except ModelError as error:
-        # the message that follows is short; where the model failed is in the traceback of its own error
+        # the final message is short; the traceback shows where the model failed
         logger.error("%s: error in the model", model.name, exc_info=error.__cause__)
         raise
     return 0

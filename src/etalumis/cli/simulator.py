@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""`etalumis simulator`: fetch the pinned Sherpa and build sherpa_tau, or couple a simulator of one's own."""
+"""`etalumis simulator`: fetch the pinned Sherpa, build sherpa_tau, or couple your own simulator."""
 
 import argparse
 import json
@@ -32,23 +32,23 @@ examples:
 """
 _ACTIONS = {
     "fetch": """\
-Fetch the pinned Sherpa wheel (checked by sha256) into the cache, unpack it, and print its prefix. Where the config sets
-simulator.prefix, that installation is checked instead and nothing is fetched.
+Download the pinned Sherpa wheel (checked by sha256) into the cache, unpack it, and print its prefix. If the
+configuration sets simulator.prefix, check that installation instead.
 """,
     "build": """\
-Fetch Sherpa if need be, build sherpa_tau against it with CMake, and fill the folder: bin/sherpa_tau, build.json (what
-it was built from), sherpa_tau.conf (momentum ranges, noise, calorimeter). Needs a C++17 compiler.
+Download Sherpa if necessary, build sherpa_tau against it with CMake, and write the folder: bin/sherpa_tau, build.json
+(what it was built from), sherpa_tau.conf (momentum ranges, noise, calorimeter). Requires a C++17 compiler.
 """,
     "config": """\
-Write sherpa_tau.conf anew into a folder that was built: all it takes after a change of noise_gev, momentum_gev or
-calorimeter. Traces and observations made before the change do not belong to it any more.
+Rewrite sherpa_tau.conf in the folder of a built simulator, after a change of noise_gev, momentum_gev or calorimeter.
+Traces and observations from before the change no longer belong to this simulator.
 """,
     "couple": """\
-Take a simulator of your own: any command that serves PPX at the endpoint it is given, written after `--` with
-{endpoint} where that belongs. It is run from its prior, every run is replayed in a fresh process and has to come out
-the same, and what it draws, observes and tags is listed. Then DIR/build.json is written, and DIR is what the other
-verbs take as --simulator. Files that decide what the simulator does (its program, arguments that are files, and those
-named with --depends-on) are recorded with their checksums: one that changes makes it another simulator.
+Use your own simulator: any command that serves PPX. Write the command after `--`, with {endpoint} in place of the
+endpoint where it must listen. The command runs the simulator from its prior and replays all runs in a fresh process, in
+another order. If a replay differs, the simulator is refused. Otherwise its draws, observations and tags are listed, and
+DIR/build.json is written: the other verbs take DIR as --simulator. The checksums of the program, of arguments that are
+files, and of the files given with --depends-on identify the simulator: if one changes, it is another simulator.
 """,
 }
 
@@ -59,22 +59,22 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "simulator",
         help=text,
-        description=f"{text[0].upper()}{text[1:]}. What is fetched and compiled is kept in $ETALUMIS_CACHE, "
-        "or .cache in the checkout: a second call repeats no work.",
+        description=f"{text[0].upper()}{text[1:]}. Downloads and builds are kept in $ETALUMIS_CACHE, "
+        "or .cache in the checkout, and reused by the next call.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     fetch = _action(actions, "fetch", "fetch and unpack Sherpa, or check simulator.prefix; print the prefix")
-    build = _action(actions, "build", "fetch if need be, build, write the configuration file and build.json")
-    config = _action(actions, "config", "write the simulator's configuration file alone, into a folder that was built")
+    build = _action(actions, "build", "fetch if necessary, build, write the configuration file and build.json")
+    config = _action(actions, "config", "rewrite the configuration file in the folder of a built simulator")
     for action in (fetch, build, config):
         action.add_argument(
             "--config", type=Path, required=True, metavar="FILE", help="configuration, e.g. config/config.yaml"
         )
-    couple = _action(actions, "couple", "take any command that serves PPX: check that it can be steered, and record it")
+    couple = _action(actions, "couple", "check that inference can steer any command that serves PPX, and record it")
     for action in (fetch, build):
-        action.add_argument("--cache", type=Path, metavar="DIR", help="where to keep what is fetched and compiled")
+        action.add_argument("--cache", type=Path, metavar="DIR", help="folder for downloads and builds")
     for action in (build, config, couple):
         action.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the simulator")
     for action in (build, couple):
@@ -83,9 +83,16 @@ def register(subparsers: Any) -> None:
         )
     build.add_argument("--build-dir", type=Path, metavar="DIR", help="CMake's build folder (default: in the cache)")
     couple.add_argument(
-        "--depends-on", type=Path, nargs="+", default=[], metavar="FILE", help="files whose change makes it another one"
+        "--depends-on",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="more files that identify the simulator",
     )
-    couple.add_argument("--runs", type=count, default=20, metavar="N", help="runs of the check (default: %(default)s)")
+    couple.add_argument(
+        "--runs", type=count, default=20, metavar="N", help="prior runs to replay (default: %(default)s)"
+    )
     couple.add_argument("command", nargs="+", metavar="COMMAND", help="program and arguments, after `--`")
 
 
@@ -101,7 +108,7 @@ def _action(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry out the action that was asked for."""
+    """Run the requested action."""
     if args.action == "couple":
         _couple(args)
         return 0
@@ -141,19 +148,19 @@ def _couple(args: argparse.Namespace) -> None:
     write_record(record_of(args.command, name, args.depends_on), args.output)
     for line in _lines(name, report):
         say(line)
-    if report.nameless:
+    if report.unnamed_functions:
         logger.warning(
-            "%d of %d addresses have functions without a name, and change whenever the program is compiled: link it "
-            "with -rdynamic (the CMake target ppx::ppx and `pkg-config --libs ppx` say so), and let no function that "
-            "draws be static or in an anonymous namespace",
-            len(report.nameless), len(report.addresses),
+            "%d of %d addresses contain functions without a name, and change whenever the program is compiled: link it "
+            "with -rdynamic (the CMake target ppx::ppx and `pkg-config --libs ppx` do), and declare no function that "
+            "draws static or in an anonymous namespace",
+            len(report.unnamed_functions), len(report.addresses),
         )  # fmt: skip
     if not report.observes:
-        logger.warning("%s observes nothing: there is nothing to condition on", name)
+        logger.warning("%s has no observe statement: inference has nothing to condition on", name)
 
 
 def _lines(name: str, report: CouplingReport) -> Iterator[str]:
-    yield f"{name}: {report.runs} runs, {report.draws} draws; the same when replayed in a fresh process"
+    yield f"{name}: {report.runs} runs, {report.draws} draws; all replays in a fresh process were identical"
     yield "  draws  address"
     for address, (label, scoped, controlled, draws) in report.addresses.items():
         about = [f"name {label!r}"] * bool(label) + ["rejection loop"] * scoped + ["uncontrolled"] * (not controlled)

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The eleven distributions of PPX, scalar (sample statements) and array-valued (observe statements).
 
-Parameters are named as on the wire. Densities are in log space and float64; a value outside the support has log
-density -inf, never NaN.
+Parameters have the same names as in PPX messages. Densities are log densities in float64. The log density of a value
+outside the support is -inf, never NaN.
 """
 
 from etalumis.distributions.arrays import ArrayDistribution, SparseNormal

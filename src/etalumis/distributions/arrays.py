@@ -32,15 +32,17 @@ from etalumis.typing import Array
 
 @dataclass(frozen=True, eq=False)
 class ArrayDistribution:
-    """Independent elements of one kind, as observe statements have them.
+    """Array of independent elements with distributions of the same kind, for observe statements.
 
     Attributes
     ----------
     code
-        Number of the kind in the PPX union.
+        Number of the distribution in the PPX union.
     arrays
-        Parameter arrays in wire order; they broadcast to `shape`. For Categorical the last axis holds the K
-        probabilities and `shape` lacks it.
+        Parameter arrays in PPX order, which broadcast to `shape`. For Categorical the last axis holds the K
+        probabilities and is not part of `shape`.
+    shape
+        Shape of a value.
     """
 
     code: int
@@ -59,14 +61,14 @@ class ArrayDistribution:
 
     @classmethod
     def of(cls, distribution: Distribution) -> "ArrayDistribution":
-        """Return the scalar distribution as arrays of shape ()."""
+        """Return a scalar distribution as an array distribution of shape ()."""
         if isinstance(distribution, Categorical):
             return cls(distribution.code, (np.asarray(distribution.probs),))
         return cls(distribution.code, tuple(np.asarray(p, dtype=np.float64) for p in distribution.parameters))
 
     @property
     def kind(self) -> str:
-        """Name of the distribution on the wire."""
+        """Name of the distribution in PPX."""
         return BY_CODE[self.code].__name__
 
     def log_prob(self, value: Array) -> float:
@@ -75,7 +77,7 @@ class ArrayDistribution:
         Raises
         ------
         ValueError
-            Where `value` does not have `shape`.
+            If `value` does not have the shape `shape`.
         """
         value = np.asarray(value, dtype=np.float64)
         if value.shape != self.shape:
@@ -91,16 +93,16 @@ class ArrayDistribution:
 
 
 class SparseNormal(ArrayDistribution):
-    """Normal of one standard deviation whose means are mostly zero: the image of a detector before its noise.
+    """Normal distributions with one standard deviation and mostly zero means, such as a detector image with noise.
 
     Parameters
     ----------
     shape
-        Shape of one draw.
+        Shape of a value.
     positions
-        (K,) places of the means that are not zero, in row-major order and ascending.
+        (K,) ascending flat indices of the nonzero means.
     means
-        (K,) those means.
+        (K,) nonzero means.
     stddev
         Standard deviation of every element.
     """
@@ -124,7 +126,7 @@ class SparseNormal(ArrayDistribution):
 
 
 def _normal_sum(value: Array, mean: Array, stddev: Array) -> float:
-    # This is called for 24,500 voxels at every run. Not a BLAS dot product: its threads cost more than they save here.
+    # Called for 24,500 voxels in every run. Not a BLAS dot product, whose threads cost more time than they save here.
     residual = np.subtract(value, mean)
     size = residual.size
     if stddev.size == 1:

@@ -17,7 +17,7 @@ LOG_2PI = math.log(2.0 * math.pi)
 
 
 class _ArrayAware(ABCMeta):
-    """Type of the distributions: calling one with array parameters gives an `ArrayDistribution`."""
+    """Metaclass of the distributions: a call with array parameters returns an `ArrayDistribution`."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         for parameter in args:
@@ -28,11 +28,11 @@ class _ArrayAware(ABCMeta):
         return super().__call__(*args)
 
     def _of_any(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        rank = 1 if cls.__name__ == "Categorical" else 0  # its parameter is a list of probabilities
+        rank = 1 if cls.__name__ == "Categorical" else 0  # dimensions of the parameter of a scalar distribution
         if rank == 1 and len(args) == 1 and type(args[0]) is tuple and isinstance(next(iter(args[0]), None), _NUMBER):
             return super().__call__(*args)
         if any(np.ndim(parameter) > rank for parameter in (*args, *kwargs.values())):
-            from etalumis.distributions.arrays import ArrayDistribution  # it imports this module
+            from etalumis.distributions.arrays import ArrayDistribution  # circular import
 
             names = [field.name for field in fields(cast(Any, cls))]
             given = {**dict(zip(names, args, strict=False)), **kwargs}
@@ -40,7 +40,7 @@ class _ArrayAware(ABCMeta):
                 raise TypeError(f"{cls.__name__}: expected the parameters {', '.join(names)}")
             arrays = tuple(np.asarray(given[name], dtype=np.float64) for name in names)
             return ArrayDistribution(cast(Any, cls).code, arrays)
-        # scalars and arrays of shape () of NumPy: arrays are not hashable
+        # NumPy scalars and arrays of shape () become floats: arrays are not hashable
         plain = {key: _plain(value) for key, value in kwargs.items()}
         return super().__call__(*map(_plain, args), **plain)
 
@@ -54,10 +54,10 @@ def _plain(parameter: Any) -> Any:
 
 @dataclass(frozen=True)
 class Distribution(metaclass=_ArrayAware):
-    """A scalar prior or proposal; frozen and hashable, so that equal ones are kept once.
+    """A scalar prior or proposal, immutable and hashable.
 
-    With parameters that are arrays, as in ``Normal(np.zeros(8), 1.0)``, the call returns an `ArrayDistribution`, for
-    observe statements.
+    If parameters are arrays, as in ``Normal(np.zeros(8), 1.0)``, the call returns an `ArrayDistribution`, for observe
+    statements.
     """
 
     code: ClassVar[int]
@@ -67,17 +67,17 @@ class Distribution(metaclass=_ArrayAware):
 
     @property
     def kind(self) -> str:
-        """Name of the distribution on the wire."""
+        """Name of the distribution in PPX."""
         return type(self).__name__
 
     @property
     def suffix(self) -> str:
-        """What the address carries behind the call stack."""
+        """Suffix of addresses."""
         return type(self).__name__
 
     @property
     def parameters(self) -> tuple[float, ...]:
-        """Parameters in wire order."""
+        """Parameters in PPX order."""
         return astuple(self)
 
     @abstractmethod
@@ -140,7 +140,7 @@ class Uniform(Distribution):
 
 @dataclass(frozen=True)
 class Categorical(Distribution):
-    """Categorical distribution over 0..K-1; `probs` are normalised on construction."""
+    """Categorical distribution over 0..K-1; the constructor normalises `probs`."""
 
     probs: tuple[float, ...]
     code = 3
@@ -158,7 +158,7 @@ class Categorical(Distribution):
 
     @property
     def suffix(self) -> str:
-        """What the address carries: the number of categories belongs to it."""
+        """Suffix of addresses, with the number of categories."""
         return f"Categorical(len_probs:{len(self.probs)})"
 
     @cached_property
@@ -190,7 +190,7 @@ class Poisson(Distribution):
     discrete = True
 
     def __post_init__(self) -> None:
-        # numpy draws 64-bit integers; far below that doubles no longer hold every count
+        # NumPy draws 64-bit integers; above 2^53 a double cannot represent every count
         self._require(0 <= self.rate <= 2.0**53, "0 <= rate <= 2^53")
 
     def sample(self, rng: np.random.Generator) -> float:
@@ -383,20 +383,20 @@ BY_CODE: dict[int, type[Distribution]] = {
         Normal, Uniform, Categorical, Poisson, Bernoulli, Beta, Exponential, Gamma, LogNormal, Binomial, Weibull,
     )
 }  # fmt: skip
-"""The scalar distributions by their number in the PPX union."""
+"""Scalar distributions by their number in the PPX union."""
 
 
 def from_code(code: int, parameters: tuple[float, ...]) -> Distribution:
-    """Return the scalar distribution of a PPX number with parameters in wire order.
+    """Return the scalar distribution with this number in the PPX union, given its parameters in PPX order.
 
     Raises
     ------
     ValueError
-        Where the number is unknown or the parameters are out of range.
+        If the number is unknown or a parameter is out of range.
     """
     if code not in BY_CODE:
         raise ValueError(f"distribution {code}: expected a number from 1 to {max(BY_CODE)}")
     cls = BY_CODE[code]
-    # not cls(...): these parameters are numbers, which need not be looked at once more
-    made: Distribution = type.__call__(cls, *((parameters,) if cls is Categorical else parameters))
-    return made
+    # not cls(...): the parameters are known to be scalars, and this is faster
+    distribution: Distribution = type.__call__(cls, *((parameters,) if cls is Categorical else parameters))
+    return distribution

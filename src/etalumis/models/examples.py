@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Small models whose posteriors are known exactly. The C++ examples of the same names make the same draws."""
+"""Small models with known exact posteriors. The C++ examples of the same names make the same draws."""
 
 import math
 from collections.abc import Callable
@@ -15,14 +15,14 @@ NOISE_STDDEV = math.sqrt(2.0)
 def gaussian_unknown_mean() -> float:
     """Draw mu ~ N(1, sqrt 5) and observe "obs0", "obs1" ~ N(mu, sqrt 2).
 
-    With the observations 8 and 9: posterior mean 7.25, variance 0.833333, log evidence -8.239404.
+    For the observations 8 and 9: posterior mean 7.25, variance 0.833333, log evidence -8.239404.
     """
     mu = sample(Normal(PRIOR_MEAN, PRIOR_STDDEV), name="mu")
     return _observe_mean(mu)
 
 
 def marsaglia() -> float:
-    """Draw the same mu by Marsaglia's polar method, with every repetition of its loop a latent.
+    """Draw the same mu with Marsaglia's polar method; every repetition of its loop is a latent.
 
     Posterior and evidence as in `gaussian_unknown_mean`.
     """
@@ -32,7 +32,7 @@ def marsaglia() -> float:
 
 
 def marsaglia_replaced() -> float:
-    """Draw the same mu by Marsaglia's polar method, with its loop a rejection scope.
+    """Draw the same mu with Marsaglia's polar method; its loop is a rejection scope.
 
     The accepted pair (x, y) has density 1{0 < x^2 + y^2 < 1} / (4 Z) with Z = pi / 4, the same in every run.
     Posterior and evidence as in `gaussian_unknown_mean`.
@@ -44,9 +44,9 @@ def marsaglia_replaced() -> float:
 
 
 def branching() -> float:
-    """Draw r ~ Poisson(4), which decides whether there is a second draw, and observe "obs" ~ Poisson(l).
+    """Draw r ~ Poisson(4), which decides whether a second draw follows, and observe "obs" ~ Poisson(l).
 
-    l = 6 for r > 4, else 1 + (1, 2, 8, 34, 144)[r] + s with s ~ Poisson(4). With the observation 6: P(r = 0..8) =
+    l = 6 for r > 4, else 1 + (1, 2, 8, 34, 144)[r] + s with s ~ Poisson(4). For the observation 6: P(r = 0..8) =
     .030375 .122793 .04404 0 0 .338049 .225366 .12878 .06439, mean 5.112284, log evidence -2.600149.
     """
     r = sample(Poisson(4.0), name="r")
@@ -60,11 +60,11 @@ LOOP_NOISE_STDDEV = 0.2
 
 
 def dependent_loop() -> float:
-    """Draw theta, then x by a rejection loop whose acceptance depends on theta, and observe "obs" ~ N(x, 0.2).
+    """Draw theta, then x with a rejection loop whose acceptance depends on theta, and observe "obs" ~ N(x, 0.2).
 
     theta ~ U(0.5, 4); the loop draws x, u ~ U(0, 1) until u <= x^theta, which happens with probability
     Z(theta) = 1 / (theta + 1). The accepted x has density (theta + 1) x^theta, so that
-    p(theta, x | y) is proportional to (theta + 1) x^theta N(y; x, 0.2): whoever forgets Z gets another posterior.
+    p(theta, x | y) is proportional to (theta + 1) x^theta N(y; x, 0.2). Without Z the posterior is another one.
     """
     theta = sample(Uniform(0.5, 4.0), name="theta")
     with rejection_scope() as scope:
@@ -106,5 +106,5 @@ ALL: dict[str, Callable[[], float]] = {
 
 
 def model(name: str) -> FunctionModel:
-    """Return an example as a model, by the name of its function."""
+    """Return the example with this function name as a model."""
     return FunctionModel(ALL[name], name)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The Python front end: statements of a model find the run they belong to through a context variable."""
+"""The Python front end. A context variable tells the statements of a model to which run they belong."""
 
 import contextlib
 import sys
@@ -22,7 +22,7 @@ OLD_ORDER = "the arguments of a statement are in their old order"
 
 
 class Statements(Protocol):
-    """Where a model's statements go: an `execution.Execution` here, or the wire (`ppx.serve`)."""
+    """Receiver of a model's statements: an `execution.Execution`, or the PPX server (`ppx.serve`)."""
 
     def sample(
         self,
@@ -46,24 +46,24 @@ class Statements(Protocol):
         name: str = "",
         value: npt.NDArray[np.float64] | None = None,
     ) -> None:
-        """Take a likelihood, and the value where the model has it."""
+        """Take a likelihood, and the observed value if the model gives it."""
         ...
 
     def tag(self, name: str, value: npt.NDArray[np.float64]) -> None:
-        """Take a value to be remembered."""
+        """Record a value."""
         ...
 
 
 class StatementModel(Protocol):
-    """A model that needs no more of a run than that it takes statements."""
+    """A model that sends its statements to any receiver."""
 
     @property
     def name(self) -> str:
-        """Name for logs and provenance."""
+        """Name of the model, for logs and provenance."""
         ...
 
     def run(self, execution: Statements) -> float | None:
-        """Run once; return the result."""
+        """Run once and return the result."""
         ...
 
 
@@ -73,9 +73,9 @@ class FunctionModel:
     Parameters
     ----------
     function
-        Called without arguments once a run; returns a number or None.
+        Called once per run, without arguments; returns a number or None.
     name
-        Name for logs and provenance; the function's own by default.
+        Name for logs and provenance (default: the name of the function).
 
     Examples
     --------
@@ -99,7 +99,7 @@ class FunctionModel:
         return self._name
 
     def run(self, execution: Statements) -> float | None:
-        """Call the function once, with its statements going to `execution`; return its result."""
+        """Call the function once, send its statements to `execution`, and return its result."""
         token = _current.set(_CurrentRun(execution, self._stacks))
         try:
             result = self._function()
@@ -108,12 +108,12 @@ class FunctionModel:
         return None if result is None else float(result)
 
 
-# Addresses start below this frame: what is above differs between callers and would split them.
+# Addresses start below this frame: the frames above it differ between callers.
 _CUT: CodeType = FunctionModel.run.__code__
 
 
 class _CurrentRun:
-    """What the statements of one run share."""
+    """State of one run, shared by its statements."""
 
     def __init__(self, execution: Statements, stacks: StackTable) -> None:
         self.execution = execution
@@ -122,7 +122,7 @@ class _CurrentRun:
         self.scope: RejectionScope | None = None
 
     def stack(self) -> str:
-        # Three frames up: from here over the statement to the model's own code.
+        # two frames up: from this function through the statement to the model's code
         return self.stacks.address(sys._getframe(2), _CUT)
 
 
@@ -130,15 +130,15 @@ _current: ContextVar[_CurrentRun | None] = ContextVar("etalumis_run", default=No
 
 
 class RejectionScope:
-    """One execution of a rejection loop; made by `rejection_scope`."""
+    """One execution of a rejection loop; created by `rejection_scope`."""
 
     def __init__(self, number: int) -> None:
         self.number = number
-        """Running number in the run, from 1; 0 for a scope inside another one, which wins."""
+        """Number of the scope in the run, from 1; 0 for a nested scope, which has no effect."""
         self.repetition = 0
 
     def repeat(self) -> None:
-        """Start another repetition: what was drawn in the one before is rejected."""
+        """Reject the draws of the current repetition and start the next one."""
         self.repetition += 1
 
 
@@ -280,20 +280,20 @@ def _name_and_value(
 
 
 def _warn_of_old_order(usage: str) -> None:
-    # three frames up: from here over the statement to the model's own code
+    # three frames up: from this function through the statement to the model's code
     warnings.warn(f"{OLD_ORDER}: write {usage}", DeprecationWarning, stacklevel=4)
 
 
 @contextlib.contextmanager
 def rejection_scope() -> Iterator[RejectionScope]:
-    """Mark a rejection loop: only its last repetition counts, however many were rejected before it.
+    """Mark a rejection loop: only the draws of its last repetition are latents.
 
-    Of nested scopes the outermost wins: the inner one marks nothing.
+    If scopes are nested, only the outermost one has an effect.
 
     Raises
     ------
     InferenceError
-        Where no run of a model is under way.
+        If no run of a model is in progress.
 
     Examples
     --------

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Models by name: ``module:function``, importable from the current folder as with ``python -m``."""
+"""Load models by name: ``module:function``, importable from the current folder as with ``python -m``."""
 
 import difflib
 import functools
@@ -23,16 +23,16 @@ def load_model(target: str, arguments: Mapping[str, Any] | None = None) -> State
     Parameters
     ----------
     target
-        ``module:name``; the name may have dots. It is a function with statements, or a model already (it has `run` and
-        `name`).
+        ``module:name``; the name may contain dots. It names a function with statements, or a model (an object with
+        `run` and `name`).
     arguments
-        Keyword arguments that a function is called with in every run.
+        Keyword arguments with which the function is called in every run.
 
     Raises
     ------
     ConfigError
-        Where there is no such module or name, or it cannot be called like that. What the module itself raises passes
-        through.
+        If the module or name does not exist, or does not accept the arguments. Errors raised by the module itself are
+        not caught.
     """
     module_name, _, name = target.partition(":")
     if not module_name or not name:
@@ -40,7 +40,7 @@ def load_model(target: str, arguments: Mapping[str, Any] | None = None) -> State
     found = _attribute(_import(module_name), name, target)
     if hasattr(found, "run") and hasattr(found, "name") and not inspect.isclass(found):
         if arguments:
-            raise ConfigError(f"model {target}: it is a model already and takes no arguments; found {dict(arguments)}")
+            raise ConfigError(f"model {target}: an object with `run` takes no arguments; found {dict(arguments)}")
         model: StatementModel = found
         return model
     if not callable(found):
@@ -64,11 +64,11 @@ def _import(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
-            raise  # the module is there; what it imports is not
+            raise  # the module exists, but a module that it imports does not
         hint = f"; write {name.removesuffix('.py')}:FUNCTION, without .py" if name.endswith(".py") else ""
         raise ConfigError(
             f"model module {name!r}: no such module in {folder} nor installed{hint}. "
-            "Call it in the folder of the module's file."
+            "Run the command in the folder of the module's file."
         ) from error
 
 

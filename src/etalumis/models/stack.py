@@ -7,22 +7,22 @@ from types import CodeType, FrameType
 
 
 class StackTable:
-    """Labels of call stacks, kept so that a known stack costs no string.
+    """Cache of the labels of call stacks.
 
-    A label lists the frames from the model's function to the statement, outermost first, each as the function's
-    qualified name and where in its source the call stands: lines below the function's first one, and columns.
-    Functions of another module than the model's carry its name. Labels are the same in every process that runs the
-    same source. The offset in the bytecode would not do: Python compiles the condition of a while loop twice, for its
-    first and its later repetitions, and one statement would have two addresses.
+    A label lists the frames from the model's function to the statement, outermost first. Each frame is shown by the
+    qualified name of the function and the position of the call: its line, counted from the first line of the function,
+    and its columns. Functions of other modules than the model's are prefixed with the module name. Labels are equal in
+    all processes that run the same source. Bytecode offsets would not work: Python compiles the condition of a while
+    loop twice, for its first and its later repetitions, so that one statement would have two addresses.
     """
 
     def __init__(self) -> None:
         self._labels: dict[tuple[int, ...], str] = {}
-        # Keys hold the identity of code objects, which must not be given to another one: functions made in a run die.
+        # Keys contain ids of code objects. The objects are kept alive, so that their ids are not reused.
         self._codes: dict[int, CodeType] = {}
 
     def address(self, innermost: FrameType, cut: CodeType) -> str:
-        """Return the label of the stack that ends in `innermost` and starts below the frame of `cut`."""
+        """Return the label of the stack from below the frame of `cut` down to `innermost`."""
         key: list[int] = []
         frame: FrameType | None = innermost
         while frame is not None and frame.f_code is not cut:
@@ -49,14 +49,14 @@ def _frame(frame: FrameType, home: str | None) -> str:
     code = frame.f_code
     module = frame.f_globals.get("__name__")
     name = code.co_qualname if module == home else f"{module}.{code.co_qualname}"
-    # Several lambdas of one function share its name.
+    # all lambdas of a function have the same name
     where = f":{code.co_firstlineno}" if code.co_name.startswith("<") else ""
     return f"{name}{where}+{_position(frame)}"
 
 
 def _position(frame: FrameType) -> str:
     code = frame.f_code
-    positions = islice(code.co_positions(), frame.f_lasti // 2, None)  # one for each unit of two bytes
+    positions = islice(code.co_positions(), frame.f_lasti // 2, None)  # one per code unit of two bytes
     line, end_line, column, end_column = next(positions, (None, None, None, None))
     if line is None or end_line is None or column is None or end_column is None:
         return f"0x{frame.f_lasti:x}"  # compiled without positions (-X no_debug_ranges)

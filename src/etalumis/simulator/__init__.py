@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The real simulator: fetching Sherpa, building sherpa_tau against it, and its configuration file."""
+"""The Sherpa simulator: fetch it, build sherpa_tau against it, write its configuration; couple others."""
 
 from etalumis.simulator.build import build_simulator
 from etalumis.simulator.config_file import simulator_config_text, write_simulator_config

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Building sherpa_tau, and the record of what it was built from."""
+"""Build sherpa_tau and record what it was built from."""
 
 import json
 import logging
@@ -29,28 +29,28 @@ BUILD_FORMAT = {"format": "etalumis-simulator", "version": 1}
 
 
 def build_simulator(sherpa_prefix: Path, out: Path, build_dir: Path) -> dict[str, Any]:
-    """Build sherpa_tau against a Sherpa and put it, with what it needs, into a folder.
+    """Build sherpa_tau against a Sherpa installation and install it into a folder.
 
     Parameters
     ----------
     sherpa_prefix
         Prefix of Sherpa 3, see `fetch_sherpa`.
     out
-        Gets bin/sherpa_tau, copies of the run card and the site table, and last build.json.
+        Output folder: bin/sherpa_tau, links to Sherpa, copies of the run card and the site table, build.json.
     build_dir
-        CMake's build folder, kept for the next call; calls at the same time take turns.
+        CMake's build folder, which the next call reuses. Concurrent calls with one folder wait for each other.
 
     Returns
     -------
     dict
-        The content of build.json: `simulator_build_id` (16 hex digits over program, Sherpa's version and libraries, run
-        card and site table), its parts, the compiler, and `channels`: index, name, probability, products (PDG numbers)
-        of each tau decay channel, in the order of the latent "channel".
+        Content of build.json: `simulator_build_id` (16 hex digits, a digest of the program, Sherpa's version and
+        libraries, the run card and the site table), its parts, the compiler, and `channels`: index, name, probability
+        and products (PDG numbers) of each tau decay channel, in the order of the latent "channel".
 
     Raises
     ------
     SimulatorError
-        A tool or header is missing, the build fails, or what was built does not start.
+        If a tool or header is missing, the build fails, or the program does not start.
     """
     prefix = check_prefix(sherpa_prefix.resolve())
     with locked_folder(build_dir):
@@ -100,7 +100,7 @@ def link_sherpa(prefix: Path, out: Path) -> None:
 
 
 def _sherpa_version(prefix: Path) -> str:
-    with tempfile.TemporaryDirectory() as folder:  # it leaves files in its working directory
+    with tempfile.TemporaryDirectory() as folder:  # Sherpa leaves files in its working directory
         text = _output([prefix / "bin" / "Sherpa", "--version"], Path(folder), "Sherpa")
     found = re.search(r"Sherpa version (\S+)", text)
     if found is None:
@@ -117,7 +117,7 @@ def _libraries_digest(prefix: Path) -> str:
 
 
 def _channels(program: Path, out: Path) -> list[dict[str, Any]]:
-    # any valid configuration will do: the channels depend on the run card alone
+    # the channels depend on the run card only, so any valid configuration will do
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "sherpa_tau.conf"
         write_text_atomic(

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""A simulator's folder, made by `etalumis simulator build` (Sherpa) or `couple`, held against what is in force."""
+"""Open the folder of a simulator, written by `etalumis simulator build` (Sherpa) or `couple`, and check it."""
 
 import json
 from pathlib import Path
@@ -16,34 +16,34 @@ from etalumis.simulator.settings import differences, simulator_settings
 
 
 class BuiltSimulator:
-    """A folder with bin/sherpa_tau, build.json and sherpa_tau.conf, checked against a configuration.
+    """The folder of a simulator, checked against a configuration.
 
-    Or one with the build.json of a coupled simulator alone, of whose settings the configuration says nothing but how it
-    is watched.
+    For Sherpa the folder holds bin/sherpa_tau, build.json and sherpa_tau.conf. For a coupled simulator it holds only
+    build.json; of the configuration, only `timeout_s` and `retries` apply to it.
 
     Parameters
     ----------
     folder
-        Made by `etalumis simulator build` or `etalumis simulator couple`.
+        Folder written by `etalumis simulator build` or `etalumis simulator couple`.
     config
-        The section `simulator` of the configuration that is in force.
+        Section `simulator` of the configuration.
 
     Attributes
     ----------
     build_id
-        Identity of program, Sherpa, run card and site table.
+        Digest of the program, Sherpa, the run card and the site table.
     settings
-        JSON-able settings that a trace depends on.
+        Settings that a trace depends on, JSON-able.
     config_digest
-        Digest of `settings`: files with another one do not belong to this simulator.
+        Digest of `settings`. Files with another digest do not belong to this simulator.
     noise
-        The noise model in words.
+        Description of the noise model.
 
     Raises
     ------
     SimulatorError
-        Where there is no built simulator, or its sherpa_tau.conf says something else than the configuration: the runs
-        would not be those that their files claim to hold. Likewise where a coupled simulator's files have changed.
+        If the folder holds no simulator, if its sherpa_tau.conf disagrees with the configuration, or if files of a
+        coupled simulator have changed.
     """
 
     def __init__(self, folder: Path, config: SimulatorConfig) -> None:
@@ -63,12 +63,12 @@ class BuiltSimulator:
         self.config_digest = digest(self.settings)
 
     def start(self, workers: int = 1, pin: bool = False) -> Simulator | Pool:
-        """Start a simulator process, or as many as there are to be workers (a context manager, which ends them).
+        """Start one simulator process, or a pool of `workers` processes. The result is a context manager.
 
         Raises
         ------
         SimulatorError
-            Where it cannot be started; several workers want a simulator that serves by ``ppx::serve_workers``.
+            If it cannot be started. More than one worker requires a simulator that uses ``ppx::serve_workers``.
         """
         timeout_s, start_timeout_s = self._config.timeout_s, self._config.start_timeout_s
         if workers == 1:
@@ -83,14 +83,14 @@ class BuiltSimulator:
         )
 
     def misfit(self, build_id: str, config_digest: str, settings: str = "") -> str | None:
-        """Say how a file made with a simulator differs from this one; None where it does not.
+        """Return how the simulator that produced a file differs from this one, or None if it does not differ.
 
         Parameters
         ----------
         build_id, config_digest
-            What the file says of its simulator; "" where no simulator made it (measured data).
+            Build id and digest in the file; "" for measured data.
         settings
-            JSON of the file's settings, to name the keys that differ; "" where it has none.
+            Settings in the file as JSON, to name the keys that differ; "" if the file has none.
         """
         if build_id not in ("", self.build_id):
             return f"expected simulator build {self.build_id} ({self._folder}), found {build_id}"
@@ -101,15 +101,15 @@ class BuiltSimulator:
 
 
 def _read_record(record: Path) -> dict[str, Any]:
-    again = f"make it with `etalumis simulator build --config FILE --output {record.parent}`, or `simulator couple`"
+    remedy = f"create it with `etalumis simulator build --config FILE --output {record.parent}`, or `simulator couple`"
     if not record.is_file():
-        raise SimulatorError(f"{record}: expected the record of a built simulator, found none; {again}")
+        raise SimulatorError(f"{record}: expected the record of a built simulator, found none; {remedy}")
     try:
         content = read_json(record)
     except ValueError as error:
-        raise SimulatorError(f"{record}: cannot be read as JSON ({error}); {again}") from error
+        raise SimulatorError(f"{record}: cannot be read as JSON ({error}); {remedy}") from error
     if not isinstance(content, dict) or "simulator_build_id" not in content:
-        raise SimulatorError(f"{record}: not a build record, as it has no key simulator_build_id; {again}")
+        raise SimulatorError(f"{record}: not a build record: it has no key simulator_build_id; {remedy}")
     return content
 
 
@@ -124,17 +124,17 @@ def _require_sherpa(links: Path) -> None:
 
 
 def _require_same(path: Path, config: SimulatorConfig) -> None:
-    again = (
-        f"write it anew with `etalumis simulator config --config FILE --output {path.parent}`, or give the "
-        "configuration it is of"
+    remedy = (
+        f"rewrite it with `etalumis simulator config --config FILE --output {path.parent}`, or use the configuration "
+        "that it was written from"
     )
     try:
         found = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise SimulatorError(f"{path}: cannot be read ({error.strerror}); {again}") from error
+        raise SimulatorError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
     differing = list(differences(_lines(simulator_config_text(config, RUN_CARD, SITES)), _lines(found)))
     if differing:
-        raise SimulatorError(f"{path}: is not of this configuration: {'; '.join(differing)}; {again}")
+        raise SimulatorError(f"{path}: does not match the configuration: {'; '.join(differing)}; {remedy}")
 
 
 def _lines(text: str) -> dict[str, str]:

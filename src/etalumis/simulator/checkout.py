@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Where the sources and pinned inputs are: the C++ sources and resources/ live in the checkout, not in the package."""
+"""Paths in the checkout: the C++ sources and resources/ are not part of the Python package."""
 
 import os
 from pathlib import Path
@@ -9,12 +9,12 @@ from etalumis.errors import SimulatorError
 
 
 def checkout() -> Path:
-    """Return the root of the checkout this package is installed from (``pip install -e .``).
+    """Return the root of the checkout from which this package is installed (``pip install -e .``).
 
     Raises
     ------
     SimulatorError
-        The package was installed without its checkout.
+        If the package was installed without its checkout.
     """
     root = Path(__file__).resolve().parents[3]
     if not (root / "src" / "cpp" / "CMakeLists.txt").is_file():
@@ -26,11 +26,11 @@ def checkout() -> Path:
 
 
 def resource(*parts: str) -> Path:
-    """Return the path of a pinned input, e.g. ``resource("sherpa", "tau.yaml")``."""
+    """Return the path of a file in resources/, e.g. ``resource("sherpa", "tau.yaml")``."""
     return checkout().joinpath("resources", *parts)
 
 
 def cache_folder() -> Path:
-    """Return the folder for what is fetched once and kept: $ETALUMIS_CACHE, else ``.cache`` in the checkout."""
+    """Return the folder for downloads and builds: $ETALUMIS_CACHE, or ``.cache`` in the checkout."""
     given = os.environ.get("ETALUMIS_CACHE")
     return Path(given).expanduser() if given else checkout() / ".cache"

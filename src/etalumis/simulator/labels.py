@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Readable names of decay channels."""
+"""Labels of decay channels."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 _NU = "\N{GREEK SMALL LETTER NU}"
 _ANTI_NU = _NU + "\N{COMBINING MACRON}"
 
-# PDG Monte Carlo numbers of what a tau decays to, in the order of a label
+# PDG Monte Carlo numbers of the decay products of a tau, in the order in which a label lists them
 _SYMBOLS = {
     11: "e⁻", -11: "e⁺", 13: "μ⁻", -13: "μ⁺",
     -211: "π⁻", 211: "π⁺", 111: "π⁰", -321: "K⁻", 321: "K⁺", 310: "K_S", 130: "K_L", 311: "K⁰", -311: "K̄⁰",
@@ -19,9 +19,9 @@ _ORDER = {pdg: place for place, pdg in enumerate(_SYMBOLS)}
 
 
 def products_label(products: Iterable[int]) -> str:
-    """Return the products of a decay as text, equal ones counted: ``[-211, 111, 111]`` gives ``π⁻ 2π⁰``.
+    """Return the label of a decay with these products, e.g. ``π⁻ 2π⁰`` for ``[-211, 111, 111]``.
 
-    A particle without a symbol here goes by its PDG number.
+    A particle without a symbol is shown by its PDG number.
     """
     counts = Counter(products)
     ordered = sorted(counts, key=lambda pdg: (_ORDER.get(pdg, len(_ORDER)), pdg))

@@ -26,19 +26,19 @@ class RestartableModel(Model, Restartable, Protocol):
 
 @dataclass
 class CouplingReport:
-    """What prior runs of a simulator showed.
+    """Summary of the prior runs of a simulator.
 
     Attributes
     ----------
     runs, draws
-        Numbers of both, rejected repetitions included.
+        Numbers of runs and of draws, including rejected repetitions.
     addresses
-        Address -> (name or "", in a rejection scope, controlled, number of draws), in the order of their appearance.
+        Address -> (name or "", in a rejection scope, controlled, number of draws), in order of first appearance.
     observes
-        Name -> "kind (shape)".
+        Name of each observe statement -> "kind (shape)".
     tags
-        Names.
-    nameless
+        Names of the tags.
+    unnamed_functions
         Addresses with a frame whose function is not exported.
     """
 
@@ -47,11 +47,11 @@ class CouplingReport:
     addresses: dict[str, tuple[str, bool, bool, int]] = field(default_factory=dict)
     observes: dict[str, str] = field(default_factory=dict)
     tags: list[str] = field(default_factory=list)
-    nameless: list[str] = field(default_factory=list)
+    unnamed_functions: list[str] = field(default_factory=list)
 
 
 def check_replay(simulator: RestartableModel, program: str, runs: int = 20, seed: int = 1) -> CouplingReport:
-    """Run a simulator from its prior, replay every run in a fresh process in another order, and report what was seen.
+    """Run a simulator from its prior, replay every run in a fresh process in another order, and summarise the runs.
 
     The fresh process replays the last run first and twice, then the others in reverse order. A count of the runs, or a
     random number generator of the simulator's own, is then in another state at every replay than it was at the
@@ -63,7 +63,7 @@ def check_replay(simulator: RestartableModel, program: str, runs: int = 20, seed
     simulator
         The simulator, started with a command.
     program
-        File name of the program; frames of functions without a name start with it.
+        File name of the program. In addresses it stands for functions that are not exported.
     runs
         Number of prior runs.
     seed
@@ -158,6 +158,10 @@ def _summary(traces: Sequence[Trace], program: str) -> CouplingReport:
         for observed in trace.observes:
             report.observes[observed.name] = f"{observed.stated.kind} {observed.stated.shape}"
         report.tags += [tag for tag in trace.tags if tag not in report.tags]
-    frame = f"{program}+0x"
-    report.nameless = [a for a in report.addresses if any(f.strip("[ ").startswith(frame) for f in a.split(";"))]
+    report.unnamed_functions = [address for address in report.addresses if _has_frame_of(program, address)]
     return report
+
+
+def _has_frame_of(program: str, address: str) -> bool:
+    """Return whether a frame of an address is shown by the program's name, because its function is not exported."""
+    return any(frame.strip("[ ").startswith(f"{program}+0x") for frame in address.split(";"))

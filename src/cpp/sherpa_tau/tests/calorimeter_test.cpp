@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// Moments of single showers against their definition, containment, and the boost.
+// Tests the moments of single showers against their definition, the containment, and the boost.
 
 #include "calorimeter.hpp"
 
@@ -76,7 +76,7 @@ void showers() {
   const Moments hadronic = moments(calorimeter.deposit({pion}));
   const double mean = 25.0 + 4.2 * std::log(20.0);
   near(hadronic.energy, 0.8 * 20.0, 0.01, "energy of a contained hadronic shower");
-  // The part cut at the front face (0.7 %) moves the mean and narrows the spread a little.
+  // The truncation at the front face (0.7 %) slightly shifts the mean and reduces the spread.
   near(hadronic.mean[0], mean, 0.5, "depth");
   near(std::sqrt(hadronic.variance[0]), 16.0, 0.7, "spread in depth");
   near(hadronic.mean[2], slope_x * (distance_cm + hadronic.mean[0]), 0.02, "x");
@@ -125,7 +125,7 @@ void boost() {
   near(square(moved[0]), square(pair[0]), 1e-9, "invariant mass");
 }
 
-// Not a benchmark: only a calorimeter that would slow the simulator down by itself is an error.
+// Not a benchmark: fails only if the calorimeter alone would slow down the simulator.
 void speed() {
   const Calorimeter calorimeter(config());
   const std::vector<Particle> event{{211, 9.0, 0.1, 0.2, 9.0}, {-211, 8.0, 0.3, 0.2, 8.0}, {22, 7.0, 0.2, 0.1, 7.0},

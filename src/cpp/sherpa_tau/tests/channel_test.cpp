@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// The categorical draw that stands in for PHASIC::Decay_Table::Select has the outcomes and the frequencies of Sherpa's
-// own function, which is called here side by side.
+// Tests that the categorical draw that replaces PHASIC::Decay_Table::Select has the same outcomes and frequencies as
+// Sherpa's own function.
 //
 // usage: sherpa_tau_channel_test CONFIG
 

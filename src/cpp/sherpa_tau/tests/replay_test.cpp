@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-// Replay of Sherpa events, bit for bit: in another order, with the accepted repetitions of rejection loops only, and
-// after a run that was abandoned half way. Prints the sizes of the traces as one line of JSON.
+// Tests that replays of Sherpa events are identical bit for bit: in another order, with only the accepted repetitions
+// of rejection loops, and after a run that was interrupted. Prints the sizes of the traces as one line of JSON.
 //
 // usage: sherpa_tau_replay_test CONFIG EVENTS SEED
 
@@ -35,12 +35,12 @@ struct Draw {
 
 struct Record {
   std::vector<Draw> draws;
-  std::vector<double> outcome;  // the expected image and all tags, one after the other
+  std::vector<double> outcome;  // the expected image and all tags, concatenated
 };
 
 class Abandoned : public std::exception {};
 
-// Runs one event with the given draws in place of its own; fresh ones after the last.
+// Runs one event with the given draws, followed by new ones.
 Record run(sherpa_tau::TauDecay& model, std::uint64_t seed, const std::vector<Draw>* given = nullptr) {
   Record record;
   std::size_t next = 0;
@@ -115,7 +115,7 @@ class Statistics {
     for (std::size_t i = 1; i < record.draws.size(); ++i) {
       const Draw& before = record.draws[i - 1];
       const Draw& now = record.draws[i];
-      // By the stacks alone one would take such neighbours for two repetitions of one loop.
+      // Judged by their stacks alone, these would be two repetitions of one loop.
       if (before.scope != 0 && now.scope > before.scope && call_site(before) == call_site(now)) ++adjacent_;
     }
   }
@@ -136,7 +136,7 @@ class Statistics {
  private:
   void count(const std::string& name, std::size_t size) { sizes_[name].push_back(size); }
 
-  // The acceptance test: the innermost frame is the loop's own.
+  // The acceptance test is drawn by the loop itself: it is the innermost frame.
   static bool is_test(const Draw& draw) {
     return draw.base.find(loop_function, draw.base.rfind("; ")) != std::string::npos;
   }
@@ -148,7 +148,7 @@ class Statistics {
   std::map<std::string, std::vector<std::size_t>> sizes_;
   std::set<std::string> bases_, addresses_, controlled_;
   std::multiset<std::string> types_;
-  std::size_t adjacent_ = 0;  // scopes that follow each other from one call site without a draw between
+  std::size_t adjacent_ = 0;  // consecutive scopes from one call site without a draw in between
   std::size_t untested_ = 0;  // scopes that ended by raising the maximum, without a test
 };
 
@@ -190,7 +190,7 @@ int main(int argc, char** argv) try {
   for (std::size_t i = 0; i < records.size(); ++i) {
     records[i] = run(model, seed + i);
     statistics.add(records[i]);
-    // Kept for the replay: a sample of the events, for each takes 200 kB.
+    // Only some events are kept for the replay, because each takes 200 kB.
     if (i >= 2000) records[i] = {};
   }
   records.resize(std::min<std::size_t>(records.size(), 2000));
