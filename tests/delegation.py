@@ -78,9 +78,9 @@ def assert_same_outcome(found, expected, likelihood=1e-12):
         if here.value is not None:
             assert np.array_equal(np.reshape(here.value, np.shape(there.value)), there.value)
         if here.distribution is not None:
-            assert here.distribution.code == there.stated.code
-            assert here.distribution.shape == there.stated.shape
-            for mine, theirs in zip(here.distribution.arrays, there.stated.arrays, strict=True):
+            assert here.distribution.code == there.likelihood.code
+            assert here.distribution.shape == there.likelihood.shape
+            for mine, theirs in zip(here.distribution.arrays, there.likelihood.arrays, strict=True):
                 assert np.array_equal(mine, theirs)
     tags = dict(expected.tags)
     assert found.tags.keys() == tags.keys()

@@ -33,7 +33,7 @@ class Observed:
     log_prob: float
 
     @property
-    def stated(self) -> ArrayDistribution:
+    def likelihood(self) -> ArrayDistribution:
         """The distribution. Raises ValueError if it was not requested."""
         if self.distribution is None:
             raise ValueError(

@@ -219,7 +219,7 @@ def test_values_of_the_model_itself_are_scored_unless_another_one_is_given(drift
         track, shares, counted = trace.observes
         assert [track.value, shares.value, track.log_prob, shares.log_prob] == [None, None, 0, 0]
         assert float(counted.value) == count
-        assert counted.log_prob == pytest.approx(counted.stated.log_prob(np.array(count)), rel=1e-13)
+        assert counted.log_prob == pytest.approx(counted.likelihood.log_prob(np.array(count)), rel=1e-13)
         assert trace.log_likelihood == counted.log_prob
     [unscored] = drifting.carry_out(RunPlan(parameters=True), (3,), table)
     assert [o.value for o in unscored.observes] == [None] * 3
@@ -236,10 +236,10 @@ def test_small_observations_are_drawn_where_that_is_asked(drifting):
             assert list(values) == there
             assert {o.log_prob for o in trace.observes} == {0.0}
             for observe in trace.observes:
-                assert observe.value is None or observe.value.shape == observe.stated.shape
+                assert observe.value is None or observe.value.shape == observe.likelihood.shape
         drawn[below] = traces
     # of the likelihood: standardised, the first coordinate is standard normal
-    z = [(o.value - o.stated.arrays[0])[0] / 0.7 for o in (trace.observes[0] for trace in drawn[3])]
+    z = [(o.value - o.likelihood.arrays[0])[0] / 0.7 for o in (trace.observes[0] for trace in drawn[3])]
     assert abs(np.mean(z)) < 5 / np.sqrt(300)
     assert abs(np.var(z) - 1) < 5 * np.sqrt(2 / 300)
 

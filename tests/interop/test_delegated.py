@@ -87,7 +87,7 @@ def test_prior_runs_are_the_local_runs_of_the_same_seed(command, simulator):
         assert all(base.rpartition("__")[2] == law.suffix for base, law in zip(bases, trace.distribution, strict=True))
         observed = [fields for kind, fields in others if kind == "observe"]
         for mine, (address, name, kind, *_, values) in zip(trace.observes, observed, strict=True):
-            assert (mine.address, mine.name, mine.stated.kind) == (address, name, kind)
+            assert (mine.address, mine.name, mine.likelihood.kind) == (address, name, kind)
             if name != "count":  # the model gives its value; a run that is not scored draws one nevertheless
                 assert mine.value.ravel().tolist() == numbers(values)
         tagged = {name: numbers(fields[-1]) for kind, (_, name, *fields) in others if kind == "tag"}

@@ -155,7 +155,7 @@ def test_every_field_of_a_trace_is_read():
     assert first.rows.details["row"].tolist() == [2**31 - 1]
     [observe] = first.observes
     assert (observe.name, observe.address, observe.log_prob) == ("obs", "[g]", -3.5)
-    assert (observe.value.tolist(), [a.tolist() for a in observe.stated.arrays]) == ([1.5, 2.5], [[1.5, 2.5], 0.75])
+    assert (observe.value.tolist(), [a.tolist() for a in observe.likelihood.arrays]) == ([1.5, 2.5], [[1.5, 2.5], 0.75])
     assert first.tags["mu"].tolist() == [[0, 0, 0, -4], [0, 0, 0, 0], [0, 0, 0, -5]]
     assert (second.seed, len(second), second.observes, second.tags, second.result) == (2**64 - 1, 0, [], {}, None)
 

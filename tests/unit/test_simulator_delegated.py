@@ -36,7 +36,7 @@ def observed(simulator: Simulator) -> dict[str, np.ndarray]:
     """A noisy observation of one of the traces."""
     [trace] = simulator.carry_out(RunPlan(parameters=True), (12345,), AddressTable())
     [observation] = trace.observes
-    return {observation.name: observation.stated.sample(np.random.default_rng(2))}
+    return {observation.name: observation.likelihood.sample(np.random.default_rng(2))}
 
 
 def test_delegated_traces_equal_traces_recorded_by_draw(simulator: Simulator, observed: dict[str, np.ndarray]) -> None:
@@ -48,7 +48,8 @@ def test_delegated_traces_equal_traces_recorded_by_draw(simulator: Simulator, ob
         for trace in simulator.carry_out(plan, range(start, start + 50), table):
             asked = asked_for(simulator, trace, observed)
             assert_same_trace(trace, asked, likelihood=1e-9)
-            np.testing.assert_array_equal(trace.observes[0].stated.arrays[0], asked.observes[0].stated.arrays[0])
+            expected, found = (one.observes[0].likelihood.arrays[0] for one in (asked, trace))
+            np.testing.assert_array_equal(found, expected)
             types.add(trace.type)
             repetitions += sum(trace.repetition)
     assert repetitions > 0, "no loop ever rejected: the test tests less than it says"
@@ -72,7 +73,7 @@ def test_the_same_seed_gives_the_same_trace_in_a_fresh_process_and_in_any_batch(
 
 
 def whole(trace):
-    return content(trace), [array.tobytes() for array in trace.observes[0].stated.arrays]
+    return content(trace), [array.tobytes() for array in trace.observes[0].likelihood.arrays]
 
 
 def test_a_replay_of_accepted_entries_gives_the_trace(simulator: Simulator, observed: dict[str, np.ndarray]) -> None:

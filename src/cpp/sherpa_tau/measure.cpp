@@ -41,8 +41,8 @@ namespace {
 constexpr const char* usage =
     R"(usage: sherpa_tau_measure --config FILE
 
-Measures as it is told on standard input, a line KIND SECONDS each, and answers each with a line of JSON: how many
-events (and draws) it did in how many seconds.
+Reads lines KIND SECONDS from standard input and answers each with a line of JSON: the numbers of events and draws, and
+the seconds that they took.
 
   bare         Sherpa's events
   backtrace    the same with backtrace(3) at every draw
@@ -52,7 +52,7 @@ events (and draws) it did in how many seconds.
 
 constexpr const char* generator_name = "Local_RNG";
 constexpr long tau = 15;
-constexpr int most_frames = 128;
+constexpr int max_frames = 128;
 
 struct State {
   std::mt19937_64 generator{1};
@@ -79,8 +79,8 @@ class Local_RNG : public ATOOLS::External_RNG {
     State& now = state();
     ++now.draws;
     if (now.with_backtrace) {
-      void* frames[most_frames];
-      const int size = backtrace(frames, most_frames);
+      void* frames[max_frames];
+      const int size = backtrace(frames, max_frames);
       asm volatile("" : : "r"(frames), "r"(size) : "memory");  // keeps the compiler from removing the unused result
     }
     return uniform();

@@ -198,7 +198,7 @@ ATOOLS::External_RNG* ATOOLS::Getter<ATOOLS::External_RNG, ATOOLS::RNG_Key, Etal
 
 void ATOOLS::Getter<ATOOLS::External_RNG, ATOOLS::RNG_Key, Etalumis_RNG>::PrintInfo(std::ostream& stream,
                                                                                     const size_t /*width*/) const {
-  stream << "draws made by the inference side of a PPX connection";
+  stream << "random numbers from the inference side of a PPX connection";
 }
 
 // In Sherpa 3.0.3, the n-th decay of this particle in an event multiplies a uniform number by the sum of the widths of

@@ -21,7 +21,7 @@ OLD_ORDER = "the arguments of a statement are in their old order"
 """Beginning of the warning about arguments in the order of etalumis 0.1."""
 
 
-class Statements(Protocol):
+class StatementReceiver(Protocol):
     """Receiver of a model's statements: an `execution.Execution`, or the PPX server (`ppx.serve`)."""
 
     def sample(
@@ -62,7 +62,7 @@ class StatementModel(Protocol):
         """Name of the model, for logs and provenance."""
         ...
 
-    def run(self, execution: Statements) -> float | None:
+    def run(self, execution: StatementReceiver) -> float | None:
         """Run once and return the result."""
         ...
 
@@ -98,7 +98,7 @@ class FunctionModel:
         """Name of the model."""
         return self._name
 
-    def run(self, execution: Statements) -> float | None:
+    def run(self, execution: StatementReceiver) -> float | None:
         """Call the function once, send its statements to `execution`, and return its result."""
         token = _current.set(_CurrentRun(execution, self._stacks))
         try:
@@ -115,7 +115,7 @@ _CUT: CodeType = FunctionModel.run.__code__
 class _CurrentRun:
     """State of one run, shared by its statements."""
 
-    def __init__(self, execution: Statements, stacks: StackTable) -> None:
+    def __init__(self, execution: StatementReceiver, stacks: StackTable) -> None:
         self.execution = execution
         self.stacks = stacks
         self.scopes = 0

@@ -55,8 +55,8 @@ class BuiltSimulator:
             self.settings: dict[str, Any] = {}
             self.noise = "as the simulator's observe statements say"
         else:
-            _require_sherpa(folder / "sherpa")
-            _require_same(folder / "sherpa_tau.conf", config)
+            _check_sherpa(folder / "sherpa")
+            _check_settings(folder / "sherpa_tau.conf", config)
             self._command = [str(folder / "bin" / "sherpa_tau"), "--config", str(folder / "sherpa_tau.conf")]
             self.settings = simulator_settings(config)
             self.noise = f"independent normal, standard deviation {config.noise_gev} GeV a voxel"
@@ -113,7 +113,7 @@ def _read_record(record: Path) -> dict[str, Any]:
     return content
 
 
-def _require_sherpa(links: Path) -> None:
+def _check_sherpa(links: Path) -> None:
     """Check that the program finds its libraries: the loader's own message does not say what to do."""
     if links.is_dir() and not any(link.exists() for link in links.iterdir()):
         targets = " or ".join(sorted({str(link.readlink()) for link in links.iterdir()}))
@@ -123,7 +123,7 @@ def _require_sherpa(links: Path) -> None:
         )
 
 
-def _require_same(path: Path, config: SimulatorConfig) -> None:
+def _check_settings(path: Path, config: SimulatorConfig) -> None:
     remedy = (
         f"rewrite it with `etalumis simulator config --config FILE --output {path.parent}`, or use the configuration "
         "that it was written from"

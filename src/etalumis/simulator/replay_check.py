@@ -77,7 +77,7 @@ def check_replay(simulator: RestartableModel, program: str, runs: int = 20, seed
         If the name of a tag, a draw or an observe statement cannot be stored.
     """
     table = AddressTable()
-    traces = [run(simulator, _DrawAll(generator(seed, "check", number)), table) for number in range(runs)]
+    traces = [run(simulator, _PriorDraws(generator(seed, "check", number)), table) for number in range(runs)]
     simulator.restart()
     for number in (runs - 1, *reversed(range(runs))):
         _require_equal(simulator, number, traces[number], range(len(traces[number])), table)
@@ -119,7 +119,7 @@ def _require_storable_names(traces: Sequence[Trace]) -> None:
                 require_storable(name, what)
 
 
-class _DrawAll:
+class _PriorDraws:
     """Draw all entries from the prior."""
 
     def __init__(self, rng: np.random.Generator) -> None:
@@ -134,7 +134,7 @@ class _DrawAll:
         return given
 
 
-class _ReplayValues(_DrawAll):
+class _ReplayValues(_PriorDraws):
     """Return recorded values, then draw from the prior: the difference is found afterwards."""
 
     def __init__(self, values: Sequence[float], rng: np.random.Generator) -> None:
@@ -156,7 +156,7 @@ def _summary(traces: Sequence[Trace], program: str) -> CouplingReport:
             controlled = bool(trace.flags[position] & CONTROLLED)
             report.addresses[address] = (trace.name[position], trace.scope[position] > 0, controlled, counts[address])
         for observed in trace.observes:
-            report.observes[observed.name] = f"{observed.stated.kind} {observed.stated.shape}"
+            report.observes[observed.name] = f"{observed.likelihood.kind} {observed.likelihood.shape}"
         report.tags += [tag for tag in trace.tags if tag not in report.tags]
     report.unnamed_functions = [address for address in report.addresses if _has_frame_of(program, address)]
     return report

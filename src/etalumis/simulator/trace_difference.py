@@ -66,7 +66,7 @@ def _entry(trace: Trace, position: int) -> str:
 
 def _observe_differences(expected: Observed, found: Observed) -> Iterator[str]:
     name = repr(expected.name)
-    mine, theirs = expected.stated, found.stated
+    mine, theirs = expected.likelihood, found.likelihood
     if (mine.code, mine.shape, expected.address) != (theirs.code, theirs.shape, found.address):
         yield (
             f"the likelihood of {name}: expected {mine.kind} {mine.shape} at {expected.address}, found "

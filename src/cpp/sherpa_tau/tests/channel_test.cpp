@@ -51,8 +51,8 @@ int main(int argc, char** argv) {
   PHASIC::Decay_Table& table = *sherpa_tau::steering::decayer_table();
   const auto sherpas = reinterpret_cast<Select>(dlsym(RTLD_NEXT, "_ZN6PHASIC11Decay_Table6SelectEv"));
   if (!check(sherpas != nullptr, "Sherpa's own Select not found")) return 1;
-  Counts theirs = frequencies(table, [sherpas](PHASIC::Decay_Table& t) { return sherpas(&t); });
-  Counts ours = frequencies(table, [](PHASIC::Decay_Table& t) { return t.Select(); });
+  Counts original = frequencies(table, [sherpas](PHASIC::Decay_Table& t) { return sherpas(&t); });
+  Counts replaced = frequencies(table, [](PHASIC::Decay_Table& t) { return t.Select(); });
   check(sherpas != reinterpret_cast<Select>(dlsym(RTLD_DEFAULT, "_ZN6PHASIC11Decay_Table6SelectEv")),
         "Sherpa's Select was not replaced");
   double total = 0.0;
@@ -63,14 +63,14 @@ int main(int argc, char** argv) {
     const double expected = trials * probability;
     // 4.5 standard deviations of a binomial count, plus one for the discreteness of the rarest (15 expected).
     const double allowed = 4.5 * std::sqrt(expected * (1.0 - probability)) + 1.0;
-    for (Counts* counts : {&theirs, &ours}) {
+    for (Counts* counts : {&original, &replaced}) {
       check(std::abs((*counts)[name] - expected) < allowed,
             name + ": expected " + std::to_string(expected) + ", found " + std::to_string((*counts)[name]));
       counts->erase(name);
     }
   }
-  check(theirs.empty(), "Sherpa chooses a channel that the categorical draw lacks");
-  check(ours.empty(), "a channel that is not open was chosen");
+  check(original.empty(), "Sherpa chooses a channel that the categorical draw lacks");
+  check(replaced.empty(), "a channel that is not open was chosen");
   check(std::abs(total - 1.0) < 1e-12, "the probabilities do not add up to one");
   return sherpa_tau::tests::failures() > 0 ? 1 : 0;
 }

@@ -196,7 +196,7 @@ class BlockBuilder:
 
     def _layout(self, observed: Observed) -> Layout:
         stated = observed.distribution
-        shape = observed.value.shape if stated is None and observed.value is not None else observed.stated.shape
+        shape = observed.value.shape if stated is None and observed.value is not None else observed.likelihood.shape
         return Layout(observed.name, tuple(shape), self._recording.storage(stated))
 
     def _require_layouts(self, layouts: tuple[Layout, ...], index: int) -> None:

@@ -35,7 +35,7 @@ class ImageBuilder:
         if self.layout.storage == NOISY:
             self._value.append(np.asarray(_value(observed, seed), np.float32).reshape(-1))
             return
-        distribution = observed.stated
+        distribution = observed.likelihood
         if isinstance(distribution, SparseNormal):
             index, means, stddev = distribution.positions, distribution.means, distribution.stddev
         else:
@@ -86,4 +86,4 @@ class ImageBuilder:
 def _value(observed: Observed, seed: int) -> np.ndarray:
     if observed.value is not None:
         return observed.value
-    return observed.stated.sample(seeds.generator(seed, f"observation/{observed.name}", 0))
+    return observed.likelihood.sample(seeds.generator(seed, f"observation/{observed.name}", 0))
