@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 from synthetic_posteriors import posterior_of, tau_posterior
 
 from etalumis.config import Config
@@ -83,7 +84,16 @@ def test_a_posterior_of_rmh_carries_what_the_advice_needs():
 def test_uncorrelated_chains_that_are_short_need_more_runs_only():
     short = posterior_of({"a": np.random.default_rng(2).normal(size=300)}, acceptance={"a": {}})
     (sentence,) = sentences(diagnose([short], Thresholds(rhat=1.1)), "convergence")
-    assert sentence.endswith("Raise posteriors.rmh.runs (a few times as many).")
+    assert sentence.endswith("Raise posteriors.rmh.runs (about 2 times as many).")
+    very_short = posterior_of({"a": np.random.default_rng(2).normal(size=40)}, acceptance={"a": {}})
+    (sentence,) = sentences(diagnose([very_short], Thresholds(rhat=2.0)), "convergence")
+    assert "Raise posteriors.rmh.runs (about " in sentence
+
+
+def test_slow_chains_without_a_known_cause_need_tempering():
+    walk = lfilter([1.0], [1.0, -0.999], np.random.default_rng(2).normal(size=(2, 2000)), axis=1).ravel()
+    (sentence,) = sentences(diagnose([posterior_of({"a": walk}, acceptance={"a": {}})]), "convergence")
+    assert "Set posteriors.rmh.temperatures to 7" in sentence
 
 
 def test_modes_that_are_seldom_crossed_are_named():

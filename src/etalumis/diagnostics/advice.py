@@ -13,6 +13,8 @@ from etalumis.diagnostics.verdict import ENGINE_NAMES
 
 DEFAULT_TEMPERATURES: int = RmhConfig().temperatures
 MIN_SWAP_ACCEPTANCE = 0.2
+MIN_EFFICIENCY = 0.1
+"""Effective draws per draw, below which chains are slow rather than short."""
 MIN_UNVISITED = 0.05
 """Share of an engine's posterior from which on it matters that the other engine has no draw there."""
 MIN_ROUND_TRIPS = 10
@@ -68,20 +70,19 @@ def _remedy(report: dict[str, Any], failed: Collection[str], min_ess: float, *, 
         for key, summary in [*report["quantities"].items(), ("log likelihood", report["chains"]["log_likelihood"])]
         if key in failed and summary["ess"] > 0
     ]
-    factor = max(2, math.ceil(min_ess / min(sizes))) if sizes else 2
-    if temperatures == 1:
-        few = "a few times as many" if factor < 5 else f"about {factor:,} times as many"
-        if not known and factor < 5:
-            return f"Raise posteriors.rmh.runs ({few})."
+    smallest = min(sizes, default=min_ess)
+    more = f"about {max(2, math.ceil(min_ess / smallest)):,} times as many"
+    slow = known or smallest < MIN_EFFICIENCY * report["draws"]
+    if temperatures == 1 and slow:
         return (
             f"Set posteriors.rmh.temperatures to {DEFAULT_TEMPERATURES} (now 1, no tempering), and keep two or more "
-            f"chains; more runs alone ({few}) may not help. Compare with another engine."
+            f"chains; more runs alone ({more}) may not help. Compare with another engine."
         )
     if swaps is not None and swaps["acceptance"] < MIN_SWAP_ACCEPTANCE:
         return (
             f"Raise posteriors.rmh.temperatures (now {temperatures}), since few swaps are accepted, and runs with it."
         )
-    return f"Raise posteriors.rmh.runs (about {factor:,} times as many)."
+    return f"Raise posteriors.rmh.runs ({more})."
 
 
 def uneven_weights(engine: str, ess: float, min_ess: float) -> str:
