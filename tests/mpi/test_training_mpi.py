@@ -27,14 +27,16 @@ def branching(tmp_path_factory: pytest.TempPathFactory) -> ExampleTraces:
     return make_example_traces("branching", tmp_path_factory.mktemp("branching"), 512, 101)
 
 
-def command(traces: ExampleTraces, output: Path, ranks: int, said: int | None = None, **training: object) -> list[str]:
+def command(
+    traces: ExampleTraces, output: Path, ranks: int, expected_ranks: int | None = None, **training: object
+) -> list[str]:
     defaults = {"max_minutes": 60.0, "learning_rate": 1e-3, "warmup_iterations": 2, "valid_every": 5}
     config = from_mapping({"network": SMALL.model_dump(), "training": defaults | training})
     output.mkdir(parents=True)
     (output / "config.yaml").write_text(to_yaml(config))
     words = [*MPIEXEC, "-n", ranks, sys.executable, "-m", "etalumis", "network", "train"]
     words += ["--config", output / "config.yaml", "--layers", traces.layers, "--train", traces.train]
-    words += ["--valid", traces.valid, "--output", output / "network", "--world-size", said or ranks]
+    words += ["--valid", traces.valid, "--output", output / "network", "--world-size", expected_ranks or ranks]
     return [str(word) for word in words]
 
 
@@ -62,7 +64,7 @@ def test_two_ranks_train_the_network_of_one(branching: ExampleTraces, tmp_path: 
 
 
 def test_ranks_whose_minibatches_share_no_address_agree(branching: ExampleTraces, tmp_path: Path) -> None:
-    """With one trace a rank, often only one of the two ranks touches the second address."""
+    """With one trace per rank, often only one of the two ranks touches the second address."""
     done = run(command(branching, tmp_path / "two", 2, batch_size=1, max_traces=40))
     assert done.returncode == 0, done.stderr
     alone = run(command(branching, tmp_path / "one", 1, batch_size=2, max_traces=40))
@@ -73,7 +75,7 @@ def test_ranks_whose_minibatches_share_no_address_agree(branching: ExampleTraces
 
 
 def test_a_wrong_number_of_ranks_is_an_error_on_all(branching: ExampleTraces, tmp_path: Path) -> None:
-    done = run(command(branching, tmp_path / "x", 2, said=3, batch_size=4, max_traces=40))
+    done = run(command(branching, tmp_path / "x", 2, expected_ranks=3, batch_size=4, max_traces=40))
     assert done.returncode != 0
     assert "expected 3 ranks (training.tasks), found 2" in done.stderr
 
@@ -89,8 +91,8 @@ def test_sigterm_to_the_ranks_leaves_a_checkpoint_that_goes_on(branching: Exampl
             time.sleep(0.05)
         for rank in _ranks_below(started.pid):
             os.kill(rank, signal.SIGTERM)
-        said = started.communicate(timeout=60)[1]
-    assert started.returncode == 143, said
+        errors = started.communicate(timeout=60)[1]
+    assert started.returncode == 143, errors
     assert not (folder / "manifest.json").exists()
     before = json.loads((folder / "checkpoint" / "manifest.json").read_text())["training"]["state"]["iteration"]
     done = run(words)

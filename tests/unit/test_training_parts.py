@@ -20,7 +20,7 @@ from etalumis.training.schedule import budget_spent, learning_rate, noise_scale
 
 
 @given(size=st.integers(12, 400), batch=st.integers(1, 4), ranks=st.integers(1, 3), seed=st.integers(0, 9))
-def test_an_epoch_deals_every_trace_once(size: int, batch: int, ranks: int, seed: int) -> None:
+def test_each_trace_occurs_once_per_epoch(size: int, batch: int, ranks: int, seed: int) -> None:
     samplers = [Sampler(size, batch, ranks, seed) for _ in range(ranks)]
     position, seen = Position(), []
     while position.epoch == 0:
@@ -39,7 +39,7 @@ def test_the_global_batch_does_not_depend_on_the_number_of_ranks() -> None:
     assert set(dealt) == set(one.indices(position, 0))
 
 
-def test_a_position_of_fewer_ranks_is_never_dealt_short() -> None:
+def test_a_position_of_fewer_ranks_gives_full_minibatches() -> None:
     two, four = Sampler(150, 16, 2, 3), Sampler(150, 16, 4, 3)
     position, fitted = Position(), []
     while position.epoch == 0:
@@ -58,7 +58,9 @@ def test_an_order_keeps_windows_of_chunks_together() -> None:
 
 
 @given(size=st.integers(1, 300), chunk=st.integers(1, 9), window=st.integers(1, 7), data=st.data())
-def test_any_part_of_an_order_is_that_of_the_whole(size: int, chunk: int, window: int, data: st.DataObject) -> None:
+def test_a_slice_of_an_order_is_that_of_the_whole_order(
+    size: int, chunk: int, window: int, data: st.DataObject
+) -> None:
     whole = epoch_order(size, seed=4, epoch=1, chunk=chunk, window=window)
     assert sorted(whole) == list(range(size))
     order = EpochOrder(size, seed=4, epoch=1, chunk=chunk, window=window)
@@ -67,7 +69,7 @@ def test_any_part_of_an_order_is_that_of_the_whole(size: int, chunk: int, window
         assert order.slice(start, stop).tolist() == whole[start:stop].tolist()
 
 
-def test_an_order_keeps_few_windows() -> None:
+def test_an_order_keeps_few_windows_in_memory() -> None:
     order = EpochOrder(10_000, seed=1, epoch=0, chunk=10, window=5)
     for start in range(0, 10_000, 64):
         order.slice(start, min(start + 64, 10_000))
@@ -93,8 +95,8 @@ def config(**changes: object) -> TrainingConfig:
     ],
 )
 def test_schedules(schedule: str, rates: list[float]) -> None:
-    made = [learning_rate(config(schedule=schedule), 10**6, share) for share in (0.0, 0.5, 0.75, 1.0)]
-    assert made == pytest.approx(rates)
+    found = [learning_rate(config(schedule=schedule), 10**6, share) for share in (0.0, 0.5, 0.75, 1.0)]
+    assert found == pytest.approx(rates)
 
 
 def test_warm_up_rises_linearly() -> None:
@@ -141,11 +143,11 @@ def random_gradients(seed: int, rows: list[int]) -> tuple[dict[str, torch.Tensor
 
 
 def test_adam_over_rows_is_adam_per_row_with_its_own_steps() -> None:
-    """Against torch.optim.Adam on one parameter a row, stepped only when the row is touched."""
+    """Against torch.optim.Adam on one parameter per row, updated only when the row is touched."""
     dense, table = torch.randn(3, 2), torch.randn(3, 4)
     rows = [torch.nn.Parameter(row.clone()) for row in table]
     plain = torch.nn.Parameter(dense.clone())
-    mine = Optimizer("adam", {"d": dense}, {"t": table})
+    ours = Optimizer("adam", {"d": dense}, {"t": table})
     optimizers = [torch.optim.Adam([p], lr=0.01) for p in (*rows, plain)]
     for step, touched in enumerate([[0, 1], [1], [0, 2], [1, 2], [0]]):
         dense_gradient, row_gradient = random_gradients(step, touched)
@@ -154,30 +156,30 @@ def test_adam_over_rows_is_adam_per_row_with_its_own_steps() -> None:
         for place, row in enumerate(touched):
             rows[row].grad = row_gradient["t"].value[place].clone()
             optimizers[row].step()
-        mine.step(dense_gradient, row_gradient, 0.01)
+        ours.step(dense_gradient, row_gradient, 0.01)
     torch.testing.assert_close(dense, plain.detach(), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(table, torch.stack([row.detach() for row in rows]), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("rule", ["adam", "adam_larc", "sgd", "sgd_larc"])
-def test_untouched_rows_rest_and_a_restored_optimizer_goes_on(rule: str) -> None:
+def test_untouched_rows_do_not_change_and_a_restored_optimizer_continues(rule: str) -> None:
     def start() -> tuple[dict[str, torch.Tensor], Optimizer]:
         torch.manual_seed(0)
         parameters = {"d": torch.randn(3, 2), "t": torch.randn(5, 4)}
         return parameters, Optimizer(rule, {"d": parameters["d"]}, {"t": parameters["t"]})
 
     parameters, optimizer = start()
-    resting = parameters["t"][[1, 3]].clone()
+    untouched = parameters["t"][[1, 3]].clone()
     for step in range(3):
         optimizer.step(*random_gradients(step, [0, 2, 4]), 0.01)
-    assert torch.equal(parameters["t"][[1, 3]], resting)
+    assert torch.equal(parameters["t"][[1, 3]], untouched)
     again, resumed = start()
     for name, value in parameters.items():
         again[name].copy_(value)
     resumed.restore({part: {n: t.clone() for n, t in tensors.items()} for part, tensors in optimizer.state().items()})
-    for known, going in ((parameters, optimizer), (again, resumed)):
-        going.step(*random_gradients(9, [1, 2]), 0.01)
-        assert not torch.equal(known["t"][1], resting[0])
+    for known, stepped in ((parameters, optimizer), (again, resumed)):
+        stepped.step(*random_gradients(9, [1, 2]), 0.01)
+        assert not torch.equal(known["t"][1], untouched[0])
     assert all(torch.equal(parameters[name], again[name]) for name in parameters)
 
 
@@ -212,13 +214,13 @@ def test_clip_scales_to_the_joint_norm() -> None:
     assert float(gradients[1][0]) == pytest.approx(4.0)
 
 
-def test_a_history_comes_back(tmp_path: Path) -> None:
+def test_a_history_is_read_as_it_was_written(tmp_path: Path) -> None:
     rows = [HistoryRow(i, 64 * i, 0, 1.5 * i, 3.0 / i, 2.5, 4.0, 1e-4, 90.0, *[0.2] * 5) for i in (1, 2)]
     write_history(tmp_path / "history.csv", rows)
     assert read_history(tmp_path / "history.csv") == rows
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    for name, said in (("other.csv", "not a training history"), ("missing.csv", "no such training history")):
-        with pytest.raises(NetworkError, match=said):
+    for name, message in (("other.csv", "not a training history"), ("missing.csv", "no such training history")):
+        with pytest.raises(NetworkError, match=message):
             read_history(tmp_path / name)
     reason = fail_to_read(tmp_path / "other.csv")
     with pytest.raises(StorageError, match=rf"cannot be read \({reason}\).* not damage"):
@@ -226,7 +228,7 @@ def test_a_history_comes_back(tmp_path: Path) -> None:
 
 
 def test_a_window_of_a_sorted_set_has_every_type_in_its_share():
-    """Types lie one after the other on disk; what a network sees for a while should be like the whole."""
+    """Types are sorted on disk, but each part of an epoch should contain them in their overall shares."""
     size, shares = 100_000, np.array([0.4, 0.3, 0.2, 0.06, 0.04])
     kinds = np.repeat(np.arange(len(shares)), (shares * size).astype(int))
     order = epoch_order(size, seed=3, epoch=0)

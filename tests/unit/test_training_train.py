@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Training on traces of the example models: what is learned, how it goes on after a stop, what goes wrong."""
+"""Training on traces of the example models: results, resuming and extending, errors."""
 
 import math
 import os
@@ -68,7 +68,7 @@ def trained(gaussian: ExampleTraces, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def test_the_gaussian_posterior_is_learned(trained: Path) -> None:
-    """Averaged over observations the loss is bounded by the entropy of the exact posterior, and comes close to it."""
+    """Averaged over observations, the loss is bounded by the entropy of the exact posterior and is close to it."""
     network = checkpoint.load(trained)
     last = read_history(trained / "history.csv")[-1]
     # prior N(1, sqrt 5), two observations of variance 2: posterior variance 1 / (1/5 + 2/2), entropies in nats
@@ -84,8 +84,8 @@ def test_the_gaussian_posterior_is_learned(trained: Path) -> None:
         proposed = session.propose(network.layers.rows[0].address, Normal(1.0, math.sqrt(5.0)), rng)
         assert proposed is not None
         drawn.append(proposed[0])
-    # exact: precision 1/5 + 2/2, mean (1/5 + 7/2) / 1.2. The mcse is 0.02; what a short training leaves wrong is more,
-    # and importance weights mend it
+    # exact: precision 1/5 + 2/2, mean (1/5 + 7/2) / 1.2. The mcse is 0.02. A short training leaves a larger error;
+    # importance weights correct it
     assert np.mean(drawn) == pytest.approx(3.7 / 1.2, abs=0.25)
     assert np.std(drawn) == pytest.approx(math.sqrt(1 / 1.2), abs=0.2)
 
@@ -103,31 +103,31 @@ def test_the_history_is_that_of_figure_7(trained: Path) -> None:
     assert training["valid_by_name"]["mu"]["loss"] == pytest.approx(rows[-1].valid_loss)
 
 
-def test_info_says_what_a_network_and_its_checkpoint_are(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_describes_a_network_and_its_checkpoint(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     last = read_history(trained / "history.csv")[-1]
     for folder in (trained, trained / "checkpoint"):
         assert main(["network", "info", str(folder)]) == 0
-        said = capsys.readouterr().out
-        assert re.search(r"observation +obs0,obs1 \(2\), read as \(y - [\d.]+\) / 2\.", said)
-        assert f"trained        {TRAIN * 12:,} traces" in said
-        assert (f"  mu           {last.valid_loss:.3f} nats" in said) == (folder == trained)
+        text = capsys.readouterr().out
+        assert re.search(r"observation +obs0,obs1 \(2\), read as \(y - [\d.]+\) / 2\.", text)
+        assert f"trained        {TRAIN * 12:,} traces" in text
+        assert (f"  mu           {last.valid_loss:.3f} nats" in text) == (folder == trained)
 
 
-@pytest.mark.parametrize(("start", "share", "said"), [(0.1, 0.5, 1), (1.0, 0.5, 0), (0.1, 0.0, 0)])
-def test_a_noise_ramp_without_effect_is_said_once(
-    gaussian: ExampleTraces, tmp_path: Path, caplog: pytest.LogCaptureFixture, start: float, share: float, said: int
+@pytest.mark.parametrize(("start", "share", "lines"), [(0.1, 0.5, 1), (1.0, 0.5, 0), (0.1, 0.0, 0)])
+def test_a_noise_ramp_without_effect_is_reported_once(
+    gaussian: ExampleTraces, tmp_path: Path, caplog: pytest.LogCaptureFixture, start: float, share: float, lines: int
 ) -> None:
     """A vector is stored with its noise: training on it does not depend on the ramp."""
     caplog.set_level("INFO")
     train(gaussian, settings(max_traces=320, noise_start=start, noise_ramp_share=share), tmp_path / "one")
-    assert sum("noise_ramp_share have no effect" in line for line in caplog.messages) == said
+    assert sum("noise_ramp_share have no effect" in line for line in caplog.messages) == lines
     train(gaussian, settings(max_traces=320, noise_start=0.7, noise_ramp_share=0.3), tmp_path / "two")
     one, two = (checkpoint.load(tmp_path / name).state_dict() for name in ("one", "two"))
     assert all(torch.equal(value, two[name]) for name, value in one.items())
 
 
 def branching_entropies() -> dict[str, float]:
-    """Entropy in nats of each entry given what comes before it and the observation, by enumeration."""
+    """Entropy in nats of each entry given the previous entries and the observation, by enumeration."""
     r, s, y = np.arange(30), np.arange(40), np.arange(400)
     rate = np.where(r[:, None] > 4, 6.0, 1.0 + np.array([1, 2, 8, 34, 144] + [0] * 25)[:, None] + s)
     joint = (
@@ -142,7 +142,7 @@ def branching_entropies() -> dict[str, float]:
 
 
 def test_traces_of_several_types_are_learned_together(branching: ExampleTraces, tmp_path: Path) -> None:
-    """No loss is below the entropy of the exact conditional, and a trained one is not far above."""
+    """No loss is below the entropy of the exact conditional, and after training it is close to it."""
     train(branching, settings(max_traces=TRAIN * 8), tmp_path)
     parts = checkpoint.read_manifest(tmp_path)["training"]["valid_by_name"]
     for name, exact in branching_entropies().items():
@@ -182,7 +182,7 @@ def trainer(
 
 
 @pytest.mark.parametrize("rule", ["adam", "sgd_larc"])
-def test_a_training_stopped_in_mid_epoch_goes_on_bit_for_bit(
+def test_a_training_stopped_in_mid_epoch_resumes_bit_for_bit(
     branching: ExampleTraces, tmp_path: Path, rule: str
 ) -> None:
     config = settings(max_traces=4096, optimizer=rule, valid_every=10, learning_rate=3e-3)
@@ -203,8 +203,8 @@ def test_a_training_stopped_in_mid_epoch_goes_on_bit_for_bit(
     assert histories[0] == histories[1]
 
 
-def test_reading_ahead_changes_nothing(branching: ExampleTraces, tmp_path: Path) -> None:
-    """Across an epoch, and with noise that rises with the traces that are done."""
+def test_prefetching_does_not_change_the_network(branching: ExampleTraces, tmp_path: Path) -> None:
+    """Across the end of an epoch, and with noise that rises with the number of traces."""
     states = []
     for prefetch in (0, 1, 5):
         output = tmp_path / str(prefetch)
@@ -216,7 +216,7 @@ def test_reading_ahead_changes_nothing(branching: ExampleTraces, tmp_path: Path)
 
 
 def test_minibatches_are_read_while_the_network_learns(branching: ExampleTraces, tmp_path: Path) -> None:
-    """An update waits for the reading of the minibatch after the next one, which only a reader beside it can do."""
+    """Each update waits until the minibatch after the next one has been read, which needs a concurrent reader."""
     training = trainer(branching, settings(max_traces=320), tmp_path)
     update, read = training._update, []
 
@@ -270,14 +270,14 @@ def test_a_checkpoint_of_other_settings_is_not_resumed(branching: ExampleTraces,
 
 
 @pytest.mark.parametrize(
-    ("output", "said"), [("file", "is a file"), ("file/below", "file is a file, expected a folder")]
+    ("output", "message"), [("file", "is a file"), ("file/below", "file is a file, expected a folder")]
 )
 def test_an_output_that_cannot_be_written_is_refused_before_the_work(
-    branching: ExampleTraces, tmp_path: Path, output: str, said: str
+    branching: ExampleTraces, tmp_path: Path, output: str, message: str
 ) -> None:
     (tmp_path / "file").touch()
     nowhere = replace(branching, layers=tmp_path / "not read")
-    with pytest.raises(StorageError, match=said):
+    with pytest.raises(StorageError, match=message):
         train(nowhere, settings(max_traces=320), tmp_path / output)
 
 
@@ -368,8 +368,8 @@ def test_a_full_disk_keeps_the_last_checkpoint(branching: ExampleTraces, tmp_pat
     assert all(torch.equal(value, full[name]) for name, value in straight.items())
 
 
-class Spoilt:
-    """A dataset whose n-th minibatch holds an observation that is not finite."""
+class WithNan:
+    """A dataset whose n-th minibatch contains an observation that is not finite."""
 
     def __init__(self, dataset: object, read: int) -> None:
         self.dataset, self.left = dataset, read
@@ -385,10 +385,10 @@ class Spoilt:
         return batch
 
 
-def test_a_gradient_that_is_not_finite_is_an_error_and_spoils_nothing(gaussian: ExampleTraces, tmp_path: Path) -> None:
+def test_a_gradient_that_is_not_finite_is_an_error_and_changes_nothing(gaussian: ExampleTraces, tmp_path: Path) -> None:
     config = settings(max_traces=3200)
     training = trainer(gaussian, config, tmp_path)
-    training.train_set = Spoilt(training.train_set, 5)
+    training.train_set = WithNan(training.train_set, 5)
     with pytest.raises(NetworkError, match=r"not finite in iteration 5; lower training.learning_rate"):
         training.run()
     assert all(torch.isfinite(value).all() for value in training.network.state_dict().values())
