@@ -71,7 +71,7 @@ BEFORE = {
         "etalumis traces generate --config other.yaml --simulator $R/simulator --split train --output more/0.h5",
     ],
     "etalumis traces split": [
-        "etalumis simulator couple --output tossed -- etalumis serve coin:toss {endpoint}",
+        "etalumis simulator couple --force --output tossed -- etalumis serve coin:toss {endpoint}",
         "etalumis traces generate --config many.yaml --simulator tossed --split train --output all/0.h5",
     ],
     "etalumis layers --input more": [
@@ -146,7 +146,8 @@ CPP_LINES = [
 ]
 SHERPA_LINES = [
     "etalumis simulator fetch --config config/config.yaml --cache {cache}",
-    "etalumis simulator build --config config/config.yaml --cache {cache} --build-dir {cache}/build/sherpa --output s",
+    "etalumis simulator build --force --config config/config.yaml --cache {cache} --build-dir {cache}/build/sherpa"
+    " --output s",
     "etalumis simulator config --config config/config.yaml --output s",
 ]
 
