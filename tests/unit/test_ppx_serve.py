@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from etalumis import execution
-from etalumis.cli import main
+from etalumis.cli import _parse, main
 from etalumis.errors import ConfigError, SimulatorError
 from etalumis.models import examples
 from etalumis.models.load import load_model
@@ -184,3 +184,9 @@ def test_options_in_any_order(words: list[str], capsys: pytest.CaptureFixture[st
     assert "address 'address'" in capsys.readouterr().err
     assert main(["serve", *(word for word in words if word != "address")]) == 1
     assert "model module 'model': no such module" in capsys.readouterr().err
+
+
+def test_options_between_the_files_of_a_list() -> None:
+    assert _parse(["traces", "info", "a.h5", "--json", "b.h5"]).paths == [Path("a.h5"), Path("b.h5")]
+    couple = _parse(["simulator", "couple", "--output", "o", "--", "program", "--runs", "3"])
+    assert (couple.command, couple.runs) == (["program", "--runs", "3"], 20)

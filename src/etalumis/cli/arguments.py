@@ -1,53 +1,56 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Kinds of arguments that several verbs take, with errors that say what is expected."""
+"""The parser of the command line, and types of arguments that several verbs use."""
 
 import argparse
+import sys
 from collections.abc import Iterable
 from typing import Any
 
-_LONGEST_S = 1e6
+_MAX_SECONDS = 1e6
 
 
 class Parser(argparse.ArgumentParser):
     """A parser that takes options and positional arguments in any order.
 
-    argparse gives an optional positional argument up at the first option that comes before it. Where a parser has one,
-    the options are therefore taken first, and then the positional arguments.
+    argparse closes a list of positional arguments, or skips an optional one, at the first option. If a parser has such
+    arguments, the options are therefore parsed first, and then the positional arguments. After ``--`` there are no
+    options, and argparse's own order applies.
     """
 
     _whole_help = ""
-    """While the options are taken: the help text, from which argparse has hidden the positional arguments by then."""
+    """Help text while the options are parsed, when argparse hides the positional arguments."""
 
     def format_help(self) -> str:
         """Return the help text."""
         return self._whole_help or super().format_help()
 
     def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
-        """Parse what is known; return the namespace and the rest."""
-        optional = any(action.nargs == "?" for action in self._get_positional_actions())
-        if self._whole_help or not optional:
-            return super().parse_known_args(args, namespace)
+        """Return the namespace and the arguments that are not known."""
+        words = sys.argv[1:] if args is None else list(args)
+        variable = any(action.nargs in ("?", "*", "+") for action in self._get_positional_actions())
+        if self._whole_help or not variable or "--" in words:
+            return super().parse_known_args(words, namespace)
         self._whole_help = self.format_help()
         try:
-            return self.parse_known_intermixed_args(None if args is None else list(args), namespace)
+            return self.parse_known_intermixed_args(words, namespace)
         finally:
             self._whole_help = ""
 
 
 def count(text: str) -> int:
-    """Return a whole number from 1."""
+    """Parse a positive whole number."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text}")
     return int(text)
 
 
 def seconds(text: str) -> float:
-    """Return a time span in seconds."""
+    """Parse a time in seconds."""
     try:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0.0 < value < _LONGEST_S:
-        raise argparse.ArgumentTypeError(f"expected seconds, more than 0 and less than {_LONGEST_S:g}, found {text}")
+    if not 0.0 < value < _MAX_SECONDS:
+        raise argparse.ArgumentTypeError(f"expected seconds, more than 0 and less than {_MAX_SECONDS:g}, found {text}")
     return value
