@@ -104,7 +104,7 @@ def test_a_figure_of_fifteen_million_traces_takes_no_more_than_one_of_few():
         assert right.patches[0].get_data().values.sum() == len(lengths)
     caption = frequency.caption(types, many)
     assert "15,000,000 traces of 3 types" in caption
-    assert f"mean {(50_000_000 + 108_000_000 + 4_000_000_000) / 15_000_000:.1f} (dashed), median 12, longest" in caption
+    assert f"mean {(50_000_000 + 108_000_000 + 4_000_000_000) / 15_000_000:.1f} (dashed), median 12, maximum" in caption
 
 
 @given(
