@@ -182,7 +182,7 @@ class Moves(NamedTuple):
 
     Attributes
     ----------
-    focus_share, fresh_share, tail_share, anew_share
+    focus_share, fresh_share, tail_share, redraw_share
         As of `inference.kernel.Settings`.
     focus
         Names of the entries that get the focus share; None: all that have a name.
@@ -193,7 +193,7 @@ class Moves(NamedTuple):
     focus_share: float
     fresh_share: float
     tail_share: float
-    anew_share: float
+    redraw_share: float
     focus: tuple[str, ...] | None
     beta: float
 

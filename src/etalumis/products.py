@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Outputs of commands, checked before the work: they can be written, and overwrite no other finished product."""
+"""Checks of a command's output before the work: it can be written, and does not overwrite another product."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ def check_output_file(
     """Check that a command may write the file `path`; missing parent folders are created.
 
     Call it before the work. An existing file is overwritten only if it is the same kind of product and `difference`
-    finds nothing; Snakemake removes the outputs of a rule first, so this concerns commands typed by hand.
+    finds nothing. (Snakemake deletes the outputs of a rule first, so this protects commands typed by hand.)
 
     Parameters
     ----------
@@ -27,8 +27,8 @@ def check_output_file(
     force
         Overwrite any regular file.
     difference
-        Called with an existing file of the same format; returns in words how it differs from what will be written (its
-        seed, its engine), or None.
+        Called with an existing file of the same format. It returns in words how that file differs (such as in seed or
+        engine), or None.
 
     Raises
     ------
@@ -87,8 +87,8 @@ def format_of(path: Path) -> str | None:
 def write_hdf5(path: Path, fill: Callable[[h5py.File], None], libver: str | tuple[str, str] | None = None) -> None:
     """Write an HDF5 file that fits into memory, whole or not at all.
 
-    `fill` writes into a file in memory, whose bytes then go to the disk: HDF5 itself may crash the process when it
-    closes a file that the disk has no room for.
+    `fill` writes into a file in memory, whose bytes are then written to disk: on a full disk, HDF5 itself may crash the
+    process when it closes a file.
 
     Raises
     ------

@@ -146,8 +146,8 @@ def test_hot_replicas_redraw_more():
     cold = Settings()
     assert replica_settings(cold, 1.0) == cold
     shares = [replica_settings(cold, beta) for beta in LADDER[:-1]]
-    assert all(a.tail_share < b.tail_share and a.anew_share < b.anew_share for a, b in pairwise(shares))
-    assert replica_settings(cold, 0.0).anew_share == 1.0
+    assert all(a.tail_share < b.tail_share and a.redraw_share < b.redraw_share for a, b in pairwise(shares))
+    assert replica_settings(cold, 0.0).redraw_share == 1.0
 
 
 def test_round_trips_are_from_the_cold_end_to_the_hot_one_and_back():

@@ -29,7 +29,7 @@ from etalumis.ppx.decode import Decoder
 from etalumis.ppx.messages import HandshakeResult
 from etalumis.ppx.session import Conversation
 
-MIXED = Settings(focus_share=0.3, fresh_share=0.2, tail_share=0.1, anew_share=0.02)
+MIXED = Settings(focus_share=0.3, fresh_share=0.2, tail_share=0.1, redraw_share=0.02)
 OBSERVED = {"track": np.array([1.2, 0.8])}
 CONDITIONED = {**OBSERVED, "shares": None}
 
@@ -67,7 +67,7 @@ def statistics_of(values):
 def test_a_chain_at_beta_0_leaves_the_prior_alone(drifting, focus):
     """Supports that move, scopes, addresses that come and go, priors that never repeat; more in test_chain.cpp."""
     runner = ModelRunner(drifting, Observations(CONDITIONED), seed=1)
-    chain = Chain(runner, np.random.default_rng(5), MIXED._replace(anew_share=0.0, tail_share=0.02), focus, beta=0.0)
+    chain = Chain(runner, np.random.default_rng(5), MIXED._replace(redraw_share=0.0, tail_share=0.02), focus, beta=0.0)
     priors = list(runner.priors(range(4_000), details=True))
     expected = [statistics_of(chain.structures.state(one).draw().values) for one in priors]
     chain.state = chain.structures.state(priors[0])
@@ -275,7 +275,7 @@ def test_an_interrupted_chain_goes_on_with_the_same_draws(cpp_examples, drifting
     [
         (moves(MIXED._replace(focus_share=1.5)), "a share that is none"),
         (moves(MIXED._replace(fresh_share=-0.1)), "a share that is none"),
-        (moves(MIXED._replace(anew_share=math.nan)), "a share that is none"),
+        (moves(MIXED._replace(redraw_share=math.nan)), "a share that is none"),
         (moves(beta=-1.0), "an impossible temperature"),
         (moves(beta=math.inf), "an impossible temperature"),
     ],

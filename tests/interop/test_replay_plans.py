@@ -14,7 +14,7 @@ from etalumis.delegation import ReplayRows, RunPlan, SavedKeys
 from etalumis.errors import InferenceError
 from etalumis.inference.chain import Chain
 from etalumis.inference.controllers import check_not_broken_off
-from etalumis.inference.kernel import START, Change, Move, Settings, choose_move
+from etalumis.inference.kernel import WHOLE_TRACE, Change, Move, Settings, choose_move
 from etalumis.inference.observations import Observations
 from etalumis.inference.runner import ModelRunner
 from etalumis.inference.state import StructureCache
@@ -27,7 +27,7 @@ MODELS = {
     "marsaglia --replaced": (["marsaglia", "--replaced"], {"obs0": 8.0, "obs1": 9.0}),
     "drifting": (["drifting"], {"track": [0.5, 0.75], "shares": [0.25, 0.5]}),
 }
-SETTINGS = Settings(focus_share=0.3, fresh_share=0.4, tail_share=0.15, anew_share=0.05)
+SETTINGS = Settings(focus_share=0.3, fresh_share=0.4, tail_share=0.15, redraw_share=0.05)
 
 
 @pytest.fixture(params=MODELS)
@@ -270,7 +270,7 @@ def test_a_move_that_changes_everything_is_a_prior_run(drifting):
     observations = Observations({"track": [0.5, 0.75], "shares": [0.25, 0.5]})
     plan = RunPlan(observed=observations.values, details=True)
     [trace] = drifting.carry_out(plan, (1,), table)
-    move = Move(START, 0.0, 0.0, keep=False)
+    move = Move(WHOLE_TRACE, 0.0, 0.0, keep=False)
     proposal = Change(StructureCache(None).state(trace), move, np.random.default_rng(0), observations).plan()
     [found], [prior] = (drifting.carry_out(p, (8,), table) for p in (proposal, plan))
     assert content(found) == content(prior)

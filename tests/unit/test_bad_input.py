@@ -151,7 +151,7 @@ def test_an_observation_of_another_simulator(project, refused) -> None:
         assert f"sherpa_tau.conf: does not match the configuration: noise_gev: expected 0.2, found {was}" in error
         project.done("simulator config --config C --output simulator_dir")
         error = refused(f"posteriors rmh {ENGINE} observation.h5 --chain 0")
-        assert f"observation.h5: made with another simulator: simulator.noise_gev: expected 0.2, found {was}" in error
+        assert f"observation.h5: belongs to another simulator: simulator.noise_gev: expected 0.2, found {was}" in error
     finally:
         project.configure("")
         project.done("simulator config --config C --output simulator_dir")

@@ -158,7 +158,7 @@ def test_the_same_chain_may_be_run_again_and_a_gathered_file_may_grow(jobs, tmp_
     assert main(["posteriors", "gather", "--input", str(jobs[0]), "--output", whole]) == 1
     assert "is a posterior of job 0, 1, not 0; name another output" in capsys.readouterr().err
     assert main(["posteriors", "gather", "--input", *map(str, jobs), "--output", str(jobs[0])]) == 1
-    assert "is an input as well" in capsys.readouterr().err
+    assert "is also an input" in capsys.readouterr().err
     posterior = Posterior.load(jobs[0])
     posterior.engine = "rmh"
     posterior.save(jobs[0])

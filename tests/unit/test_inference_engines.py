@@ -21,7 +21,7 @@ from etalumis.inference import Posterior, importance, rmh
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.compilation import network_input, with_session
 from etalumis.inference.observations import Observations
-from etalumis.inference.proposal_controller import Proposing
+from etalumis.inference.proposal_controller import ProposalController
 from etalumis.layers import LayerTable, ObservationLayout
 from etalumis.models import FunctionModel, examples, observe, rejection_scope, sample, tag
 
@@ -474,10 +474,10 @@ def test_a_second_repetition_that_asks_for_nothing_loses_a_proposed_scope():
             return ReplayRows(np.zeros(len(self._details), ENTRY), self._details, SavedKeys([]))
 
     for repetitions, lost in (((0, 0), False), ((1,), True)):
-        proposing = Proposing(
+        proposing = ProposalController(
             PriorSession(), AddressTable(), np.random.default_rng(1), Observations({}), scopes="first-shot"
         )
-        proposing.shots.append(1)
-        proposing.came(Came(repetitions))
+        proposing.proposed_scopes.append(1)
+        proposing.receive(Came(repetitions))
         assert proposing.lost is lost
         assert (proposing.log_weight == -math.inf) is lost

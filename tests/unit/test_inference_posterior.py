@@ -22,7 +22,7 @@ def draw(trace_type="0" * 32, log_likelihood=-1.0, **values):
 
 def posterior(chain=0, engine="ic", log_weight=(0.0, LOG_3), **info):
     draws = [draw(px=1.0, momentum=[1, 2, 3]), draw(px=2.0, momentum=[4, 5, 6], channel=7)]
-    return Posterior.of_draws(engine, draws, list(log_weight), chain, info)
+    return Posterior.from_draws(engine, draws, list(log_weight), chain, info)
 
 
 def test_columns_hold_nan_where_a_draw_lacks_a_value():
@@ -35,7 +35,7 @@ def test_columns_hold_nan_where_a_draw_lacks_a_value():
 
 
 def test_values_of_varying_shape_are_named_and_left_out():
-    made = Posterior.of_draws("rmh", [draw(state=[1.0, 2.0]), draw(state=[1.0])], [0.0, 0.0], 0, {})
+    made = Posterior.from_draws("rmh", [draw(state=[1.0, 2.0]), draw(state=[1.0])], [0.0, 0.0], 0, {})
     assert "state" not in made.values
     assert made.info["left_out_values"] == ["state"]
 
@@ -62,7 +62,7 @@ def _alter(path, change):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda file: file.attrs.modify("format", "other"), "expected 'etalumis-posterior'"),
+        (lambda file: file.attrs.modify("format", "other"), "expected a posterior file .format 'etalumis-posterior'."),
         (lambda file: file.attrs.modify("version", 99), "version 99"),
         (lambda file: file["values/px"].__setitem__(0, 9.0), "'px' does not match its checksum"),
         (lambda file: file.__delitem__("log_weight"), "log_weight"),
@@ -115,8 +115,8 @@ def test_jobs_are_joined_with_their_weights():
 
 
 def test_a_value_of_another_shape_in_one_part_is_left_out_of_the_whole():
-    one = Posterior.of_draws("rmh", [draw(state=[1.0, 2.0], px=1)], [0.0], 0, {})
-    two = Posterior.of_draws("rmh", [draw(state=[1.0], px=1)], [0.0], 1, {})
+    one = Posterior.from_draws("rmh", [draw(state=[1.0, 2.0], px=1)], [0.0], 0, {})
+    two = Posterior.from_draws("rmh", [draw(state=[1.0], px=1)], [0.0], 1, {})
     joined = Posterior.concatenate([one, two])
     assert list(joined.values) == ["px"]
     assert joined.info["left_out_values"] == ["state"]

@@ -27,10 +27,10 @@ logger = logging.getLogger(__name__)
 _DESCRIPTION = """\
 Infer the latent choices of the simulator run that produced an observation.
 
-  rmh          Markov chains, tempered: slow, and right in the long run; take two or more and look at R-hat
-  ic           the trained network proposes runs, which are weighted: fast; look at ESS and k-hat
-  importance   prior runs weighted by their likelihood: a check where the observation says little
-  gather       put the chains, or the jobs, of one engine into one file
+  rmh          Markov chains with parallel tempering: slow, exact in the long run; run two or more and check R-hat
+  ic           weighted runs proposed by the trained network: fast; check the ESS and k-hat
+  importance   prior runs weighted by their likelihood: a check for weakly informative observations
+  gather       join the chains, or the jobs, of one engine in one file
 """
 _EPILOG = """\
 example, after `make demo`:
@@ -39,20 +39,20 @@ example, after `make demo`:
       --observation $D/observation/observation.h5 --chain 0 --output chain-0.h5
   etalumis posteriors gather --input chain-0.h5 chain-1.h5 --output rmh.h5
 
-An interrupted command goes on where it was when it is called again: FILE.part holds what there is.
+An interrupted command resumes when it is called again: FILE.part holds the draws so far.
 """
 _ENGINE_HELP = {
     "rmh": """\
 One chain of random-walk Metropolis-Hastings (config section posteriors.rmh): change one draw, run the simulator again,
-accept or reject. Right in the long run; start two or more with different --chain, gather them, and look at R-hat.
+accept or reject. Exact in the long run. Start two or more with different --chain, gather them, and check R-hat.
 """,
     "ic": """\
 One job of inference compilation (config section posteriors.ic): the trained network proposes every draw, and each run
-is weighted by prior x likelihood / proposal. Jobs with different --job add up; look at ESS and k-hat.
+is weighted by prior x likelihood / proposal. Gather jobs with different --job, and check the ESS and k-hat.
 """,
     "importance": """\
-One job of importance sampling from the prior: runs of the simulator, weighted by the likelihood. A check of the other
-engines where the observation says little; hopeless where it says much.
+One job of importance sampling from the prior: runs of the simulator, weighted by the likelihood. It serves as a check
+of the other engines if the observation is weakly informative. Otherwise nearly all weights are negligible.
 """,
 }
 _ENGINE_OPTIONS = {
@@ -66,7 +66,7 @@ example, after `make demo`:
   etalumis posteriors {name} --config $D/config.yaml --simulator $D/simulator \\
       --observation $D/observation/observation.h5 {options} --output {name}-0.h5
 
-Interrupted, the same command goes on: FILE.part holds the draws so far.
+An interrupted command resumes when it is called again: FILE.part holds the draws so far.
 """
 
 
@@ -90,17 +90,17 @@ def register(subparsers: Any) -> None:
         "--scopes",
         choices=("first-shot", "prior"),
         default="first-shot",
-        help="who draws rejection loops: the network, in one shot, or the simulator (default: %(default)s)",
+        help="who draws the entries of rejection loops: the network, or the simulator (default: %(default)s)",
     )
     prior = _engine(actions, "importance", "one job of importance sampling from the prior")
     prior.add_argument("--job", type=_number, default=0, metavar="K", help="number of the job (default: 0)")
-    prior.add_argument("--runs", type=_number, required=True, metavar="N", help="simulator runs")
+    prior.add_argument("--runs", type=_number, required=True, metavar="N", help="number of simulator runs")
     add_workers(prior)
-    text = "put the chains, or the jobs, of one engine into one file"
+    text = "join the chains, or the jobs, of one engine in one file"
     gather = actions.add_parser(
         "gather",
         help=text,
-        description=f"{text[0].upper()}{text[1:]}. They must be of one observation, simulator and network.",
+        description=f"{text[0].upper()}{text[1:]}. All must have the same observation, simulator and network.",
         epilog="example:\n  etalumis posteriors gather --input chain-0.h5 chain-1.h5 --output rmh.h5",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -118,16 +118,16 @@ def _engine(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
     )
     for option, metavar, about in (
         ("--config", "FILE", "configuration"),
-        ("--simulator", "DIR", "folder made by `etalumis simulator build`"),
+        ("--simulator", "DIR", "folder of the simulator, from `etalumis simulator build` or `couple`"),
     ):
         parser.add_argument(option, type=Path, required=True, metavar=metavar, help=about)
     parser.add_argument(
         "--observation", type=Path, nargs="+", action="extend", required=True, metavar="FILE",
-        help="made by `etalumis traces observation`; several files that observe different statements are joined",
+        help="from `etalumis traces observation`; several files must hold different observe statements",
     )  # fmt: skip
     parser.add_argument(
         "--unconditioned", nargs="+", action="extend", default=[], metavar="NAME",
-        help="observe statements of the simulator that the posterior is not to be conditioned on",
+        help="observe statements of the simulator to leave out",
     )  # fmt: skip
     _add_output(parser)
     return parser
@@ -139,14 +139,13 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _number(text: str) -> int:
-    value = int(text)
-    if value < 0:
+    if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a whole number from 0, found {text}")
-    return value
+    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry out the action that was asked for."""
+    """Run an engine, or gather its posteriors."""
     if args.action == "gather":
         _gather(args)
     else:
@@ -156,16 +155,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _gather(args: argparse.Namespace) -> None:
-    check_output_file(args.output, posterior_file.FORMAT, force=True)  # before the work: that it can be written
+    check_output_file(args.output, posterior_file.FORMAT, force=True)  # overwriting is checked below
     if args.output.resolve() in [path.resolve() for path in args.input]:
-        raise InferenceError(f"{args.output}: is an input as well; name another output")
+        raise InferenceError(f"{args.output}: is also an input; name another output")
     whole = Posterior.concatenate([Posterior.load(path) for path in args.input])
     _check_output(args, whole.engine, whole.info.get("seed"), whole.chain.tolist())
     whole.save(args.output)
 
 
 def _check_output(args: argparse.Namespace, engine: str, seed: int | None, chains: Iterable[int]) -> None:
-    """Check that the posterior can be written and that no posterior of another engine, seed, chain or job is there."""
+    """Check that the output can be written, and is no posterior of another engine, seed, chain or job."""
     check_output_file(
         args.output, posterior_file.FORMAT, force=args.force,
         difference=lambda path: Posterior.load(path).difference(engine, seed, chains),
@@ -173,7 +172,7 @@ def _check_output(args: argparse.Namespace, engine: str, seed: int | None, chain
 
 
 class _Job:
-    """What all engines need: the configuration, the observations, the simulator, and where the draws go."""
+    """Inputs of an engine: configuration, observations and simulator; its output and provenance."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
@@ -186,19 +185,19 @@ class _Job:
             misfit = self.built.misfit(origin.simulator_build_id, origin.config_digest, origin.settings)
             if misfit is not None:
                 raise InferenceError(
-                    f"{path}: made with another simulator: {misfit}. Make the observation with this one, or give the "
-                    "simulator and the configuration it was made with."
+                    f"{path}: belongs to another simulator: {misfit}. Create the observation with this simulator, or "
+                    "give the simulator and the configuration that it was created with."
                 )
 
     @property
     def observations(self) -> dict[str, Array | None]:
-        """Name of each observe statement -> value; None if it is left out."""
+        """Name of each observe statement -> value, or None if it is left out."""
         return self.conditioning.values
 
     def sample(
         self, settings: dict[str, Any], engine: Callable[[Simulator | Pool, Checkpoint], Posterior]
     ) -> Posterior:
-        """Run an engine, or go on with it, and write its posterior with its provenance."""
+        """Start or resume an engine, and write its posterior with its provenance."""
         provenance = {
             "config_digest": self.built.config_digest,
             "simulator_build_id": self.built.build_id,
@@ -242,13 +241,13 @@ def _rmh(args: argparse.Namespace) -> None:
         {"engine": "rmh", "chain": args.chain, **section.model_dump(mode="json", exclude={"chains"})}, engine
     )
     logger.info(
-        "rmh chain %d: %.1f simulator runs/s, acceptance %.2f, %.1f %% of proposals lost to the scope rule",
+        "rmh chain %d: %.1f simulator runs/s, acceptance rate %.2f, %.1f %% of the proposals lost to the scope rule",
         args.chain, posterior.info["runs_per_s"], posterior.info["acceptance_overall"],
         100 * posterior.info["lost_share"],
     )  # fmt: skip
     if section.temperatures > 1:
         logger.info(
-            "swaps accepted, coldest pair first: %s; %d round trips between the cold replica and the prior",
+            "acceptance rates of swaps, coldest pair first: %s; %d round trips between the cold replica and the prior",
             " ".join(f"{rate:.2f}" for rate in posterior.info["swap_acceptance"]), posterior.info["round_trips"],
         )  # fmt: skip
 
@@ -285,7 +284,7 @@ def _ic(args: argparse.Namespace) -> None:
     settings = {"engine": "ic", "job": args.job, "scopes": args.scopes, "network_digest": network_digest}
     posterior = job.sample({**settings, **section.model_dump(mode="json", exclude={"jobs"})}, engine)
     logger.info(
-        "ic job %d: %.1f weighted runs/s, %.1f %% lost to second repetitions, %.2f %% unknown addresses",
+        "ic job %d: %.1f weighted runs/s, %.1f %% lost to second repetitions, %.2f %% of the addresses unknown",
         args.job, posterior.info["runs_per_s"], 100 * posterior.info["lost_share"],
         100 * posterior.info["unknown_address_fraction"],
     )  # fmt: skip
@@ -312,7 +311,7 @@ def _importance(args: argparse.Namespace) -> None:
 
 
 def _log_weights(posterior: Posterior) -> None:
-    """Log the effective sample size, which says how much weighted draws tell; a count of runs does not."""
+    """Log the effective sample size: the number of weighted draws alone says nothing."""
     if posterior.info["zero_weights"] == len(posterior):
         logger.warning(
             "all %d draws have weight zero: no run could have produced the observation, so the file says nothing about "

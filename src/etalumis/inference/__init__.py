@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Inference engines, each one a controller over `execution.run`, and the posterior files they make.
+"""Inference engines, each with its own controllers of model runs, and their posterior files.
 
 importance      prior runs weighted by their likelihood
 rmh             random-walk Metropolis-Hastings, collapsed over rejection scopes
-compilation     runs that a trained network proposes, weighted (inference compilation)
+compilation     weighted runs proposed by a trained network (inference compilation)
 """
 
 from etalumis.inference.compilation import compilation

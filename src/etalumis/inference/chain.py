@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""A Markov chain over traces: its steps, and going on after an interruption."""
+"""A Markov chain over traces: its steps, and its snapshots for resuming."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -18,7 +18,7 @@ from etalumis.inference.controllers import (
     check_not_broken_off,
     replay_difference,
 )
-from etalumis.inference.kernel import START, Change, Move, Settings, choose_move, log_acceptance
+from etalumis.inference.kernel import WHOLE_TRACE, Change, Move, Settings, choose_move, log_acceptance
 from etalumis.inference.remote_steps import RemoteSteps
 from etalumis.inference.runner import ModelRunner, draw_seed
 from etalumis.inference.state import ChainState, StructureCache
@@ -26,7 +26,7 @@ from etalumis.trace import CONTROLLED, REPLACED, Trace
 
 
 class ProposedChange(NamedTuple):
-    """A move that the model has to be run for, and the row of the acceptance table that it belongs to."""
+    """A move that requires a run of the model, and its row of the acceptance table."""
 
     state: ChainState
     move: Move
@@ -34,21 +34,21 @@ class ProposedChange(NamedTuple):
 
 
 class Chain:
-    """One Markov chain, with target prior x likelihood^beta: give it a `state`, and `step` moves it.
+    """One Markov chain with target prior x likelihood^beta. Set its `state`, then call `step`.
 
-    Its state never has likelihood zero, at beta = 0 neither: swaps with other replicas then never meet infinities, and
-    the target of beta > 0 has no such states anyway.
+    Its state never has likelihood zero, not even at beta = 0, so that swaps with other replicas never involve
+    infinities. For beta > 0, such states have probability zero anyway.
 
     Parameters
     ----------
     runner
         Runs the model.
     rng
-        Source of all randomness of the chain.
+        Random generator of the chain.
     settings
-        Shares of the moves.
+        Fractions of the moves.
     focus
-        Names of the entries that get the focus share; None: all that have a name.
+        Names of the focused entries; None for all entries with a name.
     beta
         Inverse temperature: 1 samples the posterior, 0 the prior.
     """
@@ -71,9 +71,9 @@ class Chain:
 
     @property
     def state(self) -> ChainState:
-        """Where the chain is; `ChainState` is never changed in place, so chains may share and exchange one."""
+        """Current state. A `ChainState` is never changed in place, so chains may share and exchange it."""
         if self._state is None:
-            raise InferenceError("this chain has no state yet: give it one, or call resume() first")
+            raise InferenceError("this chain has no state yet; set it, or call resume() first")
         return self._state
 
     @state.setter
@@ -81,7 +81,7 @@ class Chain:
         self._state = state
 
     def snapshot(self) -> dict[str, Any]:
-        """Return what `resume` needs, JSON-able."""
+        """Return the JSON values that `resume` needs."""
         saved = self._saved(self.state)
         return {
             "keys": saved.keys,
@@ -93,7 +93,7 @@ class Chain:
         }
 
     def _saved(self, state: ChainState) -> SavedTrace:
-        """Return a state's trace in the form that can be replayed."""
+        """Return the trace of a state in the form that can be replayed."""
         trace = state.trace
         flags = [trace.flags[i] & (CONTROLLED | REPLACED) for i in trace.accepted]
         bases = [split(self.runner.addresses.name(address)) for address in state.address]
@@ -107,42 +107,43 @@ class Chain:
         return trace
 
     def check_replay(self, state: ChainState, times: int = 1) -> None:
-        """Replay a state's trace and compare likelihood, tags and result; the chain's draws and count of runs stay.
+        """Replay the trace of a state and compare the log likelihood, the tags and the result.
 
-        A chain samples another distribution than the posterior if the model draws random numbers of its own, or keeps
-        a count from run to run, even if its addresses and priors do not show it. Two replays in a row catch both.
+        The draws of the chain and its count of runs do not change. If the model uses a random generator of its own, or
+        keeps state between runs, the chain does not sample the posterior, even if addresses and priors never change.
+        Two consecutive replays find both.
 
         Raises
         ------
         InferenceError
-            If a replay differs.
+            If a replay differs from the trace.
         """
         runs, saved = self.runner.runs, self._saved(state)
         for _ in range(times):
             found = self._replay(saved, np.random.default_rng(0))
             if (difference := replay_difference(state.trace, found)) is not None:
                 raise InferenceError(
-                    f"{self.runner.model.name}: a replay of the chain's trace gave another one: {difference}. "
+                    f"{self.runner.model.name}: replaying a trace of the chain gave a different one: {difference}. "
                     f"{EXPECTED_REPLAY}"
                 )
         self.runner.runs = runs
 
     def resume(self, snapshot: Mapping[str, Any]) -> None:
-        """Go on where `snapshot` was taken: its trace is replayed. The generator is for the caller to set back.
+        """Restore a snapshot by replaying its trace. The caller has to restore the random generator.
 
         Raises
         ------
         InferenceError
-            Where the replayed trace is another one: the model is not the one of the snapshot.
+            If the replayed trace differs, so that the model is not that of the snapshot.
         """
         values = snapshot["values"]
         saved = SavedTrace([tuple(key) for key in snapshot["keys"]], values, snapshot["scopes"])
         trace = self._replay(saved, self.rng)
         if len(trace) != len(values) or trace.log_likelihood != snapshot["log_likelihood"]:
             raise InferenceError(
-                f"{self.runner.model.name}: the trace to go on from has {len(trace)} entries and log likelihood "
+                f"{self.runner.model.name}: the trace to resume from has {len(trace)} entries and log likelihood "
                 f"{trace.log_likelihood}; expected {len(values)} and {snapshot['log_likelihood']}. The model has "
-                "changed: delete the .part file and start anew."
+                "changed: delete the .part file and start again."
             )
         self.state = self.structures.state(trace)
         self.counts = {label: list(count) for label, count in snapshot["counts"].items()}
@@ -150,20 +151,20 @@ class Chain:
             stepper = self.runner.stepper
             if stepper is None:
                 raise InferenceError(
-                    f"{self.runner.model.name}: the steps of the chain to go on with were made by the simulator "
-                    "itself, and this one makes none. Delete the .part file and start anew."
+                    f"{self.runner.model.name}: the steps of the chain to resume were made by the simulator itself, "
+                    "and this simulator makes none. Delete the .part file and start again."
                 )
             self._remote = RemoteSteps(self.runner, stepper, saved_steps["seed"], self._focus)
             self._remote.done = saved_steps["done"]
 
     def start_remote_steps(self) -> None:
-        """Leave the steps from here on to the model, where it makes them by itself."""
+        """Let the model make all further steps, if it can."""
         stepper = self.runner.stepper
         if stepper is not None:
             self._remote = RemoteSteps(self.runner, stepper, draw_seed(self.rng), self._focus)
 
     def step(self) -> bool:
-        """Propose one move and return whether it was accepted."""
+        """Propose one move; return whether it was accepted."""
         if self._remote is not None:
             return self._step_of_model(self._remote)
         proposal = self.propose()
@@ -176,24 +177,24 @@ class Chain:
         position, flags, trace = remote.next(state, self.settings, self.beta)
         if flags & StepFlag.NOTHING:
             return False
-        if not START <= position < len(state.control):
-            raise ProtocolError(f"{self.runner.model.name}: a step that changes entry {position} of a shorter trace")
+        if not WHOLE_TRACE <= position < len(state.control):
+            raise ProtocolError(f"{self.runner.model.name}: a step that changes entry {position}, which does not exist")
         row = self.counts.setdefault(_label(state, position, keep=not flags & StepFlag.TAIL), [0, 0, 0])
         row[0] += 1
         if flags & StepFlag.RUN:
-            self.runner.stepped(trace)
+            self.runner.count_step(trace)
         if flags & StepFlag.LOST:
             row[2] += 1
         if trace is None:
             return False
         check_not_broken_off(trace)
-        _check_led_to(trace, flags, self.runner.model.name)
+        _check_step_trace(trace, flags, self.runner.model.name)
         row[1] += 1
         self.state = self.structures.state(trace)
         return True
 
     def propose(self) -> ProposedChange | None:
-        """Choose a move; None where there is nothing to run the model for, and the chain stays where it is."""
+        """Choose a move; return None if it is rejected without running the model."""
         state = self.state
         move = choose_move(state, self.rng, self.settings)
         if move is None:
@@ -201,15 +202,15 @@ class Chain:
         row = self.counts.setdefault(_label(state, move.position, keep=move.keep), [0, 0, 0])
         row[0] += 1
         if move.log_ratio == -math.inf:
-            return None  # the prior rules the value out
+            return None  # the prior density of the value is zero
         return ProposedChange(state, move, row)
 
     def change(self, proposal: ProposedChange) -> Change:
-        """Return the controller of a run with the move made."""
+        """Return the controller of the proposal run."""
         return Change(proposal.state, proposal.move, self.rng, self.runner.observations)
 
     def decide(self, proposal: ProposedChange, trace: Trace, change: Change) -> bool:
-        """Go to the trace that the run gave, or stay; return whether it was accepted."""
+        """Accept or reject the trace of a proposal run; return whether it was accepted."""
         state, move, row = proposal
         if change.lost:
             row[2] += 1
@@ -225,21 +226,23 @@ class Chain:
         return accepted
 
 
-def _check_led_to(trace: PlannedTrace, flags: int, model: str) -> None:
-    """Check that a chain may go to a trace that a step led to."""
-    if math.isnan(trace.log_likelihood):  # no observe's is, or the runner had said so
-        raise InferenceError(f"{model}: the log likelihood is NaN, as its terms have both infinities; mend the model")
+def _check_step_trace(trace: PlannedTrace, flags: int, model: str) -> None:
+    """Check that a trace that a step led to may become the state of the chain."""
+    if math.isnan(trace.log_likelihood):  # the runner has reported NaN terms already
+        raise InferenceError(
+            f"{model}: the log likelihood is NaN, since its terms include both infinities; correct the model"
+        )
     if flags & StepFlag.BROKEN or trace.lost or trace.log_likelihood == -math.inf:
         lost = ", lost to the scope rule" if trace.lost else ""
         raise ProtocolError(
             f"{model}: a step flagged {StepFlag(flags)!r} led to a trace of log likelihood {trace.log_likelihood}"
-            f"{lost}; expected one to go to, or the reason why the step broke off"
+            f"{lost}; expected a trace that can be a state, or the reason why the step broke off"
         )
 
 
 def _label(state: ChainState, position: int, *, keep: bool) -> str:
-    """Return the kind of move for the acceptance table: by name of the entry, or by its distribution."""
-    if position == START:
+    """Return the kind of move for the acceptance table: the name of the entry, or its distribution."""
+    if position == WHOLE_TRACE:
         return "all redrawn"
     if not keep:
         return "tail redrawn"
@@ -252,7 +255,7 @@ def _label(state: ChainState, position: int, *, keep: bool) -> str:
 
 
 def acceptance(counts: Mapping[str, list[int]]) -> dict[str, Any]:
-    """Return the acceptance of each kind of move, and the share of all proposals lost to the scope rule."""
+    """Return the acceptance rate of each kind of move, and the fraction of all proposals lost to the scope rule."""
     proposed = sum(count[0] for count in counts.values())
     return {
         "acceptance": {

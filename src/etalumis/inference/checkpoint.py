@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Going on after an interruption: the draws so far and what the engine needs to continue, in one file."""
+"""Checkpoints of an engine: the draws so far, and the state needed to resume, in one file."""
 
 import logging
 import time
@@ -16,17 +16,17 @@ logger = logging.getLogger(__name__)
 
 
 class Checkpoint:
-    """A posterior under way, written now and then and removed when the work is done.
+    """An unfinished posterior, written at intervals and removed at the end.
 
     Parameters
     ----------
     path
-        File of the draws so far; it is a posterior file, so it can be looked at.
+        File of the draws so far. It is an ordinary posterior file, which can be read at any time.
     identity
-        JSON-able: what the draws depend on (seed, observation, simulator, settings). A file of another identity is not
-        continued but replaced.
+        What the draws depend on (seed, observation, simulator, settings), as JSON values. A file of another identity is
+        not resumed but replaced.
     interval_s
-        Seconds between two writings; longer where a writing takes more than a twentieth of that.
+        Seconds between two writes; longer if a write takes more than a twentieth of it.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any], interval_s: float = 30.0) -> None:
@@ -34,27 +34,27 @@ class Checkpoint:
         self._next = time.monotonic() + interval_s
 
     def load(self) -> tuple[Posterior, dict[str, Any]] | None:
-        """Return the draws so far and the engine's state, or None where there is nothing to continue."""
+        """Return the draws so far and the state of the engine, or None if there is nothing to resume."""
         if not self.path.exists():
             return None
         try:
             posterior = Posterior.load(self.path)
         except DatasetError as error:
-            logger.warning("starting anew: %s", error)
+            logger.warning("starting from the beginning: %s", error)
             return None
         if posterior.info["identity"] != self._identity:
-            logger.warning("starting anew: %s was made with other settings", self.path)
+            logger.warning("starting from the beginning: %s was written with other settings", self.path)
             return None
-        logger.info("continuing with the %d draws in %s", len(posterior), self.path)
+        logger.info("resuming with the %d draws in %s", len(posterior), self.path)
         return posterior, posterior.info["state"]
 
     @property
     def due(self) -> bool:
-        """Whether it is time to write."""
+        """Whether it is time for the next write."""
         return time.monotonic() >= self._next
 
     def save(self, posterior: Posterior, state: Mapping[str, Any]) -> None:
-        """Write the draws so far and the engine's JSON-able state."""
+        """Write the draws so far and the state of the engine (JSON values)."""
         began = time.monotonic()
         posterior.info.update(identity=self._identity, state=dict(state))
         posterior.save(self.path)
@@ -62,5 +62,5 @@ class Checkpoint:
         self._next = now + max(self._interval_s, 20.0 * (now - began))
 
     def remove(self) -> None:
-        """Remove the file: the posterior itself is written."""
+        """Remove the file, once the posterior itself is written."""
         self.path.unlink(missing_ok=True)

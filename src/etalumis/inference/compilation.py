@@ -4,21 +4,22 @@
 
 Weights of rejection scopes
 ---------------------------
-A prior loop returns (x, u) with density p(x, u) 1{accepted} / Z, Z being its acceptance probability in its context.
-Weighing only the last repetition by p / q, as if it were a straight line of draws, forgets Z: posteriors come out
-wrong wherever Z depends on an earlier latent. Here a scope is proposed by its FIRST SHOT: the network proposes the
-entries of repetition 0, the acceptance test's draw included. Were the loop to ask for a second repetition, the weight
-is zero. Otherwise the scope contributes
+A prior loop returns (x, u) with density p(x, u) 1{accepted} / Z, where Z is its acceptance probability in its context.
+Weighting only the last repetition by p / q, as if the draws were not in a loop, ignores Z: the posterior is then wrong
+wherever Z depends on an earlier latent. Here the network proposes only the FIRST SHOT of a scope: the entries of
+repetition 0, including the draw of the acceptance test. If the loop asks for a second repetition, the weight is zero.
+Otherwise the scope contributes
 
     log p(x, u) - log q(x, u) + log R,      R = number of repetitions of an independent prior run of this scope
 
-in the same context (a run in which everything before the scope is replayed). R is geometric with E[R] = 1 / Z, and
-independent of the proposal given its context, so the expected weight is the exact one: a draw (x, u), proposed with
-density q and kept where accepted, carries on average p(x, u) 1{accepted} / (Z q(x, u)). Products over scopes stay
-unbiased, since each R is drawn independently given the trace.
+in the same context (a run that replays everything before the scope). R is geometric with E[R] = 1 / Z, and independent
+of the proposal given its context, so the expected weight is exact: a draw (x, u) that is proposed with density q, and
+kept if accepted, has the mean weight p(x, u) 1{accepted} / (Z q(x, u)). Products over scopes are unbiased too, since
+each R is drawn independently given the trace.
 
-A scope whose first entry the network does not propose (uncontrolled, or an unknown address) is drawn by the model's
-loop as a whole and contributes nothing. The choice depends on the scope's context alone, so it does not bias either.
+If the network does not propose the first entry of a scope (it is uncontrolled, or its address is unknown), the model's
+loop draws the whole scope, which then contributes nothing. This choice depends only on the context of the scope, so it
+does not introduce a bias.
 """
 
 import math
@@ -32,10 +33,10 @@ from etalumis.errors import InferenceError
 from etalumis.execution import Model
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.controllers import CountRepetitions
-from etalumis.inference.importance import weighted
+from etalumis.inference.importance import sample_weighted
 from etalumis.inference.observations import Observations
 from etalumis.inference.posterior import Posterior
-from etalumis.inference.proposal_controller import ProposalSource, Proposing, Scopes
+from etalumis.inference.proposal_controller import ProposalController, ProposalSource, Scopes
 from etalumis.inference.runner import ModelRunner
 from etalumis.trace import Trace
 from etalumis.typing import Array
@@ -56,7 +57,7 @@ def compilation(
 ) -> Posterior:
     """Sample the posterior by weighting runs that a trained `network` proposes.
 
-    The observations are put before the network as in its training: one array as it is, several joined flat.
+    The network sees the observations as in its training: a single array as it is, several ones flattened and joined.
     See `with_session` for the parameters, the weight and the errors.
     """
     session = network.session(network_input(network.layers, Observations(observations)))
@@ -93,35 +94,35 @@ def with_session(
 
         log w = sum_n log p(y_n | x) + sum_{i in P} [log p(x_i) - log q(x_i)] + sum_{s in S} log mean_r R_{s,r}
 
-    and log w = -inf where a proposed scope asks for a second repetition. Uncontrolled entries, and those of addresses
+    and log w = -inf if a proposed scope asks for a second repetition. Uncontrolled entries, and entries whose address
     the network does not know, are drawn from the prior and contribute nothing.
 
     Parameters
     ----------
     model
-        What to run.
+        The model to run.
     observations
-        Observe name -> value.
+        Name of the observe statement -> value, see `Observations`.
     session
-        Proposes values; see `ProposalSource`.
+        Source of the proposed values.
     runs
-        Number of runs, each of which gives one draw; those of weight zero are kept.
+        Number of runs. Each gives one draw; draws of weight zero are kept.
     seed, job
         Run i draws from (seed, "posteriors/ic/<job>", i).
     scopes
         "first-shot": the network proposes rejection scopes; "prior": the model's loops draw them.
     replays
-        Prior runs R_{s,r} that are averaged for each proposed scope of a run whose weight is not already zero.
+        Number of prior runs R_{s,r} to average for each proposed scope, if the weight of the run is not zero anyway.
     retries
-        How often in a row a failed simulator is replaced.
+        Maximum number of consecutive restarts of a failed simulator.
     checkpoint
-        Where an interrupted job goes on; the draws are the same as without an interruption.
+        Checkpoint to resume from and to write; the draws are the same as without an interruption.
 
     Raises
     ------
     InferenceError
-        The observations do not fit the model, a likelihood or a proposal density is NaN, or replaying the beginning of
-        a trace gives another one.
+        If the observations do not fit the model, a likelihood or a proposal density is NaN, or replaying the beginning
+        of a trace gives different entries.
     """
     if replays < 1:
         raise InferenceError(f"ic: expected replays >= 1, found {replays}")
@@ -132,18 +133,18 @@ def with_session(
     def once(index: int) -> tuple[Trace, float]:
         rng = seeds.generator(seed, stage, index)
         trace, proposing = runner.run(
-            rng, lambda: Proposing(session, runner.addresses, rng, runner.observations, scopes)
+            rng, lambda: ProposalController(session, runner.addresses, rng, runner.observations, scopes)
         )
         log_weight = proposing.log_weight + trace.log_likelihood
         for key in ("asked", "unknown", "lost"):
             counts[key] += getattr(proposing, key)
         if log_weight > -math.inf:
-            for scope in proposing.shots:
+            for scope in proposing.proposed_scopes:
                 log_weight += math.log(_mean_repetitions(runner, trace, scope, rng, replays))
                 counts["replay_runs"] += replays
         return trace, log_weight
 
-    posterior = weighted(
+    posterior = sample_weighted(
         "ic",
         runner,
         lambda first: map(once, range(first, runs)),
@@ -165,10 +166,10 @@ def with_session(
 
 
 def _mean_repetitions(runner: ModelRunner, trace: Trace, scope: int, rng: np.random.Generator, replays: int) -> float:
-    """Return the mean number of repetitions, over prior runs, of the rejection scope number `scope` of a trace."""
+    """Return the mean number of repetitions, over prior runs, of rejection scope number `scope` of a trace."""
     total = 0
     for _ in range(replays):
-        # no observations: nothing of this run is scored
+        # without observations: this run is not scored
         _, counter = runner.run(rng, lambda: CountRepetitions(trace, scope, rng))
         total += counter.repetitions
     return total / replays
@@ -180,7 +181,7 @@ def network_input(layers: Any, observations: Observations) -> Array:
     Raises
     ------
     InferenceError
-        Where the network was trained on another observe statement, or on another shape.
+        If the network was trained on another observe statement or another shape.
     """
     arrays = []
     for layout in layers.observations:

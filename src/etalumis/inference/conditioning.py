@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a posterior is conditioned on: the observe statements of one or several observation files."""
+"""The observations that a posterior is conditioned on, from one or several observation files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ from etalumis.typing import Array
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Observed values, and where they come from.
+    """Observed values and their sources.
 
     Attributes
     ----------
     files
         The observation files, by path.
     values
-        Name of each observe statement -> observed value; None if it was left out on purpose.
+        Name of each observe statement -> observed value, or None if it is left out.
     """
 
     files: dict[Path, Observation]
@@ -33,18 +33,18 @@ class Conditioning:
 
     @property
     def digest(self) -> str:
-        """Digest of the names and values conditioned on; their order does not matter."""
+        """Digest of the names and values, independent of their order."""
         given = sorted((name, value.tolist()) for name, value in self.values.items() if value is not None)
         return digest([item for pair in given for item in pair])
 
     @property
     def source(self) -> str:
-        """Where the values come from, in words."""
+        """Sources of the values, for provenance."""
         return "; ".join(dict.fromkeys(file.source for file in self.files.values()))
 
     @property
     def truth(self) -> dict[str, Array]:
-        """Named draws and tags of the trace that all files were made from; empty if there is no such trace."""
+        """Named draws and tags of the trace that all files were simulated from; empty if there is no such trace."""
         first, *others = self.files.values()
         if any((file.source, file.trace_seed) != (first.source, first.trace_seed) for file in others):
             return {}
@@ -57,22 +57,21 @@ class Conditioning:
 
 
 def read_observations(paths: Sequence[Path], unconditioned: Sequence[str] = ()) -> Conditioning:
-    """Read observation files and join what they observe.
+    """Read observation files and join their statements.
 
     Parameters
     ----------
     paths
         Files written by `etalumis traces observation`.
     unconditioned
-        Observe statements to leave out, whether or not a file has them.
+        Names of observe statements to leave out, whether or not a file has them.
 
     Raises
     ------
     DatasetError
         If a file cannot be read.
     InferenceError
-        If two files observe the same statement, if a value cannot have a likelihood, or if nothing is left to
-        condition on.
+        If two files have the same statement, a value is not valid, or no observation is left.
     """
     files = {path: observation.load(path) for path in paths}
     origin: dict[str, Path] = {}
@@ -80,7 +79,7 @@ def read_observations(paths: Sequence[Path], unconditioned: Sequence[str] = ()) 
     for path, file in files.items():
         for name, statement in file.observed.items():
             if name in origin:
-                raise InferenceError(f"{path}: observes {name!r}, as {origin[name]} does; give each statement once")
+                raise InferenceError(f"{path}: observes {name!r}, and so does {origin[name]}; give each statement once")
             origin[name], values[name] = path, as_observed(name, statement.value)
     for file in files.values():
         values |= dict.fromkeys(name for name in file.left_out if name not in values)

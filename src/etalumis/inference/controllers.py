@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Controllers that do not depend on an engine: draws from the prior, and replay of a beginning."""
+"""Controllers that several engines use: draws from the prior, and replay of recorded entries."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,44 +18,44 @@ from etalumis.typing import Array
 
 
 class Planner:
-    """A controller that can say beforehand what it will decide, for models that carry out plans.
+    """A controller that can state its decisions in advance, for models that carry out plans.
 
     Attributes
     ----------
     assisted
-        Whether it has to be asked for the controlled entries nevertheless.
+        Whether the model still has to ask for the values of controlled entries.
     """
 
     assisted = False
 
     def plan(self) -> RunPlan:
-        """Return what is decided here."""
+        """Return the plan of the run."""
         raise NotImplementedError
 
-    def came(self, trace: PlannedTrace) -> None:
-        """Take note of the trace that the plan gave."""
+    def receive(self, trace: PlannedTrace) -> None:
+        """Process the trace that resulted from the plan."""
 
     def answer(self, site: Site) -> Answer:
-        """Decide a controlled entry."""
+        """Return the value of a controlled entry."""
         raise NotImplementedError
 
 
 class PriorController(Planner):
-    """Draw every entry from its prior: entries of rejection scopes as often as the model asks for them.
+    """Draw every entry from its prior, and entries of rejection scopes as often as the model asks for them.
 
     The trace has density prod p(x_i) over the entries outside scopes times prod p(x_s) 1{accepted} / Z_s over the
-    scopes s, so with the observations scored its log weight for the posterior is
+    scopes s. If the observations are scored, its log weight for the posterior is therefore
 
         log w = sum_n log p(y_n | x)        (the log likelihood; the scopes' 1 / Z_s cancel)
 
     Parameters
     ----------
     rng
-        Source of randomness of this run.
+        Random generator of this run.
     observations
-        Values to condition on; None scores nothing at all, not even values the model itself supplies.
+        Values to condition on. None scores nothing, not even values that the model itself supplies.
     details
-        Whether the trace is one to go on from, by a chain.
+        Whether the trace needs what a chain needs of its states: log densities, scopes and repetitions.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class PriorController(Planner):
         self._observations, self._details = observations, details
 
     def plan(self) -> RunPlan:
-        """Return what is decided here, for a model that carries it out by itself."""
+        """Return the plan of a prior run."""
         return RunPlan(observed=self._observed, details=self._details)
 
     @property
@@ -77,20 +77,20 @@ class PriorController(Planner):
         return site.distribution.sample(self.rng)
 
     def observe(self, name: str, distribution: ArrayDistribution, given: Array | None) -> Array | None:
-        """Return the observed value of `name`, if there is one."""
+        """Return the observed value of statement `name`, or None."""
         return None if self._observations is None else self._observations.value(name, distribution, given)
 
 
 class ReplayController(PriorController):
-    """Replay the first accepted entries of another run by position, then go on from the prior.
+    """Replay the first accepted entries of another run by position, then draw from the prior.
 
-    Accepted repetitions are replayed as first ones, which the model must then accept at once: nothing it does may
-    depend on what was rejected.
+    Accepted repetitions are replayed as first repetitions, which the model must then accept: nothing it does may depend
+    on what was rejected.
 
     Parameters
     ----------
     addresses, distributions, values
-        The accepted entries to replay, in trace order.
+        Accepted entries to replay, in trace order.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class ReplayController(PriorController):
         self._length = len(values)
 
     def sample(self, site: Site) -> float:
-        """Return the recorded value, or a draw from the prior once the record is used up."""
+        """Return the recorded value, or a draw from the prior after the last recorded entry."""
         position = site.position
         if position >= self._length:
             return self.continued(site)
@@ -119,7 +119,7 @@ class ReplayController(PriorController):
 
 
 class SavedTrace(NamedTuple):
-    """The accepted entries of a trace as a process writes them down for another one, JSON-able."""
+    """Accepted entries of a trace as JSON values, to be replayed by another process."""
 
     keys: list[AddressKey]
     values: list[float]
@@ -127,10 +127,10 @@ class SavedTrace(NamedTuple):
 
 
 class RestoreController(PriorController):
-    """Replay all accepted entries of a trace that another process wrote down.
+    """Replay all accepted entries of a saved trace.
 
-    Whether the trace that comes out is the right one is for the caller to check: entries beyond the record, or other
-    addresses, are drawn from the prior.
+    The caller has to check the resulting trace: entries after the last saved one, or at other addresses, are drawn from
+    the prior.
     """
 
     def __init__(self, table: AddressTable, saved: SavedTrace, observations: Observations) -> None:
@@ -147,15 +147,15 @@ class RestoreController(PriorController):
         return super().sample(site)
 
     def plan(self) -> RunPlan:
-        """Return what is decided here."""
+        """Return the plan of the replay."""
         rows = SavedKeys(self._saved.keys).rows(self._saved.values, self._saved.scopes)
         return super().plan()._replace(rows=rows, prefix=rows.size)
 
 
 class CountRepetitions(ReplayController):
-    """Replay everything before a rejection scope, draw the scope by its prior loop and count its repetitions.
+    """Replay everything before a rejection scope, draw the scope with its prior loop, and count its repetitions.
 
-    The count R is geometric, so E[R] = 1 / Z: an unbiased estimate of the inverse acceptance probability of the scope
+    The count R is geometric with E[R] = 1 / Z: an unbiased estimate of the inverse acceptance probability of the scope
     in the replayed context.
 
     Parameters
@@ -165,7 +165,7 @@ class CountRepetitions(ReplayController):
     """
 
     repetitions = 0
-    """Repetitions of the scope that begins right after the replayed entries."""
+    """Repetitions of the scope that begins after the replayed entries."""
     _scope = 0
 
     def __init__(self, trace: Trace, scope: int, rng: np.random.Generator) -> None:
@@ -181,7 +181,7 @@ class CountRepetitions(ReplayController):
         )
 
     def continued(self, site: Site) -> float:
-        """Draw from the prior; follow the repetitions of the first scope met."""
+        """Draw from the prior, and count the repetitions of the first scope."""
         if site.position == self._length:
             self._scope = site.scope
         if site.scope == self._scope:
@@ -189,39 +189,39 @@ class CountRepetitions(ReplayController):
         return site.distribution.sample(self.rng)
 
     def plan(self) -> RunPlan:
-        """Return what is decided here."""
-        assert self._rows is not None  # the trace of a model that carries out plans came from one
+        """Return the plan of the run."""
+        assert self._rows is not None  # only traces that resulted from a plan lead here
         return RunPlan(rows=self._rows, prefix=self._rows.size, details=True)
 
-    def came(self, trace: PlannedTrace) -> None:
-        """Read the number of repetitions off the scope that follows the replayed entries."""
+    def receive(self, trace: PlannedTrace) -> None:
+        """Read the number of repetitions from the scope that follows the replayed entries."""
         assert self._rows is not None
         check_not_broken_off(trace)
         details = trace.rows.details[self._rows.size :]
         if not len(details):
-            raise InferenceError(f"replay broke off at entry {len(trace)}: the run ended there. {EXPECTED_REPLAY}")
+            raise InferenceError(f"replay broke off at entry {len(trace)}: the run ended. {EXPECTED_REPLAY}")
         self.repetitions = 1 + int(details["repetition"][details["scope"] == details["scope"][0]].max())
 
 
 def check_not_broken_off(trace: PlannedTrace) -> None:
-    """Check that a run came to all the entries that it was to replay by position.
+    """Check that a run reached all entries that its plan replays by position.
 
     Raises
     ------
     InferenceError
-        As `check_replayed`.
+        If it did not; see `check_replayed`.
     """
     if trace.mismatch:
         raise InferenceError(
-            f"replay broke off at entry {len(trace)}: the model asks for another one, or for the same one with another "
-            f"prior. {EXPECTED_REPLAY}"
+            f"replay broke off at entry {len(trace)}: the model asks for a different entry, or for the same one with a "
+            f"different prior. {EXPECTED_REPLAY}"
         )
 
 
 EXPECTED_REPLAY = (
     "Expected a model that does the same when given the same values: look for draws outside sample statements (a "
     "random number generator of the model's own), for state kept between runs (counters, caches), and for rejection "
-    "loops that remember what they rejected."
+    "loops that depend on what they rejected."
 )
 
 
@@ -231,7 +231,7 @@ def replay_difference(expected: Trace, found: Trace) -> str | None:
         return f"it broke off at entry {len(found)}"
     addresses = [[trace.address[i] for i in trace.accepted] for trace in (expected, found)]
     if addresses[0] != addresses[1]:
-        return f"expected the {len(addresses[0])} entries of the trace, found {len(addresses[1])}, or other ones"
+        return f"expected the {len(addresses[0])} entries of the trace, found {len(addresses[1])} or different ones"
     if expected.log_likelihood != found.log_likelihood:
         statements = (
             f" (observe statement {now.name!r})"
@@ -251,13 +251,13 @@ def replay_difference(expected: Trace, found: Trace) -> str | None:
 
 
 def check_replayed(site: Site, address: int, distribution: Distribution) -> None:
-    """Check that a replayed run has come to the recorded entry again.
+    """Check that a replayed run asks for the recorded entry.
 
     Raises
     ------
     InferenceError
-        Where it has not: the simulator draws randomness, or keeps state from run to run, outside its sample
-        statements, or what it does after a rejection scope depends on the repetitions that were rejected.
+        If it does not. Then the simulator draws random numbers or keeps state outside its sample statements, or what it
+        does after a rejection scope depends on the rejected repetitions.
     """
     if (
         site.address == address
@@ -265,7 +265,7 @@ def check_replayed(site: Site, address: int, distribution: Distribution) -> None
         and (site.distribution is distribution or site.distribution == distribution)
     ):
         return
-    what = "another repetition" if site.repetition else "another entry"
+    what = "another repetition" if site.repetition else "a different entry"
     raise InferenceError(
         f"replay broke off at entry {site.position}: the model asks for {what} (address number {site.address}, "
         f"{site.distribution}, repetition {site.repetition}) where number {address}, {distribution}, was recorded. "

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a posterior keeps of a trace, and how many of them become columns."""
+"""What a posterior keeps of each trace, and how these draws become columns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from etalumis.typing import Array
 
 @dataclass(slots=True)
 class Draw:
-    """What is kept of one trace: tags and named entries by name, scores and the trace type (32 hex digits)."""
+    """Values kept of one trace: tags and named entries by name, log densities, and the trace type (32 hex digits)."""
 
     values: dict[str, Array | float]
     log_prior: float
@@ -23,10 +23,17 @@ class Draw:
 
 
 def draw_of(trace: Trace, named: Sequence[tuple[int, str]] | None = None, trace_type: str | None = None) -> Draw:
-    """Return what is kept of `trace`; `named` (its accepted entries that have a name) and its type need not be given.
+    """Return the values to keep of `trace`.
 
-    Where a tag and an entry share a name the tag is kept; of several entries of one name, the last one. The model's
-    result is kept as `result`.
+    If a tag and an entry have the same name, the tag is kept; of several entries with one name, the last one. The
+    result of the model is kept as `result`.
+
+    Parameters
+    ----------
+    named
+        Position and name of its accepted entries with a name; found in the trace if not given.
+    trace_type
+        Its type in hex digits; computed if not given.
     """
     values: dict[str, Array | float] = {}
     if named is None:
@@ -49,7 +56,7 @@ def draw_of(trace: Trace, named: Sequence[tuple[int, str]] | None = None, trace_
 def columns(draws: list[Draw]) -> tuple[dict[str, Array], list[str]]:
     """Return the values of all draws as arrays (draw, ...), and the names left out because their shape varies.
 
-    A value that a draw does not have is NaN there.
+    Missing values are NaN.
     """
     shapes: dict[str, set[tuple[int, ...]]] = {}
     for draw in {id(draw): draw for draw in draws}.values():
@@ -67,9 +74,9 @@ def columns(draws: list[Draw]) -> tuple[dict[str, Array], list[str]]:
 
 
 def concatenate_columns(parts: list[tuple[dict[str, Array], int]]) -> tuple[dict[str, Array], list[str]]:
-    """Join columns of several sets of draws, each with its number of draws.
+    """Join the columns of several sets of draws, each given with its number of draws.
 
-    What a part lacks is NaN there; names whose shape differs between parts are left out and returned.
+    Missing columns are NaN. Names whose shape differs between the sets are left out and returned.
     """
     shapes: dict[str, set[tuple[int, ...]]] = {}
     for values, _ in parts:

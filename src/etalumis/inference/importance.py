@@ -20,7 +20,7 @@ from etalumis.progress import Progress
 from etalumis.trace import Trace
 
 WeightedRuns = Callable[[int], Iterator[tuple[Trace, float]]]
-"""First run -> (trace, log weight) of it and all that follow, each with its own source of randomness."""
+"""First run -> (trace, log weight) of this run and all later ones, each with its own source of randomness."""
 
 
 def importance(
@@ -35,30 +35,30 @@ def importance(
 ) -> Posterior:
     """Sample the posterior by weighting prior runs.
 
-    The log weight of a run is its log likelihood, log w = sum_n log p(y_n | x), and the mean of w estimates the
-    evidence p(y) without bias. Entries of rejection scopes are drawn by the model's own loops, whose acceptance
+    The log weight of a run is its log likelihood, log w = sum_n log p(y_n | x), and the mean of w is an unbiased
+    estimate of the evidence p(y). The model's own loops draw the entries of rejection scopes, and their acceptance
     probabilities cancel.
 
     Parameters
     ----------
     model
-        What to run.
+        The model to run.
     observations
-        Observe name -> value. Without any, and with a model that supplies none itself, the draws come from the prior
-        with weight one.
+        Name of the observe statement -> value, see `Observations`. If it is empty, and the model supplies no values
+        itself, the draws come from the prior with weight one.
     runs
-        Number of runs, each of which gives one draw; those of weight zero are kept.
+        Number of runs. Each gives one draw; draws of weight zero are kept.
     seed, job
         Run i draws from (seed, "posteriors/importance/<job>", i).
     retries
-        How often in a row a failed simulator is replaced.
+        Maximum number of consecutive restarts of a failed simulator.
     checkpoint
-        Where an interrupted job goes on; the draws are the same as without an interruption.
+        Checkpoint to resume from and to write; the draws are the same as without an interruption.
 
     Raises
     ------
     InferenceError
-        The observations do not fit the model, or a likelihood is NaN.
+        If the observations do not fit the model, or a likelihood is NaN.
     """
     stage = f"posteriors/importance/{job}"
     runner = ModelRunner(model, Observations(observations), seeds.derive(seed, stage, 0), retries)
@@ -68,10 +68,12 @@ def importance(
         for trace in runner.priors(origins):
             yield trace, trace.log_likelihood
 
-    return weighted("importance", runner, draws, runs=runs, seed=seed, stage=stage, job=job, checkpoint=checkpoint)
+    return sample_weighted(
+        "importance", runner, draws, runs=runs, seed=seed, stage=stage, job=job, checkpoint=checkpoint
+    )
 
 
-def weighted(
+def sample_weighted(
     engine: str,
     runner: ModelRunner,
     draws: WeightedRuns,
@@ -83,10 +85,10 @@ def weighted(
     counts: dict[str, int] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Posterior:
-    """Make a posterior of weighted traces.
+    """Collect weighted traces into a posterior.
 
-    Run i draws from (seed, stage, i) whatever came before it, so an interrupted job goes on with the next run. `counts`
-    are the engine's own, updated by `draws`; they survive an interruption.
+    Run i draws from (seed, stage, i), independently of earlier runs, so an interrupted job resumes with the next run.
+    `counts` belong to the engine and are updated by `draws`; the checkpoint keeps them.
     """
     began, wall_before, first = time.perf_counter(), 0.0, 0
     counts = {} if counts is None else counts
@@ -97,7 +99,7 @@ def weighted(
         first, wall_before = state["next"], state["wall_s"]
         runner.runs, runner.failures = state["simulator_runs"], state["failures"]
         counts.update(state["counts"])
-    pieces = _Pieces(engine, job, earlier)
+    pieces = _DrawBuffer(engine, job, earlier)
     with Progress(runs, "runs", f"{engine} job {job}", done=first) as progress:
         source = draws(first)
         for index in range(first, runs):
@@ -123,8 +125,8 @@ def weighted(
     return posterior
 
 
-class _Pieces:
-    """Weighted draws, joined into columns now and then."""
+class _DrawBuffer:
+    """Weighted draws, converted to columns from time to time."""
 
     def __init__(self, engine: str, job: int, earlier: list[Posterior]) -> None:
         self._engine, self._job, self._earlier = engine, job, earlier
@@ -133,14 +135,14 @@ class _Pieces:
         self.best = max((float(np.max(part.log_weight, initial=-np.inf)) for part in earlier), default=-math.inf)
 
     def add(self, trace: Trace, log_weight: float) -> None:
-        """Keep one weighted trace."""
+        """Add one weighted trace."""
         self._draws.append(draw_of(trace))
         self._log_weights.append(log_weight)
         self.best = max(self.best, log_weight)
 
     def joined(self) -> Posterior:
         """Return all draws so far."""
-        new = Posterior.of_draws(self._engine, self._draws, self._log_weights, self._job, {})
-        whole = Posterior.appended([*self._earlier, new])
+        new = Posterior.from_draws(self._engine, self._draws, self._log_weights, self._job, {})
+        whole = Posterior.join_pieces([*self._earlier, new])
         self._earlier, self._draws, self._log_weights = [whole], [], []
         return whole

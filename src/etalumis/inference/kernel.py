@@ -6,11 +6,11 @@ The target over the accepted entries x, with E the entries outside rejection sco
 
     pi(x)  ~  prod_{i in E} p(x_i | past)  prod_{s in S} p(x_s | c_s) 1{x_s accepted} / Z(c_s)  prod_n p(y_n | x)
 
-where Z(c_s) is the acceptance probability of the loop in its context c_s, all that came before. No step needs Z: a
-scope's entries change only while its context stays (same Z), or the whole scope is redrawn by the model's own loop,
-whose density p(x_s | c_s) / Z(c_s) then cancels against the target. See docs/explain-collapsed-rmh.md (derivation) and
-the paper's Section 4.2 (RMH without scopes). A tempered replica has the likelihood to a power beta <= 1 and everything
-else unchanged. The C++ front end has the same kernel (src/cpp/src/chain.cpp): what changes here changes there.
+where Z(c_s) is the acceptance probability of the loop in its context c_s, which is everything drawn before it. No step
+needs Z. Either the entries of a scope change while its context stays the same, and so does Z; or the model's own loop
+redraws the whole scope, and its density p(x_s | c_s) / Z(c_s) cancels against the target. See
+docs/explain-collapsed-rmh.md for the derivation and Section 4.2 of the paper for RMH without scopes. A tempered replica
+raises the likelihood to a power beta <= 1. The C++ front end has the same kernel (src/cpp/src/chain.cpp): change both.
 """
 
 import math
@@ -26,34 +26,34 @@ from etalumis.inference.proposals import propose, same_support
 from etalumis.inference.state import ChainState
 from etalumis.trace import Trace
 
-START = -1
-"""Position of a move that changes everything: all entries are drawn from the prior."""
+WHOLE_TRACE = -1
+"""Position of a move that redraws all entries from the prior."""
 
 
 class Settings(NamedTuple):
-    """How steps are chosen; none of it depends on the state, so none of it enters the acceptance ratio.
+    """How moves are chosen. This does not depend on the state, so it does not enter the acceptance ratio.
 
     Attributes
     ----------
     focus_share
-        Share of single-entry moves that go to focused (named) entries.
+        Fraction of the single-entry moves that choose among the focused (named) entries.
     fresh_share
-        Share of single-entry moves that draw the entry from its prior.
+        Fraction of the single-entry moves that draw the entry from its prior.
     tail_share
-        Share of moves that redraw an entry and everything after it from the prior.
-    anew_share
-        Share of moves that redraw the whole trace from the prior, so that uncontrolled entries before the first
-        controlled one, which no other move may change, are reached too.
+        Fraction of the moves that redraw an entry and everything after it from the prior.
+    redraw_share
+        Fraction of the moves that redraw the whole trace from the prior. No other move changes the uncontrolled entries
+        before the first controlled one.
     """
 
     focus_share: float = 0.2
     fresh_share: float = 0.3
     tail_share: float = 0.05
-    anew_share: float = 0.02
+    redraw_share: float = 0.02
 
 
 class Move(NamedTuple):
-    """A proposed change: entry `position` gets `value`; later entries are kept where they can if `keep`.
+    """A proposed change: entry `position` gets `value`; with `keep`, later entries keep their values if possible.
 
     `log_ratio` is log [p(x') k(x | x')] - log [p(x) k(x' | x)] of the changed entry alone.
     """
@@ -65,13 +65,13 @@ class Move(NamedTuple):
 
 
 def choose_move(state: ChainState, rng: np.random.Generator, settings: Settings) -> Move | None:
-    """Choose the entry to change and its new value; None where the trace has no controlled entry to choose."""
+    """Choose the entry to change and its new value; return None if the trace has no controlled entry."""
     kind = rng.random()
-    if kind < settings.anew_share:
-        return Move(START, 0.0, 0.0, keep=False)
+    if kind < settings.redraw_share:
+        return Move(WHOLE_TRACE, 0.0, 0.0, keep=False)
     if not state.candidates:
         return None
-    if kind < settings.anew_share + settings.tail_share:
+    if kind < settings.redraw_share + settings.tail_share:
         position = state.candidates[int(rng.random() * len(state.candidates))]
         return Move(position, state.prior(position).sample(rng), 0.0, keep=False)
     position = state.choose(rng, settings.focus_share)
@@ -82,28 +82,28 @@ def choose_move(state: ChainState, rng: np.random.Generator, settings: Settings)
 class Change(PriorController):
     """Controller of a proposal run: replay up to the changed entry, then keep or redraw.
 
-    After the changed entry j, with a scope called open if it began at or before j:
+    Call a scope open if it began at or before the changed entry j. After j:
 
-    - outside scopes, or in an open one: a controlled entry whose address the old trace has after j, in the same
-      situation, with the same kind of distribution and support, keeps its value; every other one is drawn from its
-      prior;
-    - in a scope that begins after j: drawn by the model's loop;
-    - if an open scope asks for another repetition, the proposal is `lost`: such a trace is not one the move can
-      propose, so its acceptance probability is 0, and the run is finished from the prior.
+    - Outside scopes, or in an open one, a controlled entry keeps its value if the old trace has an entry of the same
+      address after j, in the same situation, with the same kind of distribution and support. All others are drawn from
+      their priors.
+    - In a scope that begins after j, the model's loop draws the entries.
+    - If an open scope asks for another repetition, the proposal is `lost`: the move cannot propose such a trace, so its
+      acceptance probability is 0, and the run is finished from the prior.
     """
 
     def __init__(self, state: ChainState, move: Move, rng: np.random.Generator, observations: Observations) -> None:
         super().__init__(rng, observations, details=True)
         self._state, self._move = state, move
-        self._length = max(move.position, 0)  # START is before all of them
-        self._open = state.scopes_begun[move.position] if move.position != START else 0
+        self._length = max(move.position, 0)  # 0 for WHOLE_TRACE
+        self._open = state.scopes_begun[move.position] if move.position != WHOLE_TRACE else 0
         self._open_now = 0
         self._planned = False
         self._kept: list[tuple[int, int]] = []  # (position in the new record, position in the old state)
         self.lost = False
 
     def sample(self, site: Site) -> float:
-        """Return the replayed, changed, kept or fresh value."""
+        """Return the replayed, changed, kept or newly drawn value."""
         position, state = site.position, self._state
         if position >= self._length:
             return self.continued(site)
@@ -112,7 +112,7 @@ class Change(PriorController):
         return state.value[position]
 
     def continued(self, site: Site) -> float:
-        """Return the value of the changed entry or of one after it."""
+        """Return the value of the changed entry or of a later one."""
         if self.lost:
             return site.distribution.sample(self.rng)
         move, state = self._move, self._state
@@ -138,9 +138,9 @@ class Change(PriorController):
         return trace.log_ratio
 
     def plan(self) -> RunPlan:
-        """Return what is decided here, for a model that carries it out by itself."""
+        """Return the plan of the proposal run."""
         move = self._move
-        if move.position == START:
+        if move.position == WHOLE_TRACE:
             return super().plan()
         self._planned = True
         rows = self._state.rows
@@ -149,13 +149,13 @@ class Change(PriorController):
         rows = rows.with_value(move.position, move.value)
         return RunPlan(rows, move.position + 1, self._observed, details=True)
 
-    def came(self, trace: PlannedTrace) -> None:
-        """Take note of the trace that the plan gave."""
+    def receive(self, trace: PlannedTrace) -> None:
+        """Note whether the proposal was lost, and check the replay."""
         self.lost = trace.lost
         check_not_broken_off(trace)
 
     def _may_keep(self, site: Site, old: int, is_open: bool) -> bool:
-        # Symmetric in the old and the new entry: the reverse move keeps exactly the same ones.
+        # Symmetric in the old and the new entry: the reverse move keeps exactly the same entries.
         state = self._state
         scope = state.scope[old]
         return (
@@ -169,20 +169,21 @@ class Change(PriorController):
 def log_acceptance(
     state: ChainState, move: Move, change: Change, trace: Trace, new: ChainState, settings: Settings, beta: float = 1.0
 ) -> float:
-    """Return the log acceptance ratio of a proposal that was not lost and whose likelihood is not zero.
+    """Return the log acceptance ratio of a proposal that was not lost and has a likelihood greater than zero.
 
-    With beta the inverse temperature, K the kept entries, j the changed one, k its kernel and rho the choice of j::
+    Let beta be the inverse temperature, K the kept entries, j the changed entry, k its kernel, and rho the probability
+    of choosing j::
 
         log a =  beta [sum_n log p(y_n | x') - sum_n log p(y_n | x)]
                + log [p(x'_j) k(x_j | x'_j)] - log [p(x_j) k(x'_j | x_j)]
                + sum_{i in K} [log p'(x_i) - log p(x_i)]
                + log rho(j | x') - log rho(j | x)
 
-    Fresh entries of x' and stale ones of x cancel against the target, scopes redrawn as a whole too. For moves that
-    redraw a tail, rho = 1 / n, n the number of candidates; a move that redraws everything chooses nothing: rho = 1.
+    Newly drawn entries of x' and discarded entries of x cancel against the target, and so do scopes that are redrawn as
+    a whole. For moves that redraw a tail, rho = 1 / n with n candidates. A move that redraws everything has rho = 1.
     """
     log_ratio = beta * (new.log_likelihood - state.log_likelihood) + move.log_ratio
-    if move.position == START:
+    if move.position == WHOLE_TRACE:
         return log_ratio
     log_ratio += change.kept_log_ratio(trace)
     if new.structure is state.structure:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Observed values: which observe statement gets which, and whether they fit the model."""
+"""Observed values by observe statement, and whether they fit the model."""
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from etalumis.trace import Observed, Trace
 from etalumis.typing import Array
 
 MAX_MAGNITUDE = 1e150
-"""Largest absolute value of an observation: the square of a larger one overflows, and its likelihood is always zero."""
+"""Largest absolute value of an observation; the square of a larger one may overflow."""
 
 
 class Observations:
@@ -25,8 +25,8 @@ class Observations:
     ----------
     values
         Name -> observed value, of the shape of the statement's distribution. A value of one element fits any
-        distribution of one element, since peers send scalars as shape () or (1,). None leaves a statement out: the
-        posterior is not conditioned on it. An empty mapping leaves out all of them, which gives the prior.
+        distribution of one element, since peers send scalars with shape () or (1,). None leaves a statement out: the
+        posterior is not conditioned on it. An empty mapping leaves out all statements, which gives the prior.
 
     Raises
     ------
@@ -62,12 +62,12 @@ class Observations:
         """Observed values by name; always the same object."""
         return self._values
 
-    def saw(self, name: str) -> None:
-        """Note that the model observes `name`."""
+    def record_name(self, name: str) -> None:
+        """Record that the model observes `name`."""
         self._seen[name] = None
 
     def value(self, name: str, distribution: ArrayDistribution, given: Array | None) -> Array | None:
-        """Return the value to condition the statement on: the user's, else the model's own, else None.
+        """Return the value to condition a statement on: the user's, else the model's own, else None.
 
         Raises
         ------
@@ -92,16 +92,16 @@ class Observations:
             return value.reshape(shape)
         raise InferenceError(
             f"observation {name!r} has shape {value.shape}; the model observes shape {shape} under this name. "
-            "Give an observation made with the same simulator configuration."
+            "Give an observation created with the same simulator configuration."
         )
 
     def check_names(self) -> None:
-        """Check, after a run, that the model observes every name that values are given for.
+        """Check, after a run, that the model has all observe statements named by the user.
 
         Raises
         ------
         InferenceError
-            If it does not; the message lists the observe statements of the run, the nearest name first.
+            If it does not. The message lists the observe statements of the run, the closest name first.
         """
         for name in [*self._values, *self._left_out]:
             if name not in self._seen:
@@ -111,12 +111,12 @@ class Observations:
                 )
 
     def check_complete(self, trace: Trace) -> None:
-        """Check that every observe statement of a run has a value or was left out on purpose.
+        """Check that every observe statement of a run has a value or was left out explicitly.
 
         Raises
         ------
         InferenceError
-            If a statement has none while others have: the posterior would not be conditioned on it.
+            If a statement has none while others have: the posterior would silently ignore it.
         """
         if not self._values and not self._left_out:
             return
@@ -132,7 +132,7 @@ class Observations:
             raise InferenceError(
                 f"the model also observes {observed.name!r}, for which no value is given; values are given for "
                 f"{', '.join(map(repr, self._values)) or 'none of its statements'}. Give its value too, or leave it "
-                f"out on purpose (None as its value in Python, `--unconditioned {observed.name}` on the command line)."
+                f"out explicitly (None as its value in Python, `--unconditioned {observed.name}` on the command line)."
             )
 
     def _without_value(self, trace: Trace) -> Sequence[Observed]:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Posteriors: draws of chosen latents and tags with their log weights, and the file that holds them."""
+"""Posteriors: draws of named latents and tags with their log weights, and the posterior file."""
 
 import hashlib
 import json
@@ -22,8 +22,8 @@ from etalumis.typing import Array
 
 FORMAT, VERSION = "etalumis-posterior", 2
 ENGINES = ("prior", "importance", "rmh", "ic")
-_SAME = ("config_digest", "simulator_build_id", "observation_digest", "network_digest")
-"""Keys of `info` that posteriors must agree in to be joined."""
+_MUST_AGREE = ("config_digest", "simulator_build_id", "observation_digest", "network_digest")
+"""Keys of `info` that must be equal in posteriors to be joined."""
 
 
 @dataclass
@@ -35,20 +35,20 @@ class Posterior:
     engine
         "prior", "importance", "rmh" or "ic".
     values
-        Name -> (draw, ...): tags of fixed shape, named entries (NaN where a trace lacks them), and `result`.
+        Name -> (draw, ...): tags of fixed shape, named entries (NaN if a trace lacks them), and `result`.
     log_weight
         (draw,) log weights: 0 for MCMC; -inf for draws of weight zero, which are kept, since the evidence and the
-        effective sample size count them.
+        effective sample size depend on their number.
     log_likelihood, log_prior
-        (draw,) sum_n log p(y_n | x), and sum_i log p(x_i) over accepted entries (scopes' -log Z not included).
+        (draw,) sum_n log p(y_n | x), and sum_i log p(x_i) over accepted entries (without -log Z of the scopes).
     chain
         (draw,) number of the chain or job.
     trace_type
         (draw,) 32 hex digits as bytes.
     info
-        JSON-able facts: seed, runs, rates, acceptance, provenance.
+        Metadata as JSON values: seed, runs, rates, acceptance, provenance.
     truth
-        Name -> value of the trace that made the observation, where it is known.
+        Name -> value in the trace that the observation was simulated from, if it is known.
     """
 
     engine: str
@@ -65,10 +65,10 @@ class Posterior:
         return len(self.log_weight)
 
     @classmethod
-    def of_draws(
+    def from_draws(
         cls, engine: str, draws: list[Draw], log_weight: list[float], chain: int, info: dict[str, Any]
     ) -> Self:
-        """Make columns of draws; names whose shape varies from draw to draw are listed in `info`."""
+        """Create a posterior from draws; names whose shape varies between draws are listed in `info`."""
         values, left_out = columns(draws)
         return cls(
             engine=engine,
@@ -88,7 +88,7 @@ class Posterior:
         Raises
         ------
         InferenceError
-            Where every draw has weight zero.
+            If every draw has weight zero.
         """
         if np.max(self.log_weight, initial=-np.inf) == -np.inf:
             raise InferenceError(
@@ -99,21 +99,21 @@ class Posterior:
 
     @property
     def log_evidence(self) -> float:
-        """Estimate of log p(y): the log of the mean weight (not for MCMC, whose weights say nothing about it)."""
+        """Estimate of log p(y): the log of the mean weight. Not available for MCMC."""
         if self.engine == "rmh":
             raise InferenceError("MCMC draws do not estimate the evidence; use importance sampling or ic")
         return float(np.logaddexp.reduce(self.log_weight) - np.log(len(self)))
 
     def mean(self, name: str) -> Array:
-        """Return the weighted mean of a value over the draws that have it, of the value's shape."""
+        """Return the weighted mean of a value over the draws that have it; its shape is that of the value."""
         column = self.values[name]
         has = ~np.isnan(column).reshape(len(self), -1).any(axis=1)
         return np.average(column[has], axis=0, weights=self.weight[has])
 
     def difference(self, engine: str, seed: int | None, chains: Iterable[int]) -> str | None:
-        """Say how a posterior of other draws differs from this one in engine, seed or chains (jobs); else None.
+        """Return in words how this posterior differs in engine, seed or chains (jobs) from another one, else None.
 
-        Chains may be added to those that are here.
+        The other one may have additional chains.
         """
         if self.engine != engine:
             return f"is a posterior of engine {self.engine!r}, not {engine!r}"
@@ -132,18 +132,18 @@ class Posterior:
         Raises
         ------
         InferenceError
-            Where the parts do not belong together, or two of them are the same chain or job.
+            If the parts do not belong together, or two of them are the same chain or job.
         """
         _check_joinable(parts)
-        joined = cls.appended(parts)
+        joined = cls.join_pieces(parts)
         joined.info = {**_joined_info([part.info for part in parts]), "left_out_values": joined.info["left_out_values"]}
         return joined
 
     @classmethod
-    def appended(cls, parts: list[Self]) -> Self:
+    def join_pieces(cls, parts: list[Self]) -> Self:
         """Join consecutive pieces of one chain or job; `info` is that of the last one."""
         values, misfits = concatenate_columns([(part.values, len(part)) for part in parts])
-        # a name whose shape varied within one piece is no column of the whole, though another piece may have it
+        # a name whose shape varied within one piece has no column in the whole, even if another piece has one
         left_out = set(misfits).union(*(part.info.get("left_out_values", ()) for part in parts))
         return cls(
             engine=parts[0].engine,
@@ -186,18 +186,18 @@ class Posterior:
         Raises
         ------
         DatasetError
-            Where the file is not a posterior, is of an unknown version, or was cut off or altered.
+            If the file is not a posterior, has an unknown version, or is truncated or altered.
         """
         path = Path(path)
         try:
             with h5py.File(path) as file:
                 return cls(**_read_all(path, file))
         except FileNotFoundError:
-            raise DatasetError(f"{path}: no such posterior file; `etalumis posteriors rmh` or `ic` makes one") from None
+            raise DatasetError(f"{path}: no such posterior file; create it with `etalumis posteriors`") from None
         except (OSError, KeyError) as error:
             damaged = DatasetError(
-                f"{path}: cannot be read as a posterior ({error}); it is truncated or no HDF5 file. Delete it and "
-                "make it again."
+                f"{path}: cannot be read as a posterior ({error}); it is truncated or not an HDF5 file. Delete it "
+                "and create it again."
             )
             raise storage_error(path, "read", error) or damaged from error
 
@@ -219,14 +219,16 @@ def _checksum(array: Array) -> str:
 def _read(path: Path, group: Any, name: str) -> Array:
     array = np.asarray(group[name][()])
     if group[name].attrs.get("checksum") != _checksum(array):
-        raise DatasetError(f"{path}: column {name!r} does not match its checksum; the file was altered. Make it again.")
+        raise DatasetError(
+            f"{path}: column {name!r} does not match its checksum; the file was altered. Create it again."
+        )
     return array
 
 
 def _read_all(path: Path, file: Any) -> dict[str, Any]:
     found = (file.attrs.get("format"), file.attrs.get("version"))
     if found[0] != FORMAT:
-        raise DatasetError(f"{path}: format {found[0]!r}; expected {FORMAT!r}. Give a posterior file.")
+        raise DatasetError(f"{path}: expected a posterior file (format {FORMAT!r}), found format {found[0]!r}")
     if found[1] not in (1, VERSION):
         raise DatasetError(
             f"{path}: version {found[1]} of {FORMAT}; this program reads versions up to {VERSION}. Make the file again "
@@ -255,11 +257,11 @@ def _check_joinable(parts: list[Any]) -> None:
     for part in parts[1:]:
         if part.engine != first.engine:
             raise InferenceError(f"cannot join posteriors of engine {first.engine!r} and {part.engine!r}")
-        for key in _SAME:
+        for key in _MUST_AGREE:
             if part.info.get(key) != first.info.get(key):
                 raise InferenceError(
                     f"cannot join posteriors: {key} is {first.info.get(key)!r} in one and {part.info.get(key)!r} in "
-                    "another. Make them with one configuration."
+                    "another. Create them with the same configuration."
                 )
         if part.truth.keys() != first.truth.keys():
             raise InferenceError("cannot join posteriors with different known truths")
@@ -271,7 +273,7 @@ def _check_joinable(parts: list[Any]) -> None:
 
 
 def _joined_info(infos: list[dict[str, Any]]) -> dict[str, Any]:
-    """Facts that all parts share stay; runs add up; the parts' own facts are listed under `parts`."""
+    """Return the values that all parts share, sums of the runs, and all values of each part under `parts`."""
     shared = {key: value for key, value in infos[0].items() if all(info.get(key) == value for info in infos[1:])}
     totals = {key: sum(info.get(key, 0) for info in infos) for key in ("runs", "simulator_runs", "failures")}
     return {**shared, **totals, "wall_s": sum(info.get("wall_s", 0.0) for info in infos), "parts": infos}

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Controller of a run whose entries a network proposes."""
+"""Controller of a run whose values a network proposes."""
 
 import math
 from typing import Literal, Protocol
@@ -19,30 +19,30 @@ Scopes = Literal["first-shot", "prior"]
 
 
 class ProposalSource(Protocol):
-    """A network that has embedded one observation and proposes entry after entry."""
+    """A network that has embedded an observation and proposes the values of a run, one after the other."""
 
     def begin(self) -> None:
         """Start a new trace."""
         ...
 
     def propose(self, address: str, distribution: Distribution, rng: np.random.Generator) -> tuple[float, float] | None:
-        """Return (value, log q(value)), or None where the address is unknown."""
+        """Return (value, log q(value)), or None if the address is unknown."""
         ...
 
 
-class Proposing(PriorController):
-    """Controller of a run with proposals.
+class ProposalController(PriorController):
+    """Controller that takes values from a `ProposalSource`.
 
     Attributes
     ----------
     log_weight
-        sum over proposed entries of log p(x_i) - log q(x_i); -inf once a proposed scope asks for a second repetition.
+        Sum over the proposed entries of log p(x_i) - log q(x_i); -inf if a proposed scope asks for a second repetition.
     lost
         Whether a proposed scope asked for a second repetition.
-    shots
-        Running number of every scope that was proposed, in order.
+    proposed_scopes
+        Numbers of the proposed scopes, in order.
     asked, unknown
-        Controlled entries that the network was asked for, and those whose address it does not know.
+        Number of controlled entries that the network was asked for, and of those whose address it does not know.
     """
 
     assisted = True
@@ -61,17 +61,17 @@ class Proposing(PriorController):
         self._scope_from_prior = False
         self.log_weight = 0.0
         self.lost = False
-        self.shots: list[int] = []
+        self.proposed_scopes: list[int] = []
         self.asked = self.unknown = 0
         session.begin()
 
     def sample(self, site: Site) -> float:
-        """Return a proposed value, or one from the prior."""
+        """Return a proposed value, or a draw from the prior."""
         value = self.answer(site).value
         return site.distribution.sample(self.rng) if value is None else value
 
     def answer(self, site: Site) -> Answer:
-        """Return a proposed value, or leave the entry, its scope or the rest of the run to the prior."""
+        """Return a proposed value, or let the model draw the entry, its scope or the rest of the run from the prior."""
         entered = site.scope != self._scope
         if entered:
             self._scope = site.scope
@@ -90,13 +90,13 @@ class Proposing(PriorController):
                 return Answer(None, HandOver.SCOPE)
             return Answer(site.distribution.sample(self.rng))
         if entered and site.scope:
-            self.shots.append(site.scope)
+            self.proposed_scopes.append(site.scope)
         return Answer(value)
 
-    def came(self, trace: PlannedTrace) -> None:
-        """Take note of a second repetition in which nothing was asked, since none of its draws is controlled."""
+    def receive(self, trace: PlannedTrace) -> None:
+        """Detect a second repetition that asked for no value, since it has no controlled draw."""
         details = trace.rows.details
-        again = np.isin(details["scope"], self.shots) & (details["repetition"] > 0)
+        again = np.isin(details["scope"], self.proposed_scopes) & (details["repetition"] > 0)
         if again.any():
             self.lost, self.log_weight = True, -math.inf
 

@@ -1,15 +1,15 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Proposals for one entry: mixtures of kernels, each reversible by itself.
+"""Proposals for one entry: mixtures of kernels, each of which is reversible.
 
-A component c is chosen with a probability that does not depend on the entry's value, and the step is accepted with the
-ratio of that component alone. Since every component leaves the target invariant, so does the mixture (Tierney 1994),
-and no component has to know the density of the others. Each kernel k returns the new value x' and
+A component c is chosen with a probability that does not depend on the value of the entry, and the step is accepted with
+the ratio of that component alone. Since every component leaves the target invariant, so does the mixture (Tierney
+1994), and no component needs the densities of the others. Each kernel k returns the new value x' and
 
     log r = log [p(x') k(x | x')] - log [p(x) k(x' | x)]
 
-with p the entry's prior, which is the same in both directions because its context is. src/cpp/src/proposal.cpp is the
-same in C++.
+where p is the prior of the entry. It is the same in both directions, since its context is. src/cpp/src/proposal.cpp
+implements the same in C++.
 """
 
 import math
@@ -35,11 +35,11 @@ from etalumis.distributions import (
 Proposal = tuple[float, float]
 """(x', log r)"""
 
-SMALLEST, LARGEST = 1e-3, 1.0
-"""Range of the log-uniform step scale, as a share of the width of the prior: posteriors may be that much narrower."""
+MIN_SCALE, MAX_SCALE = 1e-3, 1.0
+"""Range of the log-uniform step scale, relative to the width of the prior: posteriors may be that much narrower."""
 
 
-_LOG_SMALLEST, _LOG_RANGE = math.log(SMALLEST), math.log(LARGEST / SMALLEST)
+_LOG_MIN_SCALE, _LOG_RANGE = math.log(MIN_SCALE), math.log(MAX_SCALE / MIN_SCALE)
 
 
 def propose(
@@ -47,7 +47,7 @@ def propose(
 ) -> Proposal:
     """Return (x', log r) for an entry of value `x` and log prior density `log_prob`.
 
-    With probability `fresh_share` the new value is drawn from the prior (log r = 0), else by a local step.
+    With probability `fresh_share`, the new value is drawn from the prior (log r = 0), otherwise by a local step.
     """
     if rng.random() < fresh_share:
         return distribution.sample(rng), 0.0
@@ -55,11 +55,11 @@ def propose(
 
 
 def _scale(rng: np.random.Generator) -> float:
-    return math.exp(_LOG_SMALLEST + _LOG_RANGE * rng.random())
+    return math.exp(_LOG_MIN_SCALE + _LOG_RANGE * rng.random())
 
 
 def _wrapped(rng: np.random.Generator, d: Distribution, x: float, log_prob: float) -> Proposal:
-    # On the circle [low, high) the Gaussian step is symmetric, and the prior is flat.
+    # On the circle [low, high), the Gaussian step is symmetric, and the prior is flat.
     assert isinstance(d, Uniform)
     width = d.high - d.low
     moved = d.low + (x - d.low + width * _scale(rng) * float(rng.standard_normal())) % width
@@ -100,7 +100,7 @@ def _symmetric(d: Distribution, moved: float, log_prob: float) -> Proposal:
 def _log_step(rng: np.random.Generator, d: Distribution, x: float, log_prob: float) -> Proposal:
     # A symmetric step in log x has density phi / x' in x': the Jacobian leaves x' / x.
     if x <= 0.0:
-        return x, 0.0  # a draw that underflowed to 0 has no logarithm; only a fresh draw moves it
+        return x, 0.0  # a draw that underflowed to 0 has no logarithm; only a draw from the prior moves it
     moved = x * math.exp(2.0 * _scale(rng) * float(rng.standard_normal()))
     if not 0.0 < moved < math.inf:
         return x, -math.inf
@@ -135,7 +135,7 @@ _LOCAL: dict[int, Callable[[np.random.Generator, Distribution, float, float], Pr
 
 
 def same_support(a: Distribution, b: Distribution) -> bool:
-    """Return whether a value of `a` may be kept under `b`: same kind and same support. Symmetric in a and b."""
+    """Return whether a value of `a` may be kept under `b`: equal kind and support. Symmetric in a and b."""
     if a is b:
         return True
     if a.code != b.code:

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Steps of a chain that the model makes by itself, many at a time, and that the chain then comes to one by one.
+"""Steps of a chain that the model makes itself, many per message, and that the chain then takes one by one.
 
-The model's front end has the kernel too: the same target, moves and acceptance probability, other random numbers. A
-message for each step costs several times what a fast model does.
+The front end of the model implements the same kernel: target, moves and acceptance probability are equal, the random
+numbers are not. One message per step would cost several times as much as a run of a fast model.
 """
 
 import logging
@@ -21,31 +21,31 @@ from etalumis.inference.state import ChainState
 
 logger = logging.getLogger(__name__)
 
-WANTED_S = 0.05
-"""Seconds that the steps of a message are to take."""
-MOST = 128
-"""Steps in a message at most."""
+TARGET_S = 0.05
+"""Target duration of the steps of one message, in seconds."""
+MAX_STEPS = 128
+"""Maximum number of steps per message."""
 
 Outcome = tuple[int, int, PlannedTrace | None]
-"""Position of the entry to change (-1: all), `StepFlag`, and the trace that the step led to, if it did."""
+"""Position of the entry to change (-1: all), `StepFlag`, and the trace that the step led to, or None."""
 
 
 class RemoteSteps:
-    """The steps that were made already.
+    """Buffer of steps that the model has made.
 
     Parameters
     ----------
     runner, stepper
         Run the model.
     seed
-        Of the steps: step n does what is drawn from it and n alone.
+        Seed of the steps. Step n depends on it and on n only.
     focus
-        Names of the entries that get the focus share; None: all that have a name.
+        Names of the focused entries; None for all entries with a name.
 
     Attributes
     ----------
     done
-        Steps that the chain has come to.
+        Number of steps that the chain has taken.
     """
 
     def __init__(self, runner: ModelRunner, stepper: Stepper, seed: int, focus: Collection[str] | None) -> None:
@@ -53,7 +53,7 @@ class RemoteSteps:
         self._focus = None if focus is None else tuple(sorted(focus))
         self._made: deque[Outcome] = deque()
         self._count = 1
-        self._alone = 0  # steps to come that are made one by one
+        self._alone = 0  # number of further steps to request one by one
         self.done = 0
 
     def next(self, state: ChainState, settings: Settings, beta: float) -> Outcome:
@@ -64,7 +64,7 @@ class RemoteSteps:
         return self._made.popleft()
 
     def snapshot(self) -> dict[str, int]:
-        """Return what is needed to go on, JSON-able."""
+        """Return the JSON values needed to resume."""
         return {"seed": self._seed, "done": self.done}
 
     def _make(self, state: ChainState, settings: Settings, beta: float) -> None:
@@ -75,30 +75,30 @@ class RemoteSteps:
             for trace in traces:
                 check_not_broken_off(trace)
             raise InferenceError(
-                f"{self._runner.model.name}: the chain's trace came out otherwise when it was replayed; expected a "
-                "model that does the same when given the same values"
+                f"{self._runner.model.name}: replaying the trace of the chain gave a different one; expected a model "
+                "that does the same when given the same values"
             )
         led = iter(traces)
         for position, flags in steps:
             leads = flags & (StepFlag.ACCEPTED | StepFlag.BROKEN)
             self._made.append((position, flags, next(led) if leads else None))
 
-    def _taken(self, wanted: Steps) -> tuple[Sequence[tuple[int, int]], Sequence[PlannedTrace]]:
-        """Take the steps that are wanted; of a message that fails, which may be too much at once, only the first.
+    def _taken(self, requested: Steps) -> tuple[Sequence[tuple[int, int]], Sequence[PlannedTrace]]:
+        """Request steps. If a message fails, perhaps because it asked for too many, request only the first step.
 
-        The others follow one by one, so that the one that fails is known by its number. The chain is the same.
+        The others follow one by one, which identifies the step that fails. The chain is the same.
         """
-        if wanted.number > 1 and not self._alone:
+        if requested.number > 1 and not self._alone:
             began = time.perf_counter()
             try:
-                found = self._stepper.take_steps(wanted, self._runner.addresses)
+                found = self._stepper.take_steps(requested, self._runner.addresses)
             except (SimulatorError, ProtocolError) as error:
-                self._failed(error, wanted.number)
+                self._failed(error, requested.number)
             else:
                 self._grow(time.perf_counter() - began)
                 return found
         began = time.perf_counter()
-        found = self._runner.take_steps(self._stepper, wanted._replace(number=1))
+        found = self._runner.take_steps(self._stepper, requested._replace(number=1))
         if self._alone:
             self._alone -= 1
         else:
@@ -106,8 +106,8 @@ class RemoteSteps:
         return found
 
     def _grow(self, seconds: float) -> None:
-        """Choose how many steps the next message asks for, from what this one took."""
-        self._count = max(1, min(MOST, 2 * self._count, int(WANTED_S * self._count / seconds)))
+        """Choose the number of steps of the next message from the duration of this one."""
+        self._count = max(1, min(MAX_STEPS, 2 * self._count, int(TARGET_S * self._count / seconds)))
 
     def _failed(self, error: SimulatorError | ProtocolError, count: int) -> None:
         runner = self._runner

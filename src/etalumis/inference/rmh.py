@@ -19,7 +19,7 @@ from etalumis.inference.tempering import Ladder
 from etalumis.progress import Progress
 
 ADAPTATIONS = 5
-"""Times the temperatures are placed anew: after the burn-in, and after a half, a quarter, ... of it."""
+"""Number of times that the temperatures are adapted: after the burn-in, and after 1/2, 1/4, ... of it."""
 
 
 def rmh(
@@ -43,30 +43,29 @@ def rmh(
     Parameters
     ----------
     model
-        What to run.
+        The model to run.
     observations
-        Observe name -> value.
+        Name of the observe statement -> value, see `Observations`.
     runs
-        Steps of all replicas together, burn-in included; each is at most one run of the model. The chain makes
-        `runs // len(betas)` sweeps: one step of every replica, then swaps.
+        Total number of steps of all replicas, including the burn-in. Each step takes at most one run of the model. The
+        chain makes `runs // len(betas)` sweeps: one step of every replica, then swaps.
     seed, chain
         The chain's draws come from (seed, "posteriors/rmh", chain).
     burn_in
-        First sweeps, which are not kept.
+        Number of initial sweeps to discard.
     thin
-        The cold replica's state is kept after every `thin`-th sweep from there on.
+        After the burn-in, the state of the cold replica is kept after every `thin`-th sweep.
     betas
-        Inverse temperatures, from 1 strictly downwards to 0 or more; (1,) is no tempering. The burn-in moves those
+        Inverse temperatures, strictly decreasing from 1 to at least 0; (1,) for no tempering. The burn-in adapts those
         between the ends towards equal swap rates.
     init_runs
-        Prior runs to choose the start from; not counted in `runs`.
+        Number of prior runs from which the initial states are chosen; not counted in `runs`.
     settings, focus
-        Shares of the cold replica's moves, and the names of the entries that get the focus share (None: all that
-        have a name).
+        Fractions of the moves of the cold replica, and the names of the focused entries (None: all with a name).
     retries
-        How often in a row a failed simulator is replaced.
+        Maximum number of consecutive restarts of a failed simulator.
     checkpoint
-        Where an interrupted chain goes on; the draws are the same as without an interruption.
+        Checkpoint to resume from and to write; the draws are the same as without an interruption.
 
     Returns
     -------
@@ -76,8 +75,8 @@ def rmh(
     Raises
     ------
     InferenceError
-        The observations do not fit the model, a likelihood is NaN, no prior run can produce the observation, or
-        replaying a trace gives another one.
+        If the observations do not fit the model, a likelihood is NaN, no prior run can produce the observation, or
+        replaying a trace gives a different one.
     """
     sweeps = runs // max(len(betas), 1)
     if not 0 <= burn_in < sweeps or thin < 1 or init_runs < 1:
@@ -108,7 +107,7 @@ def rmh(
 
 
 class _Sampling:
-    """The loop over sweeps: which states are kept, progress, and interruptions."""
+    """The loop over sweeps: draws to keep, progress, and checkpoints."""
 
     def __init__(
         self, ladder: Ladder, sweeps: int, burn_in: int, thin: int, chain: int, checkpoint: Checkpoint | None
@@ -123,11 +122,11 @@ class _Sampling:
 
     @property
     def wall_s(self) -> float:
-        """Seconds that the chain took, over all its interruptions."""
+        """Duration of the chain in seconds, summed over its interruptions."""
         return self._wall_before + time.perf_counter() - self._began
 
     def begin(self, init_runs: int) -> None:
-        """Start the chain, or go on with an interrupted one."""
+        """Start the chain, or resume an interrupted one."""
         found = self.checkpoint.load() if self.checkpoint is not None else None
         if found is None:
             self.ladder.start(init_runs)
@@ -137,7 +136,7 @@ class _Sampling:
         self.ladder.resume(state["ladder"])
 
     def sample(self) -> Posterior:
-        """Make the remaining sweeps and return all draws."""
+        """Make the remaining sweeps, and return all draws."""
         ladder, last, accepted, sweep = self.ladder, None, 0, 0
         first = ladder.sweeps
 
@@ -169,8 +168,8 @@ class _Sampling:
         return sweep >= self.burn_in and (sweep - self.burn_in) % self.thin == self.thin - 1
 
     def _so_far(self) -> Posterior:
-        new = Posterior.of_draws("rmh", self._draws, [0.0] * len(self._draws), self.chain, {})
-        whole = Posterior.appended([*self._earlier, new])
+        new = Posterior.from_draws("rmh", self._draws, [0.0] * len(self._draws), self.chain, {})
+        whole = Posterior.join_pieces([*self._earlier, new])
         self._earlier, self._draws = [whole], []
         return whole
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Running a model again and again for an engine: shared tables, checks, and a fresh process after a failure."""
+"""Runs of a model for an engine: shared address tables, checks, and a new process after a failure."""
 
 import logging
 import math
@@ -23,22 +23,22 @@ C = TypeVar("C", bound=Controller)
 
 
 def draw_seed(rng: np.random.Generator) -> int:
-    """Return a seed for one run, uniform on 64 bits."""
+    """Return a uniform 64-bit seed for one run."""
     return int(rng.bit_generator.random_raw())
 
 
 class ModelRunner:
-    """Run `model` under one controller after another, with the same address numbers throughout.
+    """Run `model` under one controller after another, with one address table.
 
-    A simulator that dies, hangs or sends rubbish is replaced by a fresh process and the run is repeated with the same
-    draws, at most `retries` times; a run is never dropped, since that would bias the weights.
+    If a simulator dies, hangs or sends malformed messages, it is replaced by a new process and the run is repeated with
+    the same draws, at most `retries` times. Runs are never dropped, since that would bias the weights.
 
     Attributes
     ----------
     runs
-        Completed runs.
+        Number of completed runs.
     failures
-        Runs that were repeated on a fresh process.
+        Number of runs that were repeated in a new process.
     """
 
     def __init__(self, model: Model, observations: Observations, seed: int, retries: int = 3) -> None:
@@ -53,24 +53,24 @@ class ModelRunner:
         self.failures = 0
 
     def begin(self, seed: int, of: str) -> None:
-        """Say that the runs from here on draw from `seed`, that of the part `of` of the work (for messages)."""
+        """Set what messages say of the next runs: their `seed`, and the part `of` of the work that they belong to."""
         self._origin, self._runs_before = f"seed {seed} ({of})", self.runs
 
     def run(self, rng: np.random.Generator, make: Callable[[], C]) -> tuple[Trace, C]:
         """Run once under `make()` and return the trace and its controller.
 
-        `make` is called anew, with `rng` set back, for every attempt.
+        Each attempt calls `make` again, with `rng` reset to its initial state.
 
         Raises
         ------
         InferenceError
-            A likelihood is NaN, or the observations do not fit the model.
+            If a likelihood is NaN, or the observations do not fit the model.
         SimulatorError, ProtocolError
-            The simulator failed `retries` + 1 times in a row.
+            If the simulator failed `retries` + 1 times in a row.
         """
         controller = make()
         if self._delegate is not None and isinstance(controller, Planner) and not controller.assisted:
-            return self._carried_out(self._delegate, controller, draw_seed(rng)), controller
+            return self._run_plan(self._delegate, controller, draw_seed(rng)), controller
         state = rng.bit_generator.state
         for attempt in range(self.retries + 1):
             if attempt:
@@ -87,9 +87,9 @@ class ModelRunner:
         raise AssertionError("unreachable: _recover raises after the last attempt")
 
     def run_all(self, rng: np.random.Generator, makes: Sequence[Callable[[], C]]) -> list[tuple[Trace, C]]:
-        """Run once under each of `makes`; raises as `run` does, which gives the same traces one after the other.
+        """Run once under each of `makes`; a model with several processes runs them concurrently.
 
-        A model of several processes does the runs at the same time.
+        The traces and the errors are those of successive calls of `run`.
         """
         if self._concurrent is None:
             return [self.run(rng, make) for make in makes]
@@ -103,19 +103,19 @@ class ModelRunner:
         for controller, trace in zip(controllers, traces, strict=True):
             self.runs += 1
             if isinstance(controller, Planner):
-                controller.came(trace)
+                controller.receive(trace)
             self._check(trace)
         return list(zip(traces, controllers, strict=True))
 
     @property
     def stepper(self) -> Stepper | None:
-        """The model, if it makes the steps of a chain by itself."""
+        """The model, if it can make the steps of a chain itself, else None."""
         return self.model if isinstance(self.model, Stepper) and self.model.steps else None
 
     def take_steps(self, stepper: Stepper, steps: Steps) -> tuple[Sequence[tuple[int, int]], Sequence[PlannedTrace]]:
-        """Have the model make steps of a chain; raises as `run` does.
+        """Let the model make steps of a chain; raises like `run`.
 
-        The runs are counted, and their traces checked, by `stepped`, when the chain comes to them.
+        `count_step` counts the runs and checks their traces, when the chain arrives at them.
         """
         for attempt in range(self.retries + 1):
             try:
@@ -124,16 +124,16 @@ class ModelRunner:
                 self._recover(error, attempt, f", steps of a chain of seed {steps.seed} from {steps.first} on,")
         raise AssertionError("unreachable: _recover raises after the last attempt")
 
-    def stepped(self, trace: PlannedTrace | None) -> None:
-        """Count a run that the model made for a step, and check the trace that it led to, if it did."""
+    def count_step(self, trace: PlannedTrace | None) -> None:
+        """Count a run that the model made for a step, and check the resulting trace, if any."""
         self.runs += 1
         if trace is not None:
             self._check(trace)
 
     def priors(self, seeds: Sequence[int], *, details: bool = False) -> Iterator[Trace]:
-        """Yield one prior run for each seed, scored with the observations; raises as `run` does.
+        """Yield one prior run for each seed, scored with the observations; raises like `run`.
 
-        `details`: the traces are to go on from, by a chain.
+        With `details`, the traces can become states of a chain.
         """
         if self._delegate is None:
             for seed in seeds:
@@ -152,11 +152,11 @@ class ModelRunner:
         if self._delegate is None or not isinstance(controller, Planner):
             return run(self.model, controller, self.addresses, self._bases)
         trace = self._delegate.assist(controller.plan(), draw_seed(rng), controller.answer, self.addresses)
-        controller.came(trace)
+        controller.receive(trace)
         return trace
 
-    def _carried_out(self, delegate: Delegate, controller: Planner, seed: int) -> PlannedTrace:
-        """Have a plan carried out; a failed attempt leaves nothing behind, so the next one is simply the same."""
+    def _run_plan(self, delegate: Delegate, controller: Planner, seed: int) -> PlannedTrace:
+        """Let the model carry out a plan. A failed attempt leaves no state behind, so the next one is identical."""
         plan = controller.plan()
         for attempt in range(self.retries + 1):
             try:
@@ -165,7 +165,7 @@ class ModelRunner:
                 self._recover(error, attempt, f", drawn from seed {seed},")
                 continue
             self.runs += 1
-            controller.came(trace)
+            controller.receive(trace)
             self._check(trace)
             return trace
         raise AssertionError("unreachable: _recover raises after the last attempt")
@@ -174,17 +174,17 @@ class ModelRunner:
         if failures:
             self._recover(error, failures - 1)
         elif is_restartable(self.model):
-            restart(self.model, self.retries)  # which run of the batch it was comes out when they are repeated
+            restart(self.model, self.retries)  # repeating the runs one by one shows which of them fails
         else:
             raise error
 
     def _recover(self, error: Exception, attempt: int, seed: str = "") -> None:
         if attempt == self.retries or not is_restartable(self.model):
-            logger.error("%s: %s%s failed for good", self.model.name, self._place(self.runs), seed)
+            logger.error("%s: %s%s failed in every attempt", self.model.name, self._place(self.runs), seed)
             raise error
         self.failures += 1
         logger.warning(
-            "%s: %s%s failed (%s); repeating it on a fresh process (%d of %d)",
+            "%s: %s%s failed (%s); repeating it in a fresh process (%d of %d)",
             self.model.name, self._place(self.runs), seed, error, attempt + 1, self.retries,
         )  # fmt: skip
         restart(self.model, self.retries - attempt - 1)
@@ -195,10 +195,10 @@ class ModelRunner:
     def _check(self, trace: Trace) -> None:
         if isinstance(trace, PlannedTrace):
             if trace.lost or trace.mismatch:
-                return  # it broke off: there may be observe statements that it did not come to
+                return  # it broke off, perhaps before some of its observe statements
             if not self._names_checked:
                 for observed in trace.observes:
-                    self.observations.saw(observed.name)
+                    self.observations.record_name(observed.name)
         if not self._names_checked:
             self.observations.check_names()
             self._names_checked = True
@@ -209,11 +209,11 @@ class ModelRunner:
     def _explain_nan(self, trace: Trace) -> None:
         if isinstance(trace, PlannedTrace):
             for observed in trace.misfits():
-                assert observed.distribution is not None  # comes with every misfit
+                assert observed.distribution is not None  # sent with every misfit
                 self.observations.value(observed.name, observed.distribution, None)
                 raise InferenceError(
-                    f"{self.model.name}: observe {observed.name!r} at {observed.address} was given a value of another "
-                    f"shape than its distribution's, {observed.distribution.shape}; mend the model"
+                    f"{self.model.name}: observe {observed.name!r} at {observed.address} has a value of a different "
+                    f"shape than its distribution, {observed.distribution.shape}; correct the model"
                 )
         for observed in trace.observes:
             if math.isnan(observed.log_prob):

@@ -16,20 +16,20 @@ from etalumis.trace import CONTROLLED, Trace
 
 
 class TraceStructure:
-    """What the states of one kind of trace have in common: everything but the values.
+    """What the states with the same addresses and scopes have in common: everything except values and priors.
 
     Attributes
     ----------
     name, scope, control
-        Of the accepted entries: name, scope number, and whether the entry may be steered.
+        Of each accepted entry: name, scope number, and whether it is controlled.
     scopes_begun
-        Largest scope number among the entries up to and including each one: a scope numbered up to it has begun.
+        Largest scope number up to and including each entry: scopes with numbers up to it have begun.
     candidates
-        Positions that a step may choose, in order.
+        Positions that a step may choose, in ascending order.
     focused
-        Those of them that get the focus share.
+        Candidates that are focused.
     named
-        (position, name) of the entries that have one.
+        (position, name) of the entries with a name.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class TraceStructure:
         self.focused_set = frozenset(self.focused)
         self.trace_type: str | None = None
         self.labels: dict[int, str] = {}
-        """Kinds of moves by position, for the acceptance table: an address has always the same kind of prior."""
+        """Kind of move by position, for the acceptance table; an address always has the same kind of prior."""
 
 
 class StructureCache:
-    """Makes states, each kind of trace's structure once."""
+    """Builds states, and shares the `TraceStructure` between them."""
 
     _KEPT = 4096
 
@@ -56,7 +56,7 @@ class StructureCache:
         self._known: dict[tuple[AddressKeys, bytes, bytes], TraceStructure] = {}
 
     def state(self, trace: Trace) -> "ChainState":
-        """Return the state of a chain at `trace`."""
+        """Return the chain state of a trace."""
         if not isinstance(trace, PlannedTrace):
             return ChainState(trace, self._of(trace))
         rows = trace.rows
@@ -79,10 +79,10 @@ class StructureCache:
 
 
 class ChainState:
-    """Accepted entries of a trace as columns, in trace order; rejected repetitions are no part of it.
+    """Accepted entries of a trace as columns, in trace order, without rejected repetitions.
 
-    Never changed in place: chains may share and exchange one. Lists are made when somebody asks: most proposals of a
-    chain are rejected, and nobody asks.
+    Never changed in place, so chains may share and exchange states. Lists are built on first use, since most proposals
+    are rejected and do not need them.
     """
 
     def __init__(self, trace: Trace, structure: TraceStructure, rows: ReplayRows | None = None) -> None:
@@ -91,7 +91,7 @@ class ChainState:
         self.candidates, self.focused = structure.candidates, structure.focused
 
     def draw(self) -> Draw:
-        """Return what a posterior keeps of the state."""
+        """Return the values that a posterior keeps of the state."""
         structure = self.structure
         if self._rows is None:
             return draw_of(self.trace)
@@ -101,9 +101,9 @@ class ChainState:
 
     @property
     def rows(self) -> ReplayRows:
-        """The entries as rows to replay, of a model that carries out plans."""
+        """The entries as rows to replay, for a model that carries out plans."""
         if self._rows is None:
-            raise InferenceError("this state's trace was recorded draw by draw: it has no rows")
+            raise InferenceError("the trace of this state was recorded draw by draw and has no rows")
         return self._rows
 
     @cached_property
@@ -112,7 +112,7 @@ class ChainState:
 
     @cached_property
     def address(self) -> list[int]:
-        """Integers of the addresses."""
+        """Addresses, as integers."""
         address = self.trace.address
         return [address[i] for i in self._accepted]
 
@@ -150,7 +150,7 @@ class ChainState:
         return self.entry(position)[0]
 
     def entry(self, position: int) -> tuple[Distribution, float, float]:
-        """Return prior, value and log density of one entry, without making lists of all."""
+        """Return prior, value and log density of one entry, without building lists."""
         rows, trace = self._rows, self.trace
         if rows is None or not isinstance(trace, PlannedTrace):
             return self.distribution[position], self.value[position], self.log_prob[position]
@@ -178,14 +178,14 @@ class ChainState:
         return self.structure.name
 
     def choose(self, rng: np.random.Generator, focus_share: float) -> int:
-        """Choose a candidate: with probability `focus_share` among the focused ones, else among all."""
+        """Choose a candidate: with probability `focus_share` a focused one, else any."""
         among = self.focused if self.focused and rng.random() < focus_share else self.candidates
         return among[int(rng.random() * len(among))]
 
     def log_choice(self, position: int, focus_share: float) -> float:
-        """Return the log probability that `choose` chooses `position`.
+        """Return the log probability that `choose` returns `position`.
 
-        rho(j | x) = (1 - f) / n + f 1{j focused} / m, with n candidates and m > 0 focused ones; 1 / n where m = 0.
+        rho(j | x) = (1 - f) / n + f 1{j focused} / m, with n candidates and m > 0 focused ones; 1 / n if m = 0.
         """
         if not self.focused:
             return -math.log(len(self.candidates))

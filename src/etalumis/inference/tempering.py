@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Parallel tempering: replicas of a chain at several temperatures that exchange their states.
 
-Replica k samples prior x likelihood^beta_k with 1 = beta_0 > ... > beta_{K-1} >= 0. The cold one, beta_0, samples the
-posterior; the hot ones cross where its likelihood has valleys, and swaps bring the cold one to the other side. The
-method: Swendsen and Wang 1986, Geyer 1991; pairs by turns, and the placing of the temperatures: Syed, Bouchard-Cote,
-Deligiannidis and Doucet 2022. The paper's RMH is the case K = 1.
+Replica k samples prior x likelihood^beta_k with 1 = beta_0 > ... > beta_{K-1} >= 0. The cold replica, beta_0, samples
+the posterior. The hot ones cross regions of low likelihood, and swaps carry their states to the cold one. Method:
+Swendsen and Wang 1986, Geyer 1991; alternating pairs and the choice of temperatures: Syed, Bouchard-Cote, Deligiannidis
+and Doucet 2022. The RMH of the paper is the case K = 1.
 """
 
 import math
@@ -23,22 +23,22 @@ from etalumis.inference.runner import ModelRunner, draw_seed
 from etalumis.inference.state import ChainState
 from etalumis.trace import Trace
 
-HOT_TAIL_SHARE, HOT_ANEW_SHARE = 0.5, 0.1
-"""Shares of the moves towards beta = 0, where what is drawn from the prior is accepted more often."""
-ENOUGH_SWAPS = 10
-"""Proposed swaps of every pair before their rates say anything about where temperatures should be."""
+HOT_TAIL_SHARE, HOT_REDRAW_SHARE = 0.5, 0.1
+"""Fractions of these moves near beta = 0, where draws from the prior are accepted more often."""
+MIN_SWAPS = 10
+"""Minimum number of proposed swaps of every pair from which the temperatures are adapted."""
 
 
 def inverse_temperatures(count: int, hottest_beta: float) -> tuple[float, ...]:
-    """Return `count` inverse temperatures: 1 to `hottest_beta` in equal ratios, and 0, the prior, as the last one.
+    """Return `count` inverse temperatures: 1 to `hottest_beta` in equal ratios, then 0 for the prior.
 
-    Equal ratios give about equal swap rates where the likelihood is near Gaussian in the latents. One temperature is
-    (1,), plain Metropolis-Hastings; two are (1, 0), without a use for `hottest_beta`.
+    Equal ratios give about equal swap rates if the likelihood is nearly Gaussian in the latents. One temperature is
+    (1,), plain Metropolis-Hastings; two are (1, 0), which do not depend on `hottest_beta`.
 
     Raises
     ------
     InferenceError
-        Where `count` < 1 or `hottest_beta` is not inside (0, 1).
+        If `count` < 1, or `hottest_beta` is not in (0, 1).
     """
     if count < 1 or not 0.0 < hottest_beta < 1.0:
         raise InferenceError(
@@ -51,40 +51,41 @@ def inverse_temperatures(count: int, hottest_beta: float) -> tuple[float, ...]:
 
 
 def equalise_swap_rates(betas: Sequence[float], rejection: Sequence[float]) -> tuple[float, ...]:
-    """Return a ladder of as many inverse temperatures, the ends the same, with equal swap rejection between them.
+    """Return a ladder of the same length and with the same ends, whose pairs have equal swap rejection rates.
 
-    The rejection of swaps adds up along the ladder (nearly, for close temperatures): with R(beta) the sum from the cold
-    end, the new inverse temperatures lie at equal steps of R. Between two old ones, R is taken as linear in log beta,
-    or in beta where the hotter is 0 (Syed et al. 2022, Algorithm 4, with a cubic there).
+    For close temperatures, the rejection rates nearly add up along the ladder. Let R(beta) be their sum from the cold
+    end; the new inverse temperatures divide R into equal steps. Between two old ones, R is interpolated linearly in
+    log beta, or in beta if the hotter one is 0 (Syed et al. 2022, Algorithm 4, which uses a cubic).
 
     Parameters
     ----------
     betas
-        (K,) inverse temperatures now.
+        (K,) current inverse temperatures.
     rejection
         (K - 1,) mean rejection probability of the swaps of each neighbouring pair, positive.
     """
     barrier = np.concatenate([[0.0], np.cumsum(rejection)])
     placed = []
-    for wanted in np.linspace(0.0, barrier[-1], len(betas))[1:-1]:
-        i = min(int(np.searchsorted(barrier, wanted, side="right")) - 1, len(rejection) - 1)
-        share = float((wanted - barrier[i]) / rejection[i])
+    for target in np.linspace(0.0, barrier[-1], len(betas))[1:-1]:
+        i = min(int(np.searchsorted(barrier, target, side="right")) - 1, len(rejection) - 1)
+        share = float((target - barrier[i]) / rejection[i])
         cold, hot = betas[i], betas[i + 1]
         placed.append(cold * (hot / cold) ** share if hot > 0.0 else cold * (1.0 - share))
     return (betas[0], *placed, betas[-1])
 
 
 def replica_settings(settings: Settings, beta: float) -> Settings:
-    """Return the shares of the moves of a replica, which depend on its temperature but not on its state.
+    """Return the fractions of the moves of a replica, which depend on its temperature but not on its state.
 
-    Towards beta = 0 more moves draw from the prior. At 0 all redraw everything, and are accepted: independent draws.
+    The closer beta is to 0, the more moves draw from the prior. At 0, every move redraws the whole trace and is
+    accepted, which gives independent draws.
     """
     if beta == 0.0:
-        return settings._replace(anew_share=1.0)
+        return settings._replace(redraw_share=1.0)
     heat = 1.0 - math.sqrt(beta)
     return settings._replace(
         tail_share=settings.tail_share + heat * max(HOT_TAIL_SHARE - settings.tail_share, 0.0),
-        anew_share=settings.anew_share + heat * max(HOT_ANEW_SHARE - settings.anew_share, 0.0),
+        redraw_share=settings.redraw_share + heat * max(HOT_REDRAW_SHARE - settings.redraw_share, 0.0),
     )
 
 
@@ -94,30 +95,30 @@ def check_betas(betas: Sequence[float]) -> None:
     Raises
     ------
     InferenceError
-        Where it does not fall from 1, strictly, to 0 or more.
+        If it is not strictly decreasing from 1 to at least 0.
     """
     falls = all(a > b for a, b in pairwise(betas))
     if not betas or betas[0] != 1.0 or betas[-1] < 0.0 or not falls:
         raise InferenceError(
             f"inverse temperatures: expected 1 = beta_0 > beta_1 > ... >= 0, found {list(betas)}; "
-            "inverse_temperatures() makes such a ladder"
+            "inverse_temperatures() returns such a ladder"
         )
 
 
 class Ladder:
-    """Replicas of one chain, the coldest first; all of them share a simulator and a generator.
+    """Replicas of one chain, the coldest first, which share a simulator and a random generator.
 
     Parameters
     ----------
     runner, rng, settings, focus
-        As of `Chain`; `settings` are those of the cold replica.
+        See `Chain`; `settings` are those of the cold replica.
     betas
-        Inverse temperatures from 1 downwards.
+        Inverse temperatures, decreasing from 1.
 
     Attributes
     ----------
     sweeps
-        Sweeps done: one step of every replica, then swaps.
+        Number of completed sweeps: one step of every replica, then swaps.
     """
 
     def __init__(
@@ -138,18 +139,18 @@ class Ladder:
 
     @property
     def state(self) -> ChainState:
-        """State of the cold replica: a draw of the posterior."""
+        """State of the cold replica: a draw from the posterior."""
         return self.replicas[0].state
 
     def start(self, init_runs: int) -> None:
-        """Run the prior `init_runs` times and start each replica from one of the traces, drawn by likelihood^beta.
+        """Run the prior `init_runs` times, and start each replica from one of the traces, with weight likelihood^beta.
 
-        Where a chain starts does not bias it; a likely start shortens the burn-in. At beta = 0 it is a plain prior run.
+        The initial state does not bias a chain, but a likely one shortens the burn-in.
 
         Raises
         ------
         InferenceError
-            Where the observation has likelihood zero in all of them, or a replay of a start differs from it.
+            If the observation has likelihood zero in all of them, or a replay of the initial state differs.
         """
         kept: list[Trace | None] = [None] * len(self.replicas)
         total = [-math.inf] * len(self.replicas)
@@ -160,14 +161,14 @@ class Ladder:
             for k, replica in enumerate(self.replicas):
                 log_weight = replica.beta * trace.log_likelihood
                 total[k] = float(np.logaddexp(total[k], log_weight))
-                # keeping each new trace with its share of the total so far draws one by weight, without storing all
+                # weighted reservoir sampling: draws one trace by weight without storing all of them
                 if math.log(1.0 - self._rng.random()) <= log_weight - total[k]:
                     kept[k] = trace
         for replica, found in zip(self.replicas, kept, strict=True):
             if found is None:
                 raise InferenceError(
                     f"{self.runner.model.name}: the observation has likelihood zero in all of {init_runs} prior runs, "
-                    "so the chain has no place to start; expected at least one run that can produce it. Check the "
+                    "so the chain has no initial state; expected at least one run that can produce it. Check the "
                     "observation, or allow more prior runs."
                 )
             replica.state = replica.structures.state(found)
@@ -177,10 +178,9 @@ class Ladder:
             self.replicas[0].start_remote_steps()
 
     def sweep(self) -> bool:
-        """Take one step of every replica, then propose swaps; return whether the cold replica's step was accepted.
+        """Make one step of every replica, then propose swaps; return whether the step of the cold replica was accepted.
 
-        After 1, 2, 4, 8, ... sweeps, the cold replica's trace and its first one are replayed and compared, at next to
-        no cost.
+        After 1, 2, 4, 8, ... sweeps, `check_replay` is called, at negligible cost.
         """
         accepted = self._sweep()
         if self.sweeps & (self.sweeps - 1) == 0:
@@ -188,9 +188,10 @@ class Ladder:
         return accepted
 
     def check_replay(self) -> None:
-        """Replay the cold replica's trace and its first one (of this process); raise InferenceError if one differs.
+        """Replay the initial and the current trace of the cold replica; raise InferenceError if one differs.
 
-        The first one shows whether the model has changed since; the last one, what only some traces show.
+        The initial one shows whether the model has changed since then; the current one finds what only some traces
+        reveal. After an interruption, the initial trace is that of the snapshot.
         """
         for state in dict.fromkeys((self._first, self.state)):
             if state is not None:
@@ -201,7 +202,7 @@ class Ladder:
             self.sweeps += 1
             return self.replicas[0].step()
         accepted = self._step()
-        # Even and odd pairs by turns: a state that climbs goes on climbing, where random pairs would let it diffuse.
+        # Alternating even and odd pairs: a state that moves up the ladder keeps moving; random pairs would diffuse it.
         for i in range(self.sweeps % 2, len(self._swaps), 2):
             self._swap(i)
         self._walks.record()
@@ -209,10 +210,10 @@ class Ladder:
         return accepted
 
     def _step(self) -> bool:
-        """Take the steps, whose runs a model of several processes does at the same time, whatever their number alike.
+        """Make one step of every replica; a model with several processes makes the runs concurrently.
 
-        All replicas choose their moves first, then the model is run, then all decide: none of these looks at another
-        replica's state, so that it is the same Markov chain as one step after the other.
+        First all replicas choose their moves, then the model runs, then all accept or reject. No replica uses the state
+        of another one, so the result is that of successive steps, for any number of processes.
         """
         proposals = [(replica, found) for replica in self.replicas if (found := replica.propose()) is not None]
         makes = [partial(replica.change, proposal) for replica, proposal in proposals]
@@ -234,11 +235,11 @@ class Ladder:
             self._walks.exchange(i)
 
     def adapt(self) -> None:
-        """Place the temperatures for equal swap rates, as seen since the last call, and count swaps anew.
+        """Adapt the temperatures to the swap rates since the last call, and reset the counts of swaps.
 
-        For the burn-in only: draws that are kept need temperatures that do not depend on earlier states.
+        Only during the burn-in: for draws that are kept, the temperatures must not depend on earlier states.
         """
-        if len(self._swaps) < 2 or min(swap[0] for swap in self._swaps) < ENOUGH_SWAPS:
+        if len(self._swaps) < 2 or min(swap[0] for swap in self._swaps) < MIN_SWAPS:
             return
         # a pair that was never rejected so far still has some rejection
         rejection = [max(1.0 - rate / proposed, 0.5 / proposed) for proposed, rate in self._swaps]
@@ -265,7 +266,7 @@ class Ladder:
         return self._walks.round_trips
 
     def info(self) -> dict[str, Any]:
-        """Return, JSON-able, the acceptance of the cold replica's moves, and how states moved between the replicas."""
+        """Return the acceptance of the moves of the cold replica, and of the swaps, as JSON values."""
         facts = acceptance(self.replicas[0].counts)
         if len(self.replicas) > 1:
             facts["replica_acceptance"] = [
@@ -276,7 +277,7 @@ class Ladder:
         return {"sweeps": self.sweeps, "inverse_temperatures": self.betas, **facts}
 
     def snapshot(self) -> dict[str, Any]:
-        """Return what `resume` needs, JSON-able."""
+        """Return the JSON values that `resume` needs."""
         return {
             "replicas": [replica.snapshot() for replica in self.replicas],
             "betas": self.betas,
@@ -289,12 +290,12 @@ class Ladder:
         }
 
     def resume(self, snapshot: Mapping[str, Any]) -> None:
-        """Go on where `snapshot` was taken: every replica's trace is replayed, the generator set back.
+        """Restore a snapshot: replay the trace of every replica, and restore the random generator.
 
         Raises
         ------
         InferenceError
-            Where a replayed trace is another one: the model is not the one of the snapshot.
+            If a replayed trace differs, so that the model is not that of the snapshot.
         """
         for replica, beta, saved in zip(self.replicas, snapshot["betas"], snapshot["replicas"], strict=True):
             replica.beta, replica.settings = beta, replica_settings(self._settings, beta)
@@ -307,14 +308,14 @@ class Ladder:
 
 
 class Walks:
-    """Follows the states through the replicas, and counts the round trips cold -> hottest -> cold.
+    """Counts the round trips of states through the ladder: cold -> hottest -> cold.
 
-    A walker is what swaps carry from replica to replica; steps change its trace, not which walker it is.
+    Swaps carry a walker from replica to replica; steps change its trace, but it stays the same walker.
     """
 
     def __init__(self, replicas: int) -> None:
-        self._walker = list(range(replicas))  # at each replica
-        self._been = ["nowhere"] * replicas  # of each walker: the last end of the ladder, once it was at the cold one
+        self._walker = list(range(replicas))  # the walker at each replica
+        self._been = ["nowhere"] * replicas  # by walker: the end visited last, once it was at the cold one
         self.round_trips = 0
 
     def exchange(self, i: int) -> None:
@@ -322,7 +323,7 @@ class Walks:
         self._walker[i], self._walker[i + 1] = self._walker[i + 1], self._walker[i]
 
     def record(self) -> None:
-        """Note who is at the ends, after the swaps of a sweep."""
+        """Record which walkers are at the ends, after the swaps of a sweep."""
         cold, hot = self._walker[0], self._walker[-1]
         if self._been[cold] == "hot":
             self.round_trips += 1
@@ -331,10 +332,10 @@ class Walks:
             self._been[hot] = "hot"
 
     def snapshot(self) -> dict[str, Any]:
-        """Return what `resume` needs, JSON-able."""
+        """Return the JSON values that `resume` needs."""
         return {"walker": self._walker, "been": self._been, "round_trips": self.round_trips}
 
     def resume(self, snapshot: Mapping[str, Any]) -> None:
-        """Go on where `snapshot` was taken."""
+        """Restore a snapshot."""
         self._walker, self._been = list(snapshot["walker"]), list(snapshot["been"])
         self.round_trips = snapshot["round_trips"]

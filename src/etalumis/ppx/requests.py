@@ -131,7 +131,7 @@ def _chain(builder: Any, steps: Steps) -> int:
     fb.ChainAddFocusShare(builder, moves.focus_share)
     fb.ChainAddFreshShare(builder, moves.fresh_share)
     fb.ChainAddTailShare(builder, moves.tail_share)
-    fb.ChainAddAnewShare(builder, moves.anew_share)
+    fb.ChainAddAnewShare(builder, moves.redraw_share)
     fb.ChainAddFocus(builder, focus)
     fb.ChainAddFocusNamed(builder, moves.focus is None)
     return int(fb.ChainEnd(builder))
