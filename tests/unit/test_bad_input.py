@@ -16,6 +16,7 @@ from etalumis.layers import LayerTable, build
 from etalumis.network import checkpoint
 from etalumis.network.model import ProposalNetwork
 from etalumis.traces import observation
+from etalumis.traces.observation import ObservedStatement
 
 TINY = NetworkConfig(
     conv_channels=(2, 2, 2, 2, 2), observation_embedding=4, lstm_hidden=8, address_embedding=4, mixture_components=2
@@ -70,7 +71,8 @@ def refused(project: CommandLine, capsys: pytest.CaptureFixture[str]):
     return refuse
 
 
-ENGINE = "--config C --simulator simulator_dir --output posterior.h5 --observation"
+INPUTS = "--config C --simulator simulator_dir --observation"
+ENGINE = f"--output posterior.h5 {INPUTS}"
 
 
 @pytest.mark.parametrize(
@@ -132,8 +134,9 @@ def test_a_broken_shard(project, refused, line: str, how: str) -> None:
 )
 def test_an_observation_that_does_not_fit(project, refused, change: dict, message: str) -> None:
     right = observation.load(project.folder / "observation.h5")
-    wrong = replace(right, name=change.get("name", right.name), value=right.value[..., : change.get("shape", 35)])
-    observation.save(replace(wrong, expected=None), project.folder / "wrong.h5")
+    image = right.observed["calorimeter"].value[..., : change.get("shape", 35)]
+    observed = {change.get("name", "calorimeter"): ObservedStatement(image)}
+    observation.save(replace(right, observed=observed), project.folder / "wrong.h5")
     assert message in refused(f"posteriors rmh {ENGINE} wrong.h5 --chain 0")
 
 
@@ -167,7 +170,7 @@ def test_a_network_of_another_simulator(project, refused) -> None:
     layers = build([project.folder / "traces.h5"])
     other = LayerTable(layers.rows, layers.observations, layers.simulator_build_id, "0123456789abcdef")
     write_network(project.folder / "network_dir", other)
-    error = refused(f"posteriors ic {ENGINE} observation.h5 --network network_dir --job 0")
+    error = refused(f"posteriors ic --output ic.h5 {INPUTS} observation.h5 --network network_dir --job 0")
     assert re.search(r"network_dir: trained on another simulator: expected config digest .*0123456789abcdef", error)
 
 
@@ -176,7 +179,7 @@ def test_a_network_for_another_observation(project, refused) -> None:
     layout = replace(layers.observations[0], name="tracker")
     other = LayerTable(layers.rows, [layout], layers.simulator_build_id, layers.config_digest)
     write_network(project.folder / "network_dir", other)
-    error = refused(f"posteriors ic {ENGINE} observation.h5 --network network_dir --job 0")
+    error = refused(f"posteriors ic --output ic.h5 {INPUTS} observation.h5 --network network_dir --job 0")
     assert "the network was trained on the observation 'tracker'; found ['calorimeter']" in error
 
 
@@ -184,7 +187,7 @@ def test_a_damaged_network(project, refused) -> None:
     write_network(project.folder / "network_dir", build([project.folder / "traces.h5"]))
     tensors = project.folder / "network_dir" / "tensors.pt"
     tensors.write_bytes(tensors.read_bytes()[:-100])
-    error = refused(f"posteriors ic {ENGINE} observation.h5 --network network_dir --job 0")
+    error = refused(f"posteriors ic --output ic.h5 {INPUTS} observation.h5 --network network_dir --job 0")
     assert re.search(r"network_dir: tensors\.pt .* altered or truncated; restore the folder as a whole or train", error)
 
 
