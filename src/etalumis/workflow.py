@@ -13,6 +13,10 @@ from etalumis.config import Config, TracesConfig, read
 from etalumis.errors import ConfigError
 from etalumis.paths import Paths
 
+_DAY_MIN = 24 * 60
+_STARTUP_MIN = 60
+"""Time for reading, the last validation and the network file, besides the budget."""
+
 _KEPT = ("entries", "observation", "tags")
 # starts MPI ranks on this machine; the profile of a cluster replaces it
 MPIEXEC = "python -m etalumis.mpiexec"
@@ -83,6 +87,14 @@ def figure_formats(config: Config) -> list[str]:
 def trace_files(paths: Paths, config: Config, split: str) -> list[Path]:
     """Return the trace files of a split, one per job."""
     return [paths.traces(split, part) for part in range(trace_jobs(config, split))]
+
+
+def training_runtime_min(config: Config) -> int:
+    """Return the wall time that a batch system allows for the training, in minutes.
+
+    A budget in traces alone gets a day. A training that is cut there resumes when it is submitted again.
+    """
+    return int(config.training.max_minutes or _DAY_MIN) + _STARTUP_MIN
 
 
 def posterior_files(paths: Paths, config: Config, engine: str) -> list[Path]:

@@ -24,8 +24,7 @@ rule network:
         cpus_per_task=CONFIG.training.threads_per_task,
         # a rank needs 4000 MB; mem_mb would request the memory of all ranks on every node
         mem_mb_per_cpu=math.ceil(4000 / CONFIG.training.threads_per_task),
-        # a budget in traces alone gets a day; a training that is cut there goes on when it is submitted again
-        runtime=int(CONFIG.training.max_minutes or 24 * 60) + 60,
+        runtime=wiring.training_runtime_min(CONFIG),
     params:
         config=P.config,
         settings={
