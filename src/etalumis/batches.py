@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Many runs of one plan: batches of a size that suits the model, and a fresh process after a failure."""
+"""Many runs of one plan: in batches of adaptive size, with a new process after a failure."""
 
 import logging
 import time
@@ -13,13 +13,12 @@ from etalumis.errors import ProtocolError, SimulatorError
 
 logger = logging.getLogger(__name__)
 
-WANTED_S = 0.1
-"""Seconds that a batch is to take: long against a round trip, short against the patience of whoever interrupts."""
-MOST = 1024
-"""Runs in a batch at most."""
+TARGET_BATCH_S = 0.1
+"""Target duration of a batch in seconds: long compared with a round trip, short for a user who presses Ctrl-C."""
+MAX_BATCH_RUNS = 1024
 
 OnFailure = Callable[[Exception, int, int], None]
-"""Called with (error, index of the run, failures of it in a row): raises, or replaces the model's process."""
+"""Called with (error, index of the run, number of its failures in a row): raises, or replaces the model's process."""
 
 
 @runtime_checkable
@@ -28,7 +27,7 @@ class Restartable(Protocol):
 
     @property
     def can_restart(self) -> bool:
-        """Whether it may: a process that was started elsewhere may not."""
+        """Whether it may: not if another program started it."""
         ...
 
     def restart(self) -> None:
@@ -51,16 +50,16 @@ def restart(model: object, retries: int) -> None:
         except (SimulatorError, ProtocolError) as error:
             if left == 0:
                 raise
-            logger.warning("a fresh process failed as well (%s); %d more to try", error, left)
+            logger.warning("a new process failed as well (%s); %d attempts left", error, left)
 
 
 def carried_out(
     model: Delegate, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable, on_failure: OnFailure
 ) -> Iterator[PlannedTrace]:
-    """Yield the traces of `plan` for each seed, in order.
+    """Yield the trace of each seed under `plan`, in order.
 
-    A batch that fails is repeated run by run, so that the one that fails is known by its seed. A model that repeats
-    what fails by itself passes on what fails for good.
+    The runs of a failed batch are repeated one by one, so that an error names the seed of the failing run. A
+    `Concurrent` model repeats failed runs by itself and raises when it gives up.
     """
     if isinstance(model, Concurrent):
         yield from model.stream(plan, seeds, addresses)
@@ -73,30 +72,30 @@ def carried_out(
             traces = model.carry_out(plan, batch, addresses)
         except (SimulatorError, ProtocolError) as error:
             if len(batch) == 1:
-                traces = _again(model, plan, batch[0], addresses, on_failure, error, done)
+                traces = _retry(model, plan, batch[0], addresses, on_failure, error, done)
             else:
                 logger.warning("%d runs at once failed (%s); repeating them one by one", len(batch), error)
                 on_failure(error, done, 0)
                 for index, seed in enumerate(batch, done):
-                    yield from _alone(model, plan, seed, addresses, on_failure, index)
+                    yield from _run_alone(model, plan, seed, addresses, on_failure, index)
                 done += len(batch)
                 continue
         each = (time.perf_counter() - began) / len(batch)
         yield from traces
         done += len(batch)
-        size = max(1, min(MOST, 2 * size, int(WANTED_S / each)))
+        size = max(1, min(MAX_BATCH_RUNS, 2 * size, int(TARGET_BATCH_S / each)))
 
 
-def _alone(
+def _run_alone(
     model: Delegate, plan: RunPlan, seed: int, addresses: AddressTable, on_failure: OnFailure, index: int
 ) -> Sequence[PlannedTrace]:
     try:
         return model.carry_out(plan, (seed,), addresses)
     except (SimulatorError, ProtocolError) as error:
-        return _again(model, plan, seed, addresses, on_failure, error, index)
+        return _retry(model, plan, seed, addresses, on_failure, error, index)
 
 
-def _again(
+def _retry(
     model: Delegate,
     plan: RunPlan,
     seed: int,

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Plans: what a run is to do, said beforehand, for models that carry it out themselves (delegated runs)."""
+"""Plans of runs, for models that carry out runs by themselves (delegated runs)."""
 
 import math
 import struct
@@ -19,50 +19,51 @@ Columns = np.ndarray[Any, Any]
 
 
 ENTRY = np.dtype([("value", "<f8"), ("address", "<u4"), ("distribution", "<u4")])
-"""An entry: `address` and `distribution` are numbers that somebody keeps. The struct of the PPX schema."""
+"""An entry, as the struct of the PPX schema; `address` and `distribution` are numbers of an `AddressKeys` object."""
 DETAIL = np.dtype(
     [
         ("log_prob", "<f8"), ("support", "<u8"), ("scope", "<u4"), ("repetition", "<u4"), ("row", "<i4"),
         ("flags", "<u4"),
     ]
 )  # fmt: skip
-"""What only some engines ask for: log density of the value, digest of kind and support of its prior, place in a scope,
-the row whose value it took (-1 none), and whether it was rejected (`trace.REJECTED`)."""
+"""Details of an entry, which only some engines request: log density of the value, digest of the prior's kind and
+support, scope and repetition, the row that the value was copied from (-1: none), and flags (`trace.REJECTED`)."""
 
-# the value and the log density come first
+# the value and the log density are the first fields
 _double = struct.Struct("<d").pack
 _NAN = _double(math.nan)
 _VALUE_AND_PRIOR, _LOG_PROB = struct.Struct("<d4xI").unpack_from, struct.Struct("<d").unpack_from
 
 OWN_PRIOR = 1 << 31
-"""Numbers in the column `distribution` from here on are the trace's own; the others are those of its `keys`."""
+"""Numbers in the column `distribution` from here on belong to the trace alone; lower ones belong to its `keys`."""
 
 AddressKey = tuple[str, int, str, int]
-"""What an entry is called: base address, its running number in the trace, name, and flags without `REJECTED`."""
+"""Identity of an entry: base address, instance number in the trace, name, and flags without `REJECTED`."""
 
 
 class AddressKeys(Protocol):
-    """Knows what the numbers in the column `address` stand for."""
+    """Maps the numbers in the column `address` to the keys of addresses."""
 
     def key(self, number: int) -> AddressKey:
-        """Return what a number stands for."""
+        """Return the key of a number."""
         ...
 
 
 class ReplayRows:
-    """Entries of a trace to replay: its values, and what tells which entry may take which.
+    """Entries of a trace to replay: values, and the information that decides which entry may reuse which value.
 
-    They are in the numbers of whoever made them; `Delegate` turns them into its own. Never changed in place. Kept as
-    bytes, which are sliced and joined faster than numpy makes views of structs.
+    Addresses and priors are numbers of the object that created the rows; a `Delegate` translates them into its own.
+    Rows are immutable. They are stored as bytes, because slicing and joining bytes is faster than creating numpy views
+    of structs.
 
     Parameters
     ----------
     entries, details
-        Columns of dtype `ENTRY` and `DETAIL`, one row for each entry, or their bytes.
+        Arrays of dtype `ENTRY` and `DETAIL`, one row per entry, or their bytes.
     keys
-        Knows the numbers of the addresses.
+        Maps the numbers of the addresses.
     addresses
-        Bytes of the column `address`, where somebody has them already.
+        Bytes of the column `address`, if the caller has them already.
     """
 
     __slots__ = ("_addresses", "detail_bytes", "entry_bytes", "keys")
@@ -77,12 +78,12 @@ class ReplayRows:
 
     @property
     def entries(self) -> Columns:
-        """Column of dtype `ENTRY`."""
+        """The rows as an array of dtype `ENTRY`."""
         return np.frombuffer(self.entry_bytes, ENTRY)
 
     @property
     def details(self) -> Columns:
-        """Column of dtype `DETAIL`."""
+        """The details as an array of dtype `DETAIL`."""
         return np.frombuffer(self.detail_bytes, DETAIL)
 
     @property
@@ -92,13 +93,13 @@ class ReplayRows:
 
     @property
     def structure(self) -> tuple[AddressKeys, bytes, bytes]:
-        """What rows have in common that differ in values and priors alone: equal addresses and scopes."""
+        """Addresses and scopes: equal for rows that differ in values and priors only."""
         if self._addresses is None:
             self._addresses = self.entries["address"].tobytes()
         return self.keys, self._addresses, self.details["scope"].tobytes()
 
     def row(self, position: int) -> tuple[float, int, float]:
-        """Return value, number of the prior and log density of one row."""
+        """Return the value, the number of the prior and the log density of one row."""
         value, number = _VALUE_AND_PRIOR(self.entry_bytes, position * ENTRY.itemsize)
         return value, number, _LOG_PROB(self.detail_bytes, position * DETAIL.itemsize)[0]
 
@@ -109,7 +110,7 @@ class ReplayRows:
         )
 
     def with_value(self, position: int, value: float) -> "ReplayRows":
-        """Return the rows with another value, of unknown density, at `position`."""
+        """Return a copy with another value, of unknown log density, at `position`."""
         entries, details = self.entry_bytes, self.detail_bytes
         at, detail_at = position * ENTRY.itemsize, position * DETAIL.itemsize
         return ReplayRows(
@@ -120,13 +121,13 @@ class ReplayRows:
 
 
 class SavedKeys:
-    """The keys of rows that another process wrote down: row i has number i."""
+    """The keys of rows that another process saved: row i has number i."""
 
     def __init__(self, keys: Sequence[AddressKey]) -> None:
         self._keys = keys
 
     def key(self, number: int) -> AddressKey:
-        """Return what a number stands for."""
+        """Return the key of a number."""
         return self._keys[number]
 
     def rows(self, values: Sequence[float], scopes: Sequence[int]) -> ReplayRows:
@@ -138,34 +139,34 @@ class SavedKeys:
 
 
 class RunPlan(NamedTuple):
-    """What a run is to do.
+    """How a run is to be carried out.
 
-    Without `rows` every entry is drawn from its prior. With them the first `prefix` are replayed by position, as first
-    repetitions of their scopes; their log densities must be those of the rows, unless a row says NaN. Call a scope open
-    if it began among them. After them
+    Without `rows`, every entry is drawn from its prior. With `rows`, the first `prefix` entries are replayed by
+    position, as first repetitions of their scopes; their log densities must equal those of the rows, except for rows
+    with NaN. A scope that began among these entries is called open. After the prefix:
 
-    - outside scopes, or in an open one, a controlled entry takes the value of the row with its address, if that row is
-      controlled too, in the same situation, and of the same support; every other entry is drawn;
-    - in a scope that begins later every entry is drawn;
-    - if an open scope asks for another repetition the trace is `lost`: it says nothing but that.
+    - Outside scopes, or in an open one, a controlled entry takes the value of the row with the same address, if that
+      row is also controlled, also outside scopes or in an open one, and has the same support. All others are drawn.
+    - In a scope that begins later, every entry is drawn.
+    - If an open scope begins another repetition, the run ends and the trace is `lost`: it has no other content.
 
     Attributes
     ----------
     rows
         Accepted entries of an earlier trace.
     prefix
-        How many of them are replayed by position.
+        Number of rows that are replayed by position.
     observed
-        Values to condition on by the name of the observe statement, shapes as the statements'; an empty mapping scores
-        what the model itself supplies; None scores nothing. The same object is handed over once.
+        Values to condition on, by the name of the observe statement and of the statement's shape. With an empty mapping
+        only values that the model itself supplies are scored; None scores nothing. The same object is sent only once.
     parameters
-        Whether the parameters of observe statements are wanted.
+        Whether to return the parameters of observe statements.
     draw_below
-        Observations that are not scored are drawn where they have fewer elements.
+        Observations that are not scored are drawn if they have fewer elements than this.
     details
-        Whether log densities, scopes and repetitions of the entries are wanted: to go on from the trace.
+        Whether to return `DETAIL` of the entries, which a later replay of the trace needs.
     rejected
-        Whether entries of rejected repetitions are wanted.
+        Whether to return the entries of rejected repetitions.
     """
 
     rows: ReplayRows | None = None
@@ -183,9 +184,9 @@ class Moves(NamedTuple):
     Attributes
     ----------
     focus_share, fresh_share, tail_share, redraw_share
-        As of `inference.kernel.Settings`.
+        See `inference.kernel.Settings`.
     focus
-        Names of the entries that get the focus share; None: all that have a name.
+        Names of the entries that get the focus share; None: all entries with a name.
     beta
         Inverse temperature.
     """
@@ -201,18 +202,19 @@ class Moves(NamedTuple):
 class Steps(NamedTuple):
     """Steps of a chain that a model is to make by itself.
 
-    Step n does what is drawn from the chain's seed and n alone: how many are asked for at a time makes no difference.
+    Step n depends on the seed of the chain, on n and on the state only, so the number of steps in a request does not
+    change the chain.
 
     Attributes
     ----------
     rows
         The accepted entries of the trace to start from.
     observed
-        As of `RunPlan`.
+        See `RunPlan`.
     moves
         How the steps are chosen.
     seed, first, number
-        Seed of the chain, number of the first step that is wanted, and how many are.
+        Seed of the chain, number of the first step, and how many steps to make.
     """
 
     rows: ReplayRows
@@ -224,74 +226,74 @@ class Steps(NamedTuple):
 
 
 class StepFlag(IntFlag):
-    """What a step did."""
+    """Outcome of a step."""
 
     RUN = 1
     """The model was run."""
     ACCEPTED = 2
     LOST = 4
     TAIL = 8
-    """Everything behind the entry was redrawn."""
+    """Every entry after the chosen one was redrawn."""
     NOTHING = 16
-    """Nothing was proposed, as there was no entry to choose."""
+    """Nothing was proposed: there was no entry to choose."""
     BROKEN = 32
-    """The run gave no number as likelihood, or was not the one to replay: the last step."""
+    """The likelihood was NaN, or the run did not match the rows to replay. No step follows."""
 
 
 class PlannedTrace(Trace):
-    """A trace that a plan gave."""
+    """A trace of a run that followed a plan."""
 
     __slots__ = ()
 
     @property
     def keys(self) -> AddressKeys:
-        """Knows what the numbers in the column `address` stand for."""
+        """Maps the numbers in the column `address` to the keys of addresses."""
         raise NotImplementedError
 
     @property
     def accepted_entries(self) -> Columns:
-        """The entries without those of rejected repetitions, of dtype `ENTRY`."""
+        """The entries, of dtype `ENTRY`, without those of rejected repetitions."""
         raise NotImplementedError
 
     @property
     def rows(self) -> ReplayRows:
-        """The accepted entries as rows to replay; asked for with `details`."""
+        """The accepted entries as rows to replay; only for plans with `details`."""
         raise NotImplementedError
 
     def prior(self, number: int) -> Distribution:
-        """Return what a number in the column `distribution` of its rows stands for."""
+        """Return the prior of a number in the column `distribution` of its rows."""
         raise NotImplementedError
 
     @property
     def lost(self) -> bool:
-        """Whether an open scope asked for another repetition."""
+        """Whether an open scope began another repetition."""
         raise NotImplementedError
 
     @property
     def mismatch(self) -> bool:
-        """Whether the run did not come to the entries that it was to replay by position, or their priors changed."""
+        """Whether the run did not reach the entries to replay by position, or their priors differed."""
         raise NotImplementedError
 
     @property
     def log_ratio(self) -> float:
-        """Sum of log p'(x_i) - log p(x_i) over the entries that took over the value of a row."""
+        """Sum of log p'(x_i) - log p(x_i) over the entries that reused the value of a row."""
         raise NotImplementedError
 
     def misfits(self) -> Sequence[Observed]:
-        """Return the observe entries whose observed value has another shape than the statement."""
+        """Return the observe entries whose observed value does not have the shape of the statement."""
         raise NotImplementedError
 
     def unscored(self) -> Sequence[Observed]:
-        """Return the observe entries that have no observed value, of a plan that scores."""
+        """Return the observe entries without an observed value; for plans that score."""
         raise NotImplementedError
 
 
 class HandOver(IntEnum):
-    """What a model that is assisted is to draw by itself from here on."""
+    """What the model draws by itself after an answer in an assisted run."""
 
     NOTHING = 0
     SCOPE = 1
-    """The rest of the rejection scope, its further repetitions included."""
+    """The rest of the rejection scope, including its further repetitions."""
     REST = 2
     """The rest of the run."""
 
@@ -299,7 +301,7 @@ class HandOver(IntEnum):
 class Answer(NamedTuple):
     """The answer to a controlled draw of an assisted run.
 
-    Without a value, which goes with a hand-over alone, the model draws it by itself.
+    If the value is None, the model draws it; that requires a hand-over.
     """
 
     value: float | None
@@ -308,52 +310,52 @@ class Answer(NamedTuple):
 
 @runtime_checkable
 class Delegate(Protocol):
-    """A model that may carry out plans by itself."""
+    """A model that may be able to carry out plans by itself."""
 
     @property
     def delegates(self) -> bool:
-        """Whether it does."""
+        """Whether it can."""
         ...
 
     def carry_out(self, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable) -> Sequence[PlannedTrace]:
-        """Run once for each seed; the same plan and seed give the same trace, whatever ran before."""
+        """Run once per seed; the same plan and seed give the same trace, independent of earlier runs."""
         ...
 
     def assist(
         self, plan: RunPlan, seed: int, answer: Callable[[Site], Answer], addresses: AddressTable
     ) -> PlannedTrace:
-        """Run once; ask for controlled entries alone (their `position` is -1), and draw the others from `seed`."""
+        """Run once; ask `answer` for controlled entries (their `position` is -1), and draw the others from `seed`."""
         ...
 
 
 @runtime_checkable
 class Stepper(Delegate, Protocol):
-    """A model that may make the steps of a chain by itself."""
+    """A model that may be able to make the steps of a chain by itself."""
 
     @property
     def steps(self) -> bool:
-        """Whether it does."""
+        """Whether it can."""
         ...
 
     def take_steps(
         self, steps: Steps, addresses: AddressTable
     ) -> tuple[Sequence[tuple[int, int]], Sequence[PlannedTrace]]:
-        """Return (position of the entry to change or -1, `StepFlag`) of each step, and the traces that it led to.
+        """Return (position of the changed entry or -1, `StepFlag`) of each step, and the traces of the steps.
 
-        Those are the accepted ones in order, and at the end the one of a step that was `BROKEN`; that one alone, and
-        no steps, where the trace to start from could not be replayed.
+        There is one trace per accepted step, in order, and one for a step that was `BROKEN`, at the end. If the initial
+        trace could not be replayed, there are no steps and one trace, that of the failed replay.
         """
         ...
 
 
 @runtime_checkable
 class Concurrent(Delegate, Protocol):
-    """A model of several processes, which repeats by itself what fails with one of them."""
+    """A model in several processes, which repeats by itself the runs of a process that failed."""
 
     def carry_out_all(self, requests: Sequence[tuple[RunPlan, int]], addresses: AddressTable) -> Sequence[PlannedTrace]:
-        """Run each plan once, with its seed, all at the same time; return the traces in that order."""
+        """Run each plan once with its seed, in parallel; return the traces in the order of the requests."""
         ...
 
     def stream(self, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable) -> Iterator[PlannedTrace]:
-        """Yield the trace of each seed, in order, as `carry_out` gives it."""
+        """Yield the trace of each seed, in order, as `carry_out` returns it."""
         ...

@@ -81,7 +81,7 @@ def test_a_listener_that_says_nothing(full):
             filling = stack.enter_context(socket.socket())
             filling.setblocking(False)
             filling.connect_ex(address)
-        silent = r"did not answer within 0\.3 s before the handshake(.|\n)*allow it more time: start_timeout_s"
+        silent = r"did not answer within 0\.3 s before the handshake(.|\n)*increase start_timeout_s"
         with pytest.raises(SimulatorError, match=UNREACHABLE if full else silent):
             connect(f"tcp://127.0.0.1:{address[1]}", start_timeout_s=0.3)
 
@@ -111,7 +111,7 @@ def test_a_half_written_reply_is_no_reply(kind, ending):
 
     serving = threading.Thread(target=serve, daemon=True)
     serving.start()
-    closed, silent = r"broke off the connection to tcp", r"did not answer within 0\.5 s"
+    closed, silent = r"lost the connection to tcp", r"did not answer within 0\.5 s"
     with pytest.raises(SimulatorError, match=closed if ending == "closes" else silent):
         prior_run(connect(listener.endpoint, timeout_s=0.5, start_timeout_s=0.5))
     done.set()

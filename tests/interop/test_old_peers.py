@@ -217,9 +217,9 @@ def test_a_peer_that_was_not_started_here_is_not_restarted(tmp_path, fault, capl
         with caplog.at_level(logging.WARNING), pytest.raises(SimulatorError) as caught:
             importance(simulator, ANSWERS["gaussian_unknown_mean"].observations, runs=100, seed=1)
         first, *_, advice = str(caught.value).splitlines()
-        cause = f"broke off the connection to {endpoint}" if fault == "kill" else "did not answer within 0.5 s"
+        cause = f"lost the connection to {endpoint}" if fault == "kill" else "did not answer within 0.5 s"
         assert first.startswith(f"the simulator gaussian {cause} in run 4 after 1 draws")
-        helps = "was not started here, so it is not restarted" if fault == "kill" else "more time: timeout_s (simulator"
+        helps = "was not started here, so it is not restarted" if fault == "kill" else "increase timeout_s (simulator"
         assert helps in advice
         assert "fresh process" not in caplog.text
 

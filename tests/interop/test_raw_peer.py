@@ -94,7 +94,7 @@ def test_tcp_and_a_busy_endpoint():
     endpoint = f"tcp://127.0.0.1:{free_port()}"
     with simulator(endpoint=endpoint) as peer:
         check_run(run(peer))
-        with pytest.raises(SimulatorError, match=rf"something listens on {endpoint} already"):
+        with pytest.raises(SimulatorError, match=rf"another process listens on {endpoint}"):
             simulator(endpoint=endpoint)
         check_run(run(peer))
 
@@ -104,7 +104,7 @@ def test_busy_ipc_endpoints_are_seen_and_stale_ones_are_not_busy(tmp_path, name)
     (tmp_path / "folder").mkdir()
     place = name.format(pid=os.getpid()) if name.startswith("@") else str(tmp_path / name)
     endpoint = f"ipc://{place}"
-    with simulator(endpoint=endpoint), pytest.raises(SimulatorError, match="already"):
+    with simulator(endpoint=endpoint), pytest.raises(SimulatorError, match="another process listens"):
         simulator(endpoint=endpoint)
     if not name.startswith("@"):
         with socket.socket(socket.AF_UNIX) as left_over:
@@ -132,7 +132,7 @@ def test_a_connected_simulator_that_dies_is_noticed_and_can_come_back():
     with subprocess.Popen([*arguments, "--fault", "hang"]) as server, connect(endpoint) as peer:
         threading.Timer(0.3, server.kill).start()
         began = time.monotonic()
-        with pytest.raises(SimulatorError, match=r"broke off the connection to tcp.* in run 1 after 2 draws"):
+        with pytest.raises(SimulatorError, match=r"lost the connection to tcp.* in run 1 after 2 draws"):
             run(peer)
         assert time.monotonic() - began < 5
         with pytest.raises(SimulatorError, match=r"not running.*restart"):

@@ -80,7 +80,7 @@ ENGINE = f"--output posterior.h5 {INPUTS}"
     [
         ("exit", "exited with code 3 in run 1, delegated with seed"),
         ("hang", "did not answer within 0.5 s in run 1, delegated with seed"),
-        ("garbage", "sent something else than PPX in run 1, delegated with seed"),
+        ("garbage", "sent an invalid message in run 1, delegated with seed"),
     ],
 )
 def test_a_simulator_that_fails(project, refused, cpp_examples: Path, mode: str, message: str) -> None:

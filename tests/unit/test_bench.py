@@ -11,7 +11,7 @@ import pytest
 
 from etalumis.bench import dataset, ppx, traces
 from etalumis.bench.cores import pinned
-from etalumis.bench.measure import FEWEST_ROUNDS, BenchReport, Slice, Target, repeat, take_turns
+from etalumis.bench.measure import MIN_ROUNDS, BenchReport, Slice, Target, repeat, take_turns
 from etalumis.bench.programs import Measurer, examples_folder, line_of
 from etalumis.cli import main
 from etalumis.errors import SimulatorError
@@ -32,22 +32,22 @@ DATASET_KEYS = {
 }  # fmt: skip
 
 
-def check(found, wanted_keys, bench):
+def check(found, expected_keys, bench):
     """Keys, types and signs; every ratio is the quotient of the values that it is said to be of."""
-    assert wanted_keys <= found.keys()
+    assert expected_keys <= found.keys()
     numbers = {key: value for key, value in found.items() if isinstance(value, float)}
-    assert wanted_keys <= numbers.keys()
+    assert expected_keys <= numbers.keys()
     assert all(value > 0.0 for key, value in numbers.items() if key != "growth_bytes_per_trace")
     for key, (above, below) in bench.RATIOS.items():
         assert found[key] == pytest.approx(found[above] / found[below])
     rounds = found["measured"]["rounds"]
-    assert rounds >= FEWEST_ROUNDS
+    assert rounds >= MIN_ROUNDS
     for key, of_rounds in found["rounds"].items():
         assert len(of_rounds["values"]) == rounds
         assert min(of_rounds["values"]) <= of_rounds["median"] <= of_rounds["best"] == max(of_rounds["values"])
         if key in bench.PINNING:
             assert found[key] == of_rounds["best"]
-    assert found["targets"].keys() == bench.TARGETS.keys() <= wanted_keys
+    assert found["targets"].keys() == bench.TARGETS.keys() <= expected_keys
     for key, target in bench.TARGETS.items():
         assert found["targets"][key]["reached"] == target.reached(found[key])
     assert set(found["measured"]["cores_used"]) <= os.sched_getaffinity(0)
@@ -136,8 +136,8 @@ def test_contenders_take_turns_forth_and_back():
         return work
 
     slices = take_turns({"a": contender("a", 3), "b": contender("b", 2)}, [("a", "b")], 0.0)
-    assert order == [*"ab", *("abba" * FEWEST_ROUNDS)[: 2 * FEWEST_ROUNDS]]  # the first two to warm up
-    assert slices == {"a": [Slice(3, 0, 1.0)] * FEWEST_ROUNDS, "b": [Slice(2, 0, 1.0)] * FEWEST_ROUNDS}
+    assert order == [*"ab", *("abba" * MIN_ROUNDS)[: 2 * MIN_ROUNDS]]  # the first two to warm up
+    assert slices == {"a": [Slice(3, 0, 1.0)] * MIN_ROUNDS, "b": [Slice(2, 0, 1.0)] * MIN_ROUNDS}
 
 
 def test_noisy_rounds_go_on_until_the_time_is_up_and_steady_ones_do_not():
@@ -148,7 +148,7 @@ def test_noisy_rounds_go_on_until_the_time_is_up_and_steady_ones_do_not():
             "b": lambda seconds: Slice(1000, 0, 1.0),
         }
         rounds = len(take_turns(contenders, [("a", "b")], 0.05)["a"])
-        assert (rounds > FEWEST_ROUNDS) is noisy
+        assert (rounds > MIN_ROUNDS) is noisy
 
 
 def test_values_are_those_of_the_best_rounds():
@@ -179,7 +179,7 @@ def test_pinning_is_undone():
 
 
 def test_missing_and_failing_programs_are_named(tmp_path: Path, cpp_examples: Path):
-    with pytest.raises(SimulatorError, match="hundred, ping is not there"):
+    with pytest.raises(SimulatorError, match="hundred, ping is missing"):
         examples_folder(tmp_path, ppx.PROGRAMS)
     with pytest.raises(SimulatorError, match=r"expected a line of JSON, found exit code 2 .*--measure expects seconds"):
         line_of([str(cpp_examples / "hundred"), "--measure", "soon"])

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etalumis.address import AddressTable
-from etalumis.batches import MOST
+from etalumis.batches import MAX_BATCH_RUNS
 from etalumis.cli import main
 from etalumis.delegation import RunPlan
 from etalumis.errors import SimulatorError
@@ -30,9 +30,9 @@ def test_every_run_is_done_once_whatever_fails_and_whoever_is_slow(data, count, 
     seeds = [1000 + i for i in range(count)]
     work = Work(PLAN, seeds, AddressTable())
     under_way, done = deque(), {}
-    while len(work.found) < count:
+    while len(work.results) < count:
         while len(under_way) < workers and (task := work.take(workers, None)) is not None:
-            assert 1 <= len(task.seeds) <= MOST
+            assert 1 <= len(task.seeds) <= MAX_BATCH_RUNS
             under_way.append(task)
         under_way.rotate(data.draw(st.integers(0, workers)))
         task = under_way.popleft()
@@ -42,10 +42,10 @@ def test_every_run_is_done_once_whatever_fails_and_whoever_is_slow(data, count, 
         for i, seed in enumerate(task.seeds, task.first):
             assert i not in done
             done[i] = seed
-        work.came(task, task.seeds, data.draw(st.floats(0.0, 0.3)))
+        work.complete(task, task.seeds, data.draw(st.floats(0.0, 0.3)))
     assert not under_way
     assert work.take(workers, None) is None
-    assert [work.found[i] for i in range(count)] == seeds
+    assert [work.results[i] for i in range(count)] == seeds
 
 
 def test_a_repeated_task_comes_run_by_run_and_before_all_others():
@@ -78,12 +78,12 @@ def test_several_plans_are_handed_out_one_by_one_in_the_order_given():
 def test_what_comes_late_for_a_work_that_was_dropped_is_not_kept():
     work = Work(PLAN, range(10), AddressTable())
     task = work.take(1, None)
-    work.drop()
-    work.came(task, task.seeds, 0.1)
+    work.cancel()
+    work.complete(task, task.seeds, 0.1)
     work.repeat(task)
     work.fail(task, SimulatorError("late"))
-    assert not work.found
-    assert not work.again
+    assert not work.results
+    assert not work.repeated
 
 
 @pytest.mark.parametrize(

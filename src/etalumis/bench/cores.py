@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Which cores the contenders of a bench run on."""
+"""Pinning of the contenders of a benchmark to cores."""
 
 import os
 import re
@@ -13,13 +13,13 @@ _SIBLINGS = "/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list"
 
 @contextmanager
 def pinned() -> Iterator[tuple[int, ...]]:
-    """Pin this thread, and the threads and processes that it starts meanwhile, to one core.
+    """Pin this thread, and the threads and processes that it starts in the block, to one core.
 
     Yields
     ------
     tuple of int
-        That core, and another one for `move`: of another physical core where the system says which are. One core
-        alone where there is no other, none where the system knows no pinning.
+        That core, and a second one for `move`, on another physical core if the system tells. One core if there is only
+        one; empty if the system does not support pinning.
     """
     if not hasattr(os, "sched_setaffinity"):  # macOS
         yield ()
@@ -41,7 +41,7 @@ def move(pid: int, core: int) -> None:
 
 
 def _siblings(core: int) -> set[int]:
-    """Return the numbers under which the system knows the same physical core, e.g. those of "0,8" or "0-1"."""
+    """Return the logical cores of the same physical core, from a list such as "0,8" or "0-1"."""
     try:
         text = Path(_SIBLINGS.format(core=core)).read_text(encoding="ascii")
     except OSError:

@@ -26,7 +26,7 @@ from etalumis.traces.recording.generate import Generated, generate
 
 PROGRAMS = ("hundred",)
 PUBLIC_PEER_TRACES_PER_S = 127.0
-"""What the public peer reads, one core, its own format (PPX.md of the project's notes: 103-142)."""
+"""Traces per second that the public peer reads from its own format on one core (measured: 103 to 142)."""
 TARGETS = {
     "bytes_per_trace": Target(10_000, at_least=False),
     "write_share": Target(0.1, at_least=False),
@@ -39,9 +39,9 @@ RATIOS = {"random_over_sequential": ("random_traces_per_s", "sequential_traces_p
 PINNING = {name: "reader on one core" for name in ("sequential_traces_per_s", "random_traces_per_s")}
 SORT_MB = 400
 RESIDENT = ("generate", "sort", "read")
-"""Steps whose memory must not grow with the traces."""
-_ROUNDS, _WRITINGS = 3, 7
-_FEWEST = 64
+"""Steps whose memory must not grow with the number of traces."""
+_ROUNDS, _GENERATE_REPEATS = 3, 7
+_MIN_TRACES = 64
 
 
 def bench(
@@ -52,25 +52,25 @@ def bench(
     traces: int = 1_000_000,
     folder: Path | None = None,
 ) -> BenchReport:
-    """Measure trace files; for a million synthetic traces it takes some ten minutes and 8 GB of disk.
+    """Measure trace files; a million synthetic traces take about ten minutes and 8 GB of disk.
 
     Parameters
     ----------
     seconds
-        For the two readers, which take turns.
+        Total time for the two readers, which alternate.
     simulator, config
-        As in `bench.traces`: gives the real traces, a fiftieth of `traces`.
+        As in `bench.traces`; the simulator generates the real traces, a fiftieth of `traces`.
     examples
         Folder of the C++ examples, if they are built.
     traces
-        In the large synthetic set; the small one has a tenth.
+        Number of traces in the large synthetic set; the small one has a tenth.
     folder
-        Where the files go; a temporary folder by default.
+        Folder for the files; a temporary folder by default.
 
     Raises
     ------
     SimulatorError, DatasetError
-        A program could not be built or started, or a step failed.
+        If a program cannot be built or started, or a step fails.
     """
     built = BuiltSimulator(simulator, config)
     hundred = str(examples_folder(examples, PROGRAMS) / "hundred")
@@ -79,9 +79,9 @@ def bench(
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="etalumis-bench-", dir=folder)))
         cores = stack.enter_context(pinned())
         real = place / "real.h5"
-        turns = _written(built, simulator, real, max(traces // 50, _FEWEST))
+        turns = _written(built, simulator, real, max(traces // 50, _MIN_TRACES))
         writing = Generated(turns[0].traces, min(turn.seconds for turn in turns), min(turn.storage_s for turn in turns))
-        sizes = {"small": max(traces // 10, _FEWEST), "large": max(traces, _FEWEST)}
+        sizes = {"small": max(traces // 10, _MIN_TRACES), "large": max(traces, _MIN_TRACES)}
         sets = {name: write_synthetic(real, place / name, count) for name, count in sizes.items()}
         slices = take_turns(_readers(sets["large"]), list(RATIOS.values()), seconds)
         steps = {name: _steps(place, sets[name], count, hundred) for name, count in sizes.items()}
@@ -123,7 +123,7 @@ def bench(
 
 
 def _written(built: BuiltSimulator, simulator: Path, path: Path, count: int) -> list[Generated]:
-    """Generate real traces some times, client and simulator on one core."""
+    """Generate real traces several times, with client and simulator on one core."""
     command = [str(simulator / "bin" / "sherpa_tau"), "--config", str(simulator / "sherpa_tau.conf")]
     with Simulator(command) as started:
         provenance = Provenance(
@@ -131,7 +131,7 @@ def _written(built: BuiltSimulator, simulator: Path, path: Path, count: int) -> 
             split="train", noise=built.noise, settings=json.dumps(built.settings),
         )  # fmt: skip
         found = []
-        for _ in range(_WRITINGS):
+        for _ in range(_GENERATE_REPEATS):
             path.unlink(missing_ok=True)
             found.append(generate(started, path, provenance, 0, count))
     return found
@@ -146,7 +146,7 @@ def _readers(paths: Sequence[Path]) -> dict[str, Contender]:
 
 
 class _MinibatchReader:
-    """Reads minibatches in an order, each with noise of its own, again and again."""
+    """Reads minibatches in a given order, in epochs with different noise."""
 
     def __init__(self, dataset: TraceDataset, order: np.ndarray) -> None:
         self._dataset, self._order = dataset, order
@@ -164,10 +164,10 @@ class _MinibatchReader:
 
 
 def _steps(place: Path, inputs: Sequence[Path], count: int, program: str) -> dict[str, dict[str, Any]]:
-    """Generate, copy, sort and read a set, each in a process of its own; the best time of some rounds."""
+    """Generate, copy, sort and read a set, each in a new process; return the fastest of several rounds."""
     shard = max(1, count // 10)
     found: dict[str, dict[str, Any]] = {}
-    rounds = 1 if count > 200_000 else _ROUNDS  # one of a million traces lasts for minutes
+    rounds = 1 if count > 200_000 else _ROUNDS  # a round with a million traces takes minutes
     for number in range(rounds):
         to = place / f"steps-{count}-{number}"
         todo: tuple[tuple[str, Sequence[str | Path | int]], ...] = (

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The contender that both benches have: delegated prior runs."""
+"""Delegated prior runs, a contender of several benchmarks."""
 
 from collections.abc import Sequence
 
@@ -11,18 +11,18 @@ from etalumis.delegation import RunPlan
 from etalumis.ppx import Simulator
 
 BATCH = 1024
-"""Traces asked for at a time, as `traces generate` does once it knows how long a run takes."""
+"""Traces per request, as in `traces generate` after its first batches."""
 
 
 class Delegated:
-    """Prior runs asked for many at a time, the simulator on another core or on this one; counts traces and draws."""
+    """Prior runs in large requests, with the simulator on another core or on this one; counts traces and draws."""
 
     def __init__(self, simulator: Simulator, addresses: AddressTable, core: Sequence[int]) -> None:
         self._simulator, self._addresses, self._core = simulator, addresses, core
         self._seed = 0
 
     def __call__(self, seconds: float) -> Slice:
-        """Run for about so long."""
+        """Run for about `seconds`."""
         assert self._simulator.pid is not None  # it was started here
         for core in self._core:
             move(self._simulator.pid, core)

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Contenders measured in turns, and what is said of them.
+"""Measurement of alternating contenders, and the report.
 
-A machine that others use too slows whatever runs while they work. So all contenders of a bench take turns in short
-slices, round after round, and each is judged by its best slice; the ratios of the single rounds tell how far to trust
-the quotient of the best.
+Other users of a machine slow down a measurement at random times. All contenders of a benchmark therefore alternate in
+short slices, in several rounds, and the result of each is its best slice. The ratios of the individual rounds show how
+reliable the ratio of the best slices is.
 """
 
 import math
@@ -17,17 +17,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-FEWEST_ROUNDS = 5
-"""Rounds that are made however noisy or late it is."""
-STEADY = 0.01
-"""Standard error, relative, at which the median of a ratio is known well enough."""
+MIN_ROUNDS = 5
+TARGET_RELATIVE_ERROR = 0.01
+"""Relative standard error of the median of a ratio at which the measurement stops."""
 _SLICES_S = (0.01, 0.5)
 """Shortest and longest slice, in seconds."""
 _EXPECTED_ROUNDS = 12
 
 
 class Slice(NamedTuple):
-    """What a contender did in one turn: `done` things (runs, round trips, ...) of `draws` draws in `seconds`."""
+    """Result of a contender in one slice: `done` items (runs, round trips, ...) with `draws` draws in `seconds`."""
 
     done: int
     draws: int
@@ -35,24 +34,24 @@ class Slice(NamedTuple):
 
     @property
     def rate(self) -> float:
-        """Things a second."""
+        """Items per second."""
         return self.done / self.seconds
 
 
 Contender = Callable[[float], Slice]
-"""Works for about so many seconds."""
+"""Works for about the given number of seconds."""
 Slices = dict[str, list[Slice]]
 """All slices of each contender, in the order of the rounds."""
 
 
 class Target(NamedTuple):
-    """What a ratio is to reach."""
+    """The target of a ratio."""
 
     value: float
     at_least: bool = True
 
     def reached(self, found: float) -> bool:
-        """Return whether it did."""
+        """Return whether a value reaches the target."""
         return found >= self.value if self.at_least else found < self.value
 
     def __str__(self) -> str:
@@ -61,23 +60,23 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True)
 class BenchReport:
-    """What a bench found.
+    """Results of a benchmark.
 
     Attributes
     ----------
     title
-        Of the table.
+        Title of the table.
     rates
-        JSON key -> the value of every round, a second. The value of the key is the best.
+        JSON key -> rate in every round, per second. The value of the key is the best one.
     ratios
-        JSON key -> (key of the numerator, key of the denominator) among the rates. The value of the key is the quotient
-        of their values.
+        JSON key -> (key of the numerator, key of the denominator) in `rates`. The value of the key is the quotient of
+        their values.
     targets
-        Key of a ratio -> what it is to reach.
+        Key of a ratio -> its target.
     pinning
-        Key of a rate -> what ran where.
+        Key of a rate -> which process ran on which core.
     figures
-        Further JSON keys with their values: quotients that are not of two rates, and what else was found.
+        Further JSON keys and their values: other ratios, and other results.
     measured
         How it was measured.
     """
@@ -100,14 +99,14 @@ class BenchReport:
         return self.figures[key]
 
     def of_rounds(self, key: str) -> list[float]:
-        """Return a ratio, or a rate, round by round."""
+        """Return a ratio or a rate in every round."""
         if key in self.rates:
             return list(self.rates[key])
         above, below = self.ratios[key]
         return [a / b for a, b in zip(self.rates[above], self.rates[below], strict=True)]
 
     def as_json(self) -> dict[str, Any]:
-        """Return the JSON object: values, then for each of them the rounds, their median and best, then the method."""
+        """Return the JSON object: values, all rounds with their median and best, targets, and method."""
         keys = [*self.rates, *self.ratios]
         return {
             **{key: self.value(key) for key in [*keys, *self.figures]},
@@ -120,11 +119,11 @@ class BenchReport:
         }
 
     def table(self) -> str:
-        """Return the same for people."""
+        """Return the results as a text table."""
         lines = [self.title, "", f"{'':38s} {'best':>9s} {'median':>9s}  of the rounds"]
         for key, values in self.rates.items():
             lines.append(f"{key:38s} {max(values):9,.0f} {statistics.median(values):9,.0f}  {self.pinning[key]}")
-        lines += ["", f"{'':38s} {'of best':>9s} {'median':>9s}  wanted"]
+        lines += ["", f"{'':38s} {'of best':>9s} {'median':>9s}  target"]
         for key in [*self.ratios, *self.figures]:
             median = f"{statistics.median(self.of_rounds(key)):9.3g}" if key in self.ratios else f"{'':9s}"
             target = self.targets.get(key)
@@ -139,7 +138,7 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def repeat(step: Callable[[], tuple[int, int]], seconds: float) -> Slice:
-    """Call `step`, which returns (things done, draws), until the time is up."""
+    """Call `step`, which returns (number of items, number of draws), until the time is over."""
     done = draws = 0
     began = time.perf_counter()
     while True:
@@ -151,16 +150,16 @@ def repeat(step: Callable[[], tuple[int, int]], seconds: float) -> Slice:
 
 
 def take_turns(contenders: Mapping[str, Contender], ratios: Sequence[tuple[str, str]], seconds: float) -> Slices:
-    """Measure all contenders in rounds, until the ratios are steady or the time is up.
+    """Measure all contenders in rounds, until the ratios are precise enough or the time is over.
 
     Parameters
     ----------
     contenders
-        By name. Each gets one slice that does not count, to warm up.
+        By name. Each has one slice of warm-up, which does not count.
     ratios
-        Pairs of names whose quotient of rates matters.
+        Pairs of names whose ratio of rates must be precise.
     seconds
-        For all of them together; there are `FEWEST_ROUNDS` in any case.
+        Total time for all contenders; there are at least `MIN_ROUNDS` rounds.
     """
     shortest, longest = _SLICES_S
     length = min(max(seconds / (len(contenders) * _EXPECTED_ROUNDS), shortest), longest)
@@ -169,26 +168,26 @@ def take_turns(contenders: Mapping[str, Contender], ratios: Sequence[tuple[str, 
         contender(shortest)
     slices: Slices = {name: [] for name in contenders}
     rounds = 0
-    while rounds < FEWEST_ROUNDS or (
-        time.perf_counter() - began < seconds and not all(_is_steady(slices, *pair) for pair in ratios)
+    while rounds < MIN_ROUNDS or (
+        time.perf_counter() - began < seconds and not all(_is_precise(slices, *pair) for pair in ratios)
     ):
-        # forth and back: what grows or fades through a round does so to nobody's advantage
+        # alternating order, so that a drift during a round favours no contender
         for name in list(contenders)[:: 1 if rounds % 2 == 0 else -1]:
             slices[name].append(contenders[name](length))
         rounds += 1
     return slices
 
 
-def _is_steady(slices: Slices, above: str, below: str) -> bool:
+def _is_precise(slices: Slices, above: str, below: str) -> bool:
     logs = [math.log(a.rate / b.rate) for a, b in zip(slices[above], slices[below], strict=True)]
     middle = statistics.median(logs)
     deviation = 1.4826 * statistics.median(abs(value - middle) for value in logs)
-    # of a median of normal numbers
-    return 1.2533 * deviation / math.sqrt(len(logs)) < STEADY
+    # standard error of the median of normal deviates
+    return 1.2533 * deviation / math.sqrt(len(logs)) < TARGET_RELATIVE_ERROR
 
 
 def machine() -> dict[str, Any]:
-    """Return what a reader has to know of the machine, and whether others use it now."""
+    """Return processor, number of cores, and the load average, which shows other users of the machine."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

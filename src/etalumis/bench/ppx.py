@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""`etalumis bench ppx`: what the protocol costs, on the C++ model of a hundred draws."""
+"""`etalumis bench ppx`: the cost of the protocol, for a C++ model with a hundred draws."""
 
 import statistics
 import time
@@ -40,11 +40,11 @@ RATIOS = {
     "rmh_ratio": ("rmh_steps_per_s", "delegated_one_core_traces_per_s"),
 }
 WORKERS = 64
-"""Workers whose start is measured."""
+"""Number of workers whose start is measured."""
 DRAWS = 100
-"""Of a run of the model."""
+"""Draws per run of the model."""
 _OBSERVED = {"sum": 52.0}
-_PATIENCE_S = 30.0
+_TIMEOUT_S = 30.0
 
 PINNING = {
     "raw_round_trips_per_s": "client and echo on one core",
@@ -55,23 +55,23 @@ PINNING = {
     "delegated_one_core_traces_per_s": "client and simulator on one core",
     "rmh_steps_per_s": "client and simulator on one core",
 }
-"""What runs where; all contenders with one core have the same one."""
+"""Which process runs on which core; all contenders on one core use the same one."""
 
 
 class Sizes(NamedTuple):
-    """Mean size in bytes of the messages of a draw."""
+    """Mean sizes, in bytes, of the messages of a draw."""
 
     sample: int
     sample_result: int
 
 
 def bench(seconds: float, examples: Path | None = None) -> BenchReport:
-    """Measure the protocol for about so many seconds; `examples` is the folder of the C++ examples, if they are built.
+    """Measure the protocol for about `seconds`; `examples` is the folder of the C++ examples, if they are built.
 
     Raises
     ------
     SimulatorError
-        A program could not be built or started, or failed.
+        If a program cannot be built or started, or fails.
     """
     folder = examples_folder(examples, PROGRAMS)
     hundred = str(folder / "hundred")
@@ -81,15 +81,17 @@ def bench(seconds: float, examples: Path | None = None) -> BenchReport:
         sizes = message_sizes(hundred)
         ping = SimulatorProcess([str(folder / "ping"), "{endpoint}", str(sizes.sample)])
         stack.callback(ping.stop)
-        asked = stack.enter_context(Simulator([hundred], delegate=False))
+        interactive = stack.enter_context(Simulator([hundred], delegate=False))
         delegating = stack.enter_context(Simulator([hundred]))
-        stepping = stack.enter_context(Simulator([hundred]))  # a chain has its own addresses, hence its own session
+        stepping = stack.enter_context(
+            Simulator([hundred])
+        )  # a chain has its own address table and thus its own session
         addresses = AddressTable()
         pool = stack.enter_context(Pool([hundred], workers=2))
         contenders: dict[str, Contender] = {
             "raw_round_trips_per_s": _Raw(ping, sizes, stack),
-            "interactive_samples_per_s": _Interactive(asked),
-            "local_traces_per_s": lambda wanted: _local(hundred, wanted),
+            "interactive_samples_per_s": _Interactive(interactive),
+            "local_traces_per_s": lambda duration_s: _local(hundred, duration_s),
             "delegated_traces_per_s": Delegated(delegating, addresses, cores[-1:]),
             "delegated_pool_traces_per_s": _Streamed(pool, cores[-1:]),
             "delegated_one_core_traces_per_s": Delegated(delegating, addresses, cores[:1]),
@@ -119,10 +121,9 @@ def bench(seconds: float, examples: Path | None = None) -> BenchReport:
 
 
 def workers_start(command: Sequence[str]) -> dict[str, float]:
-    """Return what it takes to start `WORKERS` workers of a program: seconds until all have answered, and memory.
+    """Return the cost of starting `WORKERS` workers of a program: seconds until all have answered, and memory.
 
-    The memory, in MB, is the sum over the workers of what is theirs alone and their share of what they share (PSS);
-    only where the system says it.
+    The memory is the sum of the proportional set sizes (PSS) in MB, if the system reports them.
     """
     began = time.perf_counter()
     with Pool(command, workers=WORKERS) as pool:
@@ -139,7 +140,7 @@ def _pss_kb(rollup: Path) -> int:
 
 
 def message_sizes(program: str) -> Sizes:
-    """Return the sizes of Sample and SampleResult, taken from a run of the program."""
+    """Return the sizes of Sample and SampleResult in a run of the program."""
     process = SimulatorProcess([program])
     connection = Connection(process.endpoint, process.ended)
     try:
@@ -153,10 +154,10 @@ def _sizes(connection: Connection) -> Sizes:
     decoder, rng = Decoder(), np.random.Generator(np.random.PCG64(1))
     samples: list[int] = []
     results: list[int] = []
-    connection.request(encode(Handshake("etalumis bench")), _PATIENCE_S)
+    connection.request(encode(Handshake("etalumis bench")), _TIMEOUT_S)
     reply = encode(Run())
     while True:
-        received = connection.request(reply, _PATIENCE_S)
+        received = connection.request(reply, _TIMEOUT_S)
         message = decoder.decode(received)
         if isinstance(message, Sample):
             reply = sample_result(message.distribution.sample(rng), message.shape)
@@ -173,13 +174,13 @@ def _sizes(connection: Connection) -> Sizes:
 
 
 class _Raw:
-    """ZeroMQ alone: messages of the same sizes, which nobody makes and nobody reads."""
+    """Round trips of bare ZeroMQ, with constant messages of the same sizes."""
 
     def __init__(self, ping: SimulatorProcess, sizes: Sizes, stack: ExitStack) -> None:
         context = zmq.Context()
         stack.callback(context.destroy, linger=0)
         self._socket = context.socket(zmq.REQ)
-        self._socket.setsockopt(zmq.RCVTIMEO, int(1000 * _PATIENCE_S))
+        self._socket.setsockopt(zmq.RCVTIMEO, int(1000 * _TIMEOUT_S))
         self._socket.connect(ping.endpoint)
         self._message = bytes(sizes.sample_result)
 
@@ -217,7 +218,7 @@ def _local(program: str, seconds: float) -> Slice:
 
 
 class _Streamed:
-    """Prior runs of two workers who take turns on one core: one works while the other's traces are read here."""
+    """Prior runs of two workers that share a core: one works while the traces of the other are read here."""
 
     def __init__(self, pool: Pool, core: Sequence[int]) -> None:
         self._pool, self._core = pool, core
@@ -234,12 +235,12 @@ class _Streamed:
         began = time.perf_counter()
         draws = sum(len(trace) for trace in self._pool.stream(RunPlan(), seeds, self._addresses))
         done = Slice(self._count, draws, time.perf_counter() - began)
-        self._count = max(int(done.rate * seconds), 1000)  # of the next turn
+        self._count = max(int(done.rate * seconds), 1000)  # for the next slice
         return done
 
 
 class _Chain:
-    """Steps of RMH with one chain; the prior runs to start from are in the time, not in the count."""
+    """Steps of RMH with one chain; the time includes the prior runs for the initial state, the count does not."""
 
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
@@ -250,5 +251,5 @@ class _Chain:
         began = time.perf_counter()
         rmh(self._simulator, _OBSERVED, runs=self._steps, seed=self._seed)
         done = Slice(self._steps, 0, time.perf_counter() - began)
-        self._steps = max(int(done.rate * seconds), 100)  # of the next turn
+        self._steps = max(int(done.rate * seconds), 100)  # for the next slice
         return done

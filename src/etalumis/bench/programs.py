@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The programs that a bench runs, built where they are not there yet."""
+"""The programs that a benchmark runs, built if necessary."""
 
 import json
 import subprocess
@@ -20,23 +20,23 @@ from etalumis.simulator.cmake import (
 )
 from etalumis.simulator.fetch import fetch_sherpa
 
-_PATIENCE_S = 60.0
+_TIMEOUT_S = 60.0
 
 
-def examples_folder(given: Path | None, wanted: Sequence[str]) -> Path:
+def examples_folder(given: Path | None, programs: Sequence[str]) -> Path:
     """Return the folder of the C++ examples, built in the cache unless one is given.
 
     Raises
     ------
     SimulatorError
-        One of the programs that are wanted is not in it, or the build failed.
+        If one of `programs` is missing, or the build fails.
     """
-    folder = given.resolve() if given is not None else _built_examples(wanted)
-    missing = [name for name in wanted if not (folder / name).is_file()]
+    folder = given.resolve() if given is not None else _built_examples(programs)
+    missing = [name for name in programs if not (folder / name).is_file()]
     if missing:
         raise SimulatorError(
-            f"{folder}: expected the built C++ examples, but {', '.join(missing)} is not there; "
-            "leave --simulator-examples out to have them built"
+            f"{folder}: expected the built C++ examples, but {', '.join(missing)} is missing; "
+            "omit --simulator-examples to build them"
         )
     return folder
 
@@ -49,7 +49,7 @@ def _built_examples(targets: Sequence[str]) -> Path:
 
 
 def bare_sherpa(prefix: str) -> Path:
-    """Build the program that measures a bare Sherpa, and return its path; `prefix` as the key `simulator.prefix`."""
+    """Build the program that measures Sherpa alone; return its path. `prefix` is the key `simulator.prefix`."""
     cache = cache_folder()
     build = sherpa_build_folder(cache)
     with locked_folder(build):
@@ -57,15 +57,15 @@ def bare_sherpa(prefix: str) -> Path:
     return build / "sherpa_tau" / "sherpa_tau_measure"
 
 
-def line_of(command: Sequence[str], patience_s: float = _PATIENCE_S) -> dict[str, Any]:
-    """Run a program that prints one line of JSON, and return that.
+def line_of(command: Sequence[str], timeout_s: float = _TIMEOUT_S) -> dict[str, Any]:
+    """Run a program that prints one line of JSON; return the object.
 
     Raises
     ------
     SimulatorError
-        It failed, or printed something else.
+        If it fails or prints something else.
     """
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=patience_s)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_s)
     try:
         if done.returncode == 0:
             return dict(json.loads(done.stdout))
@@ -78,23 +78,23 @@ def line_of(command: Sequence[str], patience_s: float = _PATIENCE_S) -> dict[str
 
 
 class Measurer:
-    """A program that measures as it is told, line by line: `KIND SECONDS` in, a line of JSON out. A context manager."""
+    """A program that reads lines `KIND SECONDS` and answers each with a line of JSON. A context manager."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def measure(self, kind: str, seconds: float) -> dict[str, Any]:
-        """Return its answer.
+        """Return the answer to one line.
 
         Raises
         ------
         SimulatorError
-            It ended.
+            If the program has ended.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        with suppress(BrokenPipeError):  # it ended: so did its output
+        with suppress(BrokenPipeError):  # it has ended: reading its output fails below
             self._process.stdin.write(f"{kind} {seconds}\n")
             self._process.stdin.flush()
         line = self._process.stdout.readline()

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""One step on a dataset in a process of its own, for its time and its memory: `python -m etalumis.bench.resident`.
+"""Time and memory of one step on a dataset, in a new process: `python -m etalumis.bench.resident`.
 
-It prints one line of JSON: `seconds` of the step, `peak_rss_mb` of the process (1e6 bytes), `base_rss_mb` before it.
+Prints one line of JSON: `seconds` of the step, `peak_rss_mb` of the process (1e6 bytes), `base_rss_mb` before the step.
 """
 
 import json
@@ -28,11 +28,11 @@ from etalumis.traces.writer import ROW_GROUP, open_shard
 BATCH = 64
 _READ_BATCHES = 100
 _READ_CACHE_MB = 16
-"""So small that the smaller set fills it as well: what grows from there on is the index."""
+"""Small enough to be filled by the smaller set as well, so that only the index grows with the set."""
 
 
 def generated(output: str, count: str, *command: str) -> None:
-    """Generate traces of a simulator into a file."""
+    """Generate traces and write them to a file."""
     with Simulator(list(command)) as simulator:
         generate(simulator, Path(output), Provenance(model=simulator.name, run_seed=1, split="train"), 0, int(count))
 
@@ -43,7 +43,7 @@ def sorted_set(output: str, shard_traces: str, memory_mb: str, *inputs: str) -> 
 
 
 def copied(output: str, *inputs: str) -> None:
-    """Read trace files and write them as they are."""
+    """Copy trace files by reading and writing their traces."""
     for number, path in enumerate(inputs):
         with Shard(Path(path)) as shard, open_shard(Path(output) / f"copy-{number}.h5", shard.provenance) as writer:
             for start in range(0, len(shard), ROW_GROUP):
@@ -51,7 +51,7 @@ def copied(output: str, *inputs: str) -> None:
 
 
 def read(*inputs: str) -> None:
-    """Read minibatches from all over the files: neighbours, and traces anywhere."""
+    """Read minibatches of consecutive and of random traces, from all parts of the files."""
     dataset = TraceDataset([Path(path) for path in inputs], cache_mb=_READ_CACHE_MB)
     rng = np.random.default_rng(1)
     for epoch, start in enumerate(np.linspace(0, max(len(dataset) - BATCH, 0), _READ_BATCHES, dtype=int).tolist()):
@@ -63,12 +63,12 @@ _STEPS: dict[str, Callable[..., None]] = {"generate": generated, "sort": sorted_
 
 
 def measured(step: str, arguments: Sequence[str | Path | int]) -> dict[str, Any]:
-    """Carry out a step in a process of its own; return what it says of time and memory.
+    """Carry out a step in a new process; return its time and memory.
 
     Raises
     ------
     DatasetError
-        Where the process failed.
+        If the process fails.
     """
     command = [sys.executable, "-m", "etalumis.bench.resident", step, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -89,7 +89,7 @@ def _peak_mb() -> float:
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024 / 1e6
-    except OSError:  # elsewhere than on Linux; there it would count what the parent held before
+    except OSError:  # not on Linux, where ru_maxrss would include the memory of the parent
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 

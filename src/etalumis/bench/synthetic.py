@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""As many traces as one likes, drawn with replacement from real ones: for questions of scale."""
+"""Synthetic traces, drawn with replacement from real ones, for measurements at scale."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,10 +17,10 @@ FILE_TRACES = 100_000
 
 
 def write_synthetic(source: Path, folder: Path, count: int, seed: int = 1) -> Sequence[Path]:
-    """Write `count` traces into files of 100,000, in random order; each has a seed of its own.
+    """Write `count` traces in random order to files of 100,000 traces; each trace has a different seed.
 
-    Types, lengths, values and images are as frequent as in the trace file `source`; the log prior densities of the
-    traces stay right, since whole traces are drawn.
+    The distributions of types, lengths, values and images are those of the trace file `source`. The log prior densities
+    remain correct, because whole traces are drawn.
     """
     rng = np.random.Generator(np.random.PCG64(derive(seed, "bench/synthetic", 0)))
     paths = []

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""`etalumis bench traces`: what traces of Sherpa's tau decays cost, over Sherpa alone."""
+"""`etalumis bench traces`: the cost of traces of Sherpa's tau decays, relative to Sherpa alone."""
 
 import json
 import tempfile
@@ -41,7 +41,7 @@ PHYSICS = (
     "sherpa_delegated_traces_per_s",
     "sherpa_delegated_one_core_traces_per_s",
 )
-"""Contenders whose time goes with their draws."""
+"""Contenders whose time is proportional to the number of draws."""
 
 PINNING = {
     "sherpa_events_per_s": "Sherpa on one core",
@@ -52,18 +52,18 @@ PINNING = {
     "calorimeter_events_per_s": "the calorimeter on one core",
     "full_traces_per_s_per_core": "client and simulator on one core",
 }
-"""What runs where; all contenders with one core have the same one."""
+"""Which process runs on which core; all contenders on one core use the same one."""
 
 
 def bench(seconds: float, simulator: Path, config: SimulatorConfig, examples: Path | None = None) -> BenchReport:
-    """Measure the making of traces for about so many seconds.
+    """Measure the generation of traces for about `seconds`.
 
     Parameters
     ----------
     seconds
-        For all contenders together; setting Sherpa up comes to it.
+        Total time for all contenders, without the initialisation of Sherpa.
     simulator
-        Folder made by `etalumis simulator build`.
+        Folder created by `etalumis simulator build`.
     config
         Section `simulator` of the configuration it was built with.
     examples
@@ -72,7 +72,7 @@ def bench(seconds: float, simulator: Path, config: SimulatorConfig, examples: Pa
     Raises
     ------
     SimulatorError
-        A program could not be built or started, or failed; or the folder is not of this configuration.
+        If a program cannot be built or started, or fails, or if the folder was built with another configuration.
     """
     built = BuiltSimulator(simulator, config)
     addresses = str(examples_folder(examples, PROGRAMS) / "address_cost")
@@ -87,12 +87,12 @@ def bench(seconds: float, simulator: Path, config: SimulatorConfig, examples: Pa
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="etalumis-bench-")))
         known = AddressTable()
         contenders: dict[str, Contender] = {
-            "sherpa_events_per_s": _Told(bare, "backtrace"),
-            "sherpa_bare_events_per_s": _Told(bare, "bare"),
+            "sherpa_events_per_s": _MeasuredProgram(bare, "backtrace"),
+            "sherpa_bare_events_per_s": _MeasuredProgram(bare, "bare"),
             "sherpa_delegated_traces_per_s": Delegated(physics, known, cores[-1:]),
             "sherpa_delegated_one_core_traces_per_s": Delegated(physics, known, cores[:1]),
-            "deposit_events_per_s": _Told(bare, "deposit"),
-            "calorimeter_events_per_s": _Told(bare, "calorimeter"),
+            "deposit_events_per_s": _MeasuredProgram(bare, "deposit"),
+            "calorimeter_events_per_s": _MeasuredProgram(bare, "calorimeter"),
             "full_traces_per_s_per_core": _Full(full, folder, built),
         }
         began = time.perf_counter()
@@ -122,19 +122,19 @@ def bench(seconds: float, simulator: Path, config: SimulatorConfig, examples: Pa
 
 
 def _rates(name: str, turns: Sequence[Slice], draws: float) -> list[float]:
-    """Return events a second of every slice.
+    """Return the events per second of every slice.
 
-    The draws of an event scatter by more than three times their mean (rejection loops), and so does its time: slices
-    of some hundred events would differ by a tenth and more for the decays that they happened to meet. What is rated,
-    hence, are draws a second, turned into events by the mean number of draws. It is the same for all contenders: Sherpa
-    alone raises the maxima of its rejection loops as it goes on and then draws a bit more, which is not held against
-    it.
+    The number of draws per event varies by more than three times its mean (rejection loops), and so does the time per
+    event: slices of some hundred events would differ by 10 % and more because of their decays. Draws per second are
+    measured instead, and divided by the mean number of draws per event, the same one for all contenders. Sherpa alone
+    makes slightly more draws per event, because it raises the maxima of its rejection loops as it runs; this does not
+    count against it.
     """
     return [turn.draws / draws / turn.seconds if name in PHYSICS else turn.rate for turn in turns]
 
 
 def _mean_draws(slices: Slices) -> float:
-    """Return the mean number of draws of a trace."""
+    """Return the mean number of draws per trace."""
     return _draws_of([*slices["sherpa_delegated_traces_per_s"], *slices["sherpa_delegated_one_core_traces_per_s"]])
 
 
@@ -142,8 +142,8 @@ def _draws_of(turns: Sequence[Slice]) -> float:
     return sum(turn.draws for turn in turns) / sum(turn.done for turn in turns)
 
 
-class _Told:
-    """The program that measures a bare Sherpa and the calorimeter by itself; counts events."""
+class _MeasuredProgram:
+    """The program that measures Sherpa alone and the calorimeter; counts events."""
 
     def __init__(self, program: Measurer, kind: str) -> None:
         self._program, self._kind = program, kind
@@ -154,7 +154,7 @@ class _Told:
 
 
 class _Full:
-    """What `etalumis traces generate` does: a file of whole traces, the 24,500 expected energies of each included."""
+    """The work of `etalumis traces generate`: a file of complete traces with 24,500 expected energies each."""
 
     def __init__(self, simulator: Simulator, folder: Path, built: BuiltSimulator) -> None:
         self._simulator, self._path = simulator, folder / "traces.h5"
@@ -174,5 +174,5 @@ class _Full:
         done = Slice(self._count, 0, time.perf_counter() - began)
         self._path.unlink()
         self._first += self._count
-        self._count = max(int(done.rate * seconds), 100)  # of the next turn
+        self._count = max(int(done.rate * seconds), 100)  # for the next slice
         return done

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""`etalumis bench`: how fast it is, against raw references measured in the same run."""
+"""`etalumis bench`: speed relative to references that are measured in the same run."""
 
 import argparse
 import json
@@ -23,33 +23,33 @@ examples:
   etalumis bench traces --config config/config.yaml --simulator results/demo/simulator
   etalumis bench dataset --config config/config.yaml --simulator results/demo/simulator --json > dataset.json
 
-docs/how-to-bench.md says what is compared with what, and how to read it.
+docs/how-to-bench.md describes the comparisons and how to read the results.
 """
 _ACTIONS = {
     "ppx": """\
-The protocol, on a C++ model of 100 draws: interactive draws over bare ZeroMQ round trips, delegated traces over the
-model running by itself, steps of RMH over delegated traces.
+The protocol, with a C++ model of 100 draws: interactive draws relative to bare ZeroMQ round trips, delegated traces
+relative to local runs of the model, steps of RMH relative to delegated traces.
 """,
     "traces": """\
-Sherpa's tau decays: delegated traces over a bare Sherpa with backtrace() at every draw, the calorimeter over a Sherpa
-event, the address of a draw over backtrace(), and whole traces written to a file.
+Sherpa's tau decays: delegated traces relative to Sherpa alone with backtrace() at every draw, the calorimeter relative
+to an event of Sherpa, the address of a draw relative to backtrace(), and complete traces written to a file.
 """,
     "dataset": """\
-Trace files: bytes and writing of real traces, minibatches read in order and at random from a million synthetic ones,
-sorting them within 400 MB over copying them, and the memory of it all. Some ten minutes, and 8 GB of disk.
+Trace files: size and writing of real traces, sequential and random minibatches from a million synthetic traces,
+sorting them within 400 MB relative to copying them, and memory. Takes about ten minutes and 8 GB of disk.
 """,
 }
 _QUIET = ("etalumis.inference", "etalumis.progress", "etalumis.traces")
-"""Loggers whose lines of every single slice nobody wants."""
+"""Loggers that would write lines for every slice."""
 
 
 def register(subparsers: Any) -> None:
     """Add the verb to the command line."""
-    text = "how fast it is: the protocol (ppx), Sherpa's traces (traces), trace files (dataset)"
+    text = "measure the speed of the protocol (ppx), of Sherpa's traces (traces), of trace files (dataset)"
     parser = subparsers.add_parser(
         "bench",
         help=text,
-        description=f"{text[0].upper()}{text[1:]}. The contenders of a comparison take turns, on the same cores.",
+        description=f"{text[0].upper()}{text[1:]}. The contenders of a comparison alternate on the same cores.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -62,10 +62,10 @@ def register(subparsers: Any) -> None:
             epilog=_EPILOG,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        action.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+        action.add_argument("--json", action="store_true", help="print a JSON object instead of a table")
         action.add_argument(
             "--seconds", type=seconds, default=default, metavar="S",
-            help="time for all contenders together; less is needed where nothing disturbs (default: %(default)g)",
+            help="total time for all contenders; an idle machine needs less (default: %(default)g)",
         )  # fmt: skip
         action.add_argument(
             "--simulator-examples", type=Path, metavar="DIR", help="built C++ examples (default: build them)"
@@ -75,17 +75,20 @@ def register(subparsers: Any) -> None:
                 "--simulator", type=Path, required=True, metavar="DIR", help="folder of the built simulator"
             )
             action.add_argument(
-                "--config", type=Path, metavar="FILE", help="configuration it was built with, if not defaults"
+                "--config",
+                type=Path,
+                metavar="FILE",
+                help="configuration it was built with (default: the default values)",
             )
     action.add_argument(
         "--traces", type=count, default=1_000_000, metavar="N",
-        help="traces of the large synthetic set; the small one has a tenth (default: %(default)s)",
+        help="size of the large synthetic set; the small one has a tenth (default: %(default)s)",
     )  # fmt: skip
-    action.add_argument("--folder", type=Path, metavar="DIR", help="where the files go (default: a temporary folder)")
+    action.add_argument("--folder", type=Path, metavar="DIR", help="folder for the files (default: a temporary folder)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, and print the result."""
+    """Measure and print the result."""
     with _quietly():
         if args.action == "ppx":
             from etalumis.bench import ppx

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The option `--workers`: how many simulator processes a verb uses."""
+"""The options `--workers` and `--pin`, and the start of simulators."""
 
 import argparse
 from collections.abc import Iterator
@@ -13,17 +13,19 @@ from etalumis.simulator.built import BuiltSimulator
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
-    """Add the option to a verb's parser."""
+    """Add the options to the parser of a verb."""
     parser.add_argument(
         "--workers", type=count, default=1, metavar="N",
-        help="simulator processes, forked from one; the result does not depend on it (default: %(default)s)",
+        help="number of simulator processes, forked from one; does not affect the result (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--pin", action="store_true", help="with several workers: each on a core of its own, by turns")
+    parser.add_argument(
+        "--pin", action="store_true", help="with several workers: pin worker i to core i, modulo the number of cores"
+    )
 
 
 @contextmanager
 def started(built: BuiltSimulator, workers: int, pin: bool = False) -> Iterator[Simulator | Pool]:
-    """Start a simulator: a single one on the core of this process, as they take turns; several on all cores."""
+    """Start a simulator: a single process shares a core with this one, as they alternate; several use all cores."""
     if workers == 1:
         with one_core(), built.start() as simulator:
             yield simulator

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Bounds-checked reading of flatbuffers.
 
-The code that flatc writes for Python trusts its input. This reader checks every position it follows, so that a
-malformed message can raise nothing but `Malformed` and can make no array larger than the message.
+The Python code that flatc generates trusts its input. This reader checks every offset that it follows: a malformed
+message raises an error and never leads to an array larger than the message.
 """
 
 import struct
@@ -18,13 +18,12 @@ U64 = struct.Struct("<Q").unpack_from
 _VTABLE_HEAD = struct.Struct("<HH").unpack_from
 
 MAX_FIELDS = 16
-"""Fields of the largest table of the schema (Traces); later fields are none of ours."""
+"""Number of fields of the largest table in the schema (Traces); further fields come from newer schemas."""
 MAX_RANK = 32
-"""Largest number of dimensions of a tensor."""
-_KEPT_VTABLES = 1024
+_MAX_CACHED_VTABLES = 1024
 
 Extent = tuple[int, int, int, int]
-"""Where a tensor lies: start and number of its data, start and number of its dimensions."""
+"""Location of a tensor: offset and number of its data, offset and number of its dimensions."""
 ABSENT: Extent = (0, 0, 0, 0)
 
 
@@ -34,19 +33,19 @@ def _nothing(dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
 
 
 class Malformed(ValueError):
-    """The bytes are no message of the schema; the text says what was found where."""
+    """The bytes are not a message of the schema; the text says what was found where."""
 
 
 class BufferReader:
-    """Reads tables, strings and tensors; keeps the vtables it has seen, which repeat in every message."""
+    """Reads tables, strings and tensors; caches vtables, which repeat in every message."""
 
     def __init__(self) -> None:
         self._vtables: dict[bytes, tuple[int, ...]] = {}
 
     def fields(self, data: bytes, table: int) -> tuple[int, ...]:
-        """Return the positions of the first `MAX_FIELDS` fields relative to the table at `table`; 0 = absent.
+        """Return the offsets of the first `MAX_FIELDS` fields relative to the table at `table`; 0 if absent.
 
-        Raises `struct.error` or `Malformed` where the table or its vtable leave the message.
+        Raises `struct.error` or `Malformed` if the table or its vtable is not within the message.
         """
         vtable = table - I32(data, table)[0]
         if vtable < 0:
@@ -63,7 +62,7 @@ class BufferReader:
             if any(slot >= extent for slot in slots):
                 raise Malformed(f"the vtable at byte {vtable} points past its table of {extent} bytes")
             found = slots + (0,) * (MAX_FIELDS - len(slots))
-            if len(self._vtables) < _KEPT_VTABLES:
+            if len(self._vtables) < _MAX_CACHED_VTABLES:
                 self._vtables[key] = found
         return found
 
@@ -76,13 +75,13 @@ class BufferReader:
         return data[start:end]
 
     def text(self, data: bytes, table: int, field: int) -> str:
-        """Return the string in a field of a table; "" where it is absent."""
+        """Return the string in a field of a table; "" if it is absent."""
         return self.string(data, table + field).decode() if field else ""
 
     def vector(self, data: bytes, table: int, field: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-        """Return a vector of numbers or structs as a read-only view of the message; empty where it is absent.
+        """Return a vector of numbers or structs as a read-only view of the message; empty if it is absent.
 
-        Raises `struct.error` or `ValueError` where it leaves the message.
+        Raises `struct.error` or `ValueError` if it is not within the message.
         """
         if not field:
             return _nothing(dtype)
@@ -92,9 +91,9 @@ class BufferReader:
 
     @staticmethod
     def extent(data: bytes, table: int, field: int, size: int) -> tuple[int, int]:
-        """Return where a vector's elements of `size` bytes begin, and their number; (0, 0) where it is absent.
+        """Return offset and number of a vector's elements of `size` bytes; (0, 0) if it is absent.
 
-        Raises `struct.error` or `Malformed` where it leaves the message.
+        Raises `struct.error` or `Malformed` if it is not within the message.
         """
         if not field:
             return 0, 0
@@ -106,7 +105,7 @@ class BufferReader:
         return start, count
 
     def tensor(self, data: bytes, field: int) -> Extent:
-        """Return where the tensor that the offset at `field` points to has its data and its shape."""
+        """Return the location of the tensor that the offset at `field` points to."""
         table = field + U32(data, field)[0]
         values, shape = self.fields(data, table)[:2]
         start = count = shape_start = rank = 0
@@ -149,7 +148,7 @@ def shape_of(data: bytes, extent: Extent) -> tuple[int, ...]:
 
 
 def array_of(data: bytes, extent: Extent) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return a tensor as an array of its own, which outlives the message."""
+    """Return a tensor as an array that is independent of the message."""
     shape = shape_of(data, extent)
     values = np.frombuffer(data, dtype="<f8", count=extent[1], offset=extent[0]) if extent[1] else np.empty(0)
     return values.astype(np.float64).reshape(shape)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The traces of delegated runs out of a message: views of its bytes, and the check that they fit together."""
+"""The traces of delegated runs in a message: views of its bytes, checked for consistency."""
 
 import math
 from typing import Any
@@ -43,8 +43,8 @@ SCORED, VALUE, STATED, MISFIT = 1, 2, 4, 8
 LOST, MISMATCH = 1, 2
 """Flags of a trace record."""
 _PARAMETERS = np.array([0, *(PARAMETERS[kind] for kind in range(1, len(PARAMETERS) + 1))], np.int64)
-_LARGEST = 1 << 24
-"""Elements of the largest array that a sparse one may stand for: a message must not fill the memory."""
+_MAX_ELEMENTS = 1 << 24
+"""Bound on the number of elements of a sparse array, so that a small message cannot fill the memory."""
 
 
 def trace_columns(reader: BufferReader, data: bytes, table: int) -> TraceColumns:
@@ -53,8 +53,8 @@ def trace_columns(reader: BufferReader, data: bytes, table: int) -> TraceColumns
     Raises
     ------
     Malformed
-        Where a record points outside of what it refers to. Numbers of texts, addresses and kept priors are for
-        `Numbering` to check, which knows how many there are.
+        If a record refers to something outside the message. `Vocabulary` checks the numbers of texts, addresses and
+        shared priors, because it knows how many exist.
     """
     fields = reader.fields(data, table)
     session, texts, addresses, kept, priors, parameters, traces, entries, details, observes, tags = fields[:11]
@@ -68,7 +68,7 @@ def trace_columns(reader: BufferReader, data: bytes, table: int) -> TraceColumns
     shapes = extents.tolist()
     arrays = [
         ArrayRecord(record[0], 1, (), -1)
-        if record[2] == 1 and not record[4] and not record[5] and record[0] < data_count  # most are plain numbers
+        if record[2] == 1 and not record[4] and not record[5] and record[0] < data_count  # most are scalars
         else _array(record, shapes, data_count, positions)
         for record in array_records.tolist()
     ]
@@ -120,7 +120,7 @@ def _texts(reader: BufferReader, data: bytes, table: int, field: int) -> list[st
     for i in range(count):
         text = reader.string(data, start + 4 * i)
         left -= len(text)
-        _require(left >= 0, "texts that lie over each other")
+        _require(left >= 0, "overlapping texts")
         found.append(text.decode())
     return found
 
@@ -132,27 +132,29 @@ def _require(held: bool, what: str) -> None:
 
 def _array(record: tuple[int, ...], shapes: list[int], numbers: int, positions: Columns) -> ArrayRecord:
     start, at, count, first, rank, sparse = record
-    _require(start + count <= numbers, "an array that leaves its numbers")
-    _require(first + rank <= len(shapes) and rank <= MAX_RANK, "an array that leaves its shape")
+    _require(start + count <= numbers, "an array outside the numbers")
+    _require(first + rank <= len(shapes) and rank <= MAX_RANK, "an array whose shape is outside the extents")
     shape = tuple(shapes[first : first + rank]) if rank or sparse or count == 1 else (count,)
     size = 1
     for extent in shape:
         _require(extent >= 0, f"an array of the shape {shape}")
         size *= extent
-    # numpy has no array of more elements, not even an empty one
-    _require(math.prod(extent or 1 for extent in shape) <= max(_LARGEST, numbers), f"an array of the shape {shape}")
+    # numpy rejects such shapes even for empty arrays
+    _require(
+        math.prod(extent or 1 for extent in shape) <= max(_MAX_ELEMENTS, numbers), f"an array of the shape {shape}"
+    )
     if not sparse:
         _require(size == count, f"an array of {count} numbers whose shape is {shape}")
         return ArrayRecord(start, count, shape, -1)
-    _require(size <= _LARGEST, f"an array of {size} elements")
-    _require(at + count <= len(positions), "an array that leaves its positions")
+    _require(size <= _MAX_ELEMENTS, f"an array of {size} elements")
+    _require(at + count <= len(positions), "an array outside the positions")
     _require(not count or int(positions[at : at + count].max()) < size, "an array with an element outside its shape")
     return ArrayRecord(start, count, shape, at)
 
 
 def _check_traces(traces: Columns, expected: tuple[int, int, int], details: int, arrays: int) -> None:
     counted = tuple(int(traces[field].sum(dtype=np.uint64)) for field in ("entries", "observes", "tags"))
-    _require(counted == expected, "other numbers of records than they say")
+    _require(counted == expected, "numbers of records that differ from those announced")
     _require(details in (0, expected[0]), "details of other entries")
     if len(traces):
         result = traces["result"]
@@ -160,27 +162,27 @@ def _check_traces(traces: Columns, expected: tuple[int, int, int], details: int,
 
 
 def _check_arrays_of(observes: Columns, tags: Columns, arrays: int) -> None:
-    _require(_largest(tags["array"]) < arrays or not len(tags), "a tag without its array")
+    _require(_largest(tags["array"]) < arrays or not len(tags), "a tag that refers to a missing array")
     if not len(observes):
         return
     kind, flags = observes["kind"], observes["flags"]
     _require(int(kind.min()) >= 1 and int(kind.max()) < len(_PARAMETERS), "an observation of an unknown kind")
     used = np.where(flags & STATED, _PARAMETERS[kind], 0) + ((flags & VALUE) != 0)
-    _require(int((observes["arrays"] + used).max()) <= arrays, "an observation without its arrays")
+    _require(int((observes["arrays"] + used).max()) <= arrays, "an observation that refers to missing arrays")
 
 
 def _check_sizes(found: TraceColumns) -> None:
-    """Refuse a message of which one trace would fill the memory: arrays may be sparse, or lie over each other."""
+    """Refuse a message if one of its traces would fill the memory: arrays may be sparse, or overlap."""
     frame = found.frame
     sizes = [math.prod(array.shape) if array.shape else 1 for array in frame.arrays]
     largest = max(sizes)
-    if largest * (3 * len(frame.observes) + len(frame.tags)) <= _LARGEST:
+    if largest * (3 * len(frame.observes) + len(frame.tags)) <= _MAX_ELEMENTS:
         return
     observe = tag = 0
     for trace in found.traces:
         total = sum(sizes[array] for _, array in frame.tags[tag : tag + trace.tags])
         total += sum(sum(sizes[o.arrays : o.arrays + 3]) for o in found.observes[observe : observe + trace.observes])
-        _require(total <= _LARGEST, f"arrays of {total} elements in one of them")
+        _require(total <= _MAX_ELEMENTS, f"arrays of {total} elements in one trace")
         tag += trace.tags
         observe += trace.observes
 

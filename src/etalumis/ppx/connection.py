@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""One connection to a simulator: requests and answers in strict alternation, with an eye on the peer."""
+"""One connection to a simulator: requests and answers in order, and detection of a peer that has ended."""
 
 import contextlib
 import socket
@@ -13,33 +13,33 @@ from zmq.utils.monitor import parse_monitor_message
 
 from etalumis.errors import SimulatorError
 
-_SLICE_MS = 40
-"""How long a wait goes on before the peer is looked at: a dead one is noticed within two of these."""
+_POLL_MS = 40
+"""Interval at which a waiting client checks the peer: a dead peer is noticed within two intervals."""
 _MORE_FOLLOWS = int(zmq.SNDMORE)
-_MESSAGE_BYTES = 1 << 30
-_DYING_S = 0.5
-"""How long after its socket a process that is dying may be there."""
+_MAX_MESSAGE_BYTES = 1 << 30
+_EXIT_TIMEOUT_S = 0.5
+"""How long a process may take to exit after its socket has closed."""
 
 
 class Connection:
-    """A socket to `endpoint` for requests that are answered in order. Not for use by several threads at once.
+    """A socket to `endpoint` for requests that are answered in order. Not thread-safe.
 
-    On the wire it is a REQ socket. A DEALER with the empty part that a REQ puts in front may have a second request
-    under way, so that the simulator finds it when the first is done.
+    Peers see a REQ socket. It is a DEALER that sends the empty first part of a REQ itself. In contrast to a REQ it can
+    send a second request before the first is answered, so that the simulator never waits for the next one.
 
     Parameters
     ----------
     endpoint
         ZeroMQ endpoint on which the simulator listens, e.g. ``ipc:///tmp/sim`` or ``tcp://host:5555``.
     ended
-        Tells how the peer's process ended, or None while it runs; None where the process is not ours to watch.
+        Returns how the process of the peer ended, or None while it runs. None if the process was not started here.
     context
-        ZeroMQ context to share with other connections: they then watch their processes alone, not their sockets.
+        ZeroMQ context shared with other connections; such connections watch processes only, not sockets.
 
     Raises
     ------
     SimulatorError
-        Where `endpoint` is no endpoint.
+        If `endpoint` is not a valid endpoint.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class Connection:
         self._reached = False
         own = zmq.Context() if context is None else None
         self._socket = (own or context or zmq.Context.instance()).socket(zmq.DEALER)
-        self._due = 0  # answers
-        # Closed with this object, and when the interpreter ends without it: an open socket would hang its exit.
+        self._due = 0  # number of answers
+        # Closed with this object or at exit of the interpreter, which an open socket would block.
         self._close = weakref.finalize(self, own.destroy if own is not None else self._socket.close, linger=0)
         self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.RCVTIMEO, _SLICE_MS)
+        self._socket.setsockopt(zmq.RCVTIMEO, _POLL_MS)
         self._socket.setsockopt(zmq.SNDTIMEO, 0)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, _MESSAGE_BYTES)
-        # A simulator that starts binds after this connects: look often.
+        self._socket.setsockopt(zmq.MAXMSGSIZE, _MAX_MESSAGE_BYTES)
+        # A simulator that is starting binds after this socket connects: retry often.
         self._socket.setsockopt(zmq.RECONNECT_IVL, 5)
         events = zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED
         self._monitor = self._socket.get_monitor_socket(events) if own is not None else None
@@ -75,7 +75,7 @@ class Connection:
 
     @property
     def socket(self) -> "zmq.Socket[bytes]":
-        """What to poll for an answer."""
+        """The socket to poll for an answer."""
         return self._socket
 
     @property
@@ -89,7 +89,7 @@ class Connection:
         Raises
         ------
         PeerEnded
-            Where the simulator's process has ended, or the connection to it broke off.
+            If the process of the simulator has ended, or the connection was lost.
         PeerSilent
             If nothing came for `timeout_s` seconds.
         """
@@ -104,26 +104,26 @@ class Connection:
             return self._wait(timeout_s)
 
     def send(self, message: bytes, ahead: int = 0) -> None:
-        """Send `message`; raises `PeerSilent` where more than `ahead` answers to earlier ones are still due."""
-        if self._due > ahead:  # an exception broke off the wait for it: the next answer would be taken for another's
-            raise PeerSilent("cannot be sent to (its answer to an earlier message is due)")
-        self._due += 1  # before: a signal may come as soon as the message is out
+        """Send `message`; raise `PeerSilent` if more than `ahead` answers are still to come."""
+        if self._due > ahead:  # an exception interrupted the wait: the next answer would belong to an earlier message
+            raise PeerSilent("has not answered an earlier message")
+        self._due += 1  # before sending: a signal may arrive right after it
         try:
             self._socket.send(b"", _MORE_FOLLOWS)
             self._socket.send(message)
         except zmq.ZMQError as error:
             self._due -= 1
-            raise PeerSilent(f"cannot be sent to ({error.strerror})") from error
+            raise PeerSilent(f"accepts no message ({error.strerror})") from error
 
     def receive(self) -> bytes | None:
-        """Return the answer if it is there."""
+        """Return the answer if it has arrived, else None."""
         try:
             return self._answer(zmq.NOBLOCK)
         except zmq.Again:
             return None
 
     def close(self) -> None:
-        """Close the socket; what was not sent yet is dropped. May be called twice."""
+        """Close the socket and drop unsent messages. May be called twice."""
         if self._close.alive:
             if self._monitor is not None:
                 self._socket.disable_monitor()
@@ -131,7 +131,7 @@ class Connection:
             self._close()
 
     def _answer(self, flags: int) -> bytes:
-        """Receive one answer; what has not the parts of one comes out as a message that is none."""
+        """Receive one answer; return b"", which is not valid PPX, if it does not have two parts."""
         if self._socket.recv(flags):
             self._due -= 1
             return b""
@@ -146,7 +146,7 @@ class Connection:
     def _wait(self, timeout_s: float) -> bytes:
         deadline = time.monotonic() + timeout_s
         while True:
-            # Looked at before the wait: what the peer sent with its last breath is still received.
+            # Checked before the wait, so that the last message of a peer that has ended is received.
             why = self._gone()
             late = time.monotonic() >= deadline
             with contextlib.suppress(zmq.Again):
@@ -163,7 +163,7 @@ class Connection:
             return self._disconnected()
         why = self._ended()
         if why is None and (broke_off := self._disconnected()) is not None:
-            deadline = time.monotonic() + _DYING_S
+            deadline = time.monotonic() + _EXIT_TIMEOUT_S
             while (why := self._ended()) is None and time.monotonic() < deadline:
                 time.sleep(0.002)
             why = why or broke_off
@@ -174,11 +174,11 @@ class Connection:
             event = parse_monitor_message(self._monitor.recv_multipart())["event"]
             self._reached = True
             self._lost = self._lost or event == zmq.EVENT_DISCONNECTED
-        return f"broke off the connection to {self.endpoint}" if self._lost else None
+        return f"lost the connection to {self.endpoint}" if self._lost else None
 
 
 class PeerEnded(SimulatorError):
-    """The simulator's process has ended, or the connection to it broke off."""
+    """The process of the simulator has ended, or the connection to it was lost."""
 
 
 class PeerSilent(SimulatorError):
@@ -186,18 +186,18 @@ class PeerSilent(SimulatorError):
 
 
 class PeerAbsent(PeerSilent):
-    """No connection to the simulator came about in time."""
+    """No connection to the simulator could be made in time."""
 
 
 def more_time(key: str) -> str:
     """Return the line of an error message that says how to wait longer for a simulator."""
-    return f"\n  if it is only slow, allow it more time: {key} (simulator.{key} in a configuration)"
+    return f"\n  if it is only slow, increase {key} (simulator.{key} in a configuration)"
 
 
 def is_busy(endpoint: str) -> bool:
-    """Return whether something listens on `endpoint` already.
+    """Return whether another process already listens on `endpoint`.
 
-    A simulator told to bind there would fail, while whoever listens would answer in its place.
+    A simulator could not bind there, and the other process would receive its messages.
     """
     scheme, _, address = endpoint.partition("://")
     with contextlib.ExitStack() as stack:

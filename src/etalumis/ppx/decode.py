@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Bytes to messages. A malformed message raises ProtocolError and nothing else."""
+"""Decoding of messages. A malformed message always raises ProtocolError."""
 
 import math
 import struct
@@ -32,25 +32,24 @@ from etalumis.ppx.reply_cache import ReplyCache
 from etalumis.typing import FloatArray
 
 _LOCATIONS = {1: (0,), 9: (0,)}
-"""Parameters that may have any sign; Normal.mean and LogNormal.loc."""
+"""Parameters of any sign, by distribution: Normal.mean and LogNormal.loc."""
 
-_LARGEST = 1 << 27
-"""Elements of the largest observation: 1 GiB of doubles, as long as a message may be. Broadcasting knows no bound."""
-_KEPT = 65_536
-"""Entries of a cache before it is emptied: a bound for peers whose parameters never repeat."""
-_KEPT_WHOLE = 8_192
-_WHOLE_BYTES = 4_096
-_WHOLE_REPETITIONS = 32
-"""Long rejection loops never send the same message twice: their first repetitions are worth keeping, the rest not."""
+_MAX_ELEMENTS = 1 << 27
+"""Elements of the largest observation: 1 GiB of doubles, the limit of a message, which broadcasting could exceed."""
+_MAX_CACHED = 65_536
+"""Entries of a cache before it is emptied, for peers whose parameters never repeat."""
+_MAX_CACHED_MESSAGES = 8_192
+_MAX_CACHED_BYTES = 4_096
+_MAX_CACHED_REPETITIONS = 32
+"""Only the first repetitions of a rejection loop are cached: the messages of later ones rarely come again."""
 _DescribedDistribution = tuple[Distribution, tuple[int, ...]]
 
 
 class Decoder:
     """Decodes the messages of one connection.
 
-    Keeps the addresses and parameters it has met: a simulator repeats them in every run, and a known site then costs
-    no string and no object; one that sends the very same bytes again costs one look-up. One decoder must not be shared
-    between threads.
+    Addresses and parameters are cached, because a simulator repeats them in every run: a known statement needs no new
+    string or object, and a message of known bytes needs one dictionary look-up. Do not share a decoder between threads.
 
     Attributes
     ----------
@@ -92,7 +91,7 @@ class Decoder:
         """
         if (traces := self._reply_cache.read(data)) is not None:
             return RunResult(None, traces)
-        if len(data) <= _WHOLE_BYTES and (known := self._whole.get(data)) is not None:
+        if len(data) <= _MAX_CACHED_BYTES and (known := self._whole.get(data)) is not None:
             return known
         try:
             root = U32(data, 0)[0]
@@ -107,8 +106,12 @@ class Decoder:
                 f"malformed PPX message of {len(data)} bytes (it starts with {data[:16].hex(' ')}): {error}. "
                 "Is the peer a PPX simulator, and of schema version 0.1 or 1.0?"
             ) from error
-        if isinstance(message, Sample) and len(data) <= _WHOLE_BYTES and message.repetition < _WHOLE_REPETITIONS:
-            if len(self._whole) >= _KEPT_WHOLE:
+        if (
+            isinstance(message, Sample)
+            and len(data) <= _MAX_CACHED_BYTES
+            and message.repetition < _MAX_CACHED_REPETITIONS
+        ):
+            if len(self._whole) >= _MAX_CACHED_MESSAGES:
                 self._whole.clear()
             self._whole[data] = message
         return message
@@ -195,13 +198,13 @@ class Decoder:
         encoded = self._reader.string(data, field)
         text = self._texts.get(encoded)
         if text is None:
-            if len(self._texts) >= _KEPT:
+            if len(self._texts) >= _MAX_CACHED:
                 self._texts.clear()
             text = self._texts[encoded] = encoded.decode()
         return text
 
     def _parameters(self, data: bytes, table: int, kind: int, field: int, stack: str) -> tuple[int, list[Extent]]:
-        """Return the distribution's number and where its parameters lie."""
+        """Return the number of the distribution and the locations of its parameters."""
         code = data[table + kind] if kind else 0
         if code not in PARAMETERS or not field:
             raise Malformed(f"distribution type {code} at {stack}; expected 1 to {len(PARAMETERS)}")
@@ -218,21 +221,21 @@ class Decoder:
         values = shapes = b""
         for start, count, shape_start, rank in extents:
             values += data[start : start + 8 * count]
-            # The rank goes first: it keeps (2,), (3,) apart from (2, 3), ().
+            # The rank comes first, so that (2,), (3,) differs from (2, 3), ().
             shapes += bytes((rank + 1,)) + data[shape_start : shape_start + 4 * rank] if rank >= 0 else b"\0"
         key = (code, values, shapes)
         found = self._distributions.get(key)
         if found is None:
-            if len(self._distributions) >= _KEPT:
+            if len(self._distributions) >= _MAX_CACHED:
                 self._distributions.clear()
             found = self._distributions[key] = self._described(data, code, extents, stack)
         return found
 
     def _described(self, data: bytes, code: int, extents: list[Extent], stack: str) -> _DescribedDistribution:
-        """Return the scalar distribution and the shape in which its value goes back."""
+        """Return the scalar distribution and the shape that the simulator expects its value to have."""
         name = BY_CODE[code].__name__
         shapes = [shape_of(data, extent) for extent in extents]
-        # The last axis of a categorical holds its categories; what is in front of it is the shape of the draw.
+        # The last axis of a categorical's parameters holds the categories; the others are the shape of the draw.
         draws = [shape[:-1] for shape in shapes] if code == Categorical.code else shapes
         shape = self.refused_shape = max(draws, key=lambda draw: (math.prod(draw), len(draw)))
         if any(size != 1 for draw in draws for size in draw):
@@ -252,15 +255,15 @@ def _u32(data: bytes, table: int, field: int) -> int:
 
 
 def _some(array: FloatArray) -> FloatArray | None:
-    """Empty tensors stand for None."""
+    """Return None for an empty tensor, which means that there is no value."""
     return array if array.size else None
 
 
 def _fit(value: FloatArray | None, shape: tuple[int, ...]) -> FloatArray | None:
-    """Return an observed value in the shape of its distribution; () and (1,) are the same to peers."""
+    """Return an observed value in the shape of its distribution; peers do not distinguish () and (1,)."""
     size = math.prod(shape)
-    if size > _LARGEST:
-        raise ValueError(f"parameters that broadcast to the shape {shape}; expected at most {_LARGEST} elements")
+    if size > _MAX_ELEMENTS:
+        raise ValueError(f"parameters that broadcast to the shape {shape}; expected at most {_MAX_ELEMENTS} elements")
     if value is None or value.shape == shape:
         return value
     if value.size == size == 1:
@@ -269,7 +272,7 @@ def _fit(value: FloatArray | None, shape: tuple[int, ...]) -> FloatArray | None:
 
 
 def _check_domain(code: int, arrays: tuple[FloatArray, ...]) -> None:
-    """Refuse parameters for which no density exists; NaN passes and shows up in the likelihood."""
+    """Refuse parameters for which no density exists; NaN is accepted and leads to a likelihood of NaN."""
     for position, array in enumerate(arrays):
         if position in _LOCATIONS.get(code, ()) or code == 2:
             continue

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Traces that came whole out of one message: columns, of which lists and objects are made when somebody asks."""
+"""Traces of delegated runs: columns of a message, converted to lists and objects on access."""
 
 import math
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from etalumis.ppx.messages import PARAMETERS, ObserveRecord, TraceColumns, Trace
 from etalumis.ppx.vocabulary import Priors, Vocabulary
 from etalumis.trace import CONTROLLED, REJECTED, Observed
 
-_NO_DETAILS = "this trace came without details; ask for them with RunPlan(details=True)"
+_NO_DETAILS = "this trace has no details; request them with RunPlan(details=True)"
 
 
 class DelegatedBatch:
-    """The runs of one message, and what their numbers stand for."""
+    """The runs of one message, with the vocabulary of their numbers."""
 
     def __init__(self, message: TraceColumns, vocabulary: Vocabulary, plan: RunPlan) -> None:
         self.priors: Priors = vocabulary.learn(message)
@@ -34,7 +34,7 @@ class DelegatedBatch:
         return bool((self.message.frame.observes["flags"] & (SCORED | MISFIT) == 0).any())
 
     def traces(self) -> "list[DelegatedTrace]":
-        """Return the runs, in the order in which they were asked for."""
+        """Return the runs, in the order of the request."""
         records = self.message.traces
         if len(records) == 1:
             return [DelegatedTrace(self, records[0], 0, 0, 0, 0)]
@@ -51,51 +51,51 @@ class DelegatedTrace(PlannedTrace):
     Attributes
     ----------
     batch
-        The runs that came in the same message, this one among them.
+        The runs of the same message, including this one.
     """
 
     __slots__ = ("_first", "_record", "batch")
 
     def __init__(self, batch: DelegatedBatch, record: TraceRecord, *first: int) -> None:
         self.batch, self._record = batch, record
-        self._first = first  # of its entries, observe records and tags in the message, and its own number there
+        self._first = first  # indices of its first entry, observe record and tag in the message, and its own
 
     @property
     def spans(self) -> tuple[slice, slice, slice]:
-        """Where its entries, observe records and tags are in the message."""
+        """Slices of its entries, observe records and tags in the message."""
         record = self._record
         (entry, observe, tag, _), (_, _, entries, observes, tags) = self._first, record[:5]
         return slice(entry, entry + entries), slice(observe, observe + observes), slice(tag, tag + tags)
 
     @property
     def number(self) -> int:
-        """Its number in the message."""
+        """Index of the run in the message."""
         return self._first[3]
 
     @property
     def record(self) -> TraceRecord:
-        """What the message says of it as a whole."""
+        """Its record in the message."""
         return self._record
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """What the numbers in `entries` stand for."""
+        """The vocabulary of the numbers in `entries`."""
         return self.batch.vocabulary
 
     @property
     def priors(self) -> Priors:
-        """What the numbers in the column `distribution` stand for."""
+        """The priors of the numbers in the column `distribution`."""
         return self.batch.priors
 
     @property
     def entries(self) -> Columns:
-        """The entries, structs `Entry` of the schema in the numbers of the session."""
+        """The entries: structs `Entry` of the schema, in the numbers of the session."""
         entries = self.batch.message.entries
         return entries if self.batch.alone else entries[self.spans[0]]
 
     @property
     def details(self) -> Columns:
-        """Their details, where they were asked for."""
+        """The details of the entries, if they were requested."""
         details = self.batch.message.details
         if not len(details) and len(self):
             raise ValueError(_NO_DETAILS)
@@ -103,17 +103,17 @@ class DelegatedTrace(PlannedTrace):
 
     @property
     def keys(self) -> AddressKeys:
-        """Knows what the numbers in the column `address` stand for."""
+        """Maps the numbers in the column `address` to the keys of addresses."""
         return self.batch.vocabulary
 
     @property
     def accepted_entries(self) -> Columns:
-        """The entries without those of rejected repetitions."""
+        """The entries, without those of rejected repetitions."""
         return self.rows.entries if self.batch.plan.rejected else self.entries
 
     @property
     def rows(self) -> ReplayRows:
-        """The accepted entries as rows to replay; asked for with `details`."""
+        """The accepted entries as rows to replay; only for plans with `details`."""
         batch = self.batch
         message = batch.message
         starts = message.frame.starts
@@ -132,32 +132,32 @@ class DelegatedTrace(PlannedTrace):
         return self._record.entries
 
     def prior(self, number: int) -> Distribution:
-        """Return what a number in the column `distribution` stands for."""
+        """Return the prior of a number in the column `distribution`."""
         return self.batch.priors[number]
 
     @property
     def lost(self) -> bool:
-        """Whether an open scope asked for another repetition."""
+        """Whether an open scope began another repetition."""
         return bool(self._record.flags & LOST)
 
     @property
     def mismatch(self) -> bool:
-        """Whether the run did not come to the entries that it was to replay by position."""
+        """Whether the run did not reach the entries to replay by position, or their priors differed."""
         return bool(self._record.flags & MISMATCH)
 
     @property
     def seed(self) -> int:
-        """What its draws come from."""
+        """Seed of its draws."""
         return self._record.seed
 
     @property
     def draws(self) -> int:
-        """Number of draws of the run, those of rejected repetitions included."""
+        """Number of draws of the run, including those of rejected repetitions."""
         return self._record.draws
 
     @property
     def addresses(self) -> AddressTable:
-        """What the integers of `address` stand for."""
+        """The table of the integers in `address`."""
         return self.batch.vocabulary.addresses
 
     @property
@@ -203,7 +203,7 @@ class DelegatedTrace(PlannedTrace):
 
     @property
     def name(self) -> list[str]:
-        """Name of each entry; "" where it has none."""
+        """Name of each entry; "" if it has none."""
         texts = self.batch.vocabulary.texts
         return [texts[number] for number in self.batch.vocabulary.names(self.entries["address"]).tolist()]
 
@@ -234,11 +234,11 @@ class DelegatedTrace(PlannedTrace):
 
     @property
     def log_ratio(self) -> float:
-        """Sum of log p'(x_i) - log p(x_i) over the entries that took over the value of a row."""
+        """Sum of log p'(x_i) - log p(x_i) over the entries that reused the value of a row."""
         return self._record.log_ratio
 
     def misfits(self) -> Sequence[Observed]:
-        """Return the observe entries whose observed value has another shape than the statement."""
+        """Return the observe entries whose observed value does not have the shape of the statement."""
         records = self.batch.message.observes[self.spans[1]]
         return [self._observe(record) for record in records if record.flags & MISFIT]
 
@@ -252,7 +252,7 @@ class DelegatedTrace(PlannedTrace):
 
     @property
     def tags(self) -> dict[str, np.ndarray]:
-        """What the model wanted remembered, by name."""
+        """The tagged values, by name."""
         batch = self.batch
         message, frame, result = batch.message, batch.message.frame, self._record.result
         found: dict[str, np.ndarray] = {}
@@ -260,12 +260,12 @@ class DelegatedTrace(PlannedTrace):
             texts = batch.vocabulary.texts
             found = {texts[name]: array_of(message, array) for name, array in frame.tags[self.spans[2]]}
         if result >= 0 and math.prod(frame.arrays[result].shape) > 1:
-            found["result"] = array_of(message, result)  # as in a run in which every draw is a message
+            found["result"] = array_of(message, result)  # as in an interactive run
         return found
 
     @property
     def result(self) -> float | None:
-        """What the model returned, where that is one number."""
+        """The return value of the model, if it is a single number."""
         number = self._record.result
         if number < 0:
             return None
@@ -291,7 +291,7 @@ class DelegatedTrace(PlannedTrace):
 
 
 def _stated(message: TraceColumns, kind: int, first: int) -> ArrayDistribution:
-    """Return the distribution of an observe statement whose parameters begin at array `first`."""
+    """Return the distribution of an observe statement whose first parameter is array number `first`."""
     if kind == Normal.code:
         start, size, shape, at = message.frame.arrays[first]
         stddev = message.frame.arrays[first + 1]

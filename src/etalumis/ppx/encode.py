@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Messages to bytes. What is sent for every draw is a template with one double put in."""
+"""Encoding of messages. The answer to a draw is a precomputed template with one double inserted."""
 
 import struct
 from collections.abc import Callable
@@ -49,7 +49,7 @@ _MARK = struct.pack("<d", 0.1234567890123456789)
 
 
 def encode(message: Message) -> bytes:
-    """Return a message as flatbuffers bytes, without file identifier as the public peers write it."""
+    """Return a message as flatbuffers bytes, without the file identifier, which public peers do not write either."""
     builder = _builder(256)
     build: Callable[[Any, Any], int] = _BUILD.get(type(message), _empty)
     body = build(builder, message)

@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Becomes the command given, bound to die with the process that asked: `launcher.py PARENT_PID COMMAND...`.
+"""Executes a command that ends with its parent process: `launcher.py PARENT_PID COMMAND...`.
 
-A simulator whose inference side was killed outright would wait for the next message for ever. The kernel can end it
-instead (PR_SET_PDEATHSIG), but has to be asked from inside the child; doing so between fork and exec of a process
-with threads (PyTorch, MPI) is unsafe, so this program does it. Standard library only: it runs under `python -I -S`.
-The signal comes when the THREAD that started the simulator ends, so that thread has to outlive the simulator.
+If the inference side is killed, its simulator would wait for the next message indefinitely. The kernel can end it
+(PR_SET_PDEATHSIG), but the child itself must request that. Doing so between fork and exec of a process with threads
+(PyTorch, MPI) is unsafe, so this program does it. It uses the standard library only and runs under `python -I -S`. The
+signal is sent when the THREAD that started the simulator ends, so that thread must outlive the simulator.
 """
 
 import ctypes
@@ -17,12 +17,12 @@ PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Ask for the signal, undo what the interpreter did to signals, and exec."""
+    """Request the signal, restore the signal handlers that the interpreter changed, and exec."""
     parent, command = int(sys.argv[1]), sys.argv[2:]
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
-            sys.exit("etalumis: the process that wanted this simulator has gone")
+            sys.exit("etalumis: the process that started this simulator has ended")
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(ignored, signal.SIG_DFL)
     try:

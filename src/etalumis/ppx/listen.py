@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The simulator's end of a connection: where it listens, and its socket."""
+"""The simulator side of a connection: endpoints and the listening socket."""
 
 import contextlib
 import os
@@ -15,32 +15,32 @@ from etalumis.errors import ConfigError, SimulatorError
 from etalumis.ppx.connection import is_busy
 
 DEFAULT_PORT = 5555
-"""The customary port of PPX."""
-_LARGEST_REQUEST = 16 << 20
-"""Bytes. The largest request is a value or a greeting; beyond this a peer is confused or hostile, and is dropped."""
+"""The usual port of PPX."""
+_MAX_REQUEST_BYTES = 16 << 20
+"""The largest valid request is a value or a handshake. A peer that sends more is faulty or hostile, and is dropped."""
 _LOOPBACK = re.compile(r"tcp://(127\.\d+\.\d+\.\d+|localhost|\[::1\]):")
 
 
 def endpoint_of(address: str) -> str:
-    """Return the endpoint that a user means.
+    """Return the endpoint of an address given by the user.
 
     Parameters
     ----------
     address
-        ``ipc://PATH``, ``tcp://INTERFACE:PORT``, or a port alone (``5555`` or ``:5555``), which means the loopback
-        interface: other machines are let in only where the interface is written out.
+        ``ipc://PATH``, ``tcp://INTERFACE:PORT``, or only a port (``5555`` or ``:5555``), which means the loopback
+        interface. Other machines can connect only if an interface is given.
 
     Raises
     ------
     ConfigError
-        Where it is none of these.
+        If it is none of these.
     """
     if re.fullmatch(r":?(\d{1,5}|\*)", address):
         return f"tcp://127.0.0.1:{address.lstrip(':')}"
     if re.fullmatch(r"ipc://.+|tcp://\S+:(\d{1,5}|\*)", address):
         return address
     raise ConfigError(
-        f"address {address!r}: expected ipc://PATH, tcp://INTERFACE:PORT, or a port alone, e.g. {DEFAULT_PORT}, "
+        f"address {address!r}: expected ipc://PATH, tcp://INTERFACE:PORT, or only a port, e.g. {DEFAULT_PORT}, "
         "which is served on this machine only (tcp://127.0.0.1)"
     )
 
@@ -51,33 +51,33 @@ def is_open_to_others(endpoint: str) -> bool:
 
 
 class Request(NamedTuple):
-    """A message and the way back to its sender."""
+    """A message and the identity of its sender."""
 
     sender: tuple[bytes, ...]
     data: bytes
 
 
 class Listener:
-    """A socket bound to `endpoint` for REQ peers. A context manager; a socket's file is removed at its end.
+    """A socket bound to `endpoint` for REQ peers. A context manager, which removes the socket file at the end.
 
-    It is a ROUTER, not a REP: that one does not tell its peers apart, so that what one client sends late would be taken
-    for the answer of another one whose run is under way.
+    It is a ROUTER, because a REP socket does not distinguish its peers: a late message of one client would be taken for
+    an answer of another client in a run.
 
     Raises
     ------
     SimulatorError
-        Where it cannot be bound, or another process listens there.
+        If it cannot be bound, or another process listens there.
     """
 
     def __init__(self, endpoint: str) -> None:
         if endpoint.startswith("ipc://") and is_busy(endpoint):
-            # ZeroMQ would take the path over, and the other process would wait for ever
+            # ZeroMQ would replace the socket file, and the other process would receive nothing more
             raise SimulatorError(f"cannot listen on {endpoint}: in use by another process; choose another path")
         self._file: tuple[Path, os.stat_result] | None = None
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, _LARGEST_REQUEST)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, _MAX_REQUEST_BYTES)
         try:
             self._socket.bind(endpoint)
         except zmq.ZMQError as error:
@@ -92,18 +92,18 @@ class Listener:
             self._file = path, path.stat()
 
     def receive(self, timeout_s: float) -> Request | None:
-        """Return the next message; None where there is none in time. One of several parts comes out empty."""
+        """Return the next message, or None if none arrives in time. A message of several parts is returned as b""."""
         if not self._socket.poll(round(1000 * timeout_s)):
             return None
         parts = self._socket.recv_multipart()
         if b"" not in parts:
-            return None  # no REQ peer: there is no way to answer it
+            return None  # not from a REQ peer: it cannot be answered
         end = parts.index(b"") + 1
         body = parts[end:]
         return Request(tuple(parts[:end]), body[0] if len(body) == 1 else b"")
 
     def send(self, receiver: tuple[bytes, ...], message: bytes) -> None:
-        """Answer a peer; dropped where it has gone."""
+        """Answer a peer; the message is dropped if the peer has disconnected."""
         self._socket.send_multipart((*receiver, message))
 
     def close(self) -> None:
@@ -113,7 +113,7 @@ class Listener:
             path, mine = self._file
             self._file = None
             with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(path.stat(), mine):  # else another process has taken the path over
+                if os.path.samestat(path.stat(), mine):  # otherwise another process has replaced the file
                     path.unlink()
 
     def __enter__(self) -> Self:

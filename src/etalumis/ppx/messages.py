@@ -21,11 +21,11 @@ TRACE = np.dtype(
 """Records of the vector `traces`."""
 
 PARAMETERS = {1: 2, 2: 2, 3: 1, 4: 1, 5: 1, 6: 2, 7: 1, 8: 2, 9: 2, 10: 2, 11: 2}
-"""Number of parameters of each member of the union `Distribution`, by its number there."""
+"""Number of parameters of each member of the union `Distribution`, by its number."""
 
 
 class TraceRecord(NamedTuple):
-    """One run: how many of the message's entries, observe records and tags are its own."""
+    """One run: its seed, and how many of the entries, observe records and tags in the message belong to it."""
 
     seed: int
     draws: int
@@ -52,9 +52,9 @@ class ObserveRecord(NamedTuple):
 
 
 class ArrayRecord(NamedTuple):
-    """Where an array lies: `size` numbers from `start` on, and where these are in an array of `shape` if it is sparse.
+    """Location of an array: `size` numbers from offset `start`, in the shape `shape`.
 
-    `positions` is -1 for an array that is not.
+    If the array is sparse, `positions` is the offset of the positions of these numbers in it; otherwise -1.
     """
 
     start: int
@@ -64,7 +64,7 @@ class ArrayRecord(NamedTuple):
 
 
 class Starts(NamedTuple):
-    """Where the vectors of a message lie that differ from answer to answer: first element, number of elements."""
+    """Offset and number of elements of the vectors that differ from answer to answer."""
 
     traces: int
     entries: int
@@ -77,21 +77,21 @@ class Starts(NamedTuple):
 
     @property
     def entry_bytes(self) -> slice:
-        """Where the entries lie."""
+        """Bytes of the entries."""
         return slice(self.entries, self.entries + self.entry_count * ENTRY.itemsize)
 
     @property
     def detail_bytes(self) -> slice:
-        """Where their details lie."""
+        """Bytes of their details."""
         return slice(self.details, self.details + self.detail_count * DETAIL.itemsize)
 
 
 class Frame(NamedTuple):
-    """What answers that differ in their numbers alone have in common.
+    """The part that is equal for all answers of one layout.
 
-    `text_bound` is greater than the number of every text that tags and observe records refer to; the log densities of
-    `observes` are those of the first such answer. Tags and arrays are there twice: as tuples, and as the records of the
-    message (`tag_records`, `array_records` and the `extents` of their shapes), for whoever reads many at once.
+    `text_bound` is greater than the number of every text that tags and observe records refer to. The log densities in
+    `observes` are those of the first such answer. Tags and arrays are stored twice: as tuples, and as the records of
+    the message (`tag_records`, `array_records` and the `extents` of their shapes), for code that reads many at a time.
     """
 
     session: int
@@ -113,23 +113,23 @@ class Frame(NamedTuple):
 
 
 class TraceColumns:
-    """The traces of delegated runs as they lie in a message.
+    """The traces of delegated runs in a message.
 
-    What there is many of (addresses, priors, entries, details, numbers) are arrays with the layouts of the schema's
-    structs, views of the message. Everything is within bounds: a message where a number points outside is refused.
+    Addresses, priors, entries, details and numbers are arrays with the layouts of the schema's structs; they are views
+    of the message. All references are within bounds: other messages are refused.
     """
 
     __slots__ = ("_entries", "_observes", "address_bytes", "frame", "message", "scores", "traces")
 
     def __init__(self, message: bytes, frame: Frame, traces: list[TraceRecord], scores: list[float]) -> None:
         self.message, self.frame, self.traces, self.scores = message, frame, traces, scores
-        self.address_bytes: bytes | None = None  # of a single trace, once `Numbering` has looked at them
+        self.address_bytes: bytes | None = None  # of a single trace; set by `Vocabulary`
         self._entries: Columns | None = None
         self._observes: list[ObserveRecord] | None = None
 
     @property
     def observes(self) -> list[ObserveRecord]:
-        """The observe records of all traces; their log densities alone are `scores`."""
+        """The observe records of all traces; `scores` has their log densities only."""
         if self._observes is None:
             pairs = zip(self.frame.observes.tolist(), self.scores, strict=True)
             self._observes = [ObserveRecord(score, *record[1:]) for record, score in pairs]
@@ -137,12 +137,12 @@ class TraceColumns:
 
     @property
     def records(self) -> Columns:
-        """What is said of each trace as a whole, of dtype `TRACE`; `traces` has the same as tuples."""
+        """The records of the traces, of dtype `TRACE`; `traces` has the same as tuples."""
         return np.frombuffer(self.message, TRACE, len(self.traces), self.frame.starts.traces)
 
     @property
     def entries(self) -> Columns:
-        """Of all traces, of dtype `plan.ENTRY`."""
+        """The entries of all traces, of dtype `delegation.ENTRY`."""
         if self._entries is None:
             starts = self.frame.starts
             self._entries = np.frombuffer(self.message, ENTRY, starts.entry_count, starts.entries)
@@ -150,7 +150,7 @@ class TraceColumns:
 
     @property
     def details(self) -> Columns:
-        """One for each entry, of dtype `plan.DETAIL`, or none."""
+        """One record per entry, of dtype `delegation.DETAIL`, or no records."""
         starts = self.frame.starts
         return np.frombuffer(self.message, DETAIL, starts.detail_count, starts.details)
 
@@ -162,9 +162,9 @@ class TraceColumns:
 
 
 class Handshake(NamedTuple):
-    """Inference side to simulator: who calls.
+    """Inference side to simulator: name of the inference side.
 
-    `delegation` is the highest version of delegated runs that the inference side speaks; 0 is PPX 1.0.
+    `delegation` is the highest version of delegated runs that it supports; 0 is PPX 1.0.
     """
 
     system_name: str
@@ -172,10 +172,10 @@ class Handshake(NamedTuple):
 
 
 class HandshakeResult(NamedTuple):
-    """Simulator to inference side: who answers, and which model it runs.
+    """Simulator to inference side: name of the simulator and of its model.
 
-    A simulator that offers delegated runs gives their version, and the number of the session that this handshake began;
-    `chains` is the version of chains that it makes by itself.
+    A simulator that offers delegated runs adds their version, and the number of the session that this handshake began.
+    `chains` is the version of the chains that it can run by itself.
     """
 
     system_name: str
@@ -186,13 +186,13 @@ class HandshakeResult(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Inference side to simulator: run once, asking for everything. Other runs are written by `ppx.requests`."""
+    """Inference side to simulator: run once, with a message for every statement. See `ppx.requests` for other runs."""
 
 
 class RunResult(NamedTuple):
     """Simulator to inference side: the run has ended.
 
-    `result` is None where the model returned nothing. `traces` are those of delegated runs, read by `ppx.columns`.
+    `result` is None if the model returned nothing. `traces` are those of delegated runs, read by `ppx.columns`.
     """
 
     result: FloatArray | None
@@ -200,11 +200,10 @@ class RunResult(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """Simulator to inference side: a draw is wanted.
+    """Simulator to inference side: request for a draw.
 
-    `shape` is the shape in which the value is expected back, () or (1, ..., 1): PPX 1.0 peers answer in the shape of
-    the parameters. `scope` and `repetition` are 0 for peers that do not know them; `instance` is 0 outside assisted
-    runs.
+    `shape` is the shape that the value must have, () or (1, ..., 1): PPX 1.0 peers expect the shape of the parameters.
+    `scope` and `repetition` are 0 for peers that do not know them; `instance` is 0 outside assisted runs.
     """
 
     address: str
@@ -219,10 +218,10 @@ class Sample(NamedTuple):
 
 
 class SampleResult(NamedTuple):
-    """Inference side to simulator: the value drawn.
+    """Inference side to simulator: the drawn value.
 
-    `hand_over` says what the front end is to draw by itself from here on in an assisted run: 0 nothing, 1 the rest of
-    the rejection scope, 2 the rest of the run.
+    In an assisted run `hand_over` is what the front end draws by itself from here on: 0 nothing, 1 the rest of the
+    rejection scope, 2 the rest of the run.
     """
 
     result: FloatArray | None
@@ -230,7 +229,7 @@ class SampleResult(NamedTuple):
 
 
 class Observe(NamedTuple):
-    """Simulator to inference side: condition on `value`, or, where it is None, on what the user observed."""
+    """Simulator to inference side: condition on `value` or, if it is None, on the user's observation."""
 
     address: str
     distribution: ArrayDistribution
@@ -239,11 +238,11 @@ class Observe(NamedTuple):
 
 
 class ObserveResult(NamedTuple):
-    """Inference side to simulator: go on."""
+    """Inference side to simulator: continue."""
 
 
 class Tag(NamedTuple):
-    """Simulator to inference side: remember `value` under `name`."""
+    """Simulator to inference side: store `value` under `name`."""
 
     address: str
     name: str
@@ -251,13 +250,13 @@ class Tag(NamedTuple):
 
 
 class TagResult(NamedTuple):
-    """Inference side to simulator: go on."""
+    """Inference side to simulator: continue."""
 
 
 class Reset(NamedTuple):
-    """Either side: the run under way is abandoned; also the answer to whatever comes out of turn.
+    """Either side: the current run is abandoned; also the answer to an unexpected message.
 
-    `reason` says why a Run was refused, where the simulator's front end does.
+    `reason` says why the front end of the simulator refused a Run.
     """
 
     reason: str = ""

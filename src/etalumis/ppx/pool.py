@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Many simulator processes, forked from one, as one model that carries out plans."""
+"""Several simulator processes, forked from one, as one model that carries out plans."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,45 +17,46 @@ from etalumis.ppx.delegated import DelegatedTrace
 from etalumis.ppx.encode import encode
 from etalumis.ppx.messages import Message, Reset
 from etalumis.ppx.session import Conversation
-from etalumis.ppx.supervisor import SLICE_S, Supervisor
+from etalumis.ppx.supervisor import POLL_INTERVAL_S, Supervisor
 from etalumis.ppx.work_queue import Work
 from etalumis.ppx.worker import Worker, WorkerState
 
 T = TypeVar("T")
 
 _RESET = encode(Reset())
-_ABANDON_S = 2.0
-"""How long a worker may take to agree that a run is abandoned."""
-_REFILL_S = 0.005
-"""How often workers get something to do while somebody takes traces that are there already."""
+_RESET_TIMEOUT_S = 2.0
+"""How long a worker may take to confirm that a run is abandoned."""
+_REFILL_INTERVAL_S = 0.005
+"""How often tasks are assigned to workers while the caller reads results that have arrived already."""
 
 
 class Pool:
-    """A simulator in `workers` processes, forked from one that has set itself up. A context manager.
+    """A simulator in `workers` processes, forked from one after its initialisation. A context manager.
 
-    A worker that dies, hangs or sends rubbish is replaced, and its runs are repeated one by one by whoever is free; the
-    results of the others are not touched. The same plan and seed give the same trace, whoever runs it. Not for use by
-    several threads at once; the thread that starts the pool has to outlive it.
+    A worker that dies, hangs or sends invalid messages is replaced, and its runs are repeated one by one by other
+    workers. This does not affect results: the same plan and seed give the same trace on every worker. Not thread-safe;
+    the thread that starts the pool must outlive it.
 
     Parameters
     ----------
     command
-        Program and arguments, as of `Simulator`; it gets ``--workers N`` and has to serve by ``ppx::serve_workers``.
+        Program and arguments, see `Simulator`. ``--workers N`` is appended; the program must use
+        ``ppx::serve_workers``.
     workers
-        How many processes.
+        Number of processes.
     endpoint
-        Worker i listens here with ``.i`` appended (ipc) or i added to the port (tcp). By default a fresh ``ipc://``
-        path in a private temporary folder.
+        Worker i listens on this endpoint with ``.i`` appended (ipc) or i added to the port (tcp). By default a new
+        ``ipc://`` path in a private temporary folder.
     timeout_s
-        How long, in seconds, a run may take.
+        Timeout of a run, in seconds.
     start_timeout_s
-        How long the start may take, until all workers have answered; likewise that of a worker's replacement.
+        Timeout of the start, until all workers have answered, and of the start of a worker that replaces another one.
     retries
-        How often a run that failed by itself is repeated. Also how often in a row the whole program is started anew.
+        How often a failed run is repeated. Also how often in a row the whole program is restarted.
     pin
-        Whether worker i keeps to core i, modulo the number of cores.
+        Whether worker i is pinned to core i, modulo the number of cores.
     scratch
-        Folder in which the private folder (sockets, log of standard error, temporary files) is made.
+        Parent of the private folder (sockets, logs, temporary files).
 
     Raises
     ------
@@ -83,11 +84,11 @@ class Pool:
         self._supervisor = Supervisor(command, workers, endpoint, timeout_s, start_timeout_s, retries, scratch)
         self.restart()
 
-    # ------------------------------------------------------------------ what a model has
+    # ------------------------------------------------------------------ the interface of a model
 
     @property
     def name(self) -> str:
-        """Name of the model, as the simulator gave it in the handshake."""
+        """Name of the model, from the handshake."""
         return self._supervisor.name
 
     @property
@@ -97,38 +98,38 @@ class Pool:
 
     @property
     def pids(self) -> list[int | None]:
-        """Process ids of the workers; None for one that is being replaced."""
+        """Process ids of the workers; None for a worker that is being replaced."""
         return [worker.process.pid if worker.process is not None else None for worker in self._supervisor.workers]
 
     @property
     def replaced(self) -> int:
-        """Number of workers that were replaced so far."""
+        """Number of workers replaced so far."""
         return self._supervisor.replaced
 
     @property
     def delegates(self) -> bool:
-        """That they carry out plans: always."""
+        """Whether it carries out plans: always."""
         return True
 
     def carry_out(self, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable) -> list[DelegatedTrace]:
-        """Run once for each seed, on all workers; return the traces in that order."""
+        """Run once per seed, on all workers; return the traces in the order of the seeds."""
         return list(self._results(Work(plan, seeds, addresses), bounded=False))
 
     def carry_out_all(self, requests: Sequence[tuple[RunPlan, int]], addresses: AddressTable) -> list[DelegatedTrace]:
-        """Run every plan once, with its seed, all at the same time; return the traces in that order."""
+        """Run every plan once with its seed, in parallel; return the traces in the order of the requests."""
         plans = [plan for plan, _ in requests]
         work = Work(plans, [seed for _, seed in requests], addresses, self._order(plans))
         return list(self._results(work, bounded=False))
 
     def stream(self, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable) -> Iterator[DelegatedTrace]:
-        """Yield the trace of each seed, in order; few are held back until their turn comes.
+        """Yield the trace of each seed, in order, with a bounded number of runs ahead.
 
-        Where a run fails for good, the traces before it are yielded first.
+        If a run fails repeatedly, the traces before it are yielded first.
         """
         return self._results(Work(plan, seeds, addresses), bounded=True)
 
     def run(self, execution: Execution) -> float | None:
-        """Run one worker once, interactively, as `Simulator.run` does; a failure is for the caller to repeat."""
+        """Run one worker once, interactively, as `Simulator.run` does; a failed run is not repeated."""
         result = self._alone(None, lambda session, say: session.converse(execution, say))
         if result is None:
             return None
@@ -140,7 +141,7 @@ class Pool:
     def assist(
         self, plan: RunPlan, seed: int, answer: Callable[[Site], Answer], addresses: AddressTable
     ) -> DelegatedTrace:
-        """Run one worker once, asked for controlled draws, as `Simulator.assist` does."""
+        """Run one worker once, with answers to controlled draws, as `Simulator.assist` does."""
         return self._alone(addresses, lambda session, say: session.assist(plan, seed, answer, addresses, say))
 
     @property
@@ -149,7 +150,7 @@ class Pool:
         return True
 
     def restart(self) -> None:
-        """End all processes and start afresh; runs under way are repeated."""
+        """End all processes and start new ones; runs in progress are repeated."""
         self._supervisor.restart()
 
     def close(self) -> None:
@@ -172,22 +173,22 @@ class Pool:
         handed_out = 0.0
         try:
             for position in range(len(work.seeds)):
-                # Few are held back: enough for every worker's next piece while the slowest one is at its present one.
+                # The bound leaves a next task for every worker while the slowest one finishes its present one.
                 limit = position + 2 * supervisor.count * work.size + 1 if bounded else None
                 now = time.monotonic()
-                if position in work.found and now - handed_out > _REFILL_S:
+                if position in work.results and now - handed_out > _REFILL_INTERVAL_S:
                     supervisor.pump(0.0)
                     self._hand_out(work, limit)
                     handed_out = now
-                while position not in work.found:
+                while position not in work.results:
                     self._hand_out(work, limit)
-                    supervisor.pump(SLICE_S)
-                found = work.found.pop(position)
+                    supervisor.pump(POLL_INTERVAL_S)
+                found = work.results.pop(position)
                 if isinstance(found, EtalumisError):
                     raise found
                 yield found
         finally:
-            work.drop()
+            work.cancel()
 
     def _hand_out(self, work: Work, limit: int | None) -> None:
         ready = self._supervisor.ready
@@ -198,7 +199,7 @@ class Pool:
             self._supervisor.give(worker, task)
 
     def _home(self, plan: RunPlan) -> Worker | None:
-        """Return the worker that numbers a plan's rows as they are: no need to put them into its own numbers."""
+        """Return the worker whose vocabulary the rows of a plan use, so that they need no translation."""
         keys = plan.rows.keys if plan.rows is not None else None
         for worker in self._supervisor.workers if keys is not None else ():
             if worker.session is not None and worker.session.vocabulary is keys:
@@ -206,7 +207,7 @@ class Pool:
         return None
 
     def _order(self, plans: Sequence[RunPlan]) -> list[int]:
-        """Return an order in which each plan finds its home free, unless one before it has the same."""
+        """Return an order in which plans with different home workers come first."""
         first, later, taken = [], [], set()
         for position, plan in enumerate(plans):
             home = self._home(plan)
@@ -220,13 +221,13 @@ class Pool:
     def _alone(
         self, addresses: AddressTable | None, talk: Callable[[Conversation, Callable[[bytes], Message]], T]
     ) -> T:
-        """Talk with one worker, draw by draw."""
+        """Run one worker interactively: `talk` gets its session and a function that sends a message."""
         supervisor = self._supervisor
         supervisor.require_running()
         while not (ready := supervisor.ready):
-            supervisor.pump(SLICE_S)
+            supervisor.pump(POLL_INTERVAL_S)
         worker = ready[0]
-        session, worker.state = worker.session, WorkerState.BROKEN  # until the end: something may break this off
+        session, worker.state = worker.session, WorkerState.BROKEN  # until the end: an exception may interrupt this
         assert session is not None
         finished = False
         try:
@@ -247,8 +248,8 @@ class Pool:
 
 
 def _agrees(worker: Worker) -> bool:
-    """Return whether a worker agrees that its run is over. If not, it is replaced when somebody looks after it."""
+    """Return whether a worker confirms that its run is over; the supervisor replaces it otherwise."""
     try:
-        return isinstance(worker.say(_RESET, _ABANDON_S), Reset)
+        return isinstance(worker.say(_RESET, _RESET_TIMEOUT_S), Reset)
     except (SimulatorError, ProtocolError):
-        return False  # the exception under way says why the run ended
+        return False  # the exception in progress says why the run ended

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""A simulator's process: started in a group and a folder of its own, watched, and ended without leftovers."""
+"""The process of a simulator: started in its own process group and folder, watched, and ended with all its children."""
 
 import contextlib
 import os
@@ -18,36 +18,36 @@ from pathlib import Path
 from etalumis.errors import SimulatorError
 
 _LAUNCHER = Path(__file__).with_name("launcher.py")
-_PLACE = "{endpoint}"
+_PLACEHOLDER = "{endpoint}"
 _TAIL_LINES = 20
 _TAIL_BYTES = 16_384
 _MAX_LOG_BYTES = 16 << 20
-"""A simulator that writes in every event must not fill the disk: a longer log is emptied."""
-_SOCKET_PATH_BYTES = 107
+"""Longer logs are emptied: a simulator that writes in every event must not fill the disk."""
+_MAX_SOCKET_PATH_BYTES = 107
 """Longest path of a Unix socket on Linux (sun_path)."""
-_GRACE_S = 2.0
-"""From SIGTERM to SIGKILL."""
+_TERMINATION_TIMEOUT_S = 2.0
+"""Time from SIGTERM to SIGKILL."""
 
 
 class SimulatorProcess:
-    """One running simulator. Use `stop` to end it; it also ends with this object and with this interpreter.
+    """One running simulator. It ends with `stop`, with this object, and with this interpreter.
 
     Parameters
     ----------
     command
-        Program and arguments. The endpoint becomes the first argument, or takes the place of `{endpoint}` where an
-        argument has that.
+        Program and arguments. The endpoint replaces `{endpoint}` in the arguments; if it does not occur, the endpoint
+        becomes the first argument.
     endpoint
-        Where the simulator is to bind; None for a fresh ``ipc://`` path.
+        Endpoint that the simulator binds; None for a new ``ipc://`` path.
     scratch
-        Folder in which the process gets its private folder (socket, log); None for the system's temporary folder.
+        Parent of the private folder (socket, logs) of the process; None for the temporary folder of the system.
     own_temporary
-        Whether the private folder is also the TMPDIR of the process, so that nothing which it leaves there stays.
+        Whether the private folder is also the TMPDIR of the process, so that its temporary files are removed as well.
 
     Raises
     ------
     SimulatorError
-        Where the program is missing or not executable, or no socket path is short enough.
+        If the program is missing or not executable, or no socket path is short enough.
     """
 
     def __init__(
@@ -79,20 +79,20 @@ class SimulatorProcess:
 
     @property
     def pid(self) -> int:
-        """Process id; also that of its group."""
+        """Process id, which is also the id of its process group."""
         return self._process.pid
 
     def ended(self) -> str | None:
         """Return how the process ended, e.g. "exited with code 3"; None while it runs.
 
-        The process is not reaped here: until `stop` its id cannot be given to another one.
+        The process is not reaped before `stop`, so that its id cannot be reused.
         """
         if not self._end.alive:
             return "was stopped"
         try:
             status = _status(self.pid)
         except ChildProcessError:
-            return "ended, and something else in this program reaped it"
+            return "ended, and another part of this program reaped it"
         if status is None:
             return None
         if status.si_code == os.CLD_EXITED:
@@ -109,7 +109,7 @@ class SimulatorProcess:
             lines.append("  it wrote nothing to standard error or standard output")
         return "\n".join(lines)
 
-    def said(self, beginning: str) -> str | None:
+    def last_line(self, beginning: str) -> str | None:
         """Return the rest of the last line on its standard error that starts with `beginning`."""
         lines = reversed(self._stderr.last_lines())
         return next((line[len(beginning) :] for line in lines if line.startswith(beginning)), None)
@@ -147,9 +147,9 @@ class _Log:
 
 
 class OtherProcess:
-    """A process started by somebody else, meant by its descriptor: its id may be another one's by now.
+    """A process that is not a child of this one, identified by a pidfd, because process ids are reused.
 
-    Where the system has no such descriptors (macOS), it is meant by its id.
+    If the system does not support pidfds (macOS), it is identified by its id.
     """
 
     def __init__(self, pid: int) -> None:
@@ -164,7 +164,7 @@ class OtherProcess:
             self._gone = True
 
     def ended(self, wait_s: float = 0.0) -> bool:
-        """Return whether it has ended, or does within `wait_s` seconds."""
+        """Return whether it has ended, or ends within `wait_s` seconds."""
         if not self._gone and self._descriptor is not None:
             poll = select.poll()
             poll.register(self._descriptor, select.POLLIN)
@@ -188,12 +188,12 @@ class OtherProcess:
 
 
 def find_program(command: Sequence[str]) -> str:
-    """Return the absolute path of a command's program.
+    """Return the absolute path of the program of a command.
 
     Raises
     ------
     SimulatorError
-        Where there is none, or it may not be executed.
+        If it does not exist or is not executable.
     """
     if not command:
         raise SimulatorError("the simulator's command is empty; expected the program and its arguments")
@@ -205,23 +205,24 @@ def find_program(command: Sequence[str]) -> str:
 
 
 def _arguments(given: Sequence[str], endpoint: str) -> list[str]:
-    if any(_PLACE in argument for argument in given):
-        return [argument.replace(_PLACE, endpoint) for argument in given]
+    if any(_PLACEHOLDER in argument for argument in given):
+        return [argument.replace(_PLACEHOLDER, endpoint) for argument in given]
     return [endpoint, *given]
 
 
 def _private_folder(scratch: Path | None, *, need_socket: bool) -> Path:
-    # A long TMPDIR (batch systems) may leave no room for a socket's name: then the short standard place is taken.
+    # A long TMPDIR (batch systems) may leave no room for the name of a socket: /tmp is used then.
     parents = [scratch] if scratch is not None else [Path(tempfile.gettempdir()), Path(os.sep, "tmp")]
     for parent in parents:
         length = len(os.fsencode(parent.absolute())) + len("/etalumis-12345678/ppx.1234")
-        if not need_socket or length <= _SOCKET_PATH_BYTES:
+        if not need_socket or length <= _MAX_SOCKET_PATH_BYTES:
             try:
                 return Path(tempfile.mkdtemp(prefix="etalumis-", dir=parent.absolute()))
             except OSError as error:
                 raise SimulatorError(f"no folder for the simulator's socket in {parent}: {error.strerror}") from error
     raise SimulatorError(
-        f"the path of a socket in {parents[0]} would exceed {_SOCKET_PATH_BYTES} bytes: choose a shorter scratch folder"
+        f"the path of a socket in {parents[0]} would exceed {_MAX_SOCKET_PATH_BYTES} bytes; "
+        "choose a shorter scratch folder"
     )
 
 
@@ -234,10 +235,10 @@ def _signal_name(number: int) -> str:
 
 def _end(process: "subprocess.Popen[bytes]", folder: Path, owner: int) -> None:
     if os.getpid() != owner:
-        return  # a fork of the owner: the simulator is not ours
+        return  # a fork of the process that started the simulator
     _signal_group(process.pid, signal.SIGTERM)
-    # Not reaped until the whole group has been killed: the leader's zombie keeps the group's id from being reused.
-    deadline = time.monotonic() + _GRACE_S
+    # Not reaped until the whole group has been killed: the zombie of its leader reserves the id of the group.
+    deadline = time.monotonic() + _TERMINATION_TIMEOUT_S
     with contextlib.suppress(ChildProcessError):
         while _status(process.pid) is None and time.monotonic() < deadline:
             time.sleep(0.002)
@@ -247,7 +248,7 @@ def _end(process: "subprocess.Popen[bytes]", folder: Path, owner: int) -> None:
 
 
 def _status(pid: int) -> os.waitid_result | None:
-    """Return how a child ended without reaping it; None while it runs."""
+    """Return how a child ended, without reaping it; None while it runs."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
 
 

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Answers that are like an earlier one: a chain gets thousands that differ in nothing but their numbers.
+"""Fast reading of answers that have the layout of an earlier one, as thousands of answers to a chain have.
 
-An answer with one trace that names nothing new was read and checked as a whole once. Another one of the same length
-with the same bytes in all places but those of values and densities has the same vectors in the same places, and what
-was checked of the first holds for it.
+If an answer with one trace introduces no new terms, and another one of the same length differs from it only in the
+bytes of values and densities, then both have the same vectors at the same offsets. The checks of the first answer hold
+for the second.
 """
 
 import struct
@@ -17,16 +17,16 @@ from etalumis.ppx.messages import TraceColumns, TraceRecord
 
 _OBSERVE_BYTES = 32
 _DENSITIES_AT = 40
-"""Where a trace record has its two log densities; seed and number of draws are its first 16 bytes."""
+"""Offset of the two log densities in a trace record; the first 16 bytes are seed and number of draws."""
 
 
 class ReplyTemplate:
-    """What an answer has to look like to be read as the one that the pattern was made of.
+    """The layout of an answer: the bytes that other answers must share to be read by this template.
 
-    Its log densities, its seed and number of draws, the numbers of its arrays, its entries and their details may be
-    others. What the entries refer to is for `Numbering` to check, in every answer.
+    Log densities, seed, number of draws, the numbers in arrays, entries and their details may differ. `Vocabulary`
+    checks in every answer what the entries refer to.
 
-    Raises ValueError where the vectors of the answer lie over each other.
+    Raises ValueError if vectors of the answer overlap.
     """
 
     def __init__(self, found: TraceColumns) -> None:
@@ -55,10 +55,10 @@ class ReplyTemplate:
             array_records=frame.array_records.copy(),
             extents=frame.extents.copy(),
         )
-        self._trace: tuple[Any, ...] = found.traces[0][2:8]  # what is fixed of the record
+        self._trace: tuple[Any, ...] = found.traces[0][2:8]  # the constant fields of the record
 
     def read(self, data: bytes) -> TraceColumns | None:
-        """Return the columns of an answer of the same length; None where it is another one."""
+        """Return the columns of an answer of the same length; None if its layout differs."""
         fields = self._unpack(data)
         if self._fixed(fields) != self._expected:
             return None
@@ -68,15 +68,15 @@ class ReplyTemplate:
 
 
 def _form(free: list[tuple[int, str]], length: int) -> tuple[str, list[int], dict[int, int]]:
-    """Return the format of the whole message, the fields that are fixed bytes, and the field of the number at a place.
+    """Return the struct format of the message, the indices of its constant fields, and those of numbers by offset.
 
-    `free` are the places between the fixed bytes, in order, and the codes of what is there.
+    `free` has the offsets of the fields that may differ, in order, and their format codes.
     """
     form, fixed, numbers = ["<"], list[int](), dict[int, int]()
     fields = at = 0
     for start, codes in free:
         if start < at:
-            raise ValueError("vectors that lie over each other")
+            raise ValueError("overlapping vectors")
         form.append(f"{start - at}s{codes}")
         fixed.append(fields)
         fields += 1
@@ -90,20 +90,20 @@ def _form(free: list[tuple[int, str]], length: int) -> tuple[str, list[int], dic
 
 
 class ReplyCache:
-    """The patterns of the answers of one connection, by length."""
+    """The templates of the answers of one connection, by length."""
 
-    _KEPT = 1024
+    _MAX_TEMPLATES = 1024
 
     def __init__(self) -> None:
         self._by_length: dict[int, ReplyTemplate | None] = {}
 
     def read(self, data: bytes) -> TraceColumns | None:
-        """Return the columns of an answer that is like an earlier one, else None."""
-        pattern = self._by_length.get(len(data))
-        return pattern.read(data) if pattern is not None else None
+        """Return the columns of an answer if it has the layout of an earlier one, else None."""
+        template = self._by_length.get(len(data))
+        return template.read(data) if template is not None else None
 
     def note(self, found: TraceColumns) -> None:
-        """Take note of an answer that was read and checked; the second one of its length makes a pattern."""
+        """Remember an answer that was read and checked; the second one of a length becomes a template."""
         frame = found.frame
         if (
             len(found.traces) != 1
@@ -116,11 +116,11 @@ class ReplyCache:
             return
         length = len(found.message)
         if length not in self._by_length:
-            if len(self._by_length) >= self._KEPT:
+            if len(self._by_length) >= self._MAX_TEMPLATES:
                 self._by_length.clear()
             self._by_length[length] = None
             return
         try:
             self._by_length[length] = ReplyTemplate(found)
-        except ValueError:  # no harm: it was read as it is
+        except ValueError:  # answers like this one are read without a template
             self._by_length[length] = None

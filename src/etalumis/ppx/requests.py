@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Requests for delegated and assisted runs as bytes.
+"""Encoding of requests for delegated and assisted runs.
 
-What a chain sends at every step has one layout, computed once; what is sent rarely goes through flatc's code.
+The request that a chain sends at every step has a fixed layout, which is computed once. Rare requests are written by
+the code that flatc generated.
 """
 
 import struct
@@ -23,16 +24,16 @@ _builder: Any = flatbuffers.Builder
 DELEGATED, ASSISTED = 1, 2
 """Modes of a Run."""
 VERSION = 1
-"""Version of delegated runs spoken here."""
+"""Version of delegated runs that this module writes."""
 CHAINS = 1
-"""Version of chains that are asked for here."""
+"""Version of chains that this module requests."""
 
 
 def _skeleton() -> bytes:
-    """Return the bytes of a Run up to its numbers: two vtables and the table Message, at fixed places.
+    """Return the bytes of a Run before its numbers: two vtables and the table Message, at fixed offsets.
 
-    Byte 0 root, 4 vtable of Message, 12 Message, 24 vtable of Run, 56 Run; 100 seeds, then rows and their details. A
-    vector's length lies 4 bytes before a multiple of 8, so that its elements are aligned.
+    Offsets: 0 root, 4 vtable of Message, 12 Message, 24 vtable of Run, 56 Run, 100 seeds, then rows and their details.
+    The length of a vector is 4 bytes before a multiple of 8, so that its elements are aligned.
     """
     message = struct.pack("<I4H i I B 3x", 12, 8, 12, 8, 4, 8, _RUN_AT - 16, fb.MessageBody.Run)
     # mode, session, seeds, texts, addresses, rows, row_details, prefix, observations, score, parameters, draw_below,
@@ -48,7 +49,7 @@ _LENGTH = struct.Struct("<4xI").pack
 
 
 def request(mode: int, session: int, plan: RunPlan, seeds: Sequence[int]) -> bytes:
-    """Return a Run for a plan in the session's numbers, whose observations, if any, the simulator has already."""
+    """Return a Run for a plan in the numbers of the session. The simulator must have its observations already."""
     count = len(seeds)
     rows, prefix, observed, parameters, draw_below, with_details, rejected = plan
     entries, details = (b"", b"") if rows is None else (rows.entry_bytes, rows.detail_bytes)
@@ -80,7 +81,7 @@ def request_with_terms(
     observations: Mapping[str, np.ndarray] | None,
     steps: Steps | None = None,
 ) -> bytes:
-    """Return a Run that brings along new numbers, observations that the simulator is to keep, or a chain."""
+    """Return a Run with new terms, with observations that the simulator keeps, or for the steps of a chain."""
     builder = _builder(1024)
     fields: dict[str, int] = {}
     if new_terms is not None:
@@ -138,7 +139,7 @@ def _chain(builder: Any, steps: Steps) -> int:
 
 
 def _structs(builder: Any, content: bytes, size: int, alignment: int) -> int:
-    """Write a vector of structs, whose bytes are `content`."""
+    """Write a vector of structs with the bytes `content`."""
     builder.StartVector(size, len(content) // size, alignment)
     builder.head = builder.head - len(content)
     builder.Bytes[builder.head : builder.head + len(content)] = content

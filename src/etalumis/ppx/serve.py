@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The Python front end of PPX: a Python model as a simulator that any inference side can connect to (it binds).
+"""The Python front end of PPX: serves a Python model as a simulator to any inference side.
 
-A program in three lines, with the addresses that the same model has without a wire::
+A program in three lines; the addresses are those of the same model without PPX::
 
     from etalumis.models import FunctionModel
     from etalumis.ppx.serve import serve
@@ -41,14 +41,14 @@ from etalumis.ppx.messages import (
 from etalumis.typing import FloatArray
 
 _RESET = encode(Reset())
-_POLL_S = 0.1
-"""A signal that arrives just before a wait begins is looked at after so long."""
+_POLL_INTERVAL_S = 0.1
+"""A signal that arrives just before a wait begins is handled after this time."""
 _encode_sample = lru_cache(maxsize=8_192)(encode)
-"""Most sites send the same bytes in every run; encoding them anew would be the larger part of a draw's time."""
+"""Most statements send the same bytes in every run, and encoding takes most of the time of a draw."""
 
 
 class ModelError(SimulatorError):
-    """The model raised an error; PPX has no message for that, so its process ends and the inference side reports it."""
+    """The model raised an error. PPX has no message for that: the process ends, and the inference side reports it."""
 
 
 def serve(
@@ -58,31 +58,30 @@ def serve(
     idle_timeout_s: float | None = None,
     on_bound: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve a model until `idle_timeout_s` pass without a message, or an exception (a signal's, say) ends it.
+    """Serve a model until no message arrives for `idle_timeout_s`, or until an exception (e.g. of a signal).
 
-    What is unexpected or malformed is answered with Reset, a run under way is abandoned, and serving goes on. A
-    Handshake in the middle of a run starts afresh, whoever sent it: the client before has gone, or has given up, and
-    is told so if it speaks again. Anything else that another client sends meanwhile is answered with Reset, too, and
-    does not touch the run.
+    An unexpected or malformed message abandons the run and is answered with Reset. A Handshake during a run, from any
+    client, abandons the run and begins a new session: the previous client has gone or given up, and gets Reset if it
+    sends another message. All other messages of other clients are answered with Reset and do not affect the run.
 
     Parameters
     ----------
     model
-        What to run, e.g. a `FunctionModel`.
+        The model, e.g. a `FunctionModel`.
     endpoint
-        Where to listen: ``ipc://PATH`` or ``tcp://ADDRESS:PORT``. There is no authentication: whoever can connect can
-        run the model.
+        Endpoint to bind: ``ipc://PATH`` or ``tcp://ADDRESS:PORT``. There is no authentication: every process that can
+        connect can run the model.
     idle_timeout_s
-        Seconds; None: for ever.
+        In seconds; None: no timeout.
     on_bound
-        Called with the endpoint once it is bound (with the port that was chosen for ``tcp://127.0.0.1:*``).
+        Called with the bound endpoint, which has the actual port for ``tcp://127.0.0.1:*``.
 
     Raises
     ------
     SimulatorError
-        Where the endpoint cannot be bound.
+        If the endpoint cannot be bound.
     ModelError
-        Where the model raised an error; names the model, the error and the last address.
+        If the model raises an error; the message has the model, the error and the last address.
     """
     with Listener(endpoint) as listener:
         if on_bound is not None:
@@ -91,11 +90,11 @@ def serve(
 
 
 class _Abandon(BaseException):
-    """Unwinds the model when its run is over for a reason that is nobody's error: models catch `Exception`."""
+    """Ends the run of a model without an error. Not an `Exception`, because models may catch those."""
 
 
 class _ServerState(Enum):
-    """How the run under way ends, seen from the wire; but for RUNNING nothing more is sent for it."""
+    """How the current run ends. In all states but RUNNING, the model sends no further messages."""
 
     RUNNING = "running"
     ANSWER_HANDSHAKE = "answer handshake"
@@ -104,7 +103,7 @@ class _ServerState(Enum):
 
 
 class _Server:
-    """The conversation, from the simulator's side; to the model it is where its statements go."""
+    """The simulator side of the conversation, which receives the statements of the model."""
 
     def __init__(self, model: StatementModel, listener: Listener, idle_timeout_s: float | None) -> None:
         self._model = model
@@ -152,12 +151,12 @@ class _Server:
     def observe(
         self, stack: str, distribution: ArrayDistribution, *, name: str = "", value: FloatArray | None = None
     ) -> None:
-        """Hand the likelihood over; without a value the inference side supplies it."""
+        """Send an observe statement; without a value, the inference side supplies it."""
         self._last_address = stack
         self._exchange(encode(Observe(stack, distribution, name, value)), ObserveResult)
 
     def tag(self, name: str, value: FloatArray) -> None:
-        """Hand a value over that is to be remembered."""
+        """Send a tag."""
         self._exchange(encode(Tag("", name, value)), TagResult)
 
     # ------------------------------------------------------------------ runs
@@ -177,15 +176,15 @@ class _Server:
             return self._model.run(self)
         except _Abandon:
             return None
-        except Exception as error:  # a model raises what it likes; all of it is reported
+        except Exception as error:  # a model may raise any exception
             if self._state is not _ServerState.RUNNING:
-                return None  # what the model made of our own signal
+                return None  # the model converted _Abandon into an error
             place = f"its last statement was at {self._last_address}" if self._last_address else "before any statement"
             raise ModelError(f"the model {self._model.name} raised {type(error).__name__}: {error}; {place}") from error
 
     def _exchange(self, statement: bytes, expected: type[Message]) -> Message:
         if self._state is not _ServerState.RUNNING:
-            raise _Abandon  # the model swallowed the signal and goes on: again, without a word on the wire
+            raise _Abandon  # the model caught _Abandon and continues: raise it again, and send nothing
         self._send(statement)
         while (request := self._next()) is not None:
             message = self._decode(request.data)
@@ -210,9 +209,9 @@ class _Server:
         self._listener.send(self._client, message)
 
     def _next(self) -> Request | None:
-        """Return the next message; None where none came in time."""
+        """Return the next message; None if none arrives in time."""
         began = time.monotonic()
-        while (request := self._listener.receive(_POLL_S)) is None:
+        while (request := self._listener.receive(_POLL_INTERVAL_S)) is None:
             if self._idle_timeout_s is not None and time.monotonic() - began >= self._idle_timeout_s:
                 return None
         return request
@@ -222,4 +221,4 @@ class _Server:
         try:
             return self._decoder.decode(data)
         except (ProtocolError, RefusedError):
-            return None  # answered with Reset: the peer is told, and the next one is served
+            return None  # the caller answers with Reset

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""What is said over one connection after its handshake: interactive, delegated and assisted runs."""
+"""The conversation over one connection after its handshake: interactive, delegated and assisted runs."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -47,44 +47,44 @@ _OUTCOMES = (
     StepFlag.RUN | StepFlag.ACCEPTED,
     StepFlag.RUN | StepFlag.BROKEN,
 )
-"""What can become of a step, whatever its move."""
+"""The possible outcomes of a step, apart from the flag TAIL."""
 
 Ask = Callable[[bytes], Message]
 """Sends a message to the simulator and returns its answer."""
 
 
 class Forgotten(SimulatorError):
-    """The simulator does not know the session any more: it takes another client's runs."""
+    """The simulator does not know the session any more, because another client has begun one."""
 
 
 class RequestRefused(ProtocolError):
-    """The simulator does not do what it was asked for; the text is its reason. Fewer runs at a time may be granted."""
+    """The simulator refuses a request; the text is its reason. A request for fewer runs may be accepted."""
 
 
 def greeting(version: int) -> bytes:
-    """Return the handshake that offers delegated runs of `version`; 0 offers none."""
+    """Return a handshake that offers delegated runs of `version`; 0 offers none."""
     return encode(Handshake(f"etalumis {__version__}", version))
 
 
 class Conversation:
-    """One side of a conversation: which requests mean what, and what answers to them are worth.
+    """The inference side of a session: writes requests, and checks the answers.
 
-    It belongs to one handshake; what both sides have numbered and handed over since then is kept here. After any
-    exception out of it the two sides may know different things: go on with another handshake.
+    It belongs to one handshake and holds the numbers and observations exchanged since then. After any exception the two
+    sides may disagree about these; a new handshake is needed then.
 
     Parameters
     ----------
     handshake
-        The simulator's answer to `greeting`.
+        Answer of the simulator to `greeting`.
     name
-        What it is called in messages.
+        Name of the simulator in messages.
     runs
-        Runs asked for in earlier sessions with the same process.
+        Number of runs in earlier sessions with the same process.
 
     Attributes
     ----------
     runs, draws, last_address
-        Runs asked for; statements of the last one that were sampled by message, and where the last statement was.
+        Number of runs; number of sample messages in the last run, and the address of its last statement.
     pending
         Runs, or steps of a chain, whose answer comes next.
     unanswered
@@ -97,7 +97,7 @@ class Conversation:
         self.last_address = ""
         self.pending = 0
         self.unanswered: Message | None = None
-        self._seeds: Sequence[int] = ()  # of the delegated runs asked for last
+        self._seeds: Sequence[int] = ()  # of the last request for delegated runs
         self._vocabulary: Vocabulary | None = None
         self._bases: BaseTable | None = None
         self._handed_over: Mapping[str, np.ndarray] | None = None
@@ -105,19 +105,19 @@ class Conversation:
 
     @property
     def vocabulary(self) -> Vocabulary | None:
-        """What the numbers of its delegated traces stand for; None before the first request."""
+        """The numbers of its delegated traces; None before the first request."""
         return self._vocabulary
 
     def speaks(self, addresses: AddressTable) -> bool:
-        """Return whether it is good for runs with addresses of this table: one session, one table."""
+        """Return whether it can be used with this address table: a session belongs to one table."""
         return self._vocabulary is None or (self._vocabulary.addresses is addresses and not self._broken_off)
 
     def break_off(self) -> None:
-        """Take note that an exception ended a run: what both sides have numbered may differ from here on."""
+        """Record that an exception ended a run, so that the numbers of both sides may differ."""
         self._broken_off = True
 
     def where(self, *, statement: bool = False) -> str:
-        """Return how far the conversation has come; without the last address in a message about a `statement`."""
+        """Return the position in the conversation, without the last address for a message about a `statement`."""
         if not self.runs:
             return "before the handshake was over"
         if self._seeds:
@@ -127,7 +127,7 @@ class Conversation:
         return f"in run {self.runs} after {self.draws} draws{last}"
 
     def converse(self, execution: Execution, ask: Ask) -> FloatArray | None:
-        """Run once, every statement a message; return the result."""
+        """Run once, with a message for every statement; return the result."""
         self._begin(1)
         answer = _RUN
         while True:
@@ -161,56 +161,58 @@ class Conversation:
                 raise self._out_of_turn(message, "Sample, Observe, Tag or RunResult")
 
     def request(self, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable) -> bytes:
-        """Return the message that asks for delegated runs; it has to be sent."""
+        """Return a request for delegated runs, which the caller must send."""
         self._begin(len(seeds))
         self._seeds = seeds
         return self._request(DELEGATED, plan, seeds, addresses)
 
     def request_steps(self, steps: Steps, addresses: AddressTable) -> tuple[bytes, RunPlan]:
-        """Return the message that asks for steps of a chain, which has to be sent, and the plan of their runs."""
+        """Return a request for steps of a chain, which the caller must send, and the plan of their runs."""
         seeds = (steps.seed,)
         self._begin(steps.number)
         self._seeds = seeds
         plan = RunPlan(steps.rows, steps.rows.size, steps.observed, details=True)
         return self._request(DELEGATED, plan, seeds, addresses, steps), plan
 
-    def steps(self, answer: Message, plan: RunPlan, wanted: int) -> tuple[list[tuple[int, int]], list[DelegatedTrace]]:
-        """Return steps and traces that came in answer to `request_steps`; raises as `traces`."""
+    def steps(
+        self, answer: Message, plan: RunPlan, expected: int
+    ) -> tuple[list[tuple[int, int]], list[DelegatedTrace]]:
+        """Return the steps and traces in the answer to `request_steps`; raise as `traces` does."""
         found = self._traces_in(answer)
         steps = found.frame.steps
-        led = sum(1 for _, flags in steps if flags & (StepFlag.ACCEPTED | StepFlag.BROKEN))
+        traces = sum(1 for _, flags in steps if flags & (StepFlag.ACCEPTED | StepFlag.BROKEN))
         broken = bool(steps) and bool(steps[-1][1] & StepFlag.BROKEN)
-        complete = len(steps) == wanted or (broken and len(steps) < wanted)
-        if not (complete and led == len(found.traces)) and not (not steps and len(found.traces) == 1):
+        complete = len(steps) == expected or (broken and len(steps) < expected)
+        if not (complete and traces == len(found.traces)) and not (not steps and len(found.traces) == 1):
             raise ProtocolError(
                 f"the simulator {self._name} sent {len(steps)} steps with {len(found.traces)} traces {self.where()}; "
-                f"expected {wanted} steps and a trace for each that was accepted"
+                f"expected {expected} steps and one trace per accepted step"
             )
         for number, (_, flags) in enumerate(steps, 1):
             last = number == len(steps)
             if flags & ~int(StepFlag.TAIL) not in _OUTCOMES or (flags & StepFlag.BROKEN and not last):
                 raise ProtocolError(
                     f"the simulator {self._name} sent {StepFlag(flags)!r} for step {number} of {len(steps)} "
-                    f"{self.where()}; expected a run that was accepted, lost, or broken off at the end, or none of them"
+                    f"{self.where()}; expected a run that was accepted, lost or rejected, or broken at the last step"
                 )
         assert self._vocabulary is not None  # _request made it
         return steps, DelegatedBatch(found, self._vocabulary, plan).traces()
 
     def awaits(self, seeds: Sequence[int]) -> None:
-        """Say whose traces are the next to come, of several requests under way: what fails now is among them."""
+        """Set the seeds of the next answer, if there are several requests, for error messages."""
         self._seeds, self.pending = seeds, len(seeds)
 
     def traces(self, answer: Message, plan: RunPlan, seeds: Sequence[int]) -> list[DelegatedTrace]:
-        """Return the traces that came in answer to `request`.
+        """Return the traces in the answer to `request`.
 
         Raises
         ------
         Forgotten
-            Where another client has shaken hands with the simulator meanwhile.
+            If another client has begun a session with the simulator.
         RequestRefused
             If the simulator refuses the request.
         ProtocolError
-            Where it is the answer to something else.
+            If it is not the answer to this request.
         """
         found = self._traces_in(answer)
         if [trace.seed for trace in found.traces] != list(seeds):
@@ -221,7 +223,7 @@ class Conversation:
     def assist(
         self, plan: RunPlan, seed: int, answer: Callable[[Site], Answer], addresses: AddressTable, ask: Ask
     ) -> DelegatedTrace:
-        """Run once, asked for controlled draws alone; raises as `traces`, and whatever `answer` does."""
+        """Run once, with answers to controlled draws; raise as `traces` does, and pass on errors of `answer`."""
         self._begin(1)
         message = self._request(ASSISTED, plan, (seed,), addresses)
         bases = self._bases
@@ -281,33 +283,33 @@ class Conversation:
 
 
 def finish_run(statement: Message | None, ask: Ask, decoder: Decoder, deadline: float) -> Message:
-    """Answer the statements of a run from their priors until it ends; return the message that came instead of another.
+    """Complete a run with draws from the prior; return the first message that is not a statement.
 
-    This is how a run is ended with a peer of PPX 1.0, which knows no other way: the public C++ peer ends its process if
-    it gets something else than a SampleResult for a Sample, and takes any message for the answer to other statements.
+    A run of a PPX 1.0 peer cannot be ended in another way: the public C++ peer ends its process if a Sample is not
+    answered with a SampleResult, and accepts any message as the answer to other statements.
 
     Parameters
     ----------
     statement
-        The statement that waits for an answer. If it is None, a value is sent: a peer that waits for the answer to a
-        statement accepts it, whichever statement it is, and a peer outside a run answers with Reset.
+        The statement to answer first. If it is None, a value is sent: a peer in a run accepts it as the answer to any
+        statement, and a peer outside a run answers with Reset.
     ask
         Sends an answer and returns the next message.
     decoder
-        Knows the shape of the value that a refused statement waits for.
+        Has the shape of the value of a refused statement.
     deadline
-        When to give up, as of `time.monotonic`.
+        When to give up, in the time of `time.monotonic`.
 
     Raises
     ------
     SimulatorError
-        If the run has not ended by then.
+        If the run does not end before the deadline.
     """
-    rng = np.random.Generator(np.random.PCG64(0))  # the values matter to nobody, but a rejection loop needs several
+    rng = np.random.Generator(np.random.PCG64(0))  # the run is discarded, but a rejection loop needs random values
     message = statement
     while True:
         if time.monotonic() > deadline:
-            raise SimulatorError("is still in a run that was not completed")
+            raise SimulatorError("did not complete the run of an earlier client in time")
         try:
             if message is None:
                 message = ask(encode(SampleResult(np.full(decoder.refused_shape, 0.5))))
@@ -319,10 +321,10 @@ def finish_run(statement: Message | None, ask: Ask, decoder: Decoder, deadline: 
                 message = ask(_TAG_RESULT)
             else:
                 return message
-        except RefusedError:  # a statement without a prior to draw from
+        except RefusedError:  # no prior to draw from
             message = None
 
 
 def out_of_turn(name: str, message: Message, expected: str, where: str) -> ProtocolError:
-    """Return the error for a message that is PPX but not the answer to what was asked."""
+    """Return the error for a valid message that is not the answer to the request."""
     return ProtocolError(f"the simulator {name} sent {type(message).__name__} {where}; expected {expected}")

@@ -24,54 +24,54 @@ from etalumis.ppx.requests import CHAINS, VERSION
 from etalumis.ppx.session import Conversation, Forgotten, RequestRefused, finish_run, greeting, out_of_turn
 
 _RESET = encode(Reset())
-_ABANDON_S = 2.0
-"""How long a peer may take to agree that a run is abandoned."""
-_FINISH_S = 10.0
+_RESET_TIMEOUT_S = 2.0
+"""How long a peer may take to confirm that a run is abandoned."""
+_COMPLETION_TIMEOUT_S = 10.0
 """How long a peer of PPX 1.0 that was not started here may take to complete a run that an exception broke off."""
 
-_PIECE = 128
-"""Runs in a message at most: while the simulator makes one, this side reads the one before."""
-_LAST_PIECE = 64
-"""Runs in a message at least, if there are so many: a message costs as much as a few fast ones."""
+_MAX_RUNS_PER_MESSAGE = 128
+"""While the simulator carries out the runs of one message, this side reads the answer to the previous one."""
+_MIN_RUNS_PER_MESSAGE = 64
+"""Lower bound, if that many runs are left: a message costs as much as a few fast runs."""
 
 
 class _ConnectionState(Enum):
     READY = "ready"
-    STALE = "stale"  # unusable through no fault of the simulator's: the next run starts afresh
-    FAILED = "failed"  # it died, hung or broke off: the caller restarts
+    STALE = "stale"  # unusable, but the simulator did not fail: the next run reconnects or restarts it
+    FAILED = "failed"  # it died, hung or disconnected: the caller restarts it
     CLOSED = "closed"
 
 
 class Simulator:
     """A simulator that speaks PPX: a model whose statements arrive over a socket. A context manager.
 
-    With `command` it is started here, in a process group of its own, and ended by `close`. With `endpoint` alone it
-    runs already: it is never restarted, and a run that an earlier client left is completed first. Not for use by
-    several threads at once; the thread that starts the process has to outlive it.
+    With `command`, the simulator is started in its own process group and ended by `close`. With `endpoint` only, it
+    must be running already: it is never restarted, and a run that an earlier client left is completed first. Not
+    thread-safe; the thread that starts the process must outlive it.
 
     Parameters
     ----------
     command
-        Program and arguments. The endpoint becomes the first argument, or takes the place of `{endpoint}` where an
-        argument has that.
+        Program and arguments. The endpoint replaces `{endpoint}` in the arguments; if it does not occur, the endpoint
+        becomes the first argument.
     endpoint
-        ZeroMQ endpoint. With a command the default is a fresh ``ipc://`` path in a private temporary folder.
+        ZeroMQ endpoint. With a command the default is a new ``ipc://`` path in a private temporary folder.
     timeout_s
         How long, in seconds, the simulator may take from one message to the next.
     start_timeout_s
         How long it may take from its start to its first answer.
     scratch
-        Folder in which the private folder (socket, log of standard error) is made.
+        Parent of the private folder (socket, logs).
     delegate
-        Whether to use delegated runs where the simulator offers them; otherwise every draw is a message.
+        Whether to use delegated runs if the simulator offers them; otherwise every draw is a message.
 
     Raises
     ------
     SimulatorError
-        If it cannot be started, ends or stays silent, with exit code or signal, last address and the last lines that
+        If it cannot be started, ends or does not answer; with exit code or signal, last address and the last lines that
         it wrote to standard error and standard output.
     ProtocolError
-        If it answers something other than PPX, or out of turn.
+        If it sends an invalid or unexpected message.
     RefusedError
         If one of its statements is not supported.
 
@@ -93,7 +93,7 @@ class Simulator:
         delegate: bool = True,
     ) -> None:
         if command is None and endpoint is None:
-            raise SimulatorError("a simulator needs a command that starts it, or the endpoint where it listens")
+            raise SimulatorError("a simulator needs a command that starts it, or the endpoint on which it listens")
         self._command = command
         self._endpoint = endpoint
         self._timeout_s = timeout_s
@@ -106,17 +106,17 @@ class Simulator:
         self._decoder = Decoder()
         self.handshake = HandshakeResult("", "")
         self._session = Conversation(self.handshake, "")
-        self._run_s = 0.0  # how long a run of the last message took; 0 before the first
+        self._run_s = 0.0  # mean duration of the runs of the last message; 0 before the first
         self.restart()
 
     @property
     def name(self) -> str:
-        """Name of the model, as the simulator gave it in the handshake."""
+        """Name of the model, from the handshake."""
         return self.handshake.model_name or self._label
 
     @property
     def pid(self) -> int | None:
-        """Process id of a simulator started here."""
+        """Process id, if the simulator was started here."""
         return self._process.pid if self._process is not None else None
 
     def run(self, execution: Execution) -> float | None:
@@ -137,36 +137,36 @@ class Simulator:
 
     @property
     def delegates(self) -> bool:
-        """Whether the simulator takes delegated and assisted runs."""
+        """Whether the simulator supports delegated and assisted runs."""
         return 0 < self._version <= self.handshake.delegation
 
     def carry_out(self, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable) -> list[DelegatedTrace]:
-        """Have the simulator run once for each seed, many in one message; return the traces in that order.
+        """Have the simulator run once per seed, many runs per message; return the traces in the order of the seeds.
 
-        The same plan and seed give the same trace, whatever ran before and in whichever process. `timeout_s` is what a
-        message may take beyond twenty times what the runs of the one before took. Raises as `run` does.
+        The same plan and seed give the same trace, independent of earlier runs and of the process. The timeout of a
+        message is `timeout_s` plus twenty times the expected duration of its runs. Raises as `run` does.
         """
         if not seeds:
             return []
         with self._asking(addresses) as session, self._explaining():
             if len(seeds) > 1:
                 return self._carried_out(session, plan, seeds, addresses)
-            # what a chain does at every step
+            # fast path: a chain does this at every step
             return session.traces(self._answer(session.request(plan, seeds, addresses), 1), plan, seeds)
 
     @property
     def steps(self) -> bool:
-        """Whether the simulator makes the steps of a chain by itself."""
+        """Whether the simulator can make the steps of a chain by itself."""
         return self.delegates and self.handshake.chains >= CHAINS
 
     def take_steps(self, steps: Steps, addresses: AddressTable) -> tuple[list[tuple[int, int]], list[DelegatedTrace]]:
-        """Have the simulator make steps of a chain, in one message; raises as `carry_out` does."""
+        """Have the simulator make steps of a chain, with one message; raise as `carry_out` does."""
         with self._asking(addresses) as session, self._explaining():
             message, plan = session.request_steps(steps, addresses)
             return session.steps(self._answer(message, 1 + steps.number), plan, steps.number)
 
     def _answer(self, message: bytes, runs: int) -> Message:
-        """Send a message that asks for some runs, and wait for its answer as long as these may take."""
+        """Send a request for some runs and wait for its answer."""
         assert self._connection is not None  # _ready saw to it
         began = time.monotonic()
         answer = self._connection.request(message, self._timeout_s + 20.0 * runs * self._run_s)
@@ -177,12 +177,12 @@ class Simulator:
         self, session: Conversation, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable
     ) -> list[DelegatedTrace]:
         assert self._connection is not None  # _ready saw to it
-        # runs go one by one while nobody knows how long one takes
+        # the first run goes alone, to learn how long a run takes
         pieces = _pieces(seeds, alone=not self._run_s)
         found: list[DelegatedTrace] = []
         self._connection.send(session.request(plan, pieces[0], addresses))
         for piece, after in zip(pieces, [*pieces[1:], ()], strict=True):
-            if after:  # two under way: the simulator goes on while this side reads
+            if after:  # sent ahead: the simulator works while this side reads
                 self._connection.send(session.request(plan, after, addresses), ahead=1)
             session.awaits(piece)
             began = time.monotonic()
@@ -194,9 +194,9 @@ class Simulator:
     def assist(
         self, plan: RunPlan, seed: int, answer: Callable[[Site], Answer], addresses: AddressTable
     ) -> DelegatedTrace:
-        """Run the simulator once, asked for controlled draws alone; it draws the others from `seed`.
+        """Run the simulator once with answers to controlled draws; it draws the others from `seed`.
 
-        Whatever `answer` raises ends the run and passes through, as in `run`.
+        An exception in `answer` ends the run and is passed on, as in `run`.
         """
         with self._asking(addresses) as session:
             return session.assist(plan, seed, answer, addresses, self._say)
@@ -244,8 +244,8 @@ class Simulator:
         if self._command is not None:
             if endpoint is not None and is_busy(endpoint):
                 raise SimulatorError(
-                    f"cannot start {self._label}: something listens on {endpoint} already. "
-                    "End it, choose another endpoint, or give the endpoint alone to talk to what runs there."
+                    f"cannot start {self._label}: another process listens on {endpoint}. "
+                    "End it, choose another endpoint, or use `connect` if it is the simulator."
                 )
             self._process = SimulatorProcess(self._command, endpoint, self._scratch)
             endpoint = self._process.endpoint
@@ -264,7 +264,7 @@ class Simulator:
         self._session = Conversation(answer, self.name, self._session.runs)
 
     def _ready(self, addresses: AddressTable | None = None) -> Conversation:
-        """Return the session, which speaks of `addresses`."""
+        """Return a session for the table `addresses`."""
         if self._state is _ConnectionState.STALE:
             self.restart()
         if self._state is not _ConnectionState.READY:
@@ -279,7 +279,7 @@ class Simulator:
 
     @contextmanager
     def _asking(self, addresses: AddressTable | None = None) -> Iterator[Conversation]:
-        """Give the session for a run; whatever breaks off the block ends the run on the other side, too."""
+        """Provide the session for a run; an exception in the block also ends the run of the simulator."""
         session = self._ready(addresses)
         finished = False
         try:
@@ -293,39 +293,39 @@ class Simulator:
 
     @contextmanager
     def _explaining(self) -> Iterator[None]:
-        """Add what is known of the simulator to the errors of talking to it."""
+        """Add details of the simulator to errors of the conversation."""
         try:
             yield
         except (PeerEnded, PeerSilent, ProtocolError, RefusedError) as error:
             raise self._explained(error) from error
 
     def _abandon(self) -> None:
-        """End a run that an exception broke off. The peer is kept only if it agrees that the run is over."""
+        """End a run after an exception. The connection is kept only if the peer confirms that the run is over."""
         if self._state is not _ConnectionState.READY or self._connection is None:
             return  # the simulator itself failed
-        agreed = False
+        confirmed = False
         self._session.break_off()
         try:
-            agreed = self._end_run(self._connection)
+            confirmed = self._end_run(self._connection)
         except (SimulatorError, ProtocolError, RefusedError):
-            pass  # not kept: the exception under way says why the run ended
+            pass  # the exception in progress says why the run ended
         finally:
-            if not agreed:
+            if not confirmed:
                 self._release(_ConnectionState.STALE)
 
     def _end_run(self, connection: Connection) -> bool:
-        """Return whether the peer agrees that the run is over."""
+        """End a run; return whether the peer confirms that."""
         if self.handshake.delegation:
-            answer = self._decoder.decode(connection.request(_RESET, min(self._timeout_s, _ABANDON_S)))
+            answer = self._decoder.decode(connection.request(_RESET, min(self._timeout_s, _RESET_TIMEOUT_S)))
             return isinstance(answer, Reset)
         statement = self._session.unanswered
-        timeout_s = min(self._timeout_s, _FINISH_S if self._process is None else _ABANDON_S)
+        timeout_s = min(self._timeout_s, _COMPLETION_TIMEOUT_S if self._process is None else _RESET_TIMEOUT_S)
         if connection.awaits_answer:
             statement = self._decoder.decode(connection.wait(timeout_s))
         return isinstance(self._finish_run(statement, timeout_s), RunResult | Reset)
 
     def _finish_run(self, statement: Message | None, timeout_s: float) -> Message:
-        """Have the peer complete the run that it may be in; return its last message."""
+        """Have the peer complete its run, if it is in one; return its last message."""
         deadline = time.monotonic() + timeout_s
         return finish_run(statement, lambda answer: self._ask(answer, timeout_s), self._decoder, deadline)
 
@@ -351,7 +351,7 @@ class Simulator:
     # ------------------------------------------------------------------ errors
 
     def _explained(self, error: SimulatorError | ProtocolError | RefusedError) -> EtalumisError:
-        """Return an error with all that is known of the simulator, whose process ends if it failed."""
+        """Return an error with details of the simulator; end its process if it failed."""
         if isinstance(error, RefusedError):
             where = self._session.where(statement=True)
             return RefusedError(f"the simulator {self.name} {where}: {error}\n{self._about()}")
@@ -359,7 +359,7 @@ class Simulator:
             kind = ProtocolError if self._session.pending > 1 else RefusedError
             return kind(f"{self._report('refused a run')}\n  {error}")
         if isinstance(error, ProtocolError):
-            return ProtocolError(f"{self._report('sent something else than PPX')}\n  {error}")
+            return ProtocolError(f"{self._report('sent an invalid message')}\n  {error}")
         absent = isinstance(error, PeerAbsent)
         report = f"the simulator {self.name} {error}\n{self._about()}" if absent else self._report(str(error))
         report += self._advice(error)
@@ -368,7 +368,7 @@ class Simulator:
 
     def _advice(self, error: SimulatorError) -> str:
         if isinstance(error, PeerAbsent):
-            return "\n  start it first, or correct the endpoint; start_timeout_s says how long to wait for it"
+            return "\n  start it first, or correct the endpoint; start_timeout_s is the time to wait for it"
         if isinstance(error, PeerSilent):
             return more_time("timeout_s" if self._session.runs else "start_timeout_s")
         if self._process is None:
@@ -378,8 +378,7 @@ class Simulator:
     def _forgotten(self, error: Forgotten) -> SimulatorError:
         self._state = _ConnectionState.STALE
         return SimulatorError(
-            f"{self._report(str(error))}\n  has another client shaken hands with it meanwhile? "
-            "Give each client a simulator of its own."
+            f"{self._report(str(error))}\n  another client may have connected to it. Use one simulator for each client."
         )
 
     def _report(self, what: str) -> str:
@@ -390,18 +389,20 @@ class Simulator:
 
 
 def _pieces(seeds: Sequence[int], alone: bool) -> list[Sequence[int]]:
-    """Return the runs of each message, the first one `alone` if so.
+    """Return the seeds of each message; `alone`: the first message has one seed.
 
-    The last ones are ever smaller: the simulator has nothing to do while this side reads the last.
+    The last messages get smaller, because the simulator is idle while this side reads the last one.
     """
     pieces, start = [], 0
     while left := len(seeds) - start:
-        size = 1 if alone and not start else max(min(_PIECE, left // 2), min(_LAST_PIECE, left))
+        size = (
+            1 if alone and not start else max(min(_MAX_RUNS_PER_MESSAGE, left // 2), min(_MIN_RUNS_PER_MESSAGE, left))
+        )
         pieces.append(seeds[start : start + size])
         start += size
     return pieces
 
 
 def connect(endpoint: str, timeout_s: float = 60.0, start_timeout_s: float = 60.0) -> Simulator:
-    """Return a simulator that runs already and listens on `endpoint`; raises as `Simulator` does."""
+    """Return a simulator that is running already and listens on `endpoint`; raise as `Simulator` does."""
     return Simulator(None, endpoint, timeout_s=timeout_s, start_timeout_s=start_timeout_s)

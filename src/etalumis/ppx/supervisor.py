@@ -21,24 +21,24 @@ from etalumis.ppx.worker import Context, Worker, WorkerState
 
 logger = logging.getLogger(__name__)
 
-SLICE_S = 0.02
-"""How often processes are looked at: a dead one is noticed within two of these."""
-_LAST_WORDS_S = 0.5
-"""How long after a worker's end its parent may take to say how it ended."""
-_NEEDED = "several workers need a program with the option --workers N (ppx::serve_workers)"
+POLL_INTERVAL_S = 0.02
+"""How often processes are checked: a dead one is noticed within two intervals."""
+_REPORT_TIMEOUT_S = 0.5
+"""How long after the end of a worker its parent may take to report how it ended."""
+_WORKERS_HINT = "several workers need a program with the option --workers N (ppx::serve_workers)"
 
 
 class Supervisor:
-    """The workers of one program and the process that forked them; parameters as of `Pool`.
+    """The workers of one program and the process that forked them; see `Pool` for the parameters.
 
     Attributes
     ----------
     name
-        Of the model, as the simulator gave it in the handshake.
+        Name of the model, from the handshake.
     workers
-        Empty while the supervisor is not at work.
+        Empty if no process runs.
     replaced
-        Workers that were replaced so far.
+        Number of workers replaced so far.
     """
 
     def __init__(
@@ -59,8 +59,8 @@ class Supervisor:
         self._process: SimulatorProcess | None = None
         self._context: Context = zmq.Context()
         self._end = weakref.finalize(self, self._context.destroy, linger=0)
-        self._looked = 0.0
-        self._starts = 0  # in a row, without anything done in between
+        self._last_check = 0.0
+        self._starts = 0  # in a row, without a completed task in between
 
     @property
     def pid(self) -> int | None:
@@ -69,18 +69,18 @@ class Supervisor:
 
     @property
     def ready(self) -> list[Worker]:
-        """Those that may be given something to do."""
+        """The workers that can take a task."""
         return [worker for worker in self.workers if worker.state is WorkerState.READY]
 
     def require_running(self) -> None:
-        """Raise `SimulatorError` where there is nobody."""
+        """Raise `SimulatorError` if no process runs."""
         if self._process is None:
             raise SimulatorError(f"the pool of {self.name} is not running: call restart()")
 
     # ------------------------------------------------------------------ start and end
 
     def restart(self) -> None:
-        """End all processes and start afresh; what they were doing is repeated."""
+        """End all processes and start new ones; tasks in progress are repeated."""
         self.stop()
         started = False
         try:
@@ -91,7 +91,7 @@ class Supervisor:
                 self.stop()
 
     def stop(self) -> None:
-        """End all processes; what they were doing is repeated by the next ones."""
+        """End all processes; tasks in progress are repeated after the next start."""
         for worker in self.workers:
             if worker.task is not None:
                 worker.task.work.repeat(worker.task)
@@ -105,8 +105,7 @@ class Supervisor:
         for number in range(self.count if self._endpoint is not None else 0):
             if is_busy(place := worker_endpoint(str(self._endpoint), number)):
                 raise SimulatorError(
-                    f"cannot start {self.name}: something listens on {place} already. End it, or choose another "
-                    "endpoint."
+                    f"cannot start {self.name}: another process listens on {place}. End it, or choose another endpoint."
                 )
         self._process = process = SimulatorProcess(self._command, self._endpoint, self._scratch, own_temporary=True)
         endpoints = [worker_endpoint(process.endpoint, number) for number in range(self.count)]
@@ -115,7 +114,7 @@ class Supervisor:
             for number, endpoint in enumerate(endpoints)
         ]
         deadline = time.monotonic() + self._start_timeout_s
-        # The first one alone until there is something to connect to: looking for it costs the start its time.
+        # Only the first worker at first: attempts to connect to all of them would slow down the start.
         self._await(process, self.workers[:1], deadline)
         self._await(process, self.workers[1:], deadline)
         session = self.workers[0].session
@@ -125,25 +124,27 @@ class Supervisor:
         for worker in workers:
             worker.greet()
         while missing := [worker.number for worker in workers if worker.state is not WorkerState.READY]:
-            self._poll(SLICE_S)
+            self._poll(POLL_INTERVAL_S)
             if (why := process.ended()) is not None:
-                raise SimulatorError(self._report(f"{why} before all of its workers had answered: {_NEEDED}"))
+                raise SimulatorError(self._report(f"{why} before all of its workers had answered: {_WORKERS_HINT}"))
             if process.endpoint.startswith("ipc://") and is_busy(process.endpoint):
-                raise SimulatorError(self._report(f"ignores --workers and serves at its endpoint itself: {_NEEDED}"))
+                raise SimulatorError(
+                    self._report(f"ignores --workers and serves at its endpoint itself: {_WORKERS_HINT}")
+                )
             if time.monotonic() > deadline:
-                late = f"did not start within {self._start_timeout_s:g} s: nothing was heard of workers {missing}"
-                raise SimulatorError(self._report(f"{late}; {_NEEDED}") + more_time("start_timeout_s"))
+                late = f"did not start within {self._start_timeout_s:g} s: workers {missing} did not answer"
+                raise SimulatorError(self._report(f"{late}; {_WORKERS_HINT}") + more_time("start_timeout_s"))
             for worker in workers:
                 self._look_after(worker, time.monotonic())
 
     def _revive(self, why: str) -> None:
-        """Start anew after the parent's end, which took all workers along."""
+        """Restart after the end of the parent, which also ended all workers."""
         report = self._report(why)
         while True:
             self._starts += 1
             if self._starts > self._retries:
                 raise SimulatorError(report)
-            logger.warning("%s; starting it anew (%d of %d)", _first(report), self._starts, self._retries)
+            logger.warning("%s; restarting it (%d of %d)", _first(report), self._starts, self._retries)
             try:
                 self.restart()
             except SimulatorError as error:
@@ -154,25 +155,25 @@ class Supervisor:
     # ------------------------------------------------------------------ work
 
     def give(self, worker: Worker, task: Task) -> None:
-        """Give a ready worker something to do."""
+        """Assign a task to a ready worker."""
         try:
             worker.give(task)
         except (SimulatorError, ProtocolError) as error:
             self.lose(worker, str(error))
 
     def pump(self, wait_s: float) -> None:
-        """Take what comes within `wait_s` seconds, if anything, and look after the processes now and then.
+        """Receive answers for up to `wait_s` seconds, and check the processes from time to time.
 
         Raises
         ------
         SimulatorError
-            Where they cannot be kept alive.
+            If the processes end repeatedly.
         """
         self._poll(wait_s)
         now = time.monotonic()
-        if now - self._looked < SLICE_S:
+        if now - self._last_check < POLL_INTERVAL_S:
             return
-        self._looked = now
+        self._last_check = now
         if self._process is None:
             raise SimulatorError(f"the simulators {self.name} are not running: call restart()")
         self._process.trim_logs()
@@ -203,20 +204,20 @@ class Supervisor:
         except RequestRefused as error:
             self._refused(worker, error)
         except (SimulatorError, ProtocolError) as error:
-            self.lose(worker, f"sent something else than was asked for ({error})")
+            self.lose(worker, f"sent an invalid answer ({error})")
 
     def _look_after(self, worker: Worker, now: float) -> None:
         if worker.trouble(now) is None:
             return
         if worker.state in (WorkerState.GREETED, WorkerState.BUSY):
-            self._hear(worker)  # what it sent with its last breath
+            self._hear(worker)  # its last message
         if (why := worker.trouble(now)) is not None:
             self.lose(worker, why)
         elif worker.state is WorkerState.GREETED and now - worker.awaited_since > self._start_timeout_s:
             raise SimulatorError(self._report(f"did not replace worker {worker.number}"))
 
     def lose(self, worker: Worker, why: str) -> None:
-        """End a worker and await the one that takes its place; what it was doing goes to others."""
+        """End a worker, wait for its replacement, and repeat its task."""
         worker.state = WorkerState.BROKEN
         report = self._report(f"has lost a process: {worker.label} {self._kill(worker) or why}", worker.task)
         self.replaced += 1
@@ -236,7 +237,7 @@ class Supervisor:
         worker.greet()
 
     def _refused(self, worker: Worker, error: RequestRefused) -> None:
-        """Begin another session with a worker that refused a task, which fails if it has one run only."""
+        """Begin a new session with a worker that refused a task. A task with one run fails, others are split."""
         task = worker.task
         assert task is not None  # the answer was to a task
         if len(task.seeds) == 1:
@@ -246,24 +247,24 @@ class Supervisor:
         worker.greet()
 
     def _kill(self, worker: Worker) -> str | None:
-        """End a worker's process; return how it had ended before."""
+        """End the process of a worker; return how it ended if it had ended before."""
         process = worker.process
         if process is None:
             return None
         if process.ended():
             return self._how_it_ended(worker.label)
         process.kill()
-        process.ended(_LAST_WORDS_S)
+        process.ended(_REPORT_TIMEOUT_S)
         return None
 
     def _how_it_ended(self, label: str) -> str | None:
-        """Return what the parent says about a worker's end."""
+        """Return what the parent reports about the end of a worker."""
         assert self._process is not None
-        deadline = time.monotonic() + _LAST_WORDS_S
+        deadline = time.monotonic() + _REPORT_TIMEOUT_S
         while self._process.ended() is None and time.monotonic() < deadline:
-            said = self._process.said(f"{label} ")
-            if said is not None and re.match(r"was killed by|exited with", said):
-                return said
+            report = self._process.last_line(f"{label} ")
+            if report is not None and re.match(r"was killed by|exited with", report):
+                return report
             time.sleep(0.002)
         return None
 
@@ -275,12 +276,12 @@ class Supervisor:
 
 
 def worker_endpoint(endpoint: str, number: int) -> str:
-    """Return where worker `number` of a program told `endpoint` listens.
+    """Return the endpoint of worker `number` of a program with the endpoint `endpoint`.
 
     Raises
     ------
     SimulatorError
-        Where it is neither ``ipc://path`` nor ``tcp://host:port``.
+        If it is neither ``ipc://path`` nor ``tcp://host:port``.
     """
     scheme, _, address = endpoint.partition("://")
     if scheme == "ipc" and address not in ("", "*"):
@@ -289,7 +290,7 @@ def worker_endpoint(endpoint: str, number: int) -> str:
     with contextlib.suppress(ValueError):
         if scheme == "tcp" and 1 <= int(port) <= 65535 - number:
             return f"tcp://{host}:{int(port) + number}"
-    raise SimulatorError(f"{endpoint!r} is no endpoint for worker {number}; expected ipc://PATH or tcp://HOST:PORT")
+    raise SimulatorError(f"{endpoint!r} gives no endpoint for worker {number}; expected ipc://PATH or tcp://HOST:PORT")
 
 
 def _first(report: str) -> str:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""What the two sides of a connection have numbered alike: texts, addresses and priors, each sent once."""
+"""Numbers that both sides of a connection use for texts, addresses and priors, each of which is sent once."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,19 +13,19 @@ from etalumis.distributions import Distribution, from_code
 from etalumis.errors import ProtocolError
 from etalumis.ppx.messages import Frame, TraceColumns
 
-_KEPT_COLUMNS = 1024
-"""Columns of numbers that are known to stand for something: a bound for models whose traces never repeat."""
+_MAX_CACHED_COLUMNS = 1024
+"""Bound on the columns of numbers that are remembered as valid: traces of some models never repeat."""
 
 
 class NewTerms(NamedTuple):
-    """What the simulator has to be told before it can understand rows to replay."""
+    """Texts and address keys that the simulator needs before it can read rows to replay."""
 
     texts: list[str]
     keys: list[tuple[int, int, int, int]]
 
 
 class Priors:
-    """The priors that the entries of one message refer to: those of the connection and the message's own."""
+    """The priors that the entries of one message refer to: those of the session, and those of the message only."""
 
     def __init__(self, kept: list[Distribution], own: Sequence[Distribution]) -> None:
         self._kept, self._own = kept, own
@@ -37,13 +37,13 @@ class Priors:
 class Vocabulary:
     """The numbers of one session.
 
-    Both sides count what is new in the order in which messages name it; nothing else ever tells a number. The numbers
-    of a session stay what they are: traces refer to them for as long as they live.
+    Both sides number new texts, addresses and priors in the order in which messages introduce them; numbers themselves
+    are never sent. They never change within a session, because traces keep referring to them.
 
     Attributes
     ----------
     addresses
-        The address table whose integers `identities` and the traces' column `address` hold.
+        The address table of the integers in `identities` and in the column `address` of traces.
     texts
         By number.
     """
@@ -56,17 +56,17 @@ class Vocabulary:
         self._key_numbers: dict[tuple[int, int, int, int], int] = {}
         self._kept: list[Distribution] = []
         self._identities = np.empty(0, np.int64)
-        self._priors = Priors(self._kept, ())  # of messages without own ones
+        self._priors = Priors(self._kept, ())  # of messages without priors of their own
         self._known_addresses: set[bytes] = set()
         self._known_priors: set[bytes] = set()
 
     def learn(self, message: TraceColumns) -> Priors:
-        """Take in what is new in a message; return its priors.
+        """Add what a message introduces; return the priors of its entries.
 
         Raises
         ------
         ProtocolError
-            Where a number in it stands for nothing.
+            If the message contains an unknown number.
         """
         frame = message.frame
         if frame.texts:
@@ -77,7 +77,7 @@ class Vocabulary:
                 self._require(frame.addresses[field], len(self.texts), f"a {field}")
             self._add_keys([(int(b), int(i), int(n), int(f)) for b, i, n, f in frame.addresses.tolist()])
         entries = message.entries
-        # a chain meets the columns of its traces again
+        # the columns of a chain's traces repeat
         again = len(message.traces) == 1
         if again:
             message.address_bytes = self._check_once(
@@ -87,7 +87,7 @@ class Vocabulary:
             self._require(entries["address"], len(self._keys), "addresses")
         if frame.text_bound > len(self.texts):
             raise ProtocolError(
-                f"traces with a tag or an observation whose name or address has no text; {len(self.texts)} are known"
+                f"traces with a tag or observation of unknown name or address; {len(self.texts)} texts are known"
             )
         if len(frame.priors):
             made = [_distribution(frame, i) for i in range(len(frame.priors))]
@@ -106,7 +106,7 @@ class Vocabulary:
         return Priors(self._kept, own)
 
     def identities(self, numbers: Columns) -> Columns:
-        """Return the integers in the address table of entries' addresses."""
+        """Return the integers of entries' addresses in the address table."""
         return self._identities[numbers]
 
     def flags(self, numbers: Columns) -> Columns:
@@ -120,12 +120,12 @@ class Vocabulary:
         return names
 
     def key(self, number: int) -> AddressKey:
-        """Return what a number of an address stands for."""
+        """Return the key of an address number."""
         base, instance, name, flags = self._keys[number].tolist()
         return self.texts[base], instance, self.texts[name], flags
 
     def translated(self, rows: ReplayRows) -> tuple[ReplayRows, NewTerms | None]:
-        """Return rows in the numbers of this session, and what the simulator has to be told to understand them."""
+        """Return rows in the numbers of this session, and the terms that the simulator needs to read them."""
         origin: AddressKeys = rows.keys
         if origin is self:
             return rows, None
@@ -169,11 +169,11 @@ class Vocabulary:
         self._identities = np.concatenate([self._identities, np.array(new, np.int64)])
 
     def _check_once(self, numbers: Columns, known: set[bytes], count: int, what: str) -> bytes:
-        """Check numbers as `_require` does, if they are not known to be good; return their bytes."""
+        """Check numbers as `_require` does, unless they passed before; return their bytes."""
         column = numbers.tobytes()
         if column not in known:
             self._require(numbers, count, what)
-            if len(known) >= _KEPT_COLUMNS:
+            if len(known) >= _MAX_CACHED_COLUMNS:
                 known.clear()
             known.add(column)
         return column
@@ -191,4 +191,4 @@ def _distribution(message: Frame, number: int) -> Distribution:
     try:
         return from_code(int(record["kind"]), parameters)
     except (ValueError, TypeError) as error:
-        raise ProtocolError(f"traces with a prior that is none: {error}") from error
+        raise ProtocolError(f"traces with a prior that is not valid: {error}") from error

@@ -1,34 +1,34 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Runs that a pool is asked for, and the pieces in which its workers do them."""
+"""The runs requested from a pool, and the tasks into which they are divided."""
 
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from etalumis.address import AddressTable
-from etalumis.batches import MOST, WANTED_S
+from etalumis.batches import MAX_BATCH_RUNS, TARGET_BATCH_S
 from etalumis.delegation import RunPlan
 from etalumis.errors import EtalumisError
 from etalumis.ppx.delegated import DelegatedTrace
 
 
 class Work:
-    """Runs asked for in one call, and what has come of them.
+    """The runs requested in one call, and their results.
 
     Parameters
     ----------
     plans
-        One for each seed, or one for all.
+        One plan per seed, or one for all.
     order
-        Order in which they are handed out; those of several plans go one by one.
+        Order in which runs are assigned to workers, if there are several plans.
 
     Attributes
     ----------
-    found
-        By position of the seed: its trace, or why there is none.
-    again
-        Runs to repeat, before all others.
+    results
+        Trace, or error, by the position of the seed.
+    repeated
+        Tasks to repeat, before all others.
     """
 
     def __init__(
@@ -43,14 +43,14 @@ class Work:
         self._order = order
         self._next = 0
         self.size = 1
-        self.found: dict[int, DelegatedTrace | EtalumisError] = {}
-        self.again: deque[Task] = deque()
-        self.wanted = True
+        self.results: dict[int, DelegatedTrace | EtalumisError] = {}
+        self.repeated: deque[Task] = deque()
+        self.is_active = True
 
     def take(self, workers: int, limit: int | None) -> "Task | None":
-        """Return what a worker may do next, of `workers`; None where there is nothing before position `limit`."""
-        if self.again:
-            return self.again.popleft()
+        """Return the next task for one of `workers` workers; None if no seed is left before position `limit`."""
+        if self.repeated:
+            return self.repeated.popleft()
         first, left = self._next, len(self.seeds) - self._next
         if not left or (limit is not None and first >= limit):
             return None
@@ -58,37 +58,39 @@ class Work:
             self._next += 1
             position = first if self._order is None else self._order[first]
             return Task(self, self._plans[position], position, (self.seeds[position],), 0)
-        # towards the end the pieces get smaller, so that the workers end together
+        # the last tasks are smaller, so that all workers finish at about the same time
         size = max(1, min(self.size, left // (2 * workers)))
         self._next += size
         return Task(self, self._plans, first, tuple(self.seeds[first : first + size]), 0)
 
-    def came(self, task: "Task", traces: Sequence[DelegatedTrace], seconds: float) -> None:
-        """Keep the traces of a task, and learn from it how many runs make a good one."""
-        if self.wanted:
-            self.found.update(enumerate(traces, task.first))
+    def complete(self, task: "Task", traces: Sequence[DelegatedTrace], seconds: float) -> None:
+        """Store the traces of a task, and adapt the number of runs per task to the time it took."""
+        if self.is_active:
+            self.results.update(enumerate(traces, task.first))
         size = len(task.seeds)
-        self.size = max(1, min(MOST, 2 * size, int(WANTED_S * size / max(seconds, 1e-6))))
+        self.size = max(1, min(MAX_BATCH_RUNS, 2 * size, int(TARGET_BATCH_S * size / max(seconds, 1e-6))))
 
     def repeat(self, task: "Task") -> None:
-        """Have the runs of a task that came to nothing done once more, one by one."""
-        if self.wanted:
-            self.again.extend(task._replace(first=task.first + i, seeds=(seed,)) for i, seed in enumerate(task.seeds))
+        """Repeat the runs of a failed task one by one."""
+        if self.is_active:
+            self.repeated.extend(
+                task._replace(first=task.first + i, seeds=(seed,)) for i, seed in enumerate(task.seeds)
+            )
 
     def fail(self, task: "Task", error: EtalumisError) -> None:
-        """Keep that a run has failed for good."""
-        if self.wanted:
-            self.found[task.first] = error
+        """Store the error of a task with one run that is not repeated."""
+        if self.is_active:
+            self.results[task.first] = error
 
-    def drop(self) -> None:
-        """Have nothing more to do with what is still under way."""
-        self.wanted = False
-        self.again.clear()
-        self.found.clear()
+    def cancel(self) -> None:
+        """Drop all results, including those of tasks that are still in progress."""
+        self.is_active = False
+        self.repeated.clear()
+        self.results.clear()
 
 
 class Task(NamedTuple):
-    """Runs that one worker does in one go: those from position `first` of a work."""
+    """Runs that one worker does in one request: those of `work` from position `first` on."""
 
     work: Work
     plan: RunPlan

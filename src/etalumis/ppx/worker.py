@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""One worker of a pool, seen from the client: its connection, its process, and what it is doing."""
+"""One worker of a pool, as seen by the client: its connection, its process and its task."""
 
 import contextlib
 import math
@@ -23,33 +23,33 @@ from etalumis.ppx.work_queue import Task
 
 Context = zmq.Context[zmq.Socket[bytes]]
 
-_GREET_AGAIN_S = 2.0
-"""When a handshake without an answer is sent again: a worker may have died with the first one."""
-_NAME = re.compile(r"worker (\d+) \(pid (\d+)\)$")
-_RENEWAL_S = 10.0
-"""How long a worker that does nothing may take to answer a handshake."""
+_HANDSHAKE_RETRY_S = 2.0
+"""Time after which an unanswered handshake is sent again: the worker may have died with the first one."""
+_SYSTEM_NAME = re.compile(r"worker (\d+) \(pid (\d+)\)$")
+_HANDSHAKE_TIMEOUT_S = 10.0
+"""How long an idle worker may take to answer a handshake."""
 
 
 class WorkerState(Enum):
-    """What a worker is at."""
+    """What a worker is doing."""
 
-    GREETED = "greeted"  # a handshake is under way
+    GREETED = "greeted"  # a handshake was sent
     READY = "ready"
     BUSY = "busy"
-    BROKEN = "broken"  # something broke off in the middle: what it and we know may differ
+    BROKEN = "broken"  # an exchange was interrupted, so both sides may disagree about the session
 
 
 class Worker:
-    """One worker, from its first handshake on; after its death, the one that takes its place.
+    """One worker, from its first handshake on; if it dies, also the worker that replaces it.
 
     Parameters
     ----------
     number, endpoint
-        Which one, and where it listens.
+        Number of the worker, and the endpoint on which it listens.
     group
-        Conversation id of the pool's processes: a worker's process has it too.
+        Session id (`setsid`) of all processes of the pool.
     name
-        What the simulator is called in messages.
+        Name of the simulator in messages.
     """
 
     def __init__(self, number: int, endpoint: str, group: int, name: str, context: Context, timeout_s: float) -> None:
@@ -61,25 +61,25 @@ class Worker:
         self.session: Conversation | None = None
         self.task: Task | None = None
         self.failures = 0
-        """Handshakes and tasks in a row that came to nothing."""
+        """Number of failed handshakes and tasks in a row."""
         self.awaited_since = 0.0
-        """When its place became free."""
+        """Time at which the previous worker was lost."""
         self._connection: Connection | None = None
         self._since = 0.0
 
     @property
     def socket(self) -> "zmq.Socket[bytes]":
-        """What to poll."""
+        """The socket to poll for an answer."""
         assert self._connection is not None
         return self._connection.socket
 
     @property
     def label(self) -> str:
-        """As on the simulator's standard error."""
+        """Its name on the standard error of the simulator."""
         return f"worker {self.number} (pid {self.process.pid})" if self.process else f"worker {self.number}"
 
     def greet(self) -> None:
-        """Begin a conversation over a new connection, with whoever takes the place of the one before."""
+        """Begin a session over a new connection, with this worker or the one that replaces it."""
         self.session, self.process, self.task = None, None, None
         self.awaited_since = time.monotonic()
         self._connect()
@@ -93,19 +93,19 @@ class Worker:
     def give(self, task: Task) -> None:
         """Send the request for a task."""
         assert self._connection is not None
-        self.state, self.task = WorkerState.BROKEN, task  # until it is out: something may break this off
+        self.state, self.task = WorkerState.BROKEN, task  # until it has been sent: an exception may interrupt this
         session = self.speaking(task.work.addresses)
         self._connection.send(session.request(task.plan, task.seeds, task.work.addresses))
         self._since = time.monotonic()
         self.state = WorkerState.BUSY
 
     def take(self) -> bool:
-        """Take what it has sent, if anything: traces go to their work, and it is ready for another task.
+        """Receive an answer, if there is one, and store its traces; return whether there was one.
 
         Raises
         ------
         SimulatorError, ProtocolError
-            Where it sent something else.
+            If it is not the answer to the request.
         """
         assert self._connection is not None
         message = self._connection.receive()
@@ -119,35 +119,35 @@ class Worker:
             assert self.session is not None
             assert self.task is not None
             traces = self.session.traces(answer, self.task.plan, self.task.seeds)
-            self.task.work.came(self.task, traces, time.monotonic() - self._since)
+            self.task.work.complete(self.task, traces, time.monotonic() - self._since)
             self.task = None
         self.failures = 0
         self.state = WorkerState.READY
         return True
 
     def trouble(self, now: float) -> str | None:
-        """Return what is wrong with it, if anything is."""
+        """Return what is wrong with the worker, or None."""
         if self.state is WorkerState.BROKEN:
             return "was interrupted"
         if self.process is not None and self.process.ended():
             return "ended"
         if self.state is WorkerState.BUSY and self.task is not None:
-            # pieces of many runs are made to take a tenth of a second: they need no more
+            # tasks with many runs take about TARGET_BATCH_S, so they need no longer timeout
             late = now - self._since > self._timeout_s
             return f"did not answer within {self._timeout_s:g} s" if late else None
-        if self.state is WorkerState.GREETED and now - self._since > _GREET_AGAIN_S:
+        if self.state is WorkerState.GREETED and now - self._since > _HANDSHAKE_RETRY_S:
             self._connect()
         return None
 
     def speaking(self, addresses: AddressTable) -> Conversation:
-        """Return its session, a new one if the present one speaks of other addresses."""
+        """Return its session, or a new one if it belongs to another address table."""
         assert self.session is not None
         if not self.session.speaks(addresses):
-            self._shaken(self.say(greeting(VERSION), _RENEWAL_S))
+            self._shaken(self.say(greeting(VERSION), _HANDSHAKE_TIMEOUT_S))
         return self.session
 
     def say(self, message: bytes, at_most_s: float = math.inf) -> Message:
-        """Send a message and wait for the answer, `at_most_s` seconds where that is less than a run may take."""
+        """Send a message and wait for the answer, at most `at_most_s` seconds or the timeout of a run."""
         assert self._connection is not None
         return self._decoder.decode(self._connection.request(message, min(self._timeout_s, at_most_s)))
 
@@ -161,7 +161,7 @@ class Worker:
     def _shaken(self, answer: Message) -> None:
         if not isinstance(answer, HandshakeResult):
             raise out_of_turn(self._name, answer, "HandshakeResult", "at the start")
-        found = _NAME.search(answer.system_name)
+        found = _SYSTEM_NAME.search(answer.system_name)
         if answer.delegation < VERSION or found is None or int(found[1]) != self.number:
             raise SimulatorError(
                 f"the simulator {self._name} answers at {self.endpoint} as {answer.system_name!r}, with delegated runs "
