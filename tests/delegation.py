@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The same run two ways: delegated, and asked for draw by draw with the same values."""
+"""Comparison of delegated and interactive runs with the same values."""
 
 import numpy as np
 import pytest
@@ -10,11 +10,11 @@ from etalumis.delegation import RunPlan
 from etalumis.trace import REJECTED
 
 EVERYTHING = RunPlan(observed={}, parameters=True, details=True, rejected=True)
-"""A prior run of which all there is to know is told; what the model itself observes is scored."""
+"""A prior run with all details, which scores the values that the model observes itself."""
 
 
 class Given:
-    """Controller that gives recorded values back, and conditions on observations where a value is asked for."""
+    """Controller that replays recorded values, and conditions on observations if the model gives no value."""
 
     def __init__(self, values, observed=None):
         self.values, self.observed = values, observed
@@ -29,7 +29,7 @@ class Given:
 
 
 class Counting:
-    """Counts the bytes of what is asked of a simulator's process, request by request; keeps the answers."""
+    """Records the sizes of requests to a simulator, and its answers."""
 
     def __init__(self, simulator):
         self.requests, self.answers = [], []
@@ -53,7 +53,7 @@ class Counting:
 
 
 def asked_for(simulator, trace, observed=None):
-    """The trace of a run in which every statement is a message, with the values of `trace`."""
+    """The trace of an interactive run with the values of `trace`."""
     return execution.run(simulator, Given(trace.value, observed), trace.addresses)
 
 
@@ -69,7 +69,7 @@ def assert_same_entries(found, expected):
 
 
 def assert_same_outcome(found, expected, likelihood=1e-12):
-    """Everything but the entries; of `expected` the parameters of observe statements are known."""
+    """Everything but the entries; `expected` has the parameters of observe statements."""
     assert len(found.observes) == len(expected.observes)
     for here, there in zip(found.observes, expected.observes, strict=True):
         assert (here.name, here.address) == (there.name, there.address)
@@ -102,7 +102,7 @@ def assert_same_trace(found, expected, likelihood=1e-12):
 
 
 def content(trace):
-    """All that a run with the same plan and seed must have, to the last bit; sessions number it in their own ways."""
+    """The content that runs with the same plan and seed must share, bit for bit; numbers depend on the session."""
     return (
         trace.seed, trace.draws, trace.lost, trace.mismatch, trace.log_ratio,
         [trace.addresses.name(address) for address in trace.address], trace.value, trace.distribution, trace.flags,

@@ -42,7 +42,7 @@ def run_result(builder, traces):
 
 
 def generated_traces(session=0, distributions=0, texts=(), **vectors):
-    """A RunResult with traces, written by flatc's code; what is not given is left out."""
+    """A RunResult with traces, written by flatc's code; fields that are not given are omitted."""
     builder = flatbuffers.Builder(256)
     fields = {}
     if texts:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""`etalumis serve` as a real process, and a bare client that says what it likes."""
+"""`etalumis serve` as a process, and a client that sends arbitrary messages."""
 
 import contextlib
 import re
@@ -57,14 +57,14 @@ def everything(width=2.0):
     observe(Normal(x, 1.0), name="asked")
     tag("matrix", [[1.0, x], [3.0, 4.0]])
 """
-"""A module of models, well-behaved and not."""
+"""A module of correct and faulty models."""
 
 
 @contextlib.contextmanager
 def served(
     folder: Path, target: str, address: str = "tcp://127.0.0.1:*", *options: str
 ) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """Serve a model from a folder; yield the process and the endpoint that it says it serves at."""
+    """Serve a model from a folder; yield the process and its endpoint."""
     process = subprocess.Popen(
         [*SERVE, target, address, *options], cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
@@ -80,7 +80,7 @@ def served(
 
 
 def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
-    """Wait for a process and return its exit code and what it wrote to standard error."""
+    """Wait for a process; return its exit code and its standard error."""
     _, error = process.communicate(timeout=TIMEOUT_S)
     return process.returncode, error
 
@@ -102,10 +102,10 @@ class Client:
         self._context.destroy(linger=0)
 
     def ask(self, *parts: bytes | Message) -> Message:
-        """Send a message, of several parts if need be, and return the answer."""
+        """Send a message of one or more parts; return the answer."""
         self.send(*parts)
         return Decoder().decode(self._socket.recv())
 
     def send(self, *parts: bytes | Message) -> None:
-        """Send a message and do not wait for the answer."""
+        """Send a message without waiting for the answer."""
         self._socket.send_multipart([part if isinstance(part, bytes) else encode(part) for part in parts])

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""PPX messages by hand: flatbuffers laid out with `struct` alone, from the facts of the public schema.
+"""PPX messages without a library: flatbuffers written with `struct`, from the public schema.
 
 Shares nothing with the package, with flatc's code or with the flatbuffers library, so that the byte fixtures and the
 peers made with it say what the wire is, not what our code does. A `Layout` is one of the ways in which real writers
@@ -43,7 +43,7 @@ SIZES = {"ubyte": 1, "bool": 1}
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a writer places what; `vtables`: "before" each table, "shared" (before the first that has it) or "end"."""
+    """Order of the parts of a message; `vtables`: "before" each table, "shared" (before the first user) or "end"."""
 
     vtables: str = "shared"
     reverse: bool = False
@@ -62,7 +62,7 @@ LAYOUTS = {
 
 
 class _Block:
-    """Some bytes of the message and the references out of them: (position, target, whether it is a vtable)."""
+    """Some bytes of the message and their references: (position, target, whether it is a vtable)."""
 
     def __init__(self, content: bytes, align: int, lead: int = 0) -> None:
         self.content, self.align, self.lead = bytearray(content), align, lead
@@ -92,7 +92,7 @@ class Writer:
         present = [
             (slot, name, kind) for slot, (name, kind) in enumerate(schema) if self._is_written(name, values.get(name))
         ]
-        # Doubles do not occur outside vectors: what needs four bytes goes first, and nothing needs padding.
+        # Doubles occur only in vectors: with fields of four bytes first, no padding is needed.
         order = sorted(present, key=lambda entry: SIZES.get(entry[2], 4), reverse=True)
         if self.layout.reverse:
             order.sort(key=lambda entry: (-SIZES.get(entry[2], 4), -entry[0]))
@@ -163,7 +163,7 @@ def message(kind: str, fields: dict | None = None, layout: Layout = LAYOUTS["bui
 
 
 def tensor(*data: float, shape=None) -> dict:
-    """Return a tensor as a field; the shape is (number of data,) where none is given."""
+    """Return a tensor as a field; the default shape is (number of data,)."""
     dimensions = [len(data)] if shape is None else list(shape)
     assert prod(dimensions) == len(data) or not data
     return {"data": list(data), "shape": dimensions}
@@ -175,7 +175,7 @@ def law(name: str, *parameters: dict) -> dict:
     return {"distribution_type": list(DISTRIBUTIONS).index(name) + 1, "distribution": (name, fields)}
 
 
-# ---------------------------------------------------------------------- reading, as trusting as the public peers
+# ---------------------------------------------------------------------- reading without checks, as public peers do
 
 
 def _field(data: bytes, table: int, slot: int) -> int:

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Simulators of the public generations of PPX, made of bytes: models with exact posteriors, and faults on demand.
+"""Simulators of the public generations of PPX: models with exact posteriors, and faults on demand.
 
-Written with interop.flat, so nothing of the package, of flatc or of flatbuffers. On the wire it behaves as the public
+Written with interop.flat, without the package, flatc or flatbuffers. On the wire it behaves as the public
 C++ peer does: parameters and values have the shape (1,), or () with --scalars, as that peer's do with another version
 of its array library; no file identifier, `Observe.value` left out, empty names, a RunResult without result. It answers
 an unexpected message with Reset outside a run, ends if anything but a SampleResult follows a Sample, and takes any
@@ -31,7 +31,7 @@ from flat import law, tensor
 
 
 class Peer:
-    """The conversation; `statement` sends what a model says and returns the answer."""
+    """The conversation; `statement` sends a statement of a model and returns the answer."""
 
     def __init__(self, options):
         self.options = options
@@ -42,7 +42,7 @@ class Peer:
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.bind(options.endpoint)
         self.shape = [] if options.scalars else [1]
-        # As dladdr leaves it for a function that is not exported: nothing but where the loader put it this time.
+        # As from dladdr for a function that is not exported: only the address, which depends on the loader.
         self.frame = f"(null)+0x{0x7F0000000000 + 4096 * os.getpid():x}" if options.not_exported else "draw()+0x2a"
 
     def serve(self):
@@ -66,7 +66,7 @@ class Peer:
         self.socket.send(message)
 
     def bytes_of(self, kind, fields):
-        if kind in ("Observe", "Tag"):  # they carry a new value each time
+        if kind in ("Observe", "Tag"):  # their values change
             return flat.message(kind, fields, tables=self.tables)
         key = (kind, fields.get("address"), fields.get("replace"))
         if key not in self.known:
@@ -121,7 +121,7 @@ class Peer:
         if kind == "interrupt":
             os.kill(os.getppid(), signal.SIGINT)
             return message
-        wrong = flat.message("TagResult")  # nothing that a simulator ever sends
+        wrong = flat.message("TagResult")  # simulators never send this
         return {"rubbish": b"\x5a" * 200, "half": message[: len(message) // 2], "empty": b"", "wrong": wrong}[kind]
 
 

@@ -21,7 +21,7 @@ import flatbuffers
 import numpy as np
 import zmq
 
-# The module alone: with its package the whole client would be loaded, at every start.
+# Only the module: importing its package would load the whole client at every start.
 sys.path.insert(0, str(Path(__file__).parents[2] / "src/etalumis/ppx/generated"))
 import ppx_generated as fb
 

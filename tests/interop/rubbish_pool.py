@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""A pool's program whose workers shake hands as they should and answer every run with rubbish."""
+"""The program of a pool whose workers answer handshakes correctly and every run with an invalid message."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ def work(endpoint: str, number: int, rubbish: bytes) -> None:
 
 
 def main() -> None:
-    """Fork workers, and fork them anew when they end."""
+    """Fork workers, and replace those that end."""
     endpoint, kind, _, count = sys.argv[1:5]
     rubbish = {"bytes": b"\xff" * 64, "reset": encode(Reset()), "handshake": encode(HandshakeResult("", ""))}[kind]
     numbers: dict[int, int] = {}

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Assisted runs, observations that are handed over once, and clients that come between each other."""
+"""Assisted runs, observations that are sent once, and concurrent clients."""
 
 from collections import Counter
 
@@ -26,7 +26,7 @@ def drifting(cpp_examples):
 
 
 class Proposing:
-    """Answers controlled draws from the prior, by a generator of its own; counts what it is asked."""
+    """Answers controlled draws from the prior, with a separate generator; records the draws."""
 
     def __init__(self, seed=0, hand_over=lambda site: None):
         self.rng, self.sites, self.hand_over = np.random.default_rng(seed), [], hand_over
@@ -36,7 +36,7 @@ class Proposing:
         return self.hand_over(site) or Answer(site.distribution.sample(self.rng))
 
 
-def test_only_controlled_draws_cross_the_wire(drifting):
+def test_only_controlled_draws_are_messages(drifting):
     table = AddressTable()
     uncontrolled = []
     for seed in (1, 2, 2):
@@ -59,7 +59,7 @@ def test_only_controlled_draws_cross_the_wire(drifting):
     assert uncontrolled[1] == uncontrolled[2] != uncontrolled[0]
 
 
-def test_what_is_handed_over_is_drawn_from_the_seed(drifting):
+def test_draws_after_a_hand_over_come_from_the_seed(drifting):
     table = AddressTable()
     for seed, prior in enumerate(drifting.carry_out(EVERYTHING, range(20), table)):
         proposing = Proposing(hand_over=lambda site: Answer(None, HandOver.REST))
@@ -74,7 +74,7 @@ def test_what_is_handed_over_is_drawn_from_the_seed(drifting):
 
 
 @pytest.mark.parametrize("value", [None, 1.95])
-def test_a_scope_that_is_handed_over_is_not_asked_for_again(drifting, value):
+def test_a_scope_that_is_handed_over_sends_no_more_draws(drifting, value):
     table, rejected, scopes = AddressTable(), 0, Counter()
     for seed in range(60):
         proposing = Proposing(seed, lambda site: Answer(value, HandOver.SCOPE) if site.scope else None)
@@ -95,7 +95,7 @@ def test_a_scope_that_is_handed_over_is_not_asked_for_again(drifting, value):
 
 
 class Interrupted(Exception):
-    """What an answer may raise."""
+    """An exception in an answer."""
 
 
 @pytest.mark.parametrize("at", [0, 3, 8])
@@ -121,7 +121,7 @@ def test_an_exception_in_an_answer_leaves_the_simulator_usable(drifting, at):
     asked = []
     with pytest.raises(Interrupted):
         drifting.assist(plan, 9, Proposing(9, hand_over), table)
-    # rows of the trace from before are understood, an assisted and an asked run go well
+    # rows of the earlier trace are accepted, and an assisted and an interactive run succeed
     [again] = drifting.carry_out(plan._replace(rows=after.rows, prefix=3, rejected=False), (1,), table)
     assert again.value[:3] == before.value[:3]
     assert_same_trace(before, asked_for(drifting, before, observed))
@@ -129,7 +129,7 @@ def test_an_exception_in_an_answer_leaves_the_simulator_usable(drifting, at):
     assert content(trace) == content(before)
 
 
-def test_an_exception_in_an_asked_run_between_delegated_ones(drifting):
+def test_an_exception_in_an_interactive_run_between_delegated_ones(drifting):
     table = AddressTable()
     [before] = drifting.carry_out(EVERYTHING, (4,), table)
     with pytest.raises(IndexError):
@@ -148,7 +148,7 @@ class _Short:
 # ---------------------------------------------------------------------- observations
 
 
-def test_observations_are_handed_over_once(cpp_examples):
+def test_observations_are_sent_once(cpp_examples):
     observed = {"obs0": np.array(8.0), "obs1": np.array(9.0), "ballast": np.zeros(10_000)}
     table = AddressTable()
     with Simulator([str(cpp_examples / "gaussian")]) as simulator:
@@ -198,11 +198,11 @@ def refused(command, delegate, observations):
         ({"track": 1.0}, "'track' has shape (); the model observes shape (2,) under this name"),
         ({"track": [1.0, 2.0], "count": [1.0, 2.0]}, "'count' has shape (2,); the model observes shape ()"),
         ({"truck": [1.0, 2.0]}, "the model does not observe 'truck'; it observes 'track', "),
-        # infinite at one end, nothing beyond the other: their sum is NaN
+        # infinite at one end, zero density beyond the other: the sum of log densities is NaN
         ({"shares": [0.0, 2.0]}, "log likelihood of observe 'shares' at [Drifting::forward()+0x"),
     ],
 )
-def test_observations_that_do_not_fit_are_refused_in_the_same_words(cpp_examples, delegate, observations, message):
+def test_observations_that_do_not_fit_have_the_same_error(cpp_examples, delegate, observations, message):
     others = {name: None for name in ("track", "shares")}  # left out on purpose
     assert message in refused([str(cpp_examples / "drifting")], delegate, {**others, **observations})
 
@@ -212,7 +212,7 @@ def test_a_statement_without_a_value_is_refused_in_the_same_words(cpp_examples, 
     assert "the model also observes 'shares', for which no value is given; values are given for 'track'" in said
 
 
-def test_values_of_the_model_itself_are_scored_unless_another_one_is_given(drifting):
+def test_values_of_the_model_are_scored_unless_another_one_is_given(drifting):
     table = AddressTable()
     for observed, count in (({}, 2.0), ({"count": np.array(5.0)}, 5.0)):
         [trace] = drifting.carry_out(EVERYTHING._replace(observed=observed), (3,), table)
@@ -226,7 +226,7 @@ def test_values_of_the_model_itself_are_scored_unless_another_one_is_given(drift
     assert unscored.log_likelihood == 0
 
 
-def test_small_observations_are_drawn_where_that_is_asked(drifting):
+def test_small_observations_are_drawn_on_request(drifting):
     table = AddressTable()
     drawn = {}
     for below, there in ((0, []), (1, []), (2, ["count"]), (3, ["track", "shares", "count"])):
@@ -254,7 +254,7 @@ WORK = {
 
 
 @pytest.mark.parametrize("work", WORK)
-def test_of_two_clients_the_first_is_told_that_its_session_is_over(cpp_examples, tmp_path, work):
+def test_the_first_of_two_clients_gets_an_error_about_its_session(cpp_examples, tmp_path, work):
     endpoint = f"ipc://{tmp_path}/shared.ipc"
     command = [str(cpp_examples / "drifting")]
     table, other_table = AddressTable(), AddressTable()
@@ -266,11 +266,11 @@ def test_of_two_clients_the_first_is_told_that_its_session_is_over(cpp_examples,
                 WORK[work](first, table)
             found = second.carry_out(EVERYTHING, (3, 4), other_table)
             assert [content(trace) for trace in found] == expected[3:5]
-        # the first goes on, with a fresh process
+        # the first continues with a new process
         assert [content(trace) for trace in first.carry_out(EVERYTHING, range(6), table)] == expected
 
 
-def test_a_handshake_in_the_middle_of_an_assisted_run(cpp_examples, tmp_path):
+def test_a_handshake_during_an_assisted_run(cpp_examples, tmp_path):
     endpoint = f"ipc://{tmp_path}/shared.ipc"
     table, other_table = AddressTable(), AddressTable()
     with (

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Chains whose steps the C++ front end makes by itself: their law, and that nothing but the seed decides them."""
+"""Chains whose steps the C++ front end makes by itself: their distribution, and that only the seed decides them."""
 
 import itertools
 import math
@@ -50,11 +50,11 @@ def moves(settings=MIXED, focus=None, beta=1.0):
     return Moves(*settings, focus=focus, beta=beta)
 
 
-# ---------------------------------------------------------------------- the law
+# ---------------------------------------------------------------------- the distribution
 
 
 def statistics_of(values):
-    """Name -> number, of what a trace's draw keeps: what differs if the law does."""
+    """Name -> number: statistics of a trace that reveal a wrong distribution."""
     found = {"waited": float(values["waited"]), "result": float(values["result"])}
     for entry in ("start", "width", "detour", "kind", "hits"):
         found[entry], found[f"{entry}^2"] = float(values[entry]), float(values[entry]) ** 2
@@ -64,8 +64,8 @@ def statistics_of(values):
 
 
 @pytest.mark.parametrize("focus", [None, ("width", "hits", "never met")], ids=["named", "chosen"])
-def test_a_chain_at_beta_0_leaves_the_prior_alone(drifting, focus):
-    """Supports that move, scopes, addresses that come and go, priors that never repeat; more in test_chain.cpp."""
+def test_a_chain_at_beta_0_leaves_the_prior_invariant(drifting, focus):
+    """Varying supports, scopes, addresses and priors; test_chain.cpp has further cases."""
     runner = ModelRunner(drifting, Observations(CONDITIONED), seed=1)
     chain = Chain(runner, np.random.default_rng(5), MIXED._replace(redraw_share=0.0, tail_share=0.02), focus, beta=0.0)
     priors = list(runner.priors(range(4_000), details=True))
@@ -87,10 +87,10 @@ def test_a_chain_at_beta_0_leaves_the_prior_alone(drifting, focus):
         assert abs(batches.mean() - prior.mean()) < 4.5 * error, key
 
 
-# ---------------------------------------------------------------------- nothing but the seed
+# ---------------------------------------------------------------------- only the seed
 
 
-def test_it_makes_no_difference_how_many_steps_a_message_asks_for(drifting):
+def test_the_number_of_steps_per_message_does_not_matter(drifting):
     table = AddressTable()
     rows = start(drifting, table)
 
@@ -114,7 +114,7 @@ FOCUSED = MIXED._replace(focus_share=0.6)
 
 
 def branching_steps(program, counts, focus, seed=2):
-    """Outcomes and traces of a chain from r > 4, where there is no s, of a session that has met no s."""
+    """Outcomes and traces of a chain from r > 4, where s does not exist, in a session without s."""
     observed = {"obs": np.array(6.0)}
     with Simulator([str(program)]) as simulator:
         table = AddressTable()
@@ -133,7 +133,7 @@ def branching_steps(program, counts, focus, seed=2):
     return outcomes, drawn
 
 
-def test_a_name_that_no_run_has_met_yet_is_focused_from_its_first_entry_on(cpp_examples):
+def test_a_new_name_is_focused_from_its_first_entry_on(cpp_examples):
     program = cpp_examples / "branching"
     whole = branching_steps(program, [300], ("s",))
     assert any("s" in names for names, _ in whole[1])
@@ -188,7 +188,7 @@ def test_a_killed_simulator_is_replaced_and_the_chain_is_the_same(cpp_examples, 
 
 
 class Choosy(Simulator):
-    """Takes few steps at a time; keeps what it was asked for."""
+    """Takes few steps at a time; records its requests."""
 
     most = 1
 
@@ -226,7 +226,7 @@ def assert_same_chain(*runners, steps):
     assert len({tuple(values) for values in found[0][0]}) > 1
 
 
-def test_a_step_that_fails_by_itself_fails_for_good(cpp_examples):
+def test_a_single_step_that_fails_raises(cpp_examples):
     with Choosy([str(cpp_examples / "drifting")]) as simulator:
         simulator.asked, simulator.most = [], 0
         runner = ModelRunner(simulator, Observations(CONDITIONED), seed=1, retries=2)
@@ -243,7 +243,7 @@ class Interrupted(Exception):
 
 
 class Interrupting(Simulator):
-    """Raises what no engine handles, as a kill would."""
+    """Raises an exception that no engine handles, like a kill."""
 
     left = 0
 
@@ -267,20 +267,20 @@ def test_an_interrupted_chain_goes_on_with_the_same_draws(cpp_examples, drifting
     assert_equal(resumed, posterior(drifting))
 
 
-# ---------------------------------------------------------------------- what is refused
+# ---------------------------------------------------------------------- refused requests and answers
 
 
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        (moves(MIXED._replace(focus_share=1.5)), "a share that is none"),
-        (moves(MIXED._replace(fresh_share=-0.1)), "a share that is none"),
-        (moves(MIXED._replace(redraw_share=math.nan)), "a share that is none"),
-        (moves(beta=-1.0), "an impossible temperature"),
-        (moves(beta=math.inf), "an impossible temperature"),
+        (moves(MIXED._replace(focus_share=1.5)), "a share that is not in"),
+        (moves(MIXED._replace(fresh_share=-0.1)), "a share that is not in"),
+        (moves(MIXED._replace(redraw_share=math.nan)), "a share that is not in"),
+        (moves(beta=-1.0), "an inverse temperature that is not finite"),
+        (moves(beta=math.inf), "an inverse temperature that is not finite"),
     ],
 )
-def test_impossible_settings_are_refused_with_a_reason_and_the_simulator_serves_on(drifting, settings, why):
+def test_invalid_settings_are_refused_with_a_reason_and_the_simulator_continues(drifting, settings, why):
     table = AddressTable()
     rows = start(drifting, table)
     with pytest.raises(ProtocolError, match=f"refused a run in run(.|\\n)*{why}"):
@@ -289,7 +289,7 @@ def test_impossible_settings_are_refused_with_a_reason_and_the_simulator_serves_
     assert len(steps) == 5
 
 
-def test_a_trace_that_cannot_be_replayed_is_an_error_in_words(drifting):
+def test_a_trace_that_cannot_be_replayed_is_explained(drifting):
     table = AddressTable()
     rows = start(drifting, table)
     changed = np.array(rows.details)
@@ -315,8 +315,8 @@ RUN, TAKEN, BROKEN = StepFlag.RUN, StepFlag.RUN | StepFlag.ACCEPTED, StepFlag.RU
     [
         ([(0, TAKEN), (0, RUN), (-1, TAKEN)], 2, True),
         ([(0, TAKEN), (0, BROKEN)], 2, True),  # the last step may come early
-        ([], 1, True),  # the trace to start from was not replayed
-        ([(0, TAKEN), (0, RUN)], 1, False),  # fewer than asked for
+        ([], 1, True),  # the initial trace was not replayed
+        ([(0, TAKEN), (0, RUN)], 1, False),  # fewer than requested
         ([(0, RUN)] * 4, 0, False),  # more
         ([(0, TAKEN)] * 3, 2, False),
         ([(0, RUN)] * 3, 1, False),
@@ -324,7 +324,7 @@ RUN, TAKEN, BROKEN = StepFlag.RUN, StepFlag.RUN | StepFlag.ACCEPTED, StepFlag.RU
         ([], 0, False),
     ],
 )
-def test_answers_have_the_steps_and_traces_that_they_say(drifting, steps, traces, good):
+def test_answers_must_have_the_announced_steps_and_traces(drifting, steps, traces, good):
     table = AddressTable()
     session = Conversation(HandshakeResult("", "m", 1, 7, 1), "m")
     _, plan = session.request_steps(Steps(start(drifting, table), {}, moves(), 1, 0, 3), table)
@@ -359,7 +359,7 @@ def test_flags_of_a_step_that_contradict_each_other_are_refused(drifting, steps)
         session.steps(Decoder().decode(data), plan, 3)
 
 
-def test_a_step_that_broke_off_for_no_reason_is_refused(cpp_examples):
+def test_a_broken_step_without_a_reason_is_refused(cpp_examples):
     class Wrong(Simulator):
         def take_steps(self, steps, addresses):
             found = self.carry_out(RunPlan(observed=OBSERVED, details=True), (4,), addresses)
@@ -369,7 +369,7 @@ def test_a_step_that_broke_off_for_no_reason_is_refused(cpp_examples):
         posterior(simulator)
 
 
-def test_steps_of_entries_that_are_not_there_are_refused(cpp_examples):
+def test_steps_of_missing_entries_are_refused(cpp_examples):
     class Wrong(Simulator):
         def take_steps(self, steps, addresses):
             return [(1000, int(RUN))], []
@@ -378,13 +378,13 @@ def test_steps_of_entries_that_are_not_there_are_refused(cpp_examples):
         posterior(simulator)
 
 
-def test_steps_are_read_as_flatc_s_code_wrote_them():
+def test_steps_written_by_flatc_are_read():
     found = Decoder().decode(generated_traces(**SMALL, Steps=[(-1, 3), (2**31 - 1, 2**32 - 1)])).traces
     assert found.frame.steps == [(-1, 3), (2**31 - 1, 2**32 - 1)]
 
 
-def test_altered_requests_neither_end_the_simulator_nor_stay_with_it(cpp_examples):
-    """Bytes of a chain's request flipped and overwritten: it is refused, or does something, and serves on."""
+def test_altered_requests_neither_end_nor_affect_the_simulator(cpp_examples):
+    """Bytes of a request are changed: the simulator refuses or answers it, and continues."""
     rng = random.Random(6)
     with Simulator([str(cpp_examples / "drifting")]) as simulator:
         kinds = Counter()
@@ -399,9 +399,9 @@ def test_altered_requests_neither_end_the_simulator_nor_stay_with_it(cpp_example
                 struct.pack_into("<I", data, rng.randrange(len(data) - 3), rng.choice((0, 1, 9, 2**31, 2**32 - 1)))
             answer = simulator._decoder.decode(simulator._connection.request(bytes(data), 60.0))
             kinds[type(answer).__name__] += 1
-            simulator._session.break_off()  # the two sides may have learnt different things
+            simulator._session.break_off()  # the two sides may disagree
         assert min(kinds["RunResult"], kinds["Reset"]) > 20
-        assert kinds.keys() <= {"RunResult", "Reset", "Sample"}  # a Run that says no more than PPX 1.0's asks for draws
+        assert kinds.keys() <= {"RunResult", "Reset", "Sample"}  # a Run of PPX 1.0 is answered with Sample
         table = AddressTable()
         steps, _ = simulator.take_steps(Steps(start(simulator, table), OBSERVED, moves(), 1, 0, 5), table)
         assert len(steps) == 5

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The client against the C++ front end: the example simulators, and one that misbehaves."""
+"""The client with the C++ front end: the example simulators, and a faulty one."""
 
 import math
 import time
@@ -20,7 +20,7 @@ NINES = {"obs0": 8.0, "obs1": 9.0}
 
 
 class Prior:
-    """Draws from the prior and conditions on given values; raises `error` at an entry, if told to."""
+    """Draws from the prior and conditions on given values; raises `error` at an entry, if given."""
 
     def __init__(self, seed=0, observations=None, error=None, position=-1):
         self.rng = np.random.default_rng(seed)
@@ -38,7 +38,7 @@ class Prior:
 
 
 class Recorded:
-    """Gives the values of another trace back."""
+    """Replays the values of another trace."""
 
     def __init__(self, values):
         self.values = values
@@ -62,7 +62,7 @@ def test_all_distributions_and_names(cpp_examples):
     assert [name.lower() for name in trace.name] == [d.kind.lower() for d in trace.distribution]
     assert trace.flags == [1] * 10 + [0]
     assert trace.distribution[2].probs == (0.2, 0.3, 0.5)
-    assert trace.tags["all"].tolist() == trace.value  # every double arrived unrounded
+    assert trace.tags["all"].tolist() == trace.value  # doubles are not rounded
     assert trace.tags["result"].tolist() == trace.value
     (observed,) = trace.observes
     assert (observed.name, observed.distribution.shape) == ("obs", (2,))
@@ -81,7 +81,7 @@ def test_all_distributions_and_names(cpp_examples):
     ],
 )
 def test_same_draws_give_the_trace_of_the_python_model(cpp_examples, options, name, observations):
-    """From the same seed both models make the same draws, so that their traces agree in all but the addresses."""
+    """With the same seed, both models make the same draws: their traces differ only in the addresses."""
     model = examples.model(name)
     tables = AddressTable(), AddressTable()
     pairs = set()
@@ -97,7 +97,7 @@ def test_same_draws_give_the_trace_of_the_python_model(cpp_examples, options, na
                 {k: float(v) for k, v in there.tags.items()}, rel=1e-12
             )
             pairs.update(zip(here.address, there.address, strict=True))
-    # One address there for each one here: instances and scopes are numbered alike.
+    # The addresses correspond one to one: instances and scopes have the same numbers.
     assert len(pairs) == len({p[0] for p in pairs}) == len({p[1] for p in pairs})
 
 
@@ -117,7 +117,7 @@ def test_replay_and_restart_give_the_same_trace(cpp_examples):
     assert math.fsum(first.value) == pytest.approx(first.result)
 
 
-def test_evidence_over_the_wire(cpp_examples):
+def test_evidence(cpp_examples):
     with Simulator([str(cpp_examples / "gaussian")]) as peer:
         weights = np.exp([run(peer, Prior(seed, NINES)).log_likelihood for seed in range(3000)])
     error = weights.std(ddof=1) / math.sqrt(len(weights))
@@ -163,7 +163,7 @@ def test_errors_of_the_controller_leave_the_simulator_usable(cpp_examples):
         assert peer.pid == pid
 
 
-def test_restarts_leak_nothing(cpp_examples, tmp_path):
+def test_restarts_leave_nothing_behind(cpp_examples, tmp_path):
     def held():
         threads = len(list(Path("/proc/self/task").iterdir()))
         return len(list(Path("/proc/self/fd").iterdir())), threads, len(list(tmp_path.iterdir()))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""docs/how-to-keep-a-trace-dataset.md, carried out: its files written, its commands run, what they made checked."""
+"""docs/how-to-keep-a-trace-dataset.md: writes its files, runs its commands, and checks their results."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def page(checkout: Path) -> list[tuple[str, str, str]]:
 
 @pytest.fixture(scope="module")
 def carried(page, sherpa_simulator: Path, tmp_path_factory) -> tuple[Path, str]:
-    """The folder in which the page was carried out, and what its commands wrote."""
+    """The folder in which the commands of the page ran, and their output."""
     folder = tmp_path_factory.mktemp("dataset")
     run = folder / "results" / "demo"
     run.mkdir(parents=True)
@@ -67,7 +67,7 @@ def test_every_command_is_understood(page):
     ]
     assert len(commands) >= 11
     for words in commands:
-        _parse(words)  # exits where a verb or an option is unknown
+        _parse(words)  # exits if a verb or an option is unknown
     assert {words[1] for words in commands} == {"generate", "info", "verify", "sort", "merge", "split", "convert"}
 
 
@@ -85,7 +85,7 @@ def test_the_sets_hold_the_traces(carried):
     assert (folder / "frequency.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_merging_is_what_sorting_everything_at_once_gives(carried, tmp_path):
+def test_merging_gives_the_same_as_sorting_everything_at_once(carried, tmp_path):
     folder, _ = carried
     traces = folder / "results" / "demo" / "traces"
     sort(sorted(traces.glob("*.h5")), tmp_path / "at-once", 50)
@@ -95,7 +95,7 @@ def test_merging_is_what_sorting_everything_at_once_gives(carried, tmp_path):
         assert (folder / "larger" / name).read_bytes() == (tmp_path / "at-once" / name).read_bytes()
 
 
-def test_reading_alone_shows_what_is_there(carried):
+def test_the_reading_example_shows_the_content(carried):
     folder, output = carried
     stored = TraceDataset(folder / "parts" / "test.h5").trace(0)
     for address, name, value in zip(stored.addresses, stored.names, stored.values, strict=True):
@@ -104,7 +104,7 @@ def test_reading_alone_shows_what_is_there(carried):
     assert str(stored.tags["momentum"].tolist()) in output
 
 
-def test_the_foreign_set_came_in_and_training_read_it_all(carried):
+def test_the_foreign_set_was_converted_and_training_read_all_of_it(carried):
     folder, output = carried
     with Shard(folder / "foreign.h5") as shard:
         assert len(shard) == 100

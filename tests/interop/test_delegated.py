@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Delegated and assisted runs of the C++ examples: the same traces as those of runs that ask for every draw."""
+"""Delegated and assisted runs of the C++ examples: the same traces as in interactive runs."""
 
 import math
 import subprocess
@@ -54,7 +54,7 @@ def drifting(cpp_examples):
 
 
 def local_runs(command, runs, seed):
-    """What `--local` prints of each run: its draws, its other statements and its result."""
+    """The output of `--local` for each run: draws, other statements and result."""
     words = [*command, "--local", str(runs), "--seed", str(seed), "--entries"]
     printed = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
     found, lines = [], []
@@ -88,7 +88,7 @@ def test_prior_runs_are_the_local_runs_of_the_same_seed(command, simulator):
         observed = [fields for kind, fields in others if kind == "observe"]
         for mine, (address, name, kind, *_, values) in zip(trace.observes, observed, strict=True):
             assert (mine.address, mine.name, mine.likelihood.kind) == (address, name, kind)
-            if name != "count":  # the model gives its value; a run that is not scored draws one nevertheless
+            if name != "count":  # has a value of the model; a run that is not scored draws one nevertheless
                 assert mine.value.ravel().tolist() == numbers(values)
         tagged = {name: numbers(fields[-1]) for kind, (_, name, *fields) in others if kind == "tag"}
         tags = {name: value.ravel().tolist() for name, value in trace.tags.items()}
@@ -110,13 +110,13 @@ def test_the_same_seed_gives_the_same_trace_in_any_batch_order_and_process(comma
                 batch = seeds[::-1][start : start + size]
                 found = other.carry_out(EVERYTHING, batch, table)
                 assert [content(trace) for trace in found] == [expected[seed] for seed in batch]
-            other.carry_out(RunPlan(), range(100, 100 + size), table)  # what runs in between makes no difference
+            other.carry_out(RunPlan(), range(100, 100 + size), table)  # other runs in between do not matter
             asked_for(other, found[0], {})
         other.restart()
         assert content(other.carry_out(EVERYTHING, (77,), table)[0]) == expected[77]
 
 
-def test_delegated_and_asked_runs_give_the_same_trace_for_the_same_values(simulator):
+def test_delegated_and_interactive_runs_give_the_same_trace_for_the_same_values(simulator):
     table = AddressTable()
     repetitions = 0
     for trace in simulator.carry_out(EVERYTHING, range(60), table):
@@ -136,7 +136,7 @@ OBSERVED = {
 
 
 @pytest.mark.parametrize("example", OBSERVED)
-def test_observations_are_scored_alike(cpp_examples, example):
+def test_observations_have_the_same_scores(cpp_examples, example):
     observed = {name: np.asarray(value, float) for name, value in OBSERVED[example].items()}
     program, *options = EXAMPLES[example]
     with Simulator([str(cpp_examples / program), *options]) as simulator:
@@ -144,19 +144,19 @@ def test_observations_are_scored_alike(cpp_examples, example):
         traces = simulator.carry_out(plan, range(40), AddressTable())
         for trace in traces:
             assert_same_trace(trace, asked_for(simulator, trace, observed))
-        # what is not asked for is not there, and changes nothing
+        # details that are not requested are missing, which changes nothing else
         for brief, trace in zip(simulator.carry_out(RunPlan(observed=observed), range(40), traces[0].addresses), traces,
                                 strict=True):  # fmt: skip
             assert brief.value == accepted_values(trace)
             assert (brief.log_prior, brief.log_likelihood) == (trace.log_prior, trace.log_likelihood)
             assert {observe.distribution for observe in brief.observes} == {None}
-            with pytest.raises(ValueError, match="without details"):
+            with pytest.raises(ValueError, match="has no details"):
                 brief.rows.first(1)
 
 
 @pytest.mark.parametrize("code", BY_CODE)
-def test_densities_at_the_edges_of_the_supports_are_those_of_the_inference_side(cpp_examples, code):
-    """Replayed at each of the entries in turn: what the front end then reports is compared on a grid."""
+def test_densities_at_the_limits_of_supports_are_those_of_the_inference_side(cpp_examples, code):
+    """Each entry is replayed with values of a grid, and the log densities of the front end are compared."""
     position = code - 1
     laws = {1: (1.0, 2.0), 2: (-1.0, 3.0), 3: (0.2, 0.3, 0.5), 4: (4.0,), 5: (0.25,), 6: (2.0, 3.0), 7: (0.5,),
             8: (3.0, 2.0), 9: (0.1, 0.5), 10: (10.0, 0.3), 11: (2.0, 1.5)}  # fmt: skip
@@ -192,7 +192,7 @@ def test_more_priors_than_either_side_keeps(cpp_examples):
         assert trace.vocabulary is vocabulary
         assert len(vocabulary._kept) == kept
         assert resident(simulator.pid) - memory < 2**20  # 60 runs have 180,000 priors: some 10 MB
-        # a chain goes on from such a trace
+        # a chain continues from such a trace
         [again] = simulator.carry_out(RunPlan(rows=trace.rows, prefix=trace.rows.size, details=True), (1,), table)
         assert not again.mismatch
         assert again.value == accepted_values(trace)
@@ -202,19 +202,19 @@ def resident(pid):
     return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * 4096
 
 
-def test_no_seeds_no_runs(drifting):
+def test_no_seeds_give_no_runs(drifting):
     assert drifting.carry_out(EVERYTHING, (), AddressTable()) == []
     assert len(drifting.carry_out(EVERYTHING, (1,), AddressTable())) == 1
 
 
-def test_answers_are_as_long_as_what_is_new(drifting):
-    """Texts, addresses and priors cross the wire once."""
+def test_answers_contain_only_new_terms(drifting):
+    """Texts, addresses and priors are sent once."""
     drifting.restart()
     table = AddressTable()
     counting = Counting(drifting)
     for _ in range(2):
         drifting.carry_out(RunPlan(), range(50), table)
-    # until it is known how long a run takes the first goes alone
+    # the first run goes alone, to learn how long a run takes
     first, second = (
         map(len, counting.answers[-2:])
         if len(counting.answers) == 2
@@ -226,8 +226,8 @@ def test_answers_are_as_long_as_what_is_new(drifting):
     assert b"forward" not in counting.answers[-1]
 
 
-def test_a_file_keeps_accepted_entries_whatever_else_came(cpp_examples):
-    """Rejected repetitions are no latents: a trace that brings them is stored like one that does not."""
+def test_a_file_keeps_accepted_entries_only(cpp_examples):
+    """Rejected repetitions are not latents: a trace with them is stored like one without."""
     table, blocks = AddressTable(), []
     with Simulator([str(cpp_examples / "marsaglia"), "--replaced"]) as simulator:
         for rejected in (False, True):

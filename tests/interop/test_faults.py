@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Faults of one connection: unreachable endpoints, half-written messages, full disks, clients that meet or vanish."""
+"""Faults of one connection: unreachable endpoints, truncated messages, full disks, concurrent and killed clients."""
 
 import contextlib
 import os
@@ -46,7 +46,7 @@ def prior_run(peer, seed=0):
 
 @contextlib.contextmanager
 def served(program, endpoint, *options):
-    """A C++ simulator that is nobody's child here; yields the endpoint where it listens."""
+    """A C++ simulator that the package did not start; yields its endpoint."""
     with subprocess.Popen([program, endpoint, *options], stderr=subprocess.PIPE, text=True) as server:
         try:
             yield server.stderr.readline().split()[-1]
@@ -61,9 +61,9 @@ def served(program, endpoint, *options):
 UNREACHABLE = r"cannot be reached: no connection within 0\.3 s\n"
 
 
-def test_a_port_where_nobody_listens():
+def test_a_port_without_a_listener():
     with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))  # bound, so that nobody else takes it, but not listening: connections are refused
+        bound.bind(("127.0.0.1", 0))  # bound, so that it is reserved, but not listening: connections are refused
         endpoint = f"tcp://127.0.0.1:{bound.getsockname()[1]}"
         with pytest.raises(SimulatorError, match=UNREACHABLE) as caught:
             connect(endpoint, start_timeout_s=0.3)
@@ -72,8 +72,8 @@ def test_a_port_where_nobody_listens():
 
 
 @pytest.mark.parametrize("full", [False, True], ids=["accepts nothing", "drops every packet"])
-def test_a_listener_that_says_nothing(full):
-    """Connected to by the kernel alone, or, once its queue is full, not even that: as behind a dropping firewall."""
+def test_a_listener_that_sends_nothing(full):
+    """The kernel accepts the connection, or, if its queue is full, drops all packets like a firewall."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         address = listener.getsockname()
@@ -86,13 +86,13 @@ def test_a_listener_that_says_nothing(full):
             connect(f"tcp://127.0.0.1:{address[1]}", start_timeout_s=0.3)
 
 
-# ---------------------------------------------------------------------- half-written
+# ---------------------------------------------------------------------- truncated
 
 
 @pytest.mark.parametrize("ending", ["closes", "stays silent"])
 @pytest.mark.parametrize("kind", REPLIES)
-def test_a_half_written_reply_is_no_reply(kind, ending):
-    """The frame is announced at its full length, and breaks off within its body."""
+def test_a_truncated_reply_is_not_accepted(kind, ending):
+    """The frame announces its full length, and ends within its body."""
     listener = Listener()
     done = threading.Event()
 
@@ -119,8 +119,8 @@ def test_a_half_written_reply_is_no_reply(kind, ending):
     assert not serving.is_alive()
 
 
-def test_whole_replies_of_the_same_peer_make_a_run():
-    """So that what fails above fails for the half alone."""
+def test_complete_replies_of_the_same_peer_are_accepted():
+    """The failures above are due to the truncation only."""
     listener = Listener()
 
     def serve():
@@ -178,7 +178,7 @@ old_peer.main()
 """
 
 
-def test_a_simulator_whose_disk_is_full_is_named_with_what_it_said(tiny_disk, tmp_path):
+def test_an_error_on_a_full_disk_shows_the_output_of_the_simulator(tiny_disk, tmp_path):
     code = WRITER.format(folder=str(OLD_PEER.parent), scratch=str(tiny_disk))
     with Simulator([sys.executable, "-c", code, "{endpoint}"], scratch=tmp_path) as peer:
         good = [prior_run(peer) for _ in range(3)]
@@ -187,19 +187,19 @@ def test_a_simulator_whose_disk_is_full_is_named_with_what_it_said(tiny_disk, tm
         peer.restart()
         with pytest.raises(SimulatorError, match="No space left"):
             prior_run(peer)
-        (tiny_disk / "events").unlink()  # somebody makes room
+        (tiny_disk / "events").unlink()  # free the disk
         peer.restart()
         assert prior_run(peer).value == good[0].value
 
 
-def test_a_full_disk_under_socket_and_log_costs_neither_the_run_nor_the_diagnosis(cpp_examples, tiny_disk):
+def test_a_full_disk_below_socket_and_logs_affects_neither_runs_nor_errors(cpp_examples, tiny_disk):
     words = [str(cpp_examples / "misbehave"), "--mode", "throw", "--at-run", "1", "--at-draw", "4"]
     with Simulator(words, scratch=tiny_disk) as peer:
         good = prior_run(peer)
         fill(tiny_disk)
         with pytest.raises(SimulatorError, match="exited with code 1 in run 2 after 4 draws"):
-            prior_run(peer)  # its last words found no room
-        with contextlib.suppress(SimulatorError):  # a folder takes no block of a tmpfs; elsewhere it may be refused
+            prior_run(peer)  # its last output cannot be written
+        with contextlib.suppress(SimulatorError):  # a folder needs no block of a tmpfs, but may need one elsewhere
             peer.restart()
             assert prior_run(peer).value == good.value
         (tiny_disk / "filling").unlink()
@@ -208,11 +208,11 @@ def test_a_full_disk_under_socket_and_log_costs_neither_the_run_nor_the_diagnosi
     assert not list(tiny_disk.iterdir())
 
 
-# ---------------------------------------------------------------------- clients that meet
+# ---------------------------------------------------------------------- concurrent clients
 
 
 class Answers:
-    """Gives the draws of a run one after the other, and does something else before the draw `position`."""
+    """Answers the draws of a run in order, and calls `meanwhile` before the draw `position`."""
 
     def __init__(self, values, position=-1, meanwhile=None):
         self.values, self.position, self.meanwhile = values, position, meanwhile
@@ -220,7 +220,7 @@ class Answers:
     def sample(self, site):
         if site.position == self.position:
             self.meanwhile()
-        # A run that has become another one asks for more than the model has draws.
+        # Only a confused run has more draws than the model.
         return self.values[site.position] if site.position < len(self.values) else 9.0
 
     def observe(self, name, distribution, given):
@@ -230,7 +230,7 @@ class Answers:
 ONES, TWOS = [0.25] * 100, [0.5] * 100
 
 
-def test_a_second_client_takes_over_and_the_first_is_told(cpp_examples, tmp_path):
+def test_a_second_client_takes_over_and_the_first_gets_an_error(cpp_examples, tmp_path):
     with (
         served(cpp_examples / "hundred", f"ipc://{tmp_path / 'socket'}") as endpoint,
         connect(endpoint, timeout_s=10) as first,
@@ -247,7 +247,7 @@ def test_a_second_client_takes_over_and_the_first_is_told(cpp_examples, tmp_path
 
 
 def test_runs_of_two_clients_do_not_mix(cpp_examples, tmp_path):
-    """The answer of one client must not be taken for that of the other whose run it now is."""
+    """An answer of one client must not be used in the run of the other."""
     with (
         served(cpp_examples / "hundred", f"ipc://{tmp_path / 'socket'}") as endpoint,
         connect(endpoint, timeout_s=10) as first,
@@ -280,7 +280,7 @@ def test_runs_of_two_clients_do_not_mix(cpp_examples, tmp_path):
         first_is_over.set()
         thread.join(20)
         assert not thread.is_alive()
-        # One of them has its run, whole; the other has been told that it lost its own.
+        # One of them has a complete run, the other an error.
         assert len(outcomes) == len(ended) == 1
         assert outcomes[0].value in (ONES, TWOS)
         assert outcomes[0].result == pytest.approx(sum(outcomes[0].value))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The bytes of both generations of PPX (fixtures/), read and written by us, by flatc's code and over the wire."""
+"""The bytes of both generations of PPX (fixtures/), read and written by the package, by flatc's code and by peers."""
 
 import importlib.util
 import json
@@ -38,7 +38,7 @@ def as_array(tensor):
 
 
 def assert_holds(message, kind, fields):
-    """Compare a decoded message with the words of a fixture."""
+    """Compare a decoded message with the content of a fixture."""
     assert type(message).__name__ == kind
     for name, value in fields.items():
         if name == "distribution":
@@ -61,7 +61,7 @@ def assert_holds(message, kind, fields):
         else:
             assert getattr(message, name) == value
     for name in set(message._fields) - set(fields) - {"shape"}:
-        # What this generation does not know is as if it were not there.
+        # Fields that this generation does not have are ignored.
         assert getattr(message, name) == message._field_defaults.get(name)
 
 
@@ -75,7 +75,7 @@ def test_every_layout_of_every_message_is_read(generation, fixture):
         assert identified == name.endswith("PPXF")
 
 
-def test_the_fixtures_hold_every_kind_in_different_bytes():
+def test_the_fixtures_have_every_kind_in_different_layouts():
     for generation in GENERATIONS:
         found = [fixture for name, fixture in FIXTURES if name == generation]
         assert {fixture["kind"] for fixture in found} == set(flat.TABLES) == {body.__name__ for body in m.BODIES}
@@ -136,7 +136,7 @@ def unpacked(code, data):
 
 
 def of_fixture(kind, fields):
-    """Build the message that a fixture describes as a value of ours."""
+    """Build the message of a fixture as an object of the package."""
     values = dict(fields)
     law = values.pop("distribution", None)
     code = values.pop("distribution_type", 0)
@@ -159,8 +159,8 @@ def of_fixture(kind, fields):
 
 
 @needs_flatc
-def test_flatc_reads_the_fixtures_and_what_we_write(generated):
-    """Both directions with code that knows the fields of that generation and no other."""
+def test_flatc_reads_the_fixtures_and_our_messages(generated):
+    """Both directions, with code for the fields of that generation only."""
     generation, code = generated
     for fixture in committed(generation):
         expected = {"control": True, "replace": False} if fixture["kind"] == "Sample" else {}
@@ -189,7 +189,7 @@ def test_flatc_reads_every_answer_of_the_hot_path(generated):
 
 
 class Wire:
-    """An inference side of bytes: sends messages of one layout, with the values of a given run."""
+    """An inference side that sends messages of one layout, with given values."""
 
     def __init__(self, endpoint, tables, layout):
         self.context = zmq.Context()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Thousands of altered messages to living simulators: each is answered, and afterwards a run is what it should be."""
+"""Thousands of altered messages to running simulators: each is answered, and later runs are correct."""
 
 import json
 import os
@@ -24,7 +24,7 @@ EXPECTED = {"Sample": "SampleResult", "Observe": "ObserveResult", "Tag": "TagRes
 
 
 def seeds_of(kind):
-    """The fixtures' bytes of one kind of request."""
+    """The bytes of one kind of request in the fixtures."""
     text = (make.FOLDER / "ppx_1_0.json").read_text(encoding="utf-8")
     return [bytes.fromhex(h) for m in json.loads(text)["messages"] if m["kind"] == kind for h in m["bytes"].values()]
 
@@ -35,7 +35,7 @@ NUMBERS = (0, 1, 4, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, 0xFFFF_FFFC)
 
 
 def altered(rng, message):
-    """Flip, overwrite, cut, double or splice parts of a message."""
+    """Flip, overwrite, truncate, repeat or splice parts of a message."""
     data = bytearray(message)
     for _ in range(rng.randint(1, 3)):
         place = rng.randrange(len(data)) if data else 0
@@ -57,7 +57,7 @@ def altered(rng, message):
 
 
 class Hostile:
-    """A REQ client that sends what it likes."""
+    """A REQ client that sends arbitrary bytes."""
 
     def __init__(self, endpoint):
         self.context = zmq.Context()
@@ -104,14 +104,14 @@ def test_altered_messages_at_every_point_of_a_run(cpp_examples, tmp_path, name):
                 wanted = EXPECTED.get(state, "Run")
                 if number == MESSAGES // 4:
                     before = resident_kb(server.pid)
-                if rng.random() < 0.5:  # go on with the run, so that every statement is reached
+                if rng.random() < 0.5:  # continue the run, so that every statement is reached
                     state = hostile.ask(rng.choice(SEEDS[wanted]))
                 else:
                     found["in a run"] += state in EXPECTED
                     seed = rng.choice(SEEDS[wanted if rng.random() < 0.5 else rng.choice(REQUESTS)])
                     state = hostile.ask(altered(rng, seed))
                 found[state] += 1
-            assert resident_kb(server.pid) < before + 2_000  # kB: nothing is kept of rubbish
+            assert resident_kb(server.pid) < before + 2_000  # kB: invalid messages are not kept
             assert hostile.ask(b"") == "Reset"
             hostile.close()
             assert found["Reset"] > 500
@@ -139,7 +139,7 @@ NOT_OURS = {
 }
 
 
-def test_what_is_no_zeromq_disturbs_nobody(cpp_examples):
+def test_other_protocols_than_zeromq_have_no_effect(cpp_examples):
     with subprocess.Popen(
         [cpp_examples / "gaussian", "tcp://127.0.0.1:*"], stderr=subprocess.PIPE, text=True
     ) as server:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Models of the public generations of PPX under our engines (exact posteriors), and what one connection can suffer."""
+"""Peers of the public generations of PPX: exact posteriors with all engines, and failures of a connection."""
 
 import contextlib
 import logging
@@ -59,8 +59,8 @@ def test_rmh(served):
     model, exact, simulator = served
     posterior = flattened(rmh(simulator, exact.observations, runs=4_000, burn_in=200, seed=32))
     if model == "marsaglia":
-        # A chain through its loop mixes too slowly for a quick estimate, but the same draws make the same chain as
-        # the Python model's, whose posterior tests/exact checks at length.
+        # The chain mixes too slowly for a short test, but the same draws give the same chain as the Python model,
+        # whose posterior is tested in tests/exact.
         here = rmh(examples.model(model), exact.observations, runs=4_000, burn_in=200, seed=32)
         assert np.array_equal(posterior.values["mu"], here.values["mu"])
         assert len(np.unique(here.values["mu"])) > 400
@@ -70,7 +70,7 @@ def test_rmh(served):
 
 @pytest.mark.parametrize("generation", ["1.0", "0.1"])
 def test_replace_without_a_scope_marks_latents_that_all_count(generation):
-    """PPX 0.1 says that a draw is in a loop, not where its repetitions begin: each of them stays a latent."""
+    """PPX 0.1 marks the draws of a loop, but not the beginning of a repetition, so that all of them are latents."""
     with peer("marsaglia", "--generation", generation) as simulator:
         traces = [prior_run(simulator, seed) for seed in range(200)]
         for trace in traces:
@@ -79,13 +79,13 @@ def test_replace_without_a_scope_marks_latents_that_all_count(generation):
             assert trace.accepted == list(range(len(trace)))
             assert len(set(trace.address)) == len(trace)
             assert trace.result is None
-        assert len({len(trace) for trace in traces}) >= 3  # accepted at once, at the second, at the third repetition
+        assert len({len(trace) for trace in traces}) >= 3  # accepted at the first, second or third repetition
         posterior = with_session(simulator, ANSWERS["marsaglia"].observations, SkewedSession(), runs=6_000, seed=33)
     assert_weighted(flattened(posterior), ANSWERS["marsaglia"])
 
 
 def test_names_that_are_not_exported_change_with_the_process():
-    """Why the front end of ours does without absolute addresses: these cannot be compared between processes."""
+    """Absolute addresses differ between processes, which is why our front end does not use them."""
     with peer("gaussian", "--not-exported") as simulator:
         first = prior_run(simulator)
         assert prior_run(simulator).type == first.type
@@ -160,7 +160,7 @@ class Failing(PriorController):
 
 
 @pytest.mark.parametrize("kind", ["sample", "observe"])
-def test_an_error_here_neither_ends_nor_confuses_the_peer(tmp_path, kind):
+def test_an_error_of_the_controller_does_not_affect_the_peer(tmp_path, kind):
     with running(tmp_path, "marsaglia") as (process, endpoint), connect(endpoint) as simulator:
         good = prior_run(simulator)
         for _ in range(2):
@@ -171,7 +171,7 @@ def test_an_error_here_neither_ends_nor_confuses_the_peer(tmp_path, kind):
 
 
 @pytest.mark.parametrize("at", ["Sample", "Observe", "Tag", "RunResult"])
-def test_an_interrupt_while_the_peer_works_leaves_a_peer_that_serves_the_next(tmp_path, at):
+def test_an_interrupt_while_the_peer_works_does_not_affect_later_runs(tmp_path, at):
     options = ["--any-shape", "--fault", "interrupt", "--at", at, "--at-run", "1"]
     with running(tmp_path, "gaussian", *options) as (process, endpoint):
         with connect(endpoint) as simulator:

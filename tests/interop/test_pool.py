@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Pools of real simulators: the same traces as one process gives, whatever happens to their processes."""
+"""Pools of real simulators: the same traces as one process gives, in spite of failures of their processes."""
 
 import contextlib
 import itertools
@@ -49,7 +49,7 @@ def expected(command):
 
 
 def content(trace):
-    """All that a trace says, without the integers of its addresses, which are its table's."""
+    """The content of a trace, with the names of addresses instead of their integers."""
     return (
         [trace.addresses.name(address) for address in trace.address], trace.value, trace.distribution, trace.log_prob,
         trace.flags, trace.scope, trace.repetition, trace.name, trace.result, trace.log_prior, trace.log_likelihood,
@@ -82,7 +82,7 @@ def kill(pid, number=signal.SIGKILL):
 
 @contextlib.contextmanager
 def torment(pool, every_s=0.02):
-    """Kill one worker after the other, at random."""
+    """Kill random workers."""
     over, rng = threading.Event(), random.Random(5)
 
     def strike():
@@ -103,7 +103,7 @@ def torment(pool, every_s=0.02):
 # ---------------------------------------------------------------------- the same traces
 
 
-def test_the_traces_are_those_of_one_process_and_all_workers_make_them(command, expected):
+def test_the_traces_are_those_of_one_process_and_all_workers_contribute(command, expected):
     with Pool(command, 3) as pool:
         assert pool.delegates
         assert len(set(pool.pids)) == 3
@@ -114,7 +114,7 @@ def test_the_traces_are_those_of_one_process_and_all_workers_make_them(command, 
         assert pool.carry_out(PLAN, (), AddressTable()) == []
 
 
-def test_a_stream_is_in_order_and_bounded_and_may_be_left_or_interleaved(command, expected):
+def test_a_stream_is_ordered_and_bounded_and_may_be_closed_or_interleaved(command, expected):
     with Pool(command, 3) as pool:
         addresses = AddressTable()
         left = pool.stream(PLAN, range(1_000_000_000), addresses)
@@ -169,7 +169,7 @@ def test_engines_and_files_do_not_depend_on_the_number_of_workers(command, tmp_p
 
 def test_assisted_and_interactive_runs(command):
     class Middle:
-        """Draws nothing at random."""
+        """Gives a constant value to every draw."""
 
         def sample(self, site):
             return 0.1
@@ -210,7 +210,7 @@ def test_tcp_pinning_and_a_folder_for_each(command, expected, tmp_path):
 
 
 def free_ports(count):
-    """A port that is free, with those after it."""
+    """Return a free port that is followed by free ports."""
     while True:
         with contextlib.ExitStack() as stack, contextlib.suppress(OSError, OverflowError):
             first = stack.enter_context(socket.socket())
@@ -221,10 +221,10 @@ def free_ports(count):
             return port
 
 
-# ---------------------------------------------------------------------- death, rubbish
+# ---------------------------------------------------------------------- failures
 
 
-def test_nothing_is_lost_doubled_or_altered_by_kills(command, expected, tmp_path):
+def test_kills_neither_lose_nor_repeat_nor_alter_a_run(command, expected, tmp_path):
     with Pool(command, 4, scratch=tmp_path, retries=50) as pool:
         for _ in range(20):
             with torment(pool):
@@ -243,7 +243,7 @@ def test_workers_that_hang_are_replaced(command, expected):
         assert pool.replaced == 2
 
 
-def test_the_whole_program_is_started_anew(command, expected, tmp_path):
+def test_the_whole_program_is_restarted(command, expected, tmp_path):
     with Pool(command, 2, scratch=tmp_path) as pool:
         first = pool.pid
         stream = pool.stream(PLAN, range(600), AddressTable())
@@ -266,7 +266,7 @@ def test_the_whole_program_is_started_anew(command, expected, tmp_path):
         ("hang", "did not answer within 0.3 s"),
     ],
 )
-def test_a_run_that_always_fails_is_named_and_costs_no_other(cpp_examples, mode, how):
+def test_a_run_that_always_fails_is_named_and_affects_no_other(cpp_examples, mode, how):
     plain = [str(cpp_examples / "misbehave")]
     with Simulator(plain) as simulator:
         good = simulator.carry_out(PLAN, range(100), AddressTable())
@@ -286,7 +286,7 @@ def test_a_run_that_always_fails_is_named_and_costs_no_other(cpp_examples, mode,
 
 
 @pytest.mark.parametrize("kind", ["bytes", "reset", "handshake"])
-def test_rubbish_ends_in_an_error_that_names_the_run(kind):
+def test_invalid_answers_end_in_an_error_that_names_the_run(kind):
     with Pool([sys.executable, str(RUBBISH), "{endpoint}", kind], 2, retries=1) as pool:
         assert pool.name == "rubbish"
         with pytest.raises(SimulatorError, match=r"(?s)rubbish has lost a process: worker .* the run with seed 41"):
@@ -304,11 +304,11 @@ def test_an_interrupt_leaves_a_pool_that_works(cpp_examples):
         with pytest.raises(KeyboardInterrupt):
             pool.carry_out(PLAN, range(20), AddressTable())
         for pid in pool.pids:
-            kill(pid)  # instead of waiting a minute until they are known to hang
+            kill(pid)  # instead of waiting for the timeout
         assert contents(pool.carry_out(PLAN, spared, AddressTable())) == contents([good[spared[0]]])
 
 
-def test_a_program_that_knows_no_workers_is_refused(tmp_path):
+def test_a_program_without_the_option_is_refused(tmp_path):
     script = "import argparse; argparse.ArgumentParser().parse_args()"
     with pytest.raises(SimulatorError, match=r"(?s)exited with code 2 before all.*unrecognized arguments.*--workers 2"):
         Pool([sys.executable, "-c", script, "{endpoint}"], 2, scratch=tmp_path)
@@ -367,7 +367,7 @@ def test_nothing_outlives_its_client(command, number, tmp_path):
 
 @contextlib.contextmanager
 def program(words, folder):
-    """A program with its own TMPDIR; yields (process, function that returns what it said)."""
+    """A program with its own TMPDIR; yields (process, function that returns its standard error)."""
     temporary = folder / "tmp"
     temporary.mkdir()
     log = folder / "log"
@@ -380,7 +380,7 @@ def program(words, folder):
         process.wait()
 
 
-def test_the_program_reports_and_replaces_its_dead_and_ends_with_all(command, tmp_path):
+def test_the_program_reports_and_replaces_dead_workers_and_ends_all(command, tmp_path):
     endpoint = tmp_path / "ppx"
     with program([*command[:1], f"ipc://{endpoint}", *command[1:], "--workers", "3"], tmp_path) as (process, said):
         until(lambda: said().count("serving at") == 3)
@@ -405,17 +405,17 @@ def test_a_worker_that_never_serves_ends_the_program(command, tmp_path):
         ):
             assert p.wait(DEADLINE_S) == 1
         assert "exited with code 1 before it served, 5 times in a row" in said()
-        assert (tmp_path / "ppx.1").exists()  # it is another program's
+        assert (tmp_path / "ppx.1").exists()  # of another program
         assert not (tmp_path / "ppx.0").exists()
 
 
-def test_idle_workers_end_the_program_well(command, tmp_path):
+def test_idle_workers_end_the_program_with_success(command, tmp_path):
     words = [*command[:1], f"ipc://{tmp_path / 'ppx'}", *command[1:], "--workers", "2", "--idle-timeout", "0.2"]
     with program(words, tmp_path) as (process, _):
         assert process.wait(DEADLINE_S) == 0
 
 
-def test_an_endpoint_without_neighbours_is_refused(command, tmp_path):
+def test_an_endpoint_for_one_worker_only_is_refused(command, tmp_path):
     with program([*command[:1], "tcp://127.0.0.1:*", "--workers", "2"], tmp_path) as (process, said):
         assert process.wait(DEADLINE_S) == 1
     assert "no endpoint for worker 0 next to `tcp://127.0.0.1:*`" in said()
@@ -425,7 +425,7 @@ def test_an_endpoint_without_neighbours_is_refused(command, tmp_path):
 
 
 def proportional_bytes(pid):
-    """Memory of a process in which what n processes share counts one n-th."""
+    """Proportional set size: memory that n processes share counts one n-th."""
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     return 1024 * int(next(line.split()[1] for line in rollup.splitlines() if line.startswith("Pss:")))
 
@@ -448,7 +448,7 @@ def test_eight_workers_of_sherpa(sherpa_simulator, tmp_path):
         assert images(traces) == images(one)
         pool.carry_out(plan, range(200), AddressTable())
         together = sum(proportional_bytes(pid) for pid in [pool.pid, *pool.pids] if pid is not None)
-    assert together < 8 * single / 2  # what the start took is shared
+    assert together < 8 * single / 2  # the memory of the initialisation is shared
     assert not list(tmp_path.iterdir())
 
 

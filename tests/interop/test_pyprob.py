@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def run_pyprob(program, transport, folder, engine, runs, observations):
-    """Return values and log weights that pyprob found for one of our programs."""
+    """Return the values and log weights of pyprob for one of our programs."""
     endpoint = f"ipc://{folder / 'socket'}" if transport == "ipc" else "tcp://127.0.0.1:*"
     with subprocess.Popen([*program, endpoint], stderr=subprocess.PIPE, text=True) as server:
         try:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The client against a simulator that shares no code with it (raw_peer.py), well-behaved and not."""
+"""The client with a simulator that shares no code with it (raw_peer.py), correct and faulty."""
 
 import contextlib
 import os
@@ -28,7 +28,7 @@ KINDS = [
 
 
 class Prior:
-    """Draws from the prior; raises `error` at an entry, if told to."""
+    """Draws from the prior; raises `error` at an entry, if given."""
 
     def __init__(self, error=None, position=-1):
         self.rng = np.random.default_rng(1)
@@ -100,7 +100,7 @@ def test_tcp_and_a_busy_endpoint():
 
 
 @pytest.mark.parametrize("name", ["folder/socket", "@etalumis-test-{pid}"])
-def test_busy_ipc_endpoints_are_seen_and_stale_ones_are_not_busy(tmp_path, name):
+def test_busy_ipc_endpoints_are_refused_and_stale_ones_are_not(tmp_path, name):
     (tmp_path / "folder").mkdir()
     place = name.format(pid=os.getpid()) if name.startswith("@") else str(tmp_path / name)
     endpoint = f"ipc://{place}"
@@ -143,7 +143,7 @@ def test_a_connected_simulator_that_dies_is_noticed_and_can_come_back():
             second.kill()
 
 
-def test_nobody_at_the_endpoint(tmp_path):
+def test_an_endpoint_without_a_simulator(tmp_path):
     with pytest.raises(SimulatorError, match=r"cannot be reached: no connection within 0\.3 s"):
         connect(f"ipc://{tmp_path / 'nobody'}", start_timeout_s=0.3)
     with pytest.raises(SimulatorError, match="no ZeroMQ endpoint"):
@@ -164,7 +164,7 @@ def test_a_simulator_that_never_answers_is_ended(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_slow_starts_are_waited_for():
+def test_a_slow_start_is_awaited():
     with simulator("--answer-later", "0.5", timeout_s=0.2) as peer:
         check_run(run(peer))
 
@@ -172,7 +172,7 @@ def test_slow_starts_are_waited_for():
 @pytest.mark.parametrize(
     ("fault", "how"), [("exit", "exited with code 3"), ("abort", "was killed by SIGABRT"), ("garbage", None)]
 )
-def test_faults_in_a_run_are_named_at_once_and_a_restart_heals(fault, how, tmp_path):
+def test_faults_in_a_run_are_reported_at_once_and_a_restart_helps(fault, how, tmp_path):
     with simulator("--fault", fault, scratch=tmp_path) as peer:
         pid = peer.pid
         began = time.monotonic()
@@ -199,7 +199,7 @@ def test_faults_in_a_run_are_named_at_once_and_a_restart_heals(fault, how, tmp_p
     assert not list(tmp_path.iterdir())
 
 
-def test_a_simulator_killed_from_outside_is_noticed_within_a_fraction_of_a_second():
+def test_a_simulator_killed_by_another_process_is_detected_at_once():
     with simulator("--fault", "hang") as peer:
         killed = []
 
@@ -213,7 +213,7 @@ def test_a_simulator_killed_from_outside_is_noticed_within_a_fraction_of_a_secon
         assert time.monotonic() - killed[0] < 2
 
 
-def test_a_hang_ends_after_the_timeout_even_where_sigterm_is_ignored():
+def test_a_hang_ends_after_the_timeout_even_if_sigterm_is_ignored():
     with simulator("--fault", "hang", timeout_s=0.4) as peer:
         pid = peer.pid
         with pytest.raises(SimulatorError, match=r"did not answer within 0\.4 s in run 1 after 2 draws"):
@@ -229,7 +229,7 @@ def test_a_hang_ends_after_the_timeout_even_where_sigterm_is_ignored():
         ("parameter", r"\[forward\(\)\+0x99\].*stddev > 0"),
     ],
 )
-def test_what_is_not_understood_ends_the_run_and_keeps_the_simulator(fault, what):
+def test_unsupported_messages_end_the_run_and_keep_the_simulator(fault, what):
     with simulator("--fault", fault) as peer:
         pid = peer.pid
         with pytest.raises(ProtocolError if fault == "reset" else RefusedError, match=what):
@@ -249,7 +249,7 @@ def test_errors_of_the_controller_leave_the_simulator_usable(error):
         assert peer.pid == pid
 
 
-def test_an_interrupt_while_waiting_is_followed_by_a_fresh_process():
+def test_an_interrupt_while_waiting_is_followed_by_a_new_process():
     with simulator("--fault", "hang") as peer:
         pid = peer.pid
         timer = threading.Timer(0.4, os.kill, (os.getpid(), signal.SIGINT))
@@ -261,7 +261,7 @@ def test_an_interrupt_while_waiting_is_followed_by_a_fresh_process():
             timer.join()
         threading.Timer(0.4, lambda: os.kill(peer.pid, signal.SIGKILL)).start()
         with pytest.raises(SimulatorError, match="SIGKILL"):
-            run(peer)  # it was started anew
+            run(peer)  # of the new process
 
 
 def test_two_simulators_in_one_process():

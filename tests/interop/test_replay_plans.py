@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Replayed runs: what the front end keeps, draws and gives up is what the interactive controller does."""
+"""Replayed runs: the front end reuses, draws and loses the same entries as the interactive controller."""
 
 import math
 
@@ -44,12 +44,12 @@ def drifting(cpp_examples):
 
 
 class Driven:
-    """Steers a run with the values of a delegated proposal, and asks at each draw what `Change` would have done."""
+    """Replays the values of a delegated proposal, and compares each draw with the decision of `Change`."""
 
     def __init__(self, change, values, observations):
         self.change, self.values, self.observations = change, values, observations
         self.rows = []
-        """For each draw the row whose value was taken, -1 = drawn."""
+        """The row whose value was reused, per draw; -1 = drawn."""
 
     def sample(self, site):
         kept = len(self.change._kept)
@@ -70,7 +70,7 @@ class Driven:
 
 
 def test_proposals_are_those_of_the_interactive_controller(model):
-    """Hundreds of pairs of a state and a move: kept entries, lost proposals, ratios of densities, traces."""
+    """Hundreds of pairs of a state and a move: reused entries, lost proposals, ratios of densities, traces."""
     simulator, observations = model
     rng, table, structures = np.random.default_rng(17), AddressTable(), StructureCache(None)
     everything = EVERYTHING._replace(observed=observations.values)
@@ -87,7 +87,7 @@ def test_proposals_are_those_of_the_interactive_controller(model):
         asked = change.plan()._replace(rejected=True, parameters=True)
         [found] = simulator.carry_out(asked, (int(rng.integers(2**63)),), table)
         assert not found.mismatch
-        # what a lost run has drawn is not told; of this model's, kept moves alone leave nothing to draw
+        # a lost run has no entries; in this model, only moves that reuse all values leave nothing to draw
         if not found.lost or (simulator.name == "marsaglia_replaced" and move.keep):
             driven = Driven(Change(state, move, rng, observations), None if found.lost else found.value, observations)
             trace = execution.run(simulator, driven, table)
@@ -112,7 +112,7 @@ def test_proposals_are_those_of_the_interactive_controller(model):
     assert fresh > 50
 
 
-def test_a_beginning_is_replayed_and_the_rest_comes_from_the_seed(drifting):
+def test_a_prefix_is_replayed_and_the_rest_comes_from_the_seed(drifting):
     table = AddressTable()
     for seed, trace in enumerate(drifting.carry_out(EVERYTHING._replace(rejected=False), range(8), table)):
         values = trace.value
@@ -129,12 +129,12 @@ def test_a_beginning_is_replayed_and_the_rest_comes_from_the_seed(drifting):
 
 
 def of_length(simulator, table, entries, rejected=False):
-    """A prior trace with so many entries: 12 without the detour's scope, 15 with it."""
+    """A prior trace with a number of entries: 12 without the scope of the detour, 15 with it."""
     plan = EVERYTHING._replace(rejected=rejected)
     return next(t for t in simulator.carry_out(plan, range(100), table) if len(t) == entries)
 
 
-def test_values_are_carried_over_unless_their_support_moved(drifting):
+def test_values_are_reused_unless_their_support_changed(drifting):
     table = AddressTable()
     trace = of_length(drifting, table, 12)
     names = trace.name
@@ -149,7 +149,7 @@ def test_values_are_carried_over_unless_their_support_moved(drifting):
     kept = [i for i in range(1, 12) if i not in drawn]
     expected = math.fsum(found.log_prob[i] - trace.log_prob[i] for i in kept)
     assert found.log_ratio == pytest.approx(expected, rel=1e-12)
-    # a scope more: the scope after it is no longer the first instance, the number of categories is another
+    # one more scope: the scope after it is no longer the first instance, the number of categories differs
     detour = names.index("detour")
     rows = trace.rows.with_value(detour, 1.0)
     [found] = drifting.carry_out(EVERYTHING._replace(rows=rows, prefix=detour + 1, rejected=False), (5,), table)
@@ -158,7 +158,7 @@ def test_values_are_carried_over_unless_their_support_moved(drifting):
     assert found.distribution[-1].total_count == 4 + found.value[-2]
 
 
-def test_a_lost_run_says_nothing_but_that(drifting):
+def test_a_lost_run_has_no_content(drifting):
     table = AddressTable()
     trace = of_length(drifting, table, 12)
     time = trace.name.index("time")
@@ -171,7 +171,7 @@ def test_a_lost_run_says_nothing_but_that(drifting):
     assert_same_trace(whole[0], asked_for(drifting, whole[0], {}))
 
 
-def test_a_run_that_is_not_the_one_to_replay_is_a_mismatch(drifting):
+def test_a_run_that_differs_from_the_rows_is_a_mismatch(drifting):
     table = AddressTable()
     trace = of_length(drifting, table, 12)
     plan = EVERYTHING._replace(rows=trace.rows, prefix=len(trace))
@@ -193,18 +193,18 @@ def test_a_run_that_is_not_the_one_to_replay_is_a_mismatch(drifting):
     longer = [np.append(column, column[-1:]) for column in (trace.rows.entries, trace.rows.details)]
     assert mismatch(ReplayRows(*longer, trace.rows.keys), prefix=13)
     detour = trace.name.index("detour")
-    assert mismatch(trace.rows.with_value(detour, 1.0))  # another scope, where another entry was recorded
+    assert mismatch(trace.rows.with_value(detour, 1.0))  # another scope instead of the recorded entry
     rejecting = trace.name.index("time")
     assert mismatch(trace.rows.with_value(rejecting, 50.0))  # another repetition
 
 
-def test_rows_of_another_process_and_of_another_simulator_are_taught(cpp_examples):
+def test_rows_of_another_process_or_simulator_are_translated(cpp_examples):
     table, other_table = AddressTable(), AddressTable(["something else"])
     command = [str(cpp_examples / "drifting")]
     with Simulator(command) as simulator, Simulator(command) as other:
         traces = simulator.carry_out(EVERYTHING._replace(rejected=False), range(6), table)
         simulator.restart()
-        other.carry_out(RunPlan(), (77,), other_table)  # numbers of its own
+        other.carry_out(RunPlan(), (77,), other_table)  # its numbers differ
         for peer, addresses in ((simulator, table), (other, other_table)):
             for trace in traces:
                 plan = EVERYTHING._replace(rows=trace.rows, prefix=len(trace))
@@ -213,7 +213,7 @@ def test_rows_of_another_process_and_of_another_simulator_are_taught(cpp_example
                     assert (found.mismatch, found.value, found.name) == (False, trace.value, trace.name)
                     assert found.log_prob == trace.log_prob
                     assert list(map(addresses.name, found.address)) == list(map(table.name, trace.address))
-                changed = trace.rows.with_value(0, 1.5)  # carried over by address, not by number
+                changed = trace.rows.with_value(0, 1.5)  # reused by address, not by number
                 plans = [
                     RunPlan(rows=rows, prefix=1, details=True) for rows in (changed, found.rows.with_value(0, 1.5))
                 ]
@@ -222,7 +222,7 @@ def test_rows_of_another_process_and_of_another_simulator_are_taught(cpp_example
                 assert (one.details["row"] > 0).sum() >= 4
 
 
-def test_rows_from_a_file_are_replayed_in_a_fresh_process(cpp_examples):
+def test_rows_from_a_file_are_replayed_in_a_new_process(cpp_examples):
     command = [str(cpp_examples / "marsaglia"), "--replaced"]
     with Simulator(command) as simulator:
         [trace] = simulator.carry_out(RunPlan(details=True), (3,), AddressTable())
@@ -238,7 +238,7 @@ def test_rows_from_a_file_are_replayed_in_a_fresh_process(cpp_examples):
 
 
 @pytest.mark.parametrize("delegate", [True, False])
-def test_a_chain_goes_on_from_its_snapshot_in_either_way(cpp_examples, delegate):
+def test_a_chain_continues_from_its_checkpoint_with_and_without_delegation(cpp_examples, delegate):
     (program, *options), observations = MODELS["marsaglia --replaced"]
     command = [str(cpp_examples / program), *options]
     with Simulator(command) as simulator:
@@ -253,7 +253,7 @@ def test_a_chain_goes_on_from_its_snapshot_in_either_way(cpp_examples, delegate)
         if delegate:
             other.resume(snapshot)
             assert other.state.log_likelihood == chain.state.log_likelihood
-        else:  # scored here, to the last bit perhaps another number
+        else:  # scored here, where the last bit may differ
             snapshot["log_likelihood"] = pytest.approx(snapshot["log_likelihood"], rel=1e-12)
             other.resume(snapshot)
         assert other.state.value == chain.state.value

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Python models behind `etalumis serve`: the same traces, chains and posteriors as in this process."""
+"""Python models served by `etalumis serve`: the same traces, chains and posteriors as in this process."""
 
 import stat
 import sys
@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def content(trace):
-    """All that a trace holds, addresses by name."""
+    """The content of a trace, with the names of addresses."""
     return {
         "addresses": [trace.addresses.name(number) for number in trace.address],
         "entries": [
@@ -101,7 +101,7 @@ def test_a_chain_is_that_of_the_model_in_this_process():
     assert len(np.unique(there.values["theta"])) > 20
 
 
-def test_three_lines_are_a_simulator(tmp_path: Path):
+def test_a_program_of_three_lines_is_a_simulator(tmp_path: Path):
     program = tmp_path / "program"
     program.write_text(
         textwrap.dedent(f"""\
@@ -119,7 +119,7 @@ def test_three_lines_are_a_simulator(tmp_path: Path):
     assert (peer.name, trace.result) == ("branching", trace.value[0])
 
 
-def test_every_statement_on_the_wire(folder: Path):
+def test_the_messages_of_every_statement(folder: Path):
     with (
         served(folder, "zoo:everything", "tcp://127.0.0.1:*", "--arg", "width=0.5") as (_, endpoint),
         Client(endpoint) as client,
@@ -135,7 +135,7 @@ def test_every_statement_on_the_wire(folder: Path):
         assert given.value.tolist() == 1.0
         asked = client.ask(ObserveResult())
         assert isinstance(asked, Observe)
-        assert asked.value is None  # left out, as the model gave none
+        assert asked.value is None  # omitted, because the model gave none
         assert [array.tolist() for array in asked.distribution.arrays] == [0.25, 1.0]
         tagged = client.ask(ObserveResult())
         assert isinstance(tagged, Tag)

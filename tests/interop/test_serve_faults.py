@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Python models behind `etalumis serve`: every way in which a run can go wrong, and what comes after it."""
+"""Python models served by `etalumis serve`: failures of a run, and the behaviour afterwards."""
 
 import os
 import signal
@@ -56,13 +56,13 @@ RUBBISH = [
 
 
 @pytest.mark.parametrize("model", ["two", "stubborn", "turns_errors", "careless"])
-def test_rubbish_is_answered_with_reset_and_the_next_run_is_right(folder: Path, model: str):
+def test_invalid_messages_are_answered_with_reset_and_the_next_run_is_correct(folder: Path, model: str):
     with served(folder, f"zoo:{model}") as (process, endpoint), Client(endpoint) as client:
         for parts in RUBBISH:
             if parts != (HALF,):
                 assert isinstance(client.ask(Run()), Sample)
                 assert isinstance(client.ask(*parts), Reset), parts
-            assert isinstance(client.ask(*parts), Reset), parts  # at top level, too
+            assert isinstance(client.ask(*parts), Reset), parts  # also outside a run
         for wrong in (SampleResult(None), SampleResult(np.ones(3)), Reset(), Run()):
             assert isinstance(client.ask(Run()), Sample)
             assert isinstance(client.ask(HALF), Sample)
@@ -79,7 +79,7 @@ def test_rubbish_is_answered_with_reset_and_the_next_run_is_right(folder: Path, 
 
 
 def of_a_newer_schema(body: int, known: int) -> bytes:
-    """Return a message whose body has its first fields as they are, and 20 that nobody knows yet."""
+    """Return a message whose body has its known fields and 20 unknown ones."""
     builder = flatbuffers.Builder(64)
     text = builder.CreateString("from the future")
     builder.StartObject(40)
@@ -93,7 +93,7 @@ def of_a_newer_schema(body: int, known: int) -> bytes:
     return bytes(builder.Output())
 
 
-def test_what_a_newer_peer_appends_is_ignored(folder: Path):
+def test_fields_of_a_newer_peer_are_ignored(folder: Path):
     handshake, run = BODIES.index(Handshake) + 1, BODIES.index(Run) + 1
     with served(folder, "zoo:two") as (_, endpoint), Client(endpoint) as client:
         assert client.ask(of_a_newer_schema(handshake, 1)) == GREETING
@@ -102,7 +102,7 @@ def test_what_a_newer_peer_appends_is_ignored(folder: Path):
         assert isinstance(client.ask(of_a_newer_schema(200, 2)), Reset)
 
 
-def test_a_message_that_is_far_too_large_costs_its_sender_the_connection(folder: Path):
+def test_the_connection_of_a_peer_that_sends_too_large_a_message_is_dropped(folder: Path):
     with served(folder, "zoo:two") as (process, endpoint), Client(endpoint) as client, Client(endpoint) as other:
         client.send(bytes(17 << 20))
         assert isinstance(other.ask(Run()), Sample)
@@ -110,20 +110,20 @@ def test_a_message_that_is_far_too_large_costs_its_sender_the_connection(folder:
 
 
 @pytest.mark.parametrize("model", ["two", "stubborn", "turns_errors"])
-def test_a_handshake_in_the_middle_of_a_run_starts_afresh(folder: Path, model: str):
+def test_a_handshake_during_a_run_begins_a_new_session(folder: Path, model: str):
     with served(folder, f"zoo:{model}") as (_, endpoint), Client(endpoint) as client:
         first = client.ask(Run())
         assert client.ask(Handshake("again")) == GREETING._replace(model_name=model)
         assert client.ask(Run()) == first
 
 
-def test_two_clients_do_not_meet(folder: Path):
+def test_two_clients_do_not_affect_each_other(folder: Path):
     with served(folder, "zoo:two") as (_, endpoint), Client(endpoint) as first, Client(endpoint) as second:
         assert isinstance(first.ask(Run()), Sample)
         assert isinstance(second.ask(Run()), Reset)  # busy
         assert second.ask(Handshake("second")) == GREETING  # takes over
         assert isinstance(second.ask(Run()), Sample)
-        # what the first one says late is no answer in the run of the second, which goes on
+        # a late message of the first client is not used in the run of the second
         assert isinstance(first.ask(SampleResult(np.asarray(0.9))), Reset)
         assert isinstance(second.ask(HALF), Sample)
         assert isinstance(first.ask(b"rubbish"), Reset)
@@ -132,7 +132,7 @@ def test_two_clients_do_not_meet(folder: Path):
 
 
 @pytest.mark.parametrize("transport", ["ipc", "tcp"])
-def test_a_client_killed_in_the_middle_of_a_run_is_followed_by_the_next(folder: Path, tmp_path: Path, transport: str):
+def test_the_next_client_is_served_after_one_that_was_killed_during_a_run(folder: Path, tmp_path: Path, transport: str):
     address = f"ipc://{tmp_path / 'socket'}" if transport == "ipc" else "tcp://127.0.0.1:*"
     client = """
         import os, signal, sys
@@ -154,7 +154,7 @@ def test_a_client_killed_in_the_middle_of_a_run_is_followed_by_the_next(folder: 
             assert trace.result == sum(trace.value)
 
 
-def test_an_error_in_the_model_is_what_the_client_reports(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_client_reports_an_error_in_the_model(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(folder)
     with Simulator([*SERVE, "zoo:fails", "{endpoint}"]) as peer:
         with pytest.raises(SimulatorError) as failed:
@@ -193,7 +193,7 @@ def test_a_signal_ends_it_cleanly(folder: Path, tmp_path: Path, number: signal.S
     assert not socket.exists()
 
 
-def test_an_idle_one_leaves_and_a_warning_says_who_may_connect(folder: Path):
+def test_the_idle_timeout_and_the_warning_about_open_interfaces(folder: Path):
     process = subprocess.run(
         [*SERVE, "zoo:two", "tcp://*:*", "--idle-timeout", "0.2"],
         cwd=folder,

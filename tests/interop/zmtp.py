@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""A ZeroMQ reply socket made of bytes (ZMTP 3.0, NULL mechanism): it can break off where a real one never would."""
+"""A ZeroMQ reply socket written in bytes (ZMTP 3.0, NULL mechanism), which can send truncated messages."""
 
 import socket
 import struct
@@ -10,7 +10,7 @@ READY = b"\x05READY" + b"\x0bSocket-Type" + struct.pack(">I", 3) + b"REP"
 
 
 class Listener:
-    """Listens on a free port of this machine; `accept` greets one client."""
+    """Listens on a free port of this machine; `accept` connects to one client."""
 
     def __init__(self) -> None:
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -43,7 +43,7 @@ class Replier:
                 return body
 
     def send(self, message: bytes, *, only: int | None = None) -> None:
-        """Send a reply, or only its first bytes: the frame has been announced at its full length."""
+        """Send a reply, or only its first `only` bytes; the frame announces the full length."""
         content = bytes((MORE, 0)) + bytes((LONG,)) + struct.pack(">Q", len(message)) + message
         self._connection.sendall(content if only is None else content[: len(content) - len(message) + only])
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Soak: the simulator is killed or stopped at every kind of message; not one trace is lost, doubled or altered.
+"""Soak: the simulator is killed or stopped at every kind of message; no trace is lost, repeated or altered.
 
 `make test` makes few runs, `make validate` more, `make soak` as many as ETALUMIS_SOAK_RUNS says (10,000).
 """
@@ -39,7 +39,7 @@ def dataset(model, runs: int, folder: Path) -> dict[str, np.ndarray]:
 
     with h5py.File(path) as file:
         file.visititems(keep)
-    assert columns["traces/index"].tolist() == list(range(runs))  # none lost, none doubled
+    assert columns["traces/index"].tolist() == list(range(runs))  # none lost, none repeated
     return columns
 
 
@@ -49,7 +49,7 @@ def weighted(model, runs: int, folder: Path) -> dict[str, np.ndarray]:
 
 
 def chain(model, runs: int, folder: Path) -> dict[str, np.ndarray]:
-    """RMH: one altered trace, and everything after it is another one."""
+    """RMH: an altered trace would change all later ones."""
     return columns_of(rmh(model, OBSERVATIONS, runs=runs, seed=9, init_runs=20, retries=RETRIES), runs)
 
 
@@ -59,7 +59,7 @@ def columns_of(posterior, runs: int) -> dict[str, np.ndarray]:
 
 
 def proposed(model, runs: int, folder: Path) -> dict[str, np.ndarray]:
-    """Inference compilation: assisted runs, and replays that count a scope's repetitions."""
+    """Inference compilation: assisted runs, and replays that count the repetitions of a scope."""
     return columns_of(with_session(model, OBSERVATIONS, SkewedSession(), runs=runs, seed=10, retries=RETRIES), runs)
 
 
@@ -67,7 +67,7 @@ WAYS = {"dataset": dataset, "importance": weighted, "rmh": chain, "ic": proposed
 
 
 class Stepwise(Simulator):
-    """Makes no steps of chains by itself: every step is a message."""
+    """Does not make steps of chains by itself: every step is a message."""
 
     steps = False
 
@@ -79,7 +79,7 @@ def command(cpp_examples):
 
 
 def soak(way, runs, kind, command, folder, strikes, delegate) -> Counter[str]:
-    """Do the same work undisturbed and under strikes; return what was done to the second."""
+    """Do the same work with and without strikes; return the number of strikes by kind."""
     quiet, stormy = folder / "quiet", folder / "stormy"
     for place in (quiet, stormy):
         place.mkdir()
@@ -97,7 +97,7 @@ def soak(way, runs, kind, command, folder, strikes, delegate) -> Counter[str]:
 STATEMENTS = ("sample", "observe", "tag")
 UNSEEN = tuple(moment for moment in MOMENTS if moment not in STATEMENTS)
 MODES = {
-    # the simulator, whether runs are delegated, and the moments at which it can be struck
+    # the simulator, whether runs are delegated, and the moments of strikes
     "interactive": (Simulator, False, MOMENTS),
     "delegated": (Simulator, True, UNSEEN),
     "stepwise": (Stepwise, True, UNSEEN),
@@ -113,7 +113,7 @@ WORK = [
 
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize(("way", "mode"), WORK)
-def test_not_one_trace_is_lost_doubled_or_altered(way, mode, command, tmp_path, caplog, statistics):
+def test_no_trace_is_lost_repeated_or_altered(way, mode, command, tmp_path, caplog, statistics):
     caplog.set_level(logging.ERROR)
     runs = int(os.environ.get("ETALUMIS_SOAK_RUNS", statistics.size(50, 200)))
     kind, delegate, moments = MODES[mode]

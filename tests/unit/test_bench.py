@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""`etalumis bench`: what it says, not how fast it is. The programs are the real ones, the times very short."""
+"""`etalumis bench`: its report, not the speed. The programs are real, the times very short."""
 
 import itertools
 import json
@@ -33,7 +33,7 @@ DATASET_KEYS = {
 
 
 def check(found, expected_keys, bench):
-    """Keys, types and signs; every ratio is the quotient of the values that it is said to be of."""
+    """Check keys, types and signs, and that every ratio is the quotient of its two values."""
     assert expected_keys <= found.keys()
     numbers = {key: value for key, value in found.items() if isinstance(value, float)}
     assert expected_keys <= numbers.keys()
@@ -65,7 +65,7 @@ def test_the_protocol_is_measured(ppx_report: BenchReport):
 def test_the_raw_messages_are_as_long_as_those_of_a_draw(cpp_examples: Path, ppx_report: BenchReport):
     sizes = ppx.message_sizes(str(cpp_examples / "hundred"))
     assert sizes == ppx.message_sizes(str(cpp_examples / "hundred"))
-    # a Sample carries its address, the stack of a function of a model, and two parameters; its answer a double
+    # a Sample has an address (a call stack) and two parameters, its answer a double
     assert 100 < sizes.sample < 1000
     assert 16 < sizes.sample_result < sizes.sample
     measured = ppx_report.as_json()["measured"]
@@ -87,14 +87,14 @@ def test_traces_are_measured_from_the_command_line(
     assert main(["bench", "traces", "--json", "--simulator", str(sherpa_simulator), *arguments]) == 0
     found = json.loads(capsys.readouterr().out)
     check(found, TRACES_KEYS, traces)
-    # the bare Sherpa makes the decays that the delegated one makes: 262 draws with a standard deviation of 916
+    # Sherpa alone and the delegated one make the same decays: 262 draws with a standard deviation of 916
     draws, events = found["measured"]["draws_per_event_of"], found["measured"]["events"]
     for one, other in itertools.combinations(traces.PHYSICS, 2):
         error = 916.0 * (1.0 / events[one] + 1.0 / events[other]) ** 0.5
-        # Sherpa alone draws up to a tenth more, as it keeps raised maxima
+        # Sherpa alone makes up to 10 % more draws, because it keeps raised maxima
         assert abs(draws[one] - draws[other]) < 5.0 * error + 0.1 * draws[other]
     assert found["address_cost_ratio"] == max(found["measured"]["address_cost"]["ratio"])
-    assert found["deposit_ratio"] < found["calorimeter_ratio"]  # it is a part of it
+    assert found["deposit_ratio"] < found["calorimeter_ratio"]  # a part of it
 
 
 def test_trace_files_are_measured_from_the_command_line(
@@ -116,7 +116,7 @@ def test_trace_files_are_measured_from_the_command_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_local_measurement_says_what_it_did(cpp_examples: Path):
+def test_a_local_measurement_reports_its_runs(cpp_examples: Path):
     found = line_of([str(cpp_examples / "hundred"), "--measure", "0.02"])
     assert found["seconds"] >= 0.02
     assert found["draws"] == 100 * found["runs"] > 0
@@ -125,7 +125,7 @@ def test_a_local_measurement_says_what_it_did(cpp_examples: Path):
     assert mixed["runs"] > 0
 
 
-def test_contenders_take_turns_forth_and_back():
+def test_contenders_alternate_in_alternating_order():
     order: list[str] = []
 
     def contender(name: str, rate: int):
@@ -140,7 +140,7 @@ def test_contenders_take_turns_forth_and_back():
     assert slices == {"a": [Slice(3, 0, 1.0)] * MIN_ROUNDS, "b": [Slice(2, 0, 1.0)] * MIN_ROUNDS}
 
 
-def test_noisy_rounds_go_on_until_the_time_is_up_and_steady_ones_do_not():
+def test_noisy_rounds_continue_until_the_time_is_over_and_precise_ones_do_not():
     noise = itertools.cycle([1.0, 1.5, 0.7, 1.2])
     for noisy in (True, False):
         contenders = {
@@ -162,7 +162,7 @@ def test_values_are_those_of_the_best_rounds():
     assert [found["targets"][key]["reached"] for key in ("a_ratio", "cost")] == [True, False]
 
 
-def test_a_step_is_repeated_until_the_time_is_up():
+def test_a_step_is_repeated_until_the_time_is_over():
     steps = itertools.count()
     done = repeat(lambda: (2, 2 * (next(steps) + 1)), 0.0)
     assert done[:2] == (2, 2)

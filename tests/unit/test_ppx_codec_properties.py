@@ -119,7 +119,7 @@ def test_generated_code_reads_every_answer_of_ours_and_we_read_its(value, shape)
 
 @given(st.sampled_from(ENCODED), st.sampled_from(ENCODED), st.data())
 def test_spliced_messages_give_a_message_or_a_protocol_error(one, other, source):
-    """The beginning of one message and the end of another; a piece left out, doubled or from elsewhere."""
+    """The beginning of one message and the end of another; a part omitted, repeated or from another place."""
     begin = source.draw(st.integers(0, len(one)))
     end = source.draw(st.integers(0, len(other)))
     decodes_or_refuses(one[:begin] + other[end:])
@@ -127,7 +127,7 @@ def test_spliced_messages_give_a_message_or_a_protocol_error(one, other, source)
 
 
 class CountingReader(buffer.BufferReader):
-    """Counts the tables and tensors that a message makes it follow."""
+    """Counts the tables and tensors that are read for a message."""
 
     def __init__(self):
         super().__init__()
@@ -139,8 +139,8 @@ class CountingReader(buffer.BufferReader):
 
 
 @given(st.sampled_from(ENCODED), st.data())
-def test_no_message_can_make_the_decoder_go_round_in_circles(data, source):
-    """Every offset leads on to one table of the schema, whose depth bounds the work, whatever the offsets say."""
+def test_no_message_leads_to_endless_decoding(data, source):
+    """Every offset leads to a table of the schema, whose depth bounds the work."""
     altered = bytearray(data)
     for _ in range(source.draw(st.integers(1, 6))):
         position = source.draw(st.integers(0, len(data) // 4 - 1)) * 4
@@ -173,7 +173,7 @@ def as_sample(observe):
 @pytest.mark.parametrize("value", [np.zeros(3), np.zeros((2, 2)), np.zeros(1)])
 def test_a_given_value_has_the_shape_of_its_distribution_or_is_refused(value):
     law = ArrayDistribution(1, (np.zeros(()), np.ones(())))
-    if value.size == 1:  # (1,) and () are the same to peers
+    if value.size == 1:  # peers do not distinguish (1,) and ()
         observe = Decoder().decode(encode(m.Observe("[f]", law, "x", value)))
         assert observe.value.shape == ()
         return
@@ -190,7 +190,7 @@ def test_broadcasting_cannot_make_an_observation_larger_than_any_message():
 
 
 def incompatible(observe):
-    """Give an observe statement parameters that do not broadcast, which no distribution of ours can hold."""
+    """Write an observe statement with parameters that do not broadcast, which ArrayDistribution refuses."""
     law = ArrayDistribution(1, (np.zeros(()), np.ones(())))
     object.__setattr__(law, "arrays", (np.zeros(3), np.ones(2)))
     return observe._replace(distribution=law)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Bytes of delegated runs: ours against flatc's code, in both directions."""
+"""Bytes of delegated runs, compared with flatc's code in both directions."""
 
 import struct
 
@@ -24,7 +24,7 @@ U32, U64, I32 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1), st.integer
 
 
 def same(one, other):
-    """Equality to the last bit: there are NaNs."""
+    """Bitwise equality, because of NaN."""
     return struct.pack("<d", one) == struct.pack("<d", other)
 
 
@@ -64,7 +64,7 @@ def plans(draw):
 
 
 def assert_says(run, mode, session, plan, seeds):
-    """What a Run holds, field for field, read by flatc's code."""
+    """The fields of a Run, read by flatc's code."""
     assert (run.Mode(), run.Session()) == (mode, session)
     assert [run.Seeds(i) for i in range(run.SeedsLength())] == seeds
     assert run.Prefix() == plan.prefix
@@ -89,19 +89,19 @@ MODES = st.sampled_from([DELEGATED, ASSISTED])
 
 
 @given(MODES, U64, plans(), SEEDS)
-def test_the_quick_layout_is_what_flatc_reads(mode, session, plan, seeds):
+def test_the_fixed_layout_is_read_by_flatc(mode, session, plan, seeds):
     data = request(mode, session, plan, seeds)
     run = run_in(data)
     assert_says(run, mode, session, plan, seeds)
     assert run.TextsIsNone()
     assert run.AddressesIsNone()
     assert run.Observations() is None
-    for slot in (2, 5, 6):  # seeds, rows and details lie where numbers of eight bytes may be read
+    for slot in (2, 5, 6):  # seeds, rows and details are aligned to eight bytes
         assert run._tab.Vector(run._tab.Offset(4 + 2 * slot)) % 8 == 0
 
 
 @given(MODES, U64, plans(), SEEDS)
-def test_the_quick_layout_says_what_flatc_s_code_writes(mode, session, plan, seeds):
+def test_the_fixed_layout_is_equivalent_to_that_of_flatc(mode, session, plan, seeds):
     run = run_in(request_with_terms(mode, session, plan, seeds, None, None))
     assert_says(run, mode, session, plan, seeds)
     assert run.Observations() is None
@@ -120,7 +120,7 @@ ARRAYS = st.dictionaries(
 
 
 @given(plans(), SEEDS, st.lists(st.text(max_size=9), max_size=4), KEYS, ARRAYS)
-def test_lessons_and_observations_arrive(plan, seeds, texts, keys, observations):
+def test_new_terms_and_observations_are_sent(plan, seeds, texts, keys, observations):
     run = run_in(request_with_terms(DELEGATED, 7, plan, seeds, NewTerms(texts, keys), observations))
     assert_says(run, DELEGATED, 7, plan, seeds)
     assert [run.Texts(i).decode() for i in range(run.TextsLength())] == texts
@@ -165,7 +165,7 @@ def values_of(draw, strategies, count):
 
 
 @given(st.data(), st.lists(st.tuples(U64, st.integers(0, 4)), min_size=1, max_size=4), U64, st.booleans())
-def test_columns_are_what_flatc_s_code_wrote(data, runs, session, detailed):
+def test_columns_written_by_flatc_are_read(data, runs, session, detailed):
     draw = data.draw
     count = sum(entries for _, entries in runs)
     doubles = draw(st.lists(st.floats(), min_size=1, max_size=9))
@@ -199,11 +199,11 @@ def test_columns_are_what_flatc_s_code_wrote(data, runs, session, detailed):
     assert columns.array_of(found, 0).tobytes() == np.array(doubles).tobytes()
 
 
-# ---------------------------------------------------------------------- answers that are like an earlier one
+# ---------------------------------------------------------------------- answers with the layout of an earlier one
 
 
 def alone(count, observes, numbers, detailed):
-    """A message with one trace that names nothing new, as a chain gets them."""
+    """A message with one trace and no new terms, as for a chain."""
     return {
         "Traces": [trace(7, count, observes, 1, 0)],
         "Entries": [(0.5 + i, i, 0) for i in range(count)],
@@ -217,7 +217,7 @@ def alone(count, observes, numbers, detailed):
 
 
 def read(decoder, data):
-    """All that a decoder reads of a message, bit for bit; None where it refuses it."""
+    """The decoded content of a message, bit for bit; None if it is refused."""
     try:
         found = decoder.decode(data)
     except ProtocolError:
@@ -240,7 +240,7 @@ def read(decoder, data):
     st.booleans(),
     st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=4),
 )
-def test_an_answer_like_an_earlier_one_is_read_as_if_it_were_the_first(count, observes, numbers, detailed, changes):
+def test_an_answer_with_the_layout_of_an_earlier_one_is_read_correctly(count, observes, numbers, detailed, changes):
     data = generated_traces(3, **alone(count, observes, numbers, detailed))
     decoder = Decoder()
     for _ in range(2):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""What is wrong with a message of traces raises ProtocolError, nothing else, and fills no memory."""
+"""Invalid messages with traces raise ProtocolError, and do not fill the memory."""
 
 import struct
 import tracemalloc
@@ -75,7 +75,7 @@ WRONG = {
 
 
 def touch(data):
-    """Read all that there is in a message, or raise ProtocolError; never anything else."""
+    """Read everything in a message; raise ProtocolError if it is invalid, and no other error."""
     message = Decoder().decode(data)
     if not isinstance(message, RunResult) or message.traces is None:
         return message
@@ -107,7 +107,7 @@ def peak_of(data):
 
 
 def same_text_often(count, length):
-    """A vector of texts whose offsets all lead to one string."""
+    """A vector of texts whose offsets all refer to one string."""
     builder = flatbuffers.Builder(256)
     text = builder.CreateString("x" * length)
     builder.StartVector(4, count, 4)
@@ -120,7 +120,7 @@ def same_text_often(count, length):
 
 
 BOMBS = {
-    # each a message of about 1 MB whose parts lie over each other
+    # each a message of about 1 MB with overlapping parts
     "priors": lambda: generated_traces(
         Priors=[(3, 20_000, 0)] * 10_000, Parameters=np.ones(20_000), Traces=[trace()]
     ),
@@ -143,18 +143,18 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("what", BOMBS)
-def test_parts_that_lie_over_each_other_do_not_fill_the_memory(what):
+def test_overlapping_parts_do_not_fill_the_memory(what):
     data = BOMBS[what]()
     assert len(data) < 2e6
     assert peak_of(data) <= len(data) + GIB + 2**24
 
 
-# ---------------------------------------------------------------------- rubbish
+# ---------------------------------------------------------------------- altered messages
 
 
 @pytest.fixture(scope="module")
 def real(cpp_examples):
-    """Answers of real simulators, each the first one of its session."""
+    """First answers of real simulators in a session."""
     found = []
     plan = RunPlan(observed={}, parameters=True, details=True, rejected=True, draw_below=100)
     for words in (["drifting"], ["all_distributions"], ["marsaglia", "--replaced"], ["drifting", "--steps", "0"]):
@@ -178,7 +178,7 @@ def read_or_refused(data):
 def test_flipped_bytes_of_real_messages(real, data):
     message = bytearray(data.draw(st.sampled_from(real)))
     for _ in range(data.draw(st.integers(1, 4))):
-        # vtables, offsets and lengths are a small part of a message: half of the flips hit its ends
+        # vtables, offsets and lengths are a small part of a message: half of the flips are near its ends
         ends = st.integers(0, 400) | st.integers(len(message) - 200, len(message) - 1)
         position = data.draw(ends | st.integers(0, len(message) - 1)) % len(message)
         message[position] = data.draw(st.integers(0, 255))
@@ -187,7 +187,7 @@ def test_flipped_bytes_of_real_messages(real, data):
 
 @given(data=st.data())
 def test_real_messages_with_other_words(real, data):
-    """Numbers, offsets and lengths are of four bytes: near and extreme values instead of random ones."""
+    """Numbers, offsets and lengths have four bytes: they get similar and extreme values."""
     message = bytearray(data.draw(st.sampled_from(real)))
     for _ in range(data.draw(st.integers(1, 3))):
         at = 4 * data.draw(st.integers(0, len(message) // 4 - 1))
@@ -204,7 +204,7 @@ def test_truncated_and_spliced_real_messages(real, data):
     read_or_refused(one[:cut] + data.draw(st.sampled_from([b"", other[start:]])))
 
 
-def test_rubbish_fills_no_memory(real):
+def test_altered_messages_do_not_fill_the_memory(real):
     rng = np.random.default_rng(3)
     largest = 0
     for _ in range(60):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The parts of the pool that need no simulator: who does which run, where workers listen, whose process is whose."""
+"""The parts of the pool that need no simulator: assignment of runs, endpoints, identity of processes."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ PLAN = RunPlan()
 
 
 @given(data=st.data(), count=st.integers(0, 300), workers=st.integers(1, 9))
-def test_every_run_is_done_once_whatever_fails_and_whoever_is_slow(data, count, workers):
+def test_every_run_is_done_once_in_spite_of_failures_and_slow_workers(data, count, workers):
     seeds = [1000 + i for i in range(count)]
     work = Work(PLAN, seeds, AddressTable())
     under_way, done = deque(), {}
@@ -48,7 +48,7 @@ def test_every_run_is_done_once_whatever_fails_and_whoever_is_slow(data, count, 
     assert [work.results[i] for i in range(count)] == seeds
 
 
-def test_a_repeated_task_comes_run_by_run_and_before_all_others():
+def test_a_failed_task_is_repeated_run_by_run_before_all_others():
     work = Work(PLAN, range(100), AddressTable())
     work.size = 8
     task = work.take(2, None)
@@ -59,14 +59,14 @@ def test_a_repeated_task_comes_run_by_run_and_before_all_others():
     assert work.take(2, 9).first == 8
 
 
-def test_a_piece_of_a_short_work_leaves_something_for_everybody():
+def test_a_short_work_is_divided_among_all_workers():
     work = Work(PLAN, range(40), AddressTable())
     work.size = 256
     taken = [len(work.take(4, None).seeds) for _ in range(8)]
     assert max(taken) <= 5
 
 
-def test_several_plans_are_handed_out_one_by_one_in_the_order_given():
+def test_several_plans_are_assigned_one_by_one_in_the_given_order():
     plans = [PLAN._replace(prefix=i) for i in range(4)]
     work = Work(plans, [7, 8, 9, 10], AddressTable(), order=[2, 0, 3, 1])
     taken = [work.take(4, None) for _ in range(4)]
@@ -75,7 +75,7 @@ def test_several_plans_are_handed_out_one_by_one_in_the_order_given():
     ]  # fmt: skip
 
 
-def test_what_comes_late_for_a_work_that_was_dropped_is_not_kept():
+def test_late_results_of_a_cancelled_work_are_dropped():
     work = Work(PLAN, range(10), AddressTable())
     task = work.take(1, None)
     work.cancel()
@@ -95,12 +95,12 @@ def test_what_comes_late_for_a_work_that_was_dropped_is_not_kept():
         ("tcp://[::1]:5555", "tcp://[::1]:5558"),
     ],
 )
-def test_workers_listen_next_to_each_other(endpoint, expected):
+def test_endpoints_of_workers(endpoint, expected):
     assert worker_endpoint(endpoint, 3) == expected
 
 
 @pytest.mark.parametrize("endpoint", ["ipc://*", "tcp://127.0.0.1:*", "tcp://127.0.0.1:65533", "inproc://x", "5555"])
-def test_where_there_is_no_next_endpoint_that_is_said(endpoint):
+def test_an_endpoint_without_further_endpoints_is_refused(endpoint):
     with pytest.raises(SimulatorError, match="no endpoint for worker 3"):
         worker_endpoint(endpoint, 3)
 
@@ -111,7 +111,7 @@ def test_an_ended_process_is_not_mistaken_for_another_one():
     assert not other.ended()
     other.kill()
     assert other.ended(5.0)
-    assert process.wait() == -signal.SIGKILL  # its id may be given away from here on
+    assert process.wait() == -signal.SIGKILL  # its id may be reused from here on
     process.stdin.close()
     other.kill()
     assert other.ended()
@@ -119,12 +119,12 @@ def test_an_ended_process_is_not_mistaken_for_another_one():
     assert not OtherProcess(os.getpid()).ended()
 
 
-def test_a_pool_wants_workers():
+def test_a_pool_needs_workers():
     with pytest.raises(SimulatorError, match="one worker or more"):
         Pool(["true"], 0)
 
 
-def test_the_command_line_wants_workers(capsys):
+def test_the_command_line_needs_workers(capsys):
     with pytest.raises(SystemExit):
         main(["traces", "generate", "--config", "c", "--simulator", "s", "--split", "test", "--output", "o",
               "--workers", "0"])  # fmt: skip

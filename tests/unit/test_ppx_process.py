@@ -31,7 +31,7 @@ def wait_for(condition, seconds=10.0):
 
 
 def alive(pid):
-    """Whether the process exists and is more than a zombie that waits for its parent."""
+    """Whether the process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -60,7 +60,7 @@ def test_file_that_cannot_be_executed_says_so(tmp_path):
     process.stop()
 
 
-def test_endpoint_is_the_first_argument_or_where_it_is_wanted(tmp_path):
+def test_endpoint_is_the_first_argument_or_replaces_the_placeholder(tmp_path):
     program = script(tmp_path, f'echo "$@" > {tmp_path}/arguments; sleep 60')
     written = tmp_path / "arguments"
     for arguments, expected in ((["--a", "1"], "{} --a 1"), (["--a", "--to={endpoint}"], "--a --to={}")):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""What `etalumis serve` takes: models by name, addresses, arguments."""
+"""Arguments of `etalumis serve`: models by name, addresses, options."""
 
 import socket
 from pathlib import Path
@@ -34,7 +34,7 @@ number = 3
 @pytest.fixture
 def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Name of a module of models in the current folder."""
-    name = f"zoo_{tmp_path.name}"  # modules stay imported: each test has one of its own
+    name = f"zoo_{tmp_path.name}"  # modules stay imported, so each test needs another one
     (tmp_path / f"{name}.py").write_text(MODULE, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -42,7 +42,7 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 class Middle:
-    """Gives the middle of a uniform prior."""
+    """Answers with the middle of a uniform prior."""
 
     def sample(self, site):
         return sum(site.distribution.parameters) / 2
@@ -59,7 +59,7 @@ def test_functions_models_and_dotted_names_are_found(zoo: str) -> None:
     assert (boxes.name, trace.result) == ("Boxes.drop", 6.0)
 
 
-def test_arguments_leave_the_addresses_alone() -> None:
+def test_arguments_do_not_change_the_addresses() -> None:
     named, plain = load_model("etalumis.models.examples:branching"), examples.model("branching")
 
     class Six(Middle):
@@ -90,7 +90,7 @@ def test_wrong_models_are_explained(zoo: str, target: str, arguments: dict, mess
         load_model(target.format(zoo=zoo), arguments)
 
 
-def test_what_a_module_fails_to_import_is_not_taken_for_the_module(zoo: str) -> None:
+def test_a_failed_import_in_a_module_is_reported_as_such(zoo: str) -> None:
     Path("needs.py").write_text("import not_installed_anywhere\n", encoding="utf-8")
     with pytest.raises(ModuleNotFoundError, match="not_installed_anywhere"):
         load_model("needs:f")
@@ -109,9 +109,7 @@ def test_what_a_module_fails_to_import_is_not_taken_for_the_module(zoo: str) -> 
         ("tcp://192.0.2.7:5555", "tcp://192.0.2.7:5555", True),
     ],
 )
-def test_other_machines_are_let_in_only_where_the_interface_is_written(
-    address: str, endpoint: str, is_open: bool
-) -> None:
+def test_other_machines_can_connect_only_if_an_interface_is_given(address: str, endpoint: str, is_open: bool) -> None:
     assert endpoint_of(address) == endpoint
     assert is_open_to_others(endpoint) == is_open
 
@@ -119,12 +117,12 @@ def test_other_machines_are_let_in_only_where_the_interface_is_written(
 @pytest.mark.parametrize(
     "address", ["", "localhost:5555", "*:5555", "udp://127.0.0.1:5555", "tcp://127.0.0.1", "ipc://"]
 )
-def test_what_is_no_address_is_explained(address: str) -> None:
-    with pytest.raises(ConfigError, match="expected ipc://PATH, tcp://INTERFACE:PORT, or a port alone"):
+def test_invalid_addresses_are_explained(address: str) -> None:
+    with pytest.raises(ConfigError, match="expected ipc://PATH, tcp://INTERFACE:PORT, or only a port"):
         endpoint_of(address)
 
 
-def test_a_place_that_is_taken_is_not_taken_over(tmp_path: Path) -> None:
+def test_an_endpoint_in_use_is_refused(tmp_path: Path) -> None:
     first = Listener(f"ipc://{tmp_path / 'socket'}")
     with first, pytest.raises(SimulatorError, match="in use by another process"):
         Listener(first.endpoint)
@@ -133,7 +131,7 @@ def test_a_place_that_is_taken_is_not_taken_over(tmp_path: Path) -> None:
     assert not (tmp_path / "socket").exists()
 
 
-def test_a_socket_that_was_left_over_is_taken_and_one_that_is_anothers_is_left(tmp_path: Path) -> None:
+def test_a_stale_socket_is_replaced_and_a_new_one_of_another_process_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with socket.socket(socket.AF_UNIX) as left_over:
         left_over.bind(str(path))

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// What the address of a draw costs: the call stack, captured and found in the table of known ones, over a bare
-// backtrace(3) at the same place. It looks into the library (its private headers), where no simulator has to.
+// Measures the cost of the address of a draw, i.e. of capturing the call stack and finding it in the table, relative to
+// backtrace(3) at the same place. Uses private headers of the library, which no simulator needs.
 #include <execinfo.h>
 
 #include <algorithm>
@@ -21,9 +21,9 @@ namespace {
 using ppx::detail::AddressTable;
 using ppx::detail::Stack;
 
-constexpr int calls = 500;  // one measurement
-constexpr int rounds = 60;  // measurements of each kind, in turns; the fastest counts
-constexpr int most_frames = 128;
+constexpr int calls = 500;  // per measurement
+constexpr int rounds = 60;  // measurements of each kind, alternating; the fastest counts
+constexpr int max_frames = 128;
 
 struct Cost {
   double known_stack_ns = std::numeric_limits<double>::infinity();
@@ -47,13 +47,13 @@ double nanoseconds(const Call& call) {
 }
 
 [[gnu::noinline]] int bare() {
-  std::array<void*, most_frames> frames;
-  const int size = backtrace(frames.data(), most_frames);
+  std::array<void*, max_frames> frames;
+  const int size = backtrace(frames.data(), max_frames);
   asm volatile("" : : "r"(frames.data()) : "memory");
   return size;
 }
 
-// Two functions that draw in turns: no stack is the one before it.
+// Two functions that draw alternately, so that no stack equals the previous one.
 [[gnu::noinline]] std::size_t one_site(AddressTable& table, Stack& stack) { return locate(table, stack) + 1; }
 [[gnu::noinline]] std::size_t other_site(AddressTable& table, Stack& stack) { return locate(table, stack) + 2; }
 [[gnu::noinline]] int bare_site() { return bare() + 1; }
@@ -70,7 +70,7 @@ void measure(AddressTable& table, Cost& cost) {
   }
 }
 
-// The work after the call keeps every level a frame of its own.
+// The work after the call prevents a tail call, which would remove the frame.
 [[gnu::noinline]] int descend(int levels, AddressTable& table, Cost& cost) {
   if (levels == 0) {
     measure(table, cost);
@@ -84,7 +84,7 @@ void measure(AddressTable& table, Cost& cost) {
 [[gnu::noinline]] Cost at_depth(int depth, AddressTable& table) {
   outer = __builtin_frame_address(0);
   Cost cost;
-  descend(depth - 3, table, cost);  // measure, a site and this function's last level are three
+  descend(depth - 3, table, cost);  // three levels: measure, a site and the last level of this function
   asm volatile("" : : "r"(&cost) : "memory");
   return cost;
 }

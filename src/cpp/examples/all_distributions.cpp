@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// One draw from each of the 11 distributions, one observation and one tag: what a peer must understand.
+// One draw from each of the 11 distributions, one observation and one tag, to test peers.
 #include "program.hpp"
 
 class AllDistributions final : public ppx::Model {
@@ -22,7 +22,7 @@ ppx::Tensor AllDistributions::forward() {
       ppx::sample(ppx::Gamma{3.0, 2.0}, true, "gamma"),
       ppx::sample(ppx::LogNormal{0.1, 0.5}, true, "lognormal"),
       ppx::sample(ppx::Binomial{10.0, 0.3}, true, "binomial"),
-      ppx::sample(ppx::Weibull{2.0, 1.5}, false, "weibull"),  // the one that is not controlled
+      ppx::sample(ppx::Weibull{2.0, 1.5}, false, "weibull"),  // not controlled
   };
   const ppx::Tensor all(draws, {static_cast<std::int32_t>(draws.size())});
   ppx::observe(ppx::Normal{{{draws[0], draws[1]}, {2}}, 1.0}, "obs");

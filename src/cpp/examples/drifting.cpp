@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// All that a replayed run may have to cope with: a random walk whose priors never repeat, a support that moves with an
-// earlier draw, a rejection scope that is there or not, uncontrolled draws inside and outside of scopes, numbers of
-// categories and of trials that change, observations that are given, left open, and of several elements.
+// Difficult cases for replayed runs: a random walk whose priors never repeat, a support that depends on an earlier
+// draw, an optional rejection scope, uncontrolled draws inside and outside of scopes, varying numbers of categories and
+// of trials, and observations with and without a value and with several elements.
 #include <stdexcept>
 
 #include "program.hpp"
@@ -23,7 +23,7 @@ double walk(double position, int steps) {
   return position;
 }
 
-/// Waits until the noisy time lies below 2.
+/// Repeats until the noisy time is below 2.
 double wait(double mean) {
   ppx::RejectionScope scope;
   for (;;) {

@@ -1,8 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Stands between a simulator and its peer and replaces one reply by rubbish: the front end itself cannot be made to
-// send any.
+// A proxy between a simulator and its peer that replaces one reply by invalid bytes, which the front end never sends.
 #ifndef PPX_EXAMPLES_GARBLING_PROXY_HPP
 #define PPX_EXAMPLES_GARBLING_PROXY_HPP
 
@@ -18,7 +17,7 @@
 
 class GarblingProxy {
  public:
-  /// Binds `frontend`; the simulator has to serve at `backend()`. Reply `garbled` (from 0) is replaced.
+  /// Binds `frontend`; the simulator must serve at `backend()`. Reply number `garbled` (from 0) is replaced.
   GarblingProxy(const std::string& frontend, std::uint64_t garbled)
       : backend_("ipc://@ppx-garbling-" + std::to_string(getpid())), garbled_(garbled), context_(zmq_ctx_new()) {
     front_ = open(ZMQ_REP);
@@ -56,7 +55,7 @@ class GarblingProxy {
     zmq_ctx_term(context_);
   }
 
-  /// The size of a received message, -1 when told to stop.
+  /// The size of a received message; -1 if stopped.
   int receive(void* socket) {
     while (!stop_) {
       const int size = zmq_recv(socket, buffer_.data(), buffer_.size(), 0);
@@ -82,7 +81,7 @@ class GarblingProxy {
   void* context_;
   void* front_ = nullptr;
   void* back_ = nullptr;
-  std::array<unsigned char, 65536> buffer_{};  // the largest message of ten scalar draws is far below
+  std::array<unsigned char, 65536> buffer_{};  // larger than all messages of ten scalar draws
   std::atomic<bool> stop_{false};
   std::thread thread_;
 };

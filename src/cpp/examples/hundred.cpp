@@ -8,7 +8,7 @@
 double shallow() { return ppx::sample(ppx::Uniform{0.0, 1.0}); }
 
 double deep(int levels) {
-  // The addition after the call keeps every level a frame of its own.
+  // The addition after the call prevents a tail call, which would remove the frame.
   return levels == 0 ? ppx::sample(ppx::Uniform{0.0, 1.0}) : 0.0 + 1.0 * deep(levels - 1);
 }
 
@@ -25,7 +25,7 @@ class Hundred final : public ppx::Model {
 
 ppx::Tensor Hundred::forward() {
   double sum = 0.0;
-  for (int block = 0; block < 10; ++block) {  // ten draws a block
+  for (int block = 0; block < 10; ++block) {  // ten draws per block
     sum += shallow() + shallow() + deep(2) + deep(5);
     sum += pair_of_draws() + pair_of_draws() + pair_of_draws();
   }

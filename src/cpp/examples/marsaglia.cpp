@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //
 // The Gaussian with unknown mean, its prior drawn by Marsaglia's polar method: a rejection loop without a test draw.
-// A repetition (x, y) is accepted if it lies in the unit disc, so the accepted one has the density 1{s < 1} / (4 Z)
-// with Z = pi / 4 in every context. Posterior and evidence are those of gaussian.cpp.
+// A repetition (x, y) is accepted if it is in the unit disc, so the accepted one has the density 1{s < 1} / (4 Z) with
+// Z = pi / 4. Posterior and evidence are those of gaussian.cpp.
 #include <cmath>
 
 #include "program.hpp"
@@ -28,7 +28,7 @@ double to_normal(double mean, double stddev, double x, double s) {
 
 }  // namespace
 
-/// Every repetition's draws are latents.
+/// The draws of all repetitions are latents.
 double marsaglia(double mean, double stddev) {
   double x = 0.0;
   double s = 0.0;

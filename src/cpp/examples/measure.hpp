@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// How many runs a second a model does by itself, when it is remembered which address has which value: what
-// `etalumis bench ppx` holds delegated runs against. No protocol, no process but this one.
+// Measures the runs per second of a model without protocol, in one process, with a record of addresses and values: the
+// reference for delegated runs in `etalumis bench ppx`.
 #ifndef PPX_EXAMPLES_MEASURE_HPP
 #define PPX_EXAMPLES_MEASURE_HPP
 
@@ -18,8 +18,8 @@
 
 #include "ppx/ppx.hpp"
 
-/// Keeps (number of the address, value) of every draw of a run, and what the numbers stand for. A draw costs no copy of
-/// its address, and no hash of one that was seen at the same place in memory.
+/// Records (number of the address, value) of every draw of a run, and the addresses by number. A draw needs no copy of
+/// its address, and no hash if the address is known at the same location in memory.
 class AddressRecorder {
  public:
   struct Entry {
@@ -38,7 +38,7 @@ class AddressRecorder {
 
  private:
   struct Slot {
-    std::string_view known;  // of numbers_
+    std::string_view known;  // key in numbers_
     const char* seen_at = nullptr;
     std::uint32_t number = 0;
   };
@@ -46,7 +46,7 @@ class AddressRecorder {
   std::uint32_t number(std::string_view address) {
     constexpr std::uint64_t golden = 0x9e3779b97f4a7c15U;
     Slot& slot = slots_[reinterpret_cast<std::uintptr_t>(address.data()) * golden >> (64U - slot_bits)];
-    // Compared: a view holds during the call only, and another text may be there the next time.
+    // Compared, because a view is valid only during the call: another text may be there the next time.
     if (slot.seen_at == address.data() && slot.known == address) return slot.number;
     const auto [found, fresh] = numbers_.try_emplace(std::string(address), static_cast<std::uint32_t>(numbers_.size()));
     slot = {found->first, address.data(), found->second};
@@ -59,12 +59,12 @@ class AddressRecorder {
   std::vector<Entry> entries_;
 };
 
-/// Runs the model for `seconds`, from the seeds `seed`, `seed` + 1, ..., and writes one line of JSON.
+/// Runs the model for `seconds` with the seeds `seed`, `seed` + 1, ..., and writes one line of JSON.
 inline void measure_local(ppx::Model& model, double seconds, std::uint64_t seed, std::ostream& out) {
   using Clock = std::chrono::steady_clock;
   AddressRecorder recorder;
   const ppx::Sink sink = [&recorder](const ppx::Event& event) { recorder.see(event); };
-  ppx::run_local(model, seed, sink);  // addresses are named when they are first met: not timed
+  ppx::run_local(model, seed, sink);  // names the addresses, which is not part of the measurement
   std::uint64_t runs = 0;
   std::uint64_t draws = 0;
   std::chrono::duration<double> time{0.0};

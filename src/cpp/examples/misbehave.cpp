@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// A simulator with a fault at a chosen draw, to test what an inference side makes of it.
+// A simulator with a fault at a given draw, to test the error handling of inference sides.
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
@@ -30,7 +30,7 @@ class Misbehaving final : public ppx::Model {
   std::string mode_;
   std::uint64_t at_run_;
   std::uint64_t at_draw_;
-  double below_;  // > 0: not a run, but a draw of such a value has the fault
+  double below_;  // > 0: runs in which the draw is below this value have the fault, instead of a given run
   std::uint64_t run_ = 0;
 };
 
@@ -73,10 +73,10 @@ int main(int argc, char** argv) {
     }
     return model;
   };
-  return run_program(argc, argv, "Ten uniform draws, and a fault before a chosen one.",
+  return run_program(argc, argv, "Ten uniform draws, and a fault before a given one.",
                      {{"mode", {"MODE", "none, exit (code 3), kill, hang, throw, parameters or garbage"}},
                       {"at-run", {"K", "run with the fault, from 0 (default 0)"}},
                       {"at-draw", {"K", "draw with the fault, from 0 (default 0)"}},
-                      {"below", {"X", "the fault is in all runs where that draw is below X, not in run K"}}},
+                      {"below", {"X", "the fault is in all runs in which that draw is below X, not in run K"}}},
                      make_model);
 }

@@ -28,15 +28,15 @@ std::string usage(const std::string& program, const std::string& description, co
                      "\n\n"
                      "  ENDPOINT            where to serve PPX: ipc:///path or tcp://address:port\n"
                      "                      (default tcp://127.0.0.1:5555)\n"
-                     "  --local N           run N times without an inference side, one result a line\n"
-                     "  --measure S         run S seconds without an inference side, addresses recorded; one line\n"
-                     "                      of JSON says how many runs that were\n"
-                     "  --seed S            of the first local run (default 0); run i has seed S + i\n"
+                     "  --local N           run N times without an inference side; print one result per line\n"
+                     "  --measure S         run for S seconds without an inference side, recording addresses; print\n"
+                     "                      the number of runs as a line of JSON\n"
+                     "  --seed S            seed of the first local run (default 0); run i has seed S + i\n"
                      "  --entries           print every statement of local runs\n"
-                     "  --sites FILE        site table: what is controlled, which loops are rejection scopes\n"
+                     "  --sites FILE        site table: controlled draws and rejection scopes\n"
                      "  --idle-timeout S    stop serving after S seconds without a message (default: never)\n"
                      "  --workers N         serve from N processes: worker i at ENDPOINT.i (ipc) or port + i (tcp)\n"
-                     "  --pin               keep worker i to core i, modulo their number\n";
+                     "  --pin               pin worker i to core i, modulo the number of cores\n";
   for (const auto& [name, option] : own) {
     std::string left = "  --" + name + (option.value_word.empty() ? "" : " " + option.value_word);
     if (left.size() < 22) left.resize(22, ' ');

@@ -7,7 +7,7 @@
 namespace ppx::detail {
 namespace {
 
-// Four lanes, as the multiplications of one would wait for each other.
+// Four lanes, because the multiplications of a single one would depend on each other.
 std::uint64_t hash(const Stack& stack) {
   constexpr std::uint64_t odd = 0x9e3779b97f4a7c15U;
   std::uint64_t lane[4] = {stack.size, 1, 2, 3};
@@ -102,7 +102,7 @@ std::unique_ptr<Site> AddressTable::resolve(const Stack& stack) {
   std::vector<FrameName> names;
   names.reserve(stack.size);
   for (const std::uintptr_t pc : site->pc) {
-    // Stacks share their frames: a name is looked up and demangled once.
+    // Stacks share frames: each name is looked up and demangled once.
     const auto [known, is_new] = frame_names_.try_emplace(pc);
     if (is_new) known->second = name_frame(pc);
     names.push_back(known->second);

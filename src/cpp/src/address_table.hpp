@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Each distinct call stack is named and judged by the site table once; a known stack costs a hash and a comparison.
+// Names distinct call stacks and applies the site table to them, once each; a known stack costs a hash and a
+// comparison.
 #ifndef PPX_SRC_ADDRESS_TABLE_HPP
 #define PPX_SRC_ADDRESS_TABLE_HPP
 
@@ -20,23 +21,23 @@
 
 namespace ppx::detail {
 
-/// What is known of a distinct stack.
+/// A distinct call stack.
 struct Site {
   std::vector<std::uintptr_t> pc;  // innermost first, as captured
   std::string address;
-  std::uint32_t id = 0;         // running number in the table, from 0; another one after `refresh` forgot everything
-  std::optional<bool> control;  // from the site table; nothing = as the call says
-  std::uint32_t scope_key = 0;  // the scope's function and the frames outside it, interned; 0 = in no scope
-  std::size_t scope_frame = 0;  // index of the scope's frame in `pc`
+  std::uint32_t id = 0;         // number in the table, from 0; changes after `refresh` has cleared the table
+  std::optional<bool> control;  // from the site table; nothing: the argument of the call decides
+  std::uint32_t scope_key = 0;  // number for the function of the scope and its outer frames; 0 = in no scope
+  std::size_t scope_frame = 0;  // index of the frame of the scope in `pc`
   bool acceptance_test = false;
 };
 
 class AddressTable {
  public:
-  /// Forgets everything if the process's site table has changed. Call between runs only: sites are referred to.
+  /// Clears the table if the site table of the process has changed. Call it between runs only: runs refer to sites.
   void refresh();
-  /// A stack that is new here is confirmed first, and put right if need be (`confirm`): capture it in a function that
-  /// is still being executed.
+  /// A new stack is checked first, and corrected if necessary (`confirm`): the function that captured it must still be
+  /// executing.
   const Site& find(Stack& stack);
   std::size_t size() const { return sites_by_id_.size(); }
 

@@ -10,7 +10,7 @@
 
 namespace ppx::detail {
 
-/// Reads numbers as DWARF writes them, within bounds: past the end it yields zeros and has failed.
+/// Reads numbers in DWARF encoding with bounds checks: past the end it returns zeros and sets its error state.
 class ByteReader {
  public:
   ByteReader(const std::uint8_t* begin, const std::uint8_t* end) : at_(begin), end_(end) {}

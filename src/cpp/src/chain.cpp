@@ -12,7 +12,7 @@
 namespace ppx::detail {
 namespace {
 
-/// The generator of a step: of the chain's seed and the step's number, and nothing else.
+/// The generator of a step, which depends only on the seed of the chain and the number of the step.
 Generator generator_of(std::uint64_t seed, std::uint64_t step) {
   Generator numbers(seed ^ (step + 1) * 0x9e3779b97f4a7c15U);
   return Generator(numbers.next());
@@ -27,8 +27,8 @@ std::size_t index(Generator& generator, std::size_t count) {
 Chain::Chain(const Tables& tables, Record& record, const RunRequest& request)
     : tables_(tables),
       record_(record),
-      wanted_(*request.chain),
-      focus_(wanted_.focus.begin(), wanted_.focus.end()),
+      chain_(*request.chain),
+      focus_(chain_.focus.begin(), chain_.focus.end()),
       run_(request),
       seed_(request.seeds[0]),
       run_seed_(request.seeds[0]),
@@ -38,19 +38,19 @@ bool Chain::next() {
   if (over_) return false;
   mark_ = record_.mark();
   if (!started_) return true;
-  while (step_ < wanted_.count) {
-    generator_ = generator_of(seed_, wanted_.first + step_);
+  while (step_ < chain_.count) {
+    generator_ = generator_of(seed_, chain_.first + step_);
     if (propose()) return true;
     ++step_;
   }
   return false;
 }
 
-/// Chooses a move; false: there is nothing to run the model for.
+/// Chooses a move; false if the model does not need to run.
 bool Chain::propose() {
   const double kind = generator_.uniform();
   move_ = {};
-  if (kind < wanted_.anew_share) {
+  if (kind < chain_.redraw_share) {
     plan(move_, 0.0);
     return true;
   }
@@ -58,9 +58,9 @@ bool Chain::propose() {
     note(step_flag::nothing);
     return false;
   }
-  const bool tail = kind < wanted_.anew_share + wanted_.tail_share;
+  const bool tail = kind < chain_.redraw_share + chain_.tail_share;
   move_.keep = !tail;
-  const bool focus = !tail && !state_.focused.empty() && generator_.uniform() < wanted_.focus_share;
+  const bool focus = !tail && !state_.focused.empty() && generator_.uniform() < chain_.focus_share;
   const auto& among = focus ? state_.focused : state_.candidates;
   const std::size_t position = among[index(generator_, among.size())];
   move_.position = position;
@@ -70,10 +70,10 @@ bool Chain::propose() {
     return true;
   }
   const Proposal proposal =
-      detail::propose(prior, rows_[position].value, row_details_[position].log_prob, wanted_.fresh_share, generator_);
+      detail::propose(prior, rows_[position].value, row_details_[position].log_prob, chain_.fresh_share, generator_);
   move_.log_ratio = proposal.log_ratio;
   if (proposal.log_ratio == -std::numeric_limits<double>::infinity() || !std::isfinite(proposal.value)) {
-    note(0);  // the prior rules the value out
+    note(0);  // the value has zero prior density
     return false;
   }
   plan(move_, proposal.value);
@@ -100,14 +100,14 @@ void Chain::take() {
   const bool lost = (trace.flags & trace_flag::lost) != 0;
   const double log_likelihood = log_likelihood_of_last();
   if ((trace.flags & trace_flag::mismatch) != 0 || (lost ? first : std::isnan(log_likelihood))) {
-    over_ = true;  // its trace says why
+    over_ = true;  // its trace shows why
     if (!first) note(step_flag::run | step_flag::broken);
     return;
   }
   if (first) {
     started_ = true;
     go_to_last(state_of_last());
-    record_.rewind(mark_);  // who asks knows it
+    record_.rewind(mark_);  // the inference side has this trace
     return;
   }
   std::uint32_t flags = step_flag::run | (lost ? step_flag::lost : 0U);
@@ -123,22 +123,22 @@ void Chain::take() {
 }
 
 double Chain::log_acceptance(const State& now) const {
-  const double log_ratio = wanted_.beta * (now.log_likelihood - state_.log_likelihood) + move_.log_ratio;
+  const double log_ratio = chain_.beta * (now.log_likelihood - state_.log_likelihood) + move_.log_ratio;
   if (!move_.position) return log_ratio;
-  // of the entries that kept their values; none where a tail is redrawn
+  // over the entries that kept their values; none if a tail is redrawn
   const double kept = record_.traces.back().log_ratio;
   if (move_.keep) return log_ratio + kept + log_choice(now) - log_choice(state_);
   return log_ratio + kept +
          std::log(static_cast<double>(state_.candidates.size()) / static_cast<double>(now.candidates.size()));
 }
 
-/// The log probability that the entry which was changed is chosen in `state`.
+/// The log probability of choosing the changed entry in `state`.
 double Chain::log_choice(const State& state) const {
   const auto candidates = static_cast<double>(state.candidates.size());
   if (state.focused.empty()) return -std::log(candidates);
-  double probability = (1.0 - wanted_.focus_share) / candidates;
+  double probability = (1.0 - chain_.focus_share) / candidates;
   for (const std::size_t position : state.focused) {
-    if (position == *move_.position) probability += wanted_.focus_share / static_cast<double>(state.focused.size());
+    if (position == *move_.position) probability += chain_.focus_share / static_cast<double>(state.focused.size());
   }
   return std::log(probability);
 }
@@ -161,13 +161,13 @@ Chain::State Chain::state_of_last() {
   return state;
 }
 
-/// Decided by text: a name may get its number in any run, and the focus must not depend on when.
+/// Compares texts, because the number of a name depends on the runs before.
 bool Chain::is_focused(std::uint32_t name) {
   if (name >= focused_.size()) focused_.resize(tables_.text_count());
   std::optional<bool>& known = focused_[name];
   if (!known) {
     const std::string& text = tables_.text_at(name);
-    known = !text.empty() && (wanted_.focus_named || focus_.count(text) != 0);
+    known = !text.empty() && (chain_.focus_named || focus_.count(text) != 0);
   }
   return *known;
 }

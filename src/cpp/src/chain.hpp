@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// A Metropolis-Hastings chain made on this side: the kernel of etalumis.inference.kernel, one model run a step and no
-// message. That module has the derivation; what is here says the same in C++.
+// A Metropolis-Hastings chain in the front end: the kernel of etalumis.inference.kernel, with one model run and no
+// message per step. See that module for the derivation.
 #ifndef PPX_SRC_CHAIN_HPP
 #define PPX_SRC_CHAIN_HPP
 
@@ -20,17 +20,18 @@
 
 namespace ppx::detail {
 
-/// Steps from one trace to the next. Whoever runs the model asks for the `request` of each run and says when its trace
-/// is at the end of the record.
+/// Makes the steps of a chain. The caller carries out the `request` of each run, and calls `take` when the trace of the
+/// run has been appended to the record.
 class Chain {
  public:
   Chain(const Tables& tables, Record& record, const RunRequest& request);
 
-  /// What to run next; false: no more steps are wanted, or none can be made. The first run is the trace to start from.
+  /// Prepares the next run; false if all steps are done or no further step is possible. The first run replays the
+  /// initial trace.
   bool next();
   const RunRequest& request() const { return run_; }
   std::uint64_t seed() const { return run_seed_; }
-  /// The run that was asked for is in the record.
+  /// Takes the trace at the end of the record as the result of the requested run.
   void take();
 
  private:
@@ -40,7 +41,7 @@ class Chain {
     double log_likelihood = 0.0;
   };
   struct Move {
-    std::optional<std::size_t> position;  // nothing: all are redrawn
+    std::optional<std::size_t> position;  // nothing: all entries are redrawn
     double log_ratio = 0.0;
     bool keep = false;
   };
@@ -57,13 +58,13 @@ class Chain {
 
   const Tables& tables_;
   Record& record_;
-  const ChainRequest& wanted_;
+  const ChainRequest& chain_;
   std::unordered_set<std::string> focus_;
-  std::vector<std::optional<bool>> focused_;  // by number of the name, where it was asked for
-  RunRequest run_;                            // what is run next
+  std::vector<std::optional<bool>> focused_;  // by number of the name; nothing if not determined yet
+  RunRequest run_;                            // the next run
   std::uint64_t seed_;                        // of the chain
   std::uint64_t run_seed_;                    // of the run
-  std::uint64_t step_ = 0;                    // how many were made
+  std::uint64_t step_ = 0;                    // number of steps made
   bool started_ = false;
   bool over_ = false;
   Generator generator_{0};

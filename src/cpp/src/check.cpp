@@ -13,7 +13,7 @@ namespace {
   throw ParameterError("ppx: " + std::string(distribution_name(distribution)) + ": " + what);
 }
 
-/// The set that a parameter has to be in.
+/// The domain of a parameter.
 enum class Domain { finite, positive, not_negative, probability, count };
 
 const char* words(Domain domain) {
@@ -38,7 +38,7 @@ bool contains(double x) {
   if constexpr (domain == Domain::positive) return std::isfinite(x) && x > 0.0;
   if constexpr (domain == Domain::not_negative) return std::isfinite(x) && x >= 0.0;
   if constexpr (domain == Domain::probability) return x >= 0.0 && x <= 1.0;
-  // Above 2^53 doubles no longer hold every integer.
+  // Doubles above 2^53 do not represent every integer.
   if constexpr (domain == Domain::count) return x >= 0.0 && x <= 0x1p53 && x == std::floor(x);
 }
 
@@ -58,7 +58,7 @@ Domains<Domain::finite, Domain::positive> domains(const LogNormal&) { return {};
 Domains<Domain::count, Domain::probability> domains(const Binomial&) { return {}; }
 Domains<Domain::positive, Domain::positive> domains(const Weibull&) { return {}; }
 
-/// A tensor without a shape is a scalar, or a plain vector.
+/// A tensor without a shape is a scalar or a vector.
 bool has_its_shape(const Tensor& tensor) {
   if (tensor.shape.empty()) return true;
   std::size_t size = 1;
@@ -69,7 +69,7 @@ bool has_its_shape(const Tensor& tensor) {
   return size == tensor.data.size();
 }
 
-// A loop of its own for every domain: an observe statement has tens of thousands of parameters.
+// A separate loop for every domain, because an observe statement may have tens of thousands of parameters.
 template <Domain domain>
 void check_domain(const Distribution& distribution, const Parameter& parameter) {
   const auto& data = parameter.value->data;
@@ -127,7 +127,7 @@ void check_rows(const Distribution& distribution, const Categorical& categorical
   }
 }
 
-/// The draw that simulators make most often, judged without going through the general case.
+/// Fast path for the most frequent draw.
 bool is_plain_uniform(const Distribution& distribution) {
   const auto* uniform = std::get_if<Uniform>(&distribution);
   if (uniform == nullptr || uniform->low.data.size() != 1 || uniform->high.data.size() != 1) return false;

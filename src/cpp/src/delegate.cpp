@@ -24,7 +24,7 @@ std::size_t product(const std::vector<std::int32_t>& shape) {
   return size;
 }
 
-/// Peers send scalars in the shapes () and (1,).
+/// Peers send scalars with shape () or (1,).
 bool fits(const Tensor& value, const std::vector<std::int32_t>& shape) {
   return value.data.size() == product(shape) && (value.data.size() == 1 || value.shape == shape);
 }
@@ -46,7 +46,7 @@ Delegate::Delegate(Tables& tables, Record& record, const Observations& observati
 
 void Delegate::begin(std::uint64_t seed) {
   generator_ = Generator(seed);
-  observation_generator_ = Generator(~seed);  // as in a local run: its own
+  observation_generator_ = Generator(~seed);  // a separate one, as in a local run
   trace_ = TraceRecord{seed, 0, 0, 0, 0, -1, 0, 0, 0.0, 0.0};
   log_prior_at_scope_ = log_ratio_at_scope_ = 0.0;
   first_entry_ = scope_start_ = record_.entries.size();
@@ -60,9 +60,9 @@ void Delegate::begin(std::uint64_t seed) {
 
 void Delegate::end(const Tensor& result) {
   if (!over_ && !result.data.empty()) trace_.result = static_cast<std::int32_t>(record_.add(result));
-  // A run may end before all of the beginning that it was to replay.
+  // A run may end before the prefix is complete.
   if (!over_ && replayed_ < request_.prefix) trace_.flags |= trace_flag::mismatch;
-  if ((trace_.flags & trace_flag::lost) != 0) {  // nobody asks what was in it
+  if ((trace_.flags & trace_flag::lost) != 0) {  // its content is not returned
     record_.entries.resize(first_entry_);
     if (request_.details) record_.details.resize(first_entry_);
     record_.observes.resize(first_observe_);
@@ -101,7 +101,7 @@ void Delegate::record(const Event& event, const KnownPrior& prior, std::uint32_t
   record_.details.push_back({log_density, prior.support, event.scope, event.repetition, choice.row, 0});
 }
 
-// The same value under the same prior has the same density, bit for bit.
+// The same value under the same prior must have the same density, bit for bit.
 void Delegate::compare(std::int32_t row, double log_density) {
   const double recorded = request_.row_details[static_cast<std::size_t>(row)].log_prob;
   if (static_cast<std::uint32_t>(row) >= request_.prefix) {
@@ -127,7 +127,7 @@ void Delegate::follow_scope(const Event& event) {
     for (const std::uint32_t base : counted_) --tables_.base_at(base).count;
   }
   counted_.clear();
-  // A scope whose first draw nobody may steer is drawn here as a whole.
+  // A scope whose first draw is not controlled is drawn here as a whole.
   if (event.scope != scope_ && event.scope != 0 && !event.control) handed_scope_ = event.scope;
   scope_ = event.scope;
   repetition_ = event.repetition;
@@ -224,7 +224,7 @@ void Delegate::end_early(std::uint32_t flag) {
   throw AbandonRun{};
 }
 
-// A simulator that swallowed the signal goes on: tell it again.
+// A simulator that caught AbandonRun continues: throw it again.
 void Delegate::require_running() const {
   if (over_) throw AbandonRun{};
 }

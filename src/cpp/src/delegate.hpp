@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Runs decided on this side: the inference side said beforehand what it wants (docs/explain-delegated-runs.md).
+// Runs that the front end carries out according to a request (docs/explain-delegated-runs.md).
 #ifndef PPX_SRC_DELEGATE_HPP
 #define PPX_SRC_DELEGATE_HPP
 
@@ -27,15 +27,15 @@ class Asker {
   virtual Answer ask(const Event& event, std::uint32_t instance) = 0;
 };
 
-/// Decides and records the runs of one request.
+/// Carries out and records the runs of one request.
 ///
 /// Prior: every entry is drawn from Generator(seed), as in `run_local` with the same seed.
-/// Replay: the first `prefix` rows are replayed by position, as first repetitions of their scopes. Call a scope open if
-/// it began among them. After them
-///   - outside scopes, or in an open one, a controlled entry takes the value of the row with its address, if that row
-///     is controlled too, in the same situation, and of the same support; every other entry is drawn;
-///   - in a scope that begins later every entry is drawn;
-///   - if an open scope asks for another repetition, the run is lost and ends there.
+/// Replay: the first `prefix` rows are replayed by position, as first repetitions of their scopes. A scope that began
+/// among them is called open. After the prefix:
+///   - Outside scopes, or in an open one, a controlled entry takes the value of the row with the same address, if that
+///     row is also controlled, also outside scopes or in an open one, and has the same support. All others are drawn.
+///   - In a scope that begins later, every entry is drawn.
+///   - If an open scope begins another repetition, the run is lost and ends.
 class Delegate final : public Peer {
  public:
   Delegate(Tables& tables, Record& record, const Observations& observations, const RunRequest& request, Asker* asker);
@@ -47,7 +47,7 @@ class Delegate final : public Peer {
   void observe(const Event& event, const Site& site) override;
   void tag(const Event& event, const Site& site) override;
 
-  /// Whether the run was ended here, lost or not the one to replay: what `forward` then did has no meaning.
+  /// Whether the run was ended early (lost or mismatch); the rest of `forward` is ignored then.
   bool over() const { return over_; }
 
  private:
@@ -73,7 +73,7 @@ class Delegate final : public Peer {
   const RunRequest& request_;
   Asker* asker_;
   std::vector<std::int32_t> row_of_place_;
-  std::uint32_t rows_open_ = 0;  // scopes up to this one had begun among the rows of the prefix
+  std::uint32_t rows_open_ = 0;  // number of the last scope that began within the prefix
 
   Generator generator_{0};
   Generator observation_generator_{0};
@@ -88,7 +88,7 @@ class Delegate final : public Peer {
   std::size_t scope_start_ = 0;
   double log_prior_at_scope_ = 0.0;
   double log_ratio_at_scope_ = 0.0;
-  std::vector<std::uint32_t> counted_;  // bases executed in the repetition under way
+  std::vector<std::uint32_t> counted_;  // bases executed in the current repetition
   std::uint32_t handed_scope_ = 0;
   bool rest_handed_over_ = false;
   bool over_ = false;

@@ -13,11 +13,12 @@ namespace ppx::detail {
 namespace {
 
 constexpr double pi = 3.141592653589793238462643383279502884;
-constexpr double smallest = std::numeric_limits<double>::min();
+constexpr double min_positive = std::numeric_limits<double>::min();
 
 }  // namespace
 
-double standard_normal(Generator& generator) {  // Box and Muller (1958); the second value is dropped: no state
+double standard_normal(
+    Generator& generator) {  // Box and Muller (1958); the second value is discarded, to keep no state
   const double radius = std::sqrt(-2.0 * std::log(generator.open_uniform()));
   return radius * std::cos(2.0 * pi * generator.uniform());
 }
@@ -26,7 +27,7 @@ namespace {
 
 double standard_exponential(Generator& g) { return -std::log(g.open_uniform()); }
 
-/// Logarithm of a Gamma(concentration, 1) draw: Marsaglia and Tsang (2000). In log space since draws with a small
+/// Logarithm of a Gamma(concentration, 1) draw: Marsaglia and Tsang (2000). In log space, because draws with a small
 /// concentration underflow.
 double log_standard_gamma(double concentration, Generator& g) {
   if (concentration < 1.0) {
@@ -49,7 +50,7 @@ double log_factorial(double k) {
     for (double i = 2.0; i <= k; i += 1.0) product *= i;
     return std::log(product);
   }
-  // Stirling's series; the first term left out is 1 / (1680 k^7): 6e-11 at k = 10.
+  // Stirling's series; the first omitted term is 1 / (1680 k^7): 6e-11 at k = 10.
   const double k2 = k * k;
   return k * std::log(k) - k + 0.5 * std::log(2.0 * pi * k) +
          (1.0 / 12.0 - (1.0 / 360.0 - 1.0 / (1260.0 * k2)) / k2) / k;
@@ -126,15 +127,15 @@ double beta(double concentration1, double concentration0, Generator& g) {
   const double log1 = log_standard_gamma(concentration1, g);
   const double log0 = log_standard_gamma(concentration0, g);
   const double x = 1.0 / (1.0 + std::exp(log0 - log1));
-  // The density may be infinite at 0 and 1: stay inside.
-  return std::clamp(x, smallest, 1.0 - std::numeric_limits<double>::epsilon() / 2.0);
+  // The density may be infinite at 0 and 1: exclude them.
+  return std::clamp(x, min_positive, 1.0 - std::numeric_limits<double>::epsilon() / 2.0);
 }
 
 double categorical(const double* probs, std::size_t size, Generator& g) {
   double sum = 0.0;
   for (std::size_t i = 0; i < size; ++i) sum += probs[i];
   double u = g.uniform() * sum;
-  std::size_t last = 0;  // the last possible one, should rounding carry u past the end
+  std::size_t last = 0;  // the last category of positive probability, in case rounding carries u past the end
   for (std::size_t i = 0; i < size; ++i) {
     if (probs[i] <= 0.0) continue;
     last = i;
@@ -147,14 +148,14 @@ double categorical(const double* probs, std::size_t size, Generator& g) {
 double draw(const Normal&, double mean, double stddev, Generator& g) { return mean + stddev * standard_normal(g); }
 double draw(const Uniform&, double low, double high, Generator& g) {
   const double x = low + (high - low) * g.uniform();
-  return x < high ? x : std::nextafter(high, low);  // rounding may reach the excluded end
+  return x < high ? x : std::nextafter(high, low);  // rounding may give the excluded upper bound
 }
 double draw(const Poisson&, double rate, double, Generator& g) { return poisson(rate, g); }
 double draw(const Bernoulli&, double p, double, Generator& g) { return g.uniform() < p ? 1.0 : 0.0; }
 double draw(const Beta&, double c1, double c0, Generator& g) { return beta(c1, c0, g); }
 double draw(const Exponential&, double rate, double, Generator& g) { return standard_exponential(g) / rate; }
 double draw(const Gamma&, double concentration, double rate, Generator& g) {
-  return std::max(std::exp(log_standard_gamma(concentration, g)) / rate, smallest);
+  return std::max(std::exp(log_standard_gamma(concentration, g)) / rate, min_positive);
 }
 double draw(const LogNormal&, double loc, double scale, Generator& g) {
   return std::exp(loc + scale * standard_normal(g));
@@ -174,7 +175,7 @@ Tensor draw_elements(const D& distribution, Generator& g) {
   const Parameters list = parameters(distribution);
   const Tensor* first = list.items[0].value;
   const Tensor* second = list.items[1].value;
-  // of (1,) and (), which hold as many, the longer: as log_prob.cpp and the inference side have it
+  // of (1,) and (), which have the same size, the longer one, as in log_prob.cpp and on the inference side
   const bool second_larger =
       second != nullptr && (second->data.size() > first->data.size() ||
                             (second->data.size() == first->data.size() && second->shape.size() > first->shape.size()));

@@ -8,18 +8,18 @@
 
 namespace ppx::detail {
 
-/// Throws ParameterError unless every parameter is in its domain and their sizes agree.
+/// Throws ParameterError if a parameter is outside its domain or their sizes do not agree.
 void check_parameters(const Distribution& distribution);
 
-/// The same, and every parameter must be one datum (Categorical: one row of probabilities).
+/// Also throws if a parameter is not a single value (Categorical: one row of probabilities).
 void check_scalar_parameters(const Distribution& distribution);
 
-/// One draw; the parameters have passed check_scalar_parameters.
+/// One draw; call check_scalar_parameters first.
 double draw_scalar(const Distribution& distribution, Generator& generator);
 
 double standard_normal(Generator& generator);
 
-/// One draw per element; the parameters have passed check_parameters. A parameter of one datum serves all elements.
+/// One draw per element; call check_parameters first. A parameter with one value applies to all elements.
 /// Categorical: one draw per row of the last axis.
 Tensor draw_tensor(const Distribution& distribution, Generator& generator);
 

@@ -6,7 +6,7 @@
 namespace ppx {
 namespace {
 
-/// Draws from the prior, samples what is observed, and shows everything to a sink.
+/// Draws from the prior, samples observations, and passes all statements to a sink.
 class LocalPeer final : public detail::Peer {
  public:
   LocalPeer(std::uint64_t seed, const Sink& sink, const Steer& steer)
@@ -39,7 +39,7 @@ class LocalPeer final : public detail::Peer {
   }
 
   detail::Generator generator_;
-  detail::Generator observations_;  // its own: the draws may not depend on whether a sink wants observations sampled
+  detail::Generator observations_;  // separate: the draws must not depend on whether a sink needs observations
   const Sink& sink_;
   const Steer& steer_;
   Tensor scratch_;

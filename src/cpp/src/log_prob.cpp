@@ -16,13 +16,13 @@ constexpr double half_log_two_pi = 0.91893853320467274178;
 
 bool whole(double x) { return std::isfinite(x) && x == std::floor(x); }
 
-/// lgamma that leaves `signgam`, a global, alone.
+/// lgamma that does not write the global `signgam`.
 double log_gamma(double x) {
   int sign = 0;
   return ::lgamma_r(x, &sign);
 }
 
-/// x log y, 0 where x is 0.
+/// x log y, and 0 if x is 0.
 double x_log_y(double x, double y) { return x == 0.0 ? 0.0 : x * std::log(y); }
 double x_log1p_y(double x, double y) { return x == 0.0 ? 0.0 : x * std::log1p(y); }
 
@@ -81,8 +81,8 @@ double element(const Tensor* tensor, std::size_t i) {
   return tensor->data.size() == 1 ? tensor->data[0] : tensor->data[i];
 }
 
-/// An image of means with one standard deviation, the likelihood of every detector: eight sums side by side, since one
-/// alone waits for its own last addition.
+/// An array of means with one standard deviation, the usual likelihood of a detector: eight independent sums, because
+/// the additions of a single one would depend on each other.
 double normal_image(const std::vector<double>& mean, double stddev, const std::vector<double>& x) {
   constexpr std::size_t lanes = 8;
   double sums[lanes] = {};
@@ -139,7 +139,7 @@ std::uint64_t mixed(std::uint64_t state, std::uint64_t word) {
 
 std::uint64_t bits(double value) {
   std::uint64_t word = 0;
-  value += 0.0;  // -0 and 0 are the same bound
+  value += 0.0;  // -0 and 0 are equal bounds
   std::memcpy(&word, &value, sizeof(word));
   return word;
 }
@@ -171,7 +171,7 @@ std::vector<std::int32_t> draw_shape(const Distribution& distribution) {
     if (first->shape.empty()) return {};
     return {first->shape.begin(), first->shape.end() - 1};
   }
-  // of two shapes with equally many elements, (1,) and (), the longer: the inference side broadcasts them
+  // of two shapes of the same size, (1,) and (), the longer one: the inference side broadcasts
   const bool second_wins =
       second != nullptr && (second->data.size() > first->data.size() ||
                             (second->data.size() == first->data.size() && second->shape.size() > first->shape.size()));

@@ -14,18 +14,18 @@ namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
-/// Step scales are log-uniform between these shares of the prior's width: posteriors may be that much narrower.
-constexpr double smallest = 1e-3;
-constexpr double largest = 1.0;
+/// Step scales are log-uniform between these fractions of the width of the prior, for narrow posteriors.
+constexpr double min_scale = 1e-3;
+constexpr double max_scale = 1.0;
 
 double scale(Generator& g) {
-  static const double log_smallest = std::log(smallest);
-  static const double log_range = std::log(largest / smallest);
-  return std::exp(log_smallest + log_range * g.uniform());
+  static const double log_min_scale = std::log(min_scale);
+  static const double log_range = std::log(max_scale / min_scale);
+  return std::exp(log_min_scale + log_range * g.uniform());
 }
 
-/// A Gaussian step of a random scale times `width`. Two statements: C++ leaves the order of a product's draws open, and
-/// a chain has to be the same under every compiler.
+/// A Gaussian step of a random scale times `width`. The two draws are separate statements, because C++ does not define
+/// the order of evaluation in a product, and a chain must not depend on the compiler.
 double gaussian_step(double width, Generator& g) {
   const double spread = width * scale(g);
   return spread * standard_normal(g);
@@ -42,7 +42,7 @@ struct LocalStep {
 
   Proposal symmetric(double moved) const { return {moved, log_prob(prior, moved) - log_density}; }
 
-  // On the circle [low, high) the Gaussian step is symmetric, and the prior is flat.
+  // On the circle [low, high) the Gaussian step is symmetric, and the prior is constant.
   Proposal operator()(const Uniform& d) const {
     const double low = datum(d.low);
     const double high = datum(d.high);
@@ -78,7 +78,7 @@ struct LocalStep {
   }
   // A symmetric step in log x has density phi / x' in x': the Jacobian leaves x' / x.
   Proposal log_step() const {
-    if (x <= 0.0) return {x, 0.0};  // a draw that underflowed to 0 has no logarithm; only a fresh draw moves it
+    if (x <= 0.0) return {x, 0.0};  // a draw that underflowed to 0 has no logarithm; only a new draw changes it
     const double moved = x * std::exp(gaussian_step(2.0, g));
     if (!(moved > 0.0 && moved < infinity)) return {x, -infinity};
     Proposal proposal = symmetric(moved);

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Proposals for one entry of a chain: those of etalumis.inference.proposals, which says why they are reversible.
+// Proposals for one entry of a chain; etalumis.inference.proposals shows that they are reversible.
 #ifndef PPX_SRC_PROPOSAL_HPP
 #define PPX_SRC_PROPOSAL_HPP
 
@@ -10,13 +10,13 @@
 
 namespace ppx::detail {
 
-/// `log_ratio` is log [p(x') k(x | x')] - log [p(x) k(x' | x)], p the prior and k the kernel that was chosen.
+/// `log_ratio` is log [p(x') k(x | x')] - log [p(x) k(x' | x)], with the prior p and the chosen kernel k.
 struct Proposal {
   double value;
   double log_ratio;
 };
 
-/// A new value for an entry of the scalar prior `prior`: drawn from it with probability `fresh_share`, else a step.
+/// A new value for an entry with the scalar prior `prior`: a draw with probability `fresh_share`, otherwise a step.
 Proposal propose(const Distribution& prior, double value, double log_density, double fresh_share, Generator& generator);
 
 }  // namespace ppx::detail

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Seeded random numbers whose values do not depend on the standard library: <random> fixes its engines but not its
-// distributions, and a local run must give the same trace everywhere.
+// Seeded random numbers that do not depend on the standard library: <random> specifies its engines, but not its
+// distributions, and a local run must give the same trace on every platform.
 #ifndef PPX_SRC_RANDOM_HPP
 #define PPX_SRC_RANDOM_HPP
 
@@ -11,14 +11,14 @@
 
 namespace ppx::detail {
 
-/// xoshiro256++ (Blackman and Vigna, 2019), seeded through splitmix64.
+/// xoshiro256++ (Blackman and Vigna, 2019), seeded by splitmix64.
 class Generator {
  public:
   explicit Generator(std::uint64_t seed);
   std::uint64_t next();
   /// Uniform on [0, 1), 53 bits.
   double uniform();
-  /// Uniform on (0, 1): its logarithm and that of its complement are finite.
+  /// Uniform on (0, 1): log(u) and log(1 - u) are finite.
   double open_uniform();
 
  private:

@@ -43,7 +43,7 @@ void Record::rewind(const Mark& mark) {
 }
 
 std::uint32_t Record::add(const Tensor& tensor) {
-  constexpr std::size_t smallest_sparse = 64;
+  constexpr std::size_t min_sparse_size = 64;
   const std::size_t size = tensor.data.size();
   ArrayRecord array{data.size(),
                     index.size(),
@@ -52,7 +52,7 @@ std::uint32_t Record::add(const Tensor& tensor) {
                     static_cast<std::uint32_t>(tensor.shape.size()),
                     0};
   shape.insert(shape.end(), tensor.shape.begin(), tensor.shape.end());
-  if (size >= smallest_sparse && !tensor.shape.empty()) {
+  if (size >= min_sparse_size && !tensor.shape.empty()) {
     const auto zeros = static_cast<std::size_t>(std::count(tensor.data.begin(), tensor.data.end(), 0.0));
     array.sparse = zeros > size / 2 ? 1 : 0;
   }

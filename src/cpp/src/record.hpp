@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// What happened in the runs of one message, in the layouts of the schema's structs: sending it is copying it.
+// The runs of one message, in the layouts of the schema's structs, so that they are sent without conversion.
 #ifndef PPX_SRC_RECORD_HPP
 #define PPX_SRC_RECORD_HPP
 
@@ -13,7 +13,7 @@
 
 namespace ppx::detail {
 
-/// Flags of an entry, those of the inference side's traces: the first two are part of its key, the third a detail.
+/// Flags of an entry, as in etalumis.trace: the first two are part of its key, the third is a detail.
 namespace entry_flag {
 constexpr std::uint32_t controlled = 1;
 constexpr std::uint32_t replaced = 2;
@@ -101,7 +101,7 @@ struct StepRecord {
 struct Record {
   std::vector<TraceRecord> traces;
   std::vector<EntryRecord> entries;
-  std::vector<DetailRecord> details;  // as many as entries, or none
+  std::vector<DetailRecord> details;  // one per entry, or none
   std::vector<ObserveRecord> observes;
   std::vector<TagRecord> tags;
   std::vector<ArrayRecord> arrays;
@@ -112,18 +112,18 @@ struct Record {
 
   void clear();
 
-  /// What a message with all of it takes, about.
+  /// Approximate size of a message with all of it.
   std::size_t bytes() const;
 
-  /// How much there is of everything but steps.
+  /// Sizes of all vectors but `steps`.
   struct Mark {
     std::size_t traces, entries, details, observes, tags, arrays, data, index, shape;
   };
   Mark mark() const;
-  /// Forgets what came after.
+  /// Removes everything that was added after `mark`.
   void rewind(const Mark& mark);
 
-  /// Appends an array and returns its number; large ones that are mostly zeros are stored sparse.
+  /// Appends an array and returns its number; large arrays with mostly zeros are stored as sparse arrays.
   std::uint32_t add(const Tensor& tensor);
 };
 

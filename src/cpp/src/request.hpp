@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// What the inference side asks for with a Run message that delegates.
+// Contents of a Run message for delegated or assisted runs.
 #ifndef PPX_SRC_REQUEST_HPP
 #define PPX_SRC_REQUEST_HPP
 
@@ -22,7 +22,7 @@ using Observations = std::map<std::string, Tensor, std::less<>>;
 
 enum class RunMode : std::uint8_t { asked, delegated, assisted };
 
-/// Steps of a Markov chain; as in the schema.
+/// Steps of a Markov chain; see the schema.
 struct ChainRequest {
   std::uint32_t count = 0;
   std::uint64_t first = 0;
@@ -30,7 +30,7 @@ struct ChainRequest {
   double focus_share = 0.0;
   double fresh_share = 0.0;
   double tail_share = 0.0;
-  double anew_share = 0.0;
+  double redraw_share = 0.0;
   std::vector<std::string> focus;
   bool focus_named = true;
 };
@@ -53,10 +53,10 @@ struct RunRequest {
   std::optional<ChainRequest> chain;
 };
 
-/// What the front end is to draw by itself from here on, in an assisted run.
+/// What the front end draws by itself after an answer in an assisted run.
 enum class HandOver : std::uint8_t { none, scope, rest };
 
-/// The inference side's answer to a draw; without a value the front end draws.
+/// The answer of the inference side to a draw; without a value, the front end draws.
 struct Answer {
   std::optional<double> value;
   HandOver hand_over = HandOver::none;

@@ -8,7 +8,7 @@ namespace ppx {
 namespace detail {
 namespace {
 
-// State of the thread, not of the process: simulators in two threads do not meet.
+// Thread-local, so that simulators can run in several threads.
 thread_local Run* current_run = nullptr;
 thread_local std::uint64_t run_count = 0;
 
@@ -20,7 +20,7 @@ AddressTable& thread_addresses() {
 }  // namespace
 
 Run::Run(Peer& peer) : peer_(peer), previous_(current_run), id_(++run_count) {
-  // A run inside a run refers to the outer one's sites: leave them.
+  // A nested run uses the sites of the outer one: keep them.
   if (previous_ == nullptr) thread_addresses().refresh();
   current_run = this;
 }
@@ -32,7 +32,7 @@ Run* Run::current() { return current_run; }
 [[gnu::noinline]] Tensor Run::forward(Model& model) {
   outer_ = __builtin_frame_address(0);
   Tensor result = model.forward();
-  // Something left to do after the call: as a tail call it would leave no frame to cut the stacks at.
+  // Prevents a tail call, which would remove the frame at which stacks end.
   asm volatile("" : : "r"(&result) : "memory");
   return result;
 }
@@ -44,7 +44,7 @@ const Site& Run::locate(const void* frame) {
 }
 
 double Run::sample(const Distribution& distribution, bool control, std::string_view name, const void* frame) {
-  const Site& site = locate(frame);  // first: an error about the parameters names this statement
+  const Site& site = locate(frame);  // before the check, whose error reports the last address
   check_scalar_parameters(distribution);
   const Placement placement = scopes_.place(site, stack_);
   return peer_.sample({Event::Kind::sample, site.address, name, &distribution, nullptr, site.control.value_or(control),
@@ -65,8 +65,8 @@ void Run::tag(std::string_view name, const Tensor& value, const void* frame) {
 
 }  // namespace detail
 
-// The functions below must have frames of their own: their frame addresses tell the front end's frames from the
-// simulator's.
+// The functions below must not be inlined: their frame addresses separate the frames of the front end from those of the
+// simulator.
 
 [[gnu::noinline]] double sample(const Distribution& distribution, bool control, std::string_view name) {
   if (detail::Run* run = detail::Run::current()) {

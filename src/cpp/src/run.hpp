@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// One run of a model: addresses and scopes here, values from a peer.
+// One run of a model, which determines addresses and scopes; a peer supplies the values.
 #ifndef PPX_SRC_RUN_HPP
 #define PPX_SRC_RUN_HPP
 
@@ -15,11 +15,10 @@
 
 namespace ppx::detail {
 
-/// Unwinds `forward` when its run is over for a reason that is nobody's error. Not a std::exception: simulators catch
-/// those.
+/// Unwinds `forward` when a run ends without an error. Not a std::exception, because simulators may catch those.
 struct AbandonRun {};
 
-/// Decides what a statement yields: the inference side over the wire, or a local generator.
+/// Handles the statements of a run: the inference side over a connection, or a local generator.
 class Peer {
  public:
   Peer() = default;
@@ -28,12 +27,12 @@ class Peer {
   virtual ~Peer() = default;
   /// The value of a draw; the event's value is null.
   virtual double sample(const Event& event, const Site& site) = 0;
-  /// The event's value is null when the observation is left to the inference side.
+  /// The event's value is null if the inference side supplies the observation.
   virtual void observe(const Event& event, const Site& site) = 0;
   virtual void tag(const Event& event, const Site& site) = 0;
 };
 
-/// The thread's current run while `forward` executes.
+/// The current run of a thread, while `forward` executes.
 class Run {
  public:
   explicit Run(Peer& peer);
@@ -43,10 +42,10 @@ class Run {
 
   static Run* current();
 
-  /// Calls the model; addresses are cut here.
+  /// Calls the model. Addresses end at this frame.
   Tensor forward(Model& model);
 
-  // `frame` is the frame address of the public function that was called: everything up to it is the front end's.
+  // `frame` is the frame address of the public function that was called: frames up to it belong to the front end.
   double sample(const Distribution& distribution, bool control, std::string_view name, const void* frame);
   void observe(const Distribution& distribution, std::string_view name, const Tensor* value, const void* frame);
   void tag(std::string_view name, const Tensor& value, const void* frame);

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Which execution of which rejection loop a draw belongs to.
+// Assigns draws to executions of rejection loops.
 #ifndef PPX_SRC_SCOPE_TRACKER_HPP
 #define PPX_SRC_SCOPE_TRACKER_HPP
 
@@ -11,7 +11,7 @@
 
 namespace ppx::detail {
 
-/// A draw's place: the scope's running number in the run (0 = none) and the repetition, from 0.
+/// Scope of a draw (number in the run, 0 = none) and repetition, from 0.
 struct Placement {
   std::uint32_t scope = 0;
   std::uint32_t repetition = 0;
@@ -21,9 +21,9 @@ class ScopeTracker {
  public:
   Placement place(const Site& site, const Stack& stack);
 
-  // The explicit scope (RejectionScope). `frame` is the frame address of its constructor: scopes further out have a
-  // larger one, which tells whether a scope of the site table lies around it.
-  bool enter(const void* frame);  // false: nested in another explicit one, which wins
+  // The explicit scope (RejectionScope). `frame` is the frame address of its constructor. It is larger for outer
+  // scopes, which shows whether a scope of the site table encloses the explicit one.
+  bool enter(const void* frame);  // false: nested in another explicit scope, which counts
   void repeat() { ++explicit_repetition_; }
   void leave() { explicit_frame_ = 0; }
 
@@ -33,9 +33,9 @@ class ScopeTracker {
 
   std::uint32_t count_ = 0;  // scopes of this run so far
   std::uintptr_t explicit_frame_ = 0;
-  std::uint32_t explicit_number_ = 0;  // given at its first draw, so that numbers have no gaps
+  std::uint32_t explicit_number_ = 0;  // assigned at its first draw, so that numbers have no gaps
   std::uint32_t explicit_repetition_ = 0;
-  std::uint32_t key_ = 0;  // of the site table's active scope
+  std::uint32_t key_ = 0;  // of the active scope of the site table
   std::uint32_t number_ = 0;
   std::uint32_t repetition_ = 0;
   bool tested_ = false;

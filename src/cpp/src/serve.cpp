@@ -23,7 +23,7 @@ using detail::RunMode;
 using detail::RunRequest;
 using detail::Site;
 
-/// What both sides of a connection have agreed on since its handshake.
+/// State that both sides share since the handshake.
 struct Session {
   std::uint64_t number;
   detail::Tables tables;
@@ -31,7 +31,7 @@ struct Session {
   std::uint64_t sites_version = 0;
 };
 
-/// Another number for every handshake of every process: a client whose simulator now serves another one must see it.
+/// Unique for every handshake of every process, so that a client notices if the simulator now serves another one.
 std::uint64_t new_session_number() {
   static std::atomic<std::uint64_t> count{0};
   const auto now = static_cast<std::uint64_t>(std::chrono::system_clock::now().time_since_epoch().count());
@@ -39,11 +39,11 @@ std::uint64_t new_session_number() {
   return generator.next() | 1U;  // 0 means none
 }
 
-/// From this size on a copy of a message costs more than the buffer that takes the place of one on its way.
-constexpr std::size_t worth_keeping = std::size_t{64} << 10U;
+/// From this size on, copying a message costs more than a new buffer.
+constexpr std::size_t zero_copy_bytes = std::size_t{64} << 10U;
 
-/// What the inference side takes in a message is 1 GiB; texts, addresses and priors need some of it.
-constexpr std::size_t largest_answer = std::size_t{1000} << 20U;
+/// The inference side accepts messages of up to 1 GiB, including texts, addresses and priors.
+constexpr std::size_t max_answer_bytes = std::size_t{1000} << 20U;
 
 class Server final : public detail::Peer, public detail::Asker {
  public:
@@ -61,11 +61,11 @@ class Server final : public detail::Peer, public detail::Asker {
       } else if (received.type == MessageType::run && received.error.empty() && accept(*received.request)) {
         execute(*received.request);
       } else {
-        // What a refused run was to teach is not learnt: the two sides' numbers differ from here on.
-        const bool ours = is_of_this_session(received);
-        if (ours) session_.reset();
-        const bool disordered = ours && received.error.empty();
-        socket_.send(encoder_.reset(disordered ? "a Run whose numbers stand for nothing" : received.error));
+        // The terms of a refused run are not stored, so the numbers of both sides differ from here on.
+        const bool is_current = is_of_this_session(received);
+        if (is_current) session_.reset();
+        const bool has_unknown_numbers = is_current && received.error.empty();
+        socket_.send(encoder_.reset(has_unknown_numbers ? "a Run with unknown numbers" : received.error));
       }
     }
   }
@@ -100,12 +100,12 @@ class Server final : public detail::Peer, public detail::Asker {
   }
 
  private:
-  /// How the run under way ends, seen from the wire. All but `running` mean: nothing more is sent for it.
+  /// How the current run ends. In all states but `running`, the model sends no further messages.
   enum class State { running, answer_handshake, answer_reset, leave };
 
-  /// False: told to stop, or idle for too long.
+  /// False if stopped, or idle for too long.
   bool next_request() {
-    // The stop flag may be set between its test and the wait, hence a short wait.
+    // The stop flag may be set between its check and the wait, so the wait is short.
     constexpr std::chrono::milliseconds poll_interval{100};
     const auto started = Clock::now();
     for (;;) {
@@ -132,7 +132,7 @@ class Server final : public detail::Peer, public detail::Asker {
     return session_ != nullptr && received.request != nullptr && received.request->session == session_->number;
   }
 
-  /// Takes over what a delegated run brings along; false: it does not belong to this session.
+  /// Stores the terms and observations of a delegated run; false if it does not belong to this session.
   bool accept(RunRequest& request) {
     if (session_ == nullptr || request.session != session_->number) return false;
     detail::Tables& tables = session_->tables;
@@ -146,7 +146,7 @@ class Server final : public detail::Peer, public detail::Asker {
     return in_order;
   }
 
-  /// A site table set since the last run, by the model in that run perhaps, changes the numbers of the call sites.
+  /// A new site table, which the model may also set during a run, changes the numbers of call sites.
   void follow_sites() {
     const auto version = detail::current_sites().version;
     if (version == session_->sites_version) return;
@@ -177,12 +177,12 @@ class Server final : public detail::Peer, public detail::Asker {
       const Tensor result = forward(delegate);
       if (state_ != State::running) break;
       delegate.end(result);
-      if (record_.bytes() > largest_answer) break;
+      if (record_.bytes() > max_answer_bytes) break;
     }
     finish_traces();
   }
 
-  /// False: told to stop.
+  /// False if stopped.
   bool execute_chain(const RunRequest& request) {
     detail::Chain chain(session_->tables, record_, request);
     while (chain.next()) {
@@ -193,21 +193,21 @@ class Server final : public detail::Peer, public detail::Asker {
       const Tensor result = forward(delegate);
       delegate.end(result);
       chain.take();
-      if (record_.bytes() > largest_answer) break;
+      if (record_.bytes() > max_answer_bytes) break;
     }
     return true;
   }
 
   void finish_traces() {
-    if (state_ == State::running && record_.bytes() > largest_answer) {
-      session_.reset();  // its tables hold what was never sent
-      socket_.send(encoder_.reset("the traces of these runs fill more than " + std::to_string(largest_answer >> 20U) +
-                                  " MiB, the most for a message: ask for fewer runs at a time"));
+    if (state_ == State::running && record_.bytes() > max_answer_bytes) {
+      session_.reset();  // its tables have terms that were not sent
+      socket_.send(encoder_.reset("the traces of these runs exceed " + std::to_string(max_answer_bytes >> 20U) +
+                                  " MiB, the limit of a message: request fewer runs at a time"));
       return;
     }
     const bool whole = state_ == State::running;
     finish([&] { return encoder_.traces(session_->number, record_, session_->tables.news()); }, true);
-    if (!whole && state_ != State::answer_handshake) session_.reset();  // its tables hold what was never sent
+    if (!whole && state_ != State::answer_handshake) session_.reset();  // its tables have terms that were not sent
     if (whole) session_->tables.sent();
   }
 
@@ -215,7 +215,7 @@ class Server final : public detail::Peer, public detail::Asker {
   void finish(const Answer& answer, bool is_large = false) {
     switch (state_) {
       case State::running:
-        if (const Bytes bytes = answer(); is_large && bytes.size >= worth_keeping) {
+        if (const Bytes bytes = answer(); is_large && bytes.size >= zero_copy_bytes) {
           socket_.send(bytes, encoder_.keeper());
         } else {
           socket_.send(bytes);
@@ -232,7 +232,7 @@ class Server final : public detail::Peer, public detail::Asker {
     }
   }
 
-  /// Whatever leaves `forward` once the run is abandoned is our own signal, or what the simulator made of it.
+  /// After the run is abandoned, any exception is AbandonRun, or the simulator converted it into another one.
   Tensor forward(detail::Peer& peer) {
     const auto* const delegate = dynamic_cast<const detail::Delegate*>(&peer);
     const auto is_over = [&] { return state_ != State::running || (delegate != nullptr && delegate->over()); };
@@ -244,7 +244,7 @@ class Server final : public detail::Peer, public detail::Asker {
     } catch (const std::exception& error) {
       if (!is_over()) fail(run, error.what());
     } catch (...) {
-      if (!is_over()) fail(run, "something that is no std::exception");
+      if (!is_over()) fail(run, "an exception that is not a std::exception");
     }
     return {};
   }
@@ -254,7 +254,7 @@ class Server final : public detail::Peer, public detail::Asker {
                                       "; its last statement was at " + std::string(run.last_address())));
   }
 
-  /// A simulator that swallowed the signal goes on: tell it again, without a word on the wire.
+  /// A simulator that caught AbandonRun continues: throw it again, and send nothing.
   void require_running() const {
     if (state_ != State::running) throw AbandonRun{};
   }
@@ -264,7 +264,7 @@ class Server final : public detail::Peer, public detail::Asker {
     socket_.send(statement);
     if (!next_request()) abandon(State::leave);
     Received received = detail::decode(socket_.request());
-    // Another client may take over with a Handshake, the way out when the first has died; else it has to wait its turn.
+    // Another client may take over with a Handshake, since the first one may have died; its other messages are refused.
     while (socket_.sender() != partner && received.type != MessageType::handshake) {
       socket_.send(encoder_.reset());
       if (!next_request()) abandon(State::leave);

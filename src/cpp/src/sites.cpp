@@ -74,7 +74,7 @@ SiteTable SiteTable::parse(std::string_view text, const std::string& origin) {
 SiteTable SiteTable::load(const std::string& path) {
   std::ifstream file(path);
   std::ostringstream text;
-  // Reading what is not a regular file fails late: an empty file sets failbit on the output only.
+  // A read error of a non-regular file appears late, and an empty file sets failbit of the output only.
   if (file && file.peek() != std::ifstream::traits_type::eof()) text << file.rdbuf();
   if (!file.is_open() || file.bad()) {
     throw SiteTableError("ppx: cannot read the site table " + path + ": " + std::strerror(errno) +
@@ -101,7 +101,7 @@ CurrentSites current_sites() {
 bool glob_match(std::string_view pattern, std::string_view text) {
   std::size_t p = 0;
   std::size_t t = 0;
-  std::size_t star = std::string_view::npos;  // the last `*`, and where in the text its run began
+  std::size_t star = std::string_view::npos;  // the last `*`, and the start of its match in the text
   std::size_t run = 0;
   while (t < text.size()) {
     if (p < pattern.size() && pattern[p] == '*') {

@@ -11,10 +11,10 @@
 
 namespace ppx::detail {
 
-/// `*` stands for any run of characters, everything else for itself.
+/// `*` matches any characters, everything else itself.
 bool glob_match(std::string_view pattern, std::string_view text);
 
-/// The process's site table and a number that changes with it.
+/// The site table of the process, and a number that changes with it.
 struct CurrentSites {
   std::shared_ptr<const SiteTable> table;
   std::uint64_t version;

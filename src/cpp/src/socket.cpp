@@ -11,9 +11,9 @@
 namespace ppx::detail {
 namespace {
 
-// The largest requests hold a trace to replay and an observation; beyond this a peer is confused or hostile, and ZeroMQ
-// drops its connection.
-constexpr std::int64_t largest_request = std::int64_t{1} << 30;
+// The largest valid requests contain a trace to replay and an observation. ZeroMQ drops the connection of a peer that
+// sends more, which must be faulty or hostile.
+constexpr std::int64_t max_request_bytes = std::int64_t{1} << 30;
 
 [[noreturn]] void fail(const std::string& what) {
   throw TransportError("ppx: " + what + ": " + zmq_strerror(zmq_errno()));
@@ -51,11 +51,11 @@ void ReplySocket::Terminate::operator()(void* context) const {
 }
 
 ReplySocket::ReplySocket(const std::string& endpoint) : file_(endpoint), context_(zmq_ctx_new()) {
-  if (!context_) fail("cannot make a ZeroMQ context");
+  if (!context_) fail("cannot create a ZeroMQ context");
   socket_.reset(zmq_socket(context_.get(), ZMQ_ROUTER));
-  if (!socket_) fail("cannot make a ZeroMQ socket");
+  if (!socket_) fail("cannot create a ZeroMQ socket");
   set_option(socket_.get(), ZMQ_LINGER, 0);
-  set_option(socket_.get(), ZMQ_MAXMSGSIZE, largest_request);
+  set_option(socket_.get(), ZMQ_MAXMSGSIZE, max_request_bytes);
   if (zmq_bind(socket_.get(), endpoint.c_str()) != 0) {
     fail("cannot bind `" + endpoint +
          "` (expected a free ipc:///path of at most 107 bytes in a folder that exists, or tcp://address:port)");
@@ -81,7 +81,7 @@ bool ReplySocket::receive(std::chrono::milliseconds wait) {
     fail("cannot receive");
   }
   std::string sender(static_cast<const char*>(part.data()), part.size());
-  // A REQ socket, and a DEALER that talks to one, put an empty part in front of the request.
+  // REQ sockets, and DEALER sockets that act like one, send an empty part before the request.
   const bool has_envelope = part.more() && part.receive(socket_.get(), 0) && part.size() == 0 && part.more();
   if (has_envelope && part.receive(socket_.get(), 0)) {
     sender_ = std::move(sender);
@@ -105,11 +105,11 @@ void ReplySocket::send(Bytes reply, std::shared_ptr<const void> keeper) {
   const auto release = [](void* /*data*/, void* hint) { delete static_cast<Keeper*>(hint); };
   zmq_msg_t message;
   auto hint = std::make_unique<Keeper>(std::move(keeper));
-  // ZeroMQ wants a pointer to what it may change, and does not.
+  // ZeroMQ takes a non-const pointer, but does not write to it.
   if (zmq_msg_init_data(&message, const_cast<std::uint8_t*>(reply.data), reply.size, release, hint.get()) != 0) {
     fail("cannot make a message");
   }
-  hint.release();  // the message's now
+  hint.release();  // now owned by the message
   while (zmq_msg_send(&message, socket_.get(), 0) < 0) {
     if (zmq_errno() == EINTR) continue;
     zmq_msg_close(&message);

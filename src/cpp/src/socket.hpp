@@ -13,8 +13,8 @@
 
 namespace ppx::detail {
 
-/// A bound ZeroMQ socket that answers requests, with its context. Errors are TransportError. A ROUTER: a REP socket
-/// does not say who asks, and one client's late answer would be taken for another's.
+/// A bound ZeroMQ socket that answers requests, with its context. Errors are TransportError. It is a ROUTER, because a
+/// REP socket does not distinguish clients: a late message of one would be taken for an answer of another.
 class ReplySocket {
  public:
   explicit ReplySocket(const std::string& endpoint);
@@ -25,19 +25,18 @@ class ReplySocket {
   /// The endpoint with wildcards resolved.
   std::string endpoint() const;
 
-  /// Waits up to `wait`; false: nothing came, or a signal did. A request of several frames yields an empty `request`,
-  /// as does any that is not PPX.
+  /// Waits up to `wait`; false if no request or a signal arrived. A request of several frames gives an empty `request`.
   bool receive(std::chrono::milliseconds wait);
 
-  /// The request received last; aligned to 8 bytes, valid until the next receive.
+  /// The last request; aligned to 8 bytes, valid until the next receive.
   Bytes request() const { return {reinterpret_cast<const std::uint8_t*>(words_.data()), size_}; }
 
-  /// Who sent it: equal for requests of one connection.
+  /// Identity of its sender: equal for requests of one connection.
   const std::string& sender() const { return sender_; }
 
   /// To the sender of the last request.
   void send(Bytes reply);
-  /// Without a copy; `keeper` is let go when the reply has been sent.
+  /// Without a copy; `keeper` is released when the reply has been sent.
   void send(Bytes reply, std::shared_ptr<const void> keeper);
 
  private:
@@ -51,7 +50,7 @@ class ReplySocket {
   void store(const void* data, std::size_t size);
   void send_part(const void* data, std::size_t size, int flags);
 
-  SocketFile file_;                           // removed when the socket is gone
+  SocketFile file_;                           // removed after the socket is closed
   std::unique_ptr<void, Terminate> context_;  // outlives the socket: declared first
   std::unique_ptr<void, Close> socket_;
   std::vector<double> words_;  // of doubles for the alignment

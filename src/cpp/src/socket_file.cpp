@@ -17,7 +17,7 @@ namespace {
 bool somebody_listens(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) return false;  // too long to be bound: reported by the bind
+  if (path.size() >= sizeof address.sun_path) return false;  // too long: bind reports it
   std::copy(path.begin(), path.end(), address.sun_path);
   const int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (probe < 0) return false;

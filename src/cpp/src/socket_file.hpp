@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// The file behind an `ipc:///path` endpoint. ZeroMQ takes over the file of a process that still serves there without a
-// word, and leaves its own behind.
+// The file of an `ipc:///path` endpoint. ZeroMQ silently replaces the file of another process that still serves there,
+// and does not remove its own.
 #ifndef PPX_SRC_SOCKET_FILE_HPP
 #define PPX_SRC_SOCKET_FILE_HPP
 
@@ -14,9 +14,9 @@ namespace ppx::detail {
 
 class SocketFile {
  public:
-  /// Throws TransportError when a process listens there. Does nothing for endpoints without a file.
+  /// Throws TransportError if a process listens there. Does nothing for endpoints without a file.
   explicit SocketFile(const std::string& endpoint);
-  /// Removes the file if it is still the one that `bound` saw.
+  /// Removes the file if it is the same as at the call of `bound`.
   ~SocketFile();
   SocketFile(const SocketFile&) = delete;
   SocketFile& operator=(const SocketFile&) = delete;

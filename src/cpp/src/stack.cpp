@@ -26,9 +26,9 @@ struct Walk {
   bool closed;  // the walk reached the call of forward, or the limit
 };
 
-// At a frame the unwinder reports the stack pointer at its call into the next inner one. It lies below the frame's own
-// frame address and above everything of the inner frames, which makes the comparisons below independent of inlining
-// inside the front end.
+// For each frame, the unwinder reports the stack pointer at its call of the next inner one. It is below the frame
+// address of the frame and above all inner frames. The comparisons below therefore do not depend on inlining within the
+// front end.
 _Unwind_Reason_Code visit(_Unwind_Context* context, void* data) {
   auto& walk = *static_cast<Walk*>(data);
   const auto frame = static_cast<std::uintptr_t>(_Unwind_GetCFA(context));
@@ -50,8 +50,8 @@ void slow_capture(const void* inner, const void* outer, Stack& stack) {
   stack.size = 0;
   Walk walk{reinterpret_cast<std::uintptr_t>(inner), reinterpret_cast<std::uintptr_t>(outer), &stack, false};
   _Unwind_Backtrace(visit, &walk);
-  // The outermost of a complete walk is the front end's function that calls forward; of one cut at the limit, one
-  // frame too many.
+  // The outermost frame of a complete walk is the function that calls forward; after a walk that ended at the limit, it
+  // is one frame too many.
   if ((walk.closed || stack.size == stack.pc.size()) && stack.size > 0) --stack.size;
 }
 
@@ -100,15 +100,15 @@ void drop_arguments(std::string_view& name) {
   for (std::size_t i = name.size(); i-- > 0;) {
     if (name[i] == ')') ++depth;
     if (name[i] == '(' && --depth == 0) {
-      // `f()::operator()` without an argument list of its own is left as it is.
+      // `f()::operator()` without an argument list is not changed.
       if (!ends_with(name.substr(0, i), "operator") || i + 2 != name.size()) name = name.substr(0, i);
       return;
     }
   }
 }
 
-/// Template functions demangle with their return type in front: cut at the last space outside all brackets, unless it
-/// belongs to an operator's name.
+/// Demangled names of template functions start with the return type: cut at the last space outside all brackets, unless
+/// it is part of the name of an operator.
 void drop_return_type(std::string_view& name) {
   if (name.find("operator") != std::string_view::npos) return;
   int depth = 0;
@@ -163,7 +163,7 @@ std::string function_name(std::string_view demangled) {
 
 FrameName name_frame(std::uintptr_t pc) {
   Dl_info info{};
-  // A call at the very end of a function returns to the next one: look the call itself up.
+  // A call at the end of a function returns to the next function: look up the call itself.
   if (dladdr(reinterpret_cast<void*>(pc - 1), &info) == 0) return {"unknown", "unknown"};
   if (info.dli_sname != nullptr) {
     const std::string name = demangle(info.dli_sname);

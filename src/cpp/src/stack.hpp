@@ -20,33 +20,32 @@ struct Stack {
   std::array<std::uintptr_t, limit + 1> pc;     // return addresses
   std::array<std::uintptr_t, limit + 1> frame;  // stack pointers at the calls: larger = further out
   std::size_t size = 0;
-  // The walk that filled it: between which frame addresses, and whether by cached rules, which `confirm` can check.
+  // How it was captured: between which frame addresses, and whether by cached rules, which `confirm` can check.
   const void* inner = nullptr;
   const void* outer = nullptr;
   bool fast = false;
 };
 
-/// Collects the frames further out than `inner` and further in than the function whose frame address is `outer`:
-/// neither the front end's own frames nor those around the call of Model::forward. At most Stack::limit innermost
-/// ones. This is backtrace(3) with both ends cut while walking: the frames around forward are never visited.
-/// Both are what __builtin_frame_address(0) says in a function that is being executed.
+/// Captures the frames between the frame addresses `inner` and `outer`, i.e. without the frames of the front end and
+/// without those that call Model::forward; at most the Stack::limit innermost ones. In contrast to backtrace(3), outer
+/// frames are never visited. Both addresses are __builtin_frame_address(0) in functions that are still executing.
 void capture(const void* inner, const void* outer, Stack& stack);
 
-/// Checks a stack captured by the fast walk against the platform's unwinder, while the frames are still there. Should
-/// they differ, it takes the latter's and switches the fast walk off. False: the stack is another one now.
+/// Compares a stack of the fast walk with the unwinder of the platform, while the frames still exist. If they differ,
+/// it takes the result of the latter and disables the fast walk. Returns false if it changed the stack.
 bool confirm(Stack& stack);
 
-// The fast walk, for the whole process. `fast_walk_errors` counts the stacks that `confirm` had to put right.
+// The fast walk, for the whole process. `fast_walk_errors` counts the stacks that `confirm` corrected.
 bool fast_walk();
 void set_fast_walk(bool on);
 std::uint64_t fast_walk_errors();
 
 struct FrameName {
-  std::string label;     // what goes into an address: `demangled+0xOFFSET`, without a symbol `module+0xOFFSET`
-  std::string function;  // what site patterns see: no return type, arguments, offset; without a symbol the module
+  std::string label;     // as in an address: `demangled+0xOFFSET`, or `module+0xOFFSET` without a symbol
+  std::string function;  // as matched by site patterns: no return type, arguments, offset; or the module
 };
 
-/// Never contains an absolute address: those change at every start.
+/// Never contains an absolute address, which would change at every start.
 FrameName name_frame(std::uintptr_t pc);
 
 /// `int ns::f<int>(double) const [clone .cold]` -> `ns::f<int>`.

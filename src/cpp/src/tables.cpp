@@ -21,7 +21,7 @@ std::uint32_t categories_of(const Distribution& distribution) {
   return categorical == nullptr ? 0 : static_cast<std::uint32_t>(categorical->probs.data.size());
 }
 
-/// As the inference side labels addresses (etalumis.distributions): the distribution's name, and for a categorical its
+/// The suffix of addresses, as in etalumis.distributions: the name of the distribution, for a categorical with its
 /// length.
 std::string suffix_of(const Distribution& distribution) {
   std::string suffix(distribution_name(distribution));
@@ -43,7 +43,7 @@ bool same_parameters(const Distribution& distribution, const std::vector<double>
   return position == known.size();
 }
 
-/// The inverse of taking a distribution's kind and parameters.
+/// Returns the distribution of a kind with given parameters.
 Distribution scalar_distribution(std::uint32_t kind, const double* p, std::size_t count) {
   switch (kind) {
     case 1:
@@ -102,7 +102,7 @@ std::uint32_t Tables::find_base(SiteEntry& known, const Site& site, const Distri
   for (const SiteBase& candidate : known.bases) {
     if (candidate.kind == kind && candidate.categories == categories) return candidate.base;
   }
-  // Several stacks may share one label, e.g. where an adapter's frames are left out of it.
+  // Several stacks may have the same label, e.g. without the frames of an adapter.
   const std::uint32_t text = texts_.number(site.address + "__" + suffix_of(distribution));
   const auto [found, is_new] = base_of_text_.try_emplace(text, static_cast<std::uint32_t>(bases_.size()));
   if (is_new) bases_.emplace_back().text = text;
@@ -126,7 +126,7 @@ std::uint32_t Tables::place(std::uint32_t base_text, std::uint32_t instance) {
 
 std::uint32_t Tables::key(std::uint32_t place, std::uint32_t name, std::uint32_t flags) {
   Place& known = places_[place];
-  for (const std::uint32_t number : known.keys) {  // one, as a rule
+  for (const std::uint32_t number : known.keys) {  // usually one
     if (known_keys_[number].name == name && known_keys_[number].flags == flags) return number;
   }
   const auto number = static_cast<std::uint32_t>(addresses_.size());
@@ -185,8 +185,8 @@ const KnownPrior& Tables::find_prior(SiteEntry& known, const Distribution& distr
 std::uint32_t Tables::number_prior(std::uint32_t kind, const std::vector<double>& parameters) {
   const std::string key = key_of(kind, parameters);
   if (const auto found = kept_priors_.find(key); found != kept_priors_.end()) return found->second;
-  // New ones to keep stand in front of the message's own: once there is an own one, nothing more is kept.
-  if (kept_priors_.size() < most_kept_priors && own_priors_.empty()) {
+  // Kept priors precede those of the message only: after the first of the latter, no more are kept.
+  if (kept_priors_.size() < max_kept_priors && own_priors_.empty()) {
     const auto number = static_cast<std::uint32_t>(kept_priors_.size());
     kept_priors_.emplace(key, number);
     kept_.push_back(scalar_distribution(kind, parameters.data(), parameters.size()));

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// What the two sides of a connection have numbered alike: texts, addresses and priors, each sent once.
+// Numbers that both sides of a connection use for texts, addresses and priors, each of which is sent once.
 #ifndef PPX_SRC_TABLES_HPP
 #define PPX_SRC_TABLES_HPP
 
@@ -26,7 +26,7 @@ struct AddressKey {
   std::uint32_t flags;
 };
 
-/// A key as it is met in a run. Its place, base and instance, is what rows are found by: names and flags may differ.
+/// A key of an entry. Rows are found by its place, i.e. base and instance; names and flags may differ.
 struct KnownKey {
   static constexpr std::uint32_t none = 0xffffffffU;
 
@@ -54,30 +54,30 @@ class TextTable {
   std::unordered_map<std::string, std::uint32_t> numbers_;
 };
 
-/// A base address as it is met in a run.
+/// A base address and its state in the current run.
 struct Base {
   std::uint32_t text = 0;
-  std::uint64_t run = 0;              // to which `count` belongs
-  std::uint32_t count = 0;            // executions so far, those of rejected repetitions not counted
-  std::vector<KnownKey> keys;         // by instance - 1: the key met there last; of place `none` = none yet
-  std::vector<std::uint32_t> places;  // by instance - 1: number + 1 of the place, 0 = none yet
+  std::uint64_t run = 0;              // the run of `count`
+  std::uint32_t count = 0;            // executions so far, without those of rejected repetitions
+  std::vector<KnownKey> keys;         // by instance - 1: the last key; its place is `none` if there is none
+  std::vector<std::uint32_t> places;  // by instance - 1: number + 1 of the place, 0 if there is none
 };
 
-/// A scalar prior as it is met in a run. `number` from `own` on: only known to the message under way.
+/// A scalar prior. A `number` of `own` or more is valid in the current message only.
 struct KnownPrior {
   static constexpr std::uint32_t own = 0x80000000U;
 
   std::uint32_t number = 0;
   std::uint64_t support = 0;
   std::vector<double> parameters;
-  bool is_flat = false;           // uniform: one density everywhere
-  double flat_log_density = 0.0;  // of a flat one
+  bool is_flat = false;           // uniform: constant density
+  double flat_log_density = 0.0;  // if it is flat
 };
 
-/// The tables of one connection. Site tables must not change during it; `forget_sites` if they did.
+/// The tables of one session. Call `forget_sites` if the site table of the process has changed.
 class Tables {
  public:
-  /// What is known of a call site: look it up once a draw.
+  /// What is known of a call site; looked up once per draw.
   struct SiteBase {
     std::uint32_t kind;
     std::uint32_t categories;
@@ -86,18 +86,18 @@ class Tables {
   struct SiteEntry {
     std::vector<SiteBase> bases;
     std::uint32_t kind = 0;
-    KnownPrior prior;           // the last one drawn from here
-    std::uint64_t message = 0;  // to which its number belongs, if it is the message's own
+    KnownPrior prior;           // the last prior at this site
+    std::uint64_t message = 0;  // the message of its number, if that is valid in one message only
     std::optional<std::uint32_t> name;
     std::string name_text;
   };
 
-  /// Valid until another site is looked up.
+  /// The reference is valid until another site is looked up.
   SiteEntry& entry(const Site& site) {
     if (site.id >= sites_.size()) sites_.resize(site.id + 1);
     return sites_[site.id];
   }
-  /// The base address of a draw from `distribution` at `site`: the call stack and the kind of distribution.
+  /// The base address of a draw from `distribution` at `site`: call stack and kind of distribution.
   std::uint32_t base(const Site& site, const Distribution& distribution) {
     return base(entry(site), site, distribution);
   }
@@ -109,7 +109,7 @@ class Tables {
     return find_base(known, site, distribution);
   }
   Base& base_at(std::uint32_t index) { return bases_[index]; }
-  /// Instance numbers start anew; `run` is another number for every run of the thread.
+  /// Resets instance numbers; `run` differs for every run of the thread.
   void begin_run(std::uint64_t run) { run_ = run; }
   std::uint32_t next_instance(Base& base) const {
     if (base.run != run_) {
@@ -132,10 +132,10 @@ class Tables {
   std::uint32_t key(std::uint32_t place, std::uint32_t name, std::uint32_t flags);
   const KnownKey& key_at(std::uint32_t number) const { return known_keys_[number]; }
   const std::string& text_at(std::uint32_t number) const { return texts_.all()[number]; }
-  /// A prior by its number, which is of the connection or of the message under way.
+  /// A prior by its number, in the session or in the current message.
   Distribution distribution(std::uint32_t number) const;
-  /// The number of a prior. Those met first are kept for the connection, up to a bound; others are numbered anew in
-  /// every message: a model whose parameters never repeat must not fill the memory of either side.
+  /// The number of a prior. The first priors are kept for the session, up to a bound; others get new numbers in every
+  /// message, so that a model whose parameters never repeat does not fill the memory of either side.
   const KnownPrior& prior(const Site& site, const Distribution& distribution) {
     return prior(entry(site), distribution);
   }
@@ -158,14 +158,14 @@ class Tables {
     return *(known.name = texts_.number(name));
   }
 
-  /// What the inference side numbers, in the order of its message. False: it has a number already, or an address
-  /// refers to no text.
+  /// Adds terms of the inference side, in the order of its message. False if a term has a number already, or if an
+  /// address refers to an unknown text.
   bool learn_text(std::string_view text);
   bool learn_address(AddressKey key);
 
   void forget_sites();
 
-  /// What is new since `sent`.
+  /// Terms that are new since the last call of `sent`.
   struct News {
     const std::string* texts;
     std::size_t text_count;
@@ -176,7 +176,7 @@ class Tables {
     const std::vector<double>* parameters;
   };
   News news() const;
-  /// The message with the news is on its way, or both sides know them already.
+  /// Records that both sides know all terms.
   void sent();
 
   std::size_t address_count() const { return addresses_.size(); }
@@ -189,7 +189,7 @@ class Tables {
     std::uint32_t instance;
     std::vector<std::uint32_t> keys;
   };
-  static constexpr std::size_t most_kept_priors = 4096;
+  static constexpr std::size_t max_kept_priors = 4096;
 
   std::uint32_t find_base(SiteEntry& known, const Site& site, const Distribution& distribution);
   const KnownKey& find_key(Base& base, std::uint32_t instance, std::uint32_t name, std::uint32_t flags);
@@ -209,7 +209,7 @@ class Tables {
   std::unordered_map<std::string, std::uint32_t> kept_priors_;
   std::vector<Distribution> kept_;  // by number
   std::unordered_map<std::string, std::uint32_t> own_priors_;
-  std::vector<PriorRecord> priors_;  // of the message under way
+  std::vector<PriorRecord> priors_;  // of the current message
   std::vector<double> parameters_;
   std::uint32_t new_kept_ = 0;
   std::uint64_t run_ = 0;

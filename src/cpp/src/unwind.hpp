@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// A walk up the stack by cached rules, one table look-up a frame: what the platform's unwinder finds, much faster.
+// A stack walk by cached rules, with one table look-up per frame: the result of the platform's unwinder, much faster.
 #ifndef PPX_SRC_UNWIND_HPP
 #define PPX_SRC_UNWIND_HPP
 
@@ -11,8 +11,8 @@
 
 namespace ppx::detail {
 
-/// As `capture`. False: a frame on the way is beyond the rules, the stack's content is undefined then. It reads
-/// nothing but the stack between `inner`, which must be a frame address, and the frame of `outer`.
+/// As `capture`. Returns false, with undefined content of the stack, if the rules do not cover a frame. Reads only the
+/// stack between `inner`, which must be a frame address, and the frame of `outer`.
 bool fast_capture(const void* inner, const void* outer, Stack& stack);
 
 }  // namespace ppx::detail

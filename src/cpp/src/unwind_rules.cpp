@@ -12,8 +12,8 @@
 
 #include "byte_reader.hpp"
 
-// The runtime's own look-up, exported by libgcc and by LLVM's libunwind, in no public header: the frame description
-// entry of the function around an address, null if there is none. It knows libraries loaded later and registered code.
+// Look-up of the runtime, exported by libgcc and by LLVM's libunwind, but not in a public header: the frame description
+// entry of the function at an address, or null. Covers libraries that are loaded later and registered code.
 struct dwarf_eh_bases {
   void* tbase;
   void* dbase;
@@ -28,11 +28,11 @@ constexpr std::uint64_t rbp_number = 6;  // System V ABI, x86-64: figure 3.36
 constexpr std::uint64_t rsp_number = 7;
 constexpr std::uint64_t return_number = 16;
 
-/// What a row says of a register of the caller.
+/// The rule of a row for a register of the caller.
 struct Saved {
   enum class How : std::uint8_t { unsaid, same, at_cfa, other };
   How how = How::unsaid;
-  std::int64_t offset = 0;  // at_cfa: it lies at CFA + offset
+  std::int64_t offset = 0;  // at_cfa: saved at CFA + offset
 };
 
 struct Row {
@@ -44,25 +44,25 @@ struct Row {
   Saved* saved(std::uint64_t number) {
     if (number == rbp_number) return &rbp;
     if (number == rsp_number) return &rsp;
-    return number == return_number ? &return_address : nullptr;  // the walk needs no others
+    return number == return_number ? &return_address : nullptr;  // no other registers are needed
   }
 };
 
-/// A common information entry: what the functions of an object file share.
+/// A common information entry, shared by functions of an object file.
 struct Common {
   std::uint64_t code_factor = 0;
   std::int64_t data_factor = 0;
-  std::uint8_t address_encoding = 0;  // DW_EH_PE_absptr unless 'R' says otherwise
+  std::uint8_t address_encoding = 0;  // DW_EH_PE_absptr without 'R'
   ByteReader program{nullptr, nullptr};
 };
 
-/// Runs call frame instructions up to the row of an address.
+/// Interprets call frame instructions up to the row of an address.
 class Interpreter {
  public:
   Interpreter(const Common& common, std::uintptr_t location, std::uintptr_t pc)
       : common_(common), location_(location), pc_(pc) {}
 
-  /// False: an instruction is unknown, or the program is cut off.
+  /// False if an instruction is unknown or truncated.
   bool run(ByteReader program) {
     while (!program.done() && location_ < pc_) {
       if (!step(program) || program.failed()) return false;
@@ -127,7 +127,7 @@ class Interpreter {
     if (code != 0x0d) {
       row_.cfa_offset = scaled ? in.signed_leb() * common_.data_factor : static_cast<std::int64_t>(in.unsigned_leb());
     }
-    // Only an instruction that gives both can end an expression's reign.
+    // Only an instruction that sets both replaces an expression.
     if (code == 0x0c || code == 0x12) row_.cfa_plain = true;
     return true;
   }
@@ -145,7 +145,7 @@ class Interpreter {
         return put(number, {Saved::How::same, 0});
       case 0x09:  // register
       case 0x14:  // val_offset
-      case 0x15:  // val_offset_sf: one more number, whose value does not matter
+      case 0x15:  // val_offset_sf: has one more number, which is not needed
         in.unsigned_leb();
         return put(number, {Saved::How::other, 0});
       case 0x10:  // expression
@@ -154,7 +154,7 @@ class Interpreter {
         return put(number, {Saved::How::other, 0});
       case 0x11:  // offset_extended_sf
         return save(number, in.signed_leb() * common_.data_factor);
-      default:  // set_loc, whatever is not of x86-64, or newer than this
+      default:  // set_loc, instructions of other platforms, and newer ones
         return false;
     }
   }
@@ -181,7 +181,7 @@ class Interpreter {
   std::vector<Row> remembered_;
 };
 
-/// The entry that begins here, without its length; empty for the 64-bit format and at the end of a section.
+/// The entry at this position, without its length; empty for the 64-bit format and at the end of a section.
 ByteReader entry_at(const std::uint8_t* at) {
   std::uint32_t length = 0;
   std::memcpy(&length, at, sizeof length);
@@ -198,10 +198,10 @@ bool read_augmentation(std::string_view letters, ByteReader data, Common& common
     } else if (letter == 'P') {
       const std::uint8_t encoding = data.fixed<std::uint8_t>();
       const unsigned form = encoding & 0x0fU;
-      if (encoding == 0x50) return false;  // aligned: of no use to x86-64's compilers
+      if (encoding == 0x50) return false;  // aligned: not used by compilers for x86-64
       data.skip(form == 0x02 || form == 0x0a ? 2 : form == 0x03 || form == 0x0b ? 4 : 8);
     } else {
-      return false;  // 'S', a signal frame, or something new
+      return false;  // 'S', a signal frame, or an unknown letter
     }
   }
   return !data.failed();
@@ -225,7 +225,7 @@ std::optional<Common> read_common(const std::uint8_t* at) {
   return common;
 }
 
-/// Bytes of an address in the entry of a function; 0: not known.
+/// Size in bytes of an address in the entry of a function; 0: unknown.
 std::size_t address_size(std::uint8_t encoding) {
   switch (encoding & 0x0fU) {
     case 0x00:  // absptr
@@ -281,7 +281,7 @@ FrameRule to_rule(const Row& row) {
 
 std::optional<FrameRule> find_frame_rule(std::uintptr_t pc) {
   dwarf_eh_bases bases{};
-  // A call may be a function's last instruction: what it returns to is then the next function.
+  // A call may be the last instruction of a function; it then returns to the next function.
   const void* const entry = _Unwind_Find_FDE(reinterpret_cast<void*>(pc - 1), &bases);
   if (entry == nullptr) return std::nullopt;
   const auto function = reinterpret_cast<std::uintptr_t>(bases.func);

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// PPX messages to and from bytes. Nothing is read from a buffer that has not been verified.
+// Encoding and decoding of PPX messages. Buffers are verified before they are read.
 #ifndef PPX_SRC_WIRE_HPP
 #define PPX_SRC_WIRE_HPP
 
@@ -16,7 +16,7 @@
 
 namespace ppx::detail {
 
-/// Bytes of a message; valid until the next one is encoded, or as long as their keeper.
+/// Bytes of a message; valid until the next one is encoded, or as long as their `keeper`.
 struct Bytes {
   const std::uint8_t* data;
   std::size_t size;
@@ -38,33 +38,33 @@ enum class MessageType : std::uint8_t {
   reset
 };
 
-/// What the simulator's side needs of a message it received.
+/// A received message, as far as the simulator needs it.
 struct Received {
   MessageType type = MessageType::none;  // none: not a valid message
   double value = 0.0;                    // of a SampleResult
-  std::string error;                     // what is wrong with it, if anything
+  std::string error;                     // why it is invalid; empty if it is valid
   HandOver hand_over = HandOver::none;   // of a SampleResult
   bool has_value = true;                 // of a SampleResult
-  std::uint32_t delegation = 0;          // of a Handshake: the version of delegated runs that the peer speaks
-  std::unique_ptr<RunRequest> request;   // of a Run that is not PPX 1.0's
+  std::uint32_t delegation = 0;          // of a Handshake: the version of delegated runs that the peer supports
+  std::unique_ptr<RunRequest> request;   // of a delegated or assisted Run
 };
 
-/// The version of delegated runs spoken here.
+/// The supported version of delegated runs.
 constexpr std::uint32_t delegation_version = 1;
-/// The version of chains offered with them.
+/// The supported version of chains.
 constexpr std::uint32_t chain_version = 1;
 
-/// `buffer` is aligned to 8 bytes. `type` is none for what is no PPX message, and a SampleResult
-/// without exactly one finite datum has an `error`, unless it hands the draw over.
+/// `buffer` must be aligned to 8 bytes. `type` is none if it is not a PPX message. A SampleResult without exactly one
+/// finite value has an `error`, unless it has a hand-over.
 Received decode(Bytes buffer);
 
 /// The name of a message type, for errors.
 std::string_view message_name(MessageType type);
 
-/// Encodes into one buffer that is used again for every message that nobody keeps.
+/// Encodes into a buffer that is reused, unless its message is kept.
 class Encoder {
  public:
-  /// Keeps the bytes encoded last, for whoever sends them without a copy.
+  /// Keeps the bytes of the last message, to send them without a copy.
   std::shared_ptr<const void> keeper() const { return builder_; }
 
   Encoder();
@@ -72,7 +72,7 @@ class Encoder {
   Encoder(const Encoder&) = delete;
   Encoder& operator=(const Encoder&) = delete;
 
-  /// `session` other than 0: delegated runs are offered.
+  /// A `session` other than 0 offers delegated runs.
   Bytes handshake_result(std::string_view system_name, std::string_view model_name, std::uint64_t session);
   Bytes run_result(const Tensor& result);
   Bytes reset(std::string_view reason = {});

@@ -27,7 +27,7 @@
 namespace ppx::detail {
 namespace {
 
-/// So that no worker outlives its parent, however that ends.
+/// Ensures that no worker outlives its parent.
 void die_with(pid_t parent) {
 #ifdef __linux__
   prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -35,11 +35,11 @@ void die_with(pid_t parent) {
   if (getppid() != parent) _exit(1);
 }
 
-/// Keeps worker i to the i-th of the cores that this process may use, modulo their number.
+/// Pins worker i to the i-th of the cores that this process may use, modulo their number.
 void pin_to_core(unsigned number) {
 #ifdef __linux__
   cpu_set_t allowed;
-  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;  // pinning saves time only: not worth failing for
+  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;  // pinning only saves time: no error
   std::vector<int> cores;
   for (int core = 0; core < CPU_SETSIZE; ++core) {
     if (CPU_ISSET(core, &allowed)) cores.push_back(core);
@@ -55,7 +55,7 @@ void pin_to_core(unsigned number) {
 
 void serve_as(Model& model, const ServeOptions& options, const WorkerPlace& place, WorkerFlags& flags) {
   if (chdir(place.folder.c_str()) != 0 || setenv("TMPDIR", place.folder.c_str(), 1) != 0) {
-    throw Error("ppx: cannot work in " + place.folder + ": " + std::strerror(errno));
+    throw Error("ppx: cannot change to the folder " + place.folder + ": " + std::strerror(errno));
   }
   ServeOptions own = options;
   own.endpoint = place.endpoint;
@@ -71,7 +71,8 @@ void serve_as(Model& model, const ServeOptions& options, const WorkerPlace& plac
 
 SharedFlags::SharedFlags(std::size_t count) : size_(count * sizeof(WorkerFlags)), flags_(nullptr) {
   void* const memory = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) throw Error(std::string("ppx: no memory to share with workers: ") + std::strerror(errno));
+  if (memory == MAP_FAILED)
+    throw Error(std::string("ppx: cannot allocate shared memory for workers: ") + std::strerror(errno));
   flags_ = new (memory) WorkerFlags[count]();
 }
 
@@ -79,7 +80,7 @@ SharedFlags::~SharedFlags() { munmap(flags_, size_); }
 
 std::string worker_endpoint(const std::string& endpoint, unsigned number) {
   if (endpoint.rfind("ipc://", 0) == 0 && endpoint != "ipc://*") {
-    // A worker has a folder of its own: a relative path would be another one there. `@name` is no path.
+    // Workers change their directory, so a relative path is made absolute. `@name` is not a path.
     const std::string path = endpoint.substr(6);
     const std::string place = path.rfind('@', 0) == 0 ? path : std::filesystem::absolute(path).string();
     return "ipc://" + place + "." + std::to_string(number);
@@ -128,7 +129,7 @@ void be_worker(Model& model, const ServeOptions& options, const WorkerPlace& pla
   }
   std::cout.flush();
   std::fflush(nullptr);
-  _exit(code);  // what the parent has still to do at its exit is not done here as well
+  _exit(code);  // without the exit handlers of the parent
 }
 
 }  // namespace ppx::detail

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// One worker of `serve_workers`: where it is, what it does after the fork, and how its end is put into words.
+// One worker of `serve_workers`: its endpoint and folder, its work after the fork, and the report of its end.
 #ifndef PPX_SRC_WORKER_PROCESS_HPP
 #define PPX_SRC_WORKER_PROCESS_HPP
 
@@ -21,13 +21,13 @@ struct WorkerPlace {
   std::string folder;  // its working directory, and its TMPDIR
 };
 
-/// What a worker tells the process that forked it.
+/// Flags that a worker sets for its parent process.
 struct WorkerFlags {
-  std::atomic<bool> bound;     // it serves
-  std::atomic<bool> finished;  // it was told to stop, or idle for too long: its end is none to mend
+  std::atomic<bool> bound;     // it is serving
+  std::atomic<bool> finished;  // it was stopped or idle for too long, so it is not replaced
 };
 
-/// Flags of all workers, in memory that forks share.
+/// Flags of all workers, in shared memory.
 class SharedFlags {
  public:
   explicit SharedFlags(std::size_t count);
@@ -42,11 +42,11 @@ class SharedFlags {
   WorkerFlags* flags_;
 };
 
-/// `ipc://path` -> `ipc://path.3`, `tcp://address:5555` -> `tcp://address:5558`. Throws TransportError where that makes
-/// no sense.
+/// `ipc://path` -> `ipc://path.3`, `tcp://address:5555` -> `tcp://address:5558`. Throws TransportError for other
+/// endpoints.
 std::string worker_endpoint(const std::string& endpoint, unsigned number);
 
-/// "worker 3 (pid 123)": clients find the process by it.
+/// "worker 3 (pid 123)", which clients parse.
 std::string worker_name(unsigned number, pid_t pid);
 
 /// " was killed by SIGKILL", " exited with code 1".
@@ -54,7 +54,7 @@ std::string how_it_ended(int status);
 
 void remove_socket_file(const std::string& endpoint);
 
-/// What the child does after the fork: serves, dies with its parent, never returns.
+/// The work of a child after the fork: serves until it is stopped or its parent ends. Does not return.
 [[noreturn]] void be_worker(Model& model, const ServeOptions& options, const WorkerPlace& place, WorkerFlags& flags,
                             pid_t parent, bool pin) noexcept;
 

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Many processes that serve one model, forked once it is set up: what its set-up took is paid for once, in time and,
-// as long as nobody writes to it, in memory.
+// Several processes that serve one model, forked after its initialisation: they share its time and, until they write to
+// it, its memory.
 #include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -29,14 +29,14 @@ using detail::SharedFlags;
 using detail::WorkerPlace;
 using std::chrono::milliseconds;
 
-constexpr unsigned most_failed_starts = 5;
-constexpr milliseconds shortest_life{100};  // from one start of a worker to its next one
-constexpr milliseconds patience{500};       // from SIGTERM to SIGKILL
-constexpr milliseconds nap{50};             // cut short by the signal of a child's end
+constexpr unsigned max_failed_starts = 5;
+constexpr milliseconds min_restart_interval{100};
+constexpr milliseconds termination_timeout{500};  // from SIGTERM to SIGKILL
+constexpr milliseconds poll_interval{50};         // ends early when a child ends
 
 extern "C" void wake_up(int /*signal*/) {}
 
-/// A child's end interrupts a nap for as long as this lives.
+/// While this object exists, the end of a child interrupts a sleep.
 class WokenByChildren {
  public:
   WokenByChildren() {
@@ -59,18 +59,19 @@ void sleep_for(milliseconds time) {
   nanosleep(&wanted, nullptr);
 }
 
-/// The folder under TMPDIR in which the workers have theirs.
+/// A folder in TMPDIR for the folders of the workers.
 class Folder {
  public:
   Folder() {
     std::string name = (fs::temp_directory_path() / "ppx-workers-XXXXXX").string();
     if (mkdtemp(name.data()) == nullptr) {
-      throw Error("ppx: cannot make the workers' folder " + name + ": " + std::strerror(errno) + " (set TMPDIR)");
+      throw Error("ppx: cannot create the folder of the workers " + name + ": " + std::strerror(errno) +
+                  " (set TMPDIR)");
     }
     path_ = name;
   }
   ~Folder() {
-    std::error_code ignored;  // a destructor has nobody to tell
+    std::error_code ignored;  // a destructor cannot report errors
     fs::remove_all(path_, ignored);
   }
   Folder(const Folder&) = delete;
@@ -87,7 +88,7 @@ struct Worker {
   pid_t pid = 0;  // 0: not running
   Clock::time_point started = {};
   unsigned failed_starts = 0;  // in a row
-  bool over = false;           // came to its end by itself
+  bool over = false;           // finished regularly
 };
 
 class Workers {
@@ -114,10 +115,10 @@ class Workers {
       for (Worker& worker : workers_) {
         if (worker.over) continue;
         any = true;
-        if (worker.pid == 0 && now - worker.started >= shortest_life) start(worker);
+        if (worker.pid == 0 && now - worker.started >= min_restart_interval) start(worker);
       }
       if (!any) return;
-      sleep_for(nap);
+      sleep_for(poll_interval);
       for (Worker& worker : workers_) look_after(worker);
     }
   }
@@ -127,7 +128,7 @@ class Workers {
 
   void start(Worker& worker) {
     flags_[worker.place.number].bound = false;
-    // What is buffered would be written twice.
+    // Buffered output would be written twice.
     std::cout.flush();
     std::fflush(nullptr);
     worker.started = Clock::now();
@@ -155,15 +156,15 @@ class Workers {
     std::cerr << report + "\n";
     worker.failed_starts = flags_[worker.place.number].bound ? 0 : worker.failed_starts + 1;
     clear_up(worker);
-    if (worker.failed_starts >= most_failed_starts) {
+    if (worker.failed_starts >= max_failed_starts) {
       throw Error("ppx: " + report + " before it served, " + std::to_string(worker.failed_starts) + " times in a row");
     }
   }
 
-  /// Removes what a worker that was killed has left behind.
+  /// Removes the files that a killed worker left.
   void clear_up(const Worker& worker) {
     if (flags_[worker.place.number].bound) detail::remove_socket_file(worker.place.endpoint);
-    std::error_code ignored;  // a full or failing disk: the next worker will say so
+    std::error_code ignored;  // a full or faulty disk: the next worker reports it
     for (const auto& left : fs::directory_iterator(worker.place.folder, ignored)) fs::remove_all(left.path(), ignored);
   }
 
@@ -171,7 +172,7 @@ class Workers {
     for (const Worker& worker : workers_) {
       if (worker.pid != 0) kill(worker.pid, SIGTERM);
     }
-    const auto deadline = Clock::now() + patience;
+    const auto deadline = Clock::now() + termination_timeout;
     for (Worker& worker : workers_) {
       while (worker.pid != 0) {
         int status = 0;

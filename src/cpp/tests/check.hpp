@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// A test program is a list of named functions; a failed check throws, the program reports and goes on with the next.
+// A test program is a list of named functions. A failed check throws; the program reports it and continues.
 #ifndef PPX_TESTS_CHECK_HPP
 #define PPX_TESTS_CHECK_HPP
 
@@ -37,7 +37,7 @@ struct CheckFailed : std::runtime_error {
     }                                                                                    \
   } while (false)
 
-/// The statement must throw the error, its message containing every given part.
+/// The statement must throw the error with a message that contains all given parts.
 template <typename Error, typename Statement>
 void expect_error(const char* file, int line, Statement&& statement, const std::vector<std::string>& parts) {
   try {

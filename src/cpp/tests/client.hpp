@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// The inference side with bare hands: a raw ZeroMQ socket and the generated code, nothing of the front end.
+// A minimal inference side: a raw ZeroMQ socket and the generated code, without the front end.
 #ifndef PPX_TESTS_CLIENT_HPP
 #define PPX_TESTS_CLIENT_HPP
 
@@ -38,7 +38,7 @@ class Client {
     CHECK(zmq_send(socket_, bytes.data(), bytes.size(), flags) >= 0);
   }
 
-  /// The reply; valid until the next one.
+  /// The reply, which is valid until the next one.
   const ppx::wire::Message& receive() {
     if (dealer_) CHECK(zmq_recv(socket_, nullptr, 0, 0) == 0);
     reply_.resize(1U << 20U);

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Delegated runs without a wire: a model, and a conversation about its runs.
+// Delegated runs without a connection: a model, and a session with its runs.
 #ifndef PPX_TESTS_DELEGATED_HPP
 #define PPX_TESTS_DELEGATED_HPP
 
@@ -54,7 +54,7 @@ struct TestModel final : Model {
   }
 };
 
-/// Runs a model once under a delegate.
+/// Runs a model once with a delegate.
 inline void run_once(detail::Delegate& delegate, Model& model, std::uint64_t seed) {
   delegate.begin(seed);
   Tensor result;
@@ -67,7 +67,7 @@ inline void run_once(detail::Delegate& delegate, Model& model, std::uint64_t see
   delegate.end(result);
 }
 
-/// A conversation of delegated runs without a wire.
+/// A session of delegated runs without a connection.
 struct Session {
   Tables tables;
   detail::Observations observations;
@@ -89,7 +89,7 @@ struct Session {
     return found;
   }
   std::string name_of(const EntryRecord& entry) const {
-    const detail::Tables::News all = tables.news();  // nothing was ever sent
+    const detail::Tables::News all = tables.news();  // nothing was sent before
     return all.texts[tables.key_at(entry.address).name];
   }
   double value(std::size_t i) const { return record.entries.at(i).value; }

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Stacks captured by the fast walk, each checked against the platform's unwinder.
+// Stacks captured by the fast walk, and compared with the unwinder of the platform.
 #ifndef PPX_TESTS_PROBE_HPP
 #define PPX_TESTS_PROBE_HPP
 
@@ -26,7 +26,7 @@
 
 using ppx::detail::Stack;
 
-/// Captures in both ways at every call, and counts.
+/// Captures the stack in both ways at every call, and counts.
 struct Probe {
   const void* outer = nullptr;
   std::size_t captures = 0;
@@ -37,7 +37,7 @@ struct Probe {
   std::vector<Stack>* keep = nullptr;
   Stack stack;
 
-  // Stands for ppx::sample.
+  // In place of ppx::sample.
   KEEP void operator()() {
     const void* const here = __builtin_frame_address(0);
     ppx::detail::capture(here, outer, stack);
@@ -60,12 +60,12 @@ struct Probe {
   }
 };
 
-// The compiler does not know its value: what is added to it is no tail call, which would leave no frame.
+// Unknown to the compiler, so that an addition of it prevents a tail call, which would remove the frame.
 inline volatile int one = 1;
 
 inline void keep_alive(const void* memory) { asm volatile("" : : "r"(memory) : "memory"); }
 
-/// Stands for Run::forward.
+/// In place of Run::forward.
 KEEP inline int within(Probe& probe, const std::function<void(Probe&)>& model) {
   const void* const around = probe.outer;
   probe.outer = __builtin_frame_address(0);
@@ -74,14 +74,14 @@ KEEP inline int within(Probe& probe, const std::function<void(Probe&)>& model) {
   return one;
 }
 
-/// All captures were right, and all were fast where there is a fast walk.
+/// All captures are correct, and all are fast if the fast walk is supported.
 inline void check_exact(const Probe& probe, std::size_t captures) {
   CHECK_EQUAL(probe.captures, captures);
   CHECK_EQUAL(probe.different, std::size_t{0});
   CHECK_EQUAL(probe.fast, PPX_FAST_WALK ? captures : std::size_t{0});
 }
 
-// Levels of one call look alike to another call of more or fewer: no register holds how many there are.
+// Levels of calls of different depths look equal: no register contains the depth.
 inline volatile int levels_to_go = 0;
 KEEP inline int recurse_on(Probe& probe) {
   const int to_go = levels_to_go;

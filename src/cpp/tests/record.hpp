@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// A model from a function, and what its local run showed.
+// A model made of a function, and a record of its local run.
 #ifndef PPX_TESTS_RECORD_HPP
 #define PPX_TESTS_RECORD_HPP
 

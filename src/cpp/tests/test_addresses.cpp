@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Addresses: what they look like, that they do not depend on where the program is loaded, and how they are cached.
+// Addresses: their form, their independence of where the program is loaded, and their cache.
 #include <array>
 #include <cstdio>
 #include <memory>
@@ -14,7 +14,7 @@
 
 #define KEEP __attribute__((noinline, noipa))
 
-// The compiler does not know its value: what is multiplied by it is no tail call, which would leave no frame.
+// Unknown to the compiler, so that a multiplication by it prevents a tail call, which would remove the frame.
 static volatile double one = 1.0;
 
 double chain(int levels);
@@ -120,7 +120,7 @@ void other_processes_have_the_same_addresses() {
   const auto first = lines_of(program + " --print");
   const auto second = lines_of(program + " --print");
   CHECK_EQUAL(first.size(), std::size_t{8});
-  // The last line is where the program was loaded. It differs unless the system does not randomise.
+  // The last line is the load address of the program. It differs unless randomisation is disabled.
   CHECK(std::equal(first.begin(), first.end() - 1, second.begin()));
   if (first.back() == second.back()) std::cout << "note: address space randomisation is off, the check is weak\n";
 }
@@ -141,7 +141,7 @@ void names_are_resolved_once_per_stack() {
   CHECK_EQUAL(table.size(), std::size_t{2});
 }
 
-void adapters_are_left_out() {
+void adapters_are_omitted() {
   ppx::set_sites(ppx::SiteTable::parse("adapter one_*\n", "test"));
   Addressed model;
   const auto found = addresses(model);
@@ -171,5 +171,5 @@ int main(int argc, char** argv) {
                     {"deep stacks keep the innermost frames", deep_stacks_keep_the_innermost_frames},
                     {"other processes have the same addresses", other_processes_have_the_same_addresses},
                     {"names are resolved once per stack", names_are_resolved_once_per_stack},
-                    {"adapters are left out", adapters_are_left_out}});
+                    {"adapters are omitted", adapters_are_omitted}});
 }

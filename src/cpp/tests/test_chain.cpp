@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Chains made on this side: at beta = 0 they must leave the prior alone, whatever their moves are; and how they end.
+// Chains in the front end: at beta = 0 all moves must leave the prior invariant; and the ways in which chains end.
 #include <algorithm>
 #include <limits>
 
@@ -18,7 +18,7 @@ struct Watched : Model {
   std::vector<double> seen;  // statistics of the last run
 };
 
-/// One entry of each kind, which nothing but local steps change.
+/// One entry of each kind, which only local steps change.
 struct Kinds final : Watched {
   std::string name() const override { return "kinds"; }
   Tensor forward() override {
@@ -34,7 +34,7 @@ struct Kinds final : Watched {
   }
 };
 
-/// How many entries there are to choose from, and how many of them have a name, depends on one of them.
+/// The number of entries to choose from, and the number of those with a name, depend on one of them.
 struct Named final : Watched {
   std::string name() const override { return "named"; }
   Tensor forward() override {
@@ -46,8 +46,8 @@ struct Named final : Watched {
   }
 };
 
-/// Everything depends strongly on what was drawn before: means, supports, how many entries there are and which of them
-/// have a name, whether there is a scope, and how often it rejects.
+/// Everything depends strongly on earlier draws: means, supports, the number of entries and the names, whether there is
+/// a scope, and how often it rejects.
 struct Entangled final : Watched {
   std::string name() const override { return "entangled"; }
   Tensor forward() override {
@@ -113,7 +113,7 @@ RunRequest asked(std::uint32_t count, std::uint64_t seed) {
   return request;
 }
 
-/// Makes the steps that a request asks for; `after` is called with the flags of each that was run.
+/// Makes the steps of a request; `after` is called with the flags of each step that was run.
 template <typename Each>
 void take(Session& session, Model& model, const RunRequest& request, const Each& after) {
   session.record.clear();
@@ -138,7 +138,7 @@ struct Sum {
   double error(double n) const { return std::sqrt((square / n - mean(n) * mean(n)) / n); }
 };
 
-void leaves_the_prior_alone(Watched& model, const ChainRequest& wanted, std::uint64_t seed) {
+void leaves_the_prior_invariant(Watched& model, const ChainRequest& wanted, std::uint64_t seed) {
   constexpr double draws = 60'000;
   constexpr std::size_t batches = 40;
   constexpr std::uint32_t batch = 6'000;
@@ -157,7 +157,7 @@ void leaves_the_prior_alone(Watched& model, const ChainRequest& wanted, std::uin
     request.chain->count = batch;
     request.chain->first = part * batch;
     const std::size_t traces = session.record.traces.size();
-    // the rows of the last trace, and that trace's statistics as they are
+    // the rows and the statistics of the last trace
     const std::size_t first = session.record.entries.size() - session.record.traces.at(traces - 1).entries;
     request.rows.assign(session.record.entries.begin() + static_cast<std::ptrdiff_t>(first),
                         session.record.entries.end());
@@ -184,25 +184,25 @@ void leaves_the_prior_alone(Watched& model, const ChainRequest& wanted, std::uin
   }
 }
 
-void local_steps_leave_the_prior_alone() {
+void local_steps_leave_the_prior_invariant() {
   Kinds model;
-  leaves_the_prior_alone(model, {0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, {}, true}, 21);
+  leaves_the_prior_invariant(model, {0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, {}, true}, 21);
 }
 
-void focus_leaves_the_prior_alone() {
+void focus_leaves_the_prior_invariant() {
   Named model;
-  leaves_the_prior_alone(model, {0, 0, 0.0, 0.6, 0.1, 0.0, 0.0, {}, true}, 31);
-  leaves_the_prior_alone(model, {0, 0, 0.0, 0.6, 0.1, 0.0, 0.0, {"y", "never met"}, false}, 32);
-  leaves_the_prior_alone(model, {0, 0, 0.0, 0.0, 0.0, 0.7, 0.0, {}, true}, 33);
+  leaves_the_prior_invariant(model, {0, 0, 0.0, 0.6, 0.1, 0.0, 0.0, {}, true}, 31);
+  leaves_the_prior_invariant(model, {0, 0, 0.0, 0.6, 0.1, 0.0, 0.0, {"y", "never met"}, false}, 32);
+  leaves_the_prior_invariant(model, {0, 0, 0.0, 0.0, 0.0, 0.7, 0.0, {}, true}, 33);
 }
 
-void all_moves_leave_the_prior_alone() {
+void all_moves_leave_the_prior_invariant() {
   Entangled model;
-  leaves_the_prior_alone(model, {0, 0, 0.0, 0.3, 0.05, 0.02, 0.0, {}, true}, 11);
-  leaves_the_prior_alone(model, {0, 0, 0.0, 0.6, 0.1, 0.02, 0.01, {"a", "extra", "loop"}, false}, 12);
+  leaves_the_prior_invariant(model, {0, 0, 0.0, 0.3, 0.05, 0.02, 0.0, {}, true}, 11);
+  leaves_the_prior_invariant(model, {0, 0, 0.0, 0.6, 0.1, 0.02, 0.01, {"a", "extra", "loop"}, false}, 12);
 }
 
-/// Its likelihood is no number for some values.
+/// Its likelihood is NaN for some values.
 struct Fragile final : Model {
   std::string name() const override { return "fragile"; }
   Tensor forward() override {
@@ -212,7 +212,7 @@ struct Fragile final : Model {
   }
 };
 
-void a_likelihood_that_is_no_number_is_the_end() {
+void a_likelihood_of_nan_ends_the_chain() {
   Fragile model;
   Session session;
   std::uint64_t seed = 0;
@@ -233,7 +233,7 @@ void a_likelihood_that_is_no_number_is_the_end() {
   CHECK(session.value(session.record.entries.size() - 1) >= 0.9);
 }
 
-/// Keeps state between runs: what it asks for is not what it was.
+/// Keeps state between runs, so that its statements change.
 struct Forgetful final : Model {
   int runs = 0;
   std::string name() const override { return "forgetful"; }
@@ -244,7 +244,7 @@ struct Forgetful final : Model {
   }
 };
 
-void a_model_that_is_not_the_same_again_is_the_end() {
+void a_model_that_cannot_be_replayed_ends_the_chain() {
   Forgetful model;
   Session session;
   session.run(model, with_details(), 3);
@@ -256,7 +256,7 @@ void a_model_that_is_not_the_same_again_is_the_end() {
   CHECK(session.record.steps.size() < 100);
   CHECK((session.record.steps.back().flags & step_flag::broken) != 0);
   CHECK((session.record.traces.back().flags & detail::trace_flag::mismatch) != 0);
-  // not even the trace to start from
+  // not even the initial trace
   model.runs = 6;
   take(session, model, request, [](std::uint32_t) {});
   CHECK(session.record.steps.empty());
@@ -269,7 +269,7 @@ struct Fixed final : Model {
   Tensor forward() override { return sample(Normal{0.0, 1.0}, false); }
 };
 
-void a_trace_without_entries_to_choose_stays() {
+void a_trace_without_candidates_does_not_change() {
   Fixed model;
   Session session;
   session.run(model, with_details(), 3);
@@ -287,11 +287,11 @@ void a_trace_without_entries_to_choose_stays() {
 
 int main() {
   return run_tests({
-      {"local steps leave the prior alone", local_steps_leave_the_prior_alone},
-      {"focus leaves the prior alone", focus_leaves_the_prior_alone},
-      {"all moves leave the prior alone", all_moves_leave_the_prior_alone},
-      {"a likelihood that is no number is the end", a_likelihood_that_is_no_number_is_the_end},
-      {"a model that is not the same again is the end", a_model_that_is_not_the_same_again_is_the_end},
-      {"a trace without entries to choose stays", a_trace_without_entries_to_choose_stays},
+      {"local steps leave the prior invariant", local_steps_leave_the_prior_invariant},
+      {"focus leaves the prior invariant", focus_leaves_the_prior_invariant},
+      {"all moves leave the prior invariant", all_moves_leave_the_prior_invariant},
+      {"a likelihood of NaN ends the chain", a_likelihood_of_nan_ends_the_chain},
+      {"a model that cannot be replayed ends the chain", a_model_that_cannot_be_replayed_ends_the_chain},
+      {"a trace without candidates does not change", a_trace_without_candidates_does_not_change},
   });
 }

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Runs decided on this side: prior, assisted, observed, and several in one served message.
+// Runs carried out by the front end: prior, assisted, with observations, and several per message.
 #include <csignal>
 #include <future>
 #include <memory>
@@ -48,7 +48,7 @@ void prior_runs_are_local_runs() {
     check_close(session.trace().log_prior, log_prior, 1e-12, "log prior");
     std::set<std::uint32_t> places;
     CHECK(!session.run(model, with_details(), seed));
-    CHECK_EQUAL(session.record.entries.size(), 5U);  // those of rejected repetitions are left out
+    CHECK_EQUAL(session.record.entries.size(), 5U);  // without those of rejected repetitions
     for (const EntryRecord& entry : session.record.entries) {
       const std::uint32_t place = session.tables.key_at(entry.address).place;
       CHECK(place < 5);  // instances do not count rejected repetitions
@@ -68,7 +68,7 @@ struct TestAsker final : detail::Asker {
   }
 };
 
-void assisted_runs_ask_for_what_is_controlled() {
+void assisted_runs_ask_for_controlled_draws() {
   TestModel model;
   model.accepts = [](double a) { return a > 0.5; };
   Session session;
@@ -99,7 +99,7 @@ void assisted_runs_ask_for_what_is_controlled() {
     return event.name == "a" ? Answer{std::nullopt, HandOver::scope} : Answer{0.25, HandOver::none};
   };
   CHECK(!session.run(model, with_details(), seed, &asker));
-  CHECK_EQUAL(asker.asked.size(), 4U);  // `a` once, whatever its repetitions
+  CHECK_EQUAL(asker.asked.size(), 4U);  // `a` once, independent of its repetitions
   CHECK(session.value(2) > 0.5);
   CHECK_EQUAL(session.value(4), 0.25);
 }
@@ -137,7 +137,7 @@ void observations_are_scored_drawn_or_misfit() {
   CHECK_EQUAL(session.record.data[session.record.arrays[first + 1].start], session.value(4));
 }
 
-/// Takes what ends a run for an error of its own and goes on.
+/// Catches the exception that ends a run, and continues.
 struct Stubborn final : Model {
   std::string name() const override { return "stubborn"; }
   Tensor forward() override {
@@ -153,7 +153,7 @@ struct Stubborn final : Model {
   }
 };
 
-void a_model_that_swallows_the_end_says_no_more() {
+void a_model_that_catches_the_end_sends_nothing_more() {
   Stubborn model;
   Session session;
   session.run(model, with_details(), 1);
@@ -170,7 +170,7 @@ void a_model_that_swallows_the_end_says_no_more() {
 [[gnu::noinline]] double here() { return sample(Uniform{0.0, 1.0}, true, "here") + 1.0; }
 [[gnu::noinline]] double there() { return sample(Uniform{0.0, 1.0}, true, "there") + 2.0; }
 
-/// Sets its site table in its first run, and goes the other way round in the second.
+/// Sets its site table in its first run, and draws in the opposite order in the second.
 struct Unsettled final : Model {
   int runs = 0;
   std::string name() const override { return "unsettled"; }
@@ -231,7 +231,7 @@ void a_site_table_may_change_between_the_runs_of_a_batch() {
     CHECK(result != nullptr && result->traces() != nullptr);
     const wire::Traces& traces = *result->traces();
     CHECK_EQUAL(traces.entries()->size(), 4U);
-    CHECK_EQUAL(traces.addresses()->size(), 2U + 2U);  // the call in the other order is another stack
+    CHECK_EQUAL(traces.addresses()->size(), 2U + 2U);  // the opposite order gives another stack
     std::set<std::pair<std::string, std::string>> seen;
     for (const wire::Entry* entry : *traces.entries()) {
       const wire::AddressKey* key = traces.addresses()->Get(entry->address());
@@ -240,12 +240,12 @@ void a_site_table_may_change_between_the_runs_of_a_batch() {
       CHECK_EQUAL(key->instance(), 1U);
       seen.emplace(name, address.substr(address.rfind("; ")));
     }
-    CHECK_EQUAL(seen.size(), 2U);  // one innermost frame for each name
+    CHECK_EQUAL(seen.size(), 2U);  // one innermost frame per name
   }
   set_sites(SiteTable{});
 }
 
-void a_session_ends_with_a_run_that_was_broken_off() {
+void a_session_ends_with_an_abandoned_run() {
   TestModel model;
   const Served served(model);
   Client client(served.endpoint());
@@ -255,7 +255,7 @@ void a_session_ends_with_a_run_that_was_broken_off() {
   CHECK(client.ask(run_of(session, wire::RunMode_delegated, {1})).body_as_RunResult() != nullptr);
   CHECK(client.ask(run_of(session, wire::RunMode_assisted, {1})).body_as_Sample() != nullptr);
   CHECK(client.ask(message::reset()).body_as_Reset() != nullptr);
-  // what it had numbered was never told
+  // its terms were not sent
   CHECK(client.ask(run_of(session, wire::RunMode_delegated, {1})).body_as_Reset() != nullptr);
   const std::uint64_t next = session_of(client);
   CHECK(next != session);
@@ -270,10 +270,10 @@ void a_session_ends_with_a_run_that_was_broken_off() {
 int main() {
   return run_tests({
       {"prior runs are local runs", prior_runs_are_local_runs},
-      {"assisted runs ask for what is controlled", assisted_runs_ask_for_what_is_controlled},
+      {"assisted runs ask for controlled draws", assisted_runs_ask_for_controlled_draws},
       {"observations are scored, drawn or misfit", observations_are_scored_drawn_or_misfit},
-      {"a model that swallows the end says no more", a_model_that_swallows_the_end_says_no_more},
+      {"a model that catches the end sends nothing more", a_model_that_catches_the_end_sends_nothing_more},
       {"a site table may change between the runs of a batch", a_site_table_may_change_between_the_runs_of_a_batch},
-      {"a session ends with a run that was broken off", a_session_ends_with_a_run_that_was_broken_off},
+      {"a session ends with an abandoned run", a_session_ends_with_an_abandoned_run},
   });
 }

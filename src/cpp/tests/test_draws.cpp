@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Local sampling of the 11 distributions: moments against the exact ones, tolerances from Monte Carlo error.
+// Local sampling of the 11 distributions: comparison with exact moments, with tolerances from the Monte Carlo error.
 #include <cmath>
 #include <limits>
 #include <map>
@@ -15,7 +15,7 @@ using namespace ppx;
 using detail::Generator;
 
 constexpr int draws = 40000;
-constexpr double sigmas = 5.0;  // two-sided 6e-7 a check; the seeds are fixed
+constexpr double sigmas = 5.0;  // two-sided 6e-7 per check; the seeds are fixed
 
 struct Moments {
   double mean, variance;
@@ -23,8 +23,8 @@ struct Moments {
 
 Moments gamma_function_moments(double m1, double m2) { return {m1, m2 - m1 * m1}; }
 
-/// Mean and variance within `sigmas` standard errors; the variance's own error is taken from the sample's fourth
-/// moment.
+/// Mean and variance within `sigmas` standard errors; the error of the variance is computed from the fourth moment of
+/// the sample.
 void check_moments(const Distribution& distribution, const Moments& exact, std::uint64_t seed) {
   Generator generator(seed);
   std::vector<double> values(draws);
@@ -62,7 +62,7 @@ void uniform() {
 }
 
 void categorical() {
-  const std::vector<double> weights = {1.0, 0.0, 3.0, 4.0};  // not normalised, one impossible
+  const std::vector<double> weights = {1.0, 0.0, 3.0, 4.0};  // not normalised, one of them zero
   const Categorical distribution{{weights, {4}}};
   Generator generator(4);
   std::map<double, int> counts;
@@ -88,7 +88,7 @@ void beta() {
     check_moments(Beta{a, b}, {a / (a + b), a * b / ((a + b) * (a + b) * (a + b + 1.0))}, 8);
   }
   Generator generator(9);
-  for (int i = 0; i < 2000; ++i) {  // both gamma draws underflow here: the value must still be inside
+  for (int i = 0; i < 2000; ++i) {  // both gamma draws underflow; the value must still be in the support
     const double x = detail::draw_scalar(Beta{1e-3, 1e-3}, generator);
     CHECK(x > 0.0 && x < 1.0);
   }
@@ -123,8 +123,8 @@ void weibull() {
                 gamma_function_moments(2.0 * std::tgamma(1.0 + 1.0 / k), 4.0 * std::tgamma(1.0 + 2.0 / k)), 15);
 }
 
-/// The whole law, not only two moments: chi-square against the exact mass, with enough draws to see a wrong constant
-/// in a rejection sampler's acceptance test.
+/// The whole distribution: a chi-square test with the exact mass, with enough draws to detect a wrong constant in the
+/// acceptance test of a rejection sampler.
 void check_mass(const Distribution& distribution, const std::function<double(int)>& log_mass, int low, int high) {
   constexpr int many = 1000000;
   Generator generator(16);
@@ -202,7 +202,7 @@ void bad_parameters_are_named() {
 }
 
 void the_generator_is_the_published_one() {
-  // xoshiro256++ after splitmix64 of 0: the reference C code's first two outputs.
+  // xoshiro256++ seeded by splitmix64 of 0: the first two outputs of the reference C code.
   Generator generator(0);
   CHECK_EQUAL(generator.next(), std::uint64_t{0x53175d61490b23df});
   CHECK_EQUAL(generator.next(), std::uint64_t{0x61da6f3dc380d507});

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Log densities against closed forms, sums and integrals; the digest of supports.
+// Log densities: comparison with closed forms, sums and integrals; digests of supports.
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -24,7 +24,7 @@ void check_close(double found, double expected, double tolerance, const std::str
   }
 }
 
-/// Of x in (low, high), by the tanh-sinh rule of Takahasi and Mori (1974): singular ends do little harm.
+/// Integral over (low, high) by the tanh-sinh rule of Takahasi and Mori (1974), which tolerates singular end points.
 double integral(double low, double high, const std::function<double(double)>& f) {
   const double step = 1.0 / 64.0;
   const double half_pi = std::acos(0.0);
@@ -42,7 +42,7 @@ double integral(double low, double high, const std::function<double(double)>& f)
 void densities_integrate_to_one() {
   struct Case {
     Distribution distribution;
-    double low, high;  // all but 1e-12 of the mass
+    double low, high;  // contain all but 1e-12 of the mass
   };
   const std::vector<Case> cases = {
       {Normal{1.0, 2.0}, -19.0, 21.0}, {Uniform{-1.0, 3.0}, -1.0, 3.0},   {Beta{2.0, 3.0}, 0.0, 1.0},

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Replayed runs: what is kept, what is drawn, what is lost, and what is not the run to replay.
+// Replayed runs: reused values, new draws, lost runs, and mismatches.
 #include <limits>
 #include <memory>
 
@@ -9,7 +9,7 @@
 
 namespace {
 
-void a_beginning_is_replayed_by_position() {
+void the_prefix_is_replayed_by_position() {
   TestModel model;
   Session session;
   session.run(model, with_details(), 1);
@@ -30,7 +30,7 @@ void a_beginning_is_replayed_by_position() {
   }
 }
 
-void values_are_carried_over_where_they_may_be() {
+void values_are_reused_if_possible() {
   TestModel model;
   Session session;
   std::uint64_t seed = 0;
@@ -52,8 +52,8 @@ void values_are_carried_over_where_they_may_be() {
   CHECK_EQUAL(session.value(4), before[4]);
   CHECK_EQUAL(session.record.details[4].row, 4);
   CHECK_EQUAL(session.record.details[2].row, -1);
-  CHECK_EQUAL(session.trace().log_ratio, 0.0);  // nothing that was kept has another prior
-  // the same, but the support of the second entry moves, and with it the mean of the last
+  CHECK_EQUAL(session.trace().log_ratio, 0.0);  // no reused value has another prior
+  // the same, but the support of the second entry changes, and with it the mean of the last
   request.rows[0].value = 0.75;
   CHECK(!session.run(model, request, 99));
   CHECK_EQUAL(session.record.details[1].row, -1);
@@ -61,7 +61,7 @@ void values_are_carried_over_where_they_may_be() {
   const double high = session.value(1);
   check_close(session.trace().log_ratio,
               log_prob(Normal{high, 1.0}, before[4]) - log_prob(Normal{before[1], 1.0}, before[4]), 1e-12, "log ratio");
-  // an entry of the scope changes: the scope is open, its other entries are kept if they are controlled
+  // an entry of the scope changes: the scope is open, its other controlled entries are kept
   start(true);
   const std::vector<double> second = session.values();
   request = session.replay(3);
@@ -72,7 +72,7 @@ void values_are_carried_over_where_they_may_be() {
   CHECK_EQUAL(session.value(4), second[4]);
 }
 
-/// Two executions of a loop whose second draw is made for some values of the first only.
+/// Two executions of a loop that makes its second draw only for some values of the first.
 struct Conditional final : Model {
   std::string name() const override { return "conditional"; }
   Tensor forward() override {
@@ -85,7 +85,7 @@ struct Conditional final : Model {
   }
 };
 
-void nothing_is_carried_over_between_scopes() {
+void no_value_is_reused_between_scopes() {
   Conditional model;
   Session session;
   std::uint64_t seed = 0;
@@ -97,7 +97,7 @@ void nothing_is_carried_over_between_scopes() {
       for (const EntryRecord& entry : session.record.entries) found.push_back(session.name_of(entry));
     } while (found != names);
   };
-  // the second draw of the first scope goes, the second scope makes it instead: the same address, another situation
+  // the second draw moves from the first scope to the second: same address, another scope
   drawn({"first", "second", "first", "last"});
   RunRequest request = session.replay(1);
   request.rows[0].value = 0.25;
@@ -113,7 +113,7 @@ void nothing_is_carried_over_between_scopes() {
     }
   }
   CHECK(made > 5);
-  // and the other way round
+  // and in the other direction
   drawn({"first", "first", "second", "last"});
   request = session.replay(1);
   request.rows[0].value = 0.75;
@@ -134,7 +134,7 @@ struct Leaving final : Model {
   }
 };
 
-void nothing_is_carried_into_or_out_of_a_scope() {
+void no_value_is_reused_into_or_out_of_a_scope() {
   Leaving model;
   Session session;
   std::uint64_t seed = 0;
@@ -153,7 +153,7 @@ void nothing_is_carried_into_or_out_of_a_scope() {
   }
 }
 
-/// Whether the second draw is controlled is up to the first.
+/// The first draw decides whether the second is controlled.
 struct Wilful final : Model {
   std::string name() const override { return "wilful"; }
   Tensor forward() override {
@@ -163,7 +163,7 @@ struct Wilful final : Model {
   }
 };
 
-void what_is_not_controlled_is_not_carried_over() {
+void uncontrolled_values_are_not_reused() {
   Wilful model;
   Session session;
   std::uint64_t seed = 0;
@@ -193,12 +193,12 @@ void an_open_scope_that_rejects_loses_the_run() {
   CHECK_EQUAL(session.trace().flags, detail::trace_flag::lost);
   CHECK(session.record.entries.empty() && session.record.details.empty());
   CHECK_EQUAL(session.trace().result, -1);
-  // the tables did not suffer
+  // the tables are still valid
   model.accepts = [](double) { return true; };
   session.run(model, with_details(), 1);
   CHECK_EQUAL(session.record.entries.size(), 5U);
   CHECK_EQUAL(session.tables.address_count(), 5U);
-  // in a scope that began after the change a further repetition is nothing special
+  // a scope that began after the change may repeat
   request = session.replay(1);
   int repetitions = 0;
   model.accepts = [&](double) { return ++repetitions % 3 == 0; };
@@ -207,7 +207,7 @@ void an_open_scope_that_rejects_loses_the_run() {
   CHECK_EQUAL(session.trace().draws, 9U);
 }
 
-void a_run_that_differs_is_noticed() {
+void a_run_that_differs_is_a_mismatch() {
   TestModel model;
   Session session;
   const auto flags = [&](const std::function<void(RunRequest&)>& change, std::uint32_t prefix) {
@@ -243,12 +243,12 @@ void a_run_that_differs_is_noticed() {
 
 int main() {
   return run_tests({
-      {"a beginning is replayed by position", a_beginning_is_replayed_by_position},
-      {"values are carried over where they may be", values_are_carried_over_where_they_may_be},
-      {"nothing is carried over between scopes", nothing_is_carried_over_between_scopes},
-      {"nothing is carried into or out of a scope", nothing_is_carried_into_or_out_of_a_scope},
-      {"what is not controlled is not carried over", what_is_not_controlled_is_not_carried_over},
+      {"the prefix is replayed by position", the_prefix_is_replayed_by_position},
+      {"values are reused if possible", values_are_reused_if_possible},
+      {"no value is reused between scopes", no_value_is_reused_between_scopes},
+      {"no value is reused into or out of a scope", no_value_is_reused_into_or_out_of_a_scope},
+      {"uncontrolled values are not reused", uncontrolled_values_are_not_reused},
       {"an open scope that rejects loses the run", an_open_scope_that_rejects_loses_the_run},
-      {"a run that differs is noticed", a_run_that_differs_is_noticed},
+      {"a run that differs is a mismatch", a_run_that_differs_is_a_mismatch},
   });
 }

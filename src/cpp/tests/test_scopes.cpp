@@ -7,16 +7,16 @@
 #include "check.hpp"
 #include "record.hpp"
 
-// In no anonymous namespace: site patterns see exported functions only.
+// Not in an anonymous namespace, because site patterns match exported functions only.
 #define KEEP __attribute__((noinline, noipa))
 
-// The compiler does not know its value: what is multiplied by it is no tail call, which would leave no frame.
+// Unknown to the compiler, so that a multiplication by it prevents a tail call, which would remove the frame.
 static volatile double one = 1.0;
 
-// Values decide the control flow, so the tests steer them.
+// Values decide the control flow, so the tests control them.
 [[gnu::always_inline]] static inline double draw() { return ppx::sample(ppx::Uniform{0.0, 1.0}); }
 
-/// Two draws and a test of its own a repetition; accepted when the test is below 0.5.
+/// Two draws and a test per repetition; accepted if the test is below 0.5.
 KEEP double candidate() { return one * draw(); }
 KEEP double loop_with_test() {
   double x = 0.0;
@@ -66,7 +66,7 @@ KEEP double table_around_explicit() {
 
 namespace {
 
-/// Tests are draws whose place in the sequence the caller lists: rejected get 0.9, everything else 0.1.
+/// The caller lists the positions of rejected tests: these draws get 0.9, all others 0.1.
 ppx::Steer reject_at(std::vector<int> positions) {
   auto position = std::make_shared<int>(0);
   return [positions = std::move(positions), position](const ppx::Event&) -> std::optional<double> {
@@ -118,7 +118,7 @@ void executions_separated_by_a_draw_or_call_site_are_different_scopes() {
   CHECK_EQUAL(places(record(in_a_row, 0, reject_at({}))), "1.0 1.0 1.0 2.0 2.0 2.0");
 }
 
-void numbers_start_again_in_every_run() {
+void numbers_restart_in_every_run() {
   const WithSites sites("scope loop_with_test\n");
   const auto model = [] { return ppx::Tensor(loop_with_test()); };
   CHECK_EQUAL(places(record(model, 0, reject_at({}))), "1.0 1.0 1.0");
@@ -140,8 +140,8 @@ void addresses_do_not_depend_on_the_repetition() {
   for (std::size_t i = 0; i < 3; ++i) CHECK_EQUAL(r[i].address, r[i + 3].address);
 }
 
-void an_adapter_lets_the_test_be_seen() {
-  // Every draw goes through `plumbing`: without the rule no draw's innermost frame is the loop's.
+void an_adapter_reveals_the_test() {
+  // All draws go through `plumbing`: without the rule, the loop is never the innermost frame.
   const auto model = [] { return ppx::Tensor(loop_through_plumbing()); };
   {
     const WithSites sites("scope loop_through_plumbing\n");
@@ -210,7 +210,7 @@ void a_scope_that_an_exception_leaves_is_closed() {
   CHECK_EQUAL(places(record(model, 0, reject_at({}))), "1.0 -");
 }
 
-void outside_runs_everything_is_harmless() {
+void statements_outside_runs_have_no_effect() {
   ppx::RejectionScope scope;
   scope.repeat();
   const double x = draw();
@@ -242,14 +242,14 @@ int main() {
   return run_tests({{"a test draw ends a repetition", a_test_draw_ends_a_repetition},
                     {"executions separated by a draw or call site are different scopes",
                      executions_separated_by_a_draw_or_call_site_are_different_scopes},
-                    {"numbers start again in every run", numbers_start_again_in_every_run},
+                    {"numbers restart in every run", numbers_restart_in_every_run},
                     {"the outermost scope wins", the_outermost_scope_wins},
                     {"addresses do not depend on the repetition", addresses_do_not_depend_on_the_repetition},
-                    {"an adapter lets the test be seen", an_adapter_lets_the_test_be_seen},
+                    {"an adapter reveals the test", an_adapter_reveals_the_test},
                     {"explicit scopes count repetitions", explicit_scopes_count_repetitions},
                     {"explicit scopes nest and the outermost wins", explicit_scopes_nest_and_outermost_wins},
                     {"explicit and table scopes nest in both orders", explicit_and_table_scopes_nest_in_both_orders},
                     {"a scope that an exception leaves is closed", a_scope_that_an_exception_leaves_is_closed},
-                    {"outside runs everything is harmless", outside_runs_everything_is_harmless},
+                    {"statements outside runs have no effect", statements_outside_runs_have_no_effect},
                     {"the first matching control rule wins", first_matching_control_rule_wins}});
 }

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// The conversation over real sockets: runs, and everything a peer can do wrong.
+// The conversation over real sockets: runs, and errors of peers.
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -24,11 +24,11 @@ namespace {
 namespace wire = ppx::wire;
 using std::chrono::milliseconds;
 
-/// mu ~ N(1, 2); observe obs0 left open, obs1 given; tag; returns mu. Counts what happens to it.
+/// mu ~ N(1, 2); observes obs0 without and obs1 with a value; tags and returns mu. Counts its runs.
 struct TestModel final : ppx::Model {
   std::atomic<int> started{0}, unwound{0}, finished{0};
-  bool swallow = false;       // swallow the signal that ends the run, and go on drawing
-  bool throw_itself = false;  // an error of the model's own
+  bool swallow = false;       // catch the exception that ends the run, and continue
+  bool throw_itself = false;  // throw an error
 
   std::string name() const override { return "test model"; }
 
@@ -59,7 +59,7 @@ struct TestModel final : ppx::Model {
   }
 };
 
-/// Serves the model in a thread of its own until destroyed.
+/// Serves the model in a thread until destroyed.
 class Serving {
  public:
   explicit Serving(ppx::Model& model, const std::string& endpoint = "tcp://127.0.0.1:*", milliseconds idle = {}) {
@@ -81,7 +81,7 @@ class Serving {
 
   const std::string& endpoint() const { return endpoint_; }
   void stop() { stop_ = 1; }
-  /// Rethrows what serve threw.
+  /// Rethrows the exception of serve.
   void join() {
     CHECK(done_.wait_for(std::chrono::seconds(10)) == std::future_status::ready);
     done_.get();
@@ -99,7 +99,7 @@ double scalar(const wire::Tensor* tensor) {
   return tensor->data()->Get(0);
 }
 
-/// A whole run with the value for mu; checks every statement.
+/// A complete run with the value for mu; checks every statement.
 void run_through(Client& client, double mu) {
   const auto* sample = client.ask(message::run()).body_as_Sample();
   CHECK(sample != nullptr);
@@ -206,14 +206,14 @@ void wrong_messages_in_a_run_abandon_it() {
   run_through(client, 3.0);
 }
 
-void a_handshake_in_a_run_starts_afresh() {
+void a_handshake_in_a_run_begins_a_new_session() {
   TestModel model;
   Serving serving(model);
   {
     Client first(serving.endpoint());
     shake_hands(first);
     CHECK(first.ask(message::run()).body_as_Sample() != nullptr);
-  }  // vanishes in the middle of its run
+  }  // disappears during its run
   Client second(serving.endpoint());
   shake_hands(second);
   CHECK_EQUAL(model.unwound.load(), 1);
@@ -221,7 +221,7 @@ void a_handshake_in_a_run_starts_afresh() {
   CHECK_EQUAL(model.finished.load(), 1);
 }
 
-void a_model_that_swallows_the_signal_does_not_derail_the_conversation() {
+void a_model_that_catches_the_exception_does_not_affect_the_next_run() {
   TestModel model;
   model.swallow = true;
   Serving serving(model);
@@ -286,7 +286,7 @@ void an_idle_simulator_ends() {
   const auto start = std::chrono::steady_clock::now();
   Serving serving(model, "tcp://127.0.0.1:*", milliseconds(300));
   Client client(serving.endpoint());
-  client.ask(message::run());  // idle in the middle of a run
+  client.ask(message::run());  // idle during a run
   serving.join();
   const auto took = std::chrono::steady_clock::now() - start;
   CHECK(took >= milliseconds(300) && took < milliseconds(5000));
@@ -323,7 +323,7 @@ void socket_files_are_guarded_and_removed() {
   }
   CHECK(!fs::exists(path));
   {
-    // A file that a killed simulator left behind is no obstacle: a socket nobody listens at.
+    // The file of a killed simulator, on which no process listens, is replaced.
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     const std::string text = path.string();
@@ -350,9 +350,9 @@ int main() {
         unexpected_messages_at_top_level_are_answered_with_reset},
        {"messages of several frames are answered with reset", messages_of_several_frames_are_answered_with_reset},
        {"wrong messages in a run abandon it", wrong_messages_in_a_run_abandon_it},
-       {"a handshake in a run starts afresh", a_handshake_in_a_run_starts_afresh},
-       {"a model that swallows the signal does not derail the conversation",
-        a_model_that_swallows_the_signal_does_not_derail_the_conversation},
+       {"a handshake in a run begins a new session", a_handshake_in_a_run_begins_a_new_session},
+       {"a model that catches the exception does not affect the next run",
+        a_model_that_catches_the_exception_does_not_affect_the_next_run},
        {"a model that throws ends serving with its message", a_model_that_throws_ends_serving_with_its_message},
        {"parameters that are not valid are reported with the address of their own statement",
         parameters_that_are_not_valid_are_reported_with_the_address_of_their_own_statement},

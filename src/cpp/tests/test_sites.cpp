@@ -30,7 +30,7 @@ void globs() {
   CHECK(glob_match("*", ""));
   CHECK(!glob_match("*a", ""));
   CHECK(!glob_match("", "a"));
-  CHECK(glob_match("a[b]?", "a[b]?"));  // only the star is special
+  CHECK(glob_match("a[b]?", "a[b]?"));  // only `*` is special
   CHECK(!glob_match("a?", "ab"));
 }
 

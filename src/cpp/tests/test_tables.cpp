@@ -1,11 +1,11 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// What both sides number alike, and how arrays are stored for the way.
+// Numbers that both sides share, and the encoding of arrays.
 #include <set>
 
 #include "check.hpp"
-#include "request.hpp"  // and with it the library's record.hpp, not the tests' one
+#include "request.hpp"  // includes record.hpp of the library, not that of the tests
 #include "tables.hpp"
 
 namespace {
@@ -23,12 +23,12 @@ Site site_of(const std::string& address, std::uint32_t id) {
   return site;
 }
 
-void both_sides_count_alike() {
+void both_sides_use_the_same_numbers() {
   Tables tables;
   const Site f = site_of("[f]", 0);
   const Site g = site_of("[g]", 1);
   CHECK(tables.learn_text("[g]__Normal") && tables.learn_text(""));
-  CHECK(!tables.learn_text(""));  // it has a number
+  CHECK(!tables.learn_text(""));  // it has a number already
   CHECK(tables.learn_address({0, 1, 1, 1}));
   CHECK(!tables.learn_address({0, 1, 1, 1}));
   CHECK(!tables.learn_address({9, 1, 1, 1}) && !tables.learn_address({0, 1, 9, 1}));
@@ -41,7 +41,7 @@ void both_sides_count_alike() {
     detail::Base& base = tables.base_at(tables.base(site, distribution));
     return tables.key(tables.place(base, tables.next_instance(base)), tables.name(site, ""), flags);
   };
-  CHECK_EQUAL(key(g, Normal{0.0, 1.0}, 1), 0U);  // what was taught
+  CHECK_EQUAL(key(g, Normal{0.0, 1.0}, 1), 0U);  // from the inference side
   CHECK_EQUAL(key(g, Normal{0.0, 1.0}, 1), 1U);  // its second instance
   CHECK_EQUAL(key(f, Normal{0.0, 1.0}, 1), 2U);
   CHECK_EQUAL(key(f, Categorical{{{1.0, 1.0}, {2}}}, 1), 3U);
@@ -70,7 +70,7 @@ void priors_are_kept_up_to_a_bound() {
   const Site site = site_of("[f]", 0);
   std::uint32_t kept = 0;
   while (tables.prior(site, Normal{static_cast<double>(kept), 1.0}).number == kept) ++kept;
-  CHECK(kept >= 1000);  // the one after it was the message's own
+  CHECK(kept >= 1000);  // the next one was valid in its message only
   CHECK_EQUAL(tables.prior(site, Normal{-1.0, 1.0}).number, KnownPrior::own + 1);
   CHECK_EQUAL(tables.prior(site, Normal{static_cast<double>(kept), 1.0}).number, KnownPrior::own);
   CHECK_EQUAL(tables.prior(site, Normal{5.0, 1.0}).number, 5U);
@@ -104,7 +104,7 @@ void priors_of_different_kinds_with_the_same_numbers_differ() {
   CHECK_EQUAL(supports.size(), 10U);
 }
 
-void arrays_are_stored_sparse_where_that_is_shorter() {
+void arrays_are_sparse_if_that_is_shorter() {
   Record record;
   Tensor image(std::vector<double>(100, 0.0), {4, 25});
   image.data[3] = 1.5;
@@ -140,9 +140,9 @@ void arrays_are_stored_sparse_where_that_is_shorter() {
 
 int main() {
   return run_tests({
-      {"both sides count alike", both_sides_count_alike},
+      {"both sides use the same numbers", both_sides_use_the_same_numbers},
       {"priors are kept up to a bound", priors_are_kept_up_to_a_bound},
       {"priors of different kinds differ", priors_of_different_kinds_with_the_same_numbers_differ},
-      {"arrays are stored sparse where that is shorter", arrays_are_stored_sparse_where_that_is_shorter},
+      {"arrays are sparse if that is shorter", arrays_are_sparse_if_that_is_shorter},
   });
 }

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// The fast walk against the platform's unwinder, on frames of many kinds.
+// The fast walk compared with the unwinder of the platform, for many kinds of frames.
 #include <alloca.h>
 
 #include <array>
@@ -15,7 +15,7 @@
 
 namespace {
 
-// Functions of many kinds, which call each other as a random sequence says: `next` decides.
+// Functions of many kinds, which call each other in random order: `next` decides.
 struct Walk {
   Probe& probe;
   std::mt19937 random;
@@ -35,7 +35,7 @@ UNOPTIMISED int unoptimised(Walk& walk, int depth) {
   return sum;
 }
 
-// Seven values alive across the calls: more than the callee-saved registers hold, rbp among them.
+// Seven values live across calls, more than there are callee-saved registers, including rbp.
 WITHOUT_FRAME_POINTER int registers(Walk& walk, int depth) {
   const int a = one, b = one + 1, c = one + 2, d = one + 3, e = one + 4, f = one + 5, g = one + 6;
   const int first = next(walk, depth);
@@ -43,7 +43,7 @@ WITHOUT_FRAME_POINTER int registers(Walk& walk, int depth) {
   return a * first + b * second + c + d * a + e + f * b + g;
 }
 
-// Its stack pointer is known at run time only: the frame is found from rbp.
+// Its stack pointer is known only at run time: the frame is found by rbp.
 KEEP int variable_length(Walk& walk, int depth) {
   const std::size_t size = 1 + walk.pick(300);
   auto* const memory = static_cast<volatile char*>(alloca(size));
@@ -59,7 +59,7 @@ KEEP int large(Walk& walk, int depth) {
   return sum + memory[4999];
 }
 
-// Pushes arguments around the call: the stack pointer's distance changes within the function.
+// Pushes arguments around the call, so that the offset of the stack pointer changes within the function.
 KEEP int many_arguments(Walk& walk, int depth, int a, int b, int c, int d, int e, int f, int g) {
   const int sum = next(walk, depth);
   return sum + a + b + c + d + e + f + g;
@@ -107,7 +107,7 @@ KEEP int through_libc(Walk& walk, int depth) {
   return values[0];
 }
 
-// The draw is made while the stack is being unwound, in a destructor.
+// Draws in a destructor, while the stack is being unwound.
 struct DrawsAtTheEnd {
   Walk& walk;
   int depth;
@@ -156,7 +156,7 @@ void recursion_up_to_the_limit_and_beyond_is_exact() {
   Probe probe;
   within(probe, [](Probe& p) {
     keep_alive(__builtin_frame_address(0));  // in rbp, or that would count the loop
-    // Up and down around the 128 frames that are kept, so that every walk follows one of another length.
+    // Depths around the limit of 128 frames, so that every walk follows one of another length.
     for (const int levels :
          {0, 1, 100, 122, 123, 124, 125, 126, 127, 128, 129, 130, 300, 3, 100, 130, 100, 300, 130, 126, 124, 125, 2}) {
       for (int i = 0; i < 2; ++i) recurse(p, levels);
@@ -167,8 +167,8 @@ void recursion_up_to_the_limit_and_beyond_is_exact() {
 }
 
 #if PPX_FAST_WALK
-// Its call frame information tells the truth at the call, and a lie at the address to which the call returns: that is
-// how a function looks where a call that never returns is followed by another path.
+// Its call frame information is correct at the call and wrong at the return address. This occurs if another path
+// follows a call that never returns.
 extern "C" void ppx_test_call_before_lie(void (*function)(void*), void* argument);
 asm(R"(
   .pushsection .text
@@ -200,8 +200,8 @@ void the_row_is_that_of_the_call() {
 }
 #endif
 
-// An aligned local, arguments on the stack and alloca: GCC then finds the frame through memory (an expression), which
-// the rules cannot say.
+// An aligned local variable, arguments on the stack and alloca: GCC then describes the frame by an expression, which
+// the rules cannot represent.
 KEEP int realigned(Probe& probe, int a, int b, int c, int d, int e, int f, int g, int h) {
   alignas(64) std::array<volatile int, 32> memory;
   memory[0] = a + b + c + d;
@@ -228,7 +228,7 @@ void realigned_frames_fall_back_and_are_exact() {
 void threads_walk_their_own_stacks() {
   std::array<Probe, 4> probes;
   std::vector<std::thread> threads;
-  // One after the other: switching the fast walk off to compare is for the whole process.
+  // One after the other, because disabling the fast walk for the comparison affects the whole process.
   for (std::size_t i = 0; i < probes.size(); ++i) {
     threads.emplace_back([&probe = probes[i], i] {
       within(probe, [i](Probe& p) {

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// What is remembered from one walk, one stack and one run to the next.
+// State that is kept between walks, stacks and runs.
 #include <alloca.h>
 
 #include <algorithm>
@@ -19,7 +19,7 @@ namespace {
 
 using ppx::detail::AddressTable;
 
-// Between two draws the frames further out stay, those in between do not, and rbp may have been saved elsewhere.
+// Between two draws, outer frames remain, inner ones change, and rbp may be saved elsewhere.
 WITHOUT_FRAME_POINTER int keeps_rbp(Probe& probe) {
   probe();
   return one;
@@ -51,12 +51,12 @@ void frames_that_come_and_go_are_exact() {
   check_exact(probe, probe.captures);
 }
 
-// Two activations that lie on one another to the byte, but for one frame whose size is split in another way between it
-// and its caller: return addresses and stack pointers further in are the same, and what the first activation left in
-// memory is what a walk would look for there. Only rbp tells.
+// Two activations with the same layout but for one frame, whose size is divided differently between it and its caller.
+// Return addresses and inner stack pointers are equal, and memory still has the values of the first activation. Only
+// rbp differs.
 Probe* drawing = nullptr;
 using Place = void (*)();       // where to draw
-const Place* places = nullptr;  // in turn, up to a null
+const Place* places = nullptr;  // in order, up to a null
 
 WITHOUT_FRAME_POINTER void saves_rbp_late() {
   const int a = one, b = one + 1, c = one + 2, d = one + 3, e = one + 4, f = one + 5, g = one + 6;
@@ -68,7 +68,7 @@ KEEP void saves_rbp_first() {
   (*drawing)();
   keep_alive(memory);
 }
-// One place of call for all, and nothing to be kept in rbp.
+// One call site for all, and no value kept in rbp.
 WITHOUT_FRAME_POINTER void leaves_rbp() {
   while (*places != nullptr) (*places++)();
 }
@@ -83,9 +83,9 @@ KEEP void upper_part(const Place* in_turn, std::size_t size) {
   lower_part(1024 - size);
   keep_alive(memory);
 }
-void activations_on_one_another_are_exact() {
+void overlapping_activations_are_exact() {
   Probe probe;
-  probe.compare = false;  // the other walk would overwrite what is left in memory
+  probe.compare = false;  // the other walk would overwrite the memory
   std::vector<Stack> fast;
   std::vector<Stack> slow;
   const auto model = [](Probe& p) {
@@ -133,7 +133,7 @@ void nested_runs_are_exact() {
   check_exact(probe, 8);
 }
 
-// Real runs at the same time, through ppx::sample.
+// Concurrent runs with ppx::sample.
 std::vector<std::string> addresses(unsigned seed) {
   const auto draws = [seed] {
     std::mt19937 random(seed);
@@ -181,7 +181,7 @@ void sites_have_dense_numbers() {
       }
     }
   });
-  CHECK_EQUAL(table.size(), std::size_t{2400});  // the table has grown on the way
+  CHECK_EQUAL(table.size(), std::size_t{2400});  // the table has grown
   for (std::uint32_t i = 0; i < 4800; ++i) CHECK_EQUAL(ids[i], i % 2400);
   ppx::set_sites({});
   table.refresh();
@@ -189,8 +189,8 @@ void sites_have_dense_numbers() {
   CHECK_EQUAL(table.find(stack).id, std::uint32_t{0});
 }
 
-// Last: from here on the process is slow.
-void a_wrong_walk_is_put_right_and_the_last() {
+// The last test, because it disables the fast walk.
+void a_wrong_walk_is_corrected_and_the_last() {
   AddressTable table;
   table.refresh();
   Probe probe;
@@ -222,9 +222,9 @@ void a_wrong_walk_is_put_right_and_the_last() {
 int main() {
   return run_tests(
       {{"frames that come and go are exact", frames_that_come_and_go_are_exact},
-       {"activations on one another are exact", activations_on_one_another_are_exact},
+       {"overlapping activations are exact", overlapping_activations_are_exact},
        {"nested runs are exact", nested_runs_are_exact},
        {"concurrent runs have the addresses of slow ones", concurrent_runs_have_the_addresses_of_slow_ones},
        {"sites have dense numbers", sites_have_dense_numbers},
-       {"a wrong walk is put right, and the last", a_wrong_walk_is_put_right_and_the_last}});
+       {"a wrong walk is corrected, and the last", a_wrong_walk_is_corrected_and_the_last}});
 }

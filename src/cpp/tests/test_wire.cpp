@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Encoding against the generated code, and decoding of every broken message we can think of.
+// Encoding, checked with the generated code, and decoding of invalid messages.
 #include <cstring>
 #include <limits>
 #include <map>
@@ -39,7 +39,7 @@ Message sample_result(const std::vector<double>& data, const std::vector<std::in
       identifier);
 }
 
-/// Decodes from storage with the alignment that sockets give, and no readable byte after the message's end.
+/// Decodes a message with the alignment of a socket's buffer and no readable bytes after its end.
 detail::Received decode_copy(const Message& message) {
   const std::unique_ptr<std::uint8_t[]> exact(new std::uint8_t[message.size()]);
   if (!message.empty()) std::memcpy(exact.get(), message.data(), message.size());
@@ -76,7 +76,7 @@ void sample_statements_carry_everything() {
   check_tensor(body->distribution_as_Normal()->stddev(), 2.5);
 }
 
-/// The two parameters of every distribution as the schema names them.
+/// The names of the parameters of every distribution in the schema.
 void all_distributions_are_encoded_by_name() {
   Encoder encoder;
   const auto encoded = [&encoder](const Distribution& distribution) {
@@ -133,15 +133,15 @@ void the_file_identifier_is_neither_written_nor_required() {
   }
 }
 
-void results_of_any_shape_of_one_datum_are_taken() {
+void results_with_one_value_of_any_shape_are_accepted() {
   for (const auto& shape : std::vector<std::vector<std::int32_t>>{{}, {1}, {1, 1, 1}}) {
     CHECK_EQUAL(decode_copy(sample_result({-3.5}, shape)).value, -3.5);
   }
 }
 
-void results_without_one_finite_datum_are_errors() {
+void results_without_one_finite_value_are_errors() {
   const double inf = std::numeric_limits<double>::infinity();
-  CHECK(decode_copy(sample_result({}, {})).error.find("one datum") != std::string::npos);
+  CHECK(decode_copy(sample_result({}, {})).error.find("one value") != std::string::npos);
   CHECK(decode_copy(sample_result({1.0, 2.0}, {2})).error.find("found 2") != std::string::npos);
   CHECK(decode_copy(sample_result({inf}, {})).error.find("finite") != std::string::npos);
   CHECK(decode_copy(sample_result({inf - inf}, {})).error.find("finite") != std::string::npos);
@@ -185,7 +185,7 @@ std::map<std::string, Message> one_of_each() {
           {"reset", copy(encoder.reset())}};
 }
 
-void every_truncation_is_survived() {
+void every_truncation_is_handled() {
   for (const auto& [name, message] : one_of_each()) {
     CHECK(decode_copy(message).type != MessageType::none);
     std::size_t refused = 0;
@@ -193,12 +193,12 @@ void every_truncation_is_survived() {
       const auto received = decode_copy({message.begin(), message.begin() + static_cast<std::ptrdiff_t>(size)});
       if (received.type == MessageType::none) ++refused;
     }
-    // Padding and unused ends may be cut; most cuts hit something.
+    // Padding and unused ends may be truncated without effect.
     if (refused < message.size() / 2) check_failed(__FILE__, __LINE__, name + ": too few truncations refused");
   }
 }
 
-void every_bit_flip_is_survived() {
+void every_bit_flip_is_handled() {
   std::size_t refused = 0;
   for (const auto& [name, message] : one_of_each()) {
     Message flipped = message;
@@ -231,10 +231,10 @@ int main() {
        {"all distributions are encoded by name", all_distributions_are_encoded_by_name},
        {"other statements", other_statements},
        {"the file identifier is neither written nor required", the_file_identifier_is_neither_written_nor_required},
-       {"results of any shape of one datum are taken", results_of_any_shape_of_one_datum_are_taken},
-       {"results without one finite datum are errors", results_without_one_finite_datum_are_errors},
+       {"results with one value of any shape are accepted", results_with_one_value_of_any_shape_are_accepted},
+       {"results without one finite value are errors", results_without_one_finite_value_are_errors},
        {"unknown and missing bodies are refused", unknown_and_missing_bodies_are_refused},
-       {"every truncation is survived", every_truncation_is_survived},
-       {"every bit flip is survived", every_bit_flip_is_survived},
+       {"every truncation is handled", every_truncation_is_handled},
+       {"every bit flip is handled", every_bit_flip_is_handled},
        {"random bytes are refused", random_bytes_are_refused}});
 }

@@ -3,11 +3,11 @@
 //
 // PPX front end (SC'19, Section 4.1): puts the random draws of a simulator under the control of an inference engine.
 //
-// A simulator derives from `ppx::Model`, draws with `ppx::sample`, states its likelihood with `ppx::observe`, and is
-// then either served to an inference engine over ZeroMQ (`ppx::serve`) or run alone (`ppx::run_local`).
-// `sample`, `observe` and `tag` belong to the run of the calling thread: `forward` must draw on the thread it was
-// called on. Outside any run `sample` draws from a generator of the thread's own with a fixed seed, and `observe` and
-// `tag` do nothing, so that code shared with a set-up phase needs no special cases.
+// A simulator derives from `ppx::Model`, draws with `ppx::sample` and defines its likelihood with `ppx::observe`. It is
+// either served to an inference engine over ZeroMQ (`ppx::serve`) or run locally (`ppx::run_local`).
+// `sample`, `observe` and `tag` belong to the run of the calling thread: `forward` must draw on the thread on which it
+// was called. Outside a run, `sample` draws from a thread-local generator with a fixed seed, and `observe` and `tag` do
+// nothing, so that the same code can be used during initialisation.
 #ifndef PPX_PPX_HPP
 #define PPX_PPX_HPP
 
@@ -34,8 +34,8 @@ struct Tensor {
   std::vector<std::int32_t> shape;
 
   Tensor() = default;
-  Tensor(double scalar);  // NOLINT: implicit on purpose, `Normal{0.0, 1.0}` is how models are written
-  /// Throws std::invalid_argument when the shape's product is not the number of data.
+  Tensor(double scalar);  // NOLINT: implicit, so that models can write `Normal{0.0, 1.0}`
+  /// Throws std::invalid_argument if the product of the dimensions is not the number of values.
   Tensor(std::vector<double> values, std::vector<std::int32_t> dimensions);
 };
 
@@ -84,7 +84,7 @@ struct Weibull {
 using Distribution = std::variant<Normal, Uniform, Categorical, Poisson, Bernoulli, Beta, Exponential, Gamma, LogNormal,
                                   Binomial, Weibull>;
 
-/// The wire's name of the distribution, e.g. "Normal".
+/// The name of the distribution in PPX, e.g. "Normal".
 std::string_view distribution_name(const Distribution& distribution);
 
 // ---------------------------------------------------------------------------------------------------- errors
@@ -94,7 +94,7 @@ class Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
-/// The inference side said what the protocol does not allow. Inside a run it unwinds `forward` and ends that run only.
+/// The inference side violated the protocol. During a run, this exception unwinds `forward` and ends that run only.
 class ProtocolError : public Error {
  public:
   using Error::Error;
@@ -104,7 +104,7 @@ class TransportError : public Error {
  public:
   using Error::Error;
 };
-/// A distribution's parameters are outside its domain, or not of one datum where a scalar is drawn.
+/// A parameter of a distribution is outside its domain, or is not a scalar in a sample statement.
 class ParameterError : public Error {
  public:
   using Error::Error;
@@ -114,7 +114,8 @@ class SiteTableError : public Error {
  public:
   using Error::Error;
 };
-/// `Model::forward` threw; carries the model's name, its message and the last address (nested: the original).
+/// `Model::forward` threw an exception. The message has the name of the model, the error and the last address; the
+/// original exception is nested.
 class ModelError : public Error {
  public:
   using Error::Error;
@@ -122,26 +123,26 @@ class ModelError : public Error {
 
 // ---------------------------------------------------------------------------------------------------- statements
 
-/// One scalar draw. `control = false`: drawn from the prior, never proposed by inference.
-/// Throws ParameterError; inside a served run ProtocolError or an internal signal that ends the run (let it pass:
-/// catch std::exception by all means, but do not swallow `catch (...)`).
+/// Draws a scalar. With `control = false` it is drawn from the prior and never proposed by inference.
+/// Throws ParameterError; in a served run also ProtocolError or an internal exception that ends the run. That exception
+/// is not a std::exception: models may catch std::exception, but must rethrow in `catch (...)`.
 double sample(const Distribution& distribution, bool control = true, std::string_view name = {});
 
-/// Conditions the run on an observation. Without `value` the inference side supplies it by name, or samples it.
+/// Conditions the run on an observation. Without `value`, the inference side supplies it by name, or samples it.
 void observe(const Distribution& distribution, std::string_view name,
              const std::optional<Tensor>& value = std::nullopt);
 
-/// Records a quantity that inference neither steers nor conditions on.
+/// Records a quantity that inference neither controls nor conditions on.
 void tag(std::string_view name, const Tensor& value);
 
-/// One execution of a rejection loop, for loops that can be edited:
+/// One execution of a rejection loop, for simulators whose source can be edited:
 ///
 ///     ppx::RejectionScope scope;
 ///     while (rejected(draws())) scope.repeat();
 ///
-/// The constructor enters, `repeat` starts every repetition but the first, the destructor leaves. All draws made inside
-/// are sent as replaced, with the scope's running number in the run and the repetition. Of nested scopes the
-/// outermost wins. Has no effect outside a run. Loops that cannot be edited: see `SiteTable`.
+/// The constructor enters the scope, `repeat` begins every repetition but the first, the destructor leaves the scope.
+/// All draws in it are sent as replaced, with the number of the scope in the run and the repetition. Only the outermost
+/// of nested scopes counts. Has no effect outside a run. For loops in other code, see `SiteTable`.
 class RejectionScope {
  public:
   RejectionScope();
@@ -151,7 +152,7 @@ class RejectionScope {
   void repeat();
 
  private:
-  std::uint64_t run_;  // the run it was entered in; 0 = none, or nested
+  std::uint64_t run_;  // the run in which the scope was entered; 0: none, or nested
 };
 
 // ---------------------------------------------------------------------------------------------------- site table
@@ -163,30 +164,30 @@ struct SiteRule {
   std::string pattern;
 };
 
-/// Says by call stack which draws are controlled and which belong to a rejection loop. A text file, one rule a line,
-/// `#` starts a comment:
+/// Rules that decide by call stack which draws are controlled and which belong to a rejection loop. A text file with
+/// one rule per line; `#` starts a comment:
 ///
-///     scope PATTERN         the function holds a loop `do { draws } while (test draw rejects)`; replaced
+///     scope PATTERN         the function contains a loop `do { draws } while (test draw rejects)`; replaced
 ///     uncontrolled PATTERN  draws below the function are drawn from the prior
 ///     controlled PATTERN    draws below the function are controlled
-///     adapter PATTERN       innermost frames of the function are plumbing and left out of the address
+///     adapter PATTERN       innermost frames of the function are omitted from the address
 ///
-/// PATTERN is a glob (`*` = any run of characters) over a frame's demangled function name without return type,
-/// argument list and offset, e.g. `ATOOLS::Random::*`. Only exported functions have names (programs are linked with
-/// -rdynamic; nothing in anonymous namespaces, no `static`); other frames have their module's file name instead.
+/// PATTERN is a glob (`*` matches any characters) for the demangled function name of a frame, without return type,
+/// arguments and offset, e.g. `ATOOLS::Random::*`. Only exported functions have names: link with -rdynamic, and do not
+/// use `static` or anonymous namespaces. Other frames have the file name of their module instead.
 /// A rule matches a draw if it matches any frame of its stack (adapter: all innermost frames up to the first that does
-/// not match). The first matching `uncontrolled` or `controlled` rule wins over what the call said.
+/// not match). The first matching `uncontrolled` or `controlled` rule overrides the argument of the call.
 ///
-/// Scope: a draw whose innermost frame is the scope's function is its acceptance test and ends a repetition. A draw
-/// elsewhere, or below another call of the function (other frames outside it), ends the scope. Of nested scopes the
-/// outermost wins. Two executions that follow each other from one call site without any draw between them cannot be
-/// told apart from one longer loop: use `RejectionScope` for such a loop.
+/// Scope: a draw whose innermost frame is the function of the scope is the acceptance test and ends a repetition. A
+/// draw elsewhere, or below another call of the function (with other outer frames), ends the scope. Only the outermost
+/// of nested scopes counts. Two executions in a row from one call site, without a draw between them, look like one
+/// longer loop: use `RejectionScope` in such a case.
 class SiteTable {
  public:
   SiteTable() = default;
   explicit SiteTable(std::vector<SiteRule> rules) : rules_(std::move(rules)) {}
 
-  /// Throws SiteTableError with file, line, what was expected and what was found.
+  /// Throws SiteTableError with file, line, expected and found text.
   static SiteTable load(const std::string& path);
   static SiteTable parse(std::string_view text, const std::string& origin);
 
@@ -196,7 +197,7 @@ class SiteTable {
   std::vector<SiteRule> rules_;
 };
 
-/// Sets the process's site table. Takes effect at the next run of each thread.
+/// Sets the site table of the process, for the next run of each thread.
 void set_sites(SiteTable table);
 
 // ---------------------------------------------------------------------------------------------------- running
@@ -210,30 +211,31 @@ struct Model {
 
 struct ServeOptions {
   std::string endpoint;                                   // e.g. "ipc:///tmp/sim.ipc", "tcp://127.0.0.1:5555"
-  std::string system_name = "etalumis";                   // told to the inference side
+  std::string system_name = "etalumis";                   // sent to the inference side
   const volatile std::sig_atomic_t* stop = nullptr;       // serve returns soon after it becomes non-zero
-  std::chrono::milliseconds idle_timeout{0};              // serve returns after so long without a message; 0 = never
+  std::chrono::milliseconds idle_timeout{0};              // serve returns after this time without a message; 0 = never
   std::function<void(const std::string&)> on_bound = {};  // called with the resolved endpoint once it is bound
 };
 
-/// Serves the model until told to stop. Anything unexpected on the wire is answered with Reset, a run under way is
-/// abandoned (`forward` is unwound), and serving goes on; a Handshake in the middle of a run starts afresh.
-/// Throws TransportError when the endpoint cannot be bound, and ModelError when `forward` throws: PPX has no error
-/// message, so a program should write what() to standard error and exit with 1 for the client to report.
+/// Serves the model until `options.stop` is set. An unexpected message abandons the run (`forward` is unwound) and is
+/// answered with Reset; a Handshake during a run abandons it and begins a new session.
+/// Throws TransportError if the endpoint cannot be bound, and ModelError if `forward` throws. PPX has no error message:
+/// a program should write what() to standard error and exit with code 1, so that the client can report the error.
 void serve(Model& model, const ServeOptions& options);
 
-/// Serves the model from `workers` processes that are forked from this one, which has set the model up once. Worker i
-/// listens at `options.endpoint` with ".i" appended to an ipc path, or with i added to a tcp port; its working
-/// directory and TMPDIR are a folder of its own, removed at the end; `system_name` ends in "worker i (pid p)". Until it
-/// is told to stop, this process waits: a worker that ends is reported on standard error ("worker 3 (pid 123) was
-/// killed by SIGKILL") and forked anew; the model must not have been run in this process, so that each worker is as a
-/// fresh start. With `pin`, worker i keeps to the i-th core that this process may use, modulo their number. No worker
-/// outlives this process (Linux). Call it on the main thread, before any other thread, or ZeroMQ context, is made.
-/// Throws TransportError where the endpoint allows no neighbours, and Error when a worker ends before it serves, again
-/// and again; errors of a worker's own (ModelError) end that worker alone.
+/// Serves the model from `workers` processes, which are forked from this one after it has initialised the model. Worker
+/// i listens on `options.endpoint` with ".i" appended to an ipc path, or with i added to a tcp port. Its working
+/// directory and TMPDIR are a private folder, which is removed at the end. Its `system_name` ends in "worker i (pid
+/// p)". This process waits until `options.stop` is set. It reports a worker that ends on standard error ("worker 3 (pid
+/// 123) was killed by SIGKILL") and forks a replacement. The model must not have been run in this process, so that all
+/// workers begin in the same state. With `pin`, worker i is pinned to the i-th core that this process may use, modulo
+/// their number. No worker outlives this process (Linux). Call it on the main thread, before the program creates other
+/// threads or a ZeroMQ context.
+/// Throws TransportError if the endpoint does not allow several workers, and Error if a worker repeatedly ends before
+/// it serves. An error in a worker (ModelError) ends that worker only.
 void serve_workers(Model& model, const ServeOptions& options, unsigned workers, bool pin = false);
 
-/// What a sink sees of one statement. Views are valid during the call only.
+/// One statement, as passed to a sink. Views are valid only during the call.
 struct Event {
   enum class Kind { sample, observe, tag };
   Kind kind;
@@ -243,15 +245,15 @@ struct Event {
   const Tensor* value;               // of a draw, an observation (given or sampled) or a tag
   bool control;
   bool replace;
-  std::uint32_t scope;       // running number of the rejection scope in this run, 0 = none
+  std::uint32_t scope;       // number of the rejection scope in this run, from 1; 0 = none
   std::uint32_t repetition;  // of that scope, from 0
 };
 using Sink = std::function<void(const Event&)>;
-/// May decide a draw of a local run: gets the event (its value null), returns a value, or nothing for a draw from the
+/// Controls draws of a local run: receives the event (with a null value); returns a value, or nothing to draw from the
 /// prior.
 using Steer = std::function<std::optional<double>(const Event&)>;
 
-/// One run without an inference side: draws locally, reproducibly from the seed. Exceptions of the model pass through.
+/// Runs the model once without an inference side; the draws depend only on the seed. Passes on exceptions of the model.
 Tensor run_local(Model& model, std::uint64_t seed, const Sink& sink = {}, const Steer& steer = {});
 
 }  // namespace ppx
