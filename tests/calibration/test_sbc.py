@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Simulation-based calibration (Talts et al. 2018): over draws of a model, the rank of the truth is uniform.
 
-A posterior too wide, too narrow or shifted shows as ranks heaped in the middle, at the ends or on one side.
+If the posterior is too wide, too narrow or shifted, the ranks accumulate in the middle, at the ends or on one side.
 """
 
 import numpy as np

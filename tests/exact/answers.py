@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Exact posteriors of the example models, and the Monte Carlo errors to compare with."""
+"""Exact posteriors of the example models, and comparisons in units of the Monte Carlo error."""
 
 import math
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from etalumis.inference import Posterior
 from etalumis.models.examples import LOOP_NOISE_STDDEV
 
 SIGMAS = 4.0
-"""Tolerance in Monte Carlo standard errors: with the seeds fixed a test that passes keeps passing."""
+"""Tolerance in Monte Carlo standard errors. The seeds are fixed, so a test that passes keeps passing."""
 
 
 @dataclass(frozen=True)
 class Exact:
-    """A model's observations and what is known of its posterior: E[f] for functions of a named value."""
+    """Observations of a model, and posterior expectations E[f] of functions of a named value."""
 
     observations: dict[str, float]
     log_evidence: float
@@ -57,7 +57,7 @@ def _branching() -> Exact:
 
 
 def loop_joint(y: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Return midpoints of theta and x, the posterior's masses on their grid, and the evidence, by quadrature."""
+    """Return midpoints of theta and x, the posterior probabilities on their grid, and the evidence, by quadrature."""
     theta = 0.5 + 3.5 * (np.arange(1400) + 0.5) / 1400
     x = (np.arange(2000) + 0.5) / 2000
     joint = (theta[:, None] + 1) * x ** theta[:, None] * stats.norm.pdf(y, x, LOOP_NOISE_STDDEV)
@@ -91,7 +91,7 @@ ANSWERS = {
 
 
 def values_of(posterior: Posterior, name: str) -> np.ndarray:
-    """Return a value by name; peers that do not name it give it as the result."""
+    """Return a value by name; peers without names return it as the result."""
     return posterior.values[name] if name in posterior.values else posterior.values["result"]
 
 
@@ -99,7 +99,7 @@ def assert_weighted(posterior: Posterior, exact: Exact) -> None:
     """Check self-normalised estimates and the evidence of weighted draws, in standard errors of the delta method."""
     weight = posterior.weight
     relative = math.sqrt(float(np.sum(weight**2)) - 1 / len(weight))
-    assert relative < 0.15, f"too few effective draws ({relative**-2:.0f}) for the test to mean anything"
+    assert relative < 0.15, f"too few effective draws ({relative**-2:.0f}) for a meaningful test"
     for label, (name, function, truth) in exact.expectations.items():
         values = function(values_of(posterior, name))
         estimate = float(weight @ values)
@@ -117,7 +117,7 @@ def assert_chain(posterior: Posterior, exact: Exact) -> None:
 def assert_mean(values: np.ndarray, truth: float, label: str) -> None:
     """Check the mean of autocorrelated draws."""
     error = mcse(values)
-    assert error < np.std(values) / 10, f"{label}: too few effective draws for the test to mean anything"
+    assert error < np.std(values) / 10, f"{label}: too few effective draws for a meaningful test"
     assert abs(values.mean() - truth) < SIGMAS * error, f"{label}: {values.mean()} +- {error}, exact {truth}"
 
 

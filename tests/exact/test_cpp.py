@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The same exact posteriors, with the models in C++ behind PPX."""
+"""Exact posteriors of the models in C++, through PPX."""
 
 import pytest
 from exact.answers import ANSWERS, assert_chain, assert_weighted
@@ -19,7 +19,7 @@ COMMANDS = {
 
 
 class Stepwise(Simulator):
-    """Makes no steps of chains by itself: every step is a message, as to a simulator of another make."""
+    """Makes no chain steps itself: every step is a message, as with other front ends."""
 
     steps = False
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Inference compilation with proposals made by hand: the weights have to make up for whatever they are."""
+"""Inference compilation with proposals written by hand: the weights correct for any proposal."""
 
 import math
 
@@ -13,7 +13,7 @@ from etalumis.models import examples
 
 
 class SkewedSession:
-    """Proposes away from the prior, and differently at every step of a trace."""
+    """Proposes values away from the prior, differently at every step of a trace."""
 
     def __init__(self, unknown=""):
         self.unknown = unknown
@@ -41,7 +41,7 @@ class SkewedSession:
 
 @pytest.mark.parametrize("scopes", ["first-shot", "prior"])
 @pytest.mark.parametrize("name", list(ANSWERS))
-def test_weights_make_up_for_any_proposal(name, scopes, statistics):
+def test_weights_correct_for_any_proposal(name, scopes, statistics):
     exact = ANSWERS[name]
     runs = statistics.size(5_000, 10_000) * (3 if name.startswith("marsaglia") else 1)
     posterior = with_session(
@@ -53,7 +53,7 @@ def test_weights_make_up_for_any_proposal(name, scopes, statistics):
     assert (posterior.info["replay_runs"] > 0) == (looped and scopes == "first-shot")
 
 
-def test_averaged_replays_stay_exact(statistics):
+def test_averaged_replays_are_exact(statistics):
     exact = ANSWERS["dependent_loop"]
     model = examples.model("dependent_loop")
     posterior = with_session(

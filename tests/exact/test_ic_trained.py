@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Inference compilation with networks that were really trained: exact posteriors, and better than prior proposals."""
+"""Inference compilation with trained networks: exact posteriors, and more effective draws than prior proposals."""
 
 import functools
 
@@ -22,7 +22,7 @@ TRAIN, VALID, EPOCHS = 2048, 256, 8
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Return the network of an example by the example's name; each is trained once."""
+    """Return the network of an example, by name; each is trained once."""
 
     @functools.cache
     def network(name, simulator=None):
@@ -66,7 +66,7 @@ def test_a_trained_network_gives_the_exact_posterior(trained, name, scopes, stat
     ("name", "command"), [("gaussian_unknown_mean", ["gaussian"]), ("marsaglia_replaced", ["marsaglia", "--replaced"])]
 )
 def test_a_network_trained_on_a_cpp_simulator(trained, cpp_examples, name, command, statistics):
-    """The whole way through PPX: its traces train the network, which then proposes its draws, asked in either way."""
+    """The whole path through PPX: its traces train the network, which then proposes its draws, delegated or asked."""
     exact = ANSWERS[name]
     program = [str(cpp_examples / command[0]), *command[1:]]
     with Simulator(program) as simulator, Simulator(program, delegate=False) as asked:
@@ -78,7 +78,7 @@ def test_a_network_trained_on_a_cpp_simulator(trained, cpp_examples, name, comma
 
 
 @pytest.mark.parametrize("name", ["gaussian_unknown_mean", "marsaglia_replaced"])
-def test_training_pays(trained, name, statistics):
+def test_training_increases_the_effective_sample_size(trained, name, statistics):
     exact, model, runs = ANSWERS[name], examples.model(name), statistics.size(2_000, 8_000)
     prior = importance(model, exact.observations, runs=runs, seed=15)
     proposed = compilation(model, exact.observations, trained(name), runs=runs, seed=15)

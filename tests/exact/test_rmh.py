@@ -19,7 +19,7 @@ def test_rmh_is_exact(name, statistics):
     assert_chain(posterior, exact)
 
 
-# Each kind of move has to be right by itself: a mixture would hide a small mistake in one of them.
+# Each kind of move is tested alone: a mixture would hide a small mistake in one of them.
 MOVES = {
     "fresh": Settings(focus_share=0.0, fresh_share=1.0, tail_share=0.0),
     "local": Settings(focus_share=0.7, fresh_share=0.0, tail_share=0.0),
@@ -27,7 +27,7 @@ MOVES = {
 }
 
 
-# local steps of r alone hardly cross 3 and 4, which have no posterior mass: no case ("branching", "local")
+# no case ("branching", "local"): local steps of r alone rarely cross 3 and 4, which have no posterior mass
 @pytest.mark.parametrize(
     ("name", "moves"),
     [("branching", "fresh"), ("branching", "tail")] + [("dependent_loop", moves) for moves in MOVES],
@@ -40,8 +40,20 @@ def test_every_kind_of_move_is_exact(name, moves, statistics):
     assert_chain(posterior, exact)
 
 
+def test_uncontrolled_entries_are_redrawn_but_never_stepped(statistics):
+    def model():
+        nuisance = sample(Normal(0.0, 1.0), name="nuisance", control=False)
+        x = sample(Normal(0.0, 1.0), name="x")
+        observe(Normal(x + nuisance, 1.0), name="obs")
+
+    runs, settings = statistics.size(15_000, 60_000), Settings(redraw_share=0.3)
+    posterior = rmh(FunctionModel(model), {"obs": 3.0}, runs=runs, seed=3, settings=settings)
+    assert "nuisance" not in posterior.info["acceptance"]
+    assert_mean(posterior.values["nuisance"], 1.0, "mean")  # of three standard normals that add up to 3
+
+
 def chained_scopes():
-    """Latents and uncontrolled draws around two scopes whose acceptance depends on what came before."""
+    """Latents and uncontrolled draws around two scopes whose acceptance depends on earlier draws."""
     shift = sample(Uniform(-0.5, 0.5), name="shift", control=False)
     theta = sample(Uniform(0.2, 2.0), name="theta")
     x = _loop(theta, shift)
@@ -88,7 +100,7 @@ ACCEPTED = ((0, 0), (0, 1), (0, 2), (1, 1), (2, 2))
 
 
 def coupled_pair():
-    """A scope of two categories without a test draw: uniform over the accepted pairs, which differ in neighbours."""
+    """A scope of two categories without a test draw: uniform over the accepted pairs."""
     uniform = Categorical((1.0, 1.0, 1.0))
     with rejection_scope() as scope:
         while True:
@@ -101,8 +113,8 @@ def coupled_pair():
 
 @pytest.mark.parametrize("fresh_share", [0.0, 1.0])
 def test_proposals_that_leave_the_scope_are_lost_not_redrawn(fresh_share, statistics):
-    # Pairs with many accepted neighbours lose fewer proposals: were a lost one replaced by the loop's next repetition,
-    # pairs would no longer be equally likely.
+    # Pairs with many accepted neighbours lose fewer proposals. If the next repetition of the loop replaced a lost
+    # proposal, the pairs would not be equally likely.
     settings = Settings(focus_share=0.0, fresh_share=fresh_share, tail_share=0.0)
     runs = statistics.size(6_000, 40_000)
     chain = rmh(FunctionModel(coupled_pair), {}, runs=runs, seed=12, settings=settings)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Parallel tempering: exact where plain Metropolis-Hastings is, and where it is stuck."""
+"""Parallel tempering: exact for models where plain Metropolis-Hastings works, and for models where it is stuck."""
 
 from itertools import pairwise
 
@@ -32,8 +32,8 @@ def test_the_cold_replica_samples_the_posterior(name, statistics):
     assert posterior.info["round_trips"] > 100
 
 
-# Three decay channels in the plane. Each puts the observation on another side of its prior, so that a channel that
-# keeps the other's offsets misses by hundreds of nats: between two modes there is nothing.
+# Three decay channels in the plane. Relative to the observation, their centres lie on different sides, so a change of
+# the channel with the same offsets lowers the log likelihood by hundreds of nats: the modes are isolated.
 PRIOR = (0.5, 0.3, 0.2)
 CENTRES = ((2.0, 2.0), (-2.0, 1.9), (0.0, -2.2))
 NOISE = 0.1
@@ -41,14 +41,14 @@ ORIGIN = {"east": 0.0, "north": 0.0}
 
 
 def channels():
-    """Choose a channel and an offset from its centre, and observe the place with little noise."""
+    """Draw a channel and an offset from its centre, and observe the position with little noise."""
     east, north = CENTRES[int(sample(Categorical(PRIOR), name="channel"))]
     observe(Normal(east + sample(Normal(0.0, 1.0), name="a"), NOISE), name="east")
     observe(Normal(north + sample(Normal(0.0, 1.0), name="b"), NOISE), name="north")
 
 
 def channel_shares():
-    """Return the exact posterior of the channel: offset and noise add up to a Gaussian about the centre."""
+    """Return the exact posterior of the channel: the sum of offset and noise is Gaussian around the centre."""
     spread = np.hypot(1.0, NOISE)
     joint = np.array([p * np.prod(stats.norm.pdf(0.0, c, spread)) for p, c in zip(PRIOR, CENTRES, strict=True)])
     return joint / joint.sum()
@@ -85,7 +85,7 @@ def test_a_hot_replica_samples_its_own_tempered_posterior(beta, statistics):
 
 
 def hottest_states(betas, sweeps):
-    """Make sweeps with the Gaussian example; yield the state of the hottest replica after each."""
+    """Make sweeps with the Gaussian example; yield the state of the hottest replica after each sweep."""
     runner = ModelRunner(examples.model("gaussian_unknown_mean"), Observations({"obs0": 8.0, "obs1": 9.0}), seed=44)
     ladder = Ladder(runner, np.random.default_rng(44), Settings(), betas)
     ladder.start(50)

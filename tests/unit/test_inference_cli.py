@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""`etalumis posteriors`: what it is conditioned on, and which files it writes and overwrites."""
+"""`etalumis posteriors`: its observations, and the files that it writes and overwrites."""
 
 import resource
 from contextlib import contextmanager

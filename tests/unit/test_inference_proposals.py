@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Each local kernel alone has to leave the prior invariant: a wrong Jacobian or ratio shows in the moments."""
+"""Each local kernel alone leaves the prior invariant: a wrong Jacobian or ratio would change the moments."""
 
 import math
 
