@@ -177,7 +177,7 @@ def trainer(
     layers = LayerTable.load(traces.layers)
     train_set, valid_set = (prepare.TraceDataset(path, layers) for path in (traces.train, traces.valid))
     network = ProposalNetwork(layers, config.network, torch.Generator().manual_seed(3))
-    prepare.initialize_from_data(network, train_set)
+    prepare.initialise_from_data(network, train_set)
     return Trainer(network, Meanwhile(train_set, act), valid_set, config.training, 1, output, "same", MPI.COMM_SELF)
 
 
@@ -398,7 +398,7 @@ def test_a_gradient_that_is_not_finite_is_an_error_and_changes_nothing(gaussian:
 def test_the_input_is_scaled_by_its_spread_where_the_noise_is_unknown(gaussian: ExampleTraces) -> None:
     layers = LayerTable.load(gaussian.layers)
     network = ProposalNetwork(layers, SMALL)
-    prepare.initialize_from_data(network, prepare.TraceDataset(gaussian.train, layers))
+    prepare.initialise_from_data(network, prepare.TraceDataset(gaussian.train, layers))
     # observations have mean 1 and variance 5 + 2; two correlated ones in each of 1024 traces
     assert float(network.input_scale.shift) == pytest.approx(1.0, abs=5 * math.sqrt(6 / 1024))
     assert float(network.input_scale.scale) == pytest.approx(math.sqrt(7), rel=0.12)
@@ -417,7 +417,7 @@ def test_an_image_is_scaled_by_its_noise_and_categoricals_start_at_their_frequen
             return random_batch(layers, (Categorical(probs),), [1] * len(indices), rng)
 
     network = ProposalNetwork(layers, SMALL)
-    prepare.initialize_from_data(network, Drawn())
+    prepare.initialise_from_data(network, Drawn())
     assert float(network.input_scale.scale) == 0.5
     bias = network.tables["Categorical3_out_bias"][0]
     mcse = np.sqrt(np.array(probs) * (1 - np.array(probs)) / 1000)

@@ -81,9 +81,9 @@ def evaluate(
 
     Up to `prefetch` minibatches are read in advance.
     """
-    mine = np.arange(ranks.comm.rank, len(dataset), ranks.comm.size)
+    own = np.arange(ranks.comm.rank, len(dataset), ranks.comm.size)
     sums = np.zeros((3, len(network.layers) + 1))
-    requests = ((mine[start : start + batch_size], noise_seed) for start in range(0, len(mine), batch_size))
+    requests = ((own[start : start + batch_size], noise_seed) for start in range(0, len(own), batch_size))
     for batch in read_ahead(dataset.batch, requests, prefetch):
         log_q = log_proposals(network, batch)
         for row, weights in enumerate((-log_q, -batch.log_prior, np.ones(len(log_q)))):

@@ -84,7 +84,7 @@ def train(
         require_dataset_fits(layers, dataset, path)
     generator = torch.Generator().manual_seed(derive(config.run.seed, "network/start", 0))
     network = ProposalNetwork(layers, config.network, generator)
-    initialize_from_data(network, train_set)
+    initialise_from_data(network, train_set)
     if comm.rank == 0:
         arithmetic = str(network.dtype).removeprefix("torch.")
         logger.info(
@@ -160,7 +160,7 @@ def require_dataset_fits(layers: LayerTable, dataset: TraceDataset, path: Path) 
             )
 
 
-def initialize_from_data(network: ProposalNetwork, train_set: MinibatchSource) -> None:
+def initialise_from_data(network: ProposalNetwork, train_set: MinibatchSource) -> None:
     """Set the input scale and the initial categorical proposals from a sample of the training traces.
 
     The result is the same on all ranks, since it depends only on the data.

@@ -102,7 +102,9 @@ class Trainer:
         Raises
         ------
         NetworkError
-            If the gradient is not finite, or a file cannot be written; the last checkpoint is kept.
+            If the gradient is not finite; the last checkpoint is kept.
+        StorageError
+            If a file cannot be written; the last checkpoint is kept.
         """
         saved = load_state(self.checkpoint_folder, self.network, self.optimizer, self.identity, self.config)
         self.state = saved or self.state
@@ -111,13 +113,13 @@ class Trainer:
             logger.info("training resumes from iteration %d, %d traces", self.state.iteration, self.state.traces)
         earlier_s, start, saved_s = self.state.elapsed_s, time.monotonic(), self.state.elapsed_s
         progress = Progress(None, "traces", "training", done=self.state.traces)
-        with StopSignal() as stop, self._feed() as feed:
-            stopped, rate = False, self._rate()
+        with StopSignal() as stop, self._loader() as loader:
+            stopped, rate = False, self._learning_rate()
             while not stopped and budget_spent(self.config, self.state.traces, self.state.elapsed_s) < 1.0:
-                loss, rate = self._step(feed)
+                loss, rate = self._step(loader)
                 now = earlier_s + time.monotonic() - start if self.comm.rank == 0 else 0.0
                 total = self.ranks.total(np.array([loss, float(stop.requested), now]))
-                self._count(total[0], total[2])
+                self._advance(total[0], total[2])
                 stopped = total[1] > 0
                 if self.state.iteration % self.config.valid_every == 0 or self.state.iteration == 1:
                     self._validate(rate)
@@ -133,7 +135,7 @@ class Trainer:
             progress.close()
         return self._end(finished=not stopped)
 
-    def _feed(self) -> MinibatchLoader:
+    def _loader(self) -> MinibatchLoader:
         return MinibatchLoader(
             self.train_set,
             self.network.grouping,
@@ -145,10 +147,10 @@ class Trainer:
             self._noise_scale,
         )
 
-    def _step(self, feed: MinibatchLoader) -> tuple[float, float]:
+    def _step(self, loader: MinibatchLoader) -> tuple[float, float]:
         """Do one iteration. Return the summed loss of this rank and the learning rate."""
         clock = _PhaseTimer(self.phases)
-        batch, plan = feed.take()
+        batch, plan = loader.take()
         clock.lap("read")
         unknown = -float(batch.log_prior[batch.layer < 0].sum())
         loss, rows = self._gradients(plan, batch.observation, clock)
@@ -157,7 +159,7 @@ class Trainer:
         }
         dense, rows = self.ranks.sum(plan.touched, dense, rows)
         clock.lap("sync")
-        rate = self._rate()
+        rate = self._learning_rate()
         self._update(dense, rows, rate)
         clock.lap("update")
         return loss + unknown, rate
@@ -197,11 +199,11 @@ class Trainer:
         """
         return noise_scale(self.config, schedule_progress(self.config, traces, self.state.elapsed_s))
 
-    def _rate(self) -> float:
+    def _learning_rate(self) -> float:
         share = schedule_progress(self.config, self.state.traces, self.state.elapsed_s)
         return learning_rate(self.config, self.state.iteration, share)
 
-    def _count(self, loss: float, elapsed_s: float) -> None:
+    def _advance(self, loss: float, elapsed_s: float) -> None:
         state = self.state
         state.iteration += 1
         state.traces += self.sampler.global_batch
