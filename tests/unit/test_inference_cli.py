@@ -73,7 +73,13 @@ def test_several_observation_files_condition_one_posterior(tmp_path, monkeypatch
     Path("pair.py").write_text(MODEL, encoding="utf-8")
     Path("config.yaml").write_text("run: {seed: 3}\n", encoding="utf-8")
     assert main(["simulator", "couple", "--output", "coupled", "--", *SERVE, "pair:pair", "{endpoint}"]) == 0
-    for name, value, file in (("left", 1.0, "left.h5"), ("right", 3.0, "right.h5"), ("right", 99.0, "distant.h5")):
+    files = (
+        ("left", 1.0, "left.h5"),
+        ("right", 3.0, "right.h5"),
+        ("right", 99.0, "distant.h5"),
+        ("left", 1e200, "huge.h5"),
+    )
+    for name, value, file in files:
         np.save("data.npy", np.asarray(value))
         assert main(["traces", "observation", "--measured", "data.npy", "--name", name, "--output", file]) == 0
 
@@ -83,6 +89,9 @@ def test_several_observation_files_condition_one_posterior(tmp_path, monkeypatch
         code = main([*call, *observations])
         return code, capsys.readouterr().err
 
+    code, said = sampled("--observation", "huge.h5", "right.h5")
+    assert code == 1
+    assert "observation 'left': expected magnitudes up to 1e+150" in said
     code, said = sampled("--observation", "left.h5")
     assert code == 1
     assert "also observes 'right'" in said
