@@ -15,7 +15,8 @@ from etalumis.inference import rmh
 from etalumis.inference.kernel import Settings
 from etalumis.inference.observations import Observations
 from etalumis.inference.runner import ModelRunner
-from etalumis.inference.tempering import Ladder, Walks, equalise_swap_rates, inverse_temperatures, replica_settings
+from etalumis.inference.temperatures import equalise_swap_rates, inverse_temperatures, replica_settings
+from etalumis.inference.tempering import Ladder, Walks
 from etalumis.models import FunctionModel, examples, observe, sample
 
 LADDER = inverse_temperatures(4, 0.1)

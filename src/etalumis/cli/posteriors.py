@@ -16,7 +16,7 @@ from etalumis.inference import Posterior, compilation, importance, rmh
 from etalumis.inference import posterior as posterior_file
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.conditioning import read_observations
-from etalumis.inference.tempering import inverse_temperatures
+from etalumis.inference.temperatures import inverse_temperatures
 from etalumis.ppx import Pool, Simulator
 from etalumis.products import check_output_file
 from etalumis.simulator.built import BuiltSimulator
