@@ -3,9 +3,11 @@
 """Project folders with the workflow, so that tests do not see the results of the checkout."""
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -31,17 +33,29 @@ class Project:
         """Return the paths of a run."""
         return Paths(run, self.root / "results")
 
-    def snakemake(self, *arguments: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    def snakemake(
+        self, *arguments: str, timeout_s: float = 120, variables: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run Snakemake and return its exit code and joined outputs."""
         return subprocess.run(
             [sys.executable, "-m", "snakemake", *arguments],
             cwd=self.root,
+            env={**os.environ, **(variables or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             timeout=timeout_s,
             check=False,
         )
+
+
+# what salloc sets; without `srun`, MPICH's own mpiexec waits indefinitely
+BATCH_VARIABLES = {
+    "SLURM_JOB_ID": "1",
+    "SLURM_NODELIST": "n[1-2]",
+    "SLURM_NNODES": "2",
+    "SLURM_TASKS_PER_NODE": "1(x2)",
+}
 
 
 def load_script(path: Path) -> ModuleType:
@@ -75,8 +89,9 @@ class Run:
     paths: Paths
 
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run Snakemake with the test configuration."""
-        return self.project.snakemake("--configfile", str(CONFIG), *arguments, timeout_s=540)
+        """Run Snakemake with the test configuration, as in the shell of `salloc`."""
+        words = ["--configfile", str(CONFIG), *arguments]
+        return self.project.snakemake(*words, timeout_s=540, variables=BATCH_VARIABLES)
 
 
 # (lowest, highest) of the keys whose values are not numbers, or whose ends do not fit those of other keys

@@ -7,14 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-# what salloc sets; without `srun`, MPICH's own mpiexec waits indefinitely
-BATCH = {"SLURM_JOB_ID": "1", "SLURM_NODELIST": "n[1-2]", "SLURM_NNODES": "2", "SLURM_TASKS_PER_NODE": "1(x2)"}
+from projects import BATCH_VARIABLES
 
 
 def launch(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "etalumis.mpiexec", *words],
-        env={**os.environ, **BATCH, "TMPDIR": str(folder)},
+        env={**os.environ, **BATCH_VARIABLES, "TMPDIR": str(folder)},
         capture_output=True,
         text=True,
         timeout=120,

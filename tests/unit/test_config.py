@@ -17,7 +17,7 @@ from etalumis.config import Config, from_mapping, load, read, schema_text, setti
 from etalumis.config.describe import keys
 from etalumis.errors import ConfigError
 
-MEND = "run `etalumis config schema --write` in the project's root"
+REMEDY = "run `etalumis config schema --write` in the project's root"
 
 
 def message(data: object) -> str:
@@ -26,7 +26,7 @@ def message(data: object) -> str:
     return str(caught.value)
 
 
-def test_no_keys_give_the_defaults() -> None:
+def test_an_empty_configuration_has_the_defaults() -> None:
     assert from_mapping({}) == Config()
 
 
@@ -74,19 +74,19 @@ def test_an_unknown_key_names_the_nearest_valid_one(data: object, wrong: str, ne
         ([1, 2], ["expected sections with keys", "found [1, 2]"]),
     ],
 )
-def test_a_wrong_value_says_key_allowed_and_found(data: object, parts: list[str]) -> None:
+def test_an_invalid_value_names_key_allowed_values_and_value_found(data: object, parts: list[str]) -> None:
     text = message(data)
     for part in parts:
         assert part in text
 
 
 @pytest.mark.parametrize("data", [{"training": {"max_minuts": 3}}, {"posteriors": {"rmh": {"runs": -1}}}, {"run": 3}])
-def test_the_yaml_an_error_prints_is_right(data: object) -> None:
+def test_the_yaml_in_an_error_is_valid(data: object) -> None:
     example = message(data).partition("write for instance:\n")[2]
     assert from_mapping(yaml.safe_load(example)) == Config()
 
 
-def test_all_mistakes_are_named_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     text = message({"training": {"max_minuts": 3, "tasks": 0}, "traces": {"train": 1.5}})
     assert all(key in text for key in ("training.max_minuts", "training.tasks", "traces.train"))
 
@@ -145,7 +145,7 @@ def test_settings_without_effect_are_named(data: dict[str, object], said: list[s
 
 
 @pytest.mark.parametrize(("content", "found"), [(b"run: [", "expected YAML"), (b"\xff\xfe\x00", "expected UTF-8")])
-def test_a_file_that_is_no_yaml(tmp_path: Path, content: bytes, found: str) -> None:
+def test_a_file_that_is_not_yaml(tmp_path: Path, content: bytes, found: str) -> None:
     file = tmp_path / "broken.yaml"
     file.write_bytes(content)
     with pytest.raises(ConfigError, match=found):
@@ -163,7 +163,7 @@ def test_a_missing_file_names_itself(tmp_path: Path) -> None:
     noise=st.floats(1e-6, 1e6),
     limit=st.none() | st.integers(1, 10**13),
 )
-def test_the_resolved_text_reads_back_as_the_same(seed: int, rate: float, noise: float, limit: int | None) -> None:
+def test_the_resolved_text_reads_back_unchanged(seed: int, rate: float, noise: float, limit: int | None) -> None:
     data = {
         "run": {"seed": seed},
         "simulator": {"noise_gev": noise},
@@ -186,7 +186,7 @@ def test_the_committed_configurations(checkout: Path, name: str) -> None:
     assert config.run.name == {"config": "demo"}.get(name, name)
 
 
-def test_the_demo_is_as_large_as_promised(checkout: Path) -> None:
+def test_the_demo_has_the_documented_size(checkout: Path) -> None:
     demo = load(checkout / "config" / "config.yaml")
     assert demo.traces.train >= 10_000
     assert demo.posteriors.rmh.chains >= 2
@@ -194,17 +194,17 @@ def test_the_demo_is_as_large_as_promised(checkout: Path) -> None:
     assert demo.posteriors.ic.runs >= 1_000
 
 
-def test_every_key_says_what_it_is() -> None:
+def test_every_key_has_a_description() -> None:
     assert [key.dotted for key in keys() if not key.description] == []
 
 
 def test_the_committed_schema_is_current(checkout: Path) -> None:
-    assert (checkout / SCHEMA).read_text(encoding="utf-8") == schema_text(), MEND
+    assert (checkout / SCHEMA).read_text(encoding="utf-8") == schema_text(), REMEDY
 
 
 def test_the_committed_table_is_current(checkout: Path) -> None:
     text = (checkout / README).read_text(encoding="utf-8")
-    assert text == with_table(text), MEND
+    assert text == with_table(text), REMEDY
 
 
 def test_the_command_shows_and_checks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -218,7 +218,7 @@ def test_the_command_shows_and_checks(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "training.learning_rate_end has no effect" in capsys.readouterr().err
 
 
-def test_the_command_ends_with_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_of_the_command_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("rum: {seed: 7}\n", encoding="utf-8")
     assert main(["--log", str(tmp_path / "logs" / "c.log"), "config", "check", str(file)]) == 1

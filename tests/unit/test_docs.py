@@ -85,7 +85,7 @@ def test_make_targets_exist(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)
-def test_snakemake_commands_name_rules_and_files_that_exist(page):
+def test_rules_and_files_in_snakemake_commands_exist(page):
     rules = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "workflow").rglob("*.smk"))
     names = set(re.findall(r"^rule (\w+):", rules, re.MULTILINE))
     for words in commands(page, "snakemake"):
@@ -96,7 +96,7 @@ def test_snakemake_commands_name_rules_and_files_that_exist(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)
-def test_config_keys_that_are_named_exist(page):
+def test_named_config_keys_exist(page):
     known = {key.dotted for key in keys()} | {f"{k.dotted.rsplit('.', 1)[0]}" for k in keys()}
     sections = "|".join({key.path[0] for key in keys()})
     named = re.findall(rf"`((?:{sections})\.[a-z_.]+)`", page.read_text(encoding="utf-8"))
@@ -118,7 +118,7 @@ def existing_files():
     return {str(path) for path in paths}
 
 
-def test_files_that_are_named_exist():
+def test_named_files_exist():
     existing = existing_files()
     endings = {"/".join(path.split("/")[at:]) for path in existing for at in range(path.count("/"))}
     named = re.compile(r"(?<![\w/.{}$<-])((?:[\w-]+/)+[\w-]+\.(?:py|cpp|hpp|smk|fbs|md|rst|yaml|txt|npy))\b")
@@ -144,7 +144,7 @@ def resolve(dotted):
     return [name for name in parts[:1] if not re.search(rf"\b{name}\b", source.read_text(encoding="utf-8"))]
 
 
-def test_modules_that_are_named_exist():
+def test_named_modules_exist():
     missing = {
         (str(path.relative_to(ROOT)), dotted)
         for path in [*PAGES, *SOURCES]
@@ -154,7 +154,7 @@ def test_modules_that_are_named_exist():
     assert missing == set()
 
 
-def test_sections_of_the_paper_that_are_named_exist():
+def test_cited_sections_of_the_paper_exist():
     found = {
         (str(path.relative_to(ROOT)), number)
         for path in [*PAGES, *SOURCES]
@@ -202,7 +202,7 @@ def test_modules_import_from_the_lines_above_only():
     assert wrong == set()
 
 
-def test_the_tutorial_takes_the_trace_of_the_demo():
+def test_the_tutorial_has_the_observation_of_the_demo():
     (command,) = (c for c in commands(ROOT / "docs" / "tutorial.md", "etalumis") if c[:2] == ["traces", "observation"])
     observation = load(ROOT / "config" / "config.yaml").observation
     assert command[command.index("--trace") + 1] == str(observation.trace)

@@ -31,7 +31,7 @@ def make(folder, target):
 
 
 @pytest.mark.parametrize("target", ["lint", "format"])
-def test_every_tool_is_given_files(folder, target):
+def test_every_tool_gets_files(folder, target):
     done = make(folder, target)
     calls = (folder / "calls").read_text().splitlines()
     (clang,) = [call for call in calls if call.startswith("clang-format")]
@@ -40,7 +40,7 @@ def test_every_tool_is_given_files(folder, target):
     assert b"git" not in done.stderr
 
 
-def test_clean_leaves_the_readme(folder):
+def test_clean_keeps_the_readme(folder):
     make(folder, "clean")
     assert [path.name for path in (folder / "results").iterdir()] == ["README.md"]
     assert not (folder / "build").exists()

@@ -180,6 +180,7 @@ def is_finite(number: object) -> bool:
 @pytest.mark.parametrize("name", FIGURES)
 def test_figures(run: Run, name: str) -> None:
     picture = matplotlib.image.imread(run.paths.figure(name))
+    assert run.paths.figure(name, "pdf").read_bytes().startswith(b"%PDF")
     assert min(picture.shape[:2]) > 300
     assert picture[..., :3].std() > 0.01  # not blank
     assert len(run.paths.figure(name, "md").read_text(encoding="utf-8")) > 80
