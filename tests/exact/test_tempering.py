@@ -114,7 +114,7 @@ def test_the_ladder_has_equal_ratios_and_ends_at_the_prior():
 
 
 @pytest.mark.parametrize("betas", [(0.5, 0.1), (1.0, 0.5, 0.5), (1.0, -0.1), (1.0, 0.2, 0.4), (1.0, float("nan"))])
-def test_a_ladder_that_does_not_fall_from_one_is_refused(betas):
+def test_a_ladder_that_does_not_decrease_from_one_is_refused(betas):
     with pytest.raises(InferenceError, match="1 = beta_0"):
         rmh(examples.model("branching"), {"obs": 6.0}, runs=100, seed=1, betas=betas)
 
@@ -130,7 +130,7 @@ def test_temperatures_are_placed_at_equal_steps_of_rejection():
     np.testing.assert_allclose(equalise_swap_rates((1.0, 0.5, 0.0), (0.1, 0.5)), (1.0, 0.5 * 0.6, 0.0), rtol=1e-9)
 
 
-def test_the_burn_in_evens_out_the_swap_rates():
+def test_the_burn_in_equalises_the_swap_rates():
     model, observations = examples.model("gaussian_unknown_mean"), {"obs0": 8.0, "obs1": 9.0}
     uneven = (1.0, 0.95, 0.9, 0.85, 0.0)
     rates = [

@@ -55,7 +55,7 @@ def test_an_altered_part_is_named(jobs, tmp_path, capsys):
     assert "1.h5" in capsys.readouterr().err
 
 
-def test_an_observation_file_that_is_none_is_named(jobs, tmp_path, capsys, checkout):
+def test_a_file_of_another_format_is_no_observation(jobs, tmp_path, capsys, checkout):
     command = ["posteriors", "rmh", "--config", str(checkout / "config" / "test.yaml"), "--simulator", str(tmp_path)]
     assert main([*command, "--observation", str(jobs[0]), "--chain", "0", "--output", str(tmp_path / "o.h5")]) == 1
     assert "etalumis-observation" in capsys.readouterr().err

@@ -72,7 +72,7 @@ def test_an_observation_of_the_wrong_shape_names_both_shapes(engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_statement_without_a_value_is_refused_unless_it_is_left_out_on_purpose(engine):
+def test_a_statement_without_a_value_is_refused_unless_left_out_explicitly(engine):
     model = examples.model("gaussian_unknown_mean")
     with pytest.raises(
         InferenceError, match=r"also observes 'obs1', .*values are given for 'obs0'.*--unconditioned obs1"
@@ -86,7 +86,7 @@ def test_a_statement_without_a_value_is_refused_unless_it_is_left_out_on_purpose
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_statement_that_only_some_runs_reach_is_found_too(engine):
+def test_a_statement_that_only_some_runs_reach_is_checked(engine):
     def model():
         if sample(Bernoulli(0.5)):
             observe(Normal(0.0, 1.0), name="extra")
@@ -105,7 +105,7 @@ def test_a_statement_with_a_value_of_its_own_needs_none():
     assert len(importance_briefly(FunctionModel(model), {"obs": 0.0})) == 50
 
 
-def test_a_statement_without_a_name_is_named_by_its_address():
+def test_an_unnamed_statement_is_reported_by_its_address():
     def model():
         observe(Normal(0.0, 1.0), name="obs")
         observe(Normal(0.0, 1.0))
@@ -127,7 +127,7 @@ def test_a_statement_without_a_name_is_named_by_its_address():
         ([0.0, -1e200], "expected magnitudes up to 1e.150, .* found 1e.200"),
     ],
 )
-def test_an_observation_that_cannot_be_observed_is_refused(value, message):
+def test_an_invalid_observation_is_refused(value, message):
     with pytest.raises(InferenceError, match=f"observation 'image': {message}"):
         Observations({"image": value})
 
@@ -174,7 +174,7 @@ def test_a_chain_never_enters_likelihood_zero():
     assert posterior.info["acceptance_overall"] > 0.2
 
 
-def test_a_chain_without_a_place_to_start_says_so():
+def test_a_chain_without_an_initial_state_is_an_error():
     with pytest.raises(InferenceError, match="likelihood zero in all of 7 prior runs"):
         rmh(FunctionModel(wall), {"obs": 5.0}, runs=10, seed=2, init_runs=7)
 
@@ -187,7 +187,7 @@ def test_rmh_refuses_settings_that_keep_nothing(wrong):
         rmh_briefly(examples.model("branching"), {"obs": 6.0}, **wrong)
 
 
-def test_a_model_with_hidden_randomness_is_found_out():
+def test_hidden_randomness_in_a_prior_is_detected():
     hidden = np.random.default_rng(0)
 
     def forgetful():
@@ -267,7 +267,7 @@ class Hidden:
     ],
 )
 @pytest.mark.parametrize("engine", [rmh_briefly, tempered_briefly])
-def test_a_chain_refuses_a_model_that_is_no_function_of_its_draws(engine, kind, message):
+def test_a_chain_refuses_a_model_that_is_not_a_function_of_its_draws(engine, kind, message):
     with pytest.raises(InferenceError, match=f"{message}.*a random number generator of the model's own"):
         engine(FunctionModel(getattr(Hidden(), kind)), {"obs": 3.0}, runs=3000)
 
@@ -294,7 +294,7 @@ class Flaky:
 
 
 @pytest.mark.parametrize(("engine", "name"), [(importance_briefly, "importance"), (ic_briefly, "ic")])
-def test_a_failed_draw_is_named_by_its_own_seed(engine, name, caplog):
+def test_a_failed_draw_is_reported_with_its_own_seed(engine, name, caplog):
     flaky = Flaky(examples.model("gaussian_unknown_mean"), {10})
     with caplog.at_level(logging.WARNING):
         engine(flaky, {"obs0": 8.0, "obs1": 9.0})
@@ -338,7 +338,7 @@ class Interrupting(Flaky):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_an_interrupted_engine_goes_on_with_the_same_draws(engine, tmp_path):
+def test_an_interrupted_engine_resumes_with_the_same_draws(engine, tmp_path):
     def checkpoint():
         return Checkpoint(tmp_path / "p.h5.part", {"seed": 1}, interval_s=0.0)
 
@@ -357,14 +357,14 @@ def test_an_interrupted_engine_goes_on_with_the_same_draws(engine, tmp_path):
         assert resumed.info.get(key) == whole.info.get(key)
 
 
-def test_a_ladder_interrupted_in_its_burn_in_goes_on_with_the_same_temperatures(tmp_path):
+def test_a_ladder_interrupted_in_its_burn_in_resumes_with_the_same_temperatures(tmp_path):
     def sampled(model, interval_s):
         checkpoint = Checkpoint(tmp_path / "p.h5.part", {"seed": 1}, interval_s)
         return tempered_briefly(model, {"obs": 0.4}, runs=300, burn_in=40, checkpoint=checkpoint)
 
     model = examples.model("dependent_loop")
     whole = sampled(model, interval_s=1e9)
-    assert whole.info["inverse_temperatures"][1] != 0.3  # placed anew after 20 and after 40 sweeps
+    assert whole.info["inverse_temperatures"][1] != 0.3  # adapted after 20 and after 40 sweeps
     for dies_at in (80, 30, 60):  # after 25 sweeps, about 34, about 53
         with pytest.raises(Interrupted):
             sampled(Interrupting(model, {dies_at}), interval_s=0.0)
@@ -376,7 +376,7 @@ def test_a_ladder_interrupted_in_its_burn_in_goes_on_with_the_same_temperatures(
     assert whole.info["round_trips"] > 0
 
 
-def test_a_checkpoint_of_other_settings_is_not_continued(tmp_path, caplog):
+def test_a_checkpoint_of_other_settings_is_not_resumed(tmp_path, caplog):
     path = tmp_path / "p.h5.part"
     made = importance_briefly(examples.model("branching"), {"obs": 6.0})
     Checkpoint(path, {"seed": 1}).save(made, {"next": 50})
@@ -447,7 +447,7 @@ def test_named_entries_tags_and_trace_types_are_kept():
     assert len(set(posterior.trace_type.tolist())) == 2
 
 
-def test_a_second_repetition_that_asks_for_nothing_loses_a_proposed_scope():
+def test_a_second_repetition_without_controlled_draws_loses_a_proposed_scope():
     """A delegated front end asks for controlled draws alone: a repetition without any shows in the trace only."""
 
     class Came(PlannedTrace):

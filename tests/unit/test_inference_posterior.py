@@ -40,7 +40,7 @@ def test_values_of_varying_shape_are_named_and_left_out():
     assert made.info["left_out_values"] == ["state"]
 
 
-def test_a_file_gives_back_what_was_saved(tmp_path):
+def test_a_saved_posterior_is_loaded_unchanged(tmp_path):
     made = posterior(seed=3, acceptance={"px": {"proposed": 4}})
     made.truth = {"px": np.asarray(1.5), "odd/name": np.arange(3.0)}
     made.save(tmp_path / "p.h5")
@@ -78,7 +78,7 @@ def test_foreign_or_altered_files_are_refused(tmp_path, change, expected):
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EMFILE, errno.ENOLCK])
-def test_an_error_of_the_system_is_not_called_damage(tmp_path, monkeypatch, number):
+def test_an_operating_system_error_is_not_reported_as_damage(tmp_path, monkeypatch, number):
     path = tmp_path / "p.h5"
     posterior().save(path)
 
@@ -100,7 +100,7 @@ def test_truncated_files_are_refused(tmp_path, share):
         Posterior.load(path)
 
 
-def test_a_missing_file_says_how_to_make_it(tmp_path):
+def test_the_error_for_a_missing_file_says_how_to_create_it(tmp_path):
     with pytest.raises(DatasetError, match="etalumis posteriors"):
         Posterior.load(tmp_path / "none.h5")
 
@@ -136,7 +136,7 @@ def test_posteriors_that_do_not_belong_together_are_refused(other, expected):
         Posterior.concatenate([posterior(0), other])
 
 
-def test_weights_that_are_all_zero_say_so():
+def test_weights_that_are_all_zero_are_an_error():
     with pytest.raises(InferenceError, match="all 2 draws"):
         _ = posterior(log_weight=(-math.inf, -math.inf)).weight
     assert posterior(log_weight=(-math.inf, -math.inf)).log_evidence == -math.inf
