@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+import psutil
 import pytest
 from projects import Project, Run, fill_project
 
@@ -41,23 +42,26 @@ def restore_sigint() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def wait_for_jobs(project: Project) -> None:
+    """Wait for the jobs of a killed Snakemake: the workflow refuses to start while one of them is running."""
+    deadline = time.monotonic() + WAIT_S
+    while any(process.info["cwd"] == str(project.root) for process in psutil.process_iter(["cwd"])):
+        assert time.monotonic() < deadline, "a job goes on without Snakemake"
+        time.sleep(0.05)
+
+
 def finish(project: Project, target: str) -> None:
-    """Run the workflow until it succeeds: it refuses to start while jobs of a killed Snakemake are still running."""
-    deadline = time.monotonic() + 2 * WAIT_S
-    while True:
-        done = subprocess.run(
-            [sys.executable, "scripts/run_workflow.py", *SETTINGS, target],
-            cwd=project.root,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        if done.returncode == 0:
-            return
-        assert "is running in this folder" in done.stdout, done.stdout + done.stderr
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    """Resume the workflow and run it to its end."""
+    wait_for_jobs(project)
+    done = subprocess.run(
+        [sys.executable, "scripts/run_workflow.py", *SETTINGS, target],
+        cwd=project.root,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
@@ -100,24 +104,34 @@ def test_killed_and_called_again(
         assert len(TraceDataset(paths.sorted_index(split))) == count
 
 
+# the product to be made, the file that tells when to kill, a text in it, the signal
+MOMENTS = (
+    ("posteriors/rmh-00.h5", "logs/posteriors/rmh-00.log", "conditioned on", signal.SIGKILL),
+    ("network/manifest.json", "logs/network/train.log", "training traces", signal.SIGKILL),
+    ("network/manifest.json", "network/history.csv", "\n10,", signal.SIGTERM),
+    ("network/manifest.json", "logs/network/train.log", "goes on from iteration", signal.SIGKILL),
+    ("posteriors/ic-00.h5", "logs/posteriors/ic-00.log", "conditioned on", signal.SIGINT),
+    ("posteriors/ic-01.h5", "logs/posteriors/ic-01.log", "conditioned on", signal.SIGKILL),
+)
+
+
 def test_killed_again_and_again(tmp_path: Path, checkout: Path, run: Run) -> None:
     """Whenever it is killed, training and posteriors are those of the uninterrupted run."""
     project = Project(fill_project(tmp_path, checkout))
     paths = project.paths("test")
-    rng = np.random.default_rng(8)
-    stages = set()
-    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
+    for product, name, text, number in MOMENTS:
+        sign = paths.root / name
+        sign.unlink(missing_ok=True)
         with (tmp_path / "output").open("w+", encoding="utf-8") as output:
-            call = start(project, output, "posteriors")
-            # long enough to get somewhere, as the jobs before are done: Snakemake alone takes some seconds
-            time.sleep(float(rng.uniform(6.0, 14.0)))
-            if call.poll() is None:
-                os.killpg(call.pid, number)
-                call.wait(WAIT_S)
-                stages.update(folder.name for folder in paths.root.iterdir() if folder.is_dir())
-            elif call.returncode == 0:
-                break
-    assert "traces" in stages, "no traces were made before it was killed"
+            call = start(project, output, str((paths.root / product).relative_to(project.root)))
+            deadline = time.monotonic() + WAIT_S
+            while not (sign.exists() and text in sign.read_text(encoding="utf-8")):
+                assert call.poll() is None, f"it ended without {text!r} in {sign}"
+                assert time.monotonic() < deadline, f"no {text!r} in {sign}"
+                time.sleep(0.02)
+            os.killpg(call.pid, number)
+            assert call.wait(WAIT_S) != 0
+        wait_for_jobs(project)
     finish(project, "posteriors")
     for engine in ENGINES:
         mine, theirs = (Posterior.load(where.posterior(engine)) for where in (paths, run.paths))
