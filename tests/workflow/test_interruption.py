@@ -109,7 +109,7 @@ MOMENTS = (
     ("posteriors/rmh-00.h5", "logs/posteriors/rmh-00.log", "conditioned on", signal.SIGKILL),
     ("network/manifest.json", "logs/network/train.log", "training traces", signal.SIGKILL),
     ("network/manifest.json", "network/history.csv", "\n10,", signal.SIGTERM),
-    ("network/manifest.json", "logs/network/train.log", "goes on from iteration", signal.SIGKILL),
+    ("network/manifest.json", "logs/network/train.log", "training resumes from iteration", signal.SIGKILL),
     ("posteriors/ic-00.h5", "logs/posteriors/ic-00.log", "conditioned on", signal.SIGINT),
     ("posteriors/ic-01.h5", "logs/posteriors/ic-01.log", "conditioned on", signal.SIGKILL),
 )
