@@ -8,6 +8,7 @@ starts with `!` must fail with exit code 1.
 """
 
 import argparse
+import ast
 import importlib
 import os
 import re
@@ -103,15 +104,10 @@ INSTEAD = {
     "etalumis bench ppx --json > ppx.json": (
         "etalumis bench ppx --seconds 0.1 --simulator-examples build --json > ppx.json"
     ),
-    "etalumis bench traces --config config/config.yaml --simulator $R/simulator": (
-        "etalumis bench traces --seconds 0.1 --simulator-examples build --json"
-        " --config config/config.yaml --simulator $R/simulator"
-    ),
-    "etalumis bench dataset --config config/config.yaml --simulator $R/simulator --json > dataset.json": (
-        "etalumis bench dataset --seconds 0.1 --traces 400 --folder . --simulator-examples build"
-        " --config config/config.yaml --simulator $R/simulator --json > dataset.json"
-    ),
 }
+
+# test_bench.py calls them, and checks their results; they take a minute even at the smallest scale
+BENCHES = ("bench traces", "bench dataset")
 
 # options that no example uses
 PYTHON_LINES = [
@@ -185,9 +181,10 @@ def examples_of(text: str) -> Iterator[str]:
 
 TEXTS = [*(PARSERS[name].epilog or "" for name in PARSERS if name), PARSERS[""].epilog]
 EXAMPLES = list(dict.fromkeys(line for text in TEXTS for line in examples_of(text)))
-SHERPA = [line for line in EXAMPLES if re.search(r"simulator (fetch|build)|sherpa_tau|bench (traces|dataset)", line)]
+BENCH = [line for line in EXAMPLES if any(name in line for name in BENCHES)]
+SHERPA = [line for line in EXAMPLES if re.search(r"simulator (fetch|build)|sherpa_tau", line)]
 CPP = [line for line in EXAMPLES if re.search(r"build/muon|bench ppx", line)]
-PYTHON = [line for line in EXAMPLES if line not in (*SHERPA, *CPP)]
+PYTHON = [line for line in EXAMPLES if line not in (*SHERPA, *CPP, *BENCH)]
 
 
 def script(examples: list[str], more: list[str]) -> list[str]:
@@ -228,12 +225,28 @@ def verb_and_words(line: str) -> tuple[str, list[str]]:
     return next((name for n in (2, 1) if (name := " ".join(named[:n])) in PARSERS), ""), words
 
 
+def words_of_bench_tests() -> set[str]:
+    """Return the texts in test_bench.py, of which it makes the command lines of the benchmarks."""
+    tree = ast.parse(Path(__file__).with_name("test_bench.py").read_text(encoding="utf-8"))
+    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
+@pytest.mark.parametrize("line", BENCH)
+def test_the_benchmarks_are_run_by_their_own_tests(line: str) -> None:
+    name, words = verb_and_words(line.partition(" > ")[0])
+    assert name in BENCHES
+    assert set(name.split()) <= words_of_bench_tests()
+    cli._parse(words)
+
+
 def test_every_option_is_run_by_a_line() -> None:
     used: dict[str, set[str]] = {name: set() for name in PARSERS}
     for lines in LINES.values():
         for name, words in map(verb_and_words, lines):
             for part in (name, ""):
                 used[part] |= {word.partition("=")[0] for word in words if word.startswith("-")}
+    for name in BENCHES:
+        used[name] |= words_of_bench_tests()
     unused = [
         f"{name} {action.option_strings[-1]}"
         for name, parser in PARSERS.items()
@@ -279,7 +292,7 @@ class Demo:
         fails = line.startswith("! ")
         line = line.removeprefix("! ")
         if not line.startswith("etalumis ") or ">" in line:
-            done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120, check=False)
+            done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=300, check=False)
             assert done.returncode == 0, f"{line}\n{done.stderr}"
             return
         words = [sorted(map(str, Path().glob(w))) if "*" in w else [w] for w in shlex.split(line)[1:]]
@@ -320,7 +333,7 @@ def test_examples_on_cpp_models(demo: Demo, cpp_examples: Path) -> None:
         demo.run(line)
 
 
-def test_examples_on_sherpa(demo: Demo, cpp_examples: Path, sherpa_simulator: Path, checkout: Path) -> None:
-    (demo.root / "build").symlink_to(cpp_examples)
+@pytest.mark.usefixtures("sherpa_simulator")
+def test_examples_on_sherpa(demo: Demo, checkout: Path) -> None:
     for line in LINES["sherpa"]:
         demo.run(line, checkout / ".cache")
