@@ -78,5 +78,5 @@ def test_without_exported_symbols_couple_warns(
     run_or_fail(["c++", examples / "installed" / "muon.cpp", *flags, "-o", program])
     shown, error = coupled(program, capsys)
     assert "hidden+0x" in shown
-    assert "3 of 3 addresses have functions without a name" in error
+    assert "3 of 3 addresses contain functions without a name" in error
     assert "link it with -rdynamic" in error

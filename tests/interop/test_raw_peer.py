@@ -165,7 +165,7 @@ def test_a_simulator_that_never_answers_is_ended(tmp_path):
 
 
 def test_a_slow_start_is_awaited():
-    with simulator("--answer-later", "0.5", timeout_s=0.2) as peer:
+    with simulator("--answer-later", "1.2", timeout_s=1.0) as peer:
         check_run(run(peer))
 
 
