@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Sorted traces of an example model and their layer table, made by the real stages, for tests of training."""
+"""Sorted traces of an example model and their layer table, written by the real stages, for tests of training."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -153,7 +153,7 @@ def test_adam_over_rows_is_adam_per_row_with_its_own_steps() -> None:
     dense, table = torch.randn(3, 2), torch.randn(3, 4)
     rows = [torch.nn.Parameter(row.clone()) for row in table]
     plain = torch.nn.Parameter(dense.clone())
-    ours = Optimizer("adam", {"d": dense}, {"t": table})
+    optimizer = Optimizer("adam", {"d": dense}, {"t": table})
     optimizers = [torch.optim.Adam([p], lr=0.01) for p in (*rows, plain)]
     for step, touched in enumerate([[0, 1], [1], [0, 2], [1, 2], [0]]):
         dense_gradient, row_gradient = random_gradients(step, touched)
@@ -162,7 +162,7 @@ def test_adam_over_rows_is_adam_per_row_with_its_own_steps() -> None:
         for place, row in enumerate(touched):
             rows[row].grad = row_gradient["t"].value[place].clone()
             optimizers[row].step()
-        ours.step(dense_gradient, row_gradient, 0.01)
+        optimizer.step(dense_gradient, row_gradient, 0.01)
     torch.testing.assert_close(dense, plain.detach(), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(table, torch.stack([row.detach() for row in rows]), rtol=1e-5, atol=1e-6)
 
