@@ -207,9 +207,9 @@ def test_observations_that_do_not_fit_have_the_same_error(cpp_examples, delegate
     assert message in refused([str(cpp_examples / "drifting")], delegate, {**others, **observations})
 
 
-def test_a_statement_without_a_value_is_refused_in_the_same_words(cpp_examples, delegate):
-    said = refused([str(cpp_examples / "drifting")], delegate, {"track": [1.0, 2.0]})
-    assert "the model also observes 'shares', for which no value is given; values are given for 'track'" in said
+def test_a_statement_without_a_value_has_the_same_error(cpp_examples, delegate):
+    message = refused([str(cpp_examples / "drifting")], delegate, {"track": [1.0, 2.0]})
+    assert "the model also observes 'shares', for which no value is given; values are given for 'track'" in message
 
 
 def test_values_of_the_model_are_scored_unless_another_one_is_given(drifting):

@@ -101,14 +101,14 @@ def test_altered_messages_at_every_point_of_a_run(cpp_examples, tmp_path, name):
             hostile = Hostile(endpoint)
             found, state = dict.fromkeys([*flat.TABLES, "in a run"], 0), "Reset"
             for number in range(MESSAGES):
-                wanted = EXPECTED.get(state, "Run")
+                expected = EXPECTED.get(state, "Run")
                 if number == MESSAGES // 4:
                     before = resident_kb(server.pid)
                 if rng.random() < 0.5:  # continue the run, so that every statement is reached
-                    state = hostile.ask(rng.choice(SEEDS[wanted]))
+                    state = hostile.ask(rng.choice(SEEDS[expected]))
                 else:
                     found["in a run"] += state in EXPECTED
-                    seed = rng.choice(SEEDS[wanted if rng.random() < 0.5 else rng.choice(REQUESTS)])
+                    seed = rng.choice(SEEDS[expected if rng.random() < 0.5 else rng.choice(REQUESTS)])
                     state = hostile.ask(altered(rng, seed))
                 found[state] += 1
             assert resident_kb(server.pid) < before + 2_000  # kB: invalid messages are not kept

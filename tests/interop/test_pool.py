@@ -29,7 +29,7 @@ from etalumis.traces.recording.generate import generate
 
 PLAN = RunPlan(observed={}, details=True, rejected=True)
 OBSERVATIONS = {"obs0": np.array(8.0), "obs1": np.array(9.0)}
-RUBBISH = Path(__file__).with_name("rubbish_pool.py")
+FAULTY = Path(__file__).with_name("faulty_pool.py")
 DEADLINE_S = 20.0
 
 
@@ -81,7 +81,7 @@ def kill(pid, number=signal.SIGKILL):
 
 
 @contextlib.contextmanager
-def torment(pool, every_s=0.02):
+def random_kills(pool, every_s=0.02):
     """Kill random workers."""
     over, rng = threading.Event(), random.Random(5)
 
@@ -227,7 +227,7 @@ def free_ports(count):
 def test_kills_neither_lose_nor_repeat_nor_alter_a_run(command, expected, tmp_path):
     with Pool(command, 4, scratch=tmp_path, retries=50) as pool:
         for _ in range(20):
-            with torment(pool):
+            with random_kills(pool):
                 assert contents(pool.stream(PLAN, range(2000), AddressTable())) == expected
             if pool.replaced >= 10:
                 break
@@ -287,9 +287,9 @@ def test_a_run_that_always_fails_is_named_and_affects_no_other(cpp_examples, mod
 
 @pytest.mark.parametrize("kind", ["bytes", "reset", "handshake"])
 def test_invalid_answers_end_in_an_error_that_names_the_run(kind):
-    with Pool([sys.executable, str(RUBBISH), "{endpoint}", kind], 2, retries=1) as pool:
-        assert pool.name == "rubbish"
-        with pytest.raises(SimulatorError, match=r"(?s)rubbish has lost a process: worker .* the run with seed 41"):
+    with Pool([sys.executable, str(FAULTY), "{endpoint}", kind], 2, retries=1) as pool:
+        assert pool.name == "faulty"
+        with pytest.raises(SimulatorError, match=r"(?s)faulty has lost a process: worker .* the run with seed 41"):
             pool.carry_out(PLAN, (41,), AddressTable())
 
 
@@ -382,12 +382,12 @@ def program(words, folder):
 
 def test_the_program_reports_and_replaces_dead_workers_and_ends_all(command, tmp_path):
     endpoint = tmp_path / "ppx"
-    with program([*command[:1], f"ipc://{endpoint}", *command[1:], "--workers", "3"], tmp_path) as (process, said):
-        until(lambda: said().count("serving at") == 3)
+    with program([*command[:1], f"ipc://{endpoint}", *command[1:], "--workers", "3"], tmp_path) as (process, log):
+        until(lambda: log().count("serving at") == 3)
         children = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
         kill(children[1])
-        until(lambda: said().count("serving at") == 4)
-        assert f"worker 1 (pid {children[1]}) was killed by SIGKILL\n" in said()
+        until(lambda: log().count("serving at") == 4)
+        assert f"worker 1 (pid {children[1]}) was killed by SIGKILL\n" in log()
         process.terminate()
         assert process.wait(DEADLINE_S) == 0
         assert not any(alive(pid) for pid in children)
@@ -401,10 +401,10 @@ def test_a_worker_that_never_serves_ends_the_program(command, tmp_path):
         other.listen()
         with program([*command[:1], f"ipc://{tmp_path / 'ppx'}", *command[1:], "--workers", "2"], tmp_path) as (
             p,
-            said,
+            log,
         ):
             assert p.wait(DEADLINE_S) == 1
-        assert "exited with code 1 before it served, 5 times in a row" in said()
+        assert "exited with code 1 before it served, 5 times in a row" in log()
         assert (tmp_path / "ppx.1").exists()  # of another program
         assert not (tmp_path / "ppx.0").exists()
 
@@ -416,9 +416,9 @@ def test_idle_workers_end_the_program_with_success(command, tmp_path):
 
 
 def test_an_endpoint_for_one_worker_only_is_refused(command, tmp_path):
-    with program([*command[:1], "tcp://127.0.0.1:*", "--workers", "2"], tmp_path) as (process, said):
+    with program([*command[:1], "tcp://127.0.0.1:*", "--workers", "2"], tmp_path) as (process, log):
         assert process.wait(DEADLINE_S) == 1
-    assert "no endpoint for worker 0 next to `tcp://127.0.0.1:*`" in said()
+    assert "no endpoint for worker 0 next to `tcp://127.0.0.1:*`" in log()
 
 
 # ---------------------------------------------------------------------- Sherpa
@@ -442,7 +442,7 @@ def test_eight_workers_of_sherpa(sherpa_simulator, tmp_path):
         one = [trace for i in range(0, 200, 40) for trace in simulator.carry_out(plan, range(i, i + 40), addresses)]
         single = proportional_bytes(simulator.pid)
     with Pool(command, 8, scratch=tmp_path) as pool:
-        with torment(pool, every_s=0.3):
+        with random_kills(pool, every_s=0.3):
             traces = pool.carry_out(plan, range(200), AddressTable())
         assert contents(traces) == contents(one)
         assert images(traces) == images(one)

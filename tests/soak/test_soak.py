@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 from exact.test_ic_by_hand import SkewedSession
-from soak.torment import MOMENTS, Strikes, Tormented
+from soak.strikes import MOMENTS, Strikes, StruckSimulator
 
 from etalumis.inference import importance, rmh
 from etalumis.inference.compilation import with_session
@@ -86,7 +86,7 @@ def soak(way, runs, kind, command, folder, strikes, delegate) -> Counter[str]:
     with kind(command, scratch=quiet, delegate=delegate) as simulator:
         expected = WAYS[way](simulator, runs, quiet)
     with kind(command, scratch=stormy, timeout_s=1.0, delegate=delegate) as simulator:
-        found = WAYS[way](Tormented(simulator, strikes), runs, stormy)
+        found = WAYS[way](StruckSimulator(simulator, strikes), runs, stormy)
     assert found.keys() == expected.keys()
     for name, column in expected.items():
         np.testing.assert_array_equal(found[name], column, err_msg=name)

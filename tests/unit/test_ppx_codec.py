@@ -94,7 +94,7 @@ def test_generated_code_reads_what_is_encoded():
 
 
 def generated_tensor(builder, values, shape):
-    """A tensor by flatc's code; `shape` None leaves the field out."""
+    """A tensor by flatc's code; `shape` None omits the field."""
     data = builder.CreateNumpyVector(np.asarray(values, dtype=float))
     dimensions = None if shape is None else builder.CreateNumpyVector(np.asarray(shape, dtype=np.int32))
     fb.TensorStart(builder)
@@ -105,7 +105,7 @@ def generated_tensor(builder, values, shape):
 
 
 def generated_sample(low, high, shape, identifier=None, tensors=2):
-    """A Sample as PPX 1.0 peers write it: nothing but address and distribution."""
+    """A Sample of a PPX 1.0 peer: only address and distribution."""
     builder = flatbuffers.Builder(0)
     address = builder.CreateString("[f()+0x1]")
     parameters = [generated_tensor(builder, values, shape) for values in (low, high)[:tensors]]
@@ -143,7 +143,7 @@ def test_sample_result_refuses_shapes_of_several_data():
 
 
 @given(st.lists(st.tuples(st.floats(-9, 9), st.floats(0.1, 9), st.booleans(), st.integers(0, 2**32 - 1)), max_size=8))
-def test_caches_never_show(draws):
+def test_caches_do_not_affect_results(draws):
     shared = Decoder()
     for low, width, control, repetition in draws * 2:
         message = m.Sample(f"[f+{repetition % 3}]", Uniform(low, low + width), "", control, False, 1, repetition)

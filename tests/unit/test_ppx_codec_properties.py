@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Properties of the codec: the hot path against flatc's code in both directions, and what hostile bytes can do."""
+"""Properties of the codec: agreement with flatc's code in both directions, and robustness to hostile bytes."""
 
 import contextlib
 import struct
@@ -40,8 +40,8 @@ SAMPLES = st.builds(
 
 
 @given(SAMPLES)
-def test_generated_code_reads_every_sample_of_ours_and_we_read_what_it_packs_anew(message):
-    """Both directions of the hot path against flatc's object code."""
+def test_samples_agree_with_generated_code_in_both_directions(message):
+    """Both directions, compared with flatc's object code."""
     ours = encode(message)
     found = read_sample(ours)
     assert (found.Address().decode(), found.Name().decode()) == (message.address, message.name)
@@ -97,7 +97,7 @@ def repacked(sample, kind, tensors):
 
 
 @given(st.floats(allow_nan=False), st.sampled_from([(), (1,), (1, 1)]))
-def test_generated_code_reads_every_answer_of_ours_and_we_read_its(value, shape):
+def test_answers_agree_with_generated_code_in_both_directions(value, shape):
     data = sample_result(value, shape)
     message = fb.Message.GetRootAs(data, 0)
     result = fb.SampleResult()

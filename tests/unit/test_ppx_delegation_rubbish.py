@@ -31,14 +31,14 @@ OF_DETAILED_TRACES = ("log_prob", "scope", "repetition", "rows")
 
 
 WRONG = {
-    "entries of nobody": {"Entries": SMALL["Entries"] * 2},
+    "entries of no trace": {"Entries": SMALL["Entries"] * 2},
     "details of other entries": {"Details": SMALL["Details"][:1]},
     "address without key": {"Entries": [(0.5, 2, 0), (0.5, 0, 0)]},
     "kept prior that is not there": {"Entries": [(0.5, 0, 1), (0.5, 0, 0)]},
     "own prior that is not there": {"Entries": [(0.5, 0, 2**31 + 1), (0.5, 0, 0)]},
     "more kept than there are": {"distributions": 3},
     "prior past its parameters": {"Priors": [(1, 2, 4), (3, 3, 2)]},
-    "prior far past its parameters": {"Priors": [(1, 2, 2**64 - 1), (3, 3, 2)]},
+    "prior beyond its parameters": {"Priors": [(1, 2, 2**64 - 1), (3, 3, 2)]},
     "prior of no kind": {"Priors": [(12, 2, 0), (3, 3, 2)]},
     "prior of too many parameters": {"Priors": [(1, 3, 0), (3, 3, 2)]},
     "prior outside its domain": {"Parameters": [0.0, -2.0, 0.25, 0.25, 0.5]},
@@ -58,7 +58,7 @@ WRONG = {
     "result without array": {"Traces": [trace(5, 2, 1, 1, 5), trace()]},
     "result before all arrays": {"Traces": [trace(5, 2, 1, 1, -2), trace()]},
     "array past its numbers": {"Arrays": [(4, 0, 2, 0, 1, 0), *SMALL["Arrays"][1:]]},
-    "array far past its numbers": {"Arrays": [(2**64 - 2, 0, 2, 0, 1, 0), *SMALL["Arrays"][1:]]},
+    "array beyond its numbers": {"Arrays": [(2**64 - 2, 0, 2, 0, 1, 0), *SMALL["Arrays"][1:]]},
     "array past its shape": {"Arrays": [(0, 0, 2, 3, 1, 0), *SMALL["Arrays"][1:]]},
     "array of another shape": {"Arrays": [(0, 0, 3, 0, 1, 0), *SMALL["Arrays"][1:]]},
     "sparse array past its positions": {"Arrays": [*SMALL["Arrays"][:4], (0, 2, 2, 1, 2, 1)]},

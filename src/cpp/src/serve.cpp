@@ -109,13 +109,13 @@ class Server final : public detail::Peer, public detail::Asker {
     constexpr std::chrono::milliseconds poll_interval{100};
     const auto started = Clock::now();
     for (;;) {
-      if (told_to_stop()) return false;
+      if (stop_requested()) return false;
       if (socket_.receive(poll_interval)) return true;
       if (options_.idle_timeout.count() > 0 && Clock::now() - started >= options_.idle_timeout) return false;
     }
   }
 
-  bool told_to_stop() const { return options_.stop != nullptr && *options_.stop != 0; }
+  bool stop_requested() const { return options_.stop != nullptr && *options_.stop != 0; }
 
   void answer_handshake(std::uint32_t delegation) {
     session_.reset();
@@ -171,7 +171,7 @@ class Server final : public detail::Peer, public detail::Asker {
     Asker* const asker = request.mode == RunMode::assisted ? this : nullptr;
     detail::Delegate delegate(session_->tables, record_, session_->observations, request, asker);
     for (const std::uint64_t seed : request.seeds) {
-      if (told_to_stop()) return;
+      if (stop_requested()) return;
       follow_sites();
       delegate.begin(seed);
       const Tensor result = forward(delegate);
@@ -186,7 +186,7 @@ class Server final : public detail::Peer, public detail::Asker {
   bool execute_chain(const RunRequest& request) {
     detail::Chain chain(session_->tables, record_, request);
     while (chain.next()) {
-      if (told_to_stop()) return false;
+      if (stop_requested()) return false;
       follow_sites();
       detail::Delegate delegate(session_->tables, record_, session_->observations, chain.request(), nullptr);
       delegate.begin(chain.seed());

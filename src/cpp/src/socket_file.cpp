@@ -14,7 +14,7 @@
 namespace ppx::detail {
 namespace {
 
-bool somebody_listens(const std::string& path) {
+bool has_listener(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof address.sun_path) return false;  // too long: bind reports it
@@ -36,7 +36,7 @@ std::string SocketFile::path_of(const std::string& endpoint) {
 }
 
 SocketFile::SocketFile(const std::string& endpoint) : path_(path_of(endpoint)) {
-  if (!path_.empty() && somebody_listens(path_)) {
+  if (!path_.empty() && has_listener(path_)) {
     throw TransportError("ppx: cannot bind `" + endpoint + "`: in use by another process; choose another path");
   }
 }

@@ -44,10 +44,10 @@ void pin_to_core(unsigned number) {
   for (int core = 0; core < CPU_SETSIZE; ++core) {
     if (CPU_ISSET(core, &allowed)) cores.push_back(core);
   }
-  cpu_set_t wanted;
-  CPU_ZERO(&wanted);
-  CPU_SET(cores[number % cores.size()], &wanted);
-  sched_setaffinity(0, sizeof wanted, &wanted);
+  cpu_set_t one_core;
+  CPU_ZERO(&one_core);
+  CPU_SET(cores[number % cores.size()], &one_core);
+  sched_setaffinity(0, sizeof one_core, &one_core);
 #else
   (void)number;
 #endif

@@ -55,8 +55,8 @@ class WokenByChildren {
 };
 
 void sleep_for(milliseconds time) {
-  const timespec wanted{time.count() / 1000, (time.count() % 1000) * 1000000};
-  nanosleep(&wanted, nullptr);
+  const timespec duration{time.count() / 1000, (time.count() % 1000) * 1000000};
+  nanosleep(&duration, nullptr);
 }
 
 /// A folder in TMPDIR for the folders of the workers.
@@ -109,7 +109,7 @@ class Workers {
   Workers& operator=(const Workers&) = delete;
 
   void serve() {
-    while (!told_to_stop()) {
+    while (!stop_requested()) {
       const auto now = Clock::now();
       bool any = false;
       for (Worker& worker : workers_) {
@@ -124,7 +124,7 @@ class Workers {
   }
 
  private:
-  bool told_to_stop() const { return options_.stop != nullptr && *options_.stop != 0; }
+  bool stop_requested() const { return options_.stop != nullptr && *options_.stop != 0; }
 
   void start(Worker& worker) {
     flags_[worker.place.number].bound = false;
@@ -147,7 +147,7 @@ class Workers {
     if (worker.pid == 0 || waitpid(worker.pid, &status, WNOHANG) != worker.pid) return;
     const pid_t pid = worker.pid;
     worker.pid = 0;
-    if (told_to_stop()) return;
+    if (stop_requested()) return;
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && flags_[worker.place.number].finished) {
       worker.over = true;
       return;

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""A simulator as a model whose process is killed or stopped, again and again, at every kind of message.
+"""A simulator whose process is killed or stopped repeatedly, at every kind of message.
 
-`Tormented` stands between an engine and a simulator: it is itself a model that can be restarted, so whatever runs
-models, one by one or many, can be tormented by it.
+`StruckSimulator` wraps a simulator and is itself a model that can be restarted, so it can replace the simulator in all
+engines.
 """
 
 import os
@@ -14,58 +14,58 @@ import time
 from collections import Counter
 
 MOMENTS = ("run", "sample", "observe", "tag", "result", "any", "handshake")
-"""When it strikes: before the run is asked for; while the simulator waits for the answer to a statement of that kind;
-after its result; at any time, by a clock of its own; while a fresh process starts."""
+"""Moments of strikes: before a run is requested; while the simulator waits for the answer to a statement of a kind;
+after the result; at a random time; while a new process starts."""
 HANDSHAKE_S = 0.04
-"""About as long as an example takes from its start to its first answer."""
+"""Typical time from the start of an example to its first answer."""
 RUN_S = 0.002
-WORST_IN_A_ROW = 2
-"""Strikes at one run and its repetitions; engines are allowed more failures than that."""
+MAX_IN_A_ROW = 2
+"""Maximum number of strikes at one run and its repetitions, fewer than the retries of the engines."""
 STOP_EVERY = 25
-"""Of so many strikes one stops the process, which then hangs, instead of killing it: a timeout is slow to wait for."""
+"""One of so many strikes stops the process instead of killing it, so that it hangs; rare, because timeouts are slow."""
 PASSING = {"sample": 3, "observe": 2, "tag": 1}
-"""Which statement of a kind is struck at the most: the model has to have so many."""
+"""Maximum number of the struck statement of a kind; the model must have so many."""
 
 
 class Strikes:
-    """Decides, from a seed, which runs are struck, when and how; counts what it did.
+    """Decides, from a seed, which runs are struck, when and how; counts the strikes.
 
     Parameters
     ----------
     share
-        Share of the attempts at a run that are struck.
+        Fraction of the attempts at a run that are struck.
     moments
-        Among which each hand of strikes is dealt anew, so that every one has its turn.
+        Moments of strikes; all of them occur equally often.
     """
 
     def __init__(self, seed: int, share: float, moments: tuple[str, ...] = MOMENTS) -> None:
         self._rng = random.Random(seed)
         self._share, self._moments = share, moments
-        self._hand: list[str] = []
+        self._moments_left: list[str] = []
         self._planned = 0
         self._stop_due = False
         self._in_a_row = 0
         self.done: Counter[str] = Counter()
 
     def plan(self) -> tuple[str, int, signal.Signals] | None:
-        """Return (moment, how many statements of that kind pass before, signal) of a strike at the next attempt."""
-        spared = self._planned > 0 and self._rng.random() >= self._share  # the first attempt never is
-        if spared or self._in_a_row >= WORST_IN_A_ROW:
+        """Return (moment, number of statements of that kind before it, signal) of a strike at the next attempt."""
+        spared = self._planned > 0 and self._rng.random() >= self._share  # the first attempt is always struck
+        if spared or self._in_a_row >= MAX_IN_A_ROW:
             self._in_a_row = 0
             return None
         self._in_a_row += 1
         self._planned += 1
-        if not self._hand:
-            self._hand = self._rng.sample(self._moments, len(self._moments))
-        moment = self._hand.pop()
+        if not self._moments_left:
+            self._moments_left = self._rng.sample(self._moments, len(self._moments))
+        moment = self._moments_left.pop()
         self._stop_due = self._stop_due or self._planned % STOP_EVERY == STOP_EVERY // 2
-        stopping = self._stop_due and moment != "handshake"  # a start may take a minute before it counts as hanging
+        stopping = self._stop_due and moment != "handshake"  # the timeout of a start is long
         self._stop_due = self._stop_due and not stopping
         return moment, self._rng.randrange(PASSING.get(moment, 1)), signal.SIGSTOP if stopping else signal.SIGKILL
 
-    def delay(self, longest: float) -> float:
-        """Return a moment within `longest` seconds."""
-        return self._rng.uniform(0.0, longest)
+    def delay(self, max_s: float) -> float:
+        """Return a random time up to `max_s` seconds."""
+        return self._rng.uniform(0.0, max_s)
 
     def strike(self, moment: str, pid: int | None, number: signal.Signals) -> None:
         """Send the signal."""
@@ -78,8 +78,8 @@ class Strikes:
         self.done[f"{moment} {number.name}"] += 1
 
 
-class Tormented:
-    """A model: `simulator`, struck as planned."""
+class StruckSimulator:
+    """The model `simulator`, struck as planned."""
 
     def __init__(self, simulator, strikes: Strikes) -> None:
         self._simulator, self._strikes = simulator, strikes

@@ -18,7 +18,7 @@ def work(endpoint: str, number: int, rubbish: bytes) -> None:
     socket = zmq.Context().socket(zmq.REP)
     socket.bind(f"{endpoint}.{number}")
     socket.recv()
-    socket.send(encode(HandshakeResult(f"rubbish, worker {number} (pid {os.getpid()})", "rubbish", 1, 99)))
+    socket.send(encode(HandshakeResult(f"rubbish, worker {number} (pid {os.getpid()})", "faulty", 1, 99)))
     while True:
         socket.recv()
         socket.send(rubbish)
