@@ -366,15 +366,53 @@ def test_a_full_disk(good, tmp_path, verb, limit):
         assert main(["traces", "verify", *map(str, made)]) == 0
 
 
-def test_a_folder_that_may_not_be_written(good, tmp_path, monkeypatch, capsys):
-    # root may write anywhere, so the parent is made a file
-    (tmp_path / "parent").write_text("a file")
-    for verb in ("split", "convert"):
-        words = {"B": str(good / "train-0.h5"), "O": f"{tmp_path}/parent/out", "O.h5": f"{tmp_path}/parent/out.h5"}
-        assert main([words.get(word, word) for word in READING[verb].split()]) == 1
-        error = capsys.readouterr().err
-        assert "Traceback" not in error
-        assert re.search(r"parent/out.*: cannot be written: .*parent is a file, expected a folder", error), error
+WRITING = {
+    "generate": "traces generate --config C --simulator none --split train --output O",
+    "sort": READING["sort"],
+    "merge": READING["merge"],
+    "split": READING["split"],
+    "convert": "traces convert --to-plain --input B --output O.h5",
+    "observation": "traces observation --input B --trace 0 --seed 1 --output O",
+    "info": "traces info B --figure O.png",
+}
+
+
+def a_folder(path: Path) -> str:
+    path.mkdir()
+    return "is a folder; expected the name of a file|already exists"
+
+
+def a_file(path: Path) -> str:
+    path.write_text("mine")
+    return "is a file; expected the name of a folder"
+
+
+def below_a_file(path: Path) -> str:
+    path.parent.write_text("mine")
+    return f"cannot be written: {re.escape(str(path.parent))} is a file, expected a folder"
+
+
+@pytest.mark.parametrize("verb", WRITING)
+@pytest.mark.parametrize("place", ["wrong kind", "below a file"])
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    good, tmp_path, monkeypatch, capsys, checkout, verb, place
+):
+    monkeypatch.setattr(Shard, "check_content", lambda _: pytest.fail("the work has begun"))
+    folder_wanted = verb in ("sort", "merge", "split")
+    output = tmp_path / "below" / ("out" if folder_wanted else "out.h5" if verb == "convert" else "out.png")
+    if place == "wrong kind":
+        output.parent.mkdir()
+        message = (a_file if folder_wanted else a_folder)(output)
+    else:
+        message = below_a_file(output)
+    config = str(checkout / "config" / "test.yaml")
+    words = {"B": str(good / "train-0.h5"), "C": config, **dict.fromkeys(("O", "O.h5", "O.png"), str(output))}
+    before = contents(good, tmp_path)
+    assert main([words.get(word, word) for word in WRITING[verb].split()]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == error.count("etalumis: error: ") == 1
+    assert re.search(rf"{re.escape(str(output))}: ({message})", error), error
+    assert contents(good, tmp_path) == before
 
 
 def test_the_fixture_has_columns_of_every_kind(good):
