@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Errors by cause. Each message says what, where, expected, found and what to do."""
+"""Exceptions by cause. Each message says what is wrong, where, what was expected and found, and what to do."""
 
 
 class EtalumisError(Exception):
-    """Base of everything this package raises on purpose; the command line shows it without a traceback."""
+    """Base class of the exceptions of this package; the command line shows them without a traceback."""
 
 
 class ConfigError(EtalumisError):
@@ -12,7 +12,7 @@ class ConfigError(EtalumisError):
 
 
 class ProtocolError(EtalumisError):
-    """A PPX message was malformed or came out of turn."""
+    """A PPX message was malformed or out of sequence."""
 
 
 class RefusedError(EtalumisError):
@@ -24,11 +24,11 @@ class SimulatorError(EtalumisError):
 
 
 class DatasetError(EtalumisError):
-    """A trace file is truncated, altered, foreign, of another format version or does not fit its neighbours."""
+    """A file is truncated, altered, foreign or of another format version, or files do not belong together."""
 
 
 class StorageError(EtalumisError):
-    """The operating system refused to open, read, write or lock a file; its content is not to blame.
+    """The operating system refused to open, read, write or lock a file. This says nothing about its content.
 
     Attributes
     ----------
@@ -44,4 +44,4 @@ class NetworkError(EtalumisError):
 
 
 class InferenceError(EtalumisError):
-    """An inference engine was asked for something the model cannot give."""
+    """An inference engine was asked for something that the model cannot provide."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Files that are either whole or absent: temporary name, fsync, rename."""
+"""Files that are written whole or not at all: temporary name, fsync, rename."""
 
 import fcntl
 import glob
@@ -23,7 +23,7 @@ def require_writable(path: Path, what: str = "file", folder: bool = False) -> No
     """Check, before any work is done, that an output can be written; call it first in every verb.
 
     Missing parent folders are created. A small temporary file is written where the output will be, so that a full disk,
-    a read-only file system and missing permissions are found whatever the user's rights.
+    a read-only file system and missing permissions are found, even for root.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove the temporary files of `path` that killed processes left; call it under the lock of `path`."""
+    """Remove the temporary files of `path` that killed processes left behind. Hold the lock of `path`."""
     for left in Path(path).parent.glob(f".{glob.escape(Path(path).name)}.*.tmp"):
         left.unlink(missing_ok=True)
 
@@ -104,13 +104,13 @@ def remove_leftovers(path: Path) -> None:
 def locked(path: Path, what: str) -> Iterator[None]:
     """Hold an exclusive lock on the product `path` (a file or a folder) while the block runs.
 
-    The lock is the kernel's, on the hidden file ``.NAME.lock`` beside `path`: it ends with its holder, however that
-    ends, so a lock file that was left behind means nothing.
+    The kernel locks the hidden file ``.NAME.lock`` beside `path` and releases it when the process ends, so a stale lock
+    file does no harm.
 
     Raises
     ------
     DatasetError
-        Where another process holds it; the message names that process.
+        If another process holds the lock; the message names that process.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
                 file.seek(0)
                 holder = file.read().strip() or "another process"
                 raise DatasetError(
-                    f"{path}: {holder} is {what} it at this moment; wait for it, or name another output"
+                    f"{path}: {holder} is {what} it at the moment; wait until it has finished, or choose another output"
                 ) from None
             except OSError as error:
                 if error.errno not in NO_LOCKS:
@@ -131,7 +131,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
                 if not locks_are_off():
                     raise lock_refused(lock, "locked", error.errno) from error
             if not _is_named(file.fileno(), lock):
-                continue  # its holder removed it between our opening and our locking it
+                continue  # its holder removed it after it was opened here and before it was locked
             file.truncate(0)
             file.write(f"process {os.getpid()}")
             file.flush()
@@ -143,7 +143,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
 
 
 def _is_named(descriptor: int, path: Path) -> bool:
-    """Return whether an open file is the one that `path` names."""
+    """Return whether `path` is the name of an open file."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
@@ -165,7 +165,7 @@ def _umask() -> int:
 
 
 def write_text_atomic(path: Path, text: str) -> None:
-    """Write `text` (UTF-8) so that a reader sees the old file or the new one, never a part."""
+    """Write `text` (UTF-8) so that readers see either the old file or the new one, never a part of it."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Progress of long steps: one log line now and then, with a rate and the time left."""
+"""Progress of long steps: regular log lines with the rate and the time left."""
 
 import logging
 import time
@@ -19,17 +19,17 @@ class Progress:
     Parameters
     ----------
     total
-        Number of items, or None where it is not known.
+        Number of items, or None if it is not known.
     unit
-        What an item is, in the plural ("traces").
+        Name of the items, in the plural ("traces").
     label
-        What the step is called in its lines.
+        Name of the step in its log lines.
     """
 
     def __init__(self, total: int | None, unit: str, label: str, interval_s: float = 5.0, done: int = 0) -> None:
         self.total, self.unit, self.label, self.interval_s = total, unit, label, interval_s
         self.done = done
-        self._done_before = done  # what an earlier, interrupted call did has no part in the rate
+        self._done_before = done  # items of an earlier, interrupted call do not count in the rate
         self._start = self._last_line = time.monotonic()
         self._shown: Mapping[str, object] = {}
 
@@ -59,7 +59,7 @@ class Progress:
             logger.info("%s", self._line())
 
     def tick(self, show: Callable[[], Mapping[str, object]]) -> None:
-        """Count one more item; `show` is called for what to show when a line is due, for work of microseconds."""
+        """Count one more item. `show` is called only when a line is due, which is cheap for items of microseconds."""
         self.done += 1
         now = time.monotonic()
         if now - self._last_line >= self.interval_s or self.done == self.total:
@@ -69,7 +69,7 @@ class Progress:
                 logger.info("%s", self._line())
 
     def close(self) -> None:
-        """Log the last line, with the time the step took."""
+        """Log the last line, with the duration of the step."""
         elapsed = time.monotonic() - self._start
         extra = "".join(f"  {key}={value}" for key, value in self._shown.items())
         logger.info(
@@ -92,7 +92,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """Return a time span for people: `8.2 s`, `1 m 53 s`, `2 h 05 m`."""
+    """Return a duration in readable form: `8.2 s`, `1 m 53 s`, `2 h 05 m`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

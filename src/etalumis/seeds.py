@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Seeds derived from (run seed, stage, index), so that every draw of the pipeline is reproducible alone."""
+"""Seeds derived from (run seed, stage, index), so that every draw of the pipeline can be reproduced on its own."""
 
 import hashlib
 

@@ -142,7 +142,7 @@ def test_an_observation_that_does_not_fit(project, refused, change: dict, messag
 
 def test_an_observation_file_that_is_cut_or_missing(project, refused) -> None:
     (project.folder / "cut.h5").write_bytes((project.folder / "observation.h5").read_bytes()[:20_000])
-    assert "truncated, altered or no observation file" in refused(f"posteriors rmh {ENGINE} cut.h5 --chain 0")
+    assert "truncated, altered or not a valid observation file" in refused(f"posteriors rmh {ENGINE} cut.h5 --chain 0")
     assert "no such observation file" in refused(f"posteriors rmh {ENGINE} none.h5 --chain 0")
 
 

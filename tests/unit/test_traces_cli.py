@@ -237,7 +237,7 @@ def test_observation_errors(file, tmp_path):
     dataset = TraceDataset(file)
     with pytest.raises(DatasetError, match="no trace 50; there are 50"):
         observation.draw(dataset, 50, 1)
-    with pytest.raises(DatasetError, match=r"nothing is observed as 'calorimter'; it observes \['calorimeter'\]"):
+    with pytest.raises(DatasetError, match=r"no observe statement 'calorimter'; it observes \['calorimeter'\]"):
         observation.draw(dataset, 0, 1, ["calorimter"])
     with pytest.raises(DatasetError, match="etalumis-observation"):
         observation.load(file)

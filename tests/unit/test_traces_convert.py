@@ -215,35 +215,35 @@ WRONG = [
     (without("offset"), "key 'offset': expected this key"),
     (setting("values", np.zeros(6)), "key 'values': the plain layout has no such key; did you mean 'value'?"),
     (setting("tags/energy", np.zeros(3)), "key 'tags/energy': the plain layout has no such key; did you mean 'tag/ene"),
-    (setting("offset", np.array([0])), "key 'offset': expected shape (traces + 1,), with one trace at least, found"),
+    (setting("offset", np.array([0])), "key 'offset': expected shape (traces + 1,), with at least one trace, found"),
     (at("offset", 0, 1), "key 'offset': expected 0 first, found 1"),
-    (at("offset", 2, 1), "key 'offset' of trace 1: expected offsets that never fall and reach at most 6, found 2, 1"),
+    (at("offset", 2, 1), "key 'offset' of trace 1: expected offsets that do not decrease, at most 6, found 2, 1"),
     (at("offset", 3, 5), "key 'offset': expected 6 last, the length of 'value', found 5"),
     (setting("address", np.zeros(5, int)), "key 'address': expected shape (6,), as 'value' has, found (5,)"),
-    (setting("address", np.zeros(6)), "key 'address': expected whole numbers, found the type float64"),
+    (setting("address", np.zeros(6)), "key 'address': expected integers, found the type float64"),
     (at("address", 3, 3), "key 'address' of trace 1: expected a number from 0 to 2, found 3 in row 1 of the trace"),
     (at("address", 3, -1), "key 'address' of trace 1: expected a number from 0 to 2, found -1"),
-    (at("address", 4, 1), "key 'address' of trace 1: expected an address once, found 'mu__Normal__1' again in row 2"),
+    (at("address", 4, 1), "key 'address' of trace 1: expected unique addresses in a trace, found 'mu__Normal__1'"),
     (at("distribution", 5, 9), "key 'distribution' of trace 2: expected a number from 0 to 2, found 9"),
     (at("distribution", 2, 1), "key 'distribution' of trace 1: expected one kind of prior (and number of categories)"),
     (at("value", 1, np.nan), "key 'value' of trace 0: expected a finite number, found nan at address 'mu__Normal__1'"),
-    (at("value", 5, 3.0), "key 'value' of trace 2: expected a value that its prior can give"),
+    (at("value", 5, 3.0), "key 'value' of trace 2: expected a value in the support of its prior"),
     (setting("value", ["a"] * 6), "key 'value': expected numbers, found the type"),
     (string("addresses", 1, "mu"), "key 'addresses': expected BASE__INSTANCE with an instance number from 1"),
     (string("addresses", 1, "mu__0"), "such as 'mu__Normal__1', found 'mu__0'"),
-    (string("addresses", 1, "mu__Normal__2"), "key 'addresses': expected every address once, found 'mu__Normal__2'"),
+    (string("addresses", 1, "mu__Normal__2"), "key 'addresses': expected unique addresses, found 'mu__Normal__2'"),
     (setting("addresses", np.arange(3)), "key 'addresses': expected strings, found the type"),
-    (setting("names", ["a"]), "key 'names': expected 3 strings, one an address, found 1"),
+    (setting("names", ["a"]), "key 'names': expected 3 strings, one per address, found 1"),
     (string("distributions", 1, "Normal(0, 1)"), "key 'distributions': number 1: expected JSON, found 'Normal(0, 1)'"),
     (string("distributions", 1, '{"kind": "Gauss"}'), "number 1: expected a kind of Normal, Uniform, Categorical"),
     (string("distributions", 1, '{"kind": "Normal", "mean": 0}'), "number 1: expected Normal with mean, stddev, found"),
     (string("distributions", 1, '{"kind": "Normal", "mean": 0, "stddev": -1}'), "a finite mean and stddev > 0"),
     (string("distributions", 1, '{"kind": "Normal", "mean": "0", "stddev": 1}'), "number 1: expected numbers, found"),
     (setting("controlled", np.full(6, 2)), "key 'controlled': expected 0 or 1, found 2"),
-    (setting("seed", np.array([3, 4, 3])), "key 'seed' of trace 2: expected every seed once, found that of trace 0"),
+    (setting("seed", np.array([3, 4, 3])), "key 'seed' of trace 2: expected unique seeds, found that of trace 0"),
     (setting("seed", np.array([3, -4, 5])), "key 'seed' of trace 1: expected a number from 0, found -4"),
-    (setting("seed", np.array([3])), "key 'seed': expected shape (3,), one number a trace, found (1,)"),
-    (setting("draws", np.array([2, 2, 1])), "key 'draws' of trace 1: expected at least 3, the entries there are"),
+    (setting("seed", np.array([3])), "key 'seed': expected shape (3,), one number per trace, found (1,)"),
+    (setting("draws", np.array([2, 2, 1])), "key 'draws' of trace 1: expected at least 3, the number of entries"),
     (setting("log_prior", np.zeros(3)), "key 'log_prior' of trace 0: expected -"),
     (setting("log_likelihood", np.full(3, np.inf)), "key 'log_likelihood' of trace 0: expected a finite number"),
     (at("expected/image", (1, 0, 0), np.inf), "key 'expected/image' of trace 1: expected finite numbers, found inf"),
@@ -253,14 +253,14 @@ WRONG = [
     (setting("observation/image", np.zeros((3, 2))), "either this or 'observation/image', found both"),
     (without("stddev/image"), "key 'stddev/image': expected one number, or an array of shape (3,), found none"),
     (at("stddev/image", 1, 0.0), "key 'stddev/image' of trace 1: expected a finite number above 0, found 0.0"),
-    (setting("stddev/lengths", np.ones(3)), "key 'stddev/lengths': expected 'expected/lengths' beside it, found none"),
+    (setting("stddev/lengths", np.ones(3)), "key 'stddev/lengths': expected 'expected/lengths' as well, found none"),
     (setting("observations", ["image"]), "key 'observations': expected the names ['image', 'lengths'], each once"),
     (setting("tag/energy", np.zeros(2)), "key 'tag/energy': expected an array of shape (3, ...), found (2,)"),
-    (at("tag/track/offset", 1, 9), "key 'tag/track/offset' of trace 0: expected offsets that never fall and reach"),
+    (at("tag/track/offset", 1, 9), "key 'tag/track/offset' of trace 0: expected offsets that do not decrease, at most"),
     (setting("provenance", "theirs"), "key 'provenance': expected JSON, found 'theirs'"),
     (setting("provenance", '{"model_name": "x"}'), "key 'provenance': expected an object with some of producer (str)"),
-    (setting("provenance", '{"kept": "all"}'), "it says that 'all' entries are kept, but there is no 'rejected/value'"),
-    (setting("rejected/value", np.zeros(2)), "key 'rejected/offset': expected this key, since there are others"),
+    (setting("provenance", '{"kept": "all"}'), "'kept' is 'all', but there is no 'rejected/value'"),
+    (setting("rejected/value", np.zeros(2)), "key 'rejected/offset': expected this key, since other keys"),
 ]  # fmt: skip
 
 
@@ -305,7 +305,7 @@ def test_damaged_and_foreign_files(tmp_path, kind):
     whole = source.read_bytes()
     for content in (b"", b"nothing of the kind", whole[: len(whole) // 2], whole[:-30]):
         source.write_bytes(content)
-        with pytest.raises(DatasetError, match=rf"foreign\.{kind}: .* it is truncated, altered or no plain set of tra"):
+        with pytest.raises(DatasetError, match=rf"foreign\.{kind}: .* it is truncated, altered or not a valid plain"):
             from_plain(source, tmp_path / "t.h5", model="theirs")
     if kind == "npz":
         with source.open("wb") as file:
@@ -349,7 +349,7 @@ def test_pickles_are_not_opened(tmp_path):
 
 def test_a_model_has_a_name_and_nothing_is_overwritten(tmp_path):
     source = write(tmp_path / "f.h5", foreign())
-    with pytest.raises(DatasetError, match=r"f\.h5: it does not say of which model .* say it with --model NAME"):
+    with pytest.raises(DatasetError, match=r"f\.h5: the name of the model is missing; give it with --model NAME"):
         from_plain(source, tmp_path / "t.h5")
     (tmp_path / "t.h5").write_text("mine")
     with pytest.raises(DatasetError, match=r"t\.h5: already exists and is not overwritten"):
@@ -365,8 +365,8 @@ def test_a_model_has_a_name_and_nothing_is_overwritten(tmp_path):
 
 def test_an_npz_file_has_a_limit(tmp_path, monkeypatch):
     ours = part(tmp_path, 0, 20)
-    monkeypatch.setattr(to_plain, "NPZ_BYTES", 9_000)
-    with pytest.raises(DatasetError, match=r"p\.npz: more than 0\.0 GB, too much for an npz file"):
+    monkeypatch.setattr(to_plain, "MAX_NPZ_BYTES", 9_000)
+    with pytest.raises(DatasetError, match=r"p\.npz: more than 0\.0 GB, too large for an npz file"):
         to_plain.to_plain([ours], tmp_path / "p.npz")
     assert [path.name for path in tmp_path.iterdir()] == [ours.name]
     to_plain.to_plain([ours], tmp_path / "p.h5")
@@ -454,7 +454,7 @@ def test_on_the_command_line(tmp_path, capsys):
     assert "is not overwritten" in capsys.readouterr().err
     back = ["traces", "convert", "--to-plain", "--input", str(tmp_path / "t.h5"), "--output", str(tmp_path / "b.npz")]
     assert main([*back, "--model", "x"]) == 1
-    assert "--model goes with the plain layout" in capsys.readouterr().err
+    assert "--model is for import from the plain layout" in capsys.readouterr().err
     assert main(back) == 0
     with np.load(tmp_path / "b.npz") as content:
         np.testing.assert_array_equal(content["value"], foreign()["value"])

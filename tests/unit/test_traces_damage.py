@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Files that are damaged below the checks of HDF5, or wrong with right checksums: what reading them says."""
+"""Damaged files, and files with wrong content under valid checksums: readers name file, column and trace.
+
+That every verb refuses them as well is tested in test_traces_bad_files.py.
+"""
 
 import re
 import shutil
@@ -13,6 +16,7 @@ from unit.reading_support import LAYOUTS, change_column, copy_in_layout
 from unit.traces_support import part
 
 from etalumis.errors import DatasetError
+from etalumis.traces.checking.verify import verify
 from etalumis.traces.plain.export import to_plain
 from etalumis.traces.reading.dataset import TraceDataset
 from etalumis.traces.reading.shard import Shard
@@ -27,6 +31,12 @@ def file(tmp_path_factory):
     """A trace file whose chunks are small, so that every column has several."""
     folder = tmp_path_factory.mktemp("traces")
     return copy_in_layout(part(folder, 0, COUNT), folder / "small.h5", ROWS, LAYOUTS["shuffle, gzip"])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A trace file as it is written."""
+    return part(tmp_path_factory.mktemp("whole"), 0, COUNT)
 
 
 def columns_of(path):
@@ -56,6 +66,37 @@ def trace_of(path, name, row):
             return min(row, COUNT - 1)
         offset = file["traces/offset" if group == "entries" else f"{group}/offset"][()]
     return max(trace for trace in range(COUNT) if offset[trace] <= row)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_refused(whole, tmp_path, share):
+    content = whole.read_bytes()
+    path = tmp_path / "t.h5"
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(DatasetError, match=r"t\.h5.*truncated, altered or not a valid trace file"):
+        TraceDataset(path)
+
+
+def test_an_altered_byte_of_a_file_is_found_or_harmless(whole, tmp_path):
+    content = whole.read_bytes()
+    expected = {name: np.asarray(h5py.File(whole)[name][()]) for name in Shard(whole).columns}
+    rng = np.random.default_rng(5)
+    found = 0
+    for position in rng.choice(len(content), 30, replace=False).tolist():
+        altered = bytearray(content)
+        altered[position] ^= 1 << int(rng.integers(8))
+        path = tmp_path / "t.h5"
+        path.write_bytes(altered)
+        try:
+            verify([path])
+        except DatasetError as error:
+            assert "t.h5" in str(error)  # noqa: PT017 - both outcomes are right, the message must name the file
+            found += 1
+        else:
+            with h5py.File(path) as file:
+                for name, column in expected.items():
+                    np.testing.assert_array_equal(file[name][()], column)
+    assert found > 2
 
 
 def test_an_altered_bit_of_any_chunk_is_found_and_named(file, tmp_path):
@@ -166,15 +207,15 @@ def test_what_is_not_finite_is_named_with_its_trace(file, tmp_path, name, value)
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("entries/address", 60_000, "column 'entries/address' refers to number 60000, but the dictionary has"),
-        ("entries/distribution", 60_000, "column 'entries/distribution' refers to number 60000, but"),
+        ("entries/address", 60_000, "column 'entries/address' refers to id 60000, but the dictionary has"),
+        ("entries/distribution", 60_000, "column 'entries/distribution' refers to id 60000, but"),
         (
             "observations/calorimeter/step",
             120,
             r"step': trace \d+ has steps to element \d+, but the image has 120 elements",
         ),
-        ("traces/offset", 100_000, r"column 'entries/\w+'.*rows \d+ to 100000 were asked for, but it has"),
-        ("traces/offset", -5, r"column 'entries/\w+'.*rows -?\d+ to -?\d+ were asked for, but it has"),
+        ("traces/offset", 100_000, r"column 'entries/\w+'.*rows \d+ to 100000 were requested, but it has"),
+        ("traces/offset", -5, r"column 'entries/\w+'.*rows -?\d+ to -?\d+ were requested, but it has"),
     ],
 )
 def test_numbers_that_point_nowhere_are_refused(file, tmp_path, name, value, message):

@@ -119,7 +119,7 @@ def test_more_than_the_memory_goes_through_spill_files_of_bounded_loads(tmp_path
         loads.append(schema.nbytes(traces, rows))
         return reserved(schema, traces, rows)
 
-    monkeypatch.setattr("etalumis.traces.segments.Segment.reserved", noted)
+    monkeypatch.setattr("etalumis.traces.segments.Segment.allocate", noted)
     sort(files, tmp_path / "sorted", 50)
     # sizes of buckets are estimated from the mean of each group: 250 bytes a trace, at most 4 traces too many
     assert len(loads) > 10
@@ -166,7 +166,7 @@ def test_traces_that_are_there_twice_are_named_whoever_holds_them(tmp_path, limi
 
 @pytest.mark.parametrize(
     ("ranks", "segment_bytes", "portion_traces", "step"),
-    [(1, 2000, 1 << 18, 1), (1, 2000, 20, 4), (2, 2000, 20, 5), (2, IN_MEMORY, 1 << 18, 6), (1, IN_MEMORY, 20, 3)],
+    [(1, 2000, 1 << 18, 6), (1, 2000, 20, 7), (2, 2000, 20, 8), (2, IN_MEMORY, 1 << 18, 9), (1, IN_MEMORY, 20, 10)],
 )
 def test_an_altered_input_leaves_nothing_behind(tmp_path, limits, ranks, segment_bytes, portion_traces, step):
     limits(segment_bytes, portion_traces=portion_traces)
@@ -220,7 +220,7 @@ def test_other_builds_are_mixed_only_on_request(tmp_path, limits):
 def test_inputs_without_a_trace_are_told(tmp_path):
     with open_shard(tmp_path / "empty.h5", PROVENANCE):
         pass
-    with pytest.raises(DatasetError, match=r"empty\.h5: the inputs hold no trace"):
+    with pytest.raises(DatasetError, match=r"empty\.h5: the inputs contain no traces"):
         sort([tmp_path / "empty.h5"], tmp_path / "sorted", 20)
     assert not (tmp_path / "sorted").exists()
 
@@ -230,7 +230,7 @@ def test_two_sorts_into_one_folder_are_refused(tmp_path, ranks):
     files = random_files(tmp_path, 2, [30])
     with (
         locked(tmp_path / "sorted", "sorting into"),
-        pytest.raises(DatasetError, match=r"sorted: process \d+ is sorting into it at this moment"),
+        pytest.raises(DatasetError, match=r"sorted: process \d+ is sorting into it at the moment"),
     ):
         sort_on(ranks, files, tmp_path / "sorted", 20)
     assert not (tmp_path / "sorted").exists()
@@ -302,7 +302,7 @@ def test_a_folder_of_another_sorting_is_told_apart(tmp_path, limits):
     with pytest.raises(StorageError, match="is a file; expected the name of a folder"):
         sort(files, files[0], 30)
     (tmp_path / "sorted" / "shard-00001.h5").unlink()
-    with pytest.raises(DatasetError, match=r"shard-00001\.h5: missing, but .*index\.json names it"):
+    with pytest.raises(DatasetError, match=r"shard-00001\.h5: missing, but listed in .*index\.json"):
         sort(files, tmp_path / "sorted", 25)
     shutil.rmtree(tmp_path / "sorted")
     sort(files, tmp_path / "sorted", 25)

@@ -211,7 +211,7 @@ def test_a_damaged_frame_costs_itself_and_what_follows_alone(whole, tmp_path, da
     journal.write_bytes(content[:-7] if damage == "cut" else content + bytes(99) * (damage == "zeros behind"))
     model = Fragile(())
     generate(model, path, PROVENANCE, 0, COUNT, frame_traces=PIECE)
-    assert "bytes are no whole frame; their traces are drawn again" in caplog.text
+    assert "bytes are not a complete frame; their traces are drawn again" in caplog.text
     assert model.runs == {"cut": 15, "altered": 25, "zeros behind": 5}[damage]
     assert path.read_bytes() == whole.read_bytes()
 
@@ -223,7 +223,7 @@ def test_two_calls_for_one_file_are_told_of_each_other(tmp_path):
         name = "detector"
 
         def run(self, execution):
-            with pytest.raises(DatasetError, match=rf"t.h5: process {os.getpid()} is generating it at this moment"):
+            with pytest.raises(DatasetError, match=rf"t.h5: process {os.getpid()} is generating it at the moment"):
                 generate(DETECTOR, path, PROVENANCE, 0, 2)
             return DETECTOR.run(execution)
 
@@ -271,7 +271,7 @@ def test_a_whole_file_is_left_alone_and_another_is_not_overwritten(whole, caplog
     with caplog.at_level(logging.INFO):
         generate(model, whole, PROVENANCE, 0, COUNT)
     assert model.runs == 0
-    assert "already whole" in caplog.text
+    assert "already complete" in caplog.text
     for provenance, first, message in (
         (replace(PROVENANCE, simulator_build_id="b1"), 0, "simulator_build_id: 'b0' instead of 'b1'"),
         (PROVENANCE, 1, "holds 45 traces from 0, expected 45 traces from 1"),

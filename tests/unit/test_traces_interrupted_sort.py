@@ -22,20 +22,47 @@ from etalumis.traces.sorting.sort import sort
 from etalumis.traces.sorting.spill import AlteredSpill
 
 KILL = """
-import json, os, random, signal, sys, time
+import json, os, pathlib, signal, sys
 from pathlib import Path
-from etalumis.traces.sorting.sort import sort
+from etalumis.traces.columns import Column
+from etalumis.traces.sorting import sort as sort_module
+from etalumis.traces.sorting import sort_plan
+from etalumis.traces.sorting.spill import SpillWriter
 
-seed, output, files = int(sys.argv[1]), Path(sys.argv[2]), [Path(p) for p in sys.argv[3:]]
-rng, longest, kills, kept, rewritten = random.Random(seed), 0.1, 0, {}, 0
-stages = {"nothing": 0, "plan": 0, "spill": 0, "shard": 0, "index": 0}
+sort_plan.PORTION_TRACES = 40
+sort_module.segment_bytes = lambda memory_mb, traces: 4000
+
+moment, output, files = sys.argv[1], Path(sys.argv[2]), [Path(p) for p in sys.argv[3:]]
+kills, kept, rewritten, stages = 0, {}, 0, []
+
+
+def dying(owner, name, at, before):
+    # Kill this process at call number `at` of a method, before or after the call.
+    method, calls = getattr(owner, name), []
+
+    def counted(*arguments):
+        calls.append(1)
+        if before and len(calls) == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = method(*arguments)
+        if len(calls) == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, counted)
+
+
 while True:
     child = os.fork()
     if child == 0:
-        sort(files, output, 700, 1)
+        # the first rename of a call is that of the plan; at least one other file is completed by each call
+        if moment == "half-written":
+            dying(SpillWriter, "append", 2**kills, False)
+            dying(Column, "_write", max(1, 30 * (kills - 1)), False)
+        else:
+            dying(pathlib.Path, "replace", 3, moment == "before rename")
+        sort_module.sort(files, output, 60, 1)
         os._exit(0)
-    time.sleep(rng.uniform(0, longest))
-    os.kill(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]
     names = {p.name: p.stat().st_mtime_ns for p in output.iterdir()} if output.exists() else {}
     rewritten += sum(names.get(name) != when for name, when in kept.items())
@@ -43,26 +70,25 @@ while True:
     if os.WIFEXITED(status):
         break
     kills += 1
-    longest *= 1.03  # it ends by itself at last, on a slow machine too
-    reached = "index" if "index.json" in names else "shard" if kept else "plan" if names else "nothing"
-    stages["spill" if reached == "plan" and any(n.startswith("spill-") for n in names) else reached] += 1
+    stages.append("shard" if kept else "spill" if any(n.startswith("spill-") for n in names) else "plan")
 print(json.dumps({"status": status, "kills": kills, "rewritten": rewritten, "stages": stages}))
 """
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_kill_9_at_random_moments_costs_nothing_that_was_finished(tmp_path, seed):
-    files = random_files(tmp_path, 7, [800, 700, 900, 300])
+@pytest.mark.parametrize("moment", ["before rename", "after rename", "half-written"])
+def test_kill_9_loses_no_complete_file(tmp_path, moment):
+    """Every call is killed when it renames its third file, or while it writes one; the next call resumes."""
+    files = random_files(tmp_path, 7, [80, 70, 90])
     before = [path.read_bytes() for path in files]
-    sort(files, tmp_path / "undisturbed", 700, 1)
-    command = [sys.executable, "-c", KILL, str(seed), tmp_path / "sorted", *files]
+    sort(files, tmp_path / "undisturbed", 60, 1)
+    command = [sys.executable, "-c", KILL, moment, tmp_path / "sorted", *files]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     told = json.loads(done.stdout)
     assert told["status"] == 0, done.stderr
-    assert told["kills"] >= 10
+    assert told["kills"] >= 4
     assert told["rewritten"] == 0
-    assert told["stages"]["spill"] + told["stages"]["shard"] >= 3
-    # and what the killed ones left half-made is gone
+    assert {"spill", "shard"} <= set(told["stages"])
+    # the files that the killed calls left incomplete are gone
     assert bytes_of(tmp_path / "sorted") == bytes_of(tmp_path / "undisturbed")
     assert [path.read_bytes() for path in files] == before
 
@@ -202,7 +228,7 @@ def test_an_altered_plan_is_as_good_as_none(interrupted, change, ranks, caplog):
     change(plan)
     (output / "plan.json").write_text(json.dumps(plan))
     Threads(ranks).run(lambda comm: sort(files, output, 30, comm=comm))
-    assert "plan.json: was altered: its checksum is not that of its content" in caplog.text
+    assert "plan.json: was altered: its checksum does not match its content" in caplog.text
     assert bytes_of(output) == undisturbed
 
 
@@ -212,7 +238,7 @@ def test_a_finished_set_whose_plan_was_altered_is_not_replaced(interrupted):
     text = (output / "plan.json").read_text()
     (output / "plan.json").write_text(text.replace('"digest": "', '"digest": "f'))
     before = bytes_of(output)
-    with pytest.raises(DatasetError, match=r"or its plan\.json was altered; name a new folder or remove this one"):
+    with pytest.raises(DatasetError, match=r"or its plan\.json was altered; choose a new folder or remove this one"):
         sort(files, output, 30)
     assert bytes_of(output) == before
 

@@ -266,7 +266,7 @@ def open_files(folder):
 
 
 def test_files_are_opened_late_and_few_at_a_time(files, tmp_path, monkeypatch):
-    monkeypatch.setattr(descriptor, "MOST_OPEN", 4)
+    monkeypatch.setattr(descriptor, "MAX_OPEN_FILES", 4)
     copies = [Path(shutil.copy(files[i % PARTS], tmp_path / f"{i}.h5")) for i in range(3)]
     datasets = [TraceDataset(copies, cache_mb=0) for _ in range(4)]
     for _ in range(2):

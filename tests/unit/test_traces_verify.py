@@ -85,7 +85,7 @@ def test_example_models_pass(name, tmp_path):
     ("column", "change", "message"),
     [
         ("entries/value", put(9, np.nan), r"'entries/value': trace 1 has the value nan at address .*Uniform__1"),
-        ("entries/value", put(9, -40.0), r"'entries/value' of trace 1 is wrong: expected a value that its prior"),
+        ("entries/value", put(9, -40.0), r"'entries/value' of trace 1 is wrong: expected a value in the support"),
         ("entries/flags", put(3, 8), r"'entries/flags' of trace 0 is wrong: .* found 8 in entry 3"),
         ("entries/distribution", put(0, 2), r"'traces/log_prior' of trace 0|'entries/value' of trace 0"),
         ("traces/log_prior", put(7, np.inf), r"'traces/log_prior': trace 7 has the value inf"),
@@ -94,13 +94,13 @@ def test_example_models_pass(name, tmp_path):
         ("traces/type", put((4, 2), 77), r"'traces/type' of trace 4 is wrong: expected \w{32}, .* found \w{32}"),
         ("traces/draws", put(6, 2), r"'traces/draws' of trace 6 is wrong: expected at least \d+, .* found 2"),
         ("traces/offset", put(0, 1), r"'traces/offset' is wrong: expected 0 in its first row, found 1"),
-        ("traces/offset", put(3, 0), r"'traces/offset' of trace 2 is wrong: expected offsets that never fall"),
+        ("traces/offset", put(3, 0), r"'traces/offset' of trace 2 is wrong: expected offsets that do not decrease"),
         ("traces/offset", put(COUNT, 10_000), r"'entries/address' is wrong: expected 10000 rows, as traces/offset"),
         ("observations/calorimeter/mean", put(4, np.nan), r"calorimeter/mean': trace 1 has the value nan"),
         ("observations/calorimeter/step", put(4, 120), r"calorimeter/step' of trace 1 .* below 120, found one to 1\d+"),
         ("observations/calorimeter/step", put(4, 0), r"trace 1 .*every element once, found one to \d+ again"),
         ("observations/calorimeter/stddev", put(8, 0.0), r"stddev': trace 8 has the value 0\.0; expected a positive"),
-        ("observations/calorimeter/offset", put(2, 1), r"calorimeter/offset' of trace 1 .*never fall"),
+        ("observations/calorimeter/offset", put(2, 1), r"calorimeter/offset' of trace 1 .*not decrease"),
         ("distributions/parameters", put(0, -1.0), r"distributions/parameters' is wrong: distribution number 0: Categ"),
         ("distributions/code", put(0, 99), r"parameters' is wrong: distribution number 0: distribution 99"),
     ],
@@ -176,13 +176,23 @@ def test_a_tag_may_be_absent(file, tmp_path):
     ("column", "place", "value", "message"),
     [
         ("offset", 3, 10_000, r"'rejected/offset' of trace 3|'rejected/.*' is wrong"),
-        ("position", 0, 4_000, r"'rejected/position' of trace \d+ .*expected at most \d+, the accepted entries"),
-        ("position", -1, 0, r"'rejected/position' of trace \d+ .*never fall within a trace, found 0"),
-        ("repetition", 0, 4_000, r"'rejected/repetition' of trace \d+ .* less than \d+, the draws of its trace"),
+        (
+            "position",
+            0,
+            4_000,
+            r"'rejected/position' of trace \d+ .*expected at most \d+, the number of accepted entries",
+        ),
+        ("position", -1, 0, r"'rejected/position' of trace \d+ .*not decrease within a trace, found 0"),
+        (
+            "repetition",
+            0,
+            4_000,
+            r"'rejected/repetition' of trace \d+ .* less than \d+, the number of draws of its trace",
+        ),
         ("value", 0, np.nan, r"'rejected/value': trace \d+ has the value nan"),
-        ("value", 0, 7.0, r"'rejected/value' of trace \d+ is wrong: expected a value that its prior"),
+        ("value", 0, 7.0, r"'rejected/value' of trace \d+ is wrong: expected a value in the support of its prior"),
         ("flags", 0, 64, r"'rejected/flags' of trace \d+ .* found 64"),
-        ("address", 0, 400, r"'rejected/address' refers to number 400"),
+        ("address", 0, 400, r"'rejected/address' refers to id 400"),
     ],
 )
 def test_rejected_repetitions_are_checked(with_rejected, tmp_path, column, place, value, message):
@@ -308,7 +318,7 @@ def test_a_trace_that_is_there_twice(copied):
     folder, write = copied
     block = read(folder / "shard-00000.h5")
     replaced_shard(folder, write, 0, block.take(np.r_[0:5, 4, 6 : len(block)]))
-    assert "trace 5 is wrong: the same trace is there twice: trace 4 has type number 0" in refused(folder)
+    assert "trace 5 is wrong: duplicate trace: trace 4 has type number 0" in refused(folder)
 
 
 def test_a_trace_that_is_there_twice_in_two_shards(copied):
@@ -316,21 +326,21 @@ def test_a_trace_that_is_there_twice_in_two_shards(copied):
     with Shard(folder / "shard-00000.h5") as a, Shard(folder / "shard-00001.h5", a.dictionary) as b:
         mixed = join([a.read(len(a) - 1, len(a)), b.read(1, len(b))])
     replaced_shard(folder, write, 1, mixed)
-    assert "trace 0 is wrong: the same trace is there twice: the last trace of" in refused(folder)
+    assert "trace 0 is wrong: duplicate trace: the last trace of" in refused(folder)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda i: i.update(traces=i["traces"] + 1), "'traces' is wrong: found 241, but the shards hold 240"),
-        (lambda i: i.update(entries=1), "'entries' is wrong: found 1, but the shards hold"),
+        (lambda i: i.update(traces=i["traces"] + 1), "'traces' is wrong: found 241, but the shards contain 240"),
+        (lambda i: i.update(entries=1), "'entries' is wrong: found 1, but the shards contain"),
         (lambda i: i.update(addresses=1), "'addresses' is wrong: found 1, but the shards use"),
         (lambda i: i["shards"][2].update(traces=3), "'shards[2].traces' is wrong: found 3, but"),
         (lambda i: i["shards"][2].update(bytes=3), "'shards[2].bytes' is wrong: found 3, but"),
         (lambda i: i["types"][1].update(first=1), "'types[1].first' is wrong: expected"),
         (lambda i: i["types"][0].update(shards=[0, 0]), "'types[0].shards' is wrong: expected [0, "),
         (lambda i: i["types"][0].update(lengths=[1, 2]), "'types[0].lengths' is wrong: expected ["),
-        (lambda i: i["types"].reverse(), "'types' is wrong: expected every type once, the most frequent first"),
+        (lambda i: i["types"].reverse(), "'types' is wrong: expected every type once, ordered by frequency"),
         (lambda i: i["types"].pop(), "'types' is wrong: it lacks"),
         (lambda i: i["lengths"]["counts"].pop(), "'lengths' is wrong: it is not the histogram"),
         (lambda i: i.pop("types"), "'types' is wrong: expected a value of type list, found None"),

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""What every verb says and where: log lines to standard error and to a file, results to standard output."""
+"""Output of all verbs: log lines go to standard error and to a file, results to standard output."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ logger = logging.getLogger("etalumis")
 
 @dataclass(frozen=True)
 class Options:
-    """The options that every verb takes, before or after its name."""
+    """The options that every verb accepts, before or after its name."""
 
     level: int = logging.INFO
     log: Path | None = None
@@ -47,7 +47,7 @@ class Options:
 
 
 class _Formatter(logging.Formatter):
-    """`12:03:04 message`; warnings say that they are one; the final error stands alone, as argparse's do."""
+    """`12:03:04 message`, with the level of warnings; the final error has no time, as the errors of argparse."""
 
     def format(self, record: logging.LogRecord) -> str:
         if getattr(record, "whole", False):
@@ -58,7 +58,7 @@ class _Formatter(logging.Formatter):
 
 
 def mpi_rank() -> int:
-    """Return this process's rank as its MPI launcher tells it (0 outside MPI), without starting MPI."""
+    """Return the rank that the MPI launcher gave this process (0 outside MPI), without starting MPI."""
     for name in ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK"):
         if name in os.environ:
             return int(os.environ[name])
@@ -66,14 +66,15 @@ def mpi_rank() -> int:
 
 
 def open_logs(options: Options) -> None:
-    """Send the package's log lines to standard error and, if asked, to a file; unexpected errors go to the file too.
+    """Send the log lines of the package to standard error and, if requested, to a file with unexpected errors.
 
-    Under MPI rank 0 speaks and the others only warn; each has its own file (``FILE``, ``FILE.rank1``, ...).
+    Under MPI, rank 0 logs everything and the others only warnings. Each rank has its own file (``FILE``,
+    ``FILE.rank1``, ...).
 
     Raises
     ------
     ConfigError
-        The file cannot be written.
+        If the file cannot be written.
     """
     close_logs()
     rank = mpi_rank()
@@ -99,7 +100,7 @@ def _file_handler(path: Path) -> logging.Handler:
 
 
 def close_logs() -> None:
-    """Undo `open_logs`, but keep the file open for an error that is on its way out."""
+    """Undo `open_logs`, but keep the file open while an exception propagates, which goes there."""
     if sys.exc_info()[0] is not None:
         return
     for handler in list(logger.handlers):
@@ -110,7 +111,7 @@ def close_logs() -> None:
 
 
 def say(text: str = "") -> None:
-    """Write a line of a verb's result to standard output."""
+    """Write a line of a result to standard output."""
     write_output(f"{text}\n")
 
 

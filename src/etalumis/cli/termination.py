@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""SIGTERM as an exception, so that simulators, sockets and temporary files are cleaned up on the way out."""
+"""SIGTERM as an exception, so that simulators, sockets and temporary files are cleaned up."""
 
 import signal
 import threading
@@ -10,14 +10,14 @@ from types import FrameType
 
 
 class Terminated(SystemExit):
-    """SIGTERM arrived; the exit code is the one a shell would report, 143."""
+    """SIGTERM arrived; the exit code is 143, as a shell would report."""
 
 
 @contextmanager
 def terminating() -> Iterator[None]:
-    """Raise `Terminated` in the main thread at the first SIGTERM; later ones must not cut the cleaning up short.
+    """Raise `Terminated` in the main thread at the first SIGTERM; ignore later ones, which would interrupt the cleanup.
 
-    Outside the main thread Python allows no handlers; then nothing changes.
+    Python allows signal handlers in the main thread only; in other threads this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

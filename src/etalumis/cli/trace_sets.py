@@ -13,26 +13,26 @@ from etalumis.errors import ConfigError, EtalumisError
 
 logger = logging.getLogger(__name__)
 
-_LEAST_MEMORY_MB = 100
+MIN_MEMORY_MB = 100
 
 DESCRIPTIONS = {
     "sort": """\
-Sort traces by type (the most frequent one first) and length into shards, in bounded memory. Under mpiexec all ranks
-share the work, and the shards are the same for any number of ranks and any grouping of the inputs. Called again after
-an interruption it goes on where it was.
+Sort traces by type (most frequent first) and length into shards, in bounded memory. Under mpiexec all ranks share the
+work; the shards depend neither on the number of ranks nor on the grouping of the inputs. After an interruption, the
+same command resumes.
 """,
     "merge": """\
-Add traces to a sorted set, or join sorted sets: a new sorted set, byte for byte what sorting everything at once would
-have given. Parts that are sorted already are read once and written once. The inputs stay as they are.
+Add traces to a sorted set, or merge sorted sets, into a new sorted set. It is identical, byte for byte, to sorting all
+traces at once. Inputs that are already sorted are read once and written once. The inputs are not changed.
 """,
     "split": """\
-Divide traces into sets such as train, valid and test: DIR/NAME.h5 for each --share NAME=SHARE. Where a trace goes
-depends on --seed and on its own seed alone, so traces that are added later move none of the old ones from side to side.
+Divide traces into sets such as train, valid and test: DIR/NAME.h5 for each --share NAME=SHARE. The set of a trace
+depends only on --seed and on its own seed, so adding traces later does not move the others.
 """,
     "convert": """\
-Take over traces that another program made, from the plain layout (one .h5 or .npz file with an array a key, see
-docs/file-formats.md): everything is checked, trace types and log prior densities are computed. Or, with --to-plain,
-write any of our sets in that layout, with dense observations.
+Import traces of another program from the plain layout (one .h5 or .npz file with one array per key, see
+docs/file-formats.md). All content is checked; trace types and log prior densities are computed. With --to-plain,
+export traces to that layout, with dense observations.
 """,
 }
 EXAMPLES = {
@@ -69,19 +69,19 @@ def _register_sort(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="configuration, for traces.shard_traces and sorted.memory_mb"
     )
-    parser.add_argument("--shard-traces", type=count, metavar="N", help="traces in a shard (default: --config's)")
+    parser.add_argument("--shard-traces", type=count, metavar="N", help="traces per shard (default: from --config)")
     parser.add_argument(
         "--memory", type=count, metavar="MB",
-        help=f"memory a rank may use (default: --config's, or {Config().sorted.memory_mb:,})",
+        help=f"maximum memory of a rank (default: from --config, or {Config().sorted.memory_mb:,})",
     )  # fmt: skip
     _add_mix(parser)
-    parser.add_argument("--world-size", type=count, metavar="N", help="fail unless there are N MPI ranks")
+    parser.add_argument("--world-size", type=count, metavar="N", help="fail unless the number of MPI ranks is N")
 
 
 def _add_mix(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mix", action="store_true",
-        help="let traces of different simulator builds or configurations pass as one set (refused without it)",
+        help="accept traces of different simulator builds or configurations as one set",
     )  # fmt: skip
 
 
@@ -89,11 +89,19 @@ def _register_split(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input", type=Path, nargs="+", required=True, metavar="PATH", help="trace files, sorted folders, index files"
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="new folder: a trace file a split")
     parser.add_argument(
-        "--share", type=_share, nargs="+", required=True, metavar="NAME=SHARE", help="splits; their shares sum to 1"
+        "--output", type=Path, required=True, metavar="DIR", help="new folder, with one trace file per split"
     )
-    parser.add_argument("--seed", type=int, required=True, metavar="S", help="the same S always gives the same splits")
+    parser.add_argument(
+        "--share", type=_share, nargs="+", required=True, metavar="NAME=SHARE", help="splits, with shares that sum to 1"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        required=True,
+        metavar="S",
+        help="seed of the assignment: the same S always gives the same splits",
+    )
     _add_mix(parser)
 
 
@@ -103,12 +111,12 @@ def _register_convert(parser: argparse.ArgumentParser) -> None:
         help="a plain .h5 or .npz file; with --to-plain trace files, sorted folders, index files",
     )  # fmt: skip
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="file to write; it must not exist")
-    parser.add_argument("--to-plain", action="store_true", help="from our format to the plain layout")
-    parser.add_argument("--model", metavar="NAME", help="name of the model, where the plain file does not say it")
-    parser.add_argument("--split", metavar="NAME", help="what the traces are for, such as train")
+    parser.add_argument("--to-plain", action="store_true", help="export trace files to the plain layout")
+    parser.add_argument("--model", metavar="NAME", help="name of the model, if the plain file does not contain it")
+    parser.add_argument("--split", metavar="NAME", help="split that the traces belong to, such as train")
     parser.add_argument(
         "--seed", type=int, metavar="S",
-        help="seeds of traces that come without: give each part of a set another S (default 0)",
+        help="seed for traces without seeds; use a different S for each part of a set (default: 0)",
     )  # fmt: skip
     _add_mix(parser)
 
@@ -125,7 +133,7 @@ def _share(text: str) -> tuple[str, float]:
 
 def sort(args: argparse.Namespace) -> None:
     """Sort or merge, alone or under MPI."""
-    # importing MPI starts it, which only these actions want
+    # importing MPI initialises it, which only these actions need
     from mpi4py import MPI
 
     from etalumis.traces.sorting.sort import sort
@@ -142,13 +150,13 @@ def sort(args: argparse.Namespace) -> None:
     try:
         sort(args.input, args.output, shard_traces, memory_mb, comm, args.mix)
     except EtalumisError:
-        raise  # on all ranks alike
+        raise  # raised on all ranks
     except BaseException as error:
-        # the other ranks wait for this one for ever, unless they are ended too
+        # otherwise the other ranks would wait for this one indefinitely
         if isinstance(error, Exception):
             logger.critical("rank %d: unexpected error", comm.rank, exc_info=True)
         else:
-            logger.error("rank %d: interrupted; the same command goes on where it was", comm.rank)
+            logger.error("rank %d: interrupted; the same command resumes", comm.rank)
         if comm.size > 1:
             comm.Abort(1)
         raise
@@ -157,12 +165,12 @@ def sort(args: argparse.Namespace) -> None:
 
 
 def _sizes(args: argparse.Namespace) -> tuple[int, int]:
-    """Return (traces in a shard, MB of memory)."""
+    """Return (traces per shard, MB of memory)."""
     config = load(args.config) if args.config is not None else None
     if args.shard_traces is None and config is None:
-        raise ConfigError("how many traces a shard shall have: say --shard-traces N, or give a --config")
-    if args.memory is not None and args.memory < _LEAST_MEMORY_MB:
-        raise ConfigError(f"--memory {args.memory}: expected {_LEAST_MEMORY_MB} MB or more")
+        raise ConfigError("the number of traces per shard is missing: give --shard-traces N, or a --config")
+    if args.memory is not None and args.memory < MIN_MEMORY_MB:
+        raise ConfigError(f"--memory {args.memory}: expected {MIN_MEMORY_MB} MB or more")
     settings = config if config is not None else Config()
     return args.shard_traces or settings.traces.shard_traces, args.memory or settings.sorted.memory_mb
 
@@ -173,7 +181,7 @@ def split(args: argparse.Namespace) -> None:
 
     shares = dict(args.share)
     if len(shares) != len(args.share):
-        raise ConfigError(f"--share {' '.join(f'{n}={s:g}' for n, s in args.share)}: expected every name once")
+        raise ConfigError(f"--share {' '.join(f'{n}={s:g}' for n, s in args.share)}: expected unique names")
     counts = split(args.input, args.output, shares, args.seed, args.mix)
     total = sum(counts.values())
     for name, number in counts.items():
@@ -181,18 +189,18 @@ def split(args: argparse.Namespace) -> None:
 
 
 def convert(args: argparse.Namespace) -> None:
-    """Take over a foreign set, or write one of ours for others."""
+    """Import traces of another program, or export traces."""
     if args.to_plain:
         from etalumis.traces.plain.export import to_plain
 
         for option in ("model", "split", "seed"):
             if getattr(args, option) is not None:
-                raise ConfigError(f"--{option} goes with the plain layout as input; leave it out with --to-plain")
+                raise ConfigError(f"--{option} is for import from the plain layout; it cannot be used with --to-plain")
         number = to_plain(args.input, args.output, args.mix)
     else:
         from etalumis.traces.plain.convert import from_plain
 
         if len(args.input) != 1:
-            raise ConfigError(f"--input: expected one plain file, found {len(args.input)}; convert one after the other")
+            raise ConfigError(f"--input: expected one plain file, found {len(args.input)}; convert them one by one")
         number = from_plain(args.input[0], args.output, args.model, args.split, args.seed or 0)
     say(f"{args.output}  {number:,} traces")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""`etalumis traces`: generate, inspect and verify trace files, take one trace as the observation."""
+"""`etalumis traces`: generate, inspect and verify trace files, and create observations."""
 
 import argparse
 import json
@@ -25,43 +25,43 @@ from etalumis.workflow import recorded, trace_jobs
 
 logger = logging.getLogger(__name__)
 
-_HELP = "run the simulator from its prior and record it; sort, merge, split, convert, verify what was recorded"
+_HELP = "run the simulator from its prior and record it; sort, merge, split, convert and verify traces"
 _DESCRIPTION = """\
-Trace files: what the simulator drew, run by run, in HDF5 columns (docs/file-formats.md,
+Trace files hold the draws of simulator runs as HDF5 columns (docs/file-formats.md,
 docs/how-to-keep-a-trace-dataset.md).
 """
 _R = "  R=results/demo\n"
 _TEXTS = {
-    "generate": "run the simulator from its prior and record it; an interrupted call goes on where it was",
-    "sort": "sort traces by type and length into shards; under mpiexec all ranks share the work",
+    "generate": "run the simulator from its prior and record it; an interrupted call resumes",
+    "sort": "sort traces by type and length into shards, in parallel under mpiexec",
     "merge": "add traces to a sorted set, or join sorted sets",
-    "split": "divide traces into sets such as train, valid and test, by their seeds",
-    "convert": "take over traces of another program from a plain layout, or write ours in it",
-    "info": "show what trace files hold: types, addresses, lengths, sizes; draw it with --figure",
-    "verify": "check trace files through and through: checksums, structure, trace types, log priors, order",
-    "observation": "take one held-out trace and draw its noise, or take measured data",
+    "split": "divide traces into sets such as train, valid and test by their seeds",
+    "convert": "import traces of another program from the plain layout, or export traces to it",
+    "info": "summarise trace files: types, addresses, lengths, sizes; plot them with --figure",
+    "verify": "verify trace files completely: checksums, structure, trace types, log priors, order",
+    "observation": "create an observation from a held-out trace, with noise, or from measured data",
 }
 _ACTIONS = {
     "generate": """\
-Run the simulator from its prior and record every draw. The split's traces (config section traces) are shared evenly
-among its jobs; --part says which share this one makes. What is kept of a trace is set by traces.entries,
-traces.observation and traces.tags. Trace number i is the same whatever the number of workers and jobs. Called again
-after an interruption, even kill -9, it goes on from a journal (FILE.part) that is a second old at most.
+Run the simulator from its prior and record every draw. The split's traces (config section traces) are divided
+evenly among its jobs; --part selects the share of this one. traces.entries, traces.observation and traces.tags
+determine what is kept of a trace. Trace number i does not depend on the number of workers and jobs. After an
+interruption, even by kill -9, the same command resumes from a journal (FILE.part) that is at most a second old.
 """,
     **trace_sets.DESCRIPTIONS,
     "info": """\
-Show what trace files hold: how many traces, types, addresses; lengths; bytes a trace by column group; where they come
-from; histograms. --json gives all of it to programs, --figure draws how often trace types and lengths occur.
+Summarise trace files: number of traces, types and addresses; lengths; bytes per trace by column group; provenance;
+histograms. --json prints everything as JSON, --figure plots the frequencies of trace types and lengths.
 """,
     "verify": """\
-Check trace files through and through: checksums of every column, structure, finite values inside the support of their
-priors, trace types and log priors against the entries; of a sorted set also the order through all shards, that no trace
-is there twice, and that its index tells the truth. All bad files are named. Exit code 0 says that everything is in
-order. --quick reads no traces: headers, structure and index only.
+Verify trace files completely: checksums of all columns, structure, finite values in the support of their priors, trace
+types and log priors against the entries; for a sorted set also the order through all shards, duplicates, and the index.
+All bad files are listed. The exit code is 0 if there are none. --quick checks headers, structure and index only,
+without reading traces.
 """,
     "observation": """\
-Take one held-out trace as the observation to explain: draw its detector noise from --seed, and keep the truth (tags,
-named draws) beside it for the figures. No engine looks at the truth. Or, with --measured, take real data: numbers as
+Create the observation from one held-out trace: draw its detector noise with --seed, and keep the truth (tags, named
+draws) with it for the figures. No engine uses the truth. Or, with --measured, take real data: numbers as
 text, or an array in a file .npy, of the shape that the simulator observes under --name.
 """,
 }
@@ -87,7 +87,7 @@ _FIGURE_FORMATS = ("png", "pdf", "svg")
 
 
 def register(subparsers: Any) -> None:
-    """Add the verb's parser."""
+    """Add the parser of the verb."""
     parser = subparsers.add_parser(
         "traces", help=_HELP, description=_DESCRIPTION, epilog=f"examples:\n{_R}{''.join(_EXAMPLES.values())}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -112,27 +112,27 @@ def register(subparsers: Any) -> None:
 def _register_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="configuration")
     parser.add_argument("--simulator", type=Path, required=True, metavar="DIR", help="folder of the built simulator")
-    parser.add_argument("--split", choices=SPLITS, required=True, help="what the traces are for")
-    parser.add_argument("--part", type=int, default=0, metavar="N", help="number of this job (default 0)")
+    parser.add_argument("--split", choices=SPLITS, required=True, help="split that the traces belong to")
+    parser.add_argument("--part", type=int, default=0, metavar="N", help="number of this job (default: 0)")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="trace file to write")
     add_workers(parser)
 
 
 def _register_info(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="trace files or sorted folders")
-    parser.add_argument("--json", action="store_true", help="everything as JSON")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument(
         "--figure",
         type=Path,
         metavar="FILE",
-        help="draw the frequencies of trace types and lengths: .png, .pdf or .svg",
+        help="plot the frequencies of trace types and lengths: .png, .pdf or .svg",
     )
-    parser.add_argument("--mix", action="store_true", help="let different simulator builds and configurations pass")
+    parser.add_argument("--mix", action="store_true", help="accept different simulator builds and configurations")
 
 
 def _register_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="trace files or sorted folders")
-    parser.add_argument("--quick", action="store_true", help="headers, structure and index only")
+    parser.add_argument("--quick", action="store_true", help="check headers, structure and index only")
 
 
 def _register_observation(parser: argparse.ArgumentParser) -> None:
@@ -149,7 +149,7 @@ def _register_observation(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry out the action that was asked for."""
+    """Run the requested action."""
     action = {
         "generate": _generate, "sort": trace_sets.sort, "merge": trace_sets.sort, "split": trace_sets.split,
         "convert": trace_sets.convert, "info": _info, "verify": _verify, "observation": _observation,
@@ -211,8 +211,8 @@ def _verify(args: argparse.Namespace) -> None:
     from etalumis.traces.checking.verify import verify
 
     number = verify(args.paths, args.quick)
-    looked = "headers and structure" if args.quick else "everything"
-    say(f"{number:,} traces, {looked} in order")
+    checked = "headers and structure" if args.quick else "everything"
+    say(f"{number:,} traces, {checked} in order")
 
 
 def _observation(args: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Some traces in memory, as columns: what the writer takes, the reader gives and the sorter moves."""
+"""Traces in memory as columns, which the writer takes, the reader returns and the sorter moves."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,8 +23,8 @@ NOISY = "noisy"
 class Layout:
     """How one observe statement is stored.
 
-    `storage` is "sparse-expected" (the mean of a normal with one standard deviation, without its zeros; noise is drawn
-    at each reading) or "noisy" (one value drawn from the likelihood).
+    `storage` is "sparse-expected" (the nonzero means of a normal with one standard deviation; noise is drawn each time
+    the trace is read) or "noisy" (one value drawn from the likelihood).
     """
 
     name: str
@@ -38,12 +38,12 @@ class Layout:
 
     @property
     def index_dtype(self) -> np.dtype:
-        """Smallest unsigned type that numbers every element (flat, row-major)."""
+        """Smallest unsigned type that holds the index of every element (flat, row-major)."""
         return np.dtype("<u2" if self.size <= 1 << 16 else "<u4")
 
 
 class OutsideImage(DatasetError):
-    """The image `name` of the `trace`-th trace of a block has an element outside its shape."""
+    """An element of the image `name` of trace number `trace` of a block is outside its shape."""
 
     def __init__(self, name: str, trace: int, found: int, size: int, path: Path | None = None) -> None:
         self.name, self.trace, self._found, self._size = name, trace, found, size
@@ -54,19 +54,19 @@ class OutsideImage(DatasetError):
         )
 
     def of(self, path: Path, trace: int) -> "OutsideImage":
-        """Return the same of a file and the number of the trace in it."""
+        """Return the same error with the path of a file and the number of the trace in it."""
         return OutsideImage(self.name, trace, self._found, self._size, path)
 
 
 @dataclass(slots=True)
 class Expected:
-    """Expected observations without their zeros.
+    """Expected observations without zeros.
 
     Attributes
     ----------
     image
-        Columns `mean` (float32) and `step` (`Layout.index_dtype`): what to add to the index of the element before, from
-        0 in every trace, modulo the range of its type. Neighbours in space are mostly 1 apart, which deflates to half.
+        Columns `mean` (float32) and `step` (`Layout.index_dtype`): the difference to the index of the previous element,
+        from 0 in every trace, modulo the range of the type. Most steps are 1, so they compress to half the size.
     stddev
         float64 (trace,).
     """
@@ -90,7 +90,7 @@ class Expected:
         Raises
         ------
         OutsideImage
-            Where one is not.
+            If an element is outside.
         """
         index = self.index
         if len(index) and int(index.max()) >= layout.size:
@@ -110,7 +110,7 @@ class Expected:
 
 
 def _first_rows(offset: np.ndarray) -> np.ndarray:
-    """Return the first row of every list that has one."""
+    """Return the first row of every list that is not empty."""
     rows: np.ndarray = offset[:-1][np.diff(offset) > 0]
     return rows
 
@@ -126,19 +126,19 @@ class Block:
     Attributes
     ----------
     dictionary
-        What `entries["address"]` and `entries["distribution"]` number.
+        The ids in `entries["address"]` and `entries["distribution"]` refer to it.
     entries
-        Accepted entries, one list a trace: address, value, distribution, flags.
+        Accepted entries, one list per trace: address, value, distribution, flags.
     traces
         Columns of length (trace,): type (trace, 16) and those of `format.TRACE_DTYPES`.
     layouts
         The observe statements in their order.
     observations
-        By name: `Expected`, or float32 (trace, size) where the storage is "noisy".
+        By name: `Expected`, or float32 (trace, size) if the storage is "noisy".
     tags
-        By name: float64 (trace, *shape), or lists of rows where the first axis varies.
+        By name: float64 (trace, *shape), or lists of rows if the length of the first axis varies.
     rejected
-        Entries of rejected repetitions, one list a trace, with the columns of `format.REJECTED_DTYPES`; None where they
+        Entries of rejected repetitions, one list per trace, with the columns of `format.REJECTED_DTYPES`; None if they
         are not kept.
     """
 
@@ -202,7 +202,7 @@ def _take_observation(observation: ObservationColumn, rows: np.ndarray) -> Obser
 
 
 def join(blocks: Sequence[Block]) -> Block:
-    """Return the traces of all blocks, one block after the other; they share dictionary, layouts and tags."""
+    """Concatenate blocks that share dictionary, layouts and tags."""
     first = blocks[0]
     if len(blocks) == 1:
         return first
@@ -234,21 +234,23 @@ def _join_observations(parts: Sequence[ObservationColumn]) -> ObservationColumn:
 
 
 def require_same_layouts(mine: Path, expected: tuple[Layout, ...], theirs: Path, found: tuple[Layout, ...]) -> None:
-    """Raise DatasetError where two files do not observe the same, stored the same way."""
+    """Raise DatasetError if two files have different observe statements, or store them differently."""
     if expected != found:
-        raise DatasetError(f"{theirs}: it observes {list(found)}, but {mine} observes {list(expected)}; expected equal")
+        raise DatasetError(
+            f"{theirs}: it observes {list(found)}, but {mine} observes {list(expected)}; expected the same"
+        )
 
 
 @dataclass(frozen=True)
 class TagLayout:
-    """How a tag is stored: `ragged` tags have rows of shape `shape`, others are (trace, *shape)."""
+    """How a tag is stored: `ragged` tags as rows of shape `shape`, others as (trace, *shape)."""
 
     ragged: bool
     shape: tuple[int, ...]
 
     @classmethod
     def of_value(cls, value: np.ndarray) -> "TagLayout":
-        """Return the layout of a tag's value: two axes or more mean that the first may vary."""
+        """Return the layout of a value: with two axes or more, the length of the first may vary."""
         return cls(True, value.shape[1:]) if value.ndim >= 2 else cls(False, value.shape)
 
     @classmethod
@@ -259,23 +261,23 @@ class TagLayout:
         return cls(False, column.shape[1:])
 
     def absent(self, count: int) -> TagColumn:
-        """Return what `count` traces that lack the tag hold: NaN, or no rows."""
+        """Return the column of `count` traces without the tag: NaN, or no rows."""
         if self.ragged:
             return Ragged(np.zeros(count + 1, np.int64), {"content": np.empty((0, *self.shape))})
         return np.full((count, *self.shape), np.nan)
 
 
 def require_same_tags(mine: Path, expected: dict[str, TagLayout], theirs: Path, found: dict[str, TagLayout]) -> None:
-    """Raise DatasetError where a tag of the same name is stored in two ways."""
+    """Raise DatasetError if two files store a tag of the same name differently."""
     for name in expected.keys() & found.keys():
         if expected[name] != found[name]:
             raise DatasetError(
-                f"{theirs}: its tag {name!r} is {found[name]}, but in {mine} it is {expected[name]}; expected equal"
+                f"{theirs}: its tag {name!r} is {found[name]}, but in {mine} it is {expected[name]}; expected the same"
             )
 
 
 def complete_tags(block: Block, layouts: Mapping[str, TagLayout]) -> Block:
-    """Fill in, as absent, the tags of `layouts` that the block lacks; return the block."""
+    """Add the tags of `layouts` that the block lacks, as absent; return the block."""
     for name, layout in layouts.items():
         if name not in block.tags:
             block.tags[name] = layout.absent(len(block))

@@ -13,24 +13,24 @@ from etalumis.traces.format import Checksum
 from etalumis.traces.ragged import Ragged
 
 CHUNK_BYTES = 1 << 14
-"""Uncompressed bytes of a chunk: small, since a reader of one trace anywhere inflates one chunk of each column.
+"""Uncompressed bytes of a chunk. Chunks are small, since reading a single trace decompresses one chunk of each column.
 
-Those of float32 are twice as large.
+Chunks of float32 are twice as large.
 """
 
 Specifications = Mapping[str, tuple[str | np.dtype, tuple[int, ...]]]
-"""Type of an element and shape of a row of each column, by name."""
+"""By name of the column: type of an element and shape of a row."""
 
 
 class Column:
-    """A dataset that grows along its first axis and knows the checksum of its bytes.
+    """A dataset that grows along its first axis and computes the checksum of its bytes.
 
-    What is in the file depends on the rows alone, not on how they are appended.
+    The bytes in the file depend on the rows alone, not on how they are appended.
 
     Parameters
     ----------
     group, name
-        Where it is created.
+        Where the dataset is created.
     dtype, row
         Type of an element and shape of a row.
     packs
@@ -47,7 +47,7 @@ class Column:
     ) -> None:
         self._dtype, self._row = np.dtype(dtype), row
         self._encoder = Encoder(self._dtype, packs)
-        # the means of images are many and not deflated: reading twice of them costs a reader a copy
+        # images have many means, which are not compressed: larger chunks cost a reader no more than a copy
         chunk_bytes = CHUNK_BYTES * (2 if self._dtype == np.float32 else 1)
         self._rows = max(1, chunk_bytes // (self._dtype.itemsize * max(1, prod(row))))
         self._dataset = group.create_dataset(
@@ -68,7 +68,7 @@ class Column:
         self._checksum = Checksum()
 
     def append(self, values: np.ndarray) -> None:
-        """Write `values` behind what is there; rows that do not fill a chunk wait for the next ones."""
+        """Append `values`; rows that do not fill a chunk are buffered."""
         content = np.ascontiguousarray(values, self._dtype)
         self._checksum.update(content)
         total = self._waiting + len(content)
@@ -97,7 +97,7 @@ class Column:
         self._written += self._rows
 
     def close(self) -> None:
-        """Write the rows that wait, and the checksum."""
+        """Write the buffered rows and the checksum."""
         if self._waiting:
             self._pending[self._waiting :] = 0
             self._extend(self._written + self._waiting)
@@ -106,7 +106,7 @@ class Column:
 
 
 class RaggedColumns:
-    """Offsets and content columns that grow together; the dataset `offset` begins with 0."""
+    """Offset and content columns that grow together; the dataset `offset` starts with 0."""
 
     def __init__(self, group: h5py.Group, columns: Specifications) -> None:
         self._offset = Column(group, "offset", "<i8")
@@ -115,13 +115,13 @@ class RaggedColumns:
         self._columns = {name: Column(group, name, dtype, row) for name, (dtype, row) in columns.items()}
 
     def append(self, part: Ragged) -> None:
-        """Write the lists of `part` behind those that are there."""
+        """Append the lists of `part`."""
         self._offset.append(part.offset[1:] - part.offset[0] + self._end)
         self._end += int(part.offset[-1] - part.offset[0])
         for name, column in self._columns.items():
             column.append(part.columns[name])
 
     def close(self) -> None:
-        """Write what waits, and the checksums."""
+        """Write the buffered rows and the checksums."""
         for column in (self._offset, *self._columns.values()):
             column.close()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""What follows from the entries of traces: log prior densities and trace types, a column at a time."""
+"""Quantities derived from the entries of traces, column by column: log prior densities and trace types."""
 
 import math
 from collections.abc import Sequence
@@ -16,29 +16,29 @@ from etalumis.traces.ragged import Ragged, offsets
 
 
 def prior(code: int, parameters: tuple[float, ...]) -> Distribution:
-    """Return the distribution of a PPX number and parameters in wire order.
+    """Return the distribution with a PPX code and parameters in wire order.
 
     Raises
     ------
     ValueError
-        Where the number is unknown, or the parameters are too many, too few or out of range.
+        If the code is unknown, or the number of parameters is wrong, or a parameter is out of range.
     """
     try:
         return from_code(code, parameters)
     except TypeError:
-        raise ValueError(f"distribution {code} with {len(parameters)} parameters: expected another number") from None
+        raise ValueError(f"distribution {code} with {len(parameters)} parameters: wrong number of parameters") from None
 
 
 class PriorTable:
     """Log densities of many values at once; a reference implementation is `prior(...).log_prob(value)` for each.
 
-    Uniform, Categorical and Normal priors are arrays; the others, which a simulator does not draw by the thousand, are
-    objects.
+    Uniform, Categorical and Normal priors are evaluated as arrays. The others, which simulators draw rarely, are
+    evaluated one by one.
 
     Raises
     ------
     ValueError
-        Where a distribution is none: the message has its number in the list.
+        If a distribution is not valid; the message contains its index.
     """
 
     def __init__(self, distributions: Sequence[PriorKey]) -> None:
@@ -68,12 +68,12 @@ class PriorTable:
         self._tables = np.concatenate([*tables, np.empty(0)])
 
     def log_prob(self, numbers: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Return float64 (entry,): log density of each value under the prior of its number; -inf outside its support.
+        """Return float64 (entry,): log density of each value under its prior; -inf outside the support.
 
         Parameters
         ----------
         numbers
-            Integers (entry,): positions in the list of distributions.
+            Integers (entry,): indices in the list of distributions.
         values
             float64 (entry,), finite.
         """
@@ -101,19 +101,19 @@ class PriorTable:
 
 
 def log_priors(entries: Ragged, log_prob: np.ndarray) -> np.ndarray:
-    """Return float64 (trace,): sum of the log densities of each trace's entries, added in their order."""
+    """Return float64 (trace,): sum of the log densities of the entries of each trace, added in their order."""
     return np.bincount(entries.list_numbers(), log_prob, minlength=len(entries))
 
 
 def trace_types(addresses: Sequence[str], entries: Ragged) -> np.ndarray:
-    """Return u8 (trace, 16): `address.trace_type` of each trace's controlled addresses.
+    """Return u8 (trace, 16): `address.trace_type` of the controlled addresses of each trace.
 
     Parameters
     ----------
     addresses
-        The address of each number.
+        The address of each id.
     entries
-        With the columns `address` and `flags`.
+        Entries with the columns `address` and `flags`.
     """
     controlled = entries.columns["flags"] & CONTROLLED != 0
     number = entries.columns["address"][controlled]

@@ -1,17 +1,17 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a file's entries refer to by number: addresses with their names, and unique distributions."""
+"""Dictionary of a file: the addresses, with their names, and the unique distributions that entries refer to by id."""
 
 import numpy as np
 
 from etalumis.address import AddressTable
 
 PriorKey = tuple[int, tuple[float, ...]]
-"""PPX number of a distribution and its parameters, kept as written so that a copy is the same to the last bit."""
+"""PPX code of a distribution and its parameters, kept unchanged so that a copy is equal bit for bit."""
 
 
 class Dictionary:
-    """Numbers for addresses and distributions, in the order of first sight."""
+    """Ids of addresses and distributions, in the order of first use."""
 
     def __init__(self) -> None:
         self.addresses = AddressTable()
@@ -20,7 +20,7 @@ class Dictionary:
         self._distribution_ids: dict[PriorKey, int] = {}
 
     def address(self, address: str, name: str) -> int:
-        """Return the number of an address; the first name that is not empty stays."""
+        """Return the id of an address; the first nonempty name is kept."""
         number = self.addresses.intern(address)
         if number == len(self.names):
             self.names.append(name)
@@ -29,7 +29,7 @@ class Dictionary:
         return number
 
     def distribution(self, prior: PriorKey) -> int:
-        """Return the number of a distribution."""
+        """Return the id of a distribution."""
         number = self._distribution_ids.get(prior)
         if number is None:
             number = self._distribution_ids[prior] = len(self.distributions)
@@ -37,16 +37,16 @@ class Dictionary:
         return number
 
     def adopt_addresses(self, other: "Dictionary", used: np.ndarray) -> np.ndarray:
-        """Return the numbers here of `used` addresses of another dictionary, in that order."""
+        """Return the ids here of the addresses `used` of another dictionary, in that order."""
         return np.array([self.address(other.addresses.name(i), other.names[i]) for i in used.tolist()], np.uint32)
 
     def adopt_distributions(self, other: "Dictionary", used: np.ndarray) -> np.ndarray:
-        """Return the numbers here of `used` distributions of another dictionary, in that order."""
+        """Return the ids here of the distributions `used` of another dictionary, in that order."""
         return np.array([self.distribution(other.distributions[i]) for i in used.tolist()], np.uint32)
 
 
 def first_seen(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return (distinct values in the order of first occurrence, for each id its position among them)."""
+    """Return (unique ids in the order of first occurrence, index of each id among them)."""
     distinct, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty_like(order)

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The bytes of chunks as a trace file holds them.
+"""Compression of the chunks of a trace file.
 
-Their filters are HDF5's own, shuffle and deflate, so that every HDF5 reads them. They are made here, since zlib-ng
-takes a third of zlib's time for a size within 8 %. (ISA-L, which reads them, is quicker still, but gives other bytes
-for the same content in one call of ten thousands or so.)
+The filters are shuffle and deflate, which every HDF5 library has. They are applied here rather than by HDF5, since
+zlib-ng takes a third of the time of zlib for a size within 8 %. (ISA-L, which decompresses them, is even faster, but
+about one call in ten thousand gives different bytes for the same content.)
 """
 
 import numpy as np
@@ -13,44 +13,44 @@ from zlib_ng import zlib_ng
 LEVEL = 1
 _STORED = 0
 _WORTH = 7 / 8
-"""What a way leaves larger than this of a chunk is not worth its time."""
+"""An encoding that does not shrink a chunk to this fraction of its size is not used."""
 _RUN = 15
-"""So many chunks follow one that hardly shrinks, the same way, before others are tried again."""
+"""Number of chunks that are stored uncompressed after one that hardly shrank, before compression is tried again."""
 _MEMORY_LEVEL = 7
-"""Codes for every 8,192 bytes, so that those of the n-th bytes of the elements do not mix."""
+"""Huffman codes are built for every 8,192 bytes, so that the n-th bytes of the elements have codes of their own."""
 _FIRST_FILTER = 1
-"""Says of a chunk that the first filter was not applied to it."""
+"""Filter mask of a chunk to which the first filter was not applied."""
 
 
 class Encoder:
-    """Encodes the chunks of one column, in their order, which alone decides how each is encoded.
+    """Encodes the chunks of one column; how a chunk is encoded depends on the previous chunks only.
 
-    Deflate finds what repeats. What does not shrink is stored in a deflate stream all the same, by whose checksum a
-    reader of single chunks notices what was altered.
+    Chunks that deflate does not shrink are stored in a deflate stream, too, since its checksum reveals alterations to a
+    reader of single chunks.
 
     Parameters
     ----------
     dtype
-        Of the column's elements.
+        Type of the elements of the column.
     packs
-        Whether what does not repeat is worth the time of Huffman codes of single bytes: floating-point numbers share
-        their exponents, so noisy images shrink to 0.84, within a hundredth of the entropy of their bytes.
+        Whether to use Huffman codes of single bytes if deflate does not help. Floating-point numbers share their
+        exponents, so noisy images shrink to 0.84 of their size, within 1 % of the entropy of their bytes.
 
     Attributes
     ----------
     shuffles
-        Whether the dataset needs the shuffle filter: the n-th bytes of all elements come together.
+        Whether the dataset has the shuffle filter, which puts the n-th bytes of all elements next to each other.
     """
 
     def __init__(self, dtype: np.dtype, packs: bool = False) -> None:
         self._size, self._packs = dtype.itemsize, packs
-        # single bytes have nothing to shuffle, and the steps of an image deflate as well without
+        # single bytes cannot be shuffled, and the steps of an image compress as well without it
         self.shuffles = self._size > 2
         self._left = 0
         self._stores = False
 
     def encoded(self, rows: np.ndarray) -> tuple[bytes, int]:
-        """Return the bytes of a chunk of contiguous rows, and a bit for each filter that was skipped."""
+        """Return the encoded bytes of a chunk of contiguous rows, and its filter mask."""
         plain = rows.reshape(-1).view(np.uint8)
         if self._left:
             self._left -= 1

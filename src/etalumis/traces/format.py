@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a trace file is made of: names, types, provenance and checksums (docs/file-formats.md).
+"""The format of trace files: names, types, provenance and checksums (docs/file-formats.md).
 
-A trace file is plain HDF5 with built-in filters only, so that every HDF5 tool reads it. Every dataset carries the
-checksum of its bytes, and the file the checksum of its attributes and of all those checksums.
+A trace file is plain HDF5 with built-in filters only, so that every HDF5 tool can read it. Every dataset has the
+checksum of its bytes, and the file has the checksum of its attributes and of all those checksums.
 """
 
 import json
@@ -27,7 +27,7 @@ FORMAT = "etalumis-traces"
 VERSION = 3
 
 ENTRY_DTYPES = {"address": "<u4", "value": "<f8", "distribution": "<u4", "flags": "u1"}
-"""Columns of /entries, one row for each accepted entry, in trace order."""
+"""Columns of /entries, one row per accepted entry, in trace order."""
 
 REJECTED_DTYPES = {
     "address": "<u4",
@@ -37,8 +37,8 @@ REJECTED_DTYPES = {
     "position": "<u4",
     "repetition": "<u4",
 }
-"""Columns of /rejected, one row for each entry of a rejected repetition: `position` accepted entries of its trace were
-drawn before it."""
+"""Columns of /rejected, one row per entry of a rejected repetition. `position` is the number of accepted entries of the
+trace that were drawn before it."""
 
 TRACE_DTYPES = {
     "log_prior": "<f8",
@@ -47,15 +47,15 @@ TRACE_DTYPES = {
     "draws": "<i8",
     "index": "<i8",
 }
-"""Columns of /traces beside `offset` and `type`, one row for each trace."""
+"""Columns of /traces, one row per trace, besides `offset` and `type`."""
 
 ALL, ACCEPTED, CONTROLLED_ONLY = "all", "accepted", "controlled"
-"""What a file keeps of a trace's entries: all (the rejected ones apart, in /rejected), the accepted, the controlled."""
+"""Which entries of a trace are kept: all (rejected ones separately, in /rejected), accepted ones, controlled ones."""
 MIXED = "mixed"
-"""Stands in a provenance for builds and configurations that differ."""
+"""Value in a provenance for builds and configurations that differ."""
 
 TYPE_BYTES = 16
-# Metadata of this generation of HDF5 (1.10) carries checksums of its own, and every HDF5 in use reads it.
+# the metadata of HDF5 1.10 has checksums of its own, and all current versions of HDF5 read it
 LIBVER = ("v110", "v110")
 
 
@@ -71,7 +71,7 @@ def tag_path(name: str, column: str = "") -> str:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where traces come from; every trace file and index says it in its attributes.
+    """Origin of traces, stored in the attributes of every trace file and index.
 
     Attributes
     ----------
@@ -80,23 +80,23 @@ class Provenance:
     model
         Name of the model or simulator.
     config_digest
-        Digest of the part of the configuration that the traces depend on.
+        Digest of the settings that the traces depend on.
     simulator_build_id
         Identity of the simulator binary; "" for a Python model.
     run_seed
-        Seed that every trace's seed is derived from.
+        Seed from which the seeds of all traces are derived.
     split
         "train", "valid", "test".
     part
-        Number of the scattered job.
+        Number of the job that generated the traces.
     noise
         The noise model in words.
     settings
-        JSON of the simulator's settings, which `config_digest` is the digest of; "" where there are none.
+        JSON of the settings of the simulator, of which `config_digest` is the digest; "" if it has none.
     kept
-        What is kept of a trace's entries: "all", "accepted" or "controlled".
+        Which entries of a trace are kept: "all", "accepted" or "controlled".
     recording
-        JSON of all that `recording.Recording` says of what is kept; "" where it is not known or differs.
+        JSON of `recording.Recording`; "" if it is not known, or differs between files.
     """
 
     producer: str = f"etalumis {__version__}"
@@ -112,14 +112,14 @@ class Provenance:
     recording: str = ""
 
     def require_same_source(self, mine: Path, other: Self, theirs: Path, mix: bool = False) -> None:
-        """Raise DatasetError where two files hold traces of different simulators or configurations.
+        """Raise DatasetError if two files hold traces of different simulators or configurations.
 
-        With `mix`, another build or configuration of the same model is let pass; what is kept of a trace must agree.
+        With `mix`, builds and configurations of the same model may differ. What is kept of a trace must agree.
         """
         for key in ("model", "kept") if mix else ("model", "kept", "simulator_build_id", "config_digest"):
             expected, found = getattr(self, key), getattr(other, key)
             if expected != found:
-                remedy = "generate both with the same one" if key in ("model", "kept") else "or say --mix to mix them"
+                remedy = "generate both with the same one" if key in ("model", "kept") else "or give --mix to mix them"
                 raise DatasetError(
                     f"{theirs}: its {key} is {found!r}, but that of {mine} is {expected!r}"
                     f"{self._differing_settings(other)}; traces of different simulators or configurations are not "
@@ -127,7 +127,7 @@ class Provenance:
                 )
 
     def _differing_settings(self, other: Self) -> str:
-        """Return the settings that differ, in words; "" where none is known to."""
+        """Return the settings that differ, in words; "" if none are known to differ."""
         expected, found = _flat_settings(self.settings), _flat_settings(other.settings)
         differing = [
             f"{key}: {found.get(key, 'absent')} instead of {expected.get(key, 'absent')}"
@@ -137,7 +137,7 @@ class Provenance:
         return f" ({', '.join(differing)})" if differing else ""
 
     def joined(self, other: Self) -> Self:
-        """Return the provenance of a file made of both; what differs is dropped."""
+        """Return the provenance of the union of both; fields that differ are dropped."""
         merged = self
         if self.split != other.split:
             merged = replace(merged, split="")
@@ -167,14 +167,14 @@ class Provenance:
             if field.name in ("settings", "kept", "recording") and field.name not in attributes:
                 continue
             if field.name not in attributes:
-                raise DatasetError(f"{path}: no attribute {field.name!r}; the file is not whole or was altered")
+                raise DatasetError(f"{path}: no attribute {field.name!r}; the file is incomplete or was altered")
             value = attributes[field.name]
             values[field.name] = int(value) if field.type is int else str(value)
         return cls(**values)
 
 
 def _flat_settings(text: str) -> dict[str, str]:
-    """Return settings in JSON as texts by dotted key."""
+    """Return JSON settings as strings by dotted key."""
     flat: dict[str, str] = {}
 
     def walk(prefix: str, value: Any) -> None:
@@ -189,7 +189,7 @@ def _flat_settings(text: str) -> dict[str, str]:
 
 
 class Checksum:
-    """Running XXH3-128 of an array's bytes (little-endian, row-major): it costs nothing beside reading them."""
+    """Running XXH3-128 of the bytes of arrays (little-endian, row-major); much cheaper than reading them."""
 
     def __init__(self) -> None:
         self._state = xxhash.xxh3_128()
@@ -199,7 +199,7 @@ class Checksum:
         self._state.update(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data)
 
     def hex(self) -> str:
-        """Return the checksum of what came so far as 32 hex digits."""
+        """Return the checksum of all bytes so far as 32 hex digits."""
         return self._state.hexdigest()
 
 
@@ -220,26 +220,26 @@ def file_checksum(file: h5py.File) -> str:
 
 @contextmanager
 def reading(path: Path, column: str = "", kind: str = "trace file") -> Iterator[None]:
-    """Turn what h5py raises on a damaged file into a DatasetError that names file and column.
+    """Convert exceptions of h5py on a damaged file into a DatasetError that names the file and the column.
 
-    An error of the operating system says nothing about the content, and becomes a StorageError.
+    Errors of the operating system, which say nothing about the content, become a StorageError.
     """
     what = f"column {column!r}" if column else "the file"
     try:
         yield
     except FileNotFoundError:
-        raise DatasetError(f"{path}: no such {kind}; `etalumis traces --help` tells how to make one") from None
+        raise DatasetError(f"{path}: no such {kind}; see `etalumis traces --help` for how to create one") from None
     except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
         damaged = DatasetError(
-            f"{path}: {what} cannot be read: it is truncated, altered or no {kind} ({error}); if it is one "
-            "of ours, delete it and make it again"
+            f"{path}: {what} cannot be read: it is truncated, altered or not a valid {kind} ({error}); if "
+            "etalumis wrote it, delete it and create it again"
         )
         raise storage_error(path, "read", error) or damaged from error
 
 
 @contextmanager
 def writing(path: Path, kind: str = "trace file") -> Iterator[None]:
-    """Turn what h5py raises if a file cannot be written into a StorageError that names it."""
+    """Convert exceptions of h5py while writing a file into a StorageError that names it."""
     try:
         yield
     except (OSError, RuntimeError) as error:

@@ -1,24 +1,23 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The index of a sorted dataset: its shards in order, its trace types and where each of them is.
+"""The index of a sorted dataset: its shards, and where each trace type is.
 
-Content of `index.json`, version 2, beside the provenance (`Provenance.as_dict`):
+Content of `index.json`, version 2, besides the provenance (`Provenance.as_dict`):
 
 ``traces, entries, addresses``
     Counts over all shards.
 ``shards``
-    In order, for each: `file`, `traces`, `entries`, `checksum`, `bytes` (of the file).
+    For each shard, in order: `file`, `traces`, `entries`, `checksum`, `bytes` (of the file).
 ``types``
-    Most frequent first, which is their order in the shards, for each: `type` (hexadecimal), `traces`, `first` (global
-    number of its first trace; its traces are `first` to `first + traces - 1`), `shards` ([first, last], numbers of the
-    shards these lie in), `lengths` ([shortest, longest], accepted entries).
+    For each trace type, most frequent first, which is the order in the shards: `type` (hexadecimal), `traces`, `first`
+    (global number of its first trace; its traces are `first` to `first + traces - 1`), `shards` ([first, last], numbers
+    of the shards these lie in), `lengths` ([shortest, longest], accepted entries).
 ``lengths``
-    Histogram of the traces' lengths: `width` of a bin and `counts`, a list of [lowest length of the bin, traces]
+    Histogram of the lengths of the traces: `width` of a bin and `counts`, a list of [lowest length of the bin, traces]
     without empty bins. The width is 1 unless more than 1,000 lengths occur.
 ``digest``
-    `files.digest` of all the other keys with their values, provenance included: 16 hexadecimal digits. It is of the
-    values and not of the text, so that spaces and the order of keys are free. JSON gives whole numbers, and floats,
-    back as they were written.
+    `files.digest` of all other keys and their values, including the provenance: 16 hexadecimal digits. It depends on
+    the values and not on the text, so spaces and the order of keys do not matter. JSON round-trips integers and floats.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +32,7 @@ from etalumis.files import digest, read_json
 FORMAT = "etalumis-trace-index"
 VERSION = 2
 NAME = "index.json"
-_MOST_BINS = 1000
+MAX_BINS = 1000
 _SET_KEYS: dict[str, type] = {
     "traces": int, "entries": int, "addresses": int, "shards": list, "types": list, "lengths": dict,
 }  # fmt: skip
@@ -42,11 +41,11 @@ _TYPE_KEYS: dict[str, type] = {"type": str, "traces": int, "first": int, "shards
 
 
 class AlteredIndex(DatasetError):
-    """An index that is damaged: no JSON any more, or other content than was written."""
+    """A damaged index: invalid JSON, or content that was changed after it was written."""
 
 
 def index_digest(content: Mapping[str, Any]) -> str:
-    """Return what the key `digest` of an index with this content has to be; ValueError where a number is not finite."""
+    """Return the value of the key `digest` for an index with this content; ValueError if a number is not finite."""
     return digest({key: value for key, value in content.items() if key != "digest"})
 
 
@@ -56,19 +55,19 @@ def read_index(path: Path) -> dict[str, Any]:
     Raises
     ------
     DatasetError
-        Where it is missing, foreign, of another version, altered (AlteredIndex), or lacks a key.
+        If it is missing, foreign, of another version, altered (AlteredIndex), or lacks a key.
     """
     try:
         content = read_json(path)
     except FileNotFoundError:
         raise DatasetError(
-            f"{path}: no such file: the folder holds no sorted dataset, or its sorting was not finished; "
+            f"{path}: no such file: the folder holds no sorted dataset, or the sorting was not finished; "
             "run `etalumis traces sort` (again)"
         ) from None
     except ValueError as error:
         raise AlteredIndex(f"{path}: not a readable index ({error}); sort the traces again") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise DatasetError(f"{path}: expected an index of format {FORMAT!r}; this is something else")
+        raise DatasetError(f"{path}: not an index of format {FORMAT!r}")
     version = content.get("version")
     if version != VERSION:
         newer = isinstance(version, int) and version > VERSION
@@ -86,7 +85,7 @@ def _require_digest(path: Path, content: dict[str, Any]) -> None:
     try:
         expected = index_digest(content)
     except ValueError:
-        expected = "no digest, since a number is not finite"
+        expected = "none, since a number is not finite"
     if content.get("digest") != expected:
         raise AlteredIndex(
             f"{path}: the index was altered: its digest is {content.get('digest')}, but its content has {expected}; "
@@ -95,7 +94,7 @@ def _require_digest(path: Path, content: dict[str, Any]) -> None:
 
 
 def _require_keys(path: Path, row: object, place: str, keys: dict[str, type]) -> None:
-    """Require the keys of an object of the index, with values of their kinds."""
+    """Check that an object of the index has these keys, with values of these types."""
     if not isinstance(row, dict):
         raise DatasetError(f"{path}: {place!r} is wrong: expected an object, found {row!r}; sort the traces again")
     for key, kind in keys.items():
@@ -117,9 +116,9 @@ def describe_types(
     types
         Hexadecimal trace types in their order in the set.
     counts, shortest, longest
-        int64 (type,): traces of each, and their extreme lengths.
+        int64 (type,): number of traces of each type, and their minimum and maximum length.
     shard_traces
-        Traces of every shard but the last.
+        Number of traces of every shard but the last.
     """
     first = np.cumsum(counts) - counts
     last = first + counts - 1
@@ -134,9 +133,9 @@ def describe_types(
 
 
 def length_histogram(lengths: np.ndarray, counts: np.ndarray) -> dict[str, Any]:
-    """Return the histogram `lengths` of the index, from (length, traces) pairs in any order, lengths repeating."""
+    """Return the histogram `lengths` of the index from (length, traces) pairs in any order; lengths may repeat."""
     low, high = int(lengths.min(initial=0)), int(lengths.max(initial=0))
-    width = 1 if len(np.unique(lengths)) <= _MOST_BINS else -(-(high - low + 1) // _MOST_BINS)
+    width = 1 if len(np.unique(lengths)) <= MAX_BINS else -(-(high - low + 1) // MAX_BINS)
     bins, place = np.unique(lengths // width, return_inverse=True)
     totals = np.zeros(len(bins), np.int64)
     np.add.at(totals, place, counts)
@@ -144,12 +143,12 @@ def length_histogram(lengths: np.ndarray, counts: np.ndarray) -> dict[str, Any]:
 
 
 def shard_files(paths: Iterable[Path]) -> dict[Path, str | None]:
-    """Return the trace files behind files, indices and folders, in order, with the checksum an index gives them.
+    """Return the trace files that files, indices and folders refer to, in order, with their checksums in an index.
 
     Raises
     ------
     DatasetError
-        Where there is none, a file is given twice, or an index names a shard that is missing.
+        If there are no files, a file is given twice, or a shard that an index names is missing.
     """
     found: dict[Path, str | None] = {}
     met: set[Path] = set()
@@ -158,16 +157,16 @@ def shard_files(paths: Iterable[Path]) -> dict[Path, str | None]:
         files = _indexed(path / NAME if path.is_dir() else path) if indexed else {path: None}
         for file in files:
             if file.resolve() in met:
-                raise DatasetError(f"{file}: the same trace file was given twice; name it once")
+                raise DatasetError(f"{file}: the same trace file was given twice")
             met.add(file.resolve())
         found |= files
     if not found:
-        raise DatasetError("no trace files were given; name files, an index.json or a folder that holds one")
+        raise DatasetError("no trace files were given; expected files, an index.json or a folder with one")
     return found
 
 
 def require_checksum(path: Path, expected: str | None, found: str) -> None:
-    """Raise DatasetError where a shard is not the one that its index names."""
+    """Raise DatasetError if a shard is not the one that its index names."""
     if expected is not None and expected != found:
         raise DatasetError(
             f"{path}: its checksum is {found}, but {path.parent / NAME} expects {expected}: the shard was replaced; "
@@ -179,5 +178,5 @@ def _indexed(index: Path) -> dict[Path, str | None]:
     shards: dict[Path, str | None] = {index.parent / s["file"]: s["checksum"] for s in read_index(index)["shards"]}
     for shard in shards:
         if not shard.is_file():
-            raise DatasetError(f"{shard}: missing, but {index} names it; sort the traces again")
+            raise DatasetError(f"{shard}: missing, but listed in {index}; sort the traces again")
     return shards

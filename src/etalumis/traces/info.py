@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""What is in trace files, in numbers; memory does not grow with the number of traces."""
+"""Summary of trace files, in bounded memory."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -25,29 +25,29 @@ _DICTIONARY = ("addresses", "names", "distributions")
 
 @dataclass(frozen=True)
 class Summary:
-    """Numbers of a dataset.
+    """Summary of a dataset.
 
     Attributes
     ----------
     files, traces, entries, draws, addresses, distributions
-        How many. `entries` are the accepted ones, `draws` all of the runs.
+        Counts. `entries` are the accepted ones, `draws` all draws of the runs.
     rejected
-        Stored entries of rejected repetitions; None where they are not kept.
+        Number of stored entries of rejected repetitions; None if they are not kept.
     sorted_set
-        Whether it is one sorted set, with an index.
+        Whether it is a single sorted set with an index.
     file_bytes, memory_bytes
-        Of all files, and of all columns uncompressed.
+        Size of all files, and of all uncompressed columns.
     stored
-        Bytes in the files by column group, compressed: "entries", "observations/<name>", "tags", "traces",
-        "dictionary" (addresses, names and distributions), "rejected", "structure" (of HDF5, with its checksums).
+        Compressed bytes in the files by column group: "entries", "observations/<name>", "tags", "traces",
+        "dictionary" (addresses, names and distributions), "rejected", "structure" (HDF5 metadata and checksums).
     types
         Number of traces by hexadecimal type, the most frequent first.
     lengths
         Histogram of accepted entries.
     layouts, tags
-        What is observed, and the tags.
+        The observe statements and the tags.
     provenance
-        What all files have in common.
+        Provenance of the union of all files.
     """
 
     files: int
@@ -86,22 +86,22 @@ class Summary:
 
 
 def summarise(paths: Sequence[Path], mix: bool = False) -> Summary:
-    """Return the numbers of a dataset.
+    """Return the summary of a dataset.
 
-    Of the traces only the columns `type`, `offset` and `draws` are read, a window at a time; types and lengths of a
-    sorted set come from its index.
+    Only the columns `type`, `offset` and `draws` are read, in windows. Types and lengths of a sorted set come from its
+    index.
 
     Parameters
     ----------
     paths
         Trace files, indices or folders with an index.
     mix
-        Let files of different builds and configurations pass.
+        Accept files of different builds and configurations.
 
     Raises
     ------
     DatasetError
-        Where a file is damaged, or the files do not belong together.
+        If a file is damaged, or the files do not belong together.
     """
     sources = Sources(paths, mix)
     content = _index_of(paths)
@@ -144,7 +144,7 @@ def frequencies(paths: Sequence[Path], mix: bool = False) -> tuple[np.ndarray, L
 
 
 def _index_of(paths: Sequence[Path]) -> dict[str, Any] | None:
-    """Return the index where the dataset is one sorted set."""
+    """Return the index if the dataset is a single sorted set."""
     if len(paths) == 1:
         path = Path(paths[0])
         if path.is_dir() or path.suffix == ".json":

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The numbers of a dataset as text for a terminal, with histograms."""
+"""Summary of a dataset as text for a terminal, with histograms."""
 
 from etalumis.traces.info import Summary
 from etalumis.traces.lengths import LengthCounts
@@ -13,9 +13,9 @@ _SHOWN_TYPES = 10
 
 def render(summary: Summary) -> str:
     """Return the summary as text, with histograms of trace lengths and of the most frequent types."""
-    lines = [*_counts(summary), "", "bytes of a trace in the file", *_sizes(summary)]
+    lines = [*_counts(summary), "", "bytes per trace in the file", *_sizes(summary)]
     if summary.traces:
-        lines += ["", "accepted entries of a trace", *_length_histogram(summary.lengths)]
+        lines += ["", "accepted entries per trace", *_length_histogram(summary.lengths)]
         lines += ["", "most frequent trace types", *_type_histogram(summary)]
     return "\n".join(lines)
 
@@ -26,7 +26,7 @@ def _counts(summary: Summary) -> list[str]:
     tags = [f"{name}{' (rows)' if x.ragged else ''}" for name, x in sorted(summary.tags.items())]
     kept = f"kept            {source.kept} entries"
     if summary.rejected is not None:
-        kept += f"; of rejected repetitions {summary.rejected / count:.1f} a trace"
+        kept += f"; of rejected repetitions {summary.rejected / count:.1f} per trace"
     return [
         f"traces          {summary.traces:,} in {summary.files} file{'s' if summary.files > 1 else ''}"
         f"{', sorted' if summary.sorted_set else ''}",

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""How many traces have which length: a histogram whose memory does not grow with the number of traces."""
+"""Histogram of the lengths of traces, in bounded memory."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-_SPREAD = 20
+_SPREAD_RATIO = 20
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,13 @@ class LengthCounts:
     length
         int64 (bin,): lowest length of each bin, ascending; bins without traces may be left out.
     traces
-        int64 (bin,): traces in each.
+        int64 (bin,): number of traces in each bin.
     width
-        Lengths in a bin; 1 means that the histogram is exact.
+        Number of lengths per bin; 1 means that the histogram is exact.
     entries
         Sum of all lengths.
     longest
-        The greatest length.
+        The maximum length.
     """
 
     length: np.ndarray
@@ -44,7 +44,7 @@ class LengthCounts:
 
     @classmethod
     def of_counts(cls, counts: Mapping[int, int]) -> "LengthCounts":
-        """Return the histogram of lengths that were counted."""
+        """Return the histogram from the number of traces of each length."""
         length = np.array(sorted(counts), np.int64)
         traces = np.array([counts[n] for n in length.tolist()], np.int64)
         return cls(length, traces, 1, int(length @ traces), int(length.max(initial=0)))
@@ -62,28 +62,28 @@ class LengthCounts:
 
     @property
     def mean(self) -> float:
-        """Mean length; NaN where there are no traces."""
+        """Mean length; NaN if there are no traces."""
         return self.entries / len(self) if len(self) else float("nan")
 
     @property
     def median(self) -> int:
-        """Lowest length of the bin that half of the traces reach."""
+        """Lowest length of the bin that contains the median."""
         return int(self.length[np.searchsorted(np.cumsum(self.traces), 0.5 * len(self))])
 
     @property
     def spread(self) -> bool:
-        """Whether the lengths are of several orders of magnitude, so that bins of one width would hide most of them."""
-        return len(self.length) > 0 and self.longest + 1 > _SPREAD * max(1, int(self.length[0]))
+        """Whether the lengths span orders of magnitude, so that bins of equal width would hide most of them."""
+        return len(self.length) > 0 and self.longest + 1 > _SPREAD_RATIO * max(1, int(self.length[0]))
 
     def binned(self, bins: int) -> tuple[np.ndarray, np.ndarray]:
         """Return (edges, counts) of at most `bins` bins; bin i has the lengths edges[i] to edges[i + 1] - 1.
 
-        They are of one whole width, or get wider in a geometric series where the lengths `spread`.
+        Bins have equal integer widths, or widths that grow geometrically if the lengths `spread`.
         """
         if not len(self.length):
             return np.array([0, 1]), np.zeros(1, np.int64)
         low, high = int(self.length[0]), max(self.longest, int(self.length[-1]))
-        steps = -(-(high - low + 1) // self.width)  # of the bins that there are, which are not cut
+        steps = -(-(high - low + 1) // self.width)  # existing bins, which are not divided
         if self.spread and steps > bins:
             series = np.geomspace(max(1, low), high + 1, bins + 1)
             cuts = np.unique(np.clip(np.ceil((series - low) / self.width).astype(np.int64), 0, steps))
@@ -95,6 +95,6 @@ class LengthCounts:
 
 
 def add_lengths(counter: Counter[int], offset: np.ndarray) -> None:
-    """Count the lengths of the lists between int64 (n + 1,) offsets."""
+    """Count the lengths of the lists with int64 (n + 1,) offsets."""
     length, traces = np.unique(np.diff(offset), return_counts=True)
     counter.update(dict(zip(length.tolist(), traces.tolist(), strict=True)))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The observation file: what a held-out trace would show, noise included, and the truth to compare posteriors with."""
+"""The observation file: an observation drawn from a held-out trace, and the truth to compare posteriors with."""
 
 import json
 import warnings
@@ -26,7 +26,7 @@ _KIND = "observation file"
 
 @dataclass(frozen=True)
 class ObservedStatement:
-    """What one observe statement shows.
+    """The observation of one observe statement.
 
     Attributes
     ----------
@@ -45,28 +45,28 @@ class ObservedStatement:
 
 @dataclass(frozen=True)
 class Observation:
-    """What one held-out run would have shown the detector.
+    """The observation of one held-out run.
 
     Attributes
     ----------
     observed
-        What each observe statement shows, by name.
+        The observation of each observe statement, by name.
     left_out
         Observe statements of the run that were left out on request.
     seed
         Seed of the noise.
     source
-        Where the trace is from: "<file> trace <number>".
+        Origin of the trace: "<file> trace <number>".
     trace_seed
-        Seed that the trace was drawn from.
+        Seed of the trace.
     truth
-        The trace's tags, by name.
+        The tags of the trace, by name.
     named
-        Values of the entries that the simulator names, by name.
+        Values of the named entries, by name.
     latents
         Values of all accepted entries, by address.
     provenance
-        Of the dataset.
+        Provenance of the dataset.
     """
 
     observed: dict[str, ObservedStatement]
@@ -80,7 +80,7 @@ class Observation:
     provenance: Provenance
 
     def difference(self, path: Path) -> str | None:
-        """Say what another observation file at `path` is of; None if it is of the same trace, noise and data."""
+        """Describe the observation file at `path` if it has another trace, noise or data; None if it has the same."""
         other = load(path)
         if (other.source, other.seed) == (self.source, self.seed):
             return None
@@ -94,12 +94,12 @@ def draw(dataset: TraceDataset, trace: int, seed: int, names: Sequence[str] = ()
     """Return trace number `trace` of a dataset as an observation.
 
     The noise is drawn in float64 from the generator of (seed, "observation", trace), for one observe statement after
-    the other; which of them are kept makes no difference to it.
+    the other. It does not depend on which of them are kept.
 
     Parameters
     ----------
     names
-        Observe statements to keep; none: all.
+        Observe statements to keep; all if empty.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def draw(dataset: TraceDataset, trace: int, seed: int, names: Sequence[str] = ()
     known = [layout.name for layout in dataset.layouts]
     for name in names:
         if name not in known:
-            raise DatasetError(f"{dataset.paths[0]}: nothing is observed as {name!r}; it observes {known}")
+            raise DatasetError(f"{dataset.paths[0]}: no observe statement {name!r}; it observes {known}")
     if not 0 <= trace < len(dataset):
         raise DatasetError(f"{dataset.paths[0]}: no trace {trace}; there are {len(dataset)}, numbered from 0")
     stored = dataset.trace(trace)
@@ -129,23 +129,25 @@ def draw(dataset: TraceDataset, trace: int, seed: int, names: Sequence[str] = ()
 
 
 def measured(path: Path, name: str) -> Observation:
-    """Return measured data as an observation, without truth and of no simulator in particular.
+    """Return measured data as an observation, without truth and simulator.
 
     Parameters
     ----------
     path
-        Numbers as text, in rows and columns, or an array in a file ``.npy`` of whatever shape.
+        Numbers as text, in rows and columns, or an array of any shape in a file ``.npy``.
     name
-        Name of the observe statement they belong to.
+        Name of the observe statement.
 
     Raises
     ------
     DatasetError
-        Where the file is missing, holds something else than finite numbers, or none at all.
+        If the file is missing, empty, or does not contain finite numbers only.
     """
     try:
-        path.stat()  # numpy says of every path that it cannot look up that it does not exist
-        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of an empty file, which is refused below
+        path.stat()  # numpy reports any path that it cannot look up as missing
+        with warnings.catch_warnings(
+            action="ignore", category=UserWarning
+        ):  # about an empty file, which is refused below
             content = np.load(path) if path.suffix == ".npy" else np.loadtxt(path)
         value = np.asarray(content, dtype=np.float64)
     except FileNotFoundError:
@@ -154,7 +156,7 @@ def measured(path: Path, name: str) -> Observation:
         damaged = DatasetError(f"{path}: expected numbers, as text or as an array in .npy; {error}")
         raise storage_error(path, "read", error) or damaged from error
     if not value.size or not np.all(np.isfinite(value)):
-        raise DatasetError(f"{path}: expected finite numbers, found {value.size} of which some are not, or none")
+        raise DatasetError(f"{path}: expected finite numbers, found {value.size} numbers, not all of them finite")
     require_storable(name, "an observe statement")
     return Observation(
         observed={name: ObservedStatement(value)},
@@ -179,7 +181,7 @@ def _shown(stored: StoredTrace, names: list[str], rng: np.random.Generator) -> d
 
 
 def save(observation: Observation, path: Path) -> None:
-    """Write the observation file, whole or not at all; raise StorageError if it cannot be written."""
+    """Write the observation file atomically; raise StorageError if it cannot be written."""
 
     def fill(file: h5py.File) -> None:
         for name, statement in observation.observed.items():
@@ -217,7 +219,7 @@ def load(path: Path) -> Observation:
     Raises
     ------
     DatasetError
-        Where it is missing, damaged, foreign or of another version.
+        If it is missing, damaged, foreign or of another version.
     """
     with reading(path, kind=_KIND), h5py.File(path, "r") as file:
         attributes = file.attrs
@@ -225,7 +227,7 @@ def load(path: Path) -> Observation:
             found = f"{attributes.get('format')!r} version {attributes.get('version')}"
             raise DatasetError(f"{path}: expected {FORMAT!r} version {VERSION}, found {found}; make it again")
         if attributes["checksum"] != file_checksum(file):
-            raise DatasetError(f"{path}: its header was altered; make it again with `etalumis traces observation`")
+            raise DatasetError(f"{path}: its header was altered; create it again with `etalumis traces observation`")
         lines = _get(path, file, "latents/address").tobytes().decode().split("\n")
         values = _get(path, file, "latents/value").tolist()
         return Observation(
@@ -242,7 +244,7 @@ def load(path: Path) -> Observation:
 
 
 def _observed(path: Path, file: h5py.File) -> dict[str, ObservedStatement]:
-    """Read the observe statements; version 2 has a single one, at the top."""
+    """Read the observe statements; version 2 has a single one, at the top level."""
     if "observed" not in file:
         return {str(file.attrs["name"]): _statement(path, file, "")}
     return {from_link_name(link): _statement(path, file, f"observed/{link}/") for link in file["observed"]}
@@ -272,5 +274,5 @@ def _get(path: Path, file: h5py.File, name: str) -> np.ndarray:
     checksum = Checksum()
     checksum.update(content.reshape(-1))
     if checksum.hex() != expected:
-        raise DatasetError(f"{path}: column {name!r} was altered; make it again with `etalumis traces observation`")
+        raise DatasetError(f"{path}: column {name!r} was altered; create it again with `etalumis traces observation`")
     return content

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Lists of different lengths as columns: offsets and content."""
+"""Lists of varying length as columns: offsets and content."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Ragged:
-    """Equally cut columns; list `i` is the rows `offset[i]:offset[i + 1]` of every column.
+    """Columns with common offsets; list `i` consists of the rows `offset[i]:offset[i + 1]` of every column.
 
-    A reference implementation of `take` is `[content[offset[i]:offset[i + 1]] for i in rows]`, back to back.
+    A reference implementation of `take` is the concatenation of `[content[offset[i]:offset[i + 1]] for i in rows]`.
     """
 
     offset: np.ndarray
@@ -25,7 +25,7 @@ class Ragged:
 
     @property
     def lengths(self) -> np.ndarray:
-        """int64 (list,): rows in each list."""
+        """int64 (list,): number of rows of each list."""
         return np.diff(self.offset)
 
     def take(self, rows: np.ndarray) -> Self:
@@ -42,19 +42,19 @@ class Ragged:
         return type(self)(self.offset[start : stop + 1] - first, columns)
 
     def list_numbers(self) -> np.ndarray:
-        """Return int64 (row,): the list that each row belongs to."""
+        """Return int64 (row,): number of the list that each row belongs to."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
 
 def offsets(lengths: np.ndarray) -> np.ndarray:
-    """Return int64 (n + 1,) offsets of lists of the given lengths."""
+    """Return the int64 (n + 1,) offsets of lists of the given lengths."""
     result = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=result[1:])
     return result
 
 
 def concatenate(parts: Sequence[Ragged]) -> Ragged:
-    """Return the lists of all `parts`, one part after the other."""
+    """Concatenate the lists of all `parts`."""
     lengths = np.concatenate([part.lengths for part in parts])
     names = parts[0].columns
     return Ragged(offsets(lengths), {name: np.concatenate([part.columns[name] for part in parts]) for name in names})

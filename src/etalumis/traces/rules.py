@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Which numbers a trace file may hold: the one list of rules for writing files and for checking them."""
+"""Rules for the numbers in a trace file, shared by writing and checking."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ def require_valid(block: Block, path: Path, first: int) -> None:
     Parameters
     ----------
     block
-        Traces `first` and following of the file.
+        Consecutive traces of the file, from number `first` on.
     path
         The file that is written or read, for the message.
     first
@@ -55,14 +55,14 @@ def _address(block: Block, entries: Ragged) -> Callable[[int], str]:
 
 
 def _refuse_first(bad: np.ndarray, path: Path, first: int, column: str, values: np.ndarray, expected: str) -> None:
-    """Raise at the first trace that is bad."""
+    """Raise an error for the first bad trace."""
     found = np.flatnonzero(bad)
     if len(found):
         _refuse(path, column, first + int(found[0]), values[found[0]], "", expected)
 
 
 def _require(path: Path, first: int, column: str, values: np.ndarray) -> None:
-    # the sum of finite numbers of a file's size is finite, and a single pass without temporaries
+    # the sum is finite if all numbers are; it takes a single pass without temporary arrays
     if np.isfinite(values.sum(dtype=np.float64)):
         return
     bad = np.argwhere(~np.isfinite(values))

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Many traces in memory that was reserved for them beforehand: what sorting fills, cuts and writes, and journals hold.
+"""Traces in preallocated memory, for sorting and for journals.
 
-A block that is put together from pieces exists twice while they are joined. A segment is made at its final size, and
-its parts are read into place.
+Concatenating pieces into a block takes twice its memory for a moment. A segment is allocated at its final size, and its
+parts are read into place.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,14 +25,14 @@ Row = tuple[np.dtype, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Lists:
-    """A group of columns that are cut alike: where a file keeps their offsets, and the columns by path."""
+    """A group of columns with common offsets: the path of the offsets, and the columns by path."""
 
     offset: str
     columns: Mapping[str, Row]
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row of all columns."""
+        """Bytes per row of all columns."""
         return sum(_nbytes(row) for row in self.columns.values())
 
 
@@ -43,9 +43,9 @@ class Schema:
     Attributes
     ----------
     lists
-        Groups of columns with rows of their own: "entries", "rejected", "observations/<name>", "tags/<name>".
+        Groups of columns with several rows per trace: "entries", "rejected", "observations/<name>", "tags/<name>".
     flat
-        Columns with one row a trace.
+        Columns with one row per trace.
     """
 
     layouts: tuple[Layout, ...]
@@ -55,7 +55,7 @@ class Schema:
 
     @classmethod
     def of(cls, layouts: tuple[Layout, ...], tag_layouts: Mapping[str, TagLayout], rejected: bool) -> Self:
-        """Return the columns of traces that observe `layouts` and have these tags."""
+        """Return the columns of traces with these observe statements and tags."""
         lists = {"entries": Lists("traces/offset", _rows("entries", ENTRY_DTYPES))}
         flat: dict[str, Row] = {"traces/type": (np.dtype("u1"), (TYPE_BYTES,)), **_rows("traces", TRACE_DTYPES)}
         if rejected:
@@ -99,12 +99,12 @@ def _nbytes(row: Row) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Traces as columns that may be parts of larger ones.
+    """Traces as columns, which may be views of larger ones.
 
     Attributes
     ----------
     lengths
-        u4 (trace,) for each group of lists: rows of each trace.
+        u4 (trace,) for each group of lists: number of rows of each trace.
     columns
         By path: (trace, ...) or (row, ...).
     """
@@ -114,8 +114,8 @@ class Segment:
     columns: dict[str, np.ndarray]
 
     @classmethod
-    def reserved(cls, schema: Schema, traces: int, rows: Mapping[str, int]) -> Self:
-        """Return room for `traces` traces with `rows[group]` rows in the lists of each group."""
+    def allocate(cls, schema: Schema, traces: int, rows: Mapping[str, int]) -> Self:
+        """Allocate a segment for `traces` traces with `rows[group]` rows in the lists of each group."""
         columns = {path: np.empty((traces, *row), dtype) for path, (dtype, row) in schema.flat.items()}
         for name, lists in schema.lists.items():
             columns |= {path: np.empty((rows[name], *row), dtype) for path, (dtype, row) in lists.columns.items()}
@@ -123,7 +123,7 @@ class Segment:
 
     @classmethod
     def of_block(cls, schema: Schema, block: Block) -> Self:
-        """Return the columns of a block that has all of the schema's."""
+        """Return the columns of a block that has all columns of the schema."""
         segment = cls(schema, {}, {})
         for name, lists in schema.lists.items():
             found = _lists_of(block, name)
@@ -138,7 +138,7 @@ class Segment:
         return len(self.columns["traces/seed"])
 
     def rows(self) -> dict[str, int]:
-        """Return the rows in the lists of each group."""
+        """Return the number of rows in the lists of each group."""
         return {name: int(lengths.sum(dtype=np.int64)) for name, lengths in self.lengths.items()}
 
     def part(self, start: int, stop: int, first: Mapping[str, int], last: Mapping[str, int]) -> Self:
@@ -188,7 +188,7 @@ def _lists_of(block: Block, name: str) -> Ragged:
         found = observation.image if isinstance(observation, Expected) else None
     elif group == "tags":
         found = block.tags[from_link_name(item)]
-    assert isinstance(found, Ragged)  # as the schema says
+    assert isinstance(found, Ragged)  # by the schema
     return found
 
 
@@ -200,5 +200,5 @@ def _flat_of(block: Block, path: str) -> np.ndarray:
     if group == "observations":
         observation = block.observations[from_link_name(item.rpartition("/")[0])]
         found = observation.stddev if isinstance(observation, Expected) else observation
-    assert isinstance(found, np.ndarray)  # as the schema says
+    assert isinstance(found, np.ndarray)  # by the schema
     return found

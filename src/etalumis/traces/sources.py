@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Trace files that belong together, opened with one dictionary."""
+"""Trace files of one dataset, opened with one dictionary."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,23 +13,23 @@ from etalumis.traces.reading.shard import Shard
 
 
 class Common:
-    """What the files of a dataset have in common; the first one says what the others have to agree with.
+    """What the files of a dataset have in common; all files must agree with the first one.
 
-    A file without traces observes nothing, and agrees with any that does.
+    A file without traces has no observe statements and agrees with any other file.
 
     Attributes
     ----------
     provenance
-        That of a file made of all of them.
+        Provenance of the union of all files.
     layouts, tag_layouts
-        What they observe, and the tags of all of them.
+        The observe statements, and the tags of all files.
 
     Parameters
     ----------
     first
         The first file.
     mix
-        Let other builds and configurations of the same model pass.
+        Accept different builds and configurations of the same model.
     """
 
     def __init__(self, first: Shard, mix: bool = False) -> None:
@@ -41,7 +41,7 @@ class Common:
         self._admit_columns(first)
 
     def admit(self, shard: Shard) -> None:
-        """Add another file; raise DatasetError where it does not belong to the first one."""
+        """Add another file; raise DatasetError if it does not agree with the first one."""
         self._source.require_same_source(self._path, shard.provenance, shard.path, self._mix)
         self._admit_columns(shard)
         self.provenance = self.provenance.joined(shard.provenance)
@@ -62,17 +62,17 @@ class Sources:
     Attributes
     ----------
     shards
-        The files; all number addresses and distributions as in `dictionary`.
+        The files; their address and distribution ids are those of `dictionary`.
     provenance
-        What they have in common.
+        Provenance of the union of all files.
     layouts, tag_layouts
-        What they observe, and the tags of all of them.
+        The observe statements, and the tags of all files.
 
     Raises
     ------
     DatasetError
-        Where a file is damaged or foreign, is not the one its index names, or does not fit the first one (with `mix`,
-        another build or configuration fits).
+        If a file is damaged or foreign, is not the one named in its index, or does not agree with the first one (with
+        `mix`, builds and configurations may differ).
     """
 
     def __init__(self, paths: Sequence[Path], mix: bool = False) -> None:

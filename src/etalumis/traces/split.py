@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Divide traces into training, validation and test sets by their seeds, so that a trace never changes sides."""
+"""Divide traces into training, validation and test sets by their seeds, so that a trace never changes its set."""
 
 import logging
 import re
@@ -31,11 +31,11 @@ _ROWS = 1 << 20
 def split(
     inputs: Sequence[Path], output: Path, shares: Mapping[str, float], seed: int, mix: bool = False
 ) -> dict[str, int]:
-    """Write each trace of `inputs` to one of the files `output`/NAME.h5; return how many each has.
+    """Write each trace of `inputs` to one of the files `output`/NAME.h5; return the number of traces of each.
 
-    Which one is a function of (`seed`, the trace's own seed) and the shares alone (`assign`): traces that come later
-    move none of the old ones, and the traces of a file keep the order of the inputs. The folder appears when all files
-    are whole; what an interrupted call left is removed by the next one. Memory is bounded.
+    The split of a trace depends only on `seed`, the seed of the trace and the shares (`assign`), so adding traces moves
+    none of the others. The traces of a split keep the order of the inputs. The folder appears when all files are
+    complete; the next call removes what an interrupted one left behind. Memory is bounded.
 
     Parameters
     ----------
@@ -49,14 +49,14 @@ def split(
     Raises
     ------
     ConfigError
-        Where the shares are none.
+        If the shares are not valid.
     DatasetError
-        Where an input is damaged, inputs do not belong together, `output` exists, or a split would be empty.
+        If an input is damaged, inputs do not belong together, `output` exists, or a split would be empty.
     """
     require_shares(shares)
     output = Path(output)
     if not 0 <= seed < 2**64:
-        raise DatasetError(f"--seed {seed}: expected a whole number from 0 to 2^64 - 1")
+        raise DatasetError(f"--seed {seed}: expected an integer from 0 to 2^64 - 1")
     with claimed(output, "set of splits", folder=True):
         _require_new(output)
         sources = Sources(inputs, mix)
@@ -74,22 +74,22 @@ def split(
 
 
 def require_shares(shares: Mapping[str, float]) -> None:
-    """Raise ConfigError unless the shares are positive, sum to 1, and their names can be file names."""
+    """Raise ConfigError unless shares are positive and sum to 1, and their names are valid file names."""
     for name, share in shares.items():
         if not _NAME.fullmatch(name):
             raise ConfigError(f"split {name!r}: expected a name of letters, digits, '-', '_' and '.', such as 'valid'")
         if not 0.0 < share <= 1.0:
-            raise ConfigError(f"split {name!r}: expected a share above 0 and up to 1, found {share:g}")
+            raise ConfigError(f"split {name!r}: expected a share greater than 0 and at most 1, found {share:g}")
     total = sum(shares.values())
     if abs(total - 1.0) > 1e-9:
         raise ConfigError(f"the shares {' '.join(f'{n}={s:g}' for n, s in shares.items())} sum to {total:g}, not to 1")
 
 
 def assign(trace_seeds: np.ndarray, shares: Mapping[str, float], seed: int) -> np.ndarray:
-    """Return int64 (trace,): the number of each trace's split, in the order of `shares`.
+    """Return int64 (trace,): index of the split of each trace, in the order of `shares`.
 
-    The unit interval is cut into the shares; a trace falls where `u` lies, the upper 53 bits of
-    splitmix64(splitmix64(`seed`) xor its own seed) as a number below 1.
+    The unit interval is divided into the shares. The position of a trace in it is given by the upper 53 bits of
+    splitmix64(splitmix64(`seed`) xor its own seed), as a number in [0, 1).
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def assign(trace_seeds: np.ndarray, shares: Mapping[str, float], seed: int) -> n
 
 
 def _splitmix64(state: np.ndarray) -> np.ndarray:
-    """Return the outputs of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) for some states; uint64, any shape."""
+    """Return the SplitMix64 outputs (Steele, Lea and Flood, OOPSLA 2014) of states; uint64, any shape."""
     z = state + np.uint64(0x9E37_79B9_7F4A_7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58_476D_1CE4_E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D0_49BB_1331_11EB)
@@ -116,9 +116,9 @@ def _require_new(output: Path) -> None:
         found = next(output.iterdir(), None)
         if found is None:
             return
-        raise DatasetError(f"{output}: not empty (it holds {found.name}); name a new folder or remove this one")
+        raise DatasetError(f"{output}: not empty (it holds {found.name}); choose a new folder or remove this one")
     if output.exists():
-        raise DatasetError(f"{output}: is a file; name a new folder")
+        raise DatasetError(f"{output}: is a file; choose a new folder")
 
 
 def _remove(folder: Path) -> None:

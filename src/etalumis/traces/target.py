@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Outputs that nobody else writes and that nothing is overwritten for."""
+"""Locks on outputs, so that two processes never write the same one and nothing is overwritten."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -31,7 +31,7 @@ def claimed(path: Path, kind: str, doing: str = "writing", folder: bool = False)
 
 @contextmanager
 def new_file(path: Path, kind: str = "trace file") -> Iterator[None]:
-    """Hold the lock on a file that does not exist yet; raise DatasetError also where it does."""
+    """Hold the lock on a file that does not exist yet; raise DatasetError if it exists."""
     if path.exists():
         raise DatasetError(f"{path}: already exists and is not overwritten; remove it or choose another output")
     with claimed(path, kind):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Write trace files: columns that grow block by block, under a temporary name until they are whole."""
+"""Write trace files block by block, under a temporary name until they are complete."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -44,17 +44,17 @@ from etalumis.traces.ragged import Ragged, offsets
 from etalumis.traces.rules import require_valid
 
 ROW_GROUP = 512
-"""Traces that are written together: whatever the blocks that are appended, the bytes are the same."""
+"""Traces that are written together, so that the bytes of the file do not depend on the sizes of the blocks."""
 
 
-class _Numbers:
-    """From the numbers of one dictionary to those of the file."""
+class _IdTranslation:
+    """Translates ids of another dictionary to ids of the file."""
 
     def __init__(self, source: Dictionary) -> None:
         self.source = source
-        self._tables = {"address": np.empty(0, np.int64), "distribution": np.empty(0, np.int64)}  # -1: not met yet
+        self._tables = {"address": np.empty(0, np.int64), "distribution": np.empty(0, np.int64)}  # -1: not seen yet
 
-    def translated(self, name: str, values: np.ndarray, target: Dictionary) -> np.ndarray:
+    def translate(self, name: str, values: np.ndarray, target: Dictionary) -> np.ndarray:
         table = self._tables[name]
         size = len(self.source.names if name == "address" else self.source.distributions)
         if len(table) < size:
@@ -69,20 +69,20 @@ class _Numbers:
         return numbers
 
     def name(self, target: Dictionary) -> None:
-        """Take over the names that addresses were given after they were met."""
+        """Copy names that addresses got after they were first seen."""
         target.adopt_addresses(self.source, np.flatnonzero(self._tables["address"] >= 0))
 
 
 class ShardWriter:
     """One open trace file; `append` blocks, then `close`.
 
-    Use `open_shard`, which gives the file its name only when it is whole.
+    Use `open_shard`, which gives the file its name only when it is complete.
     """
 
     def __init__(self, file: h5py.File, path: Path, provenance: Provenance) -> None:
         self._file, self._path, self._provenance = file, path, provenance
         self._dictionary = Dictionary()
-        self._numbers = _Numbers(Dictionary())
+        self._ids = _IdTranslation(Dictionary())
         self._layouts: tuple[Layout, ...] | None = None
         self._count = 0
         traces, entries = file.create_group("traces"), file.create_group("entries")
@@ -101,7 +101,7 @@ class ShardWriter:
         self._tag_columns: dict[str, Column] = {}
         self._tag_layouts: dict[str, TagLayout] = {}
         self._found_tags: dict[str, TagLayout] = {}
-        self._waiting: list[Block] = []
+        self._buffer: list[Block] = []
         self._room = ROW_GROUP
         file.create_group("observations", track_order=True)
         file.create_group("tags")
@@ -126,12 +126,14 @@ class ShardWriter:
         )
 
     def append(self, block: Block) -> None:
-        """Write the traces of `block` behind those already there.
+        """Append the traces of `block`.
 
         Raises
         ------
         DatasetError
-            Where a number is not finite, the block does not fit those before it, or the file cannot be written.
+            If a number is not valid, or the block does not match the previous ones.
+        StorageError
+            If the file cannot be written.
         """
         if not len(block):
             return
@@ -147,24 +149,24 @@ class ShardWriter:
         for name in found.keys() - self._found_tags.keys():
             require_storable(name, f"{self._path}: a tag")
         self._found_tags.update(found)
-        self._admit(self._in_my_numbers(block))
+        self._admit(self._with_own_ids(block))
 
     def _admit(self, block: Block) -> None:
         start = 0
         while start < len(block):
             stop = min(len(block), start + self._room)
-            self._waiting.append(complete_tags(block.slice(start, stop), self._found_tags))
+            self._buffer.append(complete_tags(block.slice(start, stop), self._found_tags))
             self._room -= stop - start
             start = stop
             if not self._room:
                 self._write_group()
 
     def _write_group(self) -> None:
-        """Write the traces that wait."""
-        waiting, self._waiting, self._room = self._waiting, [], ROW_GROUP
-        if waiting:
+        """Write the buffered traces."""
+        buffered, self._buffer, self._room = self._buffer, [], ROW_GROUP
+        if buffered:
             with writing(self._path):
-                self._append(join([complete_tags(block, self._found_tags) for block in waiting]))
+                self._append(join([complete_tags(block, self._found_tags) for block in buffered]))
 
     def _append(self, block: Block) -> None:
         self._offset.append(block.entries.offset[1:] + self._entries_end)
@@ -185,29 +187,31 @@ class ShardWriter:
             self._rejected.append(block.rejected)
         self._count += len(block)
 
-    def _in_my_numbers(self, block: Block) -> Block:
-        """Return a block in the numbers of this file, which follow first use in it, trace by trace.
+    def _with_own_ids(self, block: Block) -> Block:
+        """Return a block with the ids of this file, which are assigned in the order of first use, trace by trace.
 
-        So a file's bytes do not depend on where its traces came from.
+        Hence the bytes of a file do not depend on where its traces came from.
         """
-        if block.dictionary is not self._numbers.source:
-            self._numbers.name(self._dictionary)
-            self._numbers = _Numbers(block.dictionary)
+        if block.dictionary is not self._ids.source:
+            self._ids.name(self._dictionary)
+            self._ids = _IdTranslation(block.dictionary)
         if self._rejected is None:
-            return replace(block, entries=self._numbered(block.entries), rejected=None)
+            return replace(block, entries=self._with_own_ids_of(block.entries), rejected=None)
         if block.rejected is None:
-            raise DatasetError(f"{self._path}: traces without their rejected repetitions cannot be written to it")
-        # of each trace first what was accepted, then what was rejected
+            raise DatasetError(f"{self._path}: traces without rejected repetitions cannot be written to this file")
+        # for each trace the accepted entries first, then the rejected ones
         order = np.argsort(np.concatenate([block.entries.list_numbers(), block.rejected.list_numbers()]), kind="stable")
         for name in ("address", "distribution"):
             both = np.concatenate([block.entries.columns[name], block.rejected.columns[name]])
-            self._numbers.translated(name, both[order], self._dictionary)
-        return replace(block, entries=self._numbered(block.entries), rejected=self._numbered(block.rejected))
+            self._ids.translate(name, both[order], self._dictionary)
+        return replace(
+            block, entries=self._with_own_ids_of(block.entries), rejected=self._with_own_ids_of(block.rejected)
+        )
 
-    def _numbered(self, lists: Ragged) -> Ragged:
+    def _with_own_ids_of(self, lists: Ragged) -> Ragged:
         columns = dict(lists.columns)
         for name in ("address", "distribution"):
-            columns[name] = self._numbers.translated(name, columns[name], self._dictionary)
+            columns[name] = self._ids.translate(name, columns[name], self._dictionary)
         return Ragged(lists.offset, columns)
 
     def _create_observations(self) -> None:
@@ -246,9 +250,9 @@ class ShardWriter:
             self._tag_columns[name].append(tag)
 
     def close(self) -> None:
-        """Write dictionary, provenance and checksums; the file is whole after this."""
+        """Write the dictionary, the provenance and the checksums, which completes the file."""
         self._write_group()
-        self._numbers.name(self._dictionary)
+        self._ids.name(self._dictionary)
         with writing(self._path):
             self._write_strings("addresses", self._dictionary.addresses.names())
             self._write_strings("names", self._dictionary.names)
@@ -280,18 +284,18 @@ class ShardWriter:
 
 
 def _is_present(tag: TagColumn) -> bool:
-    """Return whether any trace has the tag: it gets its place in the file with the first one."""
+    """Return whether any trace has the tag; its dataset is created with the first one."""
     return len(tag.columns["content"]) > 0 if isinstance(tag, Ragged) else not bool(np.all(np.isnan(tag)))
 
 
 @contextmanager
 def open_shard(path: Path, provenance: Provenance) -> Iterator[ShardWriter]:
-    """Yield a writer; `path` appears, whole, when the block ends without an error, and not at all otherwise.
+    """Yield a writer. `path` appears, complete, if the block ends without an error, and not at all otherwise.
 
     Raises
     ------
-    DatasetError
-        Where it cannot be written: the disk is full, or the folder read-only.
+    StorageError
+        If it cannot be written, for example because the disk is full or the folder is read-only.
     """
     with ExitStack() as stack:
         with writing(path):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Check one trace file: structure, and that its columns agree with each other."""
+"""Verification of one trace file: its structure, and the consistency of its columns."""
 
 from collections.abc import Callable, Iterator
 
@@ -24,13 +24,13 @@ from etalumis.traces.reading.shard import Shard
 from etalumis.traces.rules import require_valid
 
 WINDOW_BYTES = 1 << 24
-"""Uncompressed bytes of the traces that are looked at together."""
+"""Uncompressed bytes of the traces that are checked at a time."""
 _SLAB_ROWS = 1 << 20
-_REMEDY = "the file was written by another program, or altered together with its checksums: make it again"
+_REMEDY = "the file was written by another program, or altered together with its checksums: create it again"
 
 
 def ignore(count: int) -> None:
-    """Take note of `count` more traces: do nothing."""
+    """Do nothing with the number of traces."""
 
 
 def verify_shard(shard: Shard, quick: bool = False, seen: Callable[[int], None] = ignore) -> None:
@@ -39,16 +39,16 @@ def verify_shard(shard: Shard, quick: bool = False, seen: Callable[[int], None] 
     Parameters
     ----------
     shard
-        The file; its header has been checked by opening it.
+        The file. Opening it has checked its header.
     quick
-        Only what the header and the offsets tell: that every column is there and as long as it should be.
+        Check only the header and the offsets: that all columns exist and have the correct lengths.
     seen
-        Called with the number of traces that were checked since the last call.
+        Called with the number of traces checked since the last call.
 
     Raises
     ------
     DatasetError
-        At the first thing that is wrong, naming file, column and, where it is one trace's, the trace.
+        For the first problem; names file, column and, if possible, trace.
     """
     if not quick:
         shard.check_content()
@@ -63,20 +63,20 @@ def verify_shard(shard: Shard, quick: bool = False, seen: Callable[[int], None] 
 
 
 def windows(shard: Shard, nbytes: int = WINDOW_BYTES) -> Iterator[tuple[int, int]]:
-    """Yield ranges of traces, back to back, of about `nbytes` bytes uncompressed."""
+    """Yield consecutive ranges of traces of about `nbytes` uncompressed bytes."""
     size = max(1, nbytes * len(shard) // max(1, shard.nbytes))
     for start in range(0, len(shard), size):
         yield start, min(start + size, len(shard))
 
 
 def fail(shard: Shard, column: str, what: str, trace: int | None = None) -> DatasetError:
-    """Return the error that says what is wrong with a column, or with one trace in it."""
+    """Return the error for a column, or for one trace in it."""
     where = "" if trace is None else f" of trace {trace}"
     return DatasetError(f"{shard.path}: column {column!r}{where} is wrong: {what}; {_REMEDY}")
 
 
 def check_structure(shard: Shard) -> None:
-    """Check that every column is there, and as long as the offsets and the number of traces say."""
+    """Check that all columns exist, with the lengths given by the offsets and the number of traces."""
     fixed, lists = _fixed_columns(shard), _list_columns(shard)
     expected = {*fixed, *lists, *(column for _, columns in lists.values() for column in columns)}
     for name in sorted(expected ^ set(shard.columns)):
@@ -97,7 +97,7 @@ def _require_rows(shard: Shard, name: str, rows: int, source: str) -> None:
 
 
 def _fixed_columns(shard: Shard) -> dict[str, int]:
-    """Return the columns whose length is known beforehand, with that length."""
+    """Return the columns with a known length, and this length."""
     names = [f"traces/{name}" for name in ("type", *TRACE_DTYPES)]
     for layout in shard.layouts:
         names.append(observation_path(layout.name, "stddev" if layout.storage == EXPECTED else "value"))
@@ -106,7 +106,7 @@ def _fixed_columns(shard: Shard) -> dict[str, int]:
 
 
 def _list_columns(shard: Shard) -> dict[str, tuple[int, list[str]]]:
-    """Return the offset columns, with the number of their lists and the columns that they cut."""
+    """Return the offset columns, with the number of lists and the columns that they belong to."""
     count = len(shard)
     lists = {
         "traces/offset": (count, [f"entries/{name}" for name in ENTRY_DTYPES]),
@@ -124,7 +124,7 @@ def _list_columns(shard: Shard) -> dict[str, tuple[int, list[str]]]:
 
 
 def _check_offset(shard: Shard, name: str) -> int:
-    """Check that offsets begin with 0 and never fall; return the last one."""
+    """Check that offsets start with 0 and do not decrease; return the last one."""
     last = 0
     for start in range(0, shard.rows(name), _SLAB_ROWS):
         offset = shard.slice(name, start, min(start + _SLAB_ROWS, shard.rows(name)))
@@ -133,13 +133,15 @@ def _check_offset(shard: Shard, name: str) -> int:
         falls = np.flatnonzero(np.diff(offset, prepend=last) < 0)
         if len(falls):
             row = start + int(falls[0])
-            raise fail(shard, name, f"expected offsets that never fall, found {offset[falls[0]]} in row {row}", row - 1)
+            raise fail(
+                shard, name, f"expected offsets that do not decrease, found {offset[falls[0]]} in row {row}", row - 1
+            )
         last = int(offset[-1])
     return last
 
 
 class _Content:
-    """Checks of windows of traces, in memory."""
+    """Checks of windows of traces in memory."""
 
     def __init__(self, shard: Shard) -> None:
         self._shard = shard
@@ -150,7 +152,7 @@ class _Content:
             raise fail(shard, "distributions/parameters", str(error)) from None
 
     def window(self, block: Block, start: int) -> None:
-        """Check the traces of `block`, which are `start` and following."""
+        """Check the traces of `block`, numbered from `start`."""
         require_valid(block, self._shard.path, start)
         self._entries(block, start)
         self._types(block, start)
@@ -160,13 +162,13 @@ class _Content:
             self._rejected(block, block.rejected, start)
 
     def _fail_where(self, bad: np.ndarray, column: str, start: int, what: Callable[[int], str]) -> None:
-        """Raise at the first trace that is bad."""
+        """Raise an error for the first bad trace."""
         found = np.flatnonzero(bad)
         if len(found):
             raise fail(self._shard, column, what(int(found[0])), start + int(found[0]))
 
     def _fail_entry(self, lists: Ragged, bad: np.ndarray, column: str, start: int, what: Callable[[int], str]) -> None:
-        """Raise at the first row of a list column that is bad."""
+        """Raise an error for the first bad row of a list column."""
         found = np.flatnonzero(bad)
         if len(found):
             row = int(found[0])
@@ -177,18 +179,18 @@ class _Content:
         flags, draws = block.entries.columns["flags"], block.traces["draws"]
         self._fail_entry(
             block.entries, flags & ~np.uint8(CONTROLLED | REPLACED) != 0, "entries/flags", start,
-            lambda row: f"expected no other flags than controlled (1) and replaced (2), found {flags[row]}",
+            lambda row: f"expected only the flags controlled (1) and replaced (2), found {flags[row]}",
         )  # fmt: skip
         if self._shard.provenance.kept == CONTROLLED_ONLY:
             self._fail_entry(
                 block.entries, flags & CONTROLLED == 0, "entries/flags", start,
-                lambda _: "expected controlled entries only, since the file says that it keeps no others, found one",
+                lambda _: "expected controlled entries only, as given in the attributes of the file",
             )  # fmt: skip
         entries = block.entries.lengths + (0 if block.rejected is None else block.rejected.lengths)
         whole = self._shard.provenance.kept == ALL
         self._fail_where(
             (draws != entries) if whole else (draws < entries), "traces/draws", start,
-            lambda i: f"expected {'' if whole else 'at least '}{entries[i]}, the entries there are, found {draws[i]}",
+            lambda i: f"expected {'' if whole else 'at least '}{entries[i]}, the stored entries, found {draws[i]}",
         )  # fmt: skip
 
     def _types(self, block: Block, start: int) -> None:
@@ -204,7 +206,7 @@ class _Content:
         density = self._priors.log_prob(columns["distribution"], columns["value"])
         self._supported(block, block.entries, density, "entries/value", start)
         if self._shard.provenance.kept == CONTROLLED_ONLY:
-            return  # what the uncontrolled entries add to it is not there
+            return  # the contributions of the uncontrolled entries are not stored
         expected, found = log_priors(block.entries, density), block.traces["log_prior"]
         self._fail_where(
             ~np.isclose(expected, found, rtol=1e-9, atol=1e-9), "traces/log_prior", start,
@@ -215,7 +217,7 @@ class _Content:
         columns, distributions = entries.columns, block.dictionary.distributions
         self._fail_entry(
             entries, ~np.isfinite(density), column, start,
-            lambda row: f"expected a value that its prior {distributions[columns['distribution'][row]]} can give, "
+            lambda row: f"expected a value in the support of its prior {distributions[columns['distribution'][row]]}, "
             f"found {columns['value'][row]} at address {self._addresses[columns['address'][row]]}",
         )  # fmt: skip
 
@@ -247,26 +249,26 @@ class _Content:
         )  # fmt: skip
         self._fail_entry(
             rejected, position > lengths[trace], "rejected/position", start,
-            lambda row: f"expected at most {lengths[trace[row]]}, the accepted entries of its trace, found "
+            lambda row: f"expected at most {lengths[trace[row]]}, the number of accepted entries of its trace, found "
             f"{position[row]}",
         )  # fmt: skip
         falls = np.diff(position, prepend=0) < 0
         falls[rejected.offset[:-1][rejected.lengths > 0]] = False
         self._fail_entry(
             rejected, falls, "rejected/position", start,
-            lambda row: f"expected positions that never fall within a trace, found {position[row]}",
+            lambda row: f"expected positions that do not decrease within a trace, found {position[row]}",
         )  # fmt: skip
         repetition, draws = columns["repetition"], block.traces["draws"][trace]
         self._fail_entry(
             rejected, repetition >= draws, "rejected/repetition", start,
-            lambda row: f"expected less than {draws[row]}, the draws of its trace, found {repetition[row]}",
+            lambda row: f"expected less than {draws[row]}, the number of draws of its trace, found {repetition[row]}",
         )  # fmt: skip
         density = self._priors.log_prob(columns["distribution"], columns["value"])
         self._supported(block, rejected, density, "rejected/value", start)
 
 
 def _repeated(image: Ragged, index: np.ndarray, size: int) -> np.ndarray:
-    """Return whether each row of an image has an index that an earlier row of its trace has."""
+    """Return, for each row of an image, whether an earlier row of its trace has the same index."""
     repeated = np.zeros(len(index), bool)
     key = image.list_numbers() * size + index
     if len(key) and not np.all(np.diff(key) > 0):

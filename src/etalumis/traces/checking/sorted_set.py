@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Check a sorted set: the order of its traces through all shards, and that its index tells the truth."""
+"""Verification of a sorted set: the order of its traces through all shards, and its index."""
 
 from collections import Counter
 from pathlib import Path
@@ -19,22 +19,22 @@ _REMEDY = "sort the traces again"
 
 
 class SetCheck:
-    """Walks through the shards of an index, in their order, and remembers one trace and a row a trace type.
+    """Checks the shards of an index in order; keeps only the last trace, and one row per trace type.
 
-    In a sorted set traces of one type, length and seed are neighbours, so that a trace that is there twice is found
-    without holding the seeds of all.
+    In a sorted set, traces of equal type, length and seed are adjacent, so duplicates are found without keeping all
+    seeds.
 
     Parameters
     ----------
     index
         Path of the index, for messages.
     content
-        What `read_index` gave.
+        Content returned by `read_index`.
 
     Raises
     ------
     DatasetError
-        From every method: at the first thing that is wrong.
+        From all methods, for the first problem.
     """
 
     def __init__(self, index: Path, content: dict[str, Any]) -> None:
@@ -43,7 +43,7 @@ class SetCheck:
         self._ranks = {kind: rank for rank, kind in enumerate(self._types)}
         order = [(-int(row["traces"]), row["type"]) for row in content["types"]]
         if order != sorted(order) or len(self._ranks) != len(self._types):
-            raise self._fail("types", "expected every type once, the most frequent first, then by the type")
+            raise self._fail("types", "expected every type once, ordered by frequency, then by type")
         self._count = np.zeros(len(self._types), np.int64)
         self._shortest = np.full(len(self._types), np.iinfo(np.int64).max)
         self._longest = np.zeros(len(self._types), np.int64)
@@ -60,7 +60,7 @@ class SetCheck:
         return DatasetError(f"{self._index}: {key!r} is wrong: {what}; {_REMEDY}")
 
     def shard(self, shard: Shard, number: int, quick: bool = False) -> None:
-        """Take shard `number`, the next one that is good; its own content has been checked."""
+        """Check shard `number`, the next good one, whose own content has already been checked."""
         self._number = number
         entry = self._content["shards"][number]
         size = shard.path.stat().st_size
@@ -77,7 +77,7 @@ class SetCheck:
 
     def _check_provenance(self, shard: Shard) -> None:
         for key, found in shard.provenance.as_dict().items():
-            # a sorting that was interrupted may have been finished by another version of the program
+            # another version of the program may have completed an interrupted sort
             if key != "producer" and self._content.get(key) != found:
                 raise self._fail(key, f"found {self._content.get(key)!r}, but that of {shard.path} is {found!r}")
 
@@ -102,7 +102,7 @@ class SetCheck:
         add_lengths(self._lengths, offset)
 
     def _check_order(self, shard: Shard, start: int, keys: np.ndarray) -> None:
-        """Raise unless the columns of `keys` (rank, length, seed) rise, from the last trace before them on."""
+        """Check that the rows of `keys` (rank, length, seed) increase, starting from the last trace before them."""
         if self._last is not None:
             keys = np.concatenate([np.array(self._last)[:, None], keys], axis=1)
             start -= 1
@@ -115,7 +115,7 @@ class SetCheck:
             place = start + int(bad[0])
             earlier = self._last_place if place < 0 else f"trace {place}"
             what = _key(before[:, bad[0]]), _key(after[:, bad[0]])
-            problem = "the same trace is there twice" if what[0] == what[1] else "expected the sorted order"
+            problem = "duplicate trace" if what[0] == what[1] else "expected the sorted order"
             raise DatasetError(
                 f"{shard.path}: column 'traces/seed' of trace {place + 1} is wrong: {problem}: {earlier} has "
                 f"{what[0]}, it has {what[1]}; {_REMEDY}"
@@ -125,10 +125,10 @@ class SetCheck:
         self._last_place = f"the last trace of {shard.path}"
 
     def close(self, quick: bool = False) -> None:
-        """Compare what was found in all shards with the index."""
+        """Compare the totals of all shards with the index."""
         for key, found in (("traces", self._traces), ("entries", self._entries)):
             if self._content[key] != found:
-                raise self._fail(key, f"found {self._content[key]}, but the shards hold {found}")
+                raise self._fail(key, f"found {self._content[key]}, but the shards contain {found}")
         first = 0
         for rank, row in enumerate(self._content["types"]):
             expected: dict[str, Any] = {"first": first}
@@ -143,7 +143,7 @@ class SetCheck:
         if not quick:
             self._check_summaries()
         if first != self._traces:
-            raise self._fail("types", f"they have {first} traces together, but the shards hold {self._traces}")
+            raise self._fail("types", f"they have {first} traces in total, but the shards contain {self._traces}")
 
     def _check_summaries(self) -> None:
         lengths = np.array(sorted(self._lengths.items()), np.int64).reshape(-1, 2)

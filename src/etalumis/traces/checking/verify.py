@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Check trace files and sorted sets through and through, and name everything that is wrong."""
+"""Verification of trace files and sorted sets, with a report of all bad files."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -22,24 +22,26 @@ __all__ = ["verify", "verify_shard"]
 
 
 def verify(paths: Sequence[Path], quick: bool = False) -> int:
-    """Check trace files, and sorted sets with all the files that they name; return the number of traces.
+    """Verify trace files and sorted sets with all their files; return the number of traces.
 
-    Memory is bounded: a window of one file's traces at a time.
+    Memory is bounded, since traces are read in windows.
 
     Parameters
     ----------
     paths
-        Trace files, index files, or folders that hold an `index.json`.
+        Trace files, index files, or folders with an `index.json`.
     quick
-        Headers and structure only: what takes no reading of the traces.
+        Check headers and structure only, without reading the traces.
 
     Raises
     ------
     DatasetError
-        After everything has been looked at: for each bad file the first thing that is wrong with it.
+        After everything has been checked, with the first problem of each bad file.
+    StorageError
+        If the only problem is a file that the system refuses to read.
     """
     if not paths:
-        raise DatasetError("no trace files were given; name files, an index.json or a folder that holds one")
+        raise DatasetError("no trace files were given; expected files, an index.json or a folder with one")
     given = [Path(path) / NAME if Path(path).is_dir() else Path(path) for path in paths]
     run = _Verification(quick, sum(map(_announced, given)))
     for path in given:
@@ -57,18 +59,18 @@ def verify(paths: Sequence[Path], quick: bool = False) -> int:
 
 
 def _announced(path: Path) -> int:
-    """Return how many traces a file or index says it has, for the progress; 0 where it cannot be read."""
+    """Return the number of traces in the header of a file or index, for the progress; 0 if it cannot be read."""
     try:
         if path.suffix == ".json":
             return int(read_index(path)["traces"])
         with h5py.File(path, "r") as file:
             return int(file.attrs["traces"])
     except (DatasetError, StorageError, OSError, KeyError, ValueError, TypeError, RuntimeError):
-        return 0  # what is wrong with it is found out later, and said
+        return 0  # the problem is found and reported later
 
 
 class _Verification:
-    """One call's findings."""
+    """State of one call."""
 
     def __init__(self, quick: bool, announced: int) -> None:
         self.bad: list[DatasetError | StorageError] = []
@@ -88,10 +90,10 @@ class _Verification:
             self.bad.append(error)
 
     def file(self, path: Path, checksum: str | None = None, check: SetCheck | None = None, number: int = 0) -> None:
-        """Check one trace file, which is shard `number` of the set `check` or stands alone."""
+        """Check one trace file; with `check`, it is shard `number` of this set."""
         with self._collecting(path):
             if path.resolve() in self._seen:
-                raise DatasetError(f"{path}: the same trace file was given twice; name it once")
+                raise DatasetError(f"{path}: the same trace file was given twice")
             self._seen.add(path.resolve())
             with Shard(path) as shard:
                 require_checksum(path, checksum, shard.checksum)
@@ -101,7 +103,7 @@ class _Verification:
                     check.shard(shard, number, self._quick)
 
     def sorted_set(self, index: Path) -> None:
-        """Check every file that an index names, their order, and what the index says of them."""
+        """Check all files of an index, their order, and the index itself."""
         before = len(self.bad)
         with self._collecting(index):
             content = read_index(index)
@@ -112,10 +114,10 @@ class _Verification:
                     self.file(path, entry["checksum"], check, number)
                     continue
                 with self._collecting(path):
-                    raise DatasetError(f"{path}: missing, but {index} names it; sort the traces again")
-            if len(self.bad) == before:  # of a set that lacks traces the totals are wrong for a reason already named
+                    raise DatasetError(f"{path}: missing, but listed in {index}; sort the traces again")
+            if len(self.bad) == before:  # if traces are missing, the totals are wrong for a reason already reported
                 check.close(self._quick)
 
     def close(self) -> None:
-        """Say how long it took."""
+        """Log the duration."""
         self._progress.close()

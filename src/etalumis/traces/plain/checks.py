@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Checks of windows of a plain set of traces, whose errors name file, key and trace."""
+"""Checks of windows of a plain set of traces, with errors that name file, key and trace."""
 
 from collections.abc import Callable
 
@@ -11,19 +11,19 @@ from etalumis.traces.ragged import Ragged
 
 
 class Checks:
-    """What is required of the traces of one file; `start` is always the number of a window's first trace."""
+    """Checks of the traces of one file; `start` is always the number of the first trace of a window."""
 
     def __init__(self, plain: Plain) -> None:
         self._plain = plain
 
     def require(self, held: np.ndarray, key: str, start: int, what: Callable[[int], str]) -> None:
-        """Raise at the first trace for which `held` is false."""
+        """Raise an error for the first trace for which `held` is false."""
         bad = np.flatnonzero(~held)
         if len(bad):
             raise self._plain.fail(key, what(int(bad[0])), start + int(bad[0]))
 
     def require_rows(self, held: np.ndarray, lists: Ragged, key: str, start: int, what: Callable[[int], str]) -> None:
-        """Raise at the first row of a list column for which `held` is false."""
+        """Raise an error for the first row of a list column for which `held` is false."""
         bad = np.flatnonzero(~held)
         if len(bad):
             row = int(bad[0])

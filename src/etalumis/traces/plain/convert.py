@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Take over a set of traces that another program made, from the plain layout (`traces.plain.layout`)."""
+"""Import of traces of another program from the plain layout (`traces.plain.layout`)."""
 
 import logging
 from dataclasses import replace
@@ -31,8 +31,8 @@ _STAGE = "convert"
 def from_plain(path: Path, output: Path, model: str | None = None, split: str | None = None, seed: int = 0) -> int:
     """Write the traces of a plain file to a new trace file; return their number.
 
-    Everything is checked: shapes, types, offsets, numbers, finite values, supports, and that an address has one kind of
-    prior. Trace types and log prior densities are computed. Of an HDF5 file a window is in memory at a time.
+    All content is checked: shapes, types, offsets, ids, finite values, supports, and that an address has one kind of
+    prior. Trace types and log prior densities are computed. HDF5 files are read in windows.
 
     Parameters
     ----------
@@ -41,17 +41,17 @@ def from_plain(path: Path, output: Path, model: str | None = None, split: str | 
     output
         Trace file to write; it must not exist.
     model
-        Name of the model; needed where the file does not say it.
+        Name of the model; required if the file does not contain it.
     split
-        What the traces are for; "" or what the file says.
+        Name of the split; by default that in the file, or "".
     seed
-        Where the file has no `seed`, that of trace i is `derive(seed, "convert/<split>", i)`: give each part of a set
-        another one.
+        If the file has no `seed`, that of trace i is `derive(seed, "convert/<split>", i)`. Use a different seed for
+        each part of a set.
 
     Raises
     ------
     DatasetError
-        Naming file, key and trace.
+        If the content is not valid; names file, key and trace.
     """
     output = Path(output)
     with new_file(output), Plain(path) as plain:
@@ -62,7 +62,7 @@ def from_plain(path: Path, output: Path, model: str | None = None, split: str | 
         if split is not None:
             provenance = replace(provenance, split=split)
         if not provenance.model:
-            raise DatasetError(f"{path}: it does not say of which model its traces are; say it with --model NAME")
+            raise DatasetError(f"{path}: the name of the model is missing; give it with --model NAME")
         windows = _Windows(plain, header, f"{_STAGE}/{provenance.split}", seed)
         with (
             Progress(header.traces, "traces", f"converting {path.name}") as progress,
@@ -76,18 +76,18 @@ def from_plain(path: Path, output: Path, model: str | None = None, split: str | 
 
 
 class _Windows:
-    """Gives windows of a plain file as blocks."""
+    """Reads windows of a plain file as blocks."""
 
     def __init__(self, plain: Plain, header: Header, stage: str, seed: int) -> None:
         self._plain, self._header, self._stage, self._seed = plain, header, stage, seed
         self._checks = Checks(plain)
         self._addresses = header.dictionary.addresses.names()
-        self._kind = np.zeros(len(self._addresses), np.int64)  # of each address; 0 = not met yet
+        self._kind = np.zeros(len(self._addresses), np.int64)  # of each address; 0 = not seen yet
         self.traces = max(1, WINDOW_BYTES // header.nbytes)
         self._check_seeds()
 
     def _check_seeds(self) -> None:
-        """Refuse seeds that are there twice: noise, splits and sorting tell traces by their seeds."""
+        """Refuse duplicate seeds, since noise, splits and sorting identify traces by their seeds."""
         if "seed" not in self._plain:
             return
         seeds = self._plain.whole("seed").astype(np.int64)
@@ -95,7 +95,7 @@ class _Windows:
         twice = np.flatnonzero(np.diff(seeds[order]) == 0)
         if len(twice):
             one, other = sorted(order[twice[0] : twice[0] + 2].tolist())
-            raise self._plain.fail("seed", f"expected every seed once, found that of trace {one} again", other)
+            raise self._plain.fail("seed", f"expected unique seeds, found that of trace {one} again", other)
 
     def block(self, start: int, stop: int) -> Block:
         """Return traces `start:stop`."""
@@ -112,21 +112,21 @@ class _Windows:
         )
 
     def _offset(self, key: str, content: str, start: int, stop: int) -> tuple[np.ndarray, int]:
-        """Return the offsets of a window, from 0, and where its first list begins."""
+        """Return the offsets of a window, starting from 0, and the position of its first list."""
         offset = self._plain.rows(key, start, stop + 1).astype(np.int64)
         end = self._plain.shape(content)[0]
         if start == 0 and offset[0] != 0:
             raise self._plain.fail(key, f"expected 0 first, found {offset[0]}")
         self._checks.require(
             (np.diff(offset) >= 0) & (offset[1:] <= end), key, start,
-            lambda i: f"expected offsets that never fall and reach at most {end}, found {offset[i]}, {offset[i + 1]}",
+            lambda i: f"expected offsets that do not decrease, at most {end}, found {offset[i]}, {offset[i + 1]}",
         )  # fmt: skip
         if stop == self._header.traces and offset[-1] != end:
             raise self._plain.fail(key, f"expected {end} last, the length of {content!r}, found {offset[-1]}")
         return offset - offset[0], int(offset[0])
 
     def _numbered(self, lists: Ragged, prefix: str, start: int) -> None:
-        """Check the columns `address`, `distribution` and `value`, and put in the dictionary's numbers."""
+        """Check the columns `address`, `distribution` and `value`, and translate to ids of the dictionary."""
         columns, header = lists.columns, self._header
         self._below(lists, "address", len(self._addresses), prefix, start)
         self._below(lists, "distribution", len(header.numbers), prefix, start)
@@ -141,14 +141,14 @@ class _Windows:
         columns["density"] = density
         self._checks.require_rows(
             np.isfinite(density), lists, f"{prefix}value", start,
-            lambda row: f"expected a value that its prior can give, "
+            lambda row: f"expected a value in the support of its prior, "
             f"{header.dictionary.distributions[distribution[row]]}, found {value[row]} at address "
             f"{self._addresses[address[row]]!r}",
         )  # fmt: skip
         self._one_kind(lists, prefix, start)
 
     def _below(self, lists: Ragged, name: str, size: int, prefix: str, start: int) -> None:
-        """Require numbers of a list of `size` in a column."""
+        """Require valid indices of a list of `size` elements in a column."""
         column = lists.columns[name]
         self._checks.require_rows(
             (column >= 0) & (column < size), lists, f"{prefix}{name}", start,
@@ -157,7 +157,7 @@ class _Windows:
         lists.columns[name] = column.astype(np.uint32)
 
     def _one_kind(self, lists: Ragged, prefix: str, start: int) -> None:
-        """Require that an address always has the same kind of prior, since it gets one layer of a network."""
+        """Require that an address always has the same kind of prior, since it has a single layer in a network."""
         address, kind = lists.columns["address"], self._header.kinds[lists.columns["distribution"]]
         new = np.flatnonzero(self._kind[address] == 0)[::-1]
         self._kind[address[new]] = kind[new]
@@ -188,7 +188,7 @@ class _Windows:
         once[seen] = True
         self._checks.require_rows(
             once, lists, "address", start,
-            lambda row: f"expected an address once, found {self._addresses[address[row]]!r} again",
+            lambda row: f"expected unique addresses in a trace, found {self._addresses[address[row]]!r} again",
         )  # fmt: skip
         lists.columns["flags"] = self._flags("controlled", CONTROLLED, CONTROLLED, rows) | self._flags(
             "replaced", REPLACED, 0, rows
@@ -196,7 +196,7 @@ class _Windows:
         if self._header.provenance.kept == CONTROLLED_ONLY:
             self._checks.require_rows(
                 lists.columns["flags"] & CONTROLLED != 0, lists, "controlled", start,
-                lambda _: "expected 1, since the file says that only controlled entries are kept, found 0",
+                lambda _: "expected 1, since only controlled entries are kept, found 0",
             )  # fmt: skip
         return lists
 
@@ -215,7 +215,7 @@ class _Windows:
         position, accepted = lists.columns["position"], entries.lengths[lists.list_numbers()]
         self._checks.require_rows(
             (position >= 0) & (position <= accepted), lists, "rejected/position", start,
-            lambda row: f"expected at most {accepted[row]}, the entries of its trace, found {position[row]}",
+            lambda row: f"expected at most {accepted[row]}, the number of entries of its trace, found {position[row]}",
         )  # fmt: skip
         return Ragged(offset, {name: lists.columns[name].astype(dtype) for name, dtype in REJECTED_DTYPES.items()})
 
@@ -228,7 +228,7 @@ class _Windows:
         whole = rejected is not None
         self._checks.require(
             (draws == lengths) if whole else (draws >= lengths), "draws", start,
-            lambda i: f"expected {'' if whole else 'at least '}{lengths[i]}, the entries there are, found {draws[i]}",
+            lambda i: f"expected {'' if whole else 'at least '}{lengths[i]}, the number of entries, found {draws[i]}",
         )  # fmt: skip
         seed = self._optional("seed", start, stop, None).astype(np.int64)
         self._checks.require(seed >= 0, "seed", start, lambda i: f"expected a number from 0, found {seed[i]}")
@@ -265,7 +265,7 @@ class _Windows:
 
     def _observation(self, layout: Layout, start: int, stop: int) -> ObservationColumn:
         key = group_key("expected" if layout.storage == EXPECTED else "observation", layout.name)
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
+        with np.errstate(over="ignore"):  # values out of the range of float32 become infinite, and are refused
             dense = self._plain.rows(key, start, stop).astype(np.float32).reshape(stop - start, layout.size)
         self._checks.finite(dense, key, start)
         if layout.storage != EXPECTED:

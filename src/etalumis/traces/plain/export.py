@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Write a set of traces in the plain layout (`traces.plain.layout`), for programs that know nothing of ours."""
+"""Export of a set of traces to the plain layout (`traces.plain.layout`), for other programs."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -26,21 +26,21 @@ from etalumis.traces.reading.shard import Shard
 from etalumis.traces.sources import Sources
 from etalumis.traces.target import new_file
 
-NPZ_BYTES = 1 << 31
-"""The most that an npz file may hold, since it is made in memory."""
+MAX_NPZ_BYTES = 1 << 31
+"""Maximum bytes of an npz file, which is created in memory."""
 WINDOW_BYTES = 1 << 24
 
 
 def to_plain(inputs: Sequence[Path], output: Path, mix: bool = False) -> int:
     """Write traces in the plain layout to an HDF5 or npz file; return their number.
 
-    Observations become dense, so that the file is larger than the set. An HDF5 file is written window by window. What
-    `traces.convert.from_plain` makes of the file are the same traces, to the last bit.
+    Observations become dense, so the file is larger than the set. HDF5 files are written in windows. Importing the file
+    with `convert.from_plain` gives the same traces, bit for bit.
 
     Raises
     ------
     DatasetError
-        Where an input is damaged, inputs do not belong together, `output` exists or is too large for npz.
+        If an input is damaged, inputs do not belong together, or `output` exists or is too large for npz.
     """
     output = Path(output)
     if output.suffix not in (*HDF5_SUFFIXES, NPZ_SUFFIX):
@@ -55,7 +55,7 @@ def to_plain(inputs: Sequence[Path], output: Path, mix: bool = False) -> int:
 
 
 class _Sink(Protocol):
-    """Arrays that grow window by window up to the shape that was said beforehand."""
+    """Arrays that are filled window by window up to a shape given in advance."""
 
     def create(self, key: str, shape: tuple[int, ...], dtype: str) -> None: ...
 
@@ -78,7 +78,7 @@ class _Hdf5:
         self._columns[key].append(values)
 
     def strings(self, key: str, values: Sequence[str]) -> None:
-        # of one length: those of varying length are written when the file is closed, where a full disk ends in a crash
+        # fixed length: HDF5 writes strings of variable length when it closes the file, and crashes if the disk is full
         encoded = [value.encode() for value in values]
         dtype = h5py.string_dtype("utf-8", max(1, *map(len, encoded)) if encoded else 1)
         self._columns[key] = Column(self._file, key, dtype)
@@ -98,10 +98,10 @@ class _Npz:
 
     def create(self, key: str, shape: tuple[int, ...], dtype: str) -> None:
         self._bytes += np.dtype(dtype).itemsize * prod(shape)
-        if self._bytes > NPZ_BYTES:
+        if self._bytes > MAX_NPZ_BYTES:
             raise DatasetError(
-                f"{self._path}: more than {NPZ_BYTES / 1e9:.1f} GB, too much for an npz file, which is made in memory; "
-                "write an .h5 file"
+                f"{self._path}: more than {MAX_NPZ_BYTES / 1e9:.1f} GB, too large for an npz file, which is created "
+                "in memory; write an .h5 file"
             )
         self.arrays[key] = np.empty(shape, dtype)
 
@@ -121,7 +121,7 @@ def _sink(output: Path) -> Iterator[_Sink]:
             sink = _Npz(output)
             yield sink
             with temporary.open("wb") as file:
-                # numpy's own parameter `allow_pickle` hides behind the arrays' names
+                # the parameter `allow_pickle` conflicts with the type of the keyword arguments
                 np.savez_compressed(file, **sink.arrays)  # type: ignore[arg-type]
         else:
             file = h5py.File(temporary, "w", libver=LIBVER)
@@ -134,7 +134,7 @@ def _sink(output: Path) -> Iterator[_Sink]:
 
 
 class _Export:
-    """Writes a set, key by key of a window."""
+    """Writes a set, window by window."""
 
     def __init__(self, sources: Sources, sink: _Sink) -> None:
         self._sources, self._sink = sources, sink
@@ -154,7 +154,7 @@ class _Export:
                 progress.update(len(block))
 
     def _blocks(self) -> Iterator[tuple[Shard, int, Block]]:
-        """Yield the traces of all files in windows: file, number of the first trace in it, traces."""
+        """Yield the traces of all files in windows: file, number of the first trace, traces."""
         dense = 8 * sum(layout.size for layout in self._sources.layouts)
         for shard in self._sources.shards:
             share = shard.nbytes // max(1, len(shard))
@@ -170,7 +170,7 @@ class _Export:
         self._sink.strings("provenance", [json.dumps(self._sources.provenance.as_dict())])
 
     def _rows(self, column: str) -> int:
-        """Return the rows of a column of all files that have it."""
+        """Return the total number of rows of a column in all files that have it."""
         return sum(shard.rows(column) for shard in self._sources.shards if column in shard.columns)
 
     def _create(self) -> None:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a plain set of traces says before its traces: addresses, distributions, observations, tags, and where from."""
+"""Header of a plain set of traces: addresses, distributions, observations, tags and provenance."""
 
 import json
 import re
@@ -29,19 +29,19 @@ class Header:
     traces
         Number of traces.
     dictionary
-        The addresses and distributions, numbered as in the file.
+        The addresses and distributions, with the ids of the file.
     numbers
-        int64 (distribution,): number in `dictionary` of each distribution of the file, of which some may be equal.
+        int64 (distribution,): id in `dictionary` of each distribution of the file, some of which may be equal.
     priors
         The distributions of `dictionary`.
     kinds
-        int64 (distribution of `dictionary`,): the same for those that one address may have.
+        int64 (distribution of `dictionary`,): kind; an address has distributions of one kind only.
     layouts, tags
-        What is observed, and the tags.
+        The observe statements and the tags.
     provenance
-        As far as the file says it.
+        Provenance, as far as it is in the file.
     nbytes
-        Bytes of a trace in memory, on average.
+        Mean bytes of a trace in memory.
     """
 
     traces: int
@@ -56,16 +56,16 @@ class Header:
 
 
 def read_header(plain: Plain) -> Header:
-    """Check and return everything but the traces.
+    """Check and return everything except the traces.
 
     Raises
     ------
     DatasetError
-        Naming file and key.
+        If the content is not valid; names file and key.
     """
     shape = plain.shape("offset")
     if len(shape) != 1 or shape[0] < 2:
-        raise plain.fail("offset", f"expected shape (traces + 1,), with one trace at least, found {shape}")
+        raise plain.fail("offset", f"expected shape (traces + 1,), with at least one trace, found {shape}")
     traces = shape[0] - 1
     dictionary = Dictionary()
     _add_addresses(plain, dictionary)
@@ -92,7 +92,7 @@ def _add_addresses(plain: Plain, dictionary: Dictionary) -> None:
     addresses = plain.strings("addresses")
     names = plain.strings("names") if "names" in plain else [""] * len(addresses)
     if len(names) != len(addresses):
-        raise plain.fail("names", f"expected {len(addresses)} strings, one an address, found {len(names)}")
+        raise plain.fail("names", f"expected {len(addresses)} strings, one per address, found {len(names)}")
     for number, (address, name) in enumerate(zip(addresses, names, strict=True)):
         if not _ADDRESS.fullmatch(address):
             raise plain.fail(
@@ -102,7 +102,7 @@ def _add_addresses(plain: Plain, dictionary: Dictionary) -> None:
         if name:
             require_storable(name, f"{plain.path}: key 'names': a draw")
         if dictionary.address(address, name) != number:
-            raise plain.fail("addresses", f"expected every address once, found {address!r} again")
+            raise plain.fail("addresses", f"expected unique addresses, found {address!r} again")
 
 
 def _add_distributions(plain: Plain, dictionary: Dictionary) -> np.ndarray:
@@ -116,16 +116,16 @@ def _add_distributions(plain: Plain, dictionary: Dictionary) -> np.ndarray:
 
 
 def _check_shapes(plain: Plain, traces: int) -> None:
-    """Check the shapes and types of all columns but observations and tags."""
+    """Check the shapes and types of all columns except observations and tags."""
     _check_integers(plain, "offset")
     rows = plain.shape("value")[:1]
     _check_columns(plain, {key: key for key in ENTRY_KEYS}, rows, f"{rows}, as 'value' has")
-    _check_columns(plain, {key: key for key in TRACE_KEYS}, (traces,), f"({traces},), one number a trace")
+    _check_columns(plain, {key: key for key in TRACE_KEYS}, (traces,), f"({traces},), one number per trace")
     if plain.names("rejected"):
         keys = {key: f"rejected/{key}" for key in REJECTED_KEYS}
         for key in keys.values():
             if key not in plain:
-                raise plain.fail(key, "expected this key, since there are others of rejected repetitions")
+                raise plain.fail(key, "expected this key, since other keys of rejected repetitions exist")
         rows = plain.shape("rejected/value")[:1]
         _check_columns(plain, {"offset": keys.pop("offset")}, (traces + 1,), f"({traces + 1},)")
         _check_columns(plain, keys, rows, f"{rows}, as 'rejected/value' has")
@@ -166,7 +166,7 @@ def _layouts(plain: Plain, traces: int) -> tuple[Layout, ...]:
     order = plain.strings("observations")
     if sorted(order) != sorted(layouts):
         raise plain.fail(
-            "observations", f"expected the names {sorted(layouts)}, each once, in any order, found {order}"
+            "observations", f"expected the names {sorted(layouts)}, each once and in any order, found {order}"
         )
     return tuple(layouts[name] for name in order)
 
@@ -175,7 +175,7 @@ def _check_stddevs(plain: Plain, expected: set[str], traces: int) -> None:
     for name in sorted(expected | set(plain.names("stddev"))):
         key = group_key("stddev", name)
         if name not in expected:
-            raise plain.fail(key, f"expected 'expected/{name}' beside it, found none")
+            raise plain.fail(key, f"expected 'expected/{name}' as well, found none")
         if key not in plain or plain.shape(key) not in ((), (traces,)):
             found = plain.shape(key) if key in plain else "none"
             raise plain.fail(key, f"expected one number, or an array of shape ({traces},), found {found}")
@@ -197,7 +197,7 @@ def _tag_layouts(plain: Plain, traces: int) -> dict[str, TagLayout]:
         if (lists and len(shape) < 2) or 0 in shape[1:]:
             raise plain.fail(content, f"expected rows of one number or more, found shape {shape}")
         plain.require_numbers(content)
-        # two axes or more a trace are stored as rows, as `TagLayout.of_value` says
+        # values with two or more axes are stored as rows; see `TagLayout.of_value`
         tags[name] = (
             TagLayout(True, shape[1:] if lists else shape[2:])
             if lists or len(shape) > 2
@@ -216,17 +216,15 @@ def _provenance(plain: Plain) -> Provenance:
             raise plain.fail("provenance", f"expected JSON, found {text[:80]!r} ({error})") from None
         known = {field.name: type(getattr(found, field.name)) for field in fields(found)}
         if not isinstance(given, dict) or not all(type(v) is known.get(k) for k, v in given.items()):
-            wanted = ", ".join(f"{name} ({kind.__name__})" for name, kind in known.items())
-            raise plain.fail("provenance", f"expected an object with some of {wanted}, found {text[:200]}")
+            known_fields = ", ".join(f"{name} ({kind.__name__})" for name, kind in known.items())
+            raise plain.fail("provenance", f"expected an object with some of {known_fields}, found {text[:200]}")
         found = replace(found, **{**given, "producer": found.producer})
     rejected = bool(plain.names("rejected"))
     if rejected != (found.kept == ALL):
         if not rejected:
-            raise plain.fail(
-                "provenance", f"it says that {found.kept!r} entries are kept, but there is no 'rejected/value'"
-            )
+            raise plain.fail("provenance", f"'kept' is {found.kept!r}, but there is no 'rejected/value'")
         found = replace(found, kept=ALL)
     return found
 
 
-assert max(BY_CODE) < 1000, "kinds of a Categorical are told from others by their size"
+assert max(BY_CODE) < 1000, "the kinds of Categorical distributions are numbered from 1000"

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The plain layout of a set of traces, for exchange with other programs (docs/file-formats.md), and its reading.
+"""The plain layout, a format for exchange with other programs (docs/file-formats.md), and its reader.
 
-One HDF5 or npz file with an array a key. A window of an HDF5 file is read at a time; an npz file's arrays are whole.
+A file is HDF5 or npz, with one array per key. HDF5 files are read in windows, arrays of npz files as a whole.
 """
 
 import difflib
@@ -36,7 +36,7 @@ TRACE_KEYS = ("seed", "index", "draws", "log_prior", "log_likelihood")
 REJECTED_KEYS = ("offset", "address", "value", "distribution", "flags", "position", "repetition")
 REQUIRED = ("addresses", "distributions", "offset", "address", "value", "distribution")
 KEYS = (*REQUIRED, "names", "observations", "provenance", *ENTRY_KEYS[3:], *TRACE_KEYS)
-"""Keys at the top; the others lie in `GROUPS`."""
+"""Keys at the top level; the others are in `GROUPS`."""
 GROUPS = ("observation", "expected", "stddev", "tag", "rejected")
 
 _BY_KIND = {cls.__name__: cls for cls in BY_CODE.values()}
@@ -48,12 +48,12 @@ def group_key(group: str, name: str) -> str:
 
 
 def prior_from_json(text: str) -> PriorKey:
-    """Return (number, parameters) of a distribution such as ``{"kind": "Uniform", "low": 0, "high": 1}``.
+    """Return (code, parameters) of a distribution such as ``{"kind": "Uniform", "low": 0, "high": 1}``.
 
     Raises
     ------
     ValueError
-        Where it is none: unknown kind or parameter, or a value out of range.
+        If the kind or a parameter is unknown, or a value is out of range.
     """
     try:
         content = json.loads(text)
@@ -72,12 +72,12 @@ def prior_from_json(text: str) -> PriorKey:
     parameters = tuple(float(x) for x in given)
     known = prior(cls.code, parameters)
     if cls is Categorical and abs(math.fsum(parameters) - 1.0) > 1e-12:
-        parameters = known.parameters  # weights that are no probabilities yet
+        parameters = known.parameters  # weights that are not normalised
     return cls.code, parameters
 
 
 def prior_to_json(distribution: PriorKey) -> str:
-    """Return a distribution as `prior_from_json` reads it, equal to the last bit."""
+    """Inverse of `prior_from_json`, exact to the last bit."""
     code, parameters = distribution
     cls = BY_CODE[code]
     if cls is Categorical:
@@ -87,12 +87,12 @@ def prior_to_json(distribution: PriorKey) -> str:
 
 
 class Plain:
-    """An open file of the plain layout, whose keys are known ones.
+    """An open file of the plain layout with valid keys.
 
     Raises
     ------
     DatasetError
-        Where it is missing, damaged, of another kind, or has unknown keys or lacks some.
+        If it is missing, damaged or of another kind, or if keys are unknown or missing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -116,7 +116,7 @@ class Plain:
                 self.keys = self._datasets(self._file)
         elif self.path.suffix == NPZ_SUFFIX:
             with self._reading():
-                self._stream = self.path.open("rb")  # numpy leaves it open where it is no npz file
+                self._stream = self.path.open("rb")  # numpy leaves it open if it is not an npz file
                 arrays = np.load(self._stream, allow_pickle=False)
                 if not isinstance(arrays, np.lib.npyio.NpzFile):
                     raise ValueError("it is a single array")
@@ -165,7 +165,7 @@ class Plain:
                 self._check_name(key, group)
 
     def _check_name(self, key: str, group: str) -> None:
-        """Check that the name of an observe statement or a tag is one part of its key."""
+        """Check that the name of an observe statement or a tag is a single component of its key."""
         name = key.removeprefix(f"{group}/")
         if group == "tag" and name.endswith(("/offset", "/content")):
             name = name.rpartition("/")[0]
@@ -174,7 +174,7 @@ class Plain:
             raise self.fail(key, f"expected {expected!r}: a '/' in a name is written %2F (docs/file-formats.md)")
 
     def fail(self, key: str, what: str, trace: int | None = None) -> DatasetError:
-        """Return the error that says what is wrong with a key, or with one trace in it."""
+        """Return the error for a key, or for one trace in it."""
         where = "" if trace is None else f" of trace {trace}"
         return DatasetError(f"{self.path}: key {key!r}{where}: {what}")
 
@@ -205,20 +205,20 @@ class Plain:
             return np.asarray(self._array(key)[start:stop])
 
     def whole(self, key: str) -> np.ndarray:
-        """Return an array of numbers, of no axis or more."""
+        """Return a whole array of numbers."""
         self.require_numbers(key)
         with self._reading(key):
             return np.asarray(self._array(key)[()])
 
     def require_numbers(self, key: str, kinds: str = "biuf") -> None:
-        """Raise DatasetError unless the array's type is one of numpy's kinds."""
+        """Raise DatasetError unless the type of the array is of one of the numpy kinds."""
         dtype = self._array(key).dtype
         if dtype.kind not in kinds:
-            what = "whole numbers" if kinds == "iu" else "truth values, 0 or 1" if kinds == "biu" else "numbers"
+            what = "integers" if kinds == "iu" else "Booleans, 0 or 1" if kinds == "biu" else "numbers"
             raise self.fail(key, f"expected {what}, found the type {dtype}")
 
     def strings(self, key: str) -> list[str]:
-        """Return an array (n,) or () of strings, UTF-8."""
+        """Return an array (n,) or () of UTF-8 strings."""
         with self._reading(key):
             content = np.asarray(self._array(key)[()]).reshape(-1).tolist()
         try:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""A minibatch as columns: tokens of any mixture of trace types, back to back."""
+"""A minibatch as columns: the concatenated tokens of traces of any types."""
 
 from dataclasses import dataclass
 
@@ -9,26 +9,26 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Minibatch:
-    """Traces as a network reads them; a token is one controlled, accepted entry.
+    """Traces as input of a network; a token is one controlled, accepted entry.
 
     Tokens of trace `i` are the rows `offset[i]:offset[i + 1]`, in the order in which the simulator drew them.
 
     Attributes
     ----------
     observation
-        float32 (trace, *shape). One draw from p(y | x), in the units of the observation and not scaled. Several
-        observations are joined into one flat vector (trace, n) in the order of the dataset's `layouts`.
+        float32 (trace, *shape). One draw from p(y | x), in the units of the observation, not scaled. Several
+        observations are concatenated to one flat vector (trace, n), in the order of `layouts` of the dataset.
     offset
         int64 (trace + 1,).
     layer
-        int64 (token,). Row in the layer table; -1 where the table does not know the address.
+        int64 (token,). Row in the layer table; -1 if the address is not in the table.
     value
-        float64 (token,). The value drawn, in its physical unit.
+        float64 (token,). The value, in physical units.
     low, high
-        float64 (token,). Support of a uniform prior; NaN for every other kind.
+        float64 (token,). Support of a uniform prior; NaN for other kinds.
     parameters
-        float64 (token, 2). First two parameters of the prior in wire order, NaN where there are fewer; both NaN for a
-        Categorical, whose number of categories the layer table knows.
+        float64 (token, 2). First two parameters of the prior in wire order, NaN if it has fewer. Both are NaN for a
+        Categorical, whose number of categories is in the layer table.
     log_prior
         float64 (token,). Log density of `value` under its prior.
     """

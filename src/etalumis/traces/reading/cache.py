@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Decoded chunks in memory, the least recently used dropped first."""
+"""Cache of decoded chunks that evicts the least recently used ones."""
 
 import os
 import threading
@@ -9,11 +9,11 @@ from collections import OrderedDict
 import numpy as np
 
 Key = tuple[int, int]
-"""Number of a column in this process, number of the chunk in it."""
+"""Number of a column in this process, and number of the chunk in the column."""
 
 
 class ChunkCache:
-    """Chunks within a budget of bytes; any thread may ask, and a forked process starts with an empty one."""
+    """Decoded chunks up to a number of bytes. The cache is thread-safe, and empty after a fork."""
 
     def __init__(self, budget: int) -> None:
         self._budget = budget
@@ -26,7 +26,7 @@ class ChunkCache:
         self.nbytes = 0
 
     def get(self, key: Key) -> np.ndarray | None:
-        """Return the chunk `key` where it is held."""
+        """Return the chunk `key`, or None if it is not in the cache."""
         if self._process != os.getpid():
             self._reset()
         with self._lock:
@@ -36,7 +36,7 @@ class ChunkCache:
             return chunk
 
     def put(self, key: Key, chunk: np.ndarray) -> None:
-        """Hold `chunk`, and drop others until the budget is kept; one that is larger than the budget is not held."""
+        """Add `chunk` and evict others as necessary; a chunk larger than the whole cache is not added."""
         if chunk.nbytes > self._budget:
             return
         with self._lock:

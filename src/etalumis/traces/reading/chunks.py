@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Where the chunks of a dataset lie in its file, and their bytes put back in order.
+"""Reading and decoding of the chunks of a dataset.
 
-Chunks with HDF5's shuffle and deflate filters, or without filters, are read and decoded here: in a tenth of the time
-that HDF5 takes for a small chunk, and without its lock, so that threads decode side by side. HDF5 reads the others.
+Chunks with the shuffle and deflate filters of HDF5, or without filters, are read and decoded here. This takes a tenth
+of the time of HDF5 for a small chunk and does not hold its lock, so threads decode in parallel. HDF5 reads other
+chunks.
 """
 
 import itertools
@@ -22,23 +23,23 @@ from etalumis.traces.reading.descriptor import Descriptor
 
 _SHUFFLE, _DEFLATE = h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE
 _PIECE_BYTES = 1 << 15
-"""Read at a time of what is stored without chunks."""
+"""Number of bytes read at a time from a dataset without chunks."""
 _numbers = itertools.count()
-# its stubs call the class an instance
+# the stubs declare an instance instead of the class
 _InflateError = cast("type[Exception]", isal_zlib.error)
 
 
 class StoredColumn:
-    """The dataset of a trace file, read chunk by chunk.
+    """A dataset of a trace file, read chunk by chunk.
 
     Parameters
     ----------
     descriptor
         The file.
     dataset
-        The dataset in it, open; it is not kept.
+        The open dataset in it; no reference is kept.
     cache
-        Holds decoded chunks; None: every call decodes.
+        Cache of decoded chunks; if None, every call decodes.
 
     Attributes
     ----------
@@ -49,7 +50,7 @@ class StoredColumn:
     checksum
         Checksum of its bytes, as stored.
     chunk_rows
-        Rows of every chunk but a last, shorter one.
+        Number of rows of every chunk but the last, which may be shorter.
     chunks
         Number of chunks.
     """
@@ -69,22 +70,22 @@ class StoredColumn:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the column in memory, uncompressed."""
+        """Uncompressed bytes of the column."""
         return self.rows * self._row_items * self.dtype.itemsize
 
     @property
     def index_nbytes(self) -> int:
-        """Bytes of the index of its chunks, which stays in memory."""
+        """Bytes of the chunk index, which stays in memory."""
         return 0 if self._index is None else self._index.nbytes
 
     def chunk(self, number: int) -> np.ndarray:
-        """Return chunk `number` as uint8 (row, item of the row, byte of the item), not to be written to.
+        """Return chunk `number` as uint8 (row, item of the row, byte of the item), read-only.
 
         Raises
         ------
         OSError, ValueError
-            Where it cannot be read, or its bytes were altered. Deflated bytes carry a checksum of their own. That of
-            the column is checked here where the column is no larger than one chunk.
+            If it cannot be read, or its bytes were altered. Compressed chunks have a checksum of their own. The
+            checksum of the column is checked here if the column has a single chunk.
         """
         key = (self._number, number)
         held = None if self.cache is None else self.cache.get(key)
@@ -102,7 +103,7 @@ class StoredColumn:
         return chunk
 
     def _sliced(self, number: int, shape: tuple[int, int, int]) -> np.ndarray:
-        """Let HDF5 read what is stored in another way."""
+        """Read a chunk with another layout or filters through HDF5."""
         start = number * self.chunk_rows
         with h5py.File(self._descriptor.path, "r") as file:
             content = np.ascontiguousarray(file[self.name][start : start + shape[0]], self.dtype)
@@ -117,16 +118,16 @@ class StoredColumn:
     def damaged(
         self, number: int, trace_of: Callable[[int], int | None], error: Exception
     ) -> DatasetError | StorageError:
-        """Return the error to raise where `chunk` raised `error`.
+        """Return the exception for an `error` raised by `chunk`.
 
         Parameters
         ----------
         number
-            The chunk.
+            Number of the chunk.
         trace_of
-            Gives the trace that a row of this column belongs to; None where it belongs to none.
+            Returns the trace that a row of this column belongs to, or None.
         error
-            What was raised.
+            The exception raised by `chunk`.
         """
         path = self._descriptor.path
         refused = storage_error(path, "read", error)
@@ -140,22 +141,23 @@ class StoredColumn:
         where = "" if trace is None else f", from trace {trace} on,"
         return DatasetError(
             f"{path}: column {self.name!r}{where} cannot be read: it is truncated or altered ({error}); "
-            "delete the file and make it again"
+            "delete the file and create it again"
         )
 
 
 class AlteredColumn(ValueError):
-    """A column whose bytes do not have its checksum."""
+    """The bytes of a column do not match its checksum."""
 
     def __init__(self, expected: str, found: str) -> None:
         super().__init__(f"was altered: expected checksum {expected}, found {found}")
 
 
 class _Index:
-    """Place, size and skipped filters of every chunk.
+    """Position, size and filter mask of every chunk.
 
-    `skipped` has a bit for every filter that was not applied to a chunk; it is empty where none ever was. A chunk is
-    stored whole where the dataset ends in it, but a piece of what is stored without chunks (`whole` False) is not.
+    `skipped` has a bit for every filter that was not applied to a chunk; it is empty if all were applied to all chunks.
+    The last chunk is stored in full even if the dataset ends inside it, but the pieces in which a dataset without
+    chunks is read (`whole` False) are not.
     """
 
     def __init__(
@@ -177,7 +179,7 @@ class _Index:
 
     @classmethod
     def of(cls, dataset: h5py.Dataset) -> "_Index | None":
-        """Return the index of a dataset; None where only HDF5 can read it."""
+        """Return the index of a dataset; None if only HDF5 can read it."""
         if dataset.file.userblock_size or not len(dataset):
             return None
         return cls._of_contiguous(dataset) if dataset.chunks is None else cls._of_chunked(dataset)
@@ -205,7 +207,7 @@ class _Index:
             lambda s: stored.append((s.chunk_offset[0] // rows, s.byte_offset, s.size, s.filter_mask))
         )
         table = np.array(sorted(stored), np.int64).reshape(-1, 4)
-        # a chunk that was never written reads as zeros, and rows may be cut: no writer of ours does either
+        # chunks that were never written read as zeros, and chunks may divide rows; etalumis writes neither
         expected = np.arange(-(-len(dataset) // rows))
         if tuple(dataset.chunks[1:]) != dataset.shape[1:] or not np.array_equal(table[:, 0], expected):
             return None
@@ -213,7 +215,7 @@ class _Index:
         return cls(rows, table[:, 1].copy(), sizes, filters, skipped, whole=True)
 
     def chunk(self, descriptor: Descriptor, number: int, shape: tuple[int, int, int]) -> np.ndarray:
-        """Return a chunk of the given shape (row, item, byte) without its filters."""
+        """Return a decoded chunk of the given shape (row, item, byte)."""
         content = descriptor.read(int(self._sizes[number]), int(self._places[number]))
         mask = int(self._skipped[number]) if len(self._skipped) else 0
         applied = {name for i, name in enumerate(self._filters) if not mask >> i & 1}

@@ -42,37 +42,37 @@ CACHE_MB = 128
 BLOCK_BYTES = 1 << 26
 ENTRIES_AT_ONCE = 1 << 20
 _SMALL_SHARE = 0.75
-"""Of the cache: for columns of few bytes a trace, which are worth keeping."""
+"""Share of the cache that is reserved for columns of few bytes per trace."""
 
 
 class TraceDataset:
-    """Traces of one simulator and configuration, numbered through all files.
+    """Traces of one simulator and configuration, numbered consecutively through all files.
 
-    What is kept in memory is the index (where the chunks of the files are; `index_nbytes`) and a cache of decoded
-    chunks, whatever the number of traces. A dataset can be used from several threads, after a fork, and pickled: the
-    copy opens the files again.
+    Memory holds the index (the positions of the chunks; `index_nbytes`) and a cache of decoded chunks, independent of
+    the number of traces. A dataset can be used by several threads and after a fork, and it can be pickled: the copy
+    opens the files again.
 
     Parameters
     ----------
     paths
-        Trace files, index files, or folders that hold an `index.json`; one path or several.
+        One or more trace files, index files, or folders with an `index.json`.
     layers
-        Layer table that gives tokens their rows; without one every `Minibatch.layer` is -1.
+        Layer table with the rows of addresses; without one, `Minibatch.layer` is -1.
     cache_mb
-        Memory for decoded chunks; the least recently used are dropped.
+        Memory for decoded chunks; the least recently used ones are evicted.
 
     Attributes
     ----------
     layouts, tag_layouts
-        What the traces observe, in order, and their tags.
+        The observe statements, in order, and the tags.
     addresses, names, distributions
-        What entries refer to by number.
+        The dictionary to which the ids in entries refer.
 
     Raises
     ------
     DatasetError
-        Where a file is damaged or foreign, or the files do not belong together. In every method: where what is read
-        was altered, or an entry or observation is not finite, naming file, column and trace.
+        If a file is damaged or foreign, or the files do not belong together. All methods raise it, with file, column
+        and trace, if the data was altered, or an entry or an observation is not finite.
     """
 
     def __init__(self, paths: Path | Sequence[Path], layers: LayerRows | None = None, cache_mb: int = CACHE_MB) -> None:
@@ -98,7 +98,7 @@ class TraceDataset:
         self.distributions: list[Distribution] = self._tokens.priors
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as what it is made of."""
+        """Pickle the arguments of the constructor."""
         return type(self), self._made_of
 
     def __len__(self) -> int:
@@ -107,7 +107,7 @@ class TraceDataset:
 
     @property
     def index_nbytes(self) -> int:
-        """Bytes of memory that grow with the dataset: where the chunks are, and how numbers translate."""
+        """Bytes of memory that grow with the dataset: the chunk indices and the tables of ids."""
         return sum(shard.index_nbytes for shard in self._shards) + sum(t.nbytes for t in self._numbers.values())
 
     @property
@@ -117,17 +117,17 @@ class TraceDataset:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """int64 (trace,): accepted entries of each trace; read when first asked for."""
+        """int64 (trace,): number of accepted entries of each trace; read on first use."""
         return np.concatenate([np.diff(shard.whole("traces/offset")) for shard in self._shards])
 
     @property
     def types(self) -> np.ndarray:
-        """int64 (trace,): number of each trace's type in `type_table`; read when first asked for."""
+        """int64 (trace,): index in `type_table` of the type of each trace; read on first use."""
         return self._numbered_types[1]
 
     @property
     def type_table(self) -> list[str]:
-        """Hexadecimal trace types, in the order of first sight."""
+        """Hexadecimal trace types, in the order of first occurrence."""
         return self._numbered_types[0]
 
     @cached_property
@@ -139,12 +139,12 @@ class TraceDataset:
         return np.concatenate(list(self.column_by_file(name)))
 
     def column_by_file(self, name: str) -> Iterator[np.ndarray]:
-        """Yield a column of /traces, the traces of one file at a time."""
+        """Yield a column of /traces file by file."""
         for shard in self._shards:
             yield shard.whole(f"traces/{name}")
 
     def tags(self, name: str) -> TagColumn:
-        """Return a tag of all traces: float64 (trace, *shape), or `Ragged` rows where its length varies."""
+        """Return a tag of all traces: float64 (trace, *shape), or `Ragged` rows if its length varies."""
         if name not in self.tag_layouts:
             raise DatasetError(f"{self.paths[0]}: no tag {name!r}; there are {sorted(self.tag_layouts)}")
         layout = self.tag_layouts[name]
@@ -160,7 +160,7 @@ class TraceDataset:
                 yield complete_tags(shard.read(start, min(start + size, len(shard))), self.tag_layouts)
 
     def observation_stddev(self, name: str) -> float | None:
-        """Return the noise of an observation where it is one number for all traces, else None."""
+        """Return the standard deviation of an observation if it is the same for all traces, else None."""
         if not any(layout.name == name and layout.storage == EXPECTED for layout in self.layouts):
             return None
         distinct = {
@@ -169,7 +169,7 @@ class TraceDataset:
         return float(distinct.pop()) if len(distinct) == 1 else None
 
     def controlled_addresses(self) -> Iterator[tuple[str, str, str, int, int]]:
-        """Yield (address, name, kind, categories, count) of every address that occurs as a controlled entry."""
+        """Yield (address, name, kind, categories, count) of every address of controlled entries."""
         counts = np.zeros(len(self.addresses), np.int64)
         prior_of = np.zeros(len(self.addresses), np.int64)
         for number, shard in enumerate(self._shards):
@@ -188,17 +188,17 @@ class TraceDataset:
             yield self.addresses.name(number), self.names[number], prior.kind, categories, int(counts[number])
 
     def batch(self, indices: np.ndarray, noise_seed: tuple[int, ...], noise_scale: float = 1.0) -> Minibatch:
-        """Return a minibatch; only the columns that it needs are read, each chunk once.
+        """Return a minibatch. Only the columns that it needs are read, and each chunk only once.
 
         Parameters
         ----------
         indices
             Trace numbers (trace,), in any order, at least one.
         noise_seed
-            Such as (seed, epoch). The noise of a trace depends on this and on the seed that the trace was drawn from,
-            so on neither its place in the dataset nor the other traces of the batch.
+            Seeds such as (seed, epoch). The noise of a trace depends on them and on the seed of the trace, but not on
+            its position in the dataset or on the other traces of the minibatch.
         noise_scale
-            Factor of noise drawn at reading: 1 gives y ~ p(y | x), less a clearer image. Stored noise stays as it is.
+            Scale of the noise: 1 gives y ~ p(y | x), smaller values a clearer image. Stored noise is not changed.
         """
         file, row = self._places(np.asarray(indices))
         part = Chosen(self._gatherer, file, row)
@@ -216,12 +216,14 @@ class TraceDataset:
         return self._tokens.tokens(entries, dense)
 
     def _places(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return (number of the file, row in it) of traces."""
-        wanted = np.asarray(indices, np.int64)
-        if len(wanted) and (wanted.min() < 0 or wanted.max() >= len(self)):
-            raise IndexError(f"trace numbers must be from 0 to {len(self) - 1}, found {wanted.min()} to {wanted.max()}")
-        file = np.searchsorted(self._first, wanted, side="right") - 1
-        return file, wanted - self._first[file]
+        """Return (file number, row in the file) of traces."""
+        requested = np.asarray(indices, np.int64)
+        if len(requested) and (requested.min() < 0 or requested.max() >= len(self)):
+            raise IndexError(
+                f"trace numbers must be from 0 to {len(self) - 1}, found {requested.min()} to {requested.max()}"
+            )
+        file = np.searchsorted(self._first, requested, side="right") - 1
+        return file, requested - self._first[file]
 
     def _gatherer(self, name: str) -> Gatherer:
         picker = self._pickers.get(name)
@@ -242,7 +244,7 @@ class TraceDataset:
             ) from None
 
     def _refuse(self, file: np.ndarray, row: np.ndarray) -> None:
-        """Raise the error that names the first of these traces that has something that is not finite."""
+        """Raise the error for the first of these traces with a number that is not valid."""
         for number, place in zip(file.tolist(), row.tolist(), strict=True):
             shard = self._shards[number]
             require_valid(shard.take(np.array([place])), shard.path, place)
@@ -264,7 +266,7 @@ def _is_finite(column: ObservationColumn) -> bool:
 
 
 def _number_types(parts: Sequence[np.ndarray]) -> tuple[list[str], np.ndarray]:
-    """Return (hexadecimal types in the order of first sight, number of each trace's type)."""
+    """Return (hexadecimal types in the order of first occurrence, index of the type of each trace)."""
     types = np.concatenate(parts)
     keys = np.ascontiguousarray(types).view("V16").reshape(-1)
     distinct, first, inverse = np.unique(keys, return_index=True, return_inverse=True)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Observations as dense arrays: fresh noise, and the expected images added to it."""
+"""Observations as dense arrays: new noise plus the expected images."""
 
 from collections.abc import Sequence
 
@@ -18,23 +18,23 @@ def dense_observations(
     noise_seed: Sequence[int],
     noise_scale: float,
 ) -> np.ndarray:
-    """Return float32 (trace, *shape): one draw of p(y | x) for each trace; several observations make a flat vector.
+    """Return float32 (trace, *shape): one draw from p(y | x) per trace. Several observations form a flat vector.
 
     Parameters
     ----------
     layouts, observations
-        The observe statements in their order, and what is stored of each.
+        The observe statements in order, and the stored columns of each.
     seeds
-        Seed of each trace (trace,); its noise is that of `noise.fill_normals` over the flat vector.
+        Seed of each trace (trace,); its noise is given by `noise.fill_normals` over the flat vector.
     noise_seed
         Further seeds of the noise.
     noise_scale
-        Factor of the noise.
+        Scale of the noise.
 
     Raises
     ------
     OutsideImage
-        Where an image has an element outside its shape.
+        If an image has an element outside its shape.
     """
     widths = offsets(np.array([layout.size for layout in layouts], np.int64))
     joined = np.empty((len(seeds), int(widths[-1])), np.float32)
@@ -57,6 +57,6 @@ def dense_observations(
 
 
 def _add_image(joined: np.ndarray, start: int, layout: Layout, stored: Expected) -> None:
-    # an index occurs once in a trace, so plain fancy addition loses nothing
+    # indices are unique in a trace, so in-place addition with fancy indexing is correct
     first = np.arange(len(joined)) * joined.shape[1] + start
     joined.reshape(-1)[np.repeat(first, stored.image.lengths) + stored.elements(layout)] += stored.image.columns["mean"]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Files that are read at given places: opened when needed, and never more at a time than the system allows."""
+"""Files with random access: opened on demand, with a bounded number of open descriptors."""
 
 import os
 import threading
@@ -10,12 +10,12 @@ from pathlib import Path
 
 from etalumis.errors import DatasetError
 
-MOST_OPEN = 128
-"""Files that a process holds open; a dataset of thousands of shards stays below the usual limit of 1024."""
+MAX_OPEN_FILES = 128
+"""Maximum number of open files of a process: a dataset of thousands of shards stays below the usual limit of 1024."""
 
 
 class _Opened:
-    """One file descriptor; it is closed when the last one who reads it lets it go."""
+    """One file descriptor, which is closed with its last reference."""
 
     def __init__(self, path: Path) -> None:
         self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -29,13 +29,13 @@ class _Opened:
 class Descriptor:
     """A file whose bytes can be read from any thread and after a fork.
 
-    It is opened at the first reading, again in a process that inherited it, and again after it was closed because
-    `MOST_OPEN` others were opened since.
+    It is opened on the first read, after a fork, and after it was closed because
+    `MAX_OPEN_FILES` others were opened.
 
     Raises
     ------
     OSError
-        Where the file is not there.
+        If the file does not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,14 +44,14 @@ class Descriptor:
         self._opened: _Opened | None = None
 
     def read(self, size: int, place: int) -> bytes:
-        """Return `size` bytes from byte `place` on.
+        """Return `size` bytes from position `place` on.
 
         Raises
         ------
         DatasetError
-            Where the file was replaced or altered since it was opened first.
+            If the file was replaced or altered since it was first opened.
         ValueError
-            Where it ends before.
+            If the file ends before.
         """
         opened = self._opened
         if opened is None or opened.process != os.getpid():
@@ -62,7 +62,7 @@ class Descriptor:
         return content
 
     def close(self) -> None:
-        """Close the file; it is opened again if it is read again."""
+        """Close the file; the next read opens it again."""
         self._opened = None
 
     def _open(self) -> _Opened:
@@ -81,22 +81,22 @@ def _identity(status: os.stat_result) -> tuple[int, ...]:
 
 
 class _Pool:
-    """The files that are open, in the order in which they were opened; the oldest is closed where they are too many."""
+    """Open files in the order of opening; the oldest one is closed if there are too many."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all; a lock that another thread held when the process forked is dropped with them."""
+        """Forget all files, and replace the lock, which another thread may have held during a fork."""
         self._lock = threading.Lock()
         self._open: deque[weakref.ref[Descriptor]] = deque()
 
     def admit(self, descriptor: Descriptor) -> None:
         with self._lock:
             self._open.append(weakref.ref(descriptor))
-            if len(self._open) > MOST_OPEN:
+            if len(self._open) > MAX_OPEN_FILES:
                 self._open = deque(ref for ref in self._open if (held := ref()) is not None and held._opened)
-            while len(self._open) > MOST_OPEN:
+            while len(self._open) > MAX_OPEN_FILES:
                 oldest = self._open.popleft()()
                 if oldest is not None:
                     oldest.close()

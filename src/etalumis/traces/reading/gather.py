@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Rows and ranges of rows taken out of a column, wherever they lie in its files.
+"""Rows and ranges of rows of a column across its files.
 
-A call decodes every chunk at most once, whatever the order of what it is asked for.
+A call decodes every chunk at most once, in whatever order rows are requested.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,27 +13,27 @@ from etalumis.traces.ragged import offsets
 from etalumis.traces.reading.chunks import StoredColumn
 
 TraceOf = Callable[[int, str, int], int | None]
-"""Gives the trace that a row belongs to, from number of the file, name of the column and row."""
+"""Returns the trace of a row, given the file number, the name of the column and the row."""
 
-_LONG_ROWS = 256
-"""From here on it is quicker to put a shuffled chunk together plane by plane than row by row."""
-_FEW_PLANES = 4
+MIN_ROWS_BY_BYTE = 256
+"""From this number of rows on, unshuffling byte by byte is faster than row by row."""
+MAX_ITEMSIZE_BY_BYTE = 4
 
 
 class Gatherer:
-    """One column of several files, in which rows are found by number of file and row.
+    """One column of several files, with rows addressed by file number and row.
 
     Parameters
     ----------
     parts
-        The column in each file, of one type and shape of rows.
+        The column in each file, with the same type and shape of rows.
     trace_of
-        For the message where a chunk was altered.
+        Finds the trace for error messages.
 
     Raises
     ------
     DatasetError
-        In every method: where a chunk cannot be read or was altered, naming file, column and trace.
+        In all methods, if a chunk cannot be read or was altered; names file, column and trace.
     """
 
     def __init__(self, parts: Sequence[StoredColumn], trace_of: TraceOf) -> None:
@@ -42,7 +42,7 @@ class Gatherer:
         self._rows = np.array([part.rows for part in parts], np.int64)
 
     def rows(self, file: np.ndarray, row: np.ndarray) -> np.ndarray:
-        """Return rows (n, *row shape), the i-th being row `row[i]` of file `file[i]`."""
+        """Return rows (n, *row shape): row `row[i]` of file `file[i]` for every i."""
         self._require_inside(file, row, row + 1)
         content, target = self._empty(len(row))
         chunk_rows = self._chunk_rows[file]
@@ -57,7 +57,7 @@ class Gatherer:
         return content
 
     def ranges(self, file: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
-        """Return rows `start[i]:stop[i]` of file `file[i]` for every i, back to back."""
+        """Return the concatenated rows `start[i]:stop[i]` of file `file[i]` for every i."""
         self._require_inside(file, start, stop)
         content, target = self._empty(int((stop - start).sum()))
         file, start, stop = _joined(file, start, stop)
@@ -79,7 +79,7 @@ class Gatherer:
         return content
 
     def _empty(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return an array for rows of this column, and its bytes as `StoredColumn.chunk` gives them."""
+        """Allocate an array for rows of this column; return it and its bytes in the form of `StoredColumn.chunk`."""
         part = self._parts[0]
         content = np.empty((rows, *part.row_shape), part.dtype)
         items = int(np.prod(part.row_shape, dtype=np.int64))
@@ -90,7 +90,7 @@ class Gatherer:
         if len(wrong):
             i = wrong[0]
             part = self._parts[file[i]]
-            error = ValueError(f"rows {start[i]} to {stop[i]} were asked for, but it has {part.rows}")
+            error = ValueError(f"rows {start[i]} to {stop[i]} were requested, but it has {part.rows}")
             raise part.damaged(0, lambda _: None, error)
 
     def _chunk(self, file: int, number: int) -> np.ndarray:
@@ -102,7 +102,7 @@ class Gatherer:
 
 
 def _joined(file: np.ndarray, start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the same ranges without the empty ones, and with those that touch joined into one."""
+    """Drop empty ranges, and merge adjacent ones."""
     some = stop > start
     file, start, stop = file[some], start[some], stop[some]
     new = np.ones(len(file), bool)
@@ -113,7 +113,7 @@ def _joined(file: np.ndarray, start: np.ndarray, stop: np.ndarray) -> tuple[np.n
 
 
 def _copy(target: np.ndarray, source: np.ndarray) -> None:
-    if len(source) >= _LONG_ROWS and 1 < source.shape[2] <= _FEW_PLANES and source.strides[2] != 1:
+    if len(source) >= MIN_ROWS_BY_BYTE and 1 < source.shape[2] <= MAX_ITEMSIZE_BY_BYTE and source.strides[2] != 1:
         for plane in range(source.shape[2]):
             target[:, :, plane] = source[:, :, plane]
     else:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Standard normal noise for whole images: the Box-Muller transform over vectors, three times as fast as a ziggurat."""
+"""Standard normal noise for images by a vectorised Box-Muller transform, three times as fast as the ziggurat method."""
 
 from collections.abc import Sequence
 
@@ -13,24 +13,24 @@ _TURN = np.float32(2.0 * np.pi / 2.0**32)
 def fill_normals(
     target: np.ndarray, seeds: np.ndarray, noise_seed: Sequence[int], scale: np.ndarray | None = None
 ) -> None:
-    """Fill every row of `target` with independent normals of its own generator.
+    """Fill every row of `target` with independent normals from a generator of its own.
 
-    Row `i` takes the `h = (n + 1) // 2` first 64-bit words of `numpy.random.SFC64((*noise_seed, seeds[i]))`, seen as
-    `2 h` little-endian 32-bit words. The first `h` (unsigned) give radii, r = sqrt(-2 log((word + 1/2) / 2^32)), the
-    others (signed) angles, a = 2 pi word / 2^32, in float32. The row is r cos(a), followed by as much of r sin(a) as
-    has room. So it depends on neither the other rows nor their order. Radii end at sqrt(66 log 2) = 6.76,
-    and those near zero come in steps of 2^-24 / r.
+    Row `i` uses the first `h = (n + 1) // 2` 64-bit words of `numpy.random.SFC64((*noise_seed, seeds[i]))`, as `2 h`
+    little-endian 32-bit words. The first `h` (unsigned) give radii, r = sqrt(-2 log((word + 1/2) / 2^32)), the
+    others (signed) angles, a = 2 pi word / 2^32, in float32. The row is r cos(a), followed by as many r sin(a) as
+    fit. So it does not depend on the other rows or their order. Radii are at most sqrt(66 log 2) = 6.76, and near zero
+    they have steps of 2^-24 / r.
 
     Parameters
     ----------
     target
         float32 (row, n), C-contiguous rows; overwritten.
     seeds
-        Integers (row,), not negative.
+        Nonnegative integers (row,).
     noise_seed
-        Further integers, not negative.
+        Further nonnegative integers.
     scale
-        float32 (row,): standard deviations; None: 1.
+        float32 (row,): standard deviations; 1 if None.
     """
     width = target.shape[1]
     half = (width + 1) // 2

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Read ahead in the background, in order."""
+"""Prefetching in a background thread, in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -14,14 +14,14 @@ T = TypeVar("T")
 
 
 class Prefetcher(Generic[P, T]):
-    """Calls a function in one background thread; the results are taken in the order in which they were asked for.
+    """Calls a function in a background thread and returns the results in the order of the requests.
 
-    Close it, or use it as a context manager: closing waits for the call under way and drops what was not taken.
+    Close it, or use it as a context manager. Closing waits for the running call and discards pending results.
 
     Parameters
     ----------
     read
-        The function; decoding and drawing noise in it leave Python's lock to the caller for most of their time.
+        The function. Decoding and drawing noise release the GIL most of the time.
     """
 
     def __init__(self, read: Callable[P, T]) -> None:
@@ -38,15 +38,15 @@ class Prefetcher(Generic[P, T]):
         self.close()
 
     def __len__(self) -> int:
-        """Return how many results were asked for and not taken."""
+        """Return the number of pending results."""
         return len(self._asked)
 
     def ask(self, *args: P.args, **kwargs: P.kwargs) -> None:
-        """Ask for a call with these arguments."""
+        """Request a call with these arguments."""
         self._asked.append(self._thread.submit(self._read, *args, **kwargs))
 
     def take(self) -> T:
-        """Return the result of the oldest call that was not taken, and wait for it; its error is raised here."""
+        """Wait for the oldest pending result and return it, or raise its exception."""
         return self._asked.popleft().result()
 
     def close(self) -> None:
@@ -56,9 +56,9 @@ class Prefetcher(Generic[P, T]):
 
 
 def read_ahead(read: Callable[..., T], requests: Iterable[tuple[object, ...]], ahead: int) -> Iterator[T]:
-    """Yield `read(*request)` of each request, in order; up to `ahead` of them are read before they are wanted.
+    """Yield `read(*request)` for each request, in order, and read up to `ahead` of them in advance.
 
-    With `ahead` 0 nothing runs in the background. An error of `read` is raised where its result would have come.
+    With `ahead` 0, nothing runs in the background. An exception of `read` is raised in place of its result.
     """
     if ahead < 1:
         for request in requests:

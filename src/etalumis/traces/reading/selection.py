@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Some traces, and what of their columns is theirs: neighbours of one file, or any of several."""
+"""Selections of traces and their rows in columns: consecutive traces of a file, or any traces of several files."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,52 +16,52 @@ from etalumis.traces.reading.gather import Gatherer
 
 
 class Part(Protocol):
-    """Some traces."""
+    """A selection of traces."""
 
     def rows(self, name: str) -> np.ndarray:
-        """Return the rows of a dataset that has one for each trace."""
+        """Return the rows of a dataset with one row per trace."""
         ...
 
     def lists(self, offset: str, group: str, columns: Sequence[str]) -> Ragged:
-        """Return the lists of datasets of `group` that are cut by the dataset `offset`."""
+        """Return lists: datasets of `group` whose offsets are the dataset `offset`."""
         ...
 
 
 class Window:
-    """Traces `start:stop` of the file `path`, whose datasets `slice_of` gives by name, start and stop."""
+    """Traces `start:stop` of the file `path`; `slice_of` returns a slice of a dataset by name, start and stop."""
 
     def __init__(self, path: Path, slice_of: Callable[[str, int, int], np.ndarray], start: int, stop: int) -> None:
         self._path, self._slice, self._start, self._stop = path, slice_of, start, stop
 
     def rows(self, name: str) -> np.ndarray:
-        """Return the rows of a dataset that has one for each trace."""
+        """Return the rows of a dataset with one row per trace."""
         return self._slice(name, self._start, self._stop)
 
     def lists(self, offset: str, group: str, columns: Sequence[str]) -> Ragged:
-        """Return the lists of datasets of `group` that are cut by the dataset `offset`."""
+        """Return lists: datasets of `group` whose offsets are the dataset `offset`."""
         places = self._slice(offset, self._start, self._stop + 1)
         falls = np.flatnonzero(np.diff(places) < 0)
         if len(falls):
             raise DatasetError(
-                f"{self._path}: column {offset!r} was altered: it falls at trace {self._start + int(falls[0])}; delete "
-                "the file and generate it again"
+                f"{self._path}: column {offset!r} was altered: it decreases at trace {self._start + int(falls[0])}; "
+                "delete the file and generate it again"
             )
         first, last = int(places[0]), int(places[-1])
         return Ragged(places - first, {name: self._slice(f"{group}/{name}", first, last) for name in columns})
 
 
 class Chosen:
-    """Traces `row[i]` of file `file[i]` for every i, whose datasets `picker` gives by name."""
+    """Traces `row[i]` of file `file[i]` for every i; `gatherer` returns the gatherer of a dataset by name."""
 
-    def __init__(self, picker: Callable[[str], Gatherer], file: np.ndarray, row: np.ndarray) -> None:
-        self._gatherer, self._file, self._row = picker, file, row
+    def __init__(self, gatherer: Callable[[str], Gatherer], file: np.ndarray, row: np.ndarray) -> None:
+        self._gatherer, self._file, self._row = gatherer, file, row
 
     def rows(self, name: str) -> np.ndarray:
-        """Return the rows of a dataset that has one for each trace."""
+        """Return the rows of a dataset with one row per trace."""
         return self._gatherer(name).rows(self._file, self._row)
 
     def lists(self, offset: str, group: str, columns: Sequence[str]) -> Ragged:
-        """Return the lists of datasets of `group` that are cut by the dataset `offset`."""
+        """Return lists: datasets of `group` whose offsets are the dataset `offset`."""
         ends = self._gatherer(offset).rows(np.tile(self._file, 2), np.concatenate([self._row, self._row + 1]))
         start, stop = ends[: len(self._row)], ends[len(self._row) :]
         content = {name: self._gatherer(f"{group}/{name}").ranges(self._file, start, stop) for name in columns}
@@ -69,7 +69,7 @@ class Chosen:
 
 
 def stored_observation(part: Part, layout: Layout) -> ObservationColumn:
-    """Return what is stored of one observe statement."""
+    """Return the stored column of one observe statement."""
     group = observation_path(layout.name)
     if layout.storage != EXPECTED:
         stored = part.rows(f"{group}/value")

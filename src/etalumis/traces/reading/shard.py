@@ -35,20 +35,20 @@ from etalumis.traces.reading.gather import Gatherer
 from etalumis.traces.reading.selection import Chosen, Part, Window, stored_observation
 
 SLAB_BYTES = 1 << 24
-_SMALL_BYTES = 24
-"""Bytes a trace at most of a column whose chunks are kept apart from those of larger ones."""
+MAX_SMALL_BYTES = 24
+"""Columns of at most so many bytes per trace have a cache of their own."""
 
 
 class Shard:
     """An open trace file whose header has been checked.
 
-    Numbers of addresses and distributions in the blocks it gives are those of `dictionary`; give several shards the
-    same one, and their blocks can be joined.
+    The ids of addresses and distributions in its blocks refer to `dictionary`. Blocks of shards with the same
+    dictionary can be concatenated.
 
     Raises
     ------
     DatasetError
-        Where the file is missing, truncated, not a trace file, of another version, or its header was altered.
+        If the file is missing, truncated, not a trace file, of another version, or its header was altered.
     """
 
     def __init__(self, path: Path, dictionary: Dictionary | None = None) -> None:
@@ -80,7 +80,7 @@ class Shard:
         return self.count
 
     def close(self) -> None:
-        """Close the file; reading opens it again."""
+        """Close the file; the next read opens it again."""
         self._descriptor.close()
 
     def _check_header(self, file: h5py.File) -> None:
@@ -118,46 +118,46 @@ class Shard:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all datasets in memory, uncompressed."""
+        """Uncompressed bytes of all datasets."""
         return sum(column.nbytes for column in self._columns.values())
 
     @property
     def index_nbytes(self) -> int:
-        """Bytes that an open shard keeps in memory: where its chunks are, and how its numbers translate."""
+        """Bytes that an open shard keeps in memory: the chunk indices and the tables of ids."""
         kept = sum(column.index_nbytes for column in self._columns.values())
         return kept + self.address_numbers.nbytes + self.distribution_numbers.nbytes
 
     @property
     def entries(self) -> int:
-        """Number of entries of all traces."""
+        """Total number of entries."""
         return self.rows("entries/value")
 
     def column(self, name: str) -> StoredColumn:
-        """Return a dataset as its chunks."""
+        """Return a dataset that is read by chunks."""
         with reading(self.path, name):
             return self._columns[name]
 
     def use_caches(self, small: ChunkCache, large: ChunkCache) -> None:
-        """Keep decoded chunks in caches, which several shards may share.
+        """Use caches for decoded chunks, which several shards may share.
 
-        Columns of few bytes a trace have one of their own: a chunk of theirs has hundreds of traces, so that a reader
-        of traces anywhere comes to it again. One of an image has ten, and would drive the others out.
+        Columns of few bytes per trace have a separate cache: their chunks contain hundreds of traces, so that random
+        access reuses them. Chunks of images contain about ten traces, and would evict the others.
         """
         for column in self._columns.values():
-            column.cache = small if column.nbytes <= _SMALL_BYTES * self.count else large
+            column.cache = small if column.nbytes <= MAX_SMALL_BYTES * self.count else large
 
     def rows(self, name: str) -> int:
         """Return the length of a dataset."""
         return self.column(name).rows
 
     def whole(self, name: str) -> np.ndarray:
-        """Return a whole dataset whose checksum has been checked."""
+        """Return a whole dataset, and check its checksum."""
         content = self._range(name, 0, self.rows(name))
         self._compare(name, [content])
         return content
 
     def slice(self, name: str, start: int, stop: int) -> np.ndarray:
-        """Return rows `start:stop` of a dataset; its checksum is checked only where that is all of it."""
+        """Return rows `start:stop` of a dataset; its checksum is checked only if these are all rows."""
         if start == 0 and stop == self.rows(name):
             return self.whole(name)
         return self._range(name, start, stop)
@@ -169,7 +169,7 @@ class Shard:
         return Gatherer([self.column(name)], lambda _, column, row: self.trace_of(column, row))
 
     def trace_of(self, name: str, row: int) -> int | None:
-        """Return the trace that a row of a dataset belongs to; None where it belongs to none."""
+        """Return the trace that a row of a dataset belongs to, or None."""
         group, _, column = name.rpartition("/")
         if group.partition("/")[0] in ("addresses", "names", "distributions"):
             return None
@@ -178,16 +178,16 @@ class Shard:
             return min(row, self.count - 1)
         try:
             return int(np.searchsorted(self.whole(offset), row, side="right")) - 1
-        except DatasetError:  # the offsets are damaged, too
+        except DatasetError:  # the offsets are also damaged
             return None
 
     def check_content(self) -> None:
-        """Check every dataset's checksum, in slabs of bounded memory.
+        """Check the checksums of all datasets, in bounded memory.
 
         Raises
         ------
         DatasetError
-            Naming the file and the first column that is truncated or altered.
+            If a column is truncated or altered; names the file and the first such column.
         """
         for name in self.columns:
             self._compare(name, self._slabs(name))
@@ -210,7 +210,7 @@ class Shard:
             )
 
     def _adopt(self, dictionary: Dictionary) -> None:
-        """Read the file's dictionary into `dictionary` and keep how numbers translate."""
+        """Add the dictionary of the file to `dictionary`, and keep the tables of ids."""
         self.dictionary = dictionary
         addresses, names = self._strings("addresses"), self._strings("names")
         codes, offset = self.whole("distributions/code").tolist(), self.whole("distributions/offset").tolist()
@@ -228,23 +228,23 @@ class Shard:
             return [content[a:b].decode() for a, b in pairwise(offset)]
 
     def read(self, start: int = 0, stop: int | None = None) -> Block:
-        """Return traces `start:stop`; a whole file's checksums are checked on the way."""
+        """Return traces `start:stop`; checksums are checked if these are all traces."""
         return self._block(Window(self.path, self.slice, start, self.count if stop is None else stop))
 
     def take(self, rows: np.ndarray) -> Block:
-        """Return the traces `rows`, in that order; each chunk that they touch is decoded once.
+        """Return the traces `rows`, in that order; each chunk is decoded at most once.
 
         Raises
         ------
         IndexError
-            Where there is no such trace.
+            If there is no such trace.
         DatasetError
-            Where what is read was altered.
+            If the data was altered.
         """
-        wanted = np.asarray(rows, np.int64)
-        if len(wanted) and (wanted.min() < 0 or wanted.max() >= self.count):
+        requested = np.asarray(rows, np.int64)
+        if len(requested) and (requested.min() < 0 or requested.max() >= self.count):
             raise IndexError(f"{self.path}: trace numbers must be from 0 to {self.count - 1}")
-        return self._block(Chosen(self._gatherer, np.zeros_like(wanted), wanted))
+        return self._block(Chosen(self._gatherer, np.zeros_like(requested), requested))
 
     def tag(self, name: str, start: int = 0, stop: int | None = None) -> TagColumn:
         """Return one tag of traces `start:stop`."""
@@ -274,8 +274,8 @@ class Shard:
             ids = lists.columns[name]
             if len(ids) and int(ids.max()) >= len(numbers):
                 raise DatasetError(
-                    f"{self.path}: column '{group}/{name}' refers to number {int(ids.max())}, but the dictionary has "
-                    f"{len(numbers)}: the file was altered; delete it and generate it again"
+                    f"{self.path}: column '{group}/{name}' refers to id {int(ids.max())}, but the dictionary has "
+                    f"{len(numbers)} entries: the file was altered; delete it and generate it again"
                 )
             lists.columns[name] = numbers[ids] if len(numbers) else ids
         return lists

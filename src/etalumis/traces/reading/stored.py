@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""One trace of a dataset as an object, for people and tests; training reads batches."""
+"""A single trace of a dataset as an object, for interactive use and tests; training reads minibatches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from etalumis.traces.ragged import Ragged
 
 @dataclass(frozen=True)
 class StoredTrace:
-    """One trace taken out of a dataset: accepted entries in order, expected observations, tags.
+    """One trace of a dataset: accepted entries in order, expected observations, tags.
 
-    `expected` holds float64 arrays of the observation's shape (the stored value where storage is "noisy", for which
-    `stddev` is None).
+    `expected` holds float64 arrays of the shape of the observation. If the storage is "noisy", it is the stored value
+    and `stddev` is None.
     """
 
     addresses: list[str]
@@ -39,12 +39,12 @@ class StoredTrace:
 
     @property
     def by_name(self) -> dict[str, float]:
-        """Values of the entries that the simulator names."""
+        """Values of the named entries."""
         return {name: value for name, value in zip(self.names, self.values, strict=True) if name}
 
 
 def stored_trace(block: Block, priors: Sequence[Distribution]) -> StoredTrace:
-    """Return the one trace of `block`; `priors` are the distributions of its dictionary."""
+    """Return the single trace of `block`; `priors` are the distributions of its dictionary."""
     dictionary = block.dictionary
     columns = block.entries.columns
     expected: dict[str, np.ndarray] = {}

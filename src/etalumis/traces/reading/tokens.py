@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Turn the entries of some traces into tokens of a minibatch, in one vectorised pass over all of them."""
+"""Convert the entries of traces to the tokens of a minibatch, vectorised over all of them."""
 
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from etalumis.traces.reading.batch import Minibatch
 
 
 class LayerRows(Protocol):
-    """What the reader needs of a layer table."""
+    """The interface of a layer table that the reader needs."""
 
     def row(self, address: str) -> int:
         """Return the row of an address, or -1."""
@@ -23,7 +23,7 @@ class LayerRows(Protocol):
 
 
 class TokenTable:
-    """What a token needs to know of its address and prior, as arrays indexed by dictionary number."""
+    """Properties of addresses and priors for tokens, as arrays indexed by id."""
 
     def __init__(self, dictionary: Dictionary, layers: LayerRows | None) -> None:
         addresses = dictionary.addresses.names()
@@ -37,9 +37,9 @@ class TokenTable:
                 self._parameters[number, : len(parameters)] = parameters[:2]
 
     def tokens(self, entries: Ragged, observation: np.ndarray) -> Minibatch:
-        """Return the controlled ones of `entries` as tokens, with `observation` (trace, *shape).
+        """Return the controlled entries as tokens, with `observation` (trace, *shape).
 
-        `entries` has the columns address, value, distribution and flags, numbered by the dictionary.
+        `entries` has the columns address, value, distribution and flags, with ids of the dictionary.
         """
         controlled = entries.columns["flags"] & CONTROLLED != 0
         per_trace = np.bincount(entries.list_numbers()[controlled], minlength=len(entries))

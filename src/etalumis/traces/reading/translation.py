@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""From the numbers of each file's own dictionary to those of a dictionary of several files."""
+"""Translation of the ids of each file to ids of a common dictionary."""
 
 from collections.abc import Sequence
 
@@ -8,20 +8,20 @@ import numpy as np
 
 
 class UnknownNumber(ValueError):
-    """A column refers to a number that the dictionary of its file (the `file`-th) does not have."""
+    """A column refers to an id that is not in the dictionary of its file, number `file`."""
 
     def __init__(self, file: int, found: int, size: int) -> None:
-        super().__init__(f"refers to number {found}, but the dictionary has {size}")
+        super().__init__(f"refers to id {found}, but the dictionary has {size} entries")
         self.file = file
 
 
 class Translation:
-    """The tables of several files as one.
+    """The tables of several files, concatenated.
 
     Parameters
     ----------
     tables
-        uint32 (number of the file's dictionary,) of each file: the common number.
+        For each file, uint32 (id in the file,): the common id.
     """
 
     def __init__(self, tables: Sequence[np.ndarray]) -> None:
@@ -35,12 +35,12 @@ class Translation:
         return self._common.nbytes + self._sizes.nbytes + self._first.nbytes
 
     def numbers(self, file: np.ndarray, own: np.ndarray) -> np.ndarray:
-        """Return the common number uint32 (n,) of the number `own[i]` of file `file[i]`.
+        """Return uint32 (n,): common id of the id `own[i]` of file `file[i]`.
 
         Raises
         ------
         UnknownNumber
-            Where a file has no such number.
+            If a file has no such id.
         """
         unknown = np.flatnonzero(own >= self._sizes[file])
         if len(unknown):

@@ -22,18 +22,18 @@ from etalumis.traces.recording.images import ImageBuilder
 from etalumis.traces.recording.recording import Recording
 from etalumis.traces.recording.tags import TagColumns
 
-_KEPT_TABLES = 8
+MAX_VOCABULARIES = 8
 
 
 class BlockBuilder:
-    """Takes traces and gives them back as a `Block`.
+    """Collects traces into a `Block`.
 
     Parameters
     ----------
     dictionary
-        What numbers addresses and distributions, of all blocks that are made.
+        Assigns the ids of addresses and distributions in all blocks.
     recording
-        What is kept of each trace. `draws` counts all of its draws in any case.
+        What is kept of each trace. The column `draws` always counts all draws.
     """
 
     def __init__(self, dictionary: Dictionary | None = None, recording: Recording | None = None) -> None:
@@ -59,17 +59,17 @@ class BlockBuilder:
         return len(self._lengths)
 
     def add(self, trace: Trace, seed: int, index: int) -> None:
-        """Add one trace, with the seed it was drawn from and its number in the run.
+        """Add one trace, with its seed and its number in the run.
 
         Raises
         ------
         DatasetError
-            Where the trace does not observe or tag what the others did, or a name cannot be stored.
+            If the trace has other observe statements or tag shapes than the previous ones, or a name cannot be stored.
         """
         self.add_all([trace], [seed], [index])
 
     def add_all(self, traces: Sequence[Trace], seeds: Sequence[int], indices: Sequence[int]) -> None:
-        """Add traces; those that came in one message are taken apart together.
+        """Add traces; those of one message are processed together.
 
         Raises
         ------
@@ -79,7 +79,9 @@ class BlockBuilder:
         for name, column in (("seed", seeds), ("index", indices)):
             self._traces[name] += column
         start = 0
-        whole = set(map(type, traces)) == {DelegatedTrace}  # an attribute is looked up in a tenth of a call's time
+        whole = set(map(type, traces)) == {
+            DelegatedTrace
+        }  # looking up an attribute takes a tenth of the time of a call
         for batch, group in groupby(traces, key=attrgetter("batch") if whole else _batch):
             found = list(group)
             numbers, origins = indices[start : start + len(found)], seeds[start : start + len(found)]
@@ -150,10 +152,10 @@ class BlockBuilder:
     def _add_batch(
         self, batch: DelegatedBatch, traces: Sequence[DelegatedTrace], indices: Sequence[int], seeds: Sequence[int]
     ) -> None:
-        """Add traces of one message, neighbours in it: its columns are taken as they are."""
+        """Add consecutive traces of one message, whose columns are used unchanged."""
         numbers = self._keys.get(id(batch.vocabulary))
         if numbers is None or numbers.keys is not batch.vocabulary:
-            if len(self._keys) >= _KEPT_TABLES:  # a restarted simulator begins a new session
+            if len(self._keys) >= MAX_VOCABULARIES:  # a restarted simulator starts a new session
                 self._keys.clear()
             numbers = self._keys[id(batch.vocabulary)] = IdTranslator(batch.vocabulary, self._dictionary)
         view = View.of(batch, traces)
@@ -206,11 +208,13 @@ class BlockBuilder:
             require_storable(layout.name, f"trace {index}: an observe statement")
         if len({layout.name for layout in layouts}) != len(layouts):
             names = [layout.name for layout in layouts]
-            raise DatasetError(f"trace {index}: observe statements {names} share a name; give each its own")
+            raise DatasetError(
+                f"trace {index}: several observe statements have the same name: {names}; give each its own"
+            )
         if self._traces["log_likelihood"] or self._observations:
             raise DatasetError(
-                f"trace {index}: it observes {list(layouts)}, but the traces before it {list(self.layouts)}; "
-                "every trace of a dataset must observe the same, in the same order"
+                f"trace {index}: it observes {list(layouts)}, but the previous traces observe {list(self.layouts)}; "
+                "all traces of a dataset must have the same observe statements in the same order"
             )
         self._observations = [ImageBuilder(layout) for layout in layouts]
 
@@ -220,7 +224,7 @@ class BlockBuilder:
         return tuple(column.layout for column in self._observations)
 
     def block(self) -> Block:
-        """Return the traces collected since the last block; the dictionary stays."""
+        """Return the traces collected since the last block; the dictionary is kept."""
         types = np.frombuffer(b"".join(self._types), np.uint8).reshape(-1, TYPE_BYTES)
         traces = {name: np.array(self._traces[name], dtype) for name, dtype in TRACE_DTYPES.items()}
         block = Block(
@@ -251,5 +255,5 @@ def _joined(parts: dict[str, list[np.ndarray]], lengths: list[int], dtypes: dict
 
 
 def _log_likelihood(observes: Sequence[Observed], value: float) -> float:
-    """NaN where an observe statement was not scored: such a run has no likelihood yet."""
+    """Return the log likelihood, or NaN if an observe statement was not scored."""
     return float("nan") if any(observed.value is None for observed in observes) else value

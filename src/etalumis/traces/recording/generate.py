@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Run a model from its prior and record it; what an interrupted call has done is kept."""
+"""Run a model from its prior and record it; an interrupted call can be resumed."""
 
 import json
 import logging
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Generated:
-    """What a call has done: traces that it drew, its seconds, and those that went into columns, journal and file."""
+    """Result of a call: number of traces drawn, seconds in total, and seconds spent on columns, journal and file."""
 
     traces: int = 0
     seconds: float = 0.0
@@ -46,12 +46,12 @@ class Generated:
 
     @property
     def storage_share(self) -> float:
-        """Share of its time that went into storage."""
+        """Fraction of the time spent on storage."""
         return self.storage_s / self.seconds if self.seconds else 0.0
 
 
 class PriorRecording:
-    """Controller that draws every entry from its prior, and a value only for observations that are stored noisy."""
+    """Controller that draws every entry from its prior, and values of those observations only that are stored noisy."""
 
     def __init__(self, rng: np.random.Generator, recording: Recording | None = None) -> None:
         self._rng, self._recording = rng, recording if recording is not None else Recording()
@@ -61,7 +61,7 @@ class PriorRecording:
         return site.distribution.sample(self._rng)
 
     def observe(self, name: str, distribution: ArrayDistribution, given: np.ndarray | None) -> np.ndarray | None:
-        """Return None where the expected observation is stored, else a draw from the likelihood."""
+        """Return None if the expected observation is stored, else a draw from the likelihood."""
         return None if self._recording.storage(distribution) == EXPECTED else distribution.sample(self._rng)
 
 
@@ -77,48 +77,49 @@ def generate(
 ) -> Generated:
     """Write traces `first` to `first + count - 1` of a run to one trace file.
 
-    Trace i is drawn from the seed `derive(run_seed, "traces/<split>", i)`, so it is the same in whatever job, with
-    whatever number of workers and after whatever interruption. Every second, what was drawn goes to a journal in the
-    folder `<path>.part`, from which an interrupted call goes on; the folder is removed when `path` is whole. Memory
-    does not grow with `count`. A call whose file is already whole does nothing.
+    Trace i is drawn from the seed `derive(run_seed, "traces/<split>", i)`, so it does not depend on the
+    job, the number of workers or interruptions. Every second, new traces are appended to a journal in the folder
+    `<path>.part`, from which an interrupted call resumes; the folder is removed when `path` is complete. Memory does
+    not grow with `count`. If the file is already complete, the call does nothing.
 
     Parameters
     ----------
     model
-        What to run; one with a method `restart` (a simulator) is restarted when a run fails.
+        The model. If it has a method `restart` (a simulator), it is restarted when a run fails.
     provenance
-        What the file says of its origin; gives run seed and split.
+        Provenance of the file, with the run seed and the split.
     retries
-        How often a failed run is tried again, with the same seed, before the error is passed on.
+        Maximum number of retries of a failed run, with the same seed, before the error is raised.
     recording
         What is kept of each trace.
     frame_traces
-        Traces at most between two frames of the journal; large traces and slow models make it fewer.
+        Maximum number of traces per frame of the journal; frames of large traces and slow models have fewer.
 
     Returns
     -------
     Generated
-        How many traces this call drew, and where the time went.
+        Number of traces drawn by this call, and its time.
 
     Raises
     ------
     SimulatorError, ProtocolError
-        Where a run failed `retries + 1` times; its seed is in the log.
+        If a run failed `retries + 1` times; its seed is in the log.
     DatasetError
-        Where `path` holds something else or another process is generating it, the model's traces cannot be stored, or
-        the disk is full: what was drawn is kept, and the same call goes on from it.
+        If `path` has other content, another process is generating it, or the traces cannot be stored.
+    StorageError
+        If a file cannot be written. The traces drawn so far are kept, and the same call resumes from them.
     """
     kept = recording if recording is not None else Recording()
     origin = replace(provenance, kept=kept.entries, recording=json.dumps(asdict(kept)))
     done = Generated()
     with claimed(path, "trace file", "generating"):
         if _is_finished(path, origin, first, count):
-            logger.info("%s: already whole, nothing to do", path)
+            logger.info("%s: already complete, nothing to do", path)
         else:
             remove_leftovers(path)
             runner = _Generator(model, origin, retries, kept)
             done = _generate(path, origin, range(first, first + count), runner, frame_traces)
-            logger.info("%s: %.1f %% of the time went into storing the traces", path, 100 * done.storage_share)
+            logger.info("%s: %.1f %% of the time was spent on storage", path, 100 * done.storage_share)
         folder = _folder(path)
         if folder.exists():
             shutil.rmtree(folder)
@@ -131,11 +132,11 @@ def _generate(path: Path, provenance: Provenance, indices: range, runner: "_Gene
         kept = journal.traces
         if kept > len(indices):
             raise DatasetError(
-                f"{journal.path}: holds {kept} traces, expected {len(indices)} at most; the split was made smaller: "
-                f"remove {journal.path.parent} to give its traces up"
+                f"{journal.path}: contains {kept} traces, expected {len(indices)} at most; the split is smaller now: "
+                f"remove {journal.path.parent} to discard its traces"
             )
         if kept:
-            logger.info("%s: %d traces of an interrupted call are kept", journal.path, kept)
+            logger.info("%s: resuming after %d traces of an interrupted call", journal.path, kept)
         with open_shard(path, provenance) as writer:
             for block in journal.blocks():
                 writer.append(block)
@@ -151,7 +152,7 @@ def _generate(path: Path, provenance: Provenance, indices: range, runner: "_Gene
 
 
 class _Seeds(Sequence[int]):
-    """The seeds of some traces, derived when they are asked for."""
+    """The seeds of consecutive traces, derived on demand."""
 
     def __init__(self, run_seed: int, stage: str, indices: range) -> None:
         self._run_seed, self._stage, self._indices = run_seed, stage, indices
@@ -179,7 +180,7 @@ class _Generator:
         self._bases = BaseTable(self._addresses)
 
     def traces(self, indices: range) -> Iterator[tuple[int, int, Trace]]:
-        """Yield (index, seed, trace) of these traces; a failed run is repeated on a fresh process."""
+        """Yield (index, seed, trace) of these traces; a failed run is repeated in a new process."""
         origins = _Seeds(self._run_seed, self._stage, indices)
         yield from zip(indices, origins, self._runs(indices, origins), strict=True)
 
@@ -204,7 +205,7 @@ class _Generator:
             yield trace
 
     def _recover(self, error: Exception, index: int, seed: int, failures: int) -> None:
-        # leaving the trace out instead would bias the dataset towards runs that do not fail
+        # skipping the trace instead would bias the dataset towards runs that do not fail
         if failures > self._retries or not is_restartable(self._model):
             logger.error("trace %d (seed %d) failed %d times, giving up", index, seed, failures)
             raise error
@@ -218,7 +219,7 @@ def _folder(path: Path) -> Path:
 
 
 def _journal(path: Path, provenance: Provenance, first: int) -> Path:
-    """Return the journal of these very traces: a call of another origin has its own, and destroys nothing."""
+    """Return the journal of these traces; calls of another origin have their own."""
     origin = digest({**provenance.as_dict(), "first": first})
     return _folder(path) / f"{origin}.journal"
 
@@ -229,7 +230,7 @@ def _is_finished(path: Path, provenance: Provenance, first: int, count: int) -> 
     try:
         _require_content(path, provenance, first, count)
     except DatasetError as error:
-        raise DatasetError(f"{error}; remove it or name another output: it is not overwritten") from None
+        raise DatasetError(f"{error}; it is not overwritten: remove it or choose another output") from None
     return True
 
 
@@ -239,8 +240,8 @@ def _require_content(path: Path, provenance: Provenance, first: int, count: int)
         if shard.provenance != provenance:
             mine, theirs = provenance.as_dict(), shard.provenance.as_dict()
             differing = ", ".join(f"{k}: {theirs[k]!r} instead of {mine[k]!r}" for k in mine if mine[k] != theirs[k])
-            raise DatasetError(f"{path}: holds traces of another origin ({differing})")
+            raise DatasetError(f"{path}: contains traces of another origin ({differing})")
         if not np.array_equal(index, np.arange(first, first + count)):
             found = f"{len(index)} traces" + (f" from {index[0]}" if len(index) else "")
-            raise DatasetError(f"{path}: holds {found}, expected {count} traces from {first}")
+            raise DatasetError(f"{path}: contains {found}, expected {count} traces from {first}")
         shard.check_content()

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""From the numbers of a simulator's session to those of a trace file: a table look-up a column."""
+"""Translation of ids from the session of a simulator to a trace file: one table lookup per column."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ from etalumis.traces.dictionary import Dictionary
 from etalumis.traces.format import ALL, CONTROLLED_ONLY
 
 KEPT_FLAGS = CONTROLLED | REPLACED
-"""Flags that a trace file keeps."""
-_KEPT_TYPES = 65_536
+"""Flags that are stored in a trace file."""
+MAX_CACHED_TYPES = 65_536
 
 
 class View(NamedTuple):
-    """Traces that are neighbours in a message, as records of it: those of all arrays, and of these traces the others.
+    """Consecutive traces of a message as record arrays. `arrays` covers the whole message, the others these traces.
 
-    Reading records column by column costs a few calls a message where tuples cost some a trace.
+    Reading records by column takes a few calls per message, while tuples take several per trace.
     """
 
     traces: np.ndarray
@@ -38,10 +38,10 @@ class View(NamedTuple):
 
     @classmethod
     def of(cls, batch: DelegatedBatch, traces: Sequence[DelegatedTrace]) -> "View":
-        """Return the view of some traces of a message; raises ValueError where they are no neighbours."""
+        """Return the view of consecutive traces of a message; raise ValueError if they are not consecutive."""
         first, last, message = traces[0], traces[-1], batch.message
         if last.number - first.number != len(traces) - 1:
-            raise ValueError("traces that are no neighbours in their message")
+            raise ValueError("the traces are not consecutive in their message")
         frame = message.frame
         _, observes, tags = (slice(a.start, b.stop) for a, b in zip(first.spans, last.spans, strict=True))
         return cls(
@@ -50,15 +50,15 @@ class View(NamedTuple):
         )  # fmt: skip
 
     def shapes(self, arrays: np.ndarray) -> list[tuple[int, ...]] | None:
-        """Return the shape of each column of arrays (trace, column), that of the first trace.
+        """Return the shape of each column of arrays (trace, column) in the first trace.
 
-        None where the arrays of a column differ, but in the first of several axes, or any is sparse.
+        None if an array is sparse, or if arrays of a column differ in more than the first of several axes.
         """
         rank, count = arrays["rank"], arrays["count"]
         plain = rank[0] <= 1
         if arrays["sparse"].any() or (rank != rank[0]).any() or (count != count[0])[:, plain].any():
             return None
-        # a vector may come without its shape
+        # the shape of a vector may be omitted
         pairs = zip(rank[0].tolist(), count[0].tolist(), strict=True)
         found: list[tuple[int, ...]] = [() if rank == 0 and count == 1 else (count,) for rank, count in pairs]
         for at in np.flatnonzero(~plain).tolist():
@@ -74,7 +74,7 @@ class View(NamedTuple):
 
 
 def slices(content: np.ndarray, starts: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
-    """Return the parts of `content`, those that follow each other as one."""
+    """Return the slices of `content`, as a single one if they are contiguous."""
     ends = starts + counts
     if (starts[1:] == ends[:-1]).all():
         return [content[int(starts[0]) : int(ends[-1])]]
@@ -83,7 +83,7 @@ def slices(content: np.ndarray, starts: np.ndarray, counts: np.ndarray) -> list[
 
 @dataclass(slots=True)
 class EntryColumns:
-    """Columns of the entries of some traces in the numbers of a dictionary; `rejected` where these were asked for."""
+    """Columns of the entries of traces, with ids of a dictionary; `rejected` only if they are kept."""
 
     entries: dict[str, np.ndarray]
     lengths: list[int]
@@ -93,23 +93,23 @@ class EntryColumns:
 
 
 class IdTranslator:
-    """The columns of traces of one session, in the numbers of `dictionary`."""
+    """Translates the columns of traces of one session to ids of `dictionary`."""
 
     def __init__(self, keys: AddressKeys, dictionary: Dictionary) -> None:
         self.keys, self._dictionary = keys, dictionary
-        self._address = np.empty(0, np.int64)  # by number of the session; -1 = not met yet
+        self._address = np.empty(0, np.int64)  # by id in the session; -1 = not seen yet
         self._flags = np.empty(0, np.uint8)
         self._prior = np.empty(0, np.int64)
         self._types: dict[bytes, bytes] = {}
 
     def columns(self, batch: DelegatedBatch, traces: Sequence[DelegatedTrace], view: View, kept: str) -> EntryColumns:
-        """Return the columns of some traces that are neighbours in a message; `view` is theirs."""
+        """Return the columns of consecutive traces of a message, given their `view`."""
         first, last = traces[0].spans[0].start, traces[-1].spans[0].stop
         entries = batch.message.entries[first:last]
         lengths: list[int] = view.traces["entries"].tolist()
         rejected: dict[str, np.ndarray] | None = None
         rejected_lengths: list[int] = []
-        if batch.plan.rejected:  # whatever was asked for, what was rejected is no latent
+        if batch.plan.rejected:  # rejected entries are not latents, even if they are not kept
             details = batch.message.details[first:last]
             out = details["flags"] & REJECTED != 0
             gone = _counted(out, lengths)
@@ -154,7 +154,7 @@ class IdTranslator:
             start += width * length
             kind = self._types.get(key)
             if kind is None:
-                if len(self._types) >= _KEPT_TYPES:
+                if len(self._types) >= MAX_CACHED_TYPES:
                     self._types.clear()
                 kind = self._types[key] = trace.type
             found.append(kind)
@@ -192,7 +192,7 @@ class IdTranslator:
 
 
 def _counted(mask: np.ndarray, lengths: list[int]) -> list[int]:
-    """Return how many elements of each list of `mask` are true."""
+    """Return the number of true elements in each list of `mask`."""
     sums = np.concatenate([[0], np.cumsum(mask)])
     ends = np.cumsum([0, *lengths])
     counts: list[int] = np.diff(sums[ends]).tolist()
@@ -200,8 +200,8 @@ def _counted(mask: np.ndarray, lengths: list[int]) -> list[int]:
 
 
 def _grown(table: np.ndarray, numbers: np.ndarray, fill: int) -> np.ndarray:
-    """Return a table that has a row for each number."""
-    wanted = int(numbers.max(initial=0)) + 1
-    if wanted <= len(table):
+    """Return a table that has a row for each id, enlarged if necessary."""
+    size = int(numbers.max(initial=0)) + 1
+    if size <= len(table):
         return table
-    return np.concatenate([table, np.full(max(wanted, 2 * len(table)) - len(table), fill, table.dtype)])
+    return np.concatenate([table, np.full(max(size, 2 * len(table)) - len(table), fill, table.dtype)])

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Collect what the traces of a dataset observe, one column for each observe statement."""
+"""Collect the observations of traces, one column per observe statement."""
 
 import numpy as np
 
@@ -19,7 +19,7 @@ class ImageBuilder:
     Attributes
     ----------
     layout
-        How they are stored.
+        How the values are stored.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -31,7 +31,7 @@ class ImageBuilder:
         self._value: list[np.ndarray] = []
 
     def add(self, observed: Observed, seed: int) -> None:
-        """Add what one trace observed; a value that the simulator left to us is drawn from the trace's seed."""
+        """Add the observation of one trace; if the simulator gave no value, draw it with the seed of the trace."""
         if self.layout.storage == NOISY:
             self._value.append(np.asarray(_value(observed, seed), np.float32).reshape(-1))
             return
@@ -48,12 +48,12 @@ class ImageBuilder:
         self._stddev.append(np.array([stddev]))
 
     def add_records(self, view: View, records: np.ndarray) -> bool:
-        """Add sparse images, one a trace, straight from the columns of a message.
+        """Add sparse images, one per trace, directly from the columns of a message.
 
         Returns
         -------
         bool
-            False, and nothing is added, where any of them is no such image of this layout.
+            False if any of them is not a sparse image of this layout; then nothing is added.
         """
         name, shape = int(records["name"][0]), self.layout.shape
         if self.layout.storage == NOISY or view.texts[name] != self.layout.name:
@@ -61,7 +61,7 @@ class ImageBuilder:
         stated = records["flags"] & (STATED | VALUE) == STATED
         if not (stated & (records["kind"] == Normal.code) & (records["name"] == name)).all():
             return False
-        # the standard deviation is the array behind the mean
+        # the standard deviation is the array after the mean
         number = records["arrays"].astype(np.int64)
         image, stddev = view.arrays[number], view.arrays[number + 1]
         sparse = (image["sparse"] != 0) & (image["rank"] == len(shape))

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a generation has drawn so far, safe from whatever kills it: an append-only file of checksummed frames.
+"""Journal of the traces drawn so far: an append-only file of checksummed frames, from which generation resumes.
 
-A frame is whole or not there: the one that a killed process was writing fails its checksum and is cut off. Appending
-costs little more than copying the bytes, so traces are safe long before their trace file is finished.
+If a process is killed while it writes a frame, the checksum fails and the frame is cut off. Appending costs little more
+than copying the bytes, so traces are safe long before their trace file is complete.
 """
 
 import json
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 FORMAT = "etalumis-trace-journal"
 VERSION = 3
 SYNC_S = 5.0
-"""Seconds at most between two calls of fsync: what a power cut costs; a killed process costs nothing."""
+"""Maximum interval between calls of fsync, in seconds: what a power failure may lose; a kill loses nothing."""
 
 _MAGIC = b"ETLMFRM1"
 _FRAME = struct.Struct("<8sQQ16s")  # magic, bytes of the header, bytes of the columns, XXH3-128 of both
@@ -39,26 +39,28 @@ _KIND = "journal of traces"
 
 
 class Journal:
-    """An open journal, at its end.
+    """An open journal, positioned at its end.
 
     Attributes
     ----------
     dictionary
-        Numbers of the addresses and distributions of all its traces; blocks to append are in these numbers.
+        Ids of the addresses and distributions of all its traces; appended blocks must use them.
     traces
-        How many traces it holds.
+        Number of traces in it.
 
     Parameters
     ----------
     path
-        The file; made where there is none.
+        The file, which is created if it does not exist.
     provenance, first
         Origin and number in the run of its first trace. A journal of another origin is refused.
 
     Raises
     ------
     DatasetError
-        Where the file is of another origin or format, or cannot be read or written.
+        If the file is of another origin or format.
+    StorageError
+        If it cannot be read or written.
     """
 
     def __init__(self, path: Path, provenance: Provenance, first: int) -> None:
@@ -75,7 +77,9 @@ class Journal:
             with storage_errors(path, "read"):
                 self._end, dropped = self._recover()
             if dropped:
-                logger.warning("%s: its last %d bytes are no whole frame; their traces are drawn again", path, dropped)
+                logger.warning(
+                    "%s: its last %d bytes are not a complete frame; their traces are drawn again", path, dropped
+                )
             with writing(path, _KIND):
                 self._file.truncate(self._end)
                 self._file.seek(self._end)
@@ -94,12 +98,12 @@ class Journal:
         self._file.close()
 
     def append(self, block: Block) -> None:
-        """Add the traces of `block`; when this returns, a killed process loses none of them.
+        """Append the traces of `block`; once this returns, they survive if the process is killed.
 
         Raises
         ------
-        DatasetError
-            Where the file cannot be written; what it held before is still there.
+        StorageError
+            If the file cannot be written; its previous content is kept.
         """
         tags = {name: TagLayout.of_column(tag) for name, tag in block.tags.items()}
         segment = Segment.of_block(Schema.of(block.layouts, tags, block.rejected is not None), block)
@@ -109,19 +113,19 @@ class Journal:
             "layouts": [[layout.name, layout.shape, layout.storage] for layout in block.layouts],
             "tags": [[name, tag.ragged, tag.shape] for name, tag in tags.items()],
             "rows": segment.rows(),
-            **self._news(),
+            **self._dictionary_additions(),
         }
         self._write_frame(header, list(segment.arrays()))
         self.traces += len(block)
 
     def blocks(self) -> Iterator[Block]:
-        """Yield what it holds, frame by frame."""
+        """Yield the stored traces, frame by frame."""
         position = 0
         while position < self._end:
             with storage_errors(self.path, "read"):
                 frame = self._frame(position)
             if frame is None:
-                raise DatasetError(f"{self.path}: changed while it was read; is another process at work on it?")
+                raise DatasetError(f"{self.path}: changed while it was read; is another process writing it?")
             header, content, position = frame
             if "rows" in header:
                 yield self._block(header, content)
@@ -131,7 +135,7 @@ class Journal:
         layouts = tuple(Layout(name, tuple(shape), storage) for name, shape, storage in header["layouts"])
         tags = {name: TagLayout(ragged, tuple(shape)) for name, ragged, shape in header["tags"]}
         schema = Schema.of(layouts, tags, "rejected" in header["rows"])
-        segment = Segment.reserved(schema, header["traces"], header["rows"])
+        segment = Segment.allocate(schema, header["traces"], header["rows"])
         start = 0
         for array in segment.arrays():
             target = array.reshape(-1).view(np.uint8)
@@ -139,12 +143,12 @@ class Journal:
             start += len(target)
         return segment.block(self.dictionary)
 
-    def _news(self) -> dict[str, Any]:
-        """Return what the dictionary has learnt since the last frame."""
+    def _dictionary_additions(self) -> dict[str, Any]:
+        """Return the additions to the dictionary since the last frame."""
         known, priors = self._written
         names, addresses = self.dictionary.names, self.dictionary.addresses
         renamed = {number: names[number] for number in range(known) if names[number] != self._names[number]}
-        news = {
+        additions = {
             "addresses": [addresses.name(number) for number in range(known, len(names))],
             "names": names[known:],
             "renamed": renamed,
@@ -152,9 +156,9 @@ class Journal:
         }
         self._names = list(names)
         self._written = (len(names), len(self.dictionary.distributions))
-        return news
+        return additions
 
-    def _learn(self, header: dict[str, Any]) -> None:
+    def _add_to_dictionary(self, header: dict[str, Any]) -> None:
         for address, name in zip(header["addresses"], header["names"], strict=True):
             self.dictionary.address(address, name)
         for number, name in header["renamed"].items():
@@ -177,7 +181,7 @@ class Journal:
                 self._write_all(frame)
                 self._sync()
         except StorageError:
-            self._file.truncate(self._end)  # the frames before it are still whole
+            self._file.truncate(self._end)  # the previous frames are still complete
             raise
         self._end = self._file.tell()
 
@@ -197,7 +201,7 @@ class Journal:
             self._synced = now
 
     def _recover(self) -> tuple[int, int]:
-        """Read the frames that are whole; return where they end, and how many bytes are behind them."""
+        """Read all complete frames; return the position of their end, and the number of bytes after it."""
         size = os.fstat(self._file.fileno()).st_size
         position = 0
         while (frame := self._frame(position)) is not None:
@@ -205,7 +209,7 @@ class Journal:
             if "rows" not in header:
                 self._require_origin(header)
             else:
-                self._learn(header)
+                self._add_to_dictionary(header)
                 self.traces += header["traces"]
         if size and not position:
             self._require_remains()
@@ -219,22 +223,19 @@ class Journal:
         ]
         if differing:
             raise DatasetError(
-                f"{self.path}: holds traces of an interrupted call of another origin ({', '.join(differing)}); finish "
-                "that call, or remove the file to give its traces up"
+                f"{self.path}: contains traces of an interrupted call of another origin ({', '.join(differing)}); "
+                "finish that call, or remove the file to discard its traces"
             )
 
     def _require_remains(self) -> None:
-        """Refuse to overwrite a file that is no journal; the start of one that was cut off is one."""
+        """Refuse to overwrite a file that is not a journal; the truncated start of one is accepted."""
         self._file.seek(0)
         found = self._file.read(len(_MAGIC)) or b""
         if not _MAGIC.startswith(found) and found.strip(b"\0"):
-            raise DatasetError(
-                f"{self.path}: expected a {_KIND}, which is kept there while they are generated; this is something "
-                "else: move it away"
-            )
+            raise DatasetError(f"{self.path}: not a {_KIND}, as is kept there during generation; move it away")
 
     def _frame(self, position: int) -> tuple[dict[str, Any], bytes, int] | None:
-        """Return (header, columns, end) of the frame at `position`; None where it is not whole."""
+        """Return (header, columns, end) of the frame at `position`; None if it is incomplete."""
         self._file.seek(position)
         start = self._file.read(_FRAME.size) or b""
         if len(start) < _FRAME.size:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Traces on their way from the model to the journal and the file, in frames that bound memory and what a kill costs."""
+"""Buffer between the model and the journal and trace file, in frames that bound memory and the loss if killed."""
 
 import time
 from types import TracebackType
@@ -17,36 +17,36 @@ from etalumis.traces.writer import ShardWriter
 
 FRAME_TRACES = 2048
 FRAME_BYTES = 1 << 25
-"""Traces, and about as many bytes of them, that may wait in memory for the journal."""
+"""Maximum number of buffered traces, and about the maximum of their bytes, before the journal is written."""
 FRAME_S = 1.0
-"""Seconds at most that a trace waits for it: what a killed call loses."""
-_LARGE_BYTES = 31 << 20
+"""Maximum time that a trace is buffered, in seconds: what a killed call loses."""
+_MMAP_THRESHOLD_BYTES = 31 << 20
 _ENTRY_BYTES, _TRACE_BYTES = 200, 600
-"""What Python objects take for an entry, an array or a tag, and for a trace."""
+"""Approximate memory of the Python objects per entry, array or tag, and per trace."""
 
 
 class Storing:
-    """Takes traces to the journal and the file; at the end, and where a run fails, those that wait go there.
+    """Writes traces to the journal and the file. At the end, and if a run fails, buffered traces are written.
 
     Parameters
     ----------
     builder, journal, writer
-        Makes columns of them; where the columns go.
-    most
-        Traces that may wait.
+        Collects traces into columns; destinations of the columns.
+    max_traces
+        Maximum number of buffered traces.
 
     Attributes
     ----------
     seconds
-        That this took.
+        Time spent on storage.
     """
 
-    def __init__(self, builder: BlockBuilder, journal: Journal, writer: ShardWriter, most: int) -> None:
-        # a block that is freed tells glibc (mallopt(3), M_MMAP_THRESHOLD) to keep so much for what comes: without, the
-        # pages of each frame's columns go back to the kernel and are filled with zeros again, for a microsecond a trace
-        np.empty(_LARGE_BYTES, np.uint8)
-        self._builder, self._journal, self._writer, self._most = builder, journal, writer, most
-        self._waiting: list[tuple[int, int, Trace]] = []
+    def __init__(self, builder: BlockBuilder, journal: Journal, writer: ShardWriter, max_traces: int) -> None:
+        # freeing a large block raises the threshold of glibc for returning memory (mallopt(3), M_MMAP_THRESHOLD);
+        # without it, the pages of the columns of each frame are returned and zeroed again, which takes 1 µs per trace
+        np.empty(_MMAP_THRESHOLD_BYTES, np.uint8)
+        self._builder, self._journal, self._writer, self._max_traces = builder, journal, writer, max_traces
+        self._buffer: list[tuple[int, int, Trace]] = []
         self._bytes = 0
         self._committed = time.monotonic()
         self.seconds = 0.0
@@ -61,14 +61,14 @@ class Storing:
 
     def add(self, one: tuple[int, int, Trace]) -> None:
         """Add (number, seed, trace)."""
-        self._waiting.append(one)
+        self._buffer.append(one)
         self._bytes += held_bytes(one[2])
         late = time.monotonic() - self._committed > FRAME_S
-        if late or len(self._waiting) >= self._most or self._bytes > FRAME_BYTES:
+        if late or len(self._buffer) >= self._max_traces or self._bytes > FRAME_BYTES:
             self._commit()
 
     def _commit(self) -> None:
-        taken, self._waiting, self._bytes = self._waiting, [], 0  # what cannot be written is not tried again
+        taken, self._buffer, self._bytes = self._buffer, [], 0  # a failed write is not retried
         if taken:
             began = time.perf_counter()
             indices, seeds, traces = zip(*taken, strict=True)
@@ -81,7 +81,7 @@ class Storing:
 
 
 def held_bytes(trace: Trace) -> int:
-    """Return about how much memory a trace holds; the first of a message counts for all of it."""
+    """Return the approximate memory of a trace; the first trace of a message counts for the whole message."""
     if isinstance(trace, DelegatedTrace):
         if trace.number:
             return 0

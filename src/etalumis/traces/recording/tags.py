@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Collect the tags of traces, one column for each name."""
+"""Collect the tags of traces, one column per name."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -33,7 +33,7 @@ class _Column:
         self.traces += 1
 
     def add_arrays(self, view: View, arrays: np.ndarray) -> None:
-        """Add arrays of a message, one a trace, which fit."""
+        """Add arrays of a message, one per trace, of matching shape."""
         if self.layout.ragged:
             self._flat += slices(view.data, arrays["start"], arrays["count"])
             self._rows += view.extents[arrays["shape_start"]].tolist()
@@ -44,8 +44,8 @@ class _Column:
             self._rows += [1] * len(arrays)
         self.traces += len(arrays)
 
-    def lack(self, traces: int) -> None:
-        """Say that so many traces do not have the tag."""
+    def add_absent(self, traces: int) -> None:
+        """Add traces without the tag."""
         if not self.layout.ragged:
             self._flat.append(np.full(traces * self._row, np.nan))
         self._rows += [0] * traces
@@ -60,7 +60,7 @@ class _Column:
 
 
 class TagColumns:
-    """The tags of some traces.
+    """The tags of traces.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class TagColumns:
         self._end(1)
 
     def add_all(self, view: View, traces: Sequence[DelegatedTrace]) -> None:
-        """Add the tags of traces that are neighbours in a message, straight from its columns if they are alike."""
+        """Add the tags of consecutive traces of a message, directly from its columns if all have the same tags."""
         count = len(traces)
         width = len(view.tags) // count
         numbers: list[int] = view.tags["name"][:width].tolist()
@@ -91,8 +91,8 @@ class TagColumns:
         shapes = None
         if (view.traces["tags"] == width).all() and len(set(names)) == width and self._plain(view):
             arrays = view.arrays[view.tags["array"]].reshape(count, width)
-            alike = bool((view.tags["name"].reshape(count, width) == numbers).all())
-            shapes = view.shapes(arrays) if alike else None
+            same_names = bool((view.tags["name"].reshape(count, width) == numbers).all())
+            shapes = view.shapes(arrays) if same_names else None
         if shapes is None:
             for trace in traces:
                 self.add(trace.tags)
@@ -105,7 +105,7 @@ class TagColumns:
 
     @staticmethod
     def _plain(view: View) -> bool:
-        """Return whether no trace has a result that is an array, which is a tag as well."""
+        """Return whether no trace has an array as its result, which would also be a tag."""
         results = view.traces["result"]
         arrays = view.arrays[results[results >= 0]]
         return bool(((arrays["count"] == 1) & (arrays["sparse"] == 0)).all())
@@ -114,10 +114,10 @@ class TagColumns:
         self._traces += traces
         for column in self._columns.values():
             if column.traces < self._traces:
-                column.lack(self._traces - column.traces)
+                column.add_absent(self._traces - column.traces)
 
     def _column(self, name: str, shape: tuple[int, ...]) -> _Column | None:
-        """Return the column of a tag, made for the first trace that has it; None where the tag is not kept."""
+        """Return the column of a tag, which the first trace with the tag creates; None if the tag is not kept."""
         column = self._columns.get(name)
         if column is None:
             if self._kept is not None and name not in self._kept:
@@ -125,13 +125,13 @@ class TagColumns:
             require_storable(name, "a tag")
             column = _Column(shape)
             if 0 in column.layout.shape:
-                raise DatasetError(f"tag {name!r} has shape {shape}; only the first of several axes may be 0")
+                raise DatasetError(f"tag {name!r} has shape {shape}; only the first of several axes may have length 0")
             if self._traces:
-                column.lack(self._traces)
+                column.add_absent(self._traces)
             self._columns[name] = column
         elif not column.fits(shape):
             raise DatasetError(
-                f"tag {name!r} has shape {shape}, but an earlier trace gave {column.layout}; "
+                f"tag {name!r} has shape {shape}, but in a previous trace it is {column.layout}; "
                 "a tag whose length varies must have at least two axes: (rows, columns)"
             )
         return column

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Steps that all MPI ranks take together, so that an error on one of them ends all of them."""
+"""Collective steps of all MPI ranks: an error on one rank is raised on all of them."""
 
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 class Communicator(Protocol):
-    """What sorting needs of an mpi4py communicator."""
+    """The interface of an mpi4py communicator that sorting needs."""
 
     def Get_rank(self) -> int:
-        """Return the number of the caller."""
+        """Return the rank of the caller."""
         ...
 
     def Get_size(self) -> int:
@@ -23,7 +23,7 @@ class Communicator(Protocol):
         ...
 
     def allgather(self, sendobj: Any) -> list[Any]:
-        """Return what every rank gave, by rank."""
+        """Return the objects of all ranks, ordered by rank."""
         ...
 
 
@@ -39,14 +39,14 @@ class SingleRank:
         return 1
 
     def allgather(self, sendobj: Any) -> list[Any]:
-        """Return the object alone."""
+        """Return a list of the object."""
         return [sendobj]
 
 
 def collectively(comm: Communicator, step: Callable[[], T]) -> T:
     """Run `step` on every rank and return this rank's own result.
 
-    A collective call: every rank has to make it.
+    A collective call: all ranks must make it.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def collectively(comm: Communicator, step: Callable[[], T]) -> T:
     for failure in comm.allgather(outcome if isinstance(outcome, EtalumisError) else None):
         if failure is not None:
             raise failure
-    assert not isinstance(outcome, EtalumisError)  # it would have been raised above
+    assert not isinstance(outcome, EtalumisError)  # otherwise raised above
     return outcome
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The first pass of a sorting: traces set aside by bucket."""
+"""The first pass of sorting: partition traces into spill files by bucket."""
 
 import logging
 from collections.abc import Sequence
@@ -23,20 +23,20 @@ logger = logging.getLogger(__name__)
 
 
 class FirstPass:
-    """Reads portions of the inputs, a load that fits into memory at a time, and writes their spill files."""
+    """Reads portions of the inputs, in loads that fit into memory, and writes their spill files."""
 
     def __init__(self, reader: InputReader, folder: Path, plan: SortPlan, groups: Groups, splitters: Splitters) -> None:
         self._reader, self._folder, self._plan = reader, folder, plan
         self._groups, self._splitters = groups, splitters
 
     def make(self, mine: Sequence[tuple[int, Portion]], most_bytes: int) -> set[int]:
-        """Make the spill files of these portions of the plan; return the numbers of the input files that were checked.
+        """Write the spill files of these portions of the plan; return the numbers of the input files that were checked.
 
-        Those that an interrupted call has finished are kept.
+        Complete spill files of an interrupted call are kept.
         """
         checked = set()
         total = sum(len(portion) for _, portion in mine)
-        with Progress(total, "traces", f"setting aside in {self._folder}") as progress:
+        with Progress(total, "traces", f"partitioning in {self._folder}") as progress:
             for number, portion in mine:
                 path = spill_path(self._folder, number)
                 kept = self._kept(path, portion)
@@ -55,7 +55,7 @@ class FirstPass:
         try:
             spill = Spill(path, self._reader.schema)
         except DatasetError as error:
-            logger.warning("%s; making it again", error)
+            logger.warning("%s; writing it again", error)
             return None
         expected = _header(self._plan, portion)
         return spill if {key: spill.header.get(key) for key in expected} == expected else None
@@ -64,10 +64,10 @@ class FirstPass:
         header = _header(self._plan, portion)
         with open_spill(path, self._reader.schema, header) as writer:
             for load in self._reader.windows(portion, most_bytes):
-                segment = Segment.reserved(self._reader.schema, len(load), self._reader.rows(load))
+                segment = Segment.allocate(self._reader.schema, len(load), self._reader.rows(load))
                 self._reader.fill(segment, load)
                 writer.append(segment.block(self._reader.inputs.dictionary), self._buckets(segment))
-                del segment  # the next one takes its place
+                del segment  # free it before the next one is allocated
             header["checked"] = portion.file in self._reader.checked
 
     def _buckets(self, segment: Segment) -> np.ndarray:
@@ -80,5 +80,5 @@ def _header(plan: SortPlan, portion: Portion) -> dict[str, object]:
 
 
 def open_spills(folder: Path, plan: SortPlan, schema: Schema) -> list[Spill]:
-    """Return all spill files of a plan."""
+    """Open all spill files of a plan."""
     return [Spill(spill_path(folder, number), schema) for number in range(len(plan.spilled))]

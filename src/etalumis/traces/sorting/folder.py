@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The folder of a sorted set while it is made: what is in it, what of that is kept, and how it is finished."""
+"""The output folder during sorting: its files, which of them are kept after an interruption, and its completion."""
 
 import logging
 from collections.abc import Sequence
@@ -36,23 +36,23 @@ PLAN_VERSION = 3
 
 
 class Folder:
-    """The output of a sorting of the inputs and shard size that `digest` stands for."""
+    """Output folder of sorting the inputs with the shard size that `digest` identifies."""
 
     def __init__(self, path: Path, digest: str) -> None:
         self.path, self.digest = path, digest
         self._warned = False
 
     def is_finished(self) -> bool:
-        """Return whether this very sorting is done; refuse a folder that holds anything but a part of a sorting."""
+        """Return whether this sort is complete; raise DatasetError if the folder has other content."""
         if not self.path.exists():
             return False
         if not self.path.is_dir():
-            raise DatasetError(f"{self.path}: it is a file, expected a folder; name a new folder")
+            raise DatasetError(f"{self.path}: is a file, expected a folder; choose a new folder")
         names = {path.name for path in self.path.iterdir()}
         foreign = sorted(name for name in names - {NAME, PLAN} if not _is_ours(name))
         if foreign or (names and PLAN not in names and not all(name.startswith(f".{PLAN}.") for name in names)):
             what = foreign[0] if foreign else sorted(names)[0]
-            raise DatasetError(f"{self.path}: not empty (it holds {what}); name a new folder or remove this one")
+            raise DatasetError(f"{self.path}: not empty (it holds {what}); choose a new folder or remove this one")
         if NAME not in names:
             return False
         same = self._written().get("digest") == self.digest
@@ -61,18 +61,18 @@ class Folder:
         except AlteredIndex as error:
             if not same:
                 raise
-            logger.warning("%s; making it again", error)
+            logger.warning("%s; writing it again", error)
             return False
         if not same:
             raise DatasetError(
-                f"{self.path}: holds other traces or shards of another size, or its {PLAN} was altered; name a new "
-                "folder or remove this one"
+                f"{self.path}: contains other traces or shards of another size, or its {PLAN} was altered; choose a "
+                "new folder or remove this one"
             )
         shard_files([self.path])
         return True
 
     def plan(self) -> SortPlan | None:
-        """Return the plan of an interrupted call of this very sorting."""
+        """Return the plan of an interrupted call of the same sort, or None."""
         written = self._written()
         if written.get("digest") != self.digest or written.get("version") != PLAN_VERSION:
             return None
@@ -94,17 +94,17 @@ class Folder:
             sound = False
         if not (sound or self._warned):
             self._warned = True
-            logger.warning("%s: was altered: its checksum is not that of its content", self.path / PLAN)
+            logger.warning("%s: was altered: its checksum does not match its content", self.path / PLAN)
         return content if sound else {}
 
     def _write(self, content: dict[str, Any]) -> None:
-        """Write the plan with a checksum of its own: what it says is not checked otherwise."""
+        """Write the plan with a checksum, since its content is not checked otherwise."""
         content = {"format": PLAN_FORMAT, "version": PLAN_VERSION, **content}
         write_json_atomic(self.path / PLAN, {**content, "checksum": digest(content)})
 
     def prepare(self, plan: SortPlan) -> None:
-        """Keep the finished pieces of the same sorting; remove what an interrupted call of another one left."""
-        with writing(self.path / PLAN, "plan of a sorting"):
+        """Keep complete files of the same sort, and remove those of another one."""
+        with writing(self.path / PLAN, "sort plan"):
             self.path.mkdir(parents=True, exist_ok=True)
             same_shards, same_spills = self._written().get("digest") == self.digest, self.plan() == plan
             for left in self.path.iterdir():
@@ -114,7 +114,7 @@ class Folder:
             self._write(plan.as_dict())
 
     def whole_shards(self, cuts: Cuts, numbers: Sequence[int]) -> list[int]:
-        """Return which shards an interrupted call has finished."""
+        """Return the shards that an interrupted call completed."""
         return [number for number in numbers if self._is_whole(number, cuts)]
 
     def _is_whole(self, number: int, cuts: Cuts) -> bool:
@@ -130,13 +130,13 @@ class Folder:
             return False
 
     def drop_products(self) -> None:
-        """Remove all that was made, and the folder: it was made of inputs that are not what they seemed."""
+        """Remove all files and the folder, since they came from altered inputs."""
         for left in self.path.iterdir():
             left.unlink()
         self.path.rmdir()
 
     def write_index(self, provenance: Provenance, groups: Groups, cuts: Cuts) -> None:
-        """Write index.json: from now on the set is there."""
+        """Write index.json, which completes the set."""
         shards, addresses = [], AddressTable()
         for number in range(cuts.shards):
             path = shard_path(self.path, number)
@@ -170,8 +170,8 @@ class Folder:
         )  # fmt: skip
 
     def clean(self) -> None:
-        """Remove what only an unfinished sorting needs; index.json is there."""
-        with writing(self.path / PLAN, "plan of a sorting"):
+        """Remove the files that only an incomplete sort needs, after index.json was written."""
+        with writing(self.path / PLAN, "sort plan"):
             for left in self.path.iterdir():
                 if left.name.startswith(("spill-", ".")):
                     left.unlink()

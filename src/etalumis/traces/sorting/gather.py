@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The second pass of a sorting: collect the traces of a bucket, put them in order, write them into shards."""
+"""The second pass of sorting: collect the traces of a bucket, sort them, write them to shards."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -28,16 +28,16 @@ def shard_path(folder: Path, number: int) -> Path:
 
 
 class Gatherer:
-    """Makes shards out of spill files and of stretches of the inputs.
+    """Writes shards from spill files and from ranges of the inputs.
 
     Parameters
     ----------
     reader, groups, cuts
-        The inputs, their order, and where it is cut.
+        The inputs, the order of their groups, and the bucket boundaries.
     spills
         All spill files.
     direct
-        By bucket: stretches of the inputs that belong to it.
+        By bucket: ranges of the inputs that belong to it.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Gatherer:
         self._provenance = replace(reader.inputs.provenance, producer=Provenance().producer)
 
     def write(self, unit: Unit, folder: Path, missing: Sequence[int], progress: Progress) -> None:
-        """Write those shards of a unit that are `missing`."""
+        """Write the shards `missing` of a work unit."""
         if len(unit.buckets) > 1:
             with open_shard(shard_path(folder, unit.shards[0]), self._provenance) as writer:
                 for bucket in unit.buckets:
@@ -86,7 +86,7 @@ class Gatherer:
         return np.lexsort((segment.columns["traces/seed"], groups))
 
     def _collected(self, bucket: int) -> Segment:
-        """Return the traces of a bucket, in no order."""
+        """Return the unsorted traces of a bucket."""
         pieces = [(spill, piece) for spill in self._spills for piece in spill.pieces(bucket)]
         stretches = [(portion, self._reader.rows(portion)) for portion in self._direct.get(bucket, ())]
         sizes = [(piece.traces, piece.rows) for _, piece in pieces] + [(len(p), rows) for p, rows in stretches]
@@ -94,12 +94,12 @@ class Gatherer:
         expected = self._cuts.edges[bucket + 1] - self._cuts.edges[bucket]
         if traces != expected:
             raise DatasetError(
-                f"bucket {bucket} of the sorting has {traces} traces, expected {expected}: inputs or spill files were "
+                f"bucket {bucket} has {traces} traces, expected {expected}: inputs or spill files were "
                 "replaced meanwhile; remove the output folder and sort again"
             )
         groups = self._reader.schema.lists
         rows = {name: sum(found[name] for _, found in sizes) for name in groups}
-        segment = Segment.reserved(self._reader.schema, traces, rows)
+        segment = Segment.allocate(self._reader.schema, traces, rows)
         start, first = 0, dict.fromkeys(groups, 0)
         for number, (count, found) in enumerate(sizes):
             last = {name: first[name] + found[name] for name in groups}

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Windows of the files that are sorted, in the numbers of one dictionary and checked on the way."""
+"""Windows of the input files, with ids of one dictionary, and checked while they are read."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -16,21 +16,21 @@ from etalumis.traces.segments import Segment
 from etalumis.traces.sorting.inputs import Portion, SortInputs
 
 WINDOW_BYTES = 1 << 24
-"""Uncompressed bytes that are read at a time."""
+"""Uncompressed bytes read at a time."""
 _OPEN_FILES = 64
 
 
 class AlteredInput(DatasetError):
-    """An input that is not what its checksums say, found after traces of it were read."""
+    """An input does not match its checksums, which was found after some of its traces were used."""
 
 
 class InputReader:
-    """Reads windows of the inputs into segments, and checks on the way whatever passes by whole and in order.
+    """Reads windows of the inputs into segments, and checks the checksums of files that are read completely in order.
 
     Attributes
     ----------
     checked
-        Numbers of the files all of whose columns have been read through by `fill` and agree with their checksums.
+        Numbers of the files whose columns have been read completely by `fill` and match their checksums.
     """
 
     def __init__(self, inputs: SortInputs) -> None:
@@ -54,12 +54,12 @@ class InputReader:
         return self._open[file]
 
     def rows(self, portion: Portion) -> dict[str, int]:
-        """Return how many rows the traces of a portion have in each group of lists.
+        """Return the number of rows of the traces of a portion in each group of lists.
 
         Raises
         ------
         DatasetError
-            Where the offsets do not fit the columns that they cut.
+            If the offsets do not match their columns.
         """
         found = {}
         for name, lists in self.schema.lists.items():
@@ -89,12 +89,12 @@ class InputReader:
             )
 
     def fill(self, segment: Segment, portion: Portion) -> None:
-        """Read a portion into a segment of its size, in windows of bounded memory.
+        """Read a portion into a segment of matching size, in windows of bounded memory.
 
         Raises
         ------
         AlteredInput
-            Where it cannot be read, or was the rest of a file that does not agree with its checksums.
+            If it cannot be read, or completes a file that does not match its checksums.
         """
         place, first = 0, dict.fromkeys(self.schema.lists, 0)
         try:
@@ -105,14 +105,14 @@ class InputReader:
         except DatasetError as error:
             raise AlteredInput(str(error)) from error
 
-    def windows(self, portion: Portion, most_bytes: int) -> Iterator[Portion]:
-        """Yield a portion in pieces of about `most_bytes` at most; one trace at least."""
+    def windows(self, portion: Portion, max_bytes: int) -> Iterator[Portion]:
+        """Yield a portion in pieces of at most about `max_bytes`, and at least one trace."""
         whole = max(1, self.nbytes(portion))
-        start, size = portion.start, max(1, len(portion) * most_bytes // whole)
+        start, size = portion.start, max(1, len(portion) * max_bytes // whole)
         while start < portion.stop:
             window = Portion(portion.file, start, min(portion.stop, start + size))
-            # traces of a type lie together in a sorted file, and may be larger than the average
-            while len(window) > 1 and self.nbytes(window) > most_bytes:
+            # in a sorted file, traces of a type are adjacent, and may be larger than the average
+            while len(window) > 1 and self.nbytes(window) > max_bytes:
                 window = Portion(portion.file, start, start + len(window) // 2)
             yield window
             start = window.stop
@@ -134,7 +134,7 @@ class InputReader:
             if path in columns:
                 self._read(segment, shard, stream, path, window.start, window.stop)
             else:
-                segment.columns[path][:] = np.nan  # a tag that the traces of this file lack
+                segment.columns[path][:] = np.nan  # a tag that this file does not have
         if window.stop == len(shard):
             stream.finish()
             if stream.whole:
@@ -150,7 +150,7 @@ class InputReader:
             segment.columns[path][:] = content
 
     def _streaming(self, window: Portion) -> "_Stream":
-        """Return the running checksums of the window's file, begun anew where it does not follow the last one."""
+        """Return the running checksums of the file, reset if the window does not follow the previous one."""
         stream = self._stream
         if stream is None or stream.file != window.file or stream.next != window.start:
             stream = _Stream(self.inputs.files[window.file].path, window.file, window.start)
@@ -160,7 +160,7 @@ class InputReader:
 
 
 class _Stream:
-    """Checksums of the columns of one file as they pass by."""
+    """Running checksums of the columns of one file."""
 
     def __init__(self, path: Path, file: int, start: int) -> None:
         self.file, self.next, self.whole = file, start, start == 0
@@ -172,7 +172,7 @@ class _Stream:
             self._checksums.setdefault(column, Checksum()).update(content)
 
     def finish(self) -> None:
-        """Compare with what the file says; its header, which was checked when it was opened, covers these texts."""
+        """Compare with the checksums in the file, whose header was checked when it was opened."""
         if not self.whole:
             return
         with reading(self._path), h5py.File(self._path, "r") as file:
@@ -187,5 +187,5 @@ class _Stream:
 
 def _translated(numbers: np.ndarray, ids: np.ndarray) -> np.ndarray:
     if len(ids) and int(ids.max()) >= len(numbers):
-        raise ValueError(f"it refers to number {int(ids.max())}, but the dictionary has {len(numbers)}")
+        raise ValueError(f"it refers to id {int(ids.max())}, but the dictionary has {len(numbers)} entries")
     return numbers[ids] if len(numbers) else ids

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The files that are sorted: their headers, and one dictionary of all of them."""
+"""The input files of sorting: their headers, and a common dictionary."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +32,7 @@ class Portion:
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """What the header of a file says; `numbers` translates its addresses and distributions into the common ones."""
+    """Header of a file; `numbers` translates its address and distribution ids to common ones."""
 
     path: Path
     traces: int
@@ -43,25 +43,25 @@ class InputFile:
 
 
 class SortInputs:
-    """Headers of trace files of one dataset, in an order that does not depend on how they were given.
+    """Headers of the trace files of one dataset, in an order that does not depend on the order of the arguments.
 
-    Every rank makes the same of them: files in the order of their checksums, and one dictionary of all.
+    All ranks get the same result: the files in the order of their checksums, and a common dictionary.
 
     Attributes
     ----------
     files
-        Their headers.
+        Headers of the files.
     given
-        Paths in the order in which they were given.
+        Paths in the order of the arguments.
     dictionary
-        Of all of them; segments are in its numbers.
+        Common dictionary, to which the ids in segments refer.
     schema, provenance
-        Columns, and origin, of a file made of all of them.
+        Columns and provenance of the union of all files.
 
     Raises
     ------
     DatasetError
-        Where a file is damaged or foreign, is not the one its index names, or does not belong to the first one.
+        If a file is damaged or foreign, is not the one named in its index, or does not agree with the first one.
     """
 
     def __init__(self, paths: Sequence[Path], mix: bool = False) -> None:
@@ -76,7 +76,7 @@ class SortInputs:
                 else:
                     common.admit(shard)
                 files.append(_header(shard, met))
-        assert common is not None  # shard_files raises where there is no file
+        assert common is not None  # shard_files raises if there is no file
         self.provenance = common.provenance
         self.schema = Schema.of(common.layouts, common.tag_layouts, common.provenance.kept == ALL)
         self.dictionary, renumbered = _in_order(met)
@@ -91,7 +91,7 @@ class SortInputs:
 
     @property
     def file_bytes(self) -> int:
-        """Bytes of all files, compressed."""
+        """Compressed bytes of all files."""
         return sum(file.file_bytes for file in self.files)
 
 
@@ -113,11 +113,11 @@ def _header(shard: Shard, met: Dictionary) -> InputFile:
 
 
 def _in_order(met: Dictionary) -> tuple[Dictionary, dict[str, np.ndarray]]:
-    """Return a dictionary numbered in the order of its content, and the new numbers of the old ones."""
+    """Return a dictionary with ids in the order of its content, and the new id of each old one."""
     ordered = Dictionary()
     names = met.addresses.names()
     by_address = np.array(sorted(range(len(names)), key=lambda number: names[number]), np.int64)
-    # by their bytes, since a NaN has no order
+    # by their bytes, since NaN is not ordered
     by_prior = np.array(sorted(range(len(met.distributions)), key=lambda n: _bytes_of(met.distributions[n])), np.int64)
     renumbered = {"address": np.empty(len(by_address), np.uint32), "distribution": np.empty(len(by_prior), np.uint32)}
     renumbered["address"][by_address] = ordered.adopt_addresses(met, by_address)

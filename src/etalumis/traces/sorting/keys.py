@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The order of sorted traces: frequency of the type, type, length, seed.
+"""Sort keys of traces: frequency of the type, type, length, seed.
 
-Traces of one type and one length are a *group*. All ranks hold the table of the groups; of the traces themselves a rank
-holds the seeds of its own share only: 8 bytes a trace (20 while they are put in order), which is all of the sorting's
-memory that grows with the number of traces.
+Traces of the same type and length form a *group*. All ranks hold the table of all groups. Of the traces, a rank holds
+only the seeds of its own share: 8 bytes per trace (20 during sorting), which is the only memory of sorting that grows
+with the number of traces.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,12 +19,12 @@ from etalumis.traces.sorting.input_reader import InputReader
 from etalumis.traces.sorting.inputs import Portion
 
 KEY_WINDOW = 1 << 15
-"""Traces whose keys are read at a time."""
+"""Number of traces whose keys are read at a time."""
 _NAME_BYTES = TYPE_BYTES + 8
 
 
 def group_names(types: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Return the groups of traces as 24-byte scalars whose order is that of (type, length)."""
+    """Return the groups of traces as 24-byte scalars that sort like (type, length)."""
     names = np.empty((len(types), _NAME_BYTES), np.uint8)
     names[:, :TYPE_BYTES] = types
     names[:, TYPE_BYTES:] = lengths.astype(">u8").view(np.uint8).reshape(-1, 8)
@@ -33,7 +33,7 @@ def group_names(types: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Groups of some traces: `names` ascending, with the traces and the bytes of each."""
+    """Groups of traces: `names` in ascending order, with the number of traces and the bytes of each."""
 
     names: np.ndarray
     traces: np.ndarray
@@ -41,7 +41,7 @@ class Tally:
 
     @classmethod
     def of(cls, names: np.ndarray, traces: np.ndarray, nbytes: np.ndarray) -> Self:
-        """Return the tally of rows whose names may repeat."""
+        """Return the tally of rows with possibly repeated names."""
         distinct, place = np.unique(names, return_inverse=True)
         sums = [np.zeros(len(distinct), np.int64) for _ in range(2)]
         np.add.at(sums[0], place, traces)
@@ -50,21 +50,21 @@ class Tally:
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
-        """Return the tally of all parts together."""
+        """Return the sum of tallies."""
         return cls.of(*(np.concatenate([getattr(part, name) for part in parts]) for name in Tally.__slots__))
 
 
 class Groups:
-    """All groups of the dataset in their order: most frequent type first, then type, then length.
+    """All groups of the dataset in sorted order: most frequent type first, then type, then length.
 
     Attributes
     ----------
     types
         u1 (group, 16).
     lengths, traces, nbytes
-        int64 (group,): accepted entries of each trace; traces, and bytes of all of them.
+        int64 (group,): accepted entries per trace, number of traces, and their total bytes.
     first
-        int64 (group + 1,): place in the sorted set of the first trace.
+        int64 (group + 1,): position of the first trace in the sorted set.
     """
 
     def __init__(self, tally: Tally) -> None:
@@ -76,7 +76,9 @@ class Groups:
         kind = np.cumsum(begins) - 1
         of_type = np.zeros(int(begins.sum()), np.int64)
         np.add.at(of_type, kind, tally.traces)
-        order = np.argsort(-of_type[kind], kind="stable")  # names ascend: ties keep the order of (type, length)
+        order = np.argsort(
+            -of_type[kind], kind="stable"
+        )  # names are ascending, so ties keep the order of (type, length)
         self.types, self.lengths = types[order], lengths[order]
         self.traces, self.nbytes = tally.traces[order], tally.nbytes[order]
         self.first = offsets(self.traces)
@@ -89,7 +91,7 @@ class Groups:
         return len(self.traces)
 
     def by_type(self) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
-        """Return (hexadecimal types in their order, traces, shortest, longest length of each)."""
+        """Return (hexadecimal types in sorted order, traces, minimum, maximum length of each)."""
         begins = np.ones(len(self), bool)
         begins[1:] = np.any(self.types[1:] != self.types[:-1], axis=1)
         first = np.flatnonzero(begins)
@@ -98,29 +100,29 @@ class Groups:
         return [self.types[i].tobytes().hex() for i in first], counts, self.lengths[first], self.lengths[last]
 
     def ranks(self, names: np.ndarray) -> np.ndarray:
-        """Return u4: place of each of these groups in the order."""
+        """Return u4: rank of each of these groups in the order."""
         place = np.searchsorted(self._names, names)
         known = place < len(self._names)
         if not (known.all() and np.array_equal(self._names[place], names)):
-            raise ValueError("it has types or lengths that it had not when the sorting began")
+            raise ValueError("it has types or lengths that it did not have when sorting started")
         ranks: np.ndarray = self._rank[place]
         return ranks
 
     def ranks_of(self, types: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Return u4 (trace,): place in the order of each trace's group."""
+        """Return u4 (trace,): rank of the group of each trace."""
         distinct, place = np.unique(group_names(types, lengths), return_inverse=True)
         ranks: np.ndarray = self.ranks(distinct)[place]
         return ranks
 
     def bytes_before(self, places: np.ndarray) -> np.ndarray:
-        """Return float64: bytes of the traces before each place of the sorted set, those of a group taken as alike."""
+        """Return float64: bytes before each position of the sorted set, with the mean size of traces in each group."""
         total = np.concatenate([[0.0], np.cumsum(self.nbytes, dtype=np.float64)])
         return np.asarray(np.interp(places, self.first, total))
 
 
 @dataclass(frozen=True, slots=True)
 class KeyWindow:
-    """Keys of some neighbouring traces."""
+    """Keys of consecutive traces."""
 
     names: np.ndarray
     seeds: np.ndarray
@@ -128,7 +130,7 @@ class KeyWindow:
 
 
 def read_keys(reader: InputReader, portion: Portion, sizes: bool = True) -> Iterator[KeyWindow]:
-    """Yield the keys of a portion in windows; without `sizes` the bytes of the traces are not read (all zero)."""
+    """Yield the keys of a portion in windows; without `sizes`, the bytes of the traces are not read (all zero)."""
     schema, columns = reader.schema, reader.inputs.files[portion.file].columns
     shard = reader.shard(portion.file)
     for start in range(portion.start, portion.stop, KEY_WINDOW):
@@ -145,15 +147,14 @@ def read_keys(reader: InputReader, portion: Portion, sizes: bool = True) -> Iter
 
 
 class Share:
-    """Keys of one rank's portions: groups first as numbers of its own, then the seeds, by group and ascending.
+    """Keys of the portions of one rank: local group numbers first, then the seeds by group, in ascending order.
 
     Attributes
     ----------
     tally
         Groups of the share.
     nearly_sorted
-        Numbers in `portions` of those whose traces lie in few stretches of one group and ascending seeds, as those of a
-        sorted file do.
+        Indices of the portions whose traces form few runs of one group with ascending seeds, as in a sorted file.
     """
 
     def __init__(self, reader: InputReader, portions: Sequence[Portion]) -> None:
@@ -181,10 +182,10 @@ class Share:
         self.tally = tallies[0] if tallies else Tally(np.empty(0, f"V{_NAME_BYTES}"), empty, empty)
 
     def seeds(self, groups: Groups) -> "GroupedSeeds":
-        """Return the seeds by group; the share itself is empty afterwards."""
+        """Return the seeds by group; this empties the share."""
         ranks = groups.ranks(self._known)
         counts = np.zeros(len(groups), np.int64)
-        for start in range(0, len(self._numbers), KEY_WINDOW):  # bincount makes int64 of them
+        for start in range(0, len(self._numbers), KEY_WINDOW):  # bincount converts them to int64
             counts[ranks] += np.bincount(self._numbers[start : start + KEY_WINDOW], minlength=len(ranks))
         offset = offsets(counts)
         grouped, cursor = np.empty_like(self._seeds), offset[:-1].copy()
@@ -209,13 +210,13 @@ def _is_nearly_sorted(groups: np.ndarray, seeds: np.ndarray) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class GroupedSeeds:
-    """Seeds of one rank's share: those of group `g`, ascending, are `seeds[offset[g]:offset[g + 1]]`."""
+    """Seeds of the share of one rank: those of group `g`, ascending, are `seeds[offset[g]:offset[g + 1]]`."""
 
     offset: np.ndarray
     seeds: np.ndarray
 
     def before(self, groups: np.ndarray, seeds: np.ndarray, side: Literal["left", "right"] = "left") -> np.ndarray:
-        """Return int64: where each key (group, seed) would be put; `side` as in `np.searchsorted`."""
+        """Return int64: insertion point of each key (group, seed); `side` as in `np.searchsorted`."""
         found = np.empty(len(groups), np.int64)
         for i, (group, seed) in enumerate(zip(groups.tolist(), seeds.tolist(), strict=True)):
             start, stop = int(self.offset[group]), int(self.offset[group + 1])

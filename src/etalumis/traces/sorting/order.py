@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""What all ranks agree on before a sorting moves a trace: the order, where it is cut, how each input is read."""
+"""What all ranks agree on before any trace is moved: the order, the bucket boundaries, how each input is read."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,17 +17,17 @@ from etalumis.traces.sorting.sort_plan import Cuts, SortPlan, portions, share
 from etalumis.traces.sorting.splitters import Splitters, duplicates, select
 
 _EXCHANGED_TRACES = 1 << 16
-"""Traces whose keys the ranks show each other at a time, when they look for the same one twice."""
+"""Number of traces whose keys the ranks exchange at a time to find duplicates."""
 _FEWEST_IN_STRETCH = 128
-"""Traces in a stretch of an input below which reading it where it is costs more than a spill file."""
+"""Number of traces in a range of an input below which a direct read costs more than a spill file."""
 
 Stretches = dict[int, list[Portion]]
-"""By bucket: neighbouring traces of an input that belong to it."""
+"""By bucket: ranges of inputs that belong to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Traces in a shard, and bytes of traces that a rank may hold."""
+    """Number of traces per shard, and maximum bytes of traces that a rank holds."""
 
     shard_traces: int
     segment_bytes: int
@@ -35,16 +35,16 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What all ranks know of the sorted set.
+    """The order of the sorted set, which all ranks know.
 
     Attributes
     ----------
     groups, cuts, splitters
-        Its groups, where it is cut into buckets, and the keys there.
+        The groups, the bucket boundaries, and the keys there.
     direct
-        Stretches of those inputs that are read where they are; the others go through spill files, as `plan` says.
+        Ranges of the inputs that are read directly; `plan` lists the others, which go through spill files.
     plan
-        What is written down for another call.
+        The part that is saved for resuming.
     """
 
     groups: Groups
@@ -55,19 +55,19 @@ class Order:
 
 
 def agree(reader: InputReader, limits: Limits, digest: str, before: SortPlan | None, ranks: Communicator) -> Order:
-    """Read the keys of all inputs, each rank those of its share, and return what follows. A collective call.
+    """Read the keys of all inputs, each rank its share, and determine the order. A collective call.
 
     Parameters
     ----------
     digest
-        Of inputs and shard size, for the plan.
+        Digest of inputs and shard size, for the plan.
     before
-        SortPlan of an interrupted call of the same sorting; it is kept as long as its buckets fit into memory.
+        Plan of an interrupted call of the same sort, which is kept if its buckets fit into memory.
 
     Raises
     ------
     DatasetError
-        Where keys cannot be read, or a trace is there twice.
+        If keys cannot be read, or there are duplicate traces.
     """
     return _Agreement(reader, limits, ranks).order(digest, before)
 
@@ -107,7 +107,7 @@ class _Agreement:
             return None
         limits = self._limits
         new = Cuts.of(groups, limits.shard_traces, limits.segment_bytes, self._ranks.Get_size())
-        # the sizes of buckets are estimates, so a little more than the limit is as good
+        # bucket sizes are estimates, so slightly more than the limit is acceptable
         most = max(1.25 * limits.segment_bytes, new.largest(groups))
         return before if Cuts(limits.shard_traces, before.edges).largest(groups) <= most else None
 
@@ -132,7 +132,7 @@ class _Agreement:
     def _readable_in_place(
         self, groups: Groups, cuts: Cuts, splitters: Splitters, nearly_sorted: set[Portion]
     ) -> Stretches:
-        """Return stretches of those inputs whose traces lie in few of them."""
+        """Return the ranges of inputs that consist of few of them."""
         if len(cuts.edges) == 2:
             return {0: list(self._pieces)}
         everywhere = set().union(*self._ranks.allgather(nearly_sorted))
@@ -144,7 +144,7 @@ class _Agreement:
         return {bucket: [p for p in stretches if p.file in in_place] for bucket, stretches in found.items()}
 
     def _stretches(self, groups: Groups, splitters: Splitters, mine: Sequence[Portion]) -> Stretches:
-        """Return all stretches of the inputs whose parts on this rank are `mine`."""
+        """Return all ranges of the inputs, given the parts `mine` of this rank."""
 
         def own() -> list[tuple[int, Portion]]:
             return [row for portion in mine for row in _stretches_of(self._reader, portion, groups, splitters)]
@@ -164,7 +164,7 @@ class _Agreement:
 def _stretches_of(
     reader: InputReader, portion: Portion, groups: Groups, splitters: Splitters
 ) -> Iterator[tuple[int, Portion]]:
-    """Yield (bucket, stretch) of a portion: neighbouring traces of one bucket, as many as there are."""
+    """Yield (bucket, range) of a portion: maximal ranges of consecutive traces of one bucket."""
     start = portion.start
     for window in read_keys(reader, portion, sizes=False):
         distinct, place = np.unique(window.names, return_inverse=True)

@@ -1,16 +1,18 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Sort trace files by trace type and length into shards: external, parallel, restartable (SC'19, section 4.4.3).
+"""Sort trace files by trace type and length into shards: an external, parallel, restartable sort.
 
-1. Keys. Every rank reads those of its share of the inputs. All make one table of the groups (type, length) of them, and
-   find together the keys at which the sorted set is cut into buckets that fit into memory.
-2. First pass. Every rank reads its portions of the inputs once, checks them on the way, and sets the traces aside by
-   bucket in spill files. Files that are sorted already skip it, as does a set that fits into the memory of one rank.
-3. Second pass. Every shard is made by one rank, bucket by bucket.
+1. Keys. Every rank reads the keys of its share of the inputs. Together they build the table of all groups (type,
+length)
+   and find the keys that divide the sorted set into buckets that fit into memory.
+2. First pass. Every rank reads its portions of the inputs once, checks their checksums, and partitions the traces by
+   bucket into spill files. Files that are already sorted, and sets that fit into the memory of one rank, skip this
+   pass.
+3. Second pass. Every shard is written by one rank, bucket by bucket.
 
-So each byte of the set is read twice at most and written twice at most; the keys, one in a hundred, are read again.
-There are two exceptions: a file that is cut between ranks, or that an interrupted call had read a part of, is read once
-more for its checksum; and what a damaged spill file held is read again to make that file anew.
+Hence each byte is read at most twice and written at most twice; the keys, about 1 % of the data, are read once more.
+There are two exceptions. A file that is divided between ranks, or that an interrupted call read in part, is read again
+for its checksum. The traces of a damaged spill file are read again to rewrite it.
 """
 
 import logging
@@ -51,38 +53,40 @@ def sort(
 ) -> None:
     """Sort traces into `output`/shard-00000.h5 ... and write `output`/index.json last.
 
-    The order is total: most frequent trace type first (then by type), shorter traces first, then by seed. It depends on
-    the set of traces only, so any number of ranks, and any grouping of the traces into files, gives the same bytes.
-    Called again after an interruption it keeps finished shards and spill files, whatever the number of ranks.
+    The order is total: most frequent trace type first (then by type), shorter traces first, then by seed. The shards
+    depend only on the set of traces, not on the number of ranks or the grouping of traces into files. A call after an
+    interruption keeps complete shards and spill files, even with another number of ranks.
 
-    Merging is the same: sorted inputs are read where they are, without spill files, and what comes out is what sorting
-    all traces at once would give. So scattered jobs can each sort their share, and one joins what they made.
+    Merging is the same operation: sorted inputs are read directly, without spill files, and the result equals that of
+    sorting all traces at once. So jobs can sort their shares separately, and another job merges them.
 
     Parameters
     ----------
     inputs
         Trace files, indices or folders with an index.
     output
-        A new or empty folder, or one that an interrupted call left behind.
+        A new or empty folder, or that of an interrupted call.
     shard_traces
-        Traces in a shard (the last one may have fewer).
+        Number of traces per shard (the last one may have fewer).
     memory_mb
-        Memory that a rank may use, from about 300 on: interpreter, keys (20 bytes for each trace of the rank's share),
-        the table of types and addresses, and the traces it holds at a time.
+        Maximum memory of a rank, at least about 300: interpreter, keys (20 bytes per trace of its share), the tables of
+        types and addresses, and traces.
     comm
-        MPI communicator; without one the caller is alone. A collective call.
+        MPI communicator; None for a single process. A collective call.
     mix
-        Let inputs of other builds and configurations of the simulator pass.
+        Accept inputs of different builds and configurations of the simulator.
 
     Raises
     ------
     DatasetError
-        Where an input is damaged, inputs do not belong together, a trace is there twice, `output` holds something else
-        or is being written by somebody else, or the disk is full.
+        If an input is damaged, inputs do not belong together, there are duplicate traces, or `output` has other content
+        or is being written by another process.
+    StorageError
+        If a file cannot be read or written, for example because the disk is full.
     """
     ranks = comm if comm is not None else SingleRank()
     with ExitStack() as stack:
-        # opened first: nothing is locked or made for inputs that cannot be sorted
+        # first, so that nothing is locked or created for inputs that cannot be sorted
         found = collectively(ranks, lambda: SortInputs(inputs, mix))
         claim = claimed(Path(output), "sorted set", "sorting into", folder=True)
         collectively(ranks, lambda: stack.enter_context(claim) if ranks.Get_rank() == 0 else None)
@@ -105,26 +109,26 @@ class _Sorting:
         self._folder = Folder(output, digest({"shard_traces": shard_traces, "inputs": checksums}))
 
     def run(self) -> None:
-        """Do all of it, or what is left."""
-        # all ranks have looked at the folder before rank 0 changes it
+        """Sort, or complete an interrupted sort."""
+        # all ranks inspect the folder before rank 0 changes it
         if any(self._ranks.allgather(collectively(self._ranks, self._folder.is_finished))):
             logger.info("%s: already sorted, nothing to do", self._folder.path)
             self._on_first(self._folder.clean)
             return
         if not self._inputs.traces:
-            raise DatasetError(f"{self._inputs.files[0].path}: the inputs hold no trace; there is nothing to sort")
+            raise DatasetError(f"{self._inputs.files[0].path}: the inputs contain no traces; there is nothing to sort")
         before = collectively(self._ranks, self._folder.plan)
         limits = Limits(self._shard_traces, self._segment_bytes)
         order = agree(self._reader, limits, self._folder.digest, before, self._ranks)
         self._check_direct(order)
         self._on_first(lambda: self._folder.prepare(order.plan))
-        remade: set[Path] = set()
+        rewritten: set[Path] = set()
         while len(whole := self._whole_shards(order.cuts)) < order.cuts.shards:
-            self._warn_of_little_room(order)
-            self._set_aside(order)
+            self._warn_if_low_on_space(order)
+            self._partition(order)
             damaged = self._write_shards(order, whole)
-            self._on_first(partial(_remove_damaged, damaged, remade))
-            remade |= damaged.keys()
+            self._on_first(partial(_remove_damaged, damaged, rewritten))
+            rewritten |= damaged.keys()
             if not damaged:
                 break
         self._on_first(lambda: self._folder.write_index(self._inputs.provenance, order.groups, order.cuts))
@@ -137,9 +141,9 @@ class _Sorting:
         return share(sizes, self._rank, self._size)
 
     def _check_direct(self, order: Order) -> None:
-        """Check the inputs that are read in stretches, before anything is made of them."""
+        """Check the inputs that are read directly in ranges, before they are used."""
         if len(order.cuts.edges) == 2:
-            return  # they are read as a whole, and checked on the way, before the first shard is begun
+            return  # they are read completely, and checked, before the first shard is written
         files = sorted({portion.file for stretches in order.direct.values() for portion in stretches})
         self._check(files)
 
@@ -161,27 +165,27 @@ class _Sorting:
         share_of_traces = sum(len(portion) for portion in order.plan.spilled) / self._inputs.traces
         return share_of_traces * float(order.groups.nbytes.sum())
 
-    def _warn_of_little_room(self, order: Order) -> None:
+    def _warn_if_low_on_space(self, order: Order) -> None:
         if self._rank == 0:
-            wanted, free = self._room(order)
-            if free < wanted:
-                logger.warning("%s: %s", self._folder.path, _room_text(wanted, free))
+            needed, free = self._space(order)
+            if free < needed:
+                logger.warning("%s: %s", self._folder.path, _space_text(needed, free))
 
-    def _room(self, order: Order) -> tuple[float, float]:
-        wanted = self._spilled_bytes(order) + self._inputs.file_bytes
-        return wanted, float(shutil.disk_usage(self._folder.path).free)
+    def _space(self, order: Order) -> tuple[float, float]:
+        needed = self._spilled_bytes(order) + self._inputs.file_bytes
+        return needed, float(shutil.disk_usage(self._folder.path).free)
 
-    def _in_room(self, order: Order, step: Callable[[], T]) -> T:
-        """Run a step that writes, and say how much room it wants where that is not there."""
+    def _reporting_space(self, order: Order, step: Callable[[], T]) -> T:
+        """Run a step that writes; if the disk is full, add the required space to the error."""
         try:
             return step()
         except StorageError as error:
             if error.errno not in FULL:
                 raise
-            raise StorageError(f"{error} ({_room_text(*self._room(order))})") from error
+            raise StorageError(f"{error} ({_space_text(*self._space(order))})") from error
 
-    def _set_aside(self, order: Order) -> None:
-        """Make the spill files that are not there yet, and see that every input has been checked."""
+    def _partition(self, order: Order) -> None:
+        """Write the missing spill files, and ensure that every input has been checked."""
         spilled = order.plan.spilled
         if not spilled:
             return
@@ -189,7 +193,7 @@ class _Sorting:
         first = FirstPass(self._reader, self._folder.path, order.plan, order.groups, order.splitters)
         try:
             make = partial(first.make, mine, self._segment_bytes)
-            checked = self._ranks.allgather(collectively(self._ranks, lambda: self._in_room(order, make)))
+            checked = self._ranks.allgather(collectively(self._ranks, lambda: self._reporting_space(order, make)))
         except AlteredInput:
             self._on_first(self._folder.drop_products)
             raise
@@ -201,7 +205,7 @@ class _Sorting:
             raise
 
     def _write_shards(self, order: Order, whole: set[int]) -> dict[Path, str]:
-        """Write all shards but those that are `whole` or come from damaged spill files; return these files and why."""
+        """Write all missing shards except those from damaged spill files; return these files, with the reasons."""
         spills = collectively(self._ranks, lambda: open_spills(self._folder.path, order.plan, self._inputs.schema))
         gatherer = Gatherer(self._reader, order.groups, order.cuts, spills, order.direct)
         work = [(unit, [n for n in unit.shards if n not in whole]) for unit in order.cuts.units()]
@@ -220,27 +224,25 @@ class _Sorting:
             return damaged
 
         try:
-            found = self._ranks.allgather(collectively(self._ranks, lambda: self._in_room(order, write)))
+            found = self._ranks.allgather(collectively(self._ranks, lambda: self._reporting_space(order, write)))
             return {path: why for damaged in found for path, why in damaged.items()}
         except AlteredInput:
             self._on_first(self._folder.drop_products)
             raise
 
 
-def _remove_damaged(damaged: Mapping[Path, str], remade: Set[Path]) -> None:
-    """Remove damaged spill files, so that they are made again; raise where one of them was made again already."""
+def _remove_damaged(damaged: Mapping[Path, str], rewritten: Set[Path]) -> None:
+    """Remove damaged spill files, so that they are written again; raise if one of them was already rewritten."""
     for path, why in sorted(damaged.items()):
         path.unlink(missing_ok=True)
         logger.warning("%s; it was removed", why)
-    again = sorted(damaged[path] for path in damaged.keys() & remade)
+    again = sorted(damaged[path] for path in damaged.keys() & rewritten)
     if again:
         raise DatasetError(
-            f"{again[0]}; it was made a second time and is damaged again: the disk or the memory of this machine may "
+            f"{again[0]}; it was rewritten and is damaged again: the disk or the memory of this machine may "
             "be failing; it was removed, and the same command goes on"
         )
 
 
-def _room_text(wanted: float, free: float) -> str:
-    return (
-        f"the sorting wants about {wanted / 1e6:,.0f} MB for spill files and shards, and {free / 1e6:,.0f} MB are free"
-    )
+def _space_text(needed: float, free: float) -> str:
+    return f"sorting needs about {needed / 1e6:,.0f} MB for spill files and shards, and {free / 1e6:,.0f} MB are free"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""How a sorting is cut into pieces of work: portions of the inputs, buckets and shards of the sorted set."""
+"""How sorting is divided into work units: portions of the inputs, buckets and shards of the sorted set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,26 +15,26 @@ from etalumis.traces.sorting.keys import Groups
 from etalumis.traces.writer import ROW_GROUP
 
 SLICE_TRACES = ROW_GROUP
-"""Traces that are appended to a shard at a time: as many as its writer puts together."""
+"""Number of traces appended to a shard at a time: the row group of its writer."""
 PORTION_TRACES = 1 << 18
-"""Traces of a portion at most: what an interruption may cost."""
+"""Maximum number of traces of a portion: what an interruption may lose."""
 _BASE_BYTES = 150_000_000
 _SHARE_OF_SEGMENT = 0.7
 _KEY_BYTES = 20
 
 
 def segment_bytes(memory_mb: int, traces: int) -> int:
-    """Return how many bytes of traces a rank may hold, of `memory_mb` in all and for a set of `traces` of its own.
+    """Return the maximum bytes of a segment of a rank with `memory_mb` in total and `traces` in its share.
 
-    The interpreter with its libraries takes 150 MB and the keys 20 bytes a trace. What is left holds one segment and
-    the copies, a slice or a piece at a time, that put it in order.
+    The interpreter and its libraries take 150 MB and the keys 20 bytes per trace. The rest holds one segment and
+    temporary copies of a slice or a piece during sorting.
     """
     left = memory_mb * 1_000_000 - _BASE_BYTES - _KEY_BYTES * traces
     return int(_SHARE_OF_SEGMENT * max(left, memory_mb * 1_000_000 // 4))
 
 
 def portions(files: Sequence[InputFile], ranks: int) -> list[Portion]:
-    """Return the inputs in portions of whole files or, where they are large, of equal parts of a file."""
+    """Divide the inputs into portions: whole files, or equal parts of large files."""
     most = max(1, min(PORTION_TRACES, -(-sum(file.traces for file in files) // ranks)))
     found = []
     for number, file in enumerate(files):
@@ -45,7 +45,7 @@ def portions(files: Sequence[InputFile], ranks: int) -> list[Portion]:
 
 
 def share(sizes: Sequence[int], rank: int, ranks: int) -> range:
-    """Return which of some neighbouring pieces of work of these sizes are a rank's."""
+    """Return the range of consecutive work units of these sizes that a rank processes."""
     middle = np.cumsum(sizes) - np.asarray(sizes) / 2
     owner = np.minimum(ranks - 1, middle * ranks // max(1, sum(sizes))).astype(np.int64)
     start, stop = np.searchsorted(owner, [rank, rank + 1])
@@ -54,7 +54,7 @@ def share(sizes: Sequence[int], rank: int, ranks: int) -> range:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What one rank makes without the others: one shard of some buckets, or some shards of one bucket."""
+    """Work of one rank, independent of the others: one shard of several buckets, or several shards of one bucket."""
 
     shards: range
     buckets: range
@@ -62,35 +62,35 @@ class Unit:
 
 @dataclass(frozen=True)
 class Cuts:
-    """Where the sorted set is cut.
+    """Boundaries of buckets and shards in the sorted set.
 
     Attributes
     ----------
     shard_traces
-        Traces of every shard but the last.
+        Number of traces of every shard but the last.
     edges
-        Places of the first trace of each bucket, and the number of traces. A bucket fits into memory.
+        Position of the first trace of each bucket, and the number of traces. A bucket fits into memory.
     """
 
     shard_traces: int
     edges: tuple[int, ...]
 
     @classmethod
-    def of(cls, groups: Groups, shard_traces: int, most_bytes: int, ranks: int) -> Self:
-        """Return buckets of `most_bytes` at most, as far as a slice of `SLICE_TRACES` traces is not larger."""
+    def of(cls, groups: Groups, shard_traces: int, max_bytes: int, ranks: int) -> Self:
+        """Return buckets of at most `max_bytes`, unless a slice of `SLICE_TRACES` traces is larger."""
         traces = int(groups.first[-1])
         starts = np.arange(0, traces, shard_traces)
         ends = np.minimum(starts + shard_traces, traces)
         before = groups.bytes_before(np.append(starts, traces)).tolist()
-        # several shards make a bucket only as long as every rank has buckets to work on
-        joined_bytes = most_bytes if ranks == 1 else min(most_bytes, before[-1] / (2 * ranks))
+        # a bucket spans several shards only if there are enough buckets for all ranks
+        joined_bytes = max_bytes if ranks == 1 else min(max_bytes, before[-1] / (2 * ranks))
         edges, begin = [0], 0
         for number, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
             if before[number + 1] - before[begin] > joined_bytes and number > begin:
                 edges.append(start)
                 begin = number
-            if before[number + 1] - before[number] > most_bytes:
-                edges += _inside(groups, start, end, most_bytes)
+            if before[number + 1] - before[number] > max_bytes:
+                edges += _inside(groups, start, end, max_bytes)
                 edges.append(end)
                 begin = number + 1
         return cls(shard_traces, tuple(dict.fromkeys([*edges, traces])))
@@ -101,7 +101,7 @@ class Cuts:
         return -(-self.edges[-1] // self.shard_traces)
 
     def shard(self, number: int) -> tuple[int, int]:
-        """Return the places of a shard's first trace and of the one after its last."""
+        """Return the positions of the first trace of a shard and of the one after its last."""
         return number * self.shard_traces, min((number + 1) * self.shard_traces, self.edges[-1])
 
     def largest(self, groups: Groups) -> float:
@@ -109,7 +109,7 @@ class Cuts:
         return float(np.diff(groups.bytes_before(np.asarray(self.edges))).max())
 
     def units(self) -> list[Unit]:
-        """Return all units, in order."""
+        """Return all work units, in order."""
         found, begin = [], 0
         for bucket, end in enumerate(self.edges[1:]):
             if end % self.shard_traces == 0 or end == self.edges[-1]:
@@ -119,14 +119,14 @@ class Cuts:
         return found
 
 
-def _inside(groups: Groups, start: int, end: int, most_bytes: int) -> list[int]:
-    """Return the cuts of a shard that is larger than a bucket, between its slices."""
+def _inside(groups: Groups, start: int, end: int, max_bytes: int) -> list[int]:
+    """Return the bucket boundaries inside a shard that is larger than a bucket."""
     grid = np.arange(start, end, SLICE_TRACES)
     before = groups.bytes_before(np.append(grid, end))
     cuts: list[int] = []
     at = 0
     while True:
-        following = max(at + 1, int(np.searchsorted(before, before[at] + most_bytes, "right")) - 1)
+        following = max(at + 1, int(np.searchsorted(before, before[at] + max_bytes, "right")) - 1)
         if following >= len(grid):
             return cuts
         cuts.append(int(grid[following]))
@@ -135,16 +135,16 @@ def _inside(groups: Groups, start: int, end: int, most_bytes: int) -> list[int]:
 
 @dataclass(frozen=True)
 class SortPlan:
-    """What an interrupted sorting wrote down, so that another call can go on with its spill files.
+    """Saved state of a sort, from which another call resumes with its spill files.
 
     Attributes
     ----------
     digest
-        Of inputs and shard size: with the same one, finished shards are those of this sorting.
+        Digest of inputs and shard size; complete shards can be reused if it is equal.
     edges
         As in `Cuts`.
     spilled
-        Portions that go through spill files, each with a file of its own; the other inputs are read where they are.
+        Portions that go through spill files, one file per portion; the other inputs are read directly.
     """
 
     digest: str
@@ -161,7 +161,7 @@ class SortPlan:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Self:
-        """Return what `as_dict` described; raises KeyError, TypeError or ValueError where that is something else."""
+        """Inverse of `as_dict`; raises KeyError, TypeError or ValueError for other content."""
         spilled = tuple(Portion(*map(int, row)) for row in content["spilled"])
         return cls(str(content["digest"]), tuple(map(int, content["edges"])), spilled)
 

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a sorting sets aside between its two passes: traces by bucket, as the bytes of their columns.
+"""Spill files between the two passes of sorting: traces by bucket, as the bytes of their columns.
 
-A spill file holds the traces of one portion of the inputs. A piece of it is some traces of one bucket: their lengths
-and columns back to back, so that a bucket takes one read from each load of each portion. The table of the pieces is
-behind them, then a JSON header, then its size and a magic number: a file that a killed process left is not whole.
+A spill file holds the traces of one portion of the inputs. Each piece of it contains traces of one bucket: their
+lengths and columns, concatenated, so that reading a bucket takes one read per load of each portion. The pieces are
+followed by their table, a JSON header, its size and a magic number, so an incomplete file of a killed process is
+recognised.
 """
 
 import json
@@ -28,8 +29,8 @@ from etalumis.traces.segments import Schema, Segment
 
 FORMAT = "etalumis-sort-spill"
 PIECE_BYTES = 1 << 23
-"""Bytes of a piece at most, about: it is copied into order before it is written."""
-_KIND = "spill file of a sorting"
+"""Approximate maximum bytes of a piece, which is copied into sorted order before it is written."""
+_KIND = "spill file"
 _TAIL = struct.Struct("<Q8s")
 _MAGIC = b"ETLSPILL"
 _BUFFER_BYTES = 1 << 20
@@ -38,7 +39,7 @@ _BUCKET, _OFFSET, _TRACES, _CHECKSUM, _ROWS = range(5)
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some traces of one bucket in a spill file."""
+    """Traces of one bucket in a spill file."""
 
     offset: int
     traces: int
@@ -47,7 +48,7 @@ class Piece:
 
 
 class AlteredSpill(DatasetError):
-    """A spill file that does not give back what was written; `path` is its own."""
+    """A spill file does not contain what was written; `path` is its path."""
 
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(path, what)
@@ -104,7 +105,7 @@ def _nbytes(block: Block, schema: Schema) -> int:
 
 
 def _bytes_of(array: np.ndarray) -> memoryview:
-    """Return the bytes of an array that is not empty, to read or write."""
+    """Return the bytes of a nonempty array, for reading or writing."""
     return array.reshape(-1).view(np.uint8).data
 
 
@@ -114,14 +115,14 @@ def _signed(number: int) -> int:
 
 @contextmanager
 def open_spill(path: Path, schema: Schema, header: dict[str, Any]) -> Iterator[SpillWriter]:
-    """Yield a writer; `path` appears, whole, when the block ends without an error, and not at all otherwise.
+    """Yield a writer. `path` appears, complete, if the block ends without an error, and not at all otherwise.
 
-    It is not synced: it lives as long as one sorting, and what a power cut takes of it fails its checksums.
+    The file is temporary and not synced; if a power failure damages it, its checksums fail.
 
     Raises
     ------
-    DatasetError
-        Where it cannot be written.
+    StorageError
+        If it cannot be written.
     """
     with writing(path, _KIND):
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -134,24 +135,24 @@ def open_spill(path: Path, schema: Schema, header: dict[str, Any]) -> Iterator[S
             file.close()
             temporary.replace(path)
     except BaseException:
-        with suppress(OSError):  # what it still holds is not wanted
+        with suppress(OSError):  # the buffered data is discarded
             file.close()
         temporary.unlink(missing_ok=True)
         raise
 
 
 class Spill:
-    """A whole spill file.
+    """A complete spill file.
 
     Attributes
     ----------
     header
-        What the writer was given, and format and size of the table.
+        The header given to the writer, with the format and the size of the table.
 
     Raises
     ------
     DatasetError
-        Where it is not whole.
+        If it is incomplete.
     """
 
     def __init__(self, path: Path, schema: Schema) -> None:
@@ -178,7 +179,7 @@ class Spill:
         ]
 
     def fill(self, segment: Segment, piece: Piece) -> None:
-        """Read a piece into a segment of its size; raise AlteredSpill where it cannot be read as it was written."""
+        """Read a piece into a segment of matching size; raise AlteredSpill if it differs from what was written."""
         checksum = xxhash.xxh3_64()
         try:
             with self.path.open("rb") as file:
@@ -195,5 +196,5 @@ class Spill:
         if _signed(checksum.intdigest()) != piece.checksum:
             raise AlteredSpill(
                 self.path,
-                f"the traces at byte {piece.offset} were altered: their checksum is not the one that was written",
+                f"the traces at byte {piece.offset} were altered: their checksum does not match",
             )

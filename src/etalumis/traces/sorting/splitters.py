@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Where the sorted set is cut: keys at given places of an order that no rank has as a whole."""
+"""Bucket boundaries of the sorted set: keys at given positions of an order that is distributed over the ranks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ _SIGN = np.uint64(1 << 63)
 
 @dataclass(frozen=True, slots=True)
 class Splitters:
-    """Keys (group, seed) of the first trace of every bucket but the first one; u4 and int64 (bucket - 1,)."""
+    """Keys (group, seed) of the first trace of every bucket except the first; u4 and int64 (bucket - 1,)."""
 
     groups: np.ndarray
     seeds: np.ndarray
 
     def buckets(self, groups: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-        """Return int64 (trace,): the bucket that each trace belongs to."""
+        """Return int64 (trace,): the bucket of each trace."""
         bucket = np.searchsorted(self.groups, groups, "left")
         cut = np.unique(self.groups)
         for group in cut[np.isin(cut, groups)].tolist():
@@ -35,8 +35,8 @@ class Splitters:
 def select(own: GroupedSeeds, groups: Groups, places: Sequence[int], comm: Communicator) -> Splitters:
     """Return the keys at `places` (ascending) of the sorted set. A collective call.
 
-    The group at a place follows from the table. The seed is found by halving: 64 times the ranks add up how many seeds
-    of the group each has up to the middle of what is left.
+    The group at a position follows from the table. The seed is found by bisection: in each of 64 steps, the ranks sum
+    their numbers of seeds of the group up to the midpoint.
     """
     wanted = np.asarray(places, np.int64)
     group = np.searchsorted(groups.first, wanted, "right") - 1
@@ -53,20 +53,20 @@ def select(own: GroupedSeeds, groups: Groups, places: Sequence[int], comm: Commu
 
 
 def _signed(key: np.ndarray) -> np.ndarray:
-    """Return the int64 whose order among its like is that of `key` among the uint64."""
+    """Map uint64 to int64 so that the order is preserved."""
     return (key ^ _SIGN).view(np.int64)
 
 
 def duplicates(
-    own: GroupedSeeds, splitters: Splitters, edges: Sequence[int], most_traces: int, comm: Communicator
+    own: GroupedSeeds, splitters: Splitters, edges: Sequence[int], max_traces: int, comm: Communicator
 ) -> list[int]:
-    """Return seeds that occur twice in a group, ascending, each once more than it should. A collective call.
+    """Return the duplicate seeds within groups, ascending. A collective call.
 
-    Stretches of about `most_traces` traces are looked at by one rank after the other.
+    The ranks take turns to examine ranges of about `max_traces` traces.
     """
     cuts, taken = [], 0
     for bucket, edge in enumerate(edges[1:-1]):
-        if edge - taken >= most_traces:
+        if edge - taken >= max_traces:
             cuts.append(bucket)
             taken = edge
     at = own.before(splitters.groups[cuts], splitters.seeds[cuts])
