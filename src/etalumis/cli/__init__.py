@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The command `etalumis`: one module of this package a verb.
+"""The command `etalumis`, with one module of this package per verb.
 
 Each module defines ``register(subparsers)``, which adds its parser, and ``run(args)``, which returns the exit code.
-Only the module of the verb that is called is imported, so that help is quick.
+Only the module of the called verb is imported, so that help is fast.
 """
 
 import argparse
@@ -26,7 +26,7 @@ logger = logging.getLogger("etalumis")
 
 VERBS = {
     "simulator": "fetch the pinned Sherpa and build sherpa_tau, the τ decay with its calorimeter",
-    "traces": "run the simulator from its prior, record it; sort, merge, split, convert, verify what was recorded",
+    "traces": "run the simulator from its prior and record it; sort, merge, split, convert and verify traces",
     "layers": "list the addresses that the network needs a layer for",
     "network": "train the 3DCNN-LSTM under MPI",
     "posteriors": "infer the latent choices behind an observation: rmh, ic, importance, gather",
@@ -34,12 +34,12 @@ VERBS = {
     "figures": "draw the figures, with captions that give the numbers",
     "serve": "serve a Python function as a simulator over PPX",
     "bench": "measure the speed of the protocol (ppx), of Sherpa's traces (traces), of trace files (dataset)",
-    "config": "check a configuration, show it with every default, write its schema and table",
+    "config": "check a configuration, show it with all defaults, write its schema and table",
 }
 
 _DESCRIPTION = """\
 Inference over existing stochastic simulators: which latent choices of a Sherpa τ decay
-produced this detector observation?  The way there, in order:
+produced this detector observation?  The stages, in order:
 
   simulator -> traces -> sorted -> layers -> network -> posteriors -> diagnostics -> figures
 """
@@ -52,29 +52,29 @@ start here:
   snakemake --cores all --configfile config/test.yaml   a run of a few minutes
 
 by hand, one step:
-  etalumis config show config/config.yaml            every key with its value
-  etalumis traces generate --help                    what a step takes; each verb has --help
+  etalumis config show config/config.yaml            all keys with their values
+  etalumis traces generate --help                    arguments of a step; each verb has --help
   etalumis traces info results/demo/traces/train-000.h5
 
 with every verb:
   --log FILE    write the log to FILE too      -q, --quiet    warnings and errors only
   -v, --verbose   more detail
 
-An error is one message on standard error and exit code 1; a wrong call has exit code 2.
+Errors are one message on standard error with exit code 1; usage errors have exit code 2.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0; 1 error; 2 wrong call; 130 interrupted; 143 terminated."""
+    """Run the command line and return its exit code: 0; 1 error; 2 usage error; 130 interrupted; 143 terminated."""
     with standard_streams():
         return _run(argv)
-    return 0  # the reader of the output has gone
+    return 0  # the reader of the output is gone
 
 
 def _run(argv: Sequence[str] | None) -> int:
     options, rest = Options.take(list(sys.argv[1:] if argv is None else argv))
     args = _parse(rest)
-    gc.freeze()  # what the imports made stays: looking through it again and again would cost a run of Sherpa 2 %
+    gc.freeze()  # imported objects are permanent; collecting them repeatedly would cost a run of Sherpa 2 %
     try:
         open_logs(options)
         with terminating():
@@ -83,17 +83,17 @@ def _run(argv: Sequence[str] | None) -> int:
         logger.error("%s", error, extra={"whole": True})
         return 1
     except KeyboardInterrupt:
-        logger.error("interrupted; the same command goes on where it can", extra={"whole": True})
+        logger.error("interrupted; the same command resumes if possible", extra={"whole": True})
         return 130
     except Terminated as ended:
-        logger.error("ended by SIGTERM; the same command goes on where it can", extra={"whole": True})
+        logger.error("terminated by SIGTERM; the same command resumes if possible", extra={"whole": True})
         return int(str(ended))
     except BrokenPipeError:
         raise
     except (OSError, RuntimeError) as error:
         if not isinstance(error, OSError) and system_errno(error) is None:
             raise
-        logger.debug("where it happened", exc_info=True)
+        logger.debug("traceback", exc_info=True)
         logger.error("%s", _system_error(error), extra={"whole": True})
         return 1
     finally:
