@@ -135,7 +135,7 @@ def test_bins_hold_every_length_once(counts, bins, width):
 def test_sorting_wants_to_know_how_many_traces_a_shard_has(file, tmp_path, capsys):
     call = ["traces", "sort", "--input", str(file), "--output", str(tmp_path / "sorted")]
     assert main(call) == 1
-    assert "say --shard-traces N, or give a --config" in capsys.readouterr().err
+    assert "give --shard-traces N, or a --config" in capsys.readouterr().err
     assert main([*call, "--shard-traces", "20", "--memory", "7"]) == 1
     assert "--memory 7: expected 100 MB or more" in capsys.readouterr().err
     (tmp_path / "config.yaml").write_text("traces: {shard_traces: 30}\n")

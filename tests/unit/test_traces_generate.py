@@ -169,7 +169,7 @@ def test_a_killed_call_goes_on_where_it_was(whole, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         generate(model, path, PROVENANCE, 0, COUNT, frame_traces=PIECE)
     assert model.runs in (COUNT - 10, COUNT - 20, COUNT - 30)
-    assert "of an interrupted call are kept" in caplog.text
+    assert "traces of an interrupted call" in caplog.text
     assert path.read_bytes() == whole.read_bytes()
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
@@ -274,7 +274,7 @@ def test_a_whole_file_is_left_alone_and_another_is_not_overwritten(whole, caplog
     assert "already complete" in caplog.text
     for provenance, first, message in (
         (replace(PROVENANCE, simulator_build_id="b1"), 0, "simulator_build_id: 'b0' instead of 'b1'"),
-        (PROVENANCE, 1, "holds 45 traces from 0, expected 45 traces from 1"),
+        (PROVENANCE, 1, "contains 45 traces from 0, expected 45 traces from 1"),
     ):
         with pytest.raises(DatasetError, match=message):
             generate(model, whole, provenance, first, COUNT)

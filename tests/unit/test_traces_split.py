@@ -141,7 +141,7 @@ def test_traces_that_come_later_move_none_of_the_old_ones(files, tmp_path):
     [
         ({"train": 0.9, "valid": 0.2}, "train=0.9 valid=0.2 sum to 1.1, not to 1"),
         ({"train": 0.9}, "sum to 0.9, not to 1"),
-        ({"train": 1.5, "valid": -0.5}, "split 'train': expected a share greater than 0 and up to 1, found 1.5"),
+        ({"train": 1.5, "valid": -0.5}, "split 'train': expected a share greater than 0 and at most 1, found 1.5"),
         ({"train": 1.0, "valid": 0.0}, "split 'valid': expected a share greater than 0"),
         ({"train": float("nan")}, "split 'train': expected a share greater than 0"),
         ({"../train": 1.0}, "split '../train': expected a name of letters"),
@@ -169,7 +169,7 @@ def test_nothing_is_overwritten(files, tmp_path):
     (tmp_path / "out").mkdir()
     split(files[:1], tmp_path / "out", SHARES, SEED)  # an empty folder will do
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    with pytest.raises(DatasetError, match=r"out: not empty \(it holds \w+\.h5\); name a new folder"):
+    with pytest.raises(DatasetError, match=r"out: not empty \(it holds \w+\.h5\); choose a new folder"):
         split(files[:1], tmp_path / "out", SHARES, SEED)
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
     (tmp_path / "file").write_text("mine")
@@ -218,7 +218,7 @@ def test_on_the_command_line(files, tmp_path, capsys):
             total += len(shard)
     assert total == 450
     assert main([*call, "--share", "train=0.8", "train=0.2"]) == 1
-    assert "expected every name once" in capsys.readouterr().err
+    assert "expected unique names" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([*call, "--share", "train"])
     assert "expected NAME=SHARE, such as valid=0.01, found train" in capsys.readouterr().err
