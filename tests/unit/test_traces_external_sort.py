@@ -18,6 +18,7 @@ from unit.sort_support import PROVENANCE, Threads, bytes_of, random_files, slow_
 from etalumis.errors import DatasetError, StorageError
 from etalumis.files import locked
 from etalumis.traces.reading.shard import Shard
+from etalumis.traces.segments import Segment
 from etalumis.traces.sorting import order as sort_order
 from etalumis.traces.sorting import sort as sort_module
 from etalumis.traces.sorting import sort_plan as sort_plan
@@ -113,13 +114,13 @@ def test_more_than_the_memory_goes_through_spill_files_of_bounded_loads(tmp_path
     limits(3000)
     files = random_files(tmp_path, 5, [80, 70])
     loads = []
-    reserved = sort_module.Gatherer.__init__.__globals__["Segment"].reserved
+    allocate = Segment.allocate
 
     def noted(schema, traces, rows):
         loads.append(schema.nbytes(traces, rows))
-        return reserved(schema, traces, rows)
+        return allocate(schema, traces, rows)
 
-    monkeypatch.setattr("etalumis.traces.segments.Segment.allocate", noted)
+    monkeypatch.setattr(Segment, "allocate", noted)
     sort(files, tmp_path / "sorted", 50)
     # sizes of buckets are estimated from the mean of each group: 250 bytes a trace, at most 4 traces too many
     assert len(loads) > 10
