@@ -14,25 +14,23 @@ from etalumis.address import AddressTable
 from etalumis.delegation import Answer, RunPlan, Steps
 from etalumis.errors import EtalumisError, ProtocolError, RefusedError, SimulatorError
 from etalumis.execution import Execution, Site
-from etalumis.ppx.connection import Connection, PeerAbsent, PeerEnded, PeerSilent, is_busy, more_time
+from etalumis.ppx.completion import finish_run
+from etalumis.ppx.connection import Connection, PeerEnded, PeerSilent, is_busy
 from etalumis.ppx.decode import Decoder
 from etalumis.ppx.delegated import DelegatedTrace
 from etalumis.ppx.encode import encode
+from etalumis.ppx.failures import explain
 from etalumis.ppx.messages import HandshakeResult, Message, Reset, RunResult
 from etalumis.ppx.process import SimulatorProcess
 from etalumis.ppx.requests import CHAINS, VERSION
-from etalumis.ppx.session import Conversation, Forgotten, RequestRefused, finish_run, greeting, out_of_turn
+from etalumis.ppx.session import Conversation, Forgotten, greeting, out_of_turn
+from etalumis.ppx.work_queue import split
 
 _RESET = encode(Reset())
 _RESET_TIMEOUT_S = 2.0
 """How long a peer may take to confirm that a run is abandoned."""
 _COMPLETION_TIMEOUT_S = 10.0
 """How long a peer of PPX 1.0 that was not started here may take to complete a run that an exception broke off."""
-
-_MAX_RUNS_PER_MESSAGE = 128
-"""While the simulator carries out the runs of one message, this side reads the answer to the previous one."""
-_MIN_RUNS_PER_MESSAGE = 64
-"""Lower bound, if that many runs are left: a message costs as much as a few fast runs."""
 
 
 class _ConnectionState(Enum):
@@ -178,7 +176,7 @@ class Simulator:
     ) -> list[DelegatedTrace]:
         assert self._connection is not None  # _ready saw to it
         # the first run goes alone, to learn how long a run takes
-        pieces = _pieces(seeds, alone=not self._run_s)
+        pieces = split(seeds, alone=not self._run_s)
         found: list[DelegatedTrace] = []
         self._connection.send(session.request(plan, pieces[0], addresses))
         for piece, after in zip(pieces, [*pieces[1:], ()], strict=True):
@@ -286,7 +284,7 @@ class Simulator:
             yield session
             finished = True
         except Forgotten as error:
-            raise self._forgotten(error) from error
+            raise self._explained(error) from error
         finally:
             if not finished:
                 self._abandon()
@@ -352,55 +350,13 @@ class Simulator:
 
     def _explained(self, error: SimulatorError | ProtocolError | RefusedError) -> EtalumisError:
         """Return an error with details of the simulator; end its process if it failed."""
-        if isinstance(error, RefusedError):
-            where = self._session.where(statement=True)
-            return RefusedError(f"the simulator {self.name} {where}: {error}\n{self._about()}")
-        if isinstance(error, RequestRefused):
-            kind = ProtocolError if self._session.pending > 1 else RefusedError
-            return kind(f"{self._report('refused a run')}\n  {error}")
-        if isinstance(error, ProtocolError):
-            return ProtocolError(f"{self._report('sent an invalid message')}\n  {error}")
-        absent = isinstance(error, PeerAbsent)
-        report = f"the simulator {self.name} {error}\n{self._about()}" if absent else self._report(str(error))
-        report += self._advice(error)
-        self._release(_ConnectionState.FAILED)
-        return SimulatorError(report)
-
-    def _advice(self, error: SimulatorError) -> str:
-        if isinstance(error, PeerAbsent):
-            return "\n  start it first, or correct the endpoint; start_timeout_s is the time to wait for it"
-        if isinstance(error, PeerSilent):
-            return more_time("timeout_s" if self._session.runs else "start_timeout_s")
-        if self._process is None:
-            return "\n  it was not started here, so it is not restarted: start it again"
-        return ""
-
-    def _forgotten(self, error: Forgotten) -> SimulatorError:
-        self._state = _ConnectionState.STALE
-        return SimulatorError(
-            f"{self._report(str(error))}\n  another client may have connected to it. Use one simulator for each client."
-        )
-
-    def _report(self, what: str) -> str:
-        return f"the simulator {self.name} {what} {self._session.where()}\n{self._about()}"
-
-    def _about(self) -> str:
-        return self._process.report() if self._process is not None else f"  endpoint: {self._endpoint}"
-
-
-def _pieces(seeds: Sequence[int], alone: bool) -> list[Sequence[int]]:
-    """Return the seeds of each message; `alone`: the first message has one seed.
-
-    The last messages get smaller, because the simulator is idle while this side reads the last one.
-    """
-    pieces, start = [], 0
-    while left := len(seeds) - start:
-        size = (
-            1 if alone and not start else max(min(_MAX_RUNS_PER_MESSAGE, left // 2), min(_MIN_RUNS_PER_MESSAGE, left))
-        )
-        pieces.append(seeds[start : start + size])
-        start += size
-    return pieces
+        about = self._process.report() if self._process is not None else None
+        explained = explain(error, self.name, self._session, about, str(self._endpoint))
+        if isinstance(error, Forgotten):
+            self._state = _ConnectionState.STALE  # the process serves another client
+        elif isinstance(explained, SimulatorError):
+            self._release(_ConnectionState.FAILED)
+        return explained
 
 
 def connect(endpoint: str, timeout_s: float = 60.0, start_timeout_s: float = 60.0) -> Simulator:

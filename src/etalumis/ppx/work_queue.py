@@ -12,6 +12,11 @@ from etalumis.delegation import RunPlan
 from etalumis.errors import EtalumisError
 from etalumis.ppx.delegated import DelegatedTrace
 
+_MAX_RUNS_PER_MESSAGE = 128
+"""While the simulator carries out the runs of one message, this side reads the answer to the previous one."""
+_MIN_RUNS_PER_MESSAGE = 64
+"""Lower bound, if that many runs are left: a message costs as much as a few fast runs."""
+
 
 class Work:
     """The runs requested in one call, and their results.
@@ -100,3 +105,18 @@ class Task(NamedTuple):
 
     def __str__(self) -> str:
         return f"the run with seed {self.seeds[0]}" if len(self.seeds) == 1 else f"{len(self.seeds)} runs"
+
+
+def split(seeds: Sequence[int], alone: bool) -> list[Sequence[int]]:
+    """Return the seeds of each message; `alone`: the first message has one seed.
+
+    The last messages get smaller, because the simulator is idle while this side reads the last one.
+    """
+    pieces, start = [], 0
+    while left := len(seeds) - start:
+        size = (
+            1 if alone and not start else max(min(_MAX_RUNS_PER_MESSAGE, left // 2), min(_MIN_RUNS_PER_MESSAGE, left))
+        )
+        pieces.append(seeds[start : start + size])
+        start += size
+    return pieces
