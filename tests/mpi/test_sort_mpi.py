@@ -60,7 +60,7 @@ def test_an_error_on_one_rank_ends_all(config, files, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_wrong_number_of_ranks_is_told(config, files, tmp_path):
+def test_a_wrong_number_of_ranks_is_reported(config, files, tmp_path):
     done = sort_on(1, config, files, tmp_path / "out", 2)
     assert done.returncode == 1
     assert "--world-size 2: there are 1 MPI ranks" in done.stderr
@@ -105,7 +105,7 @@ def test_sorting_in_little_memory_gives_the_bytes_of_one_rank(ranks, many, undis
     assert bytes_of(tmp_path / "sorted") == undisturbed
 
 
-def test_jobs_sort_their_share_and_one_merges(many, undisturbed, tmp_path):
+def test_jobs_sort_their_shares_and_another_merges_them(many, undisturbed, tmp_path):
     for number, path in enumerate(many):
         sort([path], tmp_path / str(number), 400, 1)
     with external(2, tmp_path / "merged", [tmp_path / "1", tmp_path / "0", tmp_path / "2"]) as run:
@@ -118,7 +118,7 @@ def test_jobs_sort_their_share_and_one_merges(many, undisturbed, tmp_path):
     assert found.items() <= bytes_of(tmp_path / "at-once").items()
 
 
-def test_a_killed_rank_ends_all_and_fewer_ranks_go_on(many, undisturbed, tmp_path):
+def test_a_killed_rank_ends_all_and_fewer_ranks_resume(many, undisturbed, tmp_path):
     output, kept = tmp_path / "sorted", {}
     for reached in ("plan.json", "spill-*", "shard-*"):
         with external(3, output, many) as run:

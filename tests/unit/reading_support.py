@@ -2,15 +2,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A slow reader of trace files, written from docs/file-formats.md alone, and the same files in other layouts."""
 
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-
-from etalumis.traces.format import Checksum, file_checksum
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "shuffle, gzip": {"shuffle": True, "compression": "gzip"},
@@ -40,25 +37,6 @@ def copy_in_layout(source: Path, target: Path, rows: int, layout: dict[str, Any]
 
         old.visititems(visit)
     return target
-
-
-def change_column(path: Path, name: str, change: Callable[[np.ndarray], None]) -> None:
-    """Change a column together with its checksum and the file's, as a program that writes its own files would."""
-    with h5py.File(path, "r+") as file:
-        content = file[name][()]
-        change(content)
-        file[name][...] = content
-    change_sums(path, name)
-
-
-def change_sums(path: Path, *names: str) -> None:
-    """Give columns the checksum of what they hold, and the file its own."""
-    with h5py.File(path, "r+") as file:
-        for name in names:
-            checksum = Checksum()
-            checksum.update(file[name][()])
-            file[name].attrs["checksum"] = checksum.hex()
-        file.attrs["checksum"] = file_checksum(file)
 
 
 def noise(noise_seed: tuple[int, ...], seed: int, size: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from etalumis.errors import StorageError
 from etalumis.progress import Progress, duration
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_temporary_file(tmp_path):
     target = tmp_path / "product.txt"
     files.write_text_atomic(target, "old")
 
@@ -143,7 +143,7 @@ except StorageError as error:
     assert not list(tmp_path.iterdir())
 
 
-def test_errors_of_the_system_are_told_from_damage():
+def test_errors_of_the_system_are_distinguished_from_damage():
     def shown(text, kind=OSError):
         return str(refusals.storage_error("a.h5", "read", kind(text)))
 
@@ -163,7 +163,7 @@ def test_errors_of_the_system_are_told_from_damage():
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "x", "some/file"), RuntimeError("write failed: errno = 28,")])
-def test_a_verb_ends_with_one_message_whatever_the_system_refuses(monkeypatch, capsys, error):
+def test_an_unexpected_error_of_the_system_is_one_message(monkeypatch, capsys, error):
     def refuse(_):
         raise error
 
@@ -175,7 +175,7 @@ def test_a_verb_ends_with_one_message_whatever_the_system_refuses(monkeypatch, c
     assert "Input/output error" in shown or "No space left on device" in shown
 
 
-def test_json_refuses_what_json_cannot_hold(tmp_path):
+def test_json_refuses_nan(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         files.write_json_atomic(tmp_path / "x.json", {"a": float("nan")})
     assert not list(tmp_path.iterdir())
@@ -194,7 +194,7 @@ def test_seeds_are_fixed_distinct_and_give_uncorrelated_streams():
     assert abs(np.corrcoef(draws)[0, 1]) < 5 / np.sqrt(2000)
 
 
-def test_progress_says_share_rate_and_time_left(caplog):
+def test_progress_shows_fraction_rate_and_time_left(caplog):
     caplog.set_level(logging.INFO)
     with Progress(1000, "traces", "traces train-000", interval_s=0.0) as progress:
         progress.update(250, failed=1)
@@ -205,5 +205,5 @@ def test_progress_says_share_rate_and_time_left(caplog):
     assert "250 traces in" in last
 
 
-def test_durations_are_written_for_people():
+def test_durations_are_readable():
     assert [duration(s) for s in (8.24, 113, 7500)] == ["8.2 s", "1 m 53 s", "2 h 05 m"]

@@ -241,7 +241,7 @@ def flip_a_stored_byte(path: Path, column: str) -> bool:
 
 
 @pytest.mark.parametrize("verb", CONTENT)
-def test_an_altered_byte_of_any_column_is_found_and_the_column_named(good, tmp_path, refused, verb):
+def test_every_verb_finds_altered_bytes_and_names_the_column(good, tmp_path, refused, verb):
     found = 0
     of_verb = columns(good) if verb == "verify" else columns(good)[CONTENT.index(verb) - 1 :: 4]  # all, over the verbs
     for column in of_verb:
@@ -256,7 +256,7 @@ def test_an_altered_byte_of_any_column_is_found_and_the_column_named(good, tmp_p
 
 @pytest.mark.parametrize("verb", ["verify", "split", "sort"])
 @pytest.mark.parametrize("column", ["entries/value", "traces/log_prior", "observations/calorimeter/mean"])
-def test_not_a_number_in_a_column_is_named_with_its_trace(good, tmp_path, refused, column, verb):
+def test_nan_in_a_column_is_reported_with_its_trace(good, tmp_path, refused, column, verb):
     path = altered(good / "train-1.h5", tmp_path / "bad.h5", column, put(5, np.nan))
     with Shard(path) as shard:
         offset = {"entries/value": "traces/offset", "observations/calorimeter/mean": "observations/calorimeter/offset"}
@@ -297,7 +297,7 @@ def test_the_settings_that_differ_are_named(tmp_path, refused):
     assert "or give --mix to mix them" in error
 
 
-def test_mixing_is_done_when_told(good, tmp_path, capsys):
+def test_mixing_on_request(good, tmp_path, capsys):
     path = tmp_path / "other.h5"
     generate(DETECTOR, path, replace(PROVENANCE, config_digest="c1"), 500, 20, recording=Recording(ALL))
     files = [str(good / "train-0.h5"), str(path)]
@@ -309,7 +309,7 @@ def test_mixing_is_done_when_told(good, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("verb", BOTH)
-def test_the_same_traces_twice(good, tmp_path, refused, verb):
+def test_duplicate_inputs_are_refused(good, tmp_path, refused, verb):
     # the same file under its own name
     if verb in ("sort", "merge"):
         copy = Path(shutil.copy(good / "train-0.h5", tmp_path / "copy.h5"))
@@ -319,14 +319,14 @@ def test_the_same_traces_twice(good, tmp_path, refused, verb):
 
 
 @pytest.mark.parametrize("verb", ["sort", "merge", "split"])
-def test_a_folder_that_holds_something_is_not_touched(good, tmp_path, refused, verb):
+def test_a_nonempty_folder_is_not_touched(good, tmp_path, refused, verb):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("mine")
     error = refused(READING[verb], good / "train-0.h5")
     assert "out: not empty (it holds thesis.tex); choose a new folder or remove this one" in error
 
 
-def test_a_file_that_is_there_is_not_touched(good, tmp_path, refused):
+def test_an_existing_file_is_not_touched(good, tmp_path, refused):
     (tmp_path / "out.h5").write_text("mine")
     assert "out.h5: already exists and is not overwritten" in refused(READING["convert"], good / "train-0.h5")
 

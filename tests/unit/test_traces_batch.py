@@ -82,7 +82,7 @@ def test_without_layers_every_token_is_unknown(files):
     assert set(TraceDataset(files).batch(np.arange(5), (0,)).layer.tolist()) == {-1}
 
 
-def test_noise_is_normal_with_the_stated_standard_deviation(files, traces):
+def test_noise_is_normal_with_the_given_standard_deviation(files, traces):
     dataset = TraceDataset(files)
     indices = np.tile(np.arange(COUNT), 4)
     noisy = np.concatenate([dataset.batch(indices[k::4], (3, k)).observation for k in range(4)])

@@ -31,7 +31,7 @@ def file(tmp_path_factory):
     return part(tmp_path_factory.mktemp("traces"), 0, 50)
 
 
-def test_info_counts_what_there_is(file, capsys):
+def test_info_counts(file, capsys):
     assert main(["traces", "info", str(file)]) == 0
     shown = capsys.readouterr().out
     dataset = TraceDataset(file)
@@ -51,7 +51,7 @@ def reference_summary(path):
 
 
 @pytest.mark.parametrize("of_a_set", [False, True])
-def test_info_for_machines(file, tmp_path, capsys, of_a_set):
+def test_info_as_json(file, tmp_path, capsys, of_a_set):
     path = file
     if of_a_set:
         path = tmp_path / "sorted"
@@ -94,7 +94,7 @@ def test_info_draws_a_figure(file, tmp_path, capsys, ending):
     assert "expected a name that ends in .png, .pdf or .svg" in capsys.readouterr().err
 
 
-def test_a_figure_of_fifteen_million_traces_takes_no_more_than_one_of_few():
+def test_the_figure_of_many_traces_takes_no_more_memory():
     few = LengthCounts.of_counts({10: 3, 12: 5, 40: 1})
     many = LengthCounts.of_counts({10: 5_000_000, 12: 9_000_000, 4_000: 1_000_000})
     types = np.array([9_000_000, 5_999_999, 1])
@@ -112,7 +112,7 @@ def test_a_figure_of_fifteen_million_traces_takes_no_more_than_one_of_few():
     st.integers(1, 50),
     st.integers(1, 7),
 )
-def test_bins_hold_every_length_once(counts, bins, width):
+def test_bins_contain_every_length_once(counts, bins, width):
     exact = LengthCounts.of_counts(counts)
     coarse = Counter()
     for length, count in counts.items():
@@ -132,7 +132,7 @@ def test_bins_hold_every_length_once(counts, bins, width):
     assert exact.mean == pytest.approx(sum(n * c for n, c in counts.items()) / sum(counts.values()))
 
 
-def test_sorting_wants_to_know_how_many_traces_a_shard_has(file, tmp_path, capsys):
+def test_sort_requires_the_number_of_traces_per_shard(file, tmp_path, capsys):
     call = ["traces", "sort", "--input", str(file), "--output", str(tmp_path / "sorted")]
     assert main(call) == 1
     assert "give --shard-traces N, or a --config" in capsys.readouterr().err
@@ -199,7 +199,7 @@ def test_the_observation_has_noise_and_truth(file, tmp_path):
     assert not np.any(other.observed["calorimeter"].value == image.value)
 
 
-def test_an_observation_stored_noisy_is_taken_as_it_is(tmp_path):
+def test_a_noisy_observation_is_used_unchanged(tmp_path):
     generate(examples.model("gaussian_unknown_mean"), tmp_path / "g.h5", PROVENANCE, 0, 5)
     dataset = TraceDataset(tmp_path / "g.h5")
     observation.save(observation.draw(dataset, 2, 1, ["obs1"]), tmp_path / "o.h5")
@@ -258,7 +258,7 @@ def test_generate_checks_part_and_build(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("split", "kept"), [("train", ("all", "noisy", ())), ("test", ("accepted", "expected", None))])
-def test_of_test_traces_everything_is_kept(tmp_path, monkeypatch, split, kept):
+def test_all_entries_of_test_traces_are_kept(tmp_path, monkeypatch, split, kept):
     """The observation of the workflow is one of them; the figures draw it without noise and with its truth."""
     (tmp_path / "config.yaml").write_text("traces: {entries: all, observation: noisy, tags: []}\n")
     built = SimpleNamespace(config_digest="", build_id="", noise="", settings={})

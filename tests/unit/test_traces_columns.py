@@ -30,7 +30,7 @@ def written(path, pieces, dtype, packs=False):
 
 
 @pytest.mark.parametrize("size", [8, 4, 2, 1])
-def test_noise_is_stored_and_what_shrinks_is_deflated(tmp_path, size):
+def test_incompressible_chunks_are_stored(tmp_path, size):
     """First noise, then zeros, then noise: stored until deflating is tried again, 15 chunks later."""
     rng = np.random.default_rng(RNG_SEED)
     noise = rng.integers(0, 256, CHUNKS * CHUNK_BYTES, np.uint8)
@@ -44,7 +44,7 @@ def test_noise_is_stored_and_what_shrinks_is_deflated(tmp_path, size):
     assert [bool(skipped) for _, skipped in chunks] == [is_stored and size > 2 for is_stored in stored]
 
 
-def test_noise_of_few_magnitudes_is_packed(tmp_path):
+def test_noise_of_similar_magnitude_is_huffman_coded(tmp_path):
     """Nothing repeats, but exponents do: within a hundredth of the entropy of the bytes, plane by plane."""
     noise = np.random.default_rng(RNG_SEED).normal(0.0, 0.3, 40 * 8192).astype(np.float32)
     found, chunks, _ = written(tmp_path / "t.h5", [noise], "<f4", packs=True)
@@ -57,7 +57,7 @@ def test_noise_of_few_magnitudes_is_packed(tmp_path):
     assert entropy < share < 1.01 * entropy
 
 
-def test_bits_without_any_order_are_not_packed(tmp_path):
+def test_random_bits_are_not_huffman_coded(tmp_path):
     noise = np.random.default_rng(RNG_SEED).integers(0, 2**32, 40 * 4096, np.uint32)
     found, chunks, _ = written(tmp_path / "t.h5", [noise], "<u4", packs=True)
     np.testing.assert_array_equal(found, noise)
@@ -65,7 +65,7 @@ def test_bits_without_any_order_are_not_packed(tmp_path):
 
 
 @pytest.mark.parametrize("packs", [False, True])
-def test_the_bytes_do_not_depend_on_the_pieces(tmp_path, packs):
+def test_the_bytes_do_not_depend_on_how_rows_are_appended(tmp_path, packs):
     rng = np.random.default_rng(RNG_SEED)
     content = np.where(np.arange(60_000) % 9_000 < 6_000, rng.random(60_000), 1.0)
     whole = written(tmp_path / "a.h5", [content], "<f8", packs)
@@ -79,7 +79,7 @@ def test_the_bytes_do_not_depend_on_the_pieces(tmp_path, packs):
     st.lists(st.lists(st.integers(0, 2**16 - 1), max_size=6), max_size=8),
     st.sampled_from([np.uint16, np.uint32]),
 )
-def test_steps_and_indices_are_the_same_thing(images, dtype):
+def test_steps_and_indices_are_equivalent(images, dtype):
     """In whatever order the elements of an image come; a slow reference sums up each trace's steps by itself."""
     lengths = np.array([len(image) for image in images], np.int64)
     index = np.array([i for image in images for i in image], dtype)

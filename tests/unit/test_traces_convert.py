@@ -76,7 +76,7 @@ def write(path, content):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("window_bytes", [1 << 26, 1])
-def test_a_foreign_set_becomes_traces(tmp_path, monkeypatch, kind, window_bytes):
+def test_import_of_a_plain_file(tmp_path, monkeypatch, kind, window_bytes):
     monkeypatch.setattr(convert, "WINDOW_BYTES", window_bytes)
     source, target = write(tmp_path / f"foreign.{kind}", foreign()), tmp_path / "out" / "traces.h5"
     assert from_plain(source, target, model="theirs", split="train", seed=4) == 3
@@ -112,7 +112,7 @@ def test_a_foreign_set_becomes_traces(tmp_path, monkeypatch, kind, window_bytes)
     np.testing.assert_array_equal(dataset.column("draws"), [2, 3, 1])
 
 
-def test_what_may_be_given_is_taken(tmp_path):
+def test_optional_keys_are_used(tmp_path):
     content = foreign() | {
         "controlled": np.array([1, 0, 1, 1, 1, 1], bool),
         "replaced": np.array([0, 1, 0, 0, 0, 0], np.uint8),
@@ -155,7 +155,7 @@ def make(name, folder):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["detector", "all", "controlled", "noisy", "sorted", *examples.ALL])
-def test_there_and_back_gives_the_same_bytes(name, kind, tmp_path, monkeypatch):
+def test_export_and_import_give_the_same_bytes(name, kind, tmp_path, monkeypatch):
     source = make(name, tmp_path)
     monkeypatch.setattr(to_plain, "WINDOW_BYTES", 20_000)
     monkeypatch.setattr(convert, "WINDOW_BYTES", 10_000)
@@ -175,7 +175,7 @@ def test_there_and_back_gives_the_same_bytes(name, kind, tmp_path, monkeypatch):
         np.testing.assert_array_equal(one.expected["calorimeter"], other.expected["calorimeter"])
 
 
-def test_a_plain_file_of_ours_is_read_with_h5py_alone(tmp_path):
+def test_an_exported_file_can_be_read_with_h5py_alone(tmp_path):
     source = part(tmp_path, 0, 50)
     to_plain.to_plain([source], tmp_path / "plain.h5")
     dataset = TraceDataset(source)
@@ -266,7 +266,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("change", "message"), WRONG, ids=[message[:60] for _, message in WRONG])
 @pytest.mark.parametrize("kind", KINDS)
-def test_everything_is_checked(tmp_path, kind, change, message):
+def test_invalid_content_is_refused(tmp_path, kind, change, message):
     content = foreign()
     change(content)
     source = write(tmp_path / f"foreign.{kind}", content)
@@ -347,7 +347,7 @@ def test_pickles_are_not_opened(tmp_path):
         from_plain(tmp_path / "f.npz", tmp_path / "t.h5", model="theirs")
 
 
-def test_a_model_has_a_name_and_nothing_is_overwritten(tmp_path):
+def test_the_model_needs_a_name_and_nothing_is_overwritten(tmp_path):
     source = write(tmp_path / "f.h5", foreign())
     with pytest.raises(DatasetError, match=r"f\.h5: the name of the model is missing; give it with --model NAME"):
         from_plain(source, tmp_path / "t.h5")
@@ -418,7 +418,7 @@ def nobody_has(content, key):
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(KINDS), st.sampled_from(KINDS), st.integers(0, 20_000))
 @example(2934, "h5", "npz", 0)
-def test_any_set_goes_in_and_comes_out_again(tmp_path_factory, seed, there, back, window_bytes):
+def test_import_and_export_are_inverse(tmp_path_factory, seed, there, back, window_bytes):
     folder = tmp_path_factory.mktemp("any")
     content = random_set(np.random.default_rng(seed))
     with pytest.MonkeyPatch.context() as patched:
@@ -439,7 +439,7 @@ def test_any_set_goes_in_and_comes_out_again(tmp_path_factory, seed, there, back
 
 
 @pytest.mark.parametrize("prior", PRIORS)
-def test_every_kind_of_distribution_is_written_and_read_to_the_last_bit(prior):
+def test_distributions_round_trip_exactly(prior):
     assert plain.prior_from_json(plain.prior_to_json(prior)) == prior
 
 

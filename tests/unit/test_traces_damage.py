@@ -12,7 +12,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from unit.reading_support import LAYOUTS, change_column, copy_in_layout
+from unit.reading_support import LAYOUTS, copy_in_layout
+from unit.traces_altered import change_column, put
 from unit.traces_support import part
 
 from etalumis.errors import DatasetError
@@ -130,7 +131,7 @@ def reads_as_before(path, sound, name, first, message):
 
 
 @pytest.mark.parametrize("place", [-1, -4, 0, 1])
-def test_the_ends_of_a_chunk_count_too(file, tmp_path, place):
+def test_altered_ends_of_a_chunk_are_found(file, tmp_path, place):
     """The last bytes are the checksum of the deflated bytes, the first ones say how they were deflated."""
     first, start, size = chunks_of(file, "entries/value")[2]
     for bit in range(8):
@@ -148,7 +149,7 @@ NEEDED = [
 
 
 @pytest.mark.parametrize("name", NEEDED)
-def test_a_batch_names_what_is_damaged_and_others_are_read(file, tmp_path, name):
+def test_a_batch_names_the_damaged_column_and_other_batches_are_read(file, tmp_path, name):
     path = Path(shutil.copy(file, tmp_path / "t.h5"))
     first, place, size = chunks_of(file, name)[1]
     flip(path, place + size // 2, 2)
@@ -190,13 +191,10 @@ def test_a_column_of_one_chunk_has_its_checksum_checked(tmp_path):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("name", ["entries/value", "observations/calorimeter/mean", "observations/calorimeter/stddev"])
-def test_what_is_not_finite_is_named_with_its_trace(file, tmp_path, name, value):
+def test_numbers_that_are_not_finite_are_reported_with_their_trace(file, tmp_path, name, value):
     path = Path(shutil.copy(file, tmp_path / "t.h5"))
 
-    def spoil(column):
-        column[50] = value
-
-    change_column(path, name, spoil)
+    change_column(path, name, put(50, value))
     trace = trace_of(file, name, 50)
     dataset = TraceDataset(path)
     with pytest.raises(DatasetError, match=rf"t\.h5: column '{name}': trace {trace} has the value {value}"):
@@ -218,13 +216,10 @@ def test_what_is_not_finite_is_named_with_its_trace(file, tmp_path, name, value)
         ("traces/offset", -5, r"column 'entries/\w+'.*rows -?\d+ to -?\d+ were requested, but it has"),
     ],
 )
-def test_numbers_that_point_nowhere_are_refused(file, tmp_path, name, value, message):
+def test_indices_out_of_range_are_refused(file, tmp_path, name, value, message):
     path = Path(shutil.copy(file, tmp_path / "t.h5"))
 
-    def spoil(column):
-        column[20] = value
-
-    change_column(path, name, spoil)
+    change_column(path, name, put(20, value))
     with pytest.raises(DatasetError, match=rf"{re.escape(str(path))}: .*{message}"):
         TraceDataset(path).batch(np.arange(COUNT), (0,))
     with pytest.raises(DatasetError, match=re.escape(str(path))):
@@ -240,15 +235,12 @@ def test_numbers_that_point_nowhere_are_refused(file, tmp_path, name, value, mes
         ("traces/offset", 3, 1, r"'(entries|traces)/\w+'"),
     ],
 )
-def test_one_trace_of_such_a_file_is_refused_as_well(file, tmp_path, name, where, value, message):
+def test_reading_one_trace_checks_its_indices(file, tmp_path, name, where, value, message):
     path = Path(shutil.copy(file, tmp_path / "t.h5"))
     with h5py.File(path) as opened:
         row = int(opened["observations/calorimeter/offset"][2]) if where is None else where
 
-    def spoil(column):
-        column[row] = value
-
-    change_column(path, name, spoil)
+    change_column(path, name, put(row, value))
     for reader in (lambda data: data.trace(2), lambda data: data.batch(np.array([2]), (0,))):
         with pytest.raises(DatasetError, match=rf"{re.escape(str(path))}: column .*{message}"):
             reader(TraceDataset(path))
@@ -260,7 +252,7 @@ def test_one_trace_of_such_a_file_is_refused_as_well(file, tmp_path, name, where
             shard.read(1, COUNT)
 
 
-def test_a_file_that_is_cut_after_it_was_opened(file, tmp_path):
+def test_a_file_that_is_truncated_after_opening(file, tmp_path):
     """Its size is not what it was; without that check the reading would end too early."""
     path = Path(shutil.copy(file, tmp_path / "t.h5"))
     with Shard(path) as shard:

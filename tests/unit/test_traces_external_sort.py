@@ -61,7 +61,7 @@ def sort_on(ranks, files, output, shard_traces, step=sort):
     rejected=st.booleans(),
     crowded=st.booleans(),
 )
-def test_any_set_any_memory_and_any_ranks_give_the_slow_sort(
+def test_sorting_agrees_with_the_reference_for_any_memory_and_ranks(
     tmp_path_factory, limits, seed, counts, shard_traces, segment_bytes, portion_traces, ranks, rejected, crowded
 ):
     folder = tmp_path_factory.mktemp("any")
@@ -76,7 +76,7 @@ def test_any_set_any_memory_and_any_ranks_give_the_slow_sort(
 
 
 @pytest.mark.parametrize(("segment_bytes", "ranks"), [(IN_MEMORY, 1), (2000, 1), (2000, 3)])
-def test_a_merge_is_what_sorting_everything_at_once_gives(tmp_path, limits, segment_bytes, ranks, monkeypatch):
+def test_merging_equals_sorting_everything_at_once(tmp_path, limits, segment_bytes, ranks, monkeypatch):
     limits(IN_MEMORY)
     files = random_files(tmp_path, 3, [50, 60, 40, 30])
     sort(files, tmp_path / "at-once", 25)
@@ -110,7 +110,7 @@ def inputs_file(paths, portion):
     return SortInputs(paths).files[portion.file].path
 
 
-def test_more_than_the_memory_goes_through_spill_files_of_bounded_loads(tmp_path, limits, monkeypatch):
+def test_large_sets_are_sorted_in_loads_of_bounded_memory(tmp_path, limits, monkeypatch):
     limits(3000)
     files = random_files(tmp_path, 5, [80, 70])
     loads = []
@@ -155,7 +155,7 @@ def keys_of(path, groups):
 
 @pytest.mark.parametrize("ranks", [1, 3])
 @pytest.mark.parametrize("segment_bytes", [2000, IN_MEMORY])
-def test_traces_that_are_there_twice_are_named_whoever_holds_them(tmp_path, limits, ranks, segment_bytes):
+def test_duplicate_traces_are_found_on_any_rank(tmp_path, limits, ranks, segment_bytes):
     limits(segment_bytes)
     files = random_files(tmp_path, 4, [40, 30, 50])
     with Shard(files[2]) as shard, open_shard(tmp_path / "again.h5", shard.provenance) as writer:
@@ -218,7 +218,7 @@ def test_other_builds_are_mixed_only_on_request(tmp_path, limits):
     assert bytes_of(tmp_path / "again", "shard-*") == bytes_of(tmp_path / "sorted", "shard-*")
 
 
-def test_inputs_without_a_trace_are_told(tmp_path):
+def test_inputs_without_traces_are_refused(tmp_path):
     with open_shard(tmp_path / "empty.h5", PROVENANCE):
         pass
     with pytest.raises(DatasetError, match=r"empty\.h5: the inputs contain no traces"):
@@ -254,7 +254,7 @@ except StorageError as error:
 @pytest.mark.parametrize(
     ("most_bytes", "memory_mb", "stopped"), [(60_000, 1, "spill-00000.raw"), (60_000, 500, "shard-00000.h5")]
 )
-def test_a_full_disk_is_told_and_the_same_command_goes_on(tmp_path, most_bytes, memory_mb, stopped):
+def test_a_full_disk_is_reported_and_the_same_command_resumes(tmp_path, most_bytes, memory_mb, stopped):
     files = random_files(tmp_path, 7, [1000, 900])
     before = [path.read_bytes() for path in files]
     output = tmp_path / "sorted"
@@ -293,7 +293,7 @@ def test_a_shard_is_the_same_for_any_grouping_of_its_traces_into_files(tmp_path,
     assert bytes_of(tmp_path / "one", "index.json") == bytes_of(tmp_path / "other", "index.json")
 
 
-def test_a_folder_of_another_sorting_is_told_apart(tmp_path, limits):
+def test_a_folder_of_another_sort_is_refused(tmp_path, limits):
     limits(2000)
     files = random_files(tmp_path, 9, [60, 50])
     sort(files, tmp_path / "sorted", 25)
@@ -311,7 +311,7 @@ def test_a_folder_of_another_sorting_is_told_apart(tmp_path, limits):
 
 
 @pytest.mark.parametrize(("ranks", "again"), [(1, []), (2, ["part-000.h5"]), (3, ["part-000.h5"])])
-def test_only_a_file_that_is_cut_between_ranks_is_read_once_more(tmp_path, limits, monkeypatch, ranks, again):
+def test_only_a_file_divided_between_ranks_is_read_again(tmp_path, limits, monkeypatch, ranks, again):
     limits(2000, portion_traces=20)
     files = random_files(tmp_path, 5, [90])
     seen = []

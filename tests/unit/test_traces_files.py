@@ -43,7 +43,7 @@ def rewrite_header(path, change):
         file.attrs["checksum"] = file_checksum(file)
 
 
-def test_every_trace_comes_back(shard_file):
+def test_traces_round_trip(shard_file):
     dataset = TraceDataset(shard_file)
     for index, trace in enumerate(drawn(DETECTOR, COUNT)):
         stored = dataset.trace(index)
@@ -122,7 +122,7 @@ def test_verify_finds_columns_that_disagree_under_right_checksums(shard_file, tm
             verify_shard(shard)
 
 
-def test_a_tag_may_come_late_and_be_absent(tmp_path):
+def test_a_tag_may_first_occur_late_and_be_absent(tmp_path):
     def model():
         x = sample(Uniform(0.0, 1.0))
         if x > 0.6:
@@ -141,7 +141,7 @@ def test_a_tag_may_come_late_and_be_absent(tmp_path):
         dataset.tags("lrge")
 
 
-def test_what_cannot_be_stored_is_refused_by_name(tmp_path):
+def test_traces_that_cannot_be_stored_are_refused(tmp_path):
     def growing_tag():
         tag("list", np.ones(int(sample(Uniform(0.0, 9.0))) + 1))
 
@@ -166,7 +166,7 @@ def test_what_cannot_be_stored_is_refused_by_name(tmp_path):
             write(tmp_path / "t.h5", drawn(FunctionModel(function), 20))
 
 
-def test_large_images_need_wider_numbers(tmp_path):
+def test_large_images_use_wider_indices(tmp_path):
     def model():
         x = sample(Uniform(1.0, 2.0))
         image = np.zeros((300, 300))

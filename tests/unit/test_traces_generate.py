@@ -49,16 +49,6 @@ class Fragile:
         self.lives += 1
 
 
-class Slow:
-    """The detector model, slowly."""
-
-    name = "detector"
-
-    def run(self, execution):
-        time.sleep(0.001)
-        return DETECTOR.run(execution)
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     path = tmp_path_factory.mktemp("traces") / "train-000.h5"
@@ -83,7 +73,7 @@ def test_other_seeds_and_splits_give_other_traces(whole, tmp_path):
     assert len(values) == 3
 
 
-def test_a_failed_run_is_repeated_on_a_fresh_process(whole, tmp_path, caplog):
+def test_a_failed_run_is_repeated_in_a_new_process(whole, tmp_path, caplog):
     model = Fragile({3, 17})
     with caplog.at_level(logging.WARNING):
         generate(model, tmp_path / "t.h5", PROVENANCE, 0, COUNT, frame_traces=PIECE)
@@ -105,7 +95,7 @@ def test_a_run_that_always_fails_ends_the_call_and_keeps_the_pieces(tmp_path, ca
 
 
 @pytest.mark.parametrize("most", [5_000, 50_000])
-def test_frames_hold_few_bytes_whatever_their_traces(whole, tmp_path, monkeypatch, most):
+def test_frames_have_bounded_size(whole, tmp_path, monkeypatch, most):
     frames, append = [], Journal.append
 
     def spied(journal, block):
@@ -153,7 +143,7 @@ generate(Slow(), Path(sys.argv[1]), PROVENANCE, 0, 45, frame_traces=10)
 """
 
 
-def test_a_killed_call_goes_on_where_it_was(whole, tmp_path, caplog):
+def test_a_killed_call_resumes(whole, tmp_path, caplog):
     path = tmp_path / "train-000.h5"
     folder = Path(f"{path}.part")
     tests = str(Path(__file__).parents[1])
@@ -174,32 +164,49 @@ def test_a_killed_call_goes_on_where_it_was(whole, tmp_path, caplog):
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-def test_killed_at_random_moments_it_ends_with_the_bytes_of_an_undisturbed_call(whole, tmp_path):
+def die(moment, at):
+    """Kill this process by SIGKILL at write number `at` of the journal, or when the trace file is complete."""
+    writev, calls = os.writev, []
+
+    def write(descriptor, parts):
+        calls.append(1)
+        content = b"".join(parts)
+        if len(calls) == at:
+            os.write(descriptor, content[: len(content) // 2] if moment == "within a frame" else content)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return writev(descriptor, parts)
+
+    if moment == "before the rename":
+        Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    else:
+        os.writev = write
+
+
+@pytest.mark.parametrize("moment", ["within a frame", "after a frame", "before the rename"])
+def test_kill_9_loses_only_the_frame_that_is_written(whole, tmp_path, moment):
     path = tmp_path / "train-000.h5"
-    rng = np.random.default_rng(3)
-    kills, kept = 0, [0]
+    kills, frames = 0, [0]
     while not path.exists():
         child = os.fork()
         if child == 0:
             try:
-                generate(Slow(), path, PROVENANCE, 0, COUNT, frame_traces=2)
+                if moment != "before the rename" or not kills:
+                    die(moment, 6)
+                generate(DETECTOR, path, PROVENANCE, 0, COUNT, frame_traces=2)
             finally:
                 os._exit(0)
-        time.sleep(rng.uniform(0.005, 0.05))
-        os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         kills += os.WIFSIGNALED(status)
-        frames = sum(p.read_bytes().count(b"ETLMFRM1") for p in tmp_path.glob("*.part/*.journal"))
-        assert path.exists() or frames >= kept[-1] - 1  # the one that was cut off may go
-        kept.append(frames)
-    generate(DETECTOR, path, PROVENANCE, 0, COUNT)
-    assert kills >= 5
+        frames.append(sum(p.read_bytes().count(b"ETLMFRM1") for p in tmp_path.glob("*.part/*.journal")))
+        # the incomplete frame is cut off by the next call, which adds five
+        assert path.exists() or frames[-1] >= frames[-2] + 5 or moment == "before the rename"
+    assert kills == 1 if moment == "before the rename" else kills >= 3
     assert path.read_bytes() == whole.read_bytes()
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("damage", ["cut", "altered", "zeros behind"])
-def test_a_damaged_frame_costs_itself_and_what_follows_alone(whole, tmp_path, damage, caplog):
+def test_a_damaged_frame_loses_only_the_frames_from_there_on(whole, tmp_path, damage, caplog):
     path = tmp_path / "t.h5"
     with pytest.raises(SimulatorError):
         generate(Fragile({40}, 99), path, PROVENANCE, 0, COUNT, retries=0, frame_traces=PIECE)
@@ -216,7 +223,7 @@ def test_a_damaged_frame_costs_itself_and_what_follows_alone(whole, tmp_path, da
     assert path.read_bytes() == whole.read_bytes()
 
 
-def test_two_calls_for_one_file_are_told_of_each_other(tmp_path):
+def test_a_second_call_for_the_same_file_is_refused(tmp_path):
     path = tmp_path / "t.h5"
 
     class Nosy:
@@ -231,7 +238,7 @@ def test_two_calls_for_one_file_are_told_of_each_other(tmp_path):
     assert len(TraceDataset(path)) == 2
 
 
-def test_a_full_disk_costs_nothing_that_was_drawn(whole, tmp_path):
+def test_a_full_disk_loses_no_traces(whole, tmp_path):
     path = tmp_path / "t.h5"
     child = os.fork()
     if child == 0:
@@ -253,7 +260,7 @@ def test_a_full_disk_costs_nothing_that_was_drawn(whole, tmp_path):
     assert path.read_bytes() == whole.read_bytes()
 
 
-def test_traces_of_another_call_are_not_used(whole, tmp_path):
+def test_traces_of_another_origin_are_not_used(whole, tmp_path):
     path = tmp_path / "t.h5"
     with pytest.raises(SimulatorError):
         generate(Fragile({25}, 99), path, replace(PROVENANCE, run_seed=99), 0, COUNT, retries=0)
@@ -265,7 +272,7 @@ def test_traces_of_another_call_are_not_used(whole, tmp_path):
     assert path.read_bytes() == whole.read_bytes()
 
 
-def test_a_whole_file_is_left_alone_and_another_is_not_overwritten(whole, caplog):
+def test_a_complete_file_is_kept_and_another_is_not_overwritten(whole, caplog):
     before = whole.stat().st_mtime_ns
     model = Fragile(())
     with caplog.at_level(logging.INFO):
@@ -282,7 +289,7 @@ def test_a_whole_file_is_left_alone_and_another_is_not_overwritten(whole, caplog
 
 
 @pytest.mark.parametrize("other", [Recording("controlled"), Recording(observation="noisy"), Recording(tags=("pair",))])
-def test_a_file_of_which_other_things_are_kept_is_not_taken_for_whole(whole, other):
+def test_a_file_with_another_recording_is_not_complete(whole, other):
     with pytest.raises(DatasetError, match=r"recording: .*not overwritten"):
         generate(DETECTOR, whole, PROVENANCE, 0, COUNT, recording=other)
 

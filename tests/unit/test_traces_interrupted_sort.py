@@ -117,7 +117,7 @@ def interrupted(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
-def test_finished_pieces_serve_any_number_of_ranks(interrupted, ranks):
+def test_complete_files_are_used_by_any_number_of_ranks(interrupted, ranks):
     files, output, undisturbed = interrupted
     kept = {path.name: path.stat().st_mtime_ns for path in output.glob("s*")}
     assert sum(name.startswith("shard-") for name in kept) == 3
@@ -140,7 +140,7 @@ def test_finished_pieces_serve_any_number_of_ranks(interrupted, ranks):
     assert all(path.stat().st_mtime_ns == kept[path.name] for path in output.glob("shard-*") if path.name in kept)
 
 
-def test_other_memory_than_before_goes_on_as_well(interrupted, monkeypatch):
+def test_resuming_with_other_memory(interrupted, monkeypatch):
     files, output, undisturbed = interrupted
     monkeypatch.setattr(sort_module, "segment_bytes", lambda memory_mb, traces: 1000)
     sort(files, output, 30)
@@ -148,7 +148,7 @@ def test_other_memory_than_before_goes_on_as_well(interrupted, monkeypatch):
     assert not list(output.glob("spill-*"))
 
 
-def test_a_spill_file_that_is_not_whole_is_made_again(interrupted):
+def test_an_incomplete_spill_file_is_rewritten(interrupted):
     files, output, undisturbed = interrupted
     spills = sorted(output.glob("spill-*"))
     spills[0].write_bytes(spills[0].read_bytes()[:-9])
@@ -169,7 +169,7 @@ def damage(spill):
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
-def test_altered_spill_files_are_made_again(interrupted, ranks, caplog):
+def test_altered_spill_files_are_rewritten(interrupted, ranks, caplog):
     files, output, undisturbed = interrupted
     for number in (1, 4):
         damage(output / f"spill-{number:05d}.raw")
@@ -181,7 +181,7 @@ def test_altered_spill_files_are_made_again(interrupted, ranks, caplog):
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_a_spill_file_that_is_damaged_again_and_again_ends_the_sorting(interrupted, monkeypatch, ranks):
+def test_a_spill_file_that_is_damaged_twice_ends_the_sort(interrupted, monkeypatch, ranks):
     files, output, undisturbed = interrupted
     open_spills = sort_module.open_spills
 
@@ -203,7 +203,7 @@ def test_a_spill_file_that_is_damaged_again_and_again_ends_the_sorting(interrupt
     assert bytes_of(output) == undisturbed
 
 
-def test_an_altered_spill_passes_between_processes():
+def test_the_error_of_an_altered_spill_file_can_be_pickled():
     error = AlteredSpill(Path("spill-00001.raw"), "it was altered")
     again = pickle.loads(pickle.dumps(error))  # as mpi4py does
     assert (again.path, str(again)) == (error.path, str(error)) == (error.path, "spill-00001.raw: it was altered")
@@ -222,7 +222,7 @@ def test_an_altered_spill_passes_between_processes():
         lambda plan: plan.pop("checksum"),
     ],
 )
-def test_an_altered_plan_is_as_good_as_none(interrupted, change, ranks, caplog):
+def test_an_altered_plan_is_ignored(interrupted, change, ranks, caplog):
     files, output, undisturbed = interrupted
     plan = json.loads((output / "plan.json").read_text())
     change(plan)
@@ -232,7 +232,7 @@ def test_an_altered_plan_is_as_good_as_none(interrupted, change, ranks, caplog):
     assert bytes_of(output) == undisturbed
 
 
-def test_a_finished_set_whose_plan_was_altered_is_not_replaced(interrupted):
+def test_a_complete_set_with_an_altered_plan_is_not_replaced(interrupted):
     files, output, _ = interrupted
     sort(files, output, 30)
     text = (output / "plan.json").read_text()
@@ -243,7 +243,7 @@ def test_a_finished_set_whose_plan_was_altered_is_not_replaced(interrupted):
     assert bytes_of(output) == before
 
 
-def test_without_a_readable_plan_everything_is_made_again(interrupted):
+def test_without_a_valid_plan_everything_is_sorted_again(interrupted):
     files, output, undisturbed = interrupted
     for text in ("", "[]", '{"format": "etalumis-sort-plan", "version": 2, "digest": "x", "edges": 3}'):
         (output / "plan.json").write_text(text)
@@ -252,7 +252,7 @@ def test_without_a_readable_plan_everything_is_made_again(interrupted):
         (output / "index.json").unlink()
 
 
-def test_an_interruption_after_the_index_leaves_a_finished_set(interrupted, monkeypatch):
+def test_an_interruption_after_the_index_leaves_a_complete_set(interrupted, monkeypatch):
     files, output, undisturbed = interrupted
 
     def dying(self):

@@ -37,7 +37,7 @@ def background_threads():
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 3, 50])
-def test_results_come_in_order_and_no_more_are_read_ahead_than_asked(ahead):
+def test_results_are_in_order_and_prefetching_is_bounded(ahead):
     begun = []
 
     def read(number):
@@ -50,7 +50,7 @@ def test_results_come_in_order_and_no_more_are_read_ahead_than_asked(ahead):
     assert begun == list(range(20))
 
 
-def test_the_next_is_read_while_this_one_is_used():
+def test_the_next_result_is_read_while_the_current_one_is_used():
     """Reading number 1 is begun, and waited for, before number 0 is given back by its user."""
     second = threading.Event()
 
@@ -66,7 +66,7 @@ def test_the_next_is_read_while_this_one_is_used():
 
 
 @pytest.mark.parametrize("ahead", [0, 2])
-def test_an_error_comes_where_its_result_would_have(ahead):
+def test_an_error_is_raised_in_place_of_its_result(ahead):
     def read(number):
         if number == 3:
             raise OSError("number 3 is lost")
@@ -79,7 +79,7 @@ def test_an_error_comes_where_its_result_would_have(ahead):
     assert background_threads() == []
 
 
-def test_the_thread_ends_with_the_loop_that_is_left_early():
+def test_the_thread_ends_if_the_loop_is_left_early():
     results = read_ahead(lambda number: number, ((i,) for i in range(1000)), 4)
     assert next(results) == 0
     assert len(background_threads()) == 1
@@ -127,7 +127,7 @@ def test_a_loader_gives_the_same_batches_with_any_number_of_workers(files, worke
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
-def test_workers_that_live_on_see_the_next_epoch(files):
+def test_persistent_workers_see_the_next_epoch(files):
     dataset = BatchDataset(TraceDataset(files), seed=5)
     loader = DataLoader(
         dataset,
@@ -146,7 +146,7 @@ def test_workers_that_live_on_see_the_next_epoch(files):
     assert (epochs[0][0][0] == epochs[1][0][0]).mean() < 0.01
 
 
-def test_a_loader_of_torch_s_own_samplers(files):
+def test_a_loader_with_samplers_of_torch(files):
     dataset = BatchDataset(TraceDataset(files))
     assert len(dataset) == 2 * COUNT
     sampler = BatchSampler(RandomSampler(dataset), batch_size=16, drop_last=False)
@@ -155,7 +155,7 @@ def test_a_loader_of_torch_s_own_samplers(files):
     assert len(dataset[3]) == 1
 
 
-def test_the_cache_keeps_its_budget_and_drops_the_least_used():
+def test_the_cache_is_bounded_and_evicts_the_least_recently_used():
     cache = ChunkCache(100)
     chunks = {number: np.full(30, number, np.uint8) for number in range(5)}
     for number in range(3):
@@ -170,7 +170,7 @@ def test_the_cache_keeps_its_budget_and_drops_the_least_used():
     assert cache.nbytes == 90
 
 
-def test_images_do_not_drive_out_the_columns_that_are_met_again(tmp_path, monkeypatch):
+def test_images_do_not_evict_columns_that_are_reused(tmp_path, monkeypatch):
     """After reading every image once with room for few, what is small is still there: none of it is inflated again."""
     path = part(tmp_path, 0, 2000)
     dataset = TraceDataset(path, cache_mb=1)

@@ -19,7 +19,7 @@ def drawn(rows, size, noise_seed=(1, 2), scale=None, first=0):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 120, 1001, 24_500])
-def test_the_numbers_are_those_of_the_recipe(size):
+def test_the_noise_agrees_with_the_reference(size):
     found = drawn(3, size, (7, 2**62))
     expected = np.stack([noise((7, 2**62), seed, size) for seed in range(3)])
     # float32: r^2 is the logarithm of a number of 24 bits, so a small radius has steps of 2^-24 / r

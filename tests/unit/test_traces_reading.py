@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.reading_support import LAYOUTS, change_sums, copy_in_layout, reference_trace
+from unit.reading_support import LAYOUTS, copy_in_layout, reference_trace
+from unit.traces_altered import change_sums
 from unit.traces_support import part
 
 from etalumis.errors import DatasetError
@@ -99,7 +100,7 @@ def assert_is_reference(dataset, layers, files, indices, noise_scale=1.0):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("rows", [2, 1000])
-def test_a_batch_is_what_the_reference_reads(files, tmp_path, layout, rows):
+def test_a_batch_agrees_with_the_reference_reader(files, tmp_path, layout, rows):
     copies = [copy_in_layout(path, tmp_path / path.name, rows, LAYOUTS[layout]) for path in files]
     layers = build(copies)
     indices = np.random.default_rng(rows).integers(0, TOTAL, 6)
@@ -148,26 +149,26 @@ def test_chunks_that_were_never_written_are_zeros(files, tmp_path):
 
 
 @given(data=st.data())
-def test_take_is_a_block_of_the_whole_taken(small_chunks, data):
+def test_take_agrees_with_reading_everything(small_chunks, data):
     rows = np.array(data.draw(st.lists(st.integers(0, COUNT - 1), max_size=30)), np.int64)
     with Shard(small_chunks[1]) as shard:
         assert_same(shard.take(rows), shard.read().take(rows))
 
 
 @given(bounds=st.tuples(st.integers(0, COUNT), st.integers(0, COUNT)).map(sorted))
-def test_a_window_is_a_part_of_the_whole(small_chunks, bounds):
+def test_windows_agree_with_reading_everything(small_chunks, bounds):
     with Shard(small_chunks[2]) as shard:
         assert_same(shard.read(*bounds), shard.read().take(np.arange(*bounds)))
 
 
-def test_take_refuses_what_is_not_there(files):
+def test_take_refuses_numbers_out_of_range(files):
     with Shard(files[0]) as shard:
         for rows in ([COUNT], [-1], [3, 700]):
             with pytest.raises(IndexError, match="from 0 to 39"):
                 shard.take(np.array(rows))
 
 
-def test_rejected_entries_are_read_with_their_numbers_translated(files, tmp_path):
+def test_ids_of_rejected_entries_are_translated(files, tmp_path):
     """As the format says: /rejected cut by its own offsets, numbered by the file's dictionary."""
     path = Path(shutil.copy(files[0], tmp_path / "t.h5"))
     rng = np.random.default_rng(1)

@@ -41,7 +41,7 @@ def files_of(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_sorting_loses_and_changes_nothing(files, ordered):
+def test_sorting_keeps_all_traces_unchanged(files, ordered):
     before, after = TraceDataset(files), TraceDataset(ordered)
     assert Counter(content(before, i) for i in range(120)) == Counter(content(after, i) for i in range(120))
     assert verify([ordered]) == 120
@@ -57,7 +57,7 @@ def test_the_order_is_frequency_then_type_then_length_then_seed(ordered):
     assert len(frequency) == 3
 
 
-def test_the_index_tells_what_there_is(ordered, files):
+def test_the_index_has_the_totals(ordered, files):
     index = read_index(ordered / "index.json")
     dataset = TraceDataset(files)
     assert [shard["traces"] for shard in index["shards"]] == [25, 25, 25, 25, 20]
@@ -71,7 +71,7 @@ def test_the_index_tells_what_there_is(ordered, files):
     ]
 
 
-def test_the_index_tells_where_each_type_and_length_is(ordered):
+def test_the_index_has_the_positions_of_types(ordered):
     index, dataset = read_index(ordered / "index.json"), TraceDataset(ordered)
     names, lengths = [dataset.type_table[number] for number in dataset.types], dataset.lengths.tolist()
     for row in index["types"]:
@@ -99,7 +99,7 @@ def test_neither_input_order_nor_memory_changes_the_bytes(files, ordered, tmp_pa
     assert shards == {name: value for name, value in files_of(ordered).items() if name.startswith("shard")}
 
 
-def test_a_second_call_does_nothing_and_an_unfinished_one_goes_on(files, ordered, tmp_path):
+def test_a_second_call_does_nothing_and_an_incomplete_one_is_resumed(files, ordered, tmp_path):
     folder = shutil.copytree(ordered, tmp_path / "sorted")
     sort(files, folder, SHARD)
     assert files_of(folder) == files_of(ordered)
@@ -114,7 +114,7 @@ def test_a_second_call_does_nothing_and_an_unfinished_one_goes_on(files, ordered
     assert (folder / "shard-00000.h5").stat().st_mtime_ns == kept
 
 
-def test_what_an_unfinished_call_of_other_inputs_left_is_replaced(files, ordered, tmp_path):
+def test_files_of_an_interrupted_call_with_other_inputs_are_replaced(files, ordered, tmp_path):
     folder = shutil.copytree(ordered, tmp_path / "sorted")
     (folder / "index.json").unlink()
     sort(files[:2], folder, SHARD)
@@ -133,7 +133,7 @@ def test_foreign_and_other_finished_folders_are_refused(files, ordered, tmp_path
     assert files_of(ordered) == before
 
 
-def test_the_same_traces_twice_are_refused(files, tmp_path):
+def test_duplicate_traces_are_refused(files, tmp_path):
     twin = shutil.copy(files[1], tmp_path / "twin.h5")
     with pytest.raises(DatasetError, match=r"train-001\.h5 and .*twin\.h5: 40 traces are in the dataset twice"):
         sort([*files, twin], tmp_path / "sorted", SHARD)
@@ -145,7 +145,7 @@ def test_the_same_traces_twice_are_refused(files, tmp_path):
     assert not (tmp_path / "sorted").exists()
 
 
-def test_sorting_again_makes_a_damaged_index_of_the_same_set_anew(files, ordered, tmp_path, caplog):
+def test_sorting_again_rewrites_a_damaged_index(files, ordered, tmp_path, caplog):
     folder = shutil.copytree(ordered, tmp_path / "sorted")
     index = folder / "index.json"
     text = index.read_text()

@@ -52,7 +52,7 @@ def reference(trace_seed, shares, seed):
 
 
 @given(st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=50), st.integers(-(2**63), 2**64 - 1))
-def test_assignment_is_that_of_plain_integers(seeds, seed):
+def test_assignment_agrees_with_integer_arithmetic(seeds, seed):
     found = assign(np.array(seeds, np.int64), SHARES, seed)
     assert found.tolist() == [reference(one, SHARES, seed) for one in seeds]
 
@@ -101,7 +101,7 @@ def assert_same(found, expected):
 
 
 @pytest.mark.parametrize("window_bytes", [1 << 26, 3_000])
-def test_every_trace_is_in_one_file_whole_and_in_order(files, tmp_path, monkeypatch, window_bytes):
+def test_every_trace_is_in_one_split_unchanged_and_in_order(files, tmp_path, monkeypatch, window_bytes):
     monkeypatch.setattr("etalumis.traces.split.windows", lambda shard: windows(shard, window_bytes))
     counts = split(files[:1], tmp_path / "out", SHARES, SEED)
     assert sum(counts.values()) == 150
@@ -125,7 +125,7 @@ def test_windows_do_not_change_the_bytes(files, tmp_path, monkeypatch):
         assert (tmp_path / "large" / f"{name}.h5").read_bytes() == (tmp_path / "small" / f"{name}.h5").read_bytes()
 
 
-def test_traces_that_come_later_move_none_of_the_old_ones(files, tmp_path):
+def test_adding_traces_moves_no_others(files, tmp_path):
     split(files[:1], tmp_path / "old", SHARES, SEED)
     split(files, tmp_path / "new", SHARES, SEED)
     sort(files[::-1], tmp_path / "sorted", 100)
@@ -147,14 +147,14 @@ def test_traces_that_come_later_move_none_of_the_old_ones(files, tmp_path):
         ({"../train": 1.0}, "split '../train': expected a name of letters"),
     ],
 )
-def test_shares_that_are_none(files, tmp_path, shares, message):
+def test_invalid_shares_are_refused(files, tmp_path, shares, message):
     with pytest.raises(ConfigError) as caught:
         split(files, tmp_path / "out", shares, SEED)
     assert message in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ten_tenths_are_one(files, tmp_path):
+def test_shares_may_sum_to_one_up_to_rounding(files, tmp_path):
     counts = split(files, tmp_path / "out", {f"fold-{i}": 0.1 for i in range(10)}, SEED)
     assert sum(counts.values()) == 450
 
@@ -177,7 +177,7 @@ def test_nothing_is_overwritten(files, tmp_path):
         split(files[:1], tmp_path / "file", SHARES, SEED)
 
 
-def test_an_error_on_the_way_leaves_nothing_and_the_next_call_starts_clean(files, tmp_path, monkeypatch):
+def test_an_error_leaves_no_files_and_the_next_call_succeeds(files, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("the disk went away")
 
@@ -194,12 +194,12 @@ def test_an_error_on_the_way_leaves_nothing_and_the_next_call_starts_clean(files
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["test.h5", "train.h5", "valid.h5"]
 
 
-def test_two_writers_on_one_target(files, tmp_path):
+def test_a_second_writer_is_refused(files, tmp_path):
     with locked(tmp_path / "out", "writing"), pytest.raises(DatasetError, match=r"out: process \d+ is writing it"):
         split(files, tmp_path / "out", SHARES, SEED)
 
 
-def test_files_of_another_configuration_are_mixed_only_when_told(files, tmp_path):
+def test_files_of_another_configuration_are_mixed_on_request(files, tmp_path):
     other = tmp_path / "other.h5"
     generate(DETECTOR, other, replace(PROVENANCE, config_digest="c1"), 1000, 50)
     assert sum(split([files[0], other], tmp_path / "out", SHARES, SEED, mix=True).values()) == 200

@@ -58,7 +58,7 @@ def posterior(seed):
 
 @pytest.mark.parametrize("fail", [fail_to_read, fail_to_find])
 @pytest.mark.parametrize("name", READERS)
-def test_they_are_not_called_damage(folder, name, fail):
+def test_errors_of_the_system_are_not_called_damage(folder, name, fail):
     reason = fail(folder / name)
     with pytest.raises(
         StorageError, match=rf"{name}: cannot be read \({reason}\); this is an error of the system, not"
@@ -67,7 +67,7 @@ def test_they_are_not_called_damage(folder, name, fail):
 
 
 @pytest.mark.parametrize("name", [name for name in READERS if name != "sorted/index.json"])
-def test_a_process_out_of_descriptors_is_told_to_raise_the_limit(folder, name):
+def test_without_free_descriptors_the_message_names_the_limit(folder, name):
     with no_descriptors_left(), pytest.raises(StorageError, match=r"Too many open files.*raise the limit .*ulimit -n"):
         READERS[name](folder / name)
 
@@ -97,7 +97,7 @@ def test_a_column_that_cannot_be_read_is_not_called_damage(folder, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["shard-00001.h5", "plan.json"])
-def test_an_interrupted_sorting_keeps_what_cannot_be_read_now(folder, name):
+def test_an_interrupted_sort_keeps_files_that_cannot_be_read(folder, name):
     sorted_set = folder / "sorted"
     (sorted_set / "index.json").unlink()
     (sorted_set / name).rename(folder / "kept")
@@ -140,7 +140,7 @@ def test_a_finished_file_that_cannot_be_read_is_not_called_foreign(folder):
         generate(DETECTOR, folder / "traces.h5", replace(PROVENANCE, part=0), 0, 12)
 
 
-def test_draws_that_cannot_be_read_are_not_given_up(tmp_path):
+def test_draws_that_cannot_be_read_are_not_discarded(tmp_path):
     checkpoint = Checkpoint(tmp_path / "p.h5.part", {"seed": 1})
     checkpoint.save(posterior(1), {})
     fail_to_read(checkpoint.path)

@@ -105,7 +105,7 @@ def test_example_models_pass(name, tmp_path):
         ("distributions/code", put(0, 99), r"parameters' is wrong: distribution number 0: distribution 99"),
     ],
 )  # fmt: skip
-def test_a_wrong_column_is_named_with_its_trace(file, tmp_path, column, change, message):
+def test_an_invalid_column_is_reported_with_its_trace(file, tmp_path, column, change, message):
     path = altered(file, tmp_path / "wrong.h5", column, change)
     before = path.read_bytes()
     error = refused(path)
@@ -201,13 +201,13 @@ def test_rejected_repetitions_are_checked(with_rejected, tmp_path, column, place
         raise DatasetError(error)
 
 
-def test_a_whole_record_has_all_draws(with_rejected, tmp_path):
+def test_a_complete_record_has_all_draws(with_rejected, tmp_path):
     error = refused(altered(with_rejected, tmp_path / "wrong.h5", "traces/draws", put(6, 900)))
     assert "'traces/draws' of trace 6 is wrong: expected " in error
     assert "at least" not in error
 
 
-def test_what_a_file_says_it_keeps_is_what_it_has(file, with_rejected, controlled, tmp_path):
+def test_the_attribute_kept_agrees_with_the_entries(file, with_rejected, controlled, tmp_path):
     def saying(source, kept):
         path = Path(shutil.copy(source, tmp_path / "said.h5"))
         with h5py.File(path, "r+") as opened:
@@ -222,7 +222,7 @@ def test_what_a_file_says_it_keeps_is_what_it_has(file, with_rejected, controlle
     assert "'traces/log_prior' of trace 0" in refused(saying(controlled, "accepted"))
 
 
-def test_columns_too_many_or_too_short(file, tmp_path):
+def test_extra_missing_and_short_columns(file, tmp_path):
     path = Path(shutil.copy(file, tmp_path / "t.h5"))
     with h5py.File(path, "r+") as opened:
         opened["entries/extra"] = np.zeros(3)
@@ -314,14 +314,14 @@ def test_shards_out_of_order_although_each_is_sorted(copied):
     assert "the last trace of" in error
 
 
-def test_a_trace_that_is_there_twice(copied):
+def test_a_duplicate_trace(copied):
     folder, write = copied
     block = read(folder / "shard-00000.h5")
     replaced_shard(folder, write, 0, block.take(np.r_[0:5, 4, 6 : len(block)]))
     assert "trace 5 is wrong: duplicate trace: trace 4 has type number 0" in refused(folder)
 
 
-def test_a_trace_that_is_there_twice_in_two_shards(copied):
+def test_a_duplicate_trace_in_another_shard(copied):
     folder, write = copied
     with Shard(folder / "shard-00000.h5") as a, Shard(folder / "shard-00001.h5", a.dictionary) as b:
         mixed = join([a.read(len(a) - 1, len(a)), b.read(1, len(b))])
@@ -352,7 +352,7 @@ def test_a_trace_that_is_there_twice_in_two_shards(copied):
         (lambda i: i.pop("noise"), "'noise' is wrong: found None, but that of"),
     ],
 )
-def test_an_index_that_does_not_tell_the_truth(copied, change, message):
+def test_an_incorrect_index_is_reported(copied, change, message):
     _, write = copied
     assert message in refused(write(change))
 
@@ -366,7 +366,7 @@ def places_of(value, path=()):
         yield path
 
 
-def test_any_value_of_an_index_that_was_altered_is_told(copied):
+def test_any_altered_value_of_an_index_is_found(copied):
     folder, _ = copied
     path = folder / "index.json"
     good = json.loads(path.read_text())
@@ -431,7 +431,7 @@ def test_windows_without_rows_of_a_tag_or_an_image_pass(with_rejected, monkeypat
         assert any(len(shard.read(i, i + 1).tags["particles"].columns["content"]) == 0 for i in range(COUNT))
 
 
-def test_small_windows_find_the_same(file, tmp_path, monkeypatch):
+def test_small_windows_find_the_same_problems(file, tmp_path, monkeypatch):
     path = altered(file, tmp_path / "t.h5", "traces/log_prior", put(70, 5.0))
     whole = refused(path)
     with Shard(path) as shard:
@@ -473,7 +473,7 @@ def test_types_and_log_priors_are_those_that_were_recorded(file):
     assert len({row.tobytes() for row in types}) == len(dataset.type_table)
 
 
-def test_a_file_of_no_traces_passes(tmp_path):
+def test_a_file_without_traces_passes(tmp_path):
     with open_shard(tmp_path / "none.h5", replace(PROVENANCE, split="")):
         pass
     assert verify([tmp_path / "none.h5"]) == 0
