@@ -281,9 +281,9 @@ def test_measured_data_become_an_observation(folder: Path, capsys: pytest.Captur
         assert (loaded.provenance.simulator_build_id, loaded.provenance.config_digest) == ("", "")
     capsys.readouterr()
     assert main(call) == 1
-    assert "--measured wants one --name" in capsys.readouterr().err
+    assert "--measured requires one --name" in capsys.readouterr().err
     assert main(["traces", "observation", "--input", "t.h5", "--output", "o.h5"]) == 1
-    assert "--input wants --trace" in capsys.readouterr().err
+    assert "--input requires --trace" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["", "1.0 nan\n", "1.0 x\n", "1 2\n3\n"])

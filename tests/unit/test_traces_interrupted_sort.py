@@ -194,7 +194,7 @@ def test_a_spill_file_that_is_damaged_twice_ends_the_sort(interrupted, monkeypat
 
     damaging.lock, damaging.turn = threading.Lock(), 0
     monkeypatch.setattr(sort_module, "open_spills", damaging)
-    with pytest.raises(DatasetError, match=r"spill-00001\.raw: .* damaged again.*and the same command goes on"):
+    with pytest.raises(DatasetError, match=r"spill-00001\.raw: .* damaged again.*and the same command resumes"):
         Threads(ranks).run(lambda comm: sort(files, output, 30, comm=comm))
     assert damaging.turn == 2 * ranks
     assert not (output / "spill-00001.raw").exists()

@@ -152,12 +152,13 @@ def sort(args: argparse.Namespace) -> None:
     except EtalumisError:
         raise  # raised on all ranks
     except BaseException as error:
-        # otherwise the other ranks would wait for this one indefinitely
-        if isinstance(error, Exception):
-            logger.critical("rank %d: unexpected error", comm.rank, exc_info=True)
-        else:
-            logger.error("rank %d: interrupted; the same command resumes", comm.rank)
-        if comm.size > 1:
+        if comm.size > 1:  # otherwise the other ranks would wait for this one indefinitely
+            if isinstance(error, OSError):
+                logger.error("rank %d: %s", comm.rank, error)
+            elif isinstance(error, Exception):
+                logger.critical("rank %d: unexpected error", comm.rank, exc_info=True)
+            else:
+                logger.error("rank %d: interrupted; the same command resumes", comm.rank)
             comm.Abort(1)
         raise
     if comm.rank == 0:

@@ -138,7 +138,7 @@ def _register_verify(parser: argparse.ArgumentParser) -> None:
 def _register_observation(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--input", type=Path, nargs="+", metavar="FILE", help="held-out traces")
-    source.add_argument("--measured", type=Path, metavar="FILE", help="measured numbers, text or .npy; wants --name")
+    source.add_argument("--measured", type=Path, metavar="FILE", help="measured numbers, text or .npy; requires --name")
     parser.add_argument("--trace", type=int, metavar="N", help="number of the trace, from 0; with --input")
     parser.add_argument("--seed", type=int, metavar="S", help="seed of the noise; with --input")
     parser.add_argument(
@@ -222,12 +222,12 @@ def _observation(args: argparse.Namespace) -> None:
     require_writable(args.output, "observation file")
     if args.measured is not None:
         if len(args.name) != 1:
-            raise ConfigError("--measured wants one --name, the observe statement that the numbers belong to")
+            raise ConfigError("--measured requires one --name, the observe statement that the numbers belong to")
         drawn = observation.measured(args.measured, args.name[0])
         logger.info("%s: %s of %s", args.output, drawn, drawn.source)
     else:
         if args.trace is None or args.seed is None:
-            raise ConfigError("--input wants --trace, the number of the trace, and --seed, of its noise")
+            raise ConfigError("--input requires --trace, the number of the trace, and --seed, that of its noise")
         drawn = observation.draw(TraceDataset(args.input), args.trace, args.seed, args.name)
         logger.info("%s: %s of %s, noise seed %d", args.output, drawn, drawn.source, drawn.seed)
     check_output_file(args.output, observation.FORMAT, force=args.force, difference=drawn.difference)

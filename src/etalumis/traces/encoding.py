@@ -11,10 +11,10 @@ import numpy as np
 from zlib_ng import zlib_ng
 
 LEVEL = 1
-_STORED = 0
-_WORTH = 7 / 8
+_UNCOMPRESSED_LEVEL = 0
+MAX_COMPRESSED_FRACTION = 7 / 8
 """An encoding that does not shrink a chunk to this fraction of its size is not used."""
-_RUN = 15
+UNCOMPRESSED_RUN_CHUNKS = 15
 """Number of chunks that are stored uncompressed after one that hardly shrank, before compression is tried again."""
 _MEMORY_LEVEL = 7
 """Huffman codes are built for every 8,192 bytes, so that the n-th bytes of the elements have codes of their own."""
@@ -46,23 +46,23 @@ class Encoder:
         self._size, self._packs = dtype.itemsize, packs
         # single bytes cannot be shuffled, and the steps of an image compress as well without it
         self.shuffles = self._size > 2
-        self._left = 0
+        self._remaining = 0
         self._stores = False
 
     def encoded(self, rows: np.ndarray) -> tuple[bytes, int]:
         """Return the encoded bytes of a chunk of contiguous rows, and its filter mask."""
         plain = rows.reshape(-1).view(np.uint8)
-        if self._left:
-            self._left -= 1
+        if self._remaining:
+            self._remaining -= 1
             return self._store(plain) if self._stores else (_huffman(self._shuffled(plain)), 0)
-        shuffled, most = self._shuffled(plain), _WORTH * len(plain)
+        shuffled, max_bytes = self._shuffled(plain), MAX_COMPRESSED_FRACTION * len(plain)
         deflated = zlib_ng.compress(shuffled.data, LEVEL)
-        if len(deflated) <= most:
+        if len(deflated) <= max_bytes:
             return deflated, 0
-        self._left, self._stores = _RUN, True
+        self._remaining, self._stores = UNCOMPRESSED_RUN_CHUNKS, True
         if self._packs:
             packed = _huffman(shuffled)
-            self._stores = len(packed) > most
+            self._stores = len(packed) > max_bytes
             if not self._stores:
                 return packed, 0
         return self._store(plain)
@@ -71,7 +71,7 @@ class Encoder:
         return np.ascontiguousarray(plain.reshape(-1, self._size).T) if self.shuffles else plain
 
     def _store(self, plain: np.ndarray) -> tuple[bytes, int]:
-        return zlib_ng.compress(plain.data, _STORED), _FIRST_FILTER if self.shuffles else 0
+        return zlib_ng.compress(plain.data, _UNCOMPRESSED_LEVEL), _FIRST_FILTER if self.shuffles else 0
 
 
 def _huffman(content: np.ndarray) -> bytes:

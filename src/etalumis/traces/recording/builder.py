@@ -181,11 +181,12 @@ class BlockBuilder:
         if not self._observations:
             self._require_layouts(tuple(self._layout(observed) for observed in traces[0].observes), indices[0])
         width = len(self._observations)
-        alike = width > 0 and bool((view.traces["observes"] == width).all())
+        same_count = width > 0 and bool((view.traces["observes"] == width).all())
         done = [
-            alike and column.add_records(view, view.observes[at::width]) for at, column in enumerate(self._observations)
+            same_count and column.add_records(view, view.observes[at::width])
+            for at, column in enumerate(self._observations)
         ]
-        if all(done) and alike:
+        if all(done) and same_count:
             self._traces["log_likelihood"] += [float("nan")] * len(traces)  # nothing was scored
             return
         for trace, index, seed in zip(traces, indices, seeds, strict=True):

@@ -29,7 +29,7 @@ class FirstPass:
         self._reader, self._folder, self._plan = reader, folder, plan
         self._groups, self._splitters = groups, splitters
 
-    def make(self, mine: Sequence[tuple[int, Portion]], most_bytes: int) -> set[int]:
+    def write(self, mine: Sequence[tuple[int, Portion]], max_bytes: int) -> set[int]:
         """Write the spill files of these portions of the plan; return the numbers of the input files that were checked.
 
         Complete spill files of an interrupted call are kept.
@@ -41,7 +41,7 @@ class FirstPass:
                 path = spill_path(self._folder, number)
                 kept = self._kept(path, portion)
                 if kept is None:
-                    self._write(path, portion, most_bytes)
+                    self._write(path, portion, max_bytes)
                     if portion.file in self._reader.checked:
                         checked.add(portion.file)
                 elif kept.header["checked"]:
@@ -60,10 +60,10 @@ class FirstPass:
         expected = _header(self._plan, portion)
         return spill if {key: spill.header.get(key) for key in expected} == expected else None
 
-    def _write(self, path: Path, portion: Portion, most_bytes: int) -> None:
+    def _write(self, path: Path, portion: Portion, max_bytes: int) -> None:
         header = _header(self._plan, portion)
         with open_spill(path, self._reader.schema, header) as writer:
-            for load in self._reader.windows(portion, most_bytes):
+            for load in self._reader.windows(portion, max_bytes):
                 segment = Segment.allocate(self._reader.schema, len(load), self._reader.rows(load))
                 self._reader.fill(segment, load)
                 writer.append(segment.block(self._reader.inputs.dictionary), self._buckets(segment))

@@ -192,8 +192,8 @@ class _Sorting:
         mine = [(number, spilled[number]) for number in self._mine([len(portion) for portion in spilled])]
         first = FirstPass(self._reader, self._folder.path, order.plan, order.groups, order.splitters)
         try:
-            make = partial(first.make, mine, self._segment_bytes)
-            checked = self._ranks.allgather(collectively(self._ranks, lambda: self._reporting_space(order, make)))
+            write = partial(first.write, mine, self._segment_bytes)
+            checked = self._ranks.allgather(collectively(self._ranks, lambda: self._reporting_space(order, write)))
         except AlteredInput:
             self._on_first(self._folder.drop_products)
             raise
@@ -240,7 +240,7 @@ def _remove_damaged(damaged: Mapping[Path, str], rewritten: Set[Path]) -> None:
     if again:
         raise DatasetError(
             f"{again[0]}; it was rewritten and is damaged again: the disk or the memory of this machine may "
-            "be failing; it was removed, and the same command goes on"
+            "be failing; it was removed, and the same command resumes"
         )
 
 

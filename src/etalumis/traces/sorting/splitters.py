@@ -38,10 +38,10 @@ def select(own: GroupedSeeds, groups: Groups, places: Sequence[int], comm: Commu
     The group at a position follows from the table. The seed is found by bisection: in each of 64 steps, the ranks sum
     their numbers of seeds of the group up to the midpoint.
     """
-    wanted = np.asarray(places, np.int64)
-    group = np.searchsorted(groups.first, wanted, "right") - 1
-    before = wanted - groups.first[group]
-    low, high = np.zeros(len(wanted), np.uint64), np.full(len(wanted), ~np.uint64(0))
+    positions = np.asarray(places, np.int64)
+    group = np.searchsorted(groups.first, positions, "right") - 1
+    before = positions - groups.first[group]
+    low, high = np.zeros(len(positions), np.uint64), np.full(len(positions), ~np.uint64(0))
     start = own.offset[group]
     while bool(np.any(low < high)):
         middle = low + (high - low) // np.uint64(2)
