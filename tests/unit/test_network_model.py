@@ -176,7 +176,7 @@ def test_a_session_has_the_densities_of_training() -> None:
     batch = random_batch(LAYERS, PRIORS, [24], rng)
     for defensive in (0.0, 0.1):
         session = network.session(batch.observation[0], defensive=defensive)
-        for _ in range(2):  # a second run starts afresh
+        for _ in range(2):  # a second run starts from a fresh state
             session.begin()
             drawn, log_densities = [], []
             for layer in batch.layer:

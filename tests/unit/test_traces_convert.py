@@ -64,7 +64,7 @@ def foreign():
 
 
 def write(path, content):
-    """Write a plain file as somebody would who has read docs/file-formats.md only."""
+    """Write a plain file from docs/file-formats.md alone."""
     if path.suffix == ".npz":
         np.savez(path, **content)
         return path

@@ -264,7 +264,7 @@ def test_the_same_file_twice(file):
 
 @pytest.fixture
 def copied(sorted_set, tmp_path):
-    """A copy of the sorted set, and how to write its index anew."""
+    """A copy of the sorted set, and a function that rewrites its index."""
     copy = tmp_path / "copied"
     shutil.copytree(sorted_set, copy)
 

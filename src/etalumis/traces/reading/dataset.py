@@ -29,7 +29,7 @@ from etalumis.traces.ragged import Ragged, concatenate
 from etalumis.traces.reading.batch import Minibatch
 from etalumis.traces.reading.cache import ChunkCache
 from etalumis.traces.reading.densify import dense_observations
-from etalumis.traces.reading.gather import Gatherer
+from etalumis.traces.reading.gather import RowGatherer
 from etalumis.traces.reading.selection import Chosen, stored_observation
 from etalumis.traces.reading.stored import StoredTrace as StoredTrace
 from etalumis.traces.reading.stored import stored_trace
@@ -87,7 +87,7 @@ class TraceDataset:
         self.layouts: tuple[Layout, ...] = sources.layouts
         self.tag_layouts: dict[str, TagLayout] = sources.tag_layouts
         self._first = np.cumsum([0, *(len(shard) for shard in self._shards)])
-        self._pickers: dict[str, Gatherer] = {}
+        self._pickers: dict[str, RowGatherer] = {}
         self._numbers = {
             "address": Translation([shard.address_numbers for shard in self._shards]),
             "distribution": Translation([shard.distribution_numbers for shard in self._shards]),
@@ -225,11 +225,11 @@ class TraceDataset:
         file = np.searchsorted(self._first, requested, side="right") - 1
         return file, requested - self._first[file]
 
-    def _gatherer(self, name: str) -> Gatherer:
+    def _gatherer(self, name: str) -> RowGatherer:
         picker = self._pickers.get(name)
         if picker is None:
             parts = [shard.column(name) for shard in self._shards]
-            picker = self._pickers[name] = Gatherer(
+            picker = self._pickers[name] = RowGatherer(
                 parts, lambda file, column, row: self._shards[file].trace_of(column, row)
             )
         return picker

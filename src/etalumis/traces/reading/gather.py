@@ -20,7 +20,7 @@ MIN_ROWS_BY_BYTE = 256
 MAX_ITEMSIZE_BY_BYTE = 4
 
 
-class Gatherer:
+class RowGatherer:
     """One column of several files, with rows addressed by file number and row.
 
     Parameters

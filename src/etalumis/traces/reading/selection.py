@@ -12,7 +12,7 @@ from etalumis.errors import DatasetError
 from etalumis.traces.block import EXPECTED, Expected, Layout, ObservationColumn
 from etalumis.traces.format import observation_path
 from etalumis.traces.ragged import Ragged, offsets
-from etalumis.traces.reading.gather import Gatherer
+from etalumis.traces.reading.gather import RowGatherer
 
 
 class Part(Protocol):
@@ -53,7 +53,7 @@ class Window:
 class Chosen:
     """Traces `row[i]` of file `file[i]` for every i; `gatherer` returns the gatherer of a dataset by name."""
 
-    def __init__(self, gatherer: Callable[[str], Gatherer], file: np.ndarray, row: np.ndarray) -> None:
+    def __init__(self, gatherer: Callable[[str], RowGatherer], file: np.ndarray, row: np.ndarray) -> None:
         self._gatherer, self._file, self._row = gatherer, file, row
 
     def rows(self, name: str) -> np.ndarray:

@@ -31,7 +31,7 @@ from etalumis.traces.ragged import Ragged
 from etalumis.traces.reading.cache import ChunkCache
 from etalumis.traces.reading.chunks import StoredColumn
 from etalumis.traces.reading.descriptor import Descriptor
-from etalumis.traces.reading.gather import Gatherer
+from etalumis.traces.reading.gather import RowGatherer
 from etalumis.traces.reading.selection import Chosen, Part, Window, stored_observation
 
 SLAB_BYTES = 1 << 24
@@ -165,8 +165,8 @@ class Shard:
     def _range(self, name: str, start: int, stop: int) -> np.ndarray:
         return self._gatherer(name).ranges(np.zeros(1, np.int64), np.array([start]), np.array([stop]))
 
-    def _gatherer(self, name: str) -> Gatherer:
-        return Gatherer([self.column(name)], lambda _, column, row: self.trace_of(column, row))
+    def _gatherer(self, name: str) -> RowGatherer:
+        return RowGatherer([self.column(name)], lambda _, column, row: self.trace_of(column, row))
 
     def trace_of(self, name: str, row: int) -> int | None:
         """Return the trace that a row of a dataset belongs to, or None."""

@@ -27,7 +27,7 @@ def shard_path(folder: Path, number: int) -> Path:
     return folder / f"shard-{number:05d}.h5"
 
 
-class Gatherer:
+class ShardGatherer:
     """Writes shards from spill files and from ranges of the inputs.
 
     Parameters

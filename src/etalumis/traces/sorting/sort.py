@@ -30,7 +30,7 @@ from etalumis.refusals import FULL
 from etalumis.traces.sorting.collective import Communicator, SingleRank, collectively
 from etalumis.traces.sorting.first_pass import FirstPass, open_spills
 from etalumis.traces.sorting.folder import Folder
-from etalumis.traces.sorting.gather import Gatherer
+from etalumis.traces.sorting.gather import ShardGatherer
 from etalumis.traces.sorting.input_reader import AlteredInput, InputReader
 from etalumis.traces.sorting.inputs import SortInputs
 from etalumis.traces.sorting.order import Limits, Order, agree
@@ -207,7 +207,7 @@ class _Sorting:
     def _write_shards(self, order: Order, whole: set[int]) -> dict[Path, str]:
         """Write all missing shards except those from damaged spill files; return these files, with the reasons."""
         spills = collectively(self._ranks, lambda: open_spills(self._folder.path, order.plan, self._inputs.schema))
-        gatherer = Gatherer(self._reader, order.groups, order.cuts, spills, order.direct)
+        gatherer = ShardGatherer(self._reader, order.groups, order.cuts, spills, order.direct)
         work = [(unit, [n for n in unit.shards if n not in whole]) for unit in order.cuts.units()]
         work = [(unit, missing) for unit, missing in work if missing]
         sizes = [sum(stop - start for start, stop in map(order.cuts.shard, missing)) for _, missing in work]
