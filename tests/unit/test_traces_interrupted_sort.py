@@ -101,7 +101,7 @@ def interrupted(tmp_path, monkeypatch):
     monkeypatch.setattr(sort_module, "segment_bytes", lambda memory_mb, traces: 4000)
     files = random_files(tmp_path, 7, [80, 70, 90])
     sort(files, tmp_path / "undisturbed", 30)
-    write, made = gather_module.Gatherer.write, []
+    write, made = gather_module.ShardGatherer.write, []
 
     def failing(self, unit, *arguments):
         if len(made) >= 3:
@@ -109,10 +109,10 @@ def interrupted(tmp_path, monkeypatch):
         made.append(unit)
         write(self, unit, *arguments)
 
-    monkeypatch.setattr(gather_module.Gatherer, "write", failing)
+    monkeypatch.setattr(gather_module.ShardGatherer, "write", failing)
     with pytest.raises(DatasetError, match="the power is gone"):
         Threads(2).run(lambda comm: sort(files, tmp_path / "sorted", 30, comm=comm))
-    monkeypatch.setattr(gather_module.Gatherer, "write", write)
+    monkeypatch.setattr(gather_module.ShardGatherer, "write", write)
     return files, tmp_path / "sorted", bytes_of(tmp_path / "undisturbed")
 
 

@@ -87,7 +87,7 @@ class TraceDataset:
         self.layouts: tuple[Layout, ...] = sources.layouts
         self.tag_layouts: dict[str, TagLayout] = sources.tag_layouts
         self._first = np.cumsum([0, *(len(shard) for shard in self._shards)])
-        self._pickers: dict[str, RowGatherer] = {}
+        self._gatherers: dict[str, RowGatherer] = {}
         self._numbers = {
             "address": Translation([shard.address_numbers for shard in self._shards]),
             "distribution": Translation([shard.distribution_numbers for shard in self._shards]),
@@ -226,13 +226,13 @@ class TraceDataset:
         return file, requested - self._first[file]
 
     def _gatherer(self, name: str) -> RowGatherer:
-        picker = self._pickers.get(name)
-        if picker is None:
+        gatherer = self._gatherers.get(name)
+        if gatherer is None:
             parts = [shard.column(name) for shard in self._shards]
-            picker = self._pickers[name] = RowGatherer(
+            gatherer = self._gatherers[name] = RowGatherer(
                 parts, lambda file, column, row: self._shards[file].trace_of(column, row)
             )
-        return picker
+        return gatherer
 
     def _translated(self, name: str, file: np.ndarray, ids: np.ndarray) -> np.ndarray:
         try:
