@@ -22,10 +22,10 @@ from hypothesis import HealthCheck, settings
 LANES = ("check", "test", "validate")
 STATISTICS = "statistics"
 """Fixture of the tests whose samples are small in lane "test" and large in lane "validate"."""
-SLOW_FIXTURES = ("run", "project", "made", "sherpa_simulator", STATISTICS)
-"""Fixtures that lane "check" leaves out, the slowest first."""
+SLOW_FIXTURES = ("run", "carried", "demo", "project", "made", "sherpa_simulator", STATISTICS)
+"""Fixtures that lane "check" leaves out, the slowest first: those before Sherpa run whole workflows or dry runs."""
 
-_EXAMPLES = {"check": 20, "test": 40, "validate": 300}
+_EXAMPLES = {"check": 10, "test": 30, "validate": 200}
 
 
 @dataclass(frozen=True)

@@ -130,11 +130,18 @@ def test_temperatures_are_placed_at_equal_steps_of_rejection():
     np.testing.assert_allclose(equalise_swap_rates((1.0, 0.5, 0.0), (0.1, 0.5)), (1.0, 0.5 * 0.6, 0.0), rtol=1e-9)
 
 
-def test_the_burn_in_equalises_the_swap_rates():
+def test_the_burn_in_equalises_the_swap_rates(statistics):
     model, observations = examples.model("gaussian_unknown_mean"), {"obs0": 8.0, "obs1": 9.0}
     uneven = (1.0, 0.95, 0.9, 0.85, 0.0)
     rates = [
-        rmh(model, observations, runs=5_000 + 5 * burn_in, burn_in=burn_in, seed=46, betas=uneven).info
+        rmh(
+            model,
+            observations,
+            runs=statistics.size(5_000, 15_000) + 5 * burn_in,
+            burn_in=burn_in,
+            seed=46,
+            betas=uneven,
+        ).info
         for burn_in in (0, 400)
     ]
     assert rates[0]["inverse_temperatures"] == list(uneven)

@@ -50,18 +50,20 @@ def served(request):
         yield model, ANSWERS[NAMES[model]], simulator
 
 
-def test_importance_sampling(served):
+def test_importance_sampling(served, statistics):
     _, exact, simulator = served
-    assert_weighted(flattened(importance(simulator, exact.observations, runs=8_000, seed=41)), exact)
+    runs = statistics.size(8_000, 20_000)
+    assert_weighted(flattened(importance(simulator, exact.observations, runs=runs, seed=41)), exact)
 
 
-def test_rmh(served):
+def test_rmh(served, statistics):
     model, exact, simulator = served
-    posterior = flattened(rmh(simulator, exact.observations, runs=4_000, burn_in=200, seed=32))
+    runs = statistics.size(4_000, 10_000)
+    posterior = flattened(rmh(simulator, exact.observations, runs=runs, burn_in=200, seed=32))
     if model == "marsaglia":
         # The chain mixes too slowly for a short test, but the same draws give the same chain as the Python model,
         # whose posterior is tested in tests/exact.
-        here = rmh(examples.model(model), exact.observations, runs=4_000, burn_in=200, seed=32)
+        here = rmh(examples.model(model), exact.observations, runs=runs, burn_in=200, seed=32)
         assert np.array_equal(posterior.values["mu"], here.values["mu"])
         assert len(np.unique(here.values["mu"])) > 400
     else:
@@ -69,7 +71,7 @@ def test_rmh(served):
 
 
 @pytest.mark.parametrize("generation", ["1.0", "0.1"])
-def test_replace_without_a_scope_marks_latents_that_all_count(generation):
+def test_replace_without_a_scope_marks_latents_that_all_count(generation, statistics):
     """PPX 0.1 marks the draws of a loop, but not the beginning of a repetition, so that all of them are latents."""
     with peer("marsaglia", "--generation", generation) as simulator:
         traces = [prior_run(simulator, seed) for seed in range(200)]
@@ -80,7 +82,8 @@ def test_replace_without_a_scope_marks_latents_that_all_count(generation):
             assert len(set(trace.address)) == len(trace)
             assert trace.result is None
         assert len({len(trace) for trace in traces}) >= 3  # accepted at the first, second or third repetition
-        posterior = with_session(simulator, ANSWERS["marsaglia"].observations, SkewedSession(), runs=6_000, seed=33)
+        runs = statistics.size(6_000, 15_000)
+        posterior = with_session(simulator, ANSWERS["marsaglia"].observations, SkewedSession(), runs=runs, seed=33)
     assert_weighted(flattened(posterior), ANSWERS["marsaglia"])
 
 

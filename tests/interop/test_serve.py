@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from exact.answers import ANSWERS, assert_weighted
+from lanes import Statistics
 from served import SERVE, ZOO, Client, served
 
 from etalumis import execution
@@ -80,15 +81,18 @@ def test_the_trace_is_that_of_the_model_in_this_process(name: str):
             assert content(there) == content(here)
 
 
-@pytest.mark.parametrize(("name", "runs"), [("gaussian_unknown_mean", 6_000), ("branching", 2_000)])
+@pytest.mark.parametrize(("name", "runs"), [("gaussian_unknown_mean", (6_000, 20_000)), ("branching", (2_000, 10_000))])
 @pytest.mark.parametrize("transport", ["ipc", "tcp"])
-def test_importance_sampling_is_exact(tmp_path: Path, transport: str, name: str, runs: int):
+def test_importance_sampling_is_exact(
+    tmp_path: Path, transport: str, name: str, runs: tuple[int, int], statistics: Statistics
+):
+    size = statistics.size(*runs)
     address = f"ipc://{tmp_path / 'socket'}" if transport == "ipc" else "tcp://127.0.0.1:*"
     with served(tmp_path, f"{EXAMPLES}:{name}", address) as (_, endpoint), connect(endpoint) as peer:
         assert endpoint.startswith(transport)
-        there = importance(peer, ANSWERS[name].observations, runs=runs, seed=5)
+        there = importance(peer, ANSWERS[name].observations, runs=size, seed=5)
     assert_weighted(there, ANSWERS[name])
-    here = importance(examples.model(name), ANSWERS[name].observations, runs=runs, seed=5)
+    here = importance(examples.model(name), ANSWERS[name].observations, runs=size, seed=5)
     np.testing.assert_array_equal(here.log_weight, there.log_weight)
 
 
