@@ -28,6 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     lanes.register_hypothesis_profiles(config.getoption("lane"))
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in its own hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the tests of the lane, the slowest first."""
     items[:], others = lanes.select(items, config.getoption("lane"))

@@ -46,7 +46,7 @@ def test_importance_sampling_through_cpp(named_simulator, statistics):
 
 def test_rmh_through_cpp(named_simulator, statistics):
     name, simulator = named_simulator
-    runs = statistics.size(8_000, 20_000) * (2 if name.startswith("marsaglia") else 1)
+    runs = statistics.size(12_000, 20_000) * (2 if name.startswith("marsaglia") else 1)
     posterior = rmh(simulator, ANSWERS[name].observations, runs=runs, burn_in=200, seed=32)
     assert_chain(posterior, ANSWERS[name])
 

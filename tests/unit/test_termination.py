@@ -75,3 +75,31 @@ def test_a_signal_ends_it_cleanly(
     assert again.returncode == 0, error
     assert len(TraceDataset(tmp_path / "traces.h5")) == count
     assert list(temporary.iterdir()) == []
+
+
+SWALLOWED = """
+import os, signal, sys, time, weakref
+from etalumis.cli.termination import terminating
+
+class Thing:
+    pass
+
+def callback(reference):
+    os.kill(os.getpid(), int(sys.argv[1]))
+    for _ in range(10**5):  # Python runs the handler here, and discards what it raises
+        pass
+
+with terminating():
+    thing = Thing()
+    reference = weakref.ref(thing, callback)
+    del thing
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_that_python_discards_in_a_callback_still_ends_it(number: signal.Signals) -> None:
+    command = [sys.executable, "-c", SWALLOWED, str(int(number))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S / 2, check=False)
+    assert done.returncode == (143 if number == signal.SIGTERM else -number)
+    assert "Exception ignored" not in done.stderr

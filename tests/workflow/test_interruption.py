@@ -74,25 +74,23 @@ def test_killed_and_called_again(
     paths = project.paths("test")
     traces = paths.traces("train", 0).parent
 
-    output = (tmp_path / "output").open("w+", encoding="utf-8")
-    first = start(project, output, "sorted")
-    deadline = time.monotonic() + WAIT_S
-    while not (traces.is_dir() and any(traces.iterdir())):
-        assert first.poll() is None, "it ended before it made a trace"
-        assert time.monotonic() < deadline, "no trace was made"
-        time.sleep(0.05)
-    os.killpg(first.pid, number)
-    try:
-        assert first.wait(WAIT_S) != 0
-    except subprocess.TimeoutExpired:
-        os.killpg(first.pid, signal.SIGKILL)
-        raise
+    with (tmp_path / "output").open("w+", encoding="utf-8") as output:
+        first = start(project, output, "sorted")
+        deadline = time.monotonic() + WAIT_S
+        while not (traces.is_dir() and any(traces.iterdir())):
+            assert first.poll() is None, "it ended before it made a trace"
+            assert time.monotonic() < deadline, "no trace was made"
+            time.sleep(0.05)
+        os.killpg(first.pid, number)
+        try:
+            assert first.wait(WAIT_S) != 0
+        except subprocess.TimeoutExpired:
+            os.killpg(first.pid, signal.SIGKILL)
+            raise
     if number != signal.SIGKILL:
-        output.seek(0)
-        said = output.read()
-        assert "run the same command again to resume" in said
-        assert "Traceback" not in said
-    output.close()
+        printed = (tmp_path / "output").read_text(encoding="utf-8")
+        assert "run the same command again to resume" in printed
+        assert "Traceback" not in printed, printed
     assert not paths.sorted_index("train").exists()
 
     finish(project, "sorted")
