@@ -100,7 +100,7 @@ def test_its_commands_run(carried: Carried):
     assert "observes 'deposits': Normal (8,)" in carried.output
     assert "without a name" not in carried.error
     assert "RMH: converged" in carried.output
-    assert "told to stop" in carried.error  # the served model, by SIGTERM
+    assert "stopping" in carried.error  # the served model, by SIGTERM
     assert not (carried.folder / "cosmic.sock").exists()
 
 

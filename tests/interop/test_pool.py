@@ -326,7 +326,8 @@ def test_a_program_that_ignores_the_option_is_refused_at_once(cpp_examples, tmp_
     script = "import os, sys; os.execv(sys.argv[1], sys.argv[1:3])"
     program = [sys.executable, "-c", script, str(cpp_examples / "gaussian"), "{endpoint}"]
     with pytest.raises(
-        SimulatorError, match=r"ignores --workers and serves at its endpoint itself.*ppx::serve_workers"
+        SimulatorError,
+        match=r"ignores --workers and serves at its endpoint itself.*ppx::serve_workers.*leave out --workers",
     ):
         Pool(program, 2, scratch=tmp_path, start_timeout_s=DEADLINE_S)
     assert not list(tmp_path.iterdir())

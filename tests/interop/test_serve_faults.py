@@ -189,7 +189,7 @@ def test_a_signal_ends_it_cleanly(folder: Path, tmp_path: Path, number: signal.S
         os.kill(process.pid, number)
         code, error = ended(process)
     assert (code, "Traceback" in error) == (0, False), error
-    assert "told to stop" in error
+    assert "stopping" in error
     assert not socket.exists()
 
 

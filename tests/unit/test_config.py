@@ -226,3 +226,27 @@ def test_an_error_of_the_command_is_one_message(tmp_path: Path, capsys: pytest.C
     assert captured.err.startswith("etalumis: error: ")
     assert "the nearest valid one is run" in captured.err
     assert (tmp_path / "logs" / "c.log").read_text(encoding="utf-8") == captured.err
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_log_replaces_only_logs(
+    rank: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PMI_RANK", str(rank))
+    valid, wrong = tmp_path / "valid.yaml", tmp_path / "wrong.yaml"
+    valid.write_text("training: {schedule: none, learning_rate_end: 0.1}\n", encoding="utf-8")  # one warning
+    wrong.write_text("rum: {seed: 7}\n", encoding="utf-8")
+    log = tmp_path / ("a.log.rank1" if rank else "a.log")
+    for content in ("", "12:03:04 generating\n", "etalumis: error: an earlier one\n"):
+        log.write_text(content, encoding="utf-8")
+        assert main(["--log", str(tmp_path / "a.log"), "config", "check", str(valid)]) == 0
+        assert "warning: training.learning_rate_end" in log.read_text(encoding="utf-8")
+        assert main(["--log", str(tmp_path / "a.log"), "config", "check", str(wrong)]) == 1
+        assert log.read_text(encoding="utf-8").startswith("etalumis: error: ")
+    log.write_text("from etalumis.models import sample\n", encoding="utf-8")
+    capsys.readouterr()
+    assert main(["--log", str(tmp_path / "a.log"), "config", "check", str(valid)]) == 1
+    assert capsys.readouterr().err == (
+        f"etalumis: error: --log {log}: exists and is not a log of etalumis; choose another file\n"
+    )
+    assert log.read_text(encoding="utf-8") == "from etalumis.models import sample\n"

@@ -72,14 +72,14 @@ def test_the_old_order_of_arguments_still_works_with_a_warning():
         return x
 
     def old():
-        with pytest.warns(DeprecationWarning, match=r"old order: write sample\(distribution, control, name\)"):
+        with pytest.warns(FutureWarning, match=r"old order: write sample\(distribution, control, name\)"):
             x = sample(Uniform(0.0, 1.0), "x", False)
-        with pytest.warns(DeprecationWarning, match=r"write observe\(distribution, name, value\)") as caught:
+        with pytest.warns(FutureWarning, match=r"write observe\(distribution, name, value\)") as caught:
             observe(Normal(x, 1.0), 2.0, "y")
         assert caught[0].filename == __file__
-        with pytest.warns(DeprecationWarning, match="write observe"):
+        with pytest.warns(FutureWarning, match="write observe"):
             observe(Normal(x, 1.0), None, name="z")
-        with pytest.warns(DeprecationWarning, match=r"write tag\(name, value\)"):
+        with pytest.warns(FutureWarning, match=r"write tag\(name, value\)"):
             tag(x, "x")
         return x
 
@@ -107,6 +107,11 @@ def test_the_old_order_of_arguments_still_works_with_a_warning():
 def test_arguments_in_no_valid_order_are_refused(statement):
     with pytest.raises(TypeError, match=r"expected (sample|observe|tag)\(.*found"):
         run(statement)
+
+
+def test_text_in_place_of_a_value_is_named():
+    with pytest.raises(TypeError, match=r"expected tag\(name, value\) with a numeric value, found the text 'y'"):
+        run(lambda: tag("x", "y"))
 
 
 def test_a_draw_needs_scalar_parameters():

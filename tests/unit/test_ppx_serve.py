@@ -12,6 +12,7 @@ from etalumis.cli import _parse, main
 from etalumis.errors import ConfigError, SimulatorError
 from etalumis.models import examples
 from etalumis.models.load import load_model
+from etalumis.ppx.connection import Connection
 from etalumis.ppx.listen import Listener, endpoint_of, is_open_to_others
 
 MODULE = """\
@@ -115,11 +116,20 @@ def test_other_machines_can_connect_only_if_an_interface_is_given(address: str, 
 
 
 @pytest.mark.parametrize(
-    "address", ["", "localhost:5555", "*:5555", "udp://127.0.0.1:5555", "tcp://127.0.0.1", "ipc://"]
-)
+    "address",
+    [
+        "", "localhost:5555", "*:5555", "udp://127.0.0.1:5555", "tcp://127.0.0.1", "ipc://",
+        "65536", ":99999", "tcp://127.0.0.1:99999",
+    ],
+)  # fmt: skip
 def test_invalid_addresses_are_explained(address: str) -> None:
     with pytest.raises(ConfigError, match="expected ipc://PATH, tcp://INTERFACE:PORT, or only a port"):
         endpoint_of(address)
+
+
+def test_a_client_refuses_a_port_that_does_not_exist() -> None:
+    with pytest.raises(SimulatorError, match="expected a port from 0 to 65535"):
+        Connection("tcp://127.0.0.1:99999", None)
 
 
 def test_an_endpoint_in_use_is_refused(tmp_path: Path) -> None:
@@ -153,6 +163,7 @@ def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
         (["etalumis.models.examples:branching", "nonsense"], 1, "address 'nonsense'"),
         (["etalumis.models.examples:branching", "--arg", "three"], 2, "expected KEY=VALUE, found 'three'"),
         (["etalumis.models.examples:branching", "--idle-timeout", "-1"], 2, "expected seconds"),
+        (["zoo:f", "--arg", "days=1", "--arg", "days=2"], 1, "--arg days: given 2 times"),
         ([], 2, "MODULE:FUNCTION"),
     ],
 )

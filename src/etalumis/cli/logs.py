@@ -4,6 +4,7 @@
 
 import logging
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from etalumis.cli.streams import write_output
 from etalumis.errors import ConfigError
 
 logger = logging.getLogger("etalumis")
+
+_FIRST_LINE = re.compile(rb"\d\d:\d\d:\d\d |etalumis: error: ")
+"""Beginning of every non-empty log, as `_Formatter` writes it."""
 
 
 @dataclass(frozen=True)
@@ -74,25 +78,32 @@ def open_logs(options: Options) -> None:
     Raises
     ------
     ConfigError
-        If the file cannot be written.
+        If the file cannot be written, or exists and is not a log.
     """
     close_logs()
     rank = mpi_rank()
     terminal = logging.StreamHandler(sys.stderr)
     terminal.setLevel(options.level if rank == 0 else max(options.level, logging.WARNING))
-    handlers: list[logging.Handler] = [terminal]
-    if options.log is not None:
-        handlers.append(_file_handler(options.log if rank == 0 else Path(f"{options.log}.rank{rank}")))
-        sys.excepthook = _log_unexpected
-    for handler in handlers:
-        handler.setFormatter(_Formatter())
-        logger.addHandler(handler)
+    _add(terminal)
     logger.setLevel(options.level)
     logger.propagate = False
+    if options.log is not None:
+        _add(_file_handler(options.log if rank == 0 else Path(f"{options.log}.rank{rank}")))
+        sys.excepthook = _log_unexpected
+
+
+def _add(handler: logging.Handler) -> None:
+    handler.setFormatter(_Formatter())
+    logger.addHandler(handler)
 
 
 def _file_handler(path: Path) -> logging.Handler:
     try:
+        if path.is_file():
+            with path.open("rb") as existing:
+                start = existing.read(64)
+            if start and _FIRST_LINE.match(start) is None:
+                raise ConfigError(f"--log {path}: exists and is not a log of etalumis; choose another file")
         path.parent.mkdir(parents=True, exist_ok=True)
         return logging.FileHandler(path, mode="w", encoding="utf-8")
     except OSError as error:

@@ -5,12 +5,11 @@
 import argparse
 import ast
 import logging
-import warnings
 from typing import Any
 
 from etalumis.cli.arguments import seconds
 from etalumis.cli.termination import Terminated
-from etalumis.models.frontend import OLD_ORDER
+from etalumis.errors import ConfigError
 from etalumis.models.load import load_model
 from etalumis.ppx.listen import DEFAULT_PORT, endpoint_of, is_open_to_others
 from etalumis.ppx.serve import ModelError, serve
@@ -90,8 +89,11 @@ def _argument(text: str) -> tuple[str, Any]:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
-    warnings.filterwarnings("default", message=OLD_ORDER, category=DeprecationWarning)  # Python hides them in modules
     endpoint = endpoint_of(args.address)
+    keys = [key for key, _ in args.arg]
+    repeated = [key for key in dict.fromkeys(keys) if keys.count(key) > 1]
+    if repeated:
+        raise ConfigError(f"--arg {repeated[0]}: given {keys.count(repeated[0])} times; expected once per argument")
     model = load_model(args.model, dict(args.arg))
 
     def bound(at: str) -> None:
@@ -102,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         serve(model, endpoint, idle_timeout_s=args.idle_timeout, on_bound=bound)
     except (KeyboardInterrupt, Terminated):
-        logger.info("told to stop")
+        logger.info("stopping")
     except ModelError as error:
         # the final message is short; the traceback shows where the model failed
         logger.error("%s: error in the model", model.name, exc_info=error.__cause__)

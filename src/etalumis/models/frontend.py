@@ -109,7 +109,7 @@ class FunctionModel:
 
 
 # Addresses start below this frame: the frames above it differ between callers.
-_CUT: CodeType = FunctionModel.run.__code__
+_OUTERMOST_FRAME_CODE: CodeType = FunctionModel.run.__code__
 
 
 class _CurrentRun:
@@ -123,7 +123,7 @@ class _CurrentRun:
 
     def stack(self) -> str:
         # two frames up: from this function through the statement to the model's code
-        return self.stacks.address(sys._getframe(2), _CUT)
+        return self.stacks.address(sys._getframe(2), _OUTERMOST_FRAME_CODE)
 
 
 _current: ContextVar[_CurrentRun | None] = ContextVar("etalumis_run", default=None)
@@ -241,7 +241,7 @@ def tag(*positional: npt.ArrayLike | None, name: str = "", value: npt.ArrayLike 
 
 
 def tag(*positional: npt.ArrayLike | None, name: str = "", value: npt.ArrayLike | None = None) -> None:
-    """Record a computed quantity: ``tag(name, value)``. Inference neither steers it nor conditions on it.
+    """Record a computed quantity: ``tag(name, value)``. Inference neither proposes it nor conditions on it.
 
     Raises
     ------
@@ -272,6 +272,8 @@ def _name_and_value(
     """Return the arguments of a statement, given in the order name, value or in the deprecated other one."""
     names = [argument for argument in positional if isinstance(argument, str)]
     values = [argument for argument in positional if not isinstance(argument, str)]
+    if len(names) > 1 and len(positional) == 2:
+        raise TypeError(f"expected {usage} with a numeric value, found the text {positional[1]!r} as value")
     if len(names) > 1 or len(values) > 1 or (names and name) or (values and value is not None):
         raise TypeError(f"expected {usage}, found the arguments {positional}")
     if positional and not isinstance(positional[0], str):
@@ -281,7 +283,7 @@ def _name_and_value(
 
 def _warn_of_old_order(usage: str) -> None:
     # three frames up: from this function through the statement to the model's code
-    warnings.warn(f"{OLD_ORDER}: write {usage}", DeprecationWarning, stacklevel=4)
+    warnings.warn(f"{OLD_ORDER}: write {usage}", FutureWarning, stacklevel=4)
 
 
 @contextlib.contextmanager

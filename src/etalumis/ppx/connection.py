@@ -3,6 +3,7 @@
 """One connection to a simulator: requests and answers in order, and detection of a peer that has ended."""
 
 import contextlib
+import re
 import socket
 import time
 import weakref
@@ -19,6 +20,15 @@ _MORE_FOLLOWS = int(zmq.SNDMORE)
 _MAX_MESSAGE_BYTES = 1 << 30
 _EXIT_TIMEOUT_S = 0.5
 """How long a process may take to exit after its socket has closed."""
+
+
+_MAX_PORT = 65_535
+
+
+def has_valid_port(endpoint: str) -> bool:
+    """Return whether the port of an endpoint, if it has one, exists; ZeroMQ would take it modulo 65536."""
+    port = re.fullmatch(r"tcp://.*:(\d+)", endpoint)
+    return port is None or int(port[1]) <= _MAX_PORT
 
 
 class Connection:
@@ -48,6 +58,8 @@ class Connection:
         ended: Callable[[], str | None] | None,
         context: "zmq.Context[zmq.Socket[bytes]] | None" = None,
     ) -> None:
+        if not has_valid_port(endpoint):
+            raise SimulatorError(f"{endpoint!r} is not a ZeroMQ endpoint; expected a port from 0 to {_MAX_PORT}")
         self.endpoint = endpoint
         self._ended = ended
         self._lost = False
@@ -70,7 +82,7 @@ class Connection:
         except zmq.ZMQError as error:
             self.close()
             raise SimulatorError(
-                f"{endpoint!r} is no ZeroMQ endpoint ({error.strerror}); expected ipc://PATH or tcp://HOST:PORT"
+                f"{endpoint!r} is not a ZeroMQ endpoint ({error.strerror}); expected ipc://PATH or tcp://HOST:PORT"
             ) from error
 
     @property

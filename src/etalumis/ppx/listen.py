@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 import zmq
 
 from etalumis.errors import ConfigError, SimulatorError
-from etalumis.ppx.connection import is_busy
+from etalumis.ppx.connection import has_valid_port, is_busy
 
 DEFAULT_PORT = 5555
 """The usual port of PPX."""
@@ -35,13 +35,12 @@ def endpoint_of(address: str) -> str:
     ConfigError
         If it is none of these.
     """
-    if re.fullmatch(r":?(\d{1,5}|\*)", address):
-        return f"tcp://127.0.0.1:{address.lstrip(':')}"
-    if re.fullmatch(r"ipc://.+|tcp://\S+:(\d{1,5}|\*)", address):
-        return address
+    endpoint = f"tcp://127.0.0.1:{address.lstrip(':')}" if re.fullmatch(r":?(\d+|\*)", address) else address
+    if re.fullmatch(r"ipc://.+|tcp://\S+:(\d+|\*)", endpoint) and has_valid_port(endpoint):
+        return endpoint
     raise ConfigError(
-        f"address {address!r}: expected ipc://PATH, tcp://INTERFACE:PORT, or only a port, e.g. {DEFAULT_PORT}, "
-        "which is served on this machine only (tcp://127.0.0.1)"
+        f"address {address!r}: expected ipc://PATH, tcp://INTERFACE:PORT, or only a port up to 65535, e.g. "
+        f"{DEFAULT_PORT}, which is served on this machine only (tcp://127.0.0.1)"
     )
 
 

@@ -25,7 +25,10 @@ POLL_INTERVAL_S = 0.02
 """How often processes are checked: a dead one is noticed within two intervals."""
 _REPORT_TIMEOUT_S = 0.5
 """How long after the end of a worker its parent may take to report how it ended."""
-_WORKERS_HINT = "several workers need a program with the option --workers N (ppx::serve_workers)"
+_WORKERS_HINT = (
+    "several workers need a program with the option --workers N (ppx::serve_workers); models served by "
+    "`etalumis serve` run in one process: leave out --workers"
+)
 
 
 class Supervisor:
