@@ -179,13 +179,22 @@ def delegate(request):
 
 
 def refused(command, delegate, observations):
+    rng = np.random.default_rng(0)
+
+    def batch():
+        list(runner.priors((1, 2)))
+        runner.finish()
+
+    def one_run():
+        runner.run(rng, lambda: PriorController(rng, runner.observations))
+        runner.finish()
+
     with Simulator(command, delegate=delegate) as simulator:
         runner = ModelRunner(simulator, Observations(observations), seed=1)
         with pytest.raises(InferenceError) as error:
-            list(runner.priors((1, 2)))
-        rng = np.random.default_rng(0)
+            batch()
         with pytest.raises(InferenceError) as of_one_run:
-            runner.run(rng, lambda: PriorController(rng, runner.observations))
+            one_run()
     assert str(of_one_run.value) == str(error.value) or "NaN" in str(error.value)
     return str(error.value)
 

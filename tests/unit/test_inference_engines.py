@@ -79,7 +79,7 @@ def test_a_statement_without_a_value_is_refused_unless_left_out_explicitly(engin
     ):
         engine(model, {"obs0": 8.0})
     with pytest.raises(InferenceError, match="does not observe 'obs2'"):
-        engine(model, {"obs0": 8.0, "obs1": None, "obs2": None})
+        engine(model, {"obs0": 8.0, "obs1": None, "obs2": 8.0})
     alone = engine(model, {"obs0": 8.0, "obs1": None})
     assert len(alone) > 0
     assert set(alone.log_likelihood) != set(engine(model, {"obs0": 8.0, "obs1": 8.0}).log_likelihood)
@@ -94,6 +94,31 @@ def test_a_statement_that_only_some_runs_reach_is_checked(engine):
 
     with pytest.raises(InferenceError, match="also observes 'extra'"):
         engine(FunctionModel(model), {"obs": 0.0})
+    for extra in (0.0, None):
+        # with this seed, the first run of every engine does not reach "extra"
+        assert len(engine(FunctionModel(model), {"obs": 0.0, "extra": extra})) > 0
+
+
+def test_a_name_that_no_run_observes_is_refused_after_some_runs_or_after_the_last_one(caplog):
+    def model():
+        observe(Normal(sample(Normal(0.0, 1.0)), 1.0), name="obs")
+
+    for runs in (5, 200):
+        with pytest.raises(InferenceError, match="does not observe 'never'; it observes 'obs'"):
+            importance_briefly(model, {"obs": 0.0, "never": 1.0}, runs=runs)
+    assert len(importance_briefly(model, {"obs": 0.0, "never": None}, runs=5)) == 5
+    assert "no run observed 'never', which is to be left out" in caplog.text
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_python_function_is_a_model_and_other_objects_are_refused(engine):
+    def model():
+        observe(Normal(sample(Normal(0.0, 1.0), name="x"), 1.0), name="obs")
+
+    function = engine(model, {"obs": 0.0})
+    np.testing.assert_array_equal(function.values["x"], engine(FunctionModel(model), {"obs": 0.0}).values["x"])
+    with pytest.raises(InferenceError, match="expected a simulator, a FunctionModel or a Python function, found 3"):
+        engine(3, {"obs": 0.0})
 
 
 def test_a_statement_with_a_value_of_its_own_needs_none():

@@ -23,7 +23,7 @@ does not introduce a bias.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,7 @@ from etalumis.typing import Array
 
 
 def compilation(
-    model: Model,
+    model: Model | Callable[[], float | None],
     observations: Mapping[str, Any],
     network: Any,
     *,
@@ -76,7 +76,7 @@ def compilation(
 
 
 def with_session(
-    model: Model,
+    model: Model | Callable[[], float | None],
     observations: Mapping[str, Any],
     session: ProposalSource,
     *,
@@ -100,7 +100,7 @@ def with_session(
     Parameters
     ----------
     model
-        The model to run.
+        The model to run, or a Python function with the statements of `etalumis.models`.
     observations
         Name of the observe statement -> value, see `Observations`.
     session

@@ -24,7 +24,7 @@ WeightedRuns = Callable[[int], Iterator[tuple[Trace, float]]]
 
 
 def importance(
-    model: Model,
+    model: Model | Callable[[], float | None],
     observations: Mapping[str, Any],
     *,
     runs: int,
@@ -42,7 +42,7 @@ def importance(
     Parameters
     ----------
     model
-        The model to run.
+        The model to run, or a Python function with the statements of `etalumis.models`.
     observations
         Name of the observe statement -> value, see `Observations`. If it is empty, and the model supplies no values
         itself, the draws come from the prior with weight one.
@@ -99,6 +99,7 @@ def sample_weighted(
         first, wall_before = state["next"], state["wall_s"]
         runner.runs, runner.failures = state["simulator_runs"], state["failures"]
         counts.update(state["counts"])
+        runner.observations.record_names(state.get("observed", ()))
     pieces = _DrawBuffer(engine, job, earlier)
     with Progress(runs, "runs", f"{engine} job {job}", done=first) as progress:
         source = draws(first)
@@ -110,7 +111,9 @@ def sample_weighted(
                 wall_s = wall_before + time.perf_counter() - began
                 progressed = {"next": index + 1, "wall_s": wall_s, "counts": counts}
                 totals = {"simulator_runs": runner.runs, "failures": runner.failures}
-                checkpoint.save(pieces.joined(), {**progressed, **totals})
+                seen = {"observed": runner.observations.seen}
+                checkpoint.save(pieces.joined(), {**progressed, **totals, **seen})
+    runner.finish()
     posterior = pieces.joined()
     wall_s = wall_before + time.perf_counter() - began
     posterior.info.update(

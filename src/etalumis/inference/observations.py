@@ -3,6 +3,7 @@
 """Observed values by observe statement, and whether they fit the model."""
 
 import difflib
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,10 @@ from etalumis.typing import Array
 
 MAX_MAGNITUDE = 1e150
 """Largest absolute value of an observation; the square of a larger one may overflow."""
+NAME_CHECK_RUNS = 100
+"""Number of runs after which a value is refused if no run observed its name; only some runs may reach a statement."""
+
+logger = logging.getLogger(__name__)
 
 
 class Observations:
@@ -25,8 +30,11 @@ class Observations:
     ----------
     values
         Name -> observed value, of the shape of the statement's distribution. A value of one element fits any
-        distribution of one element, since peers send scalars with shape () or (1,). None leaves a statement out: the
-        posterior is not conditioned on it. An empty mapping leaves out all statements, which gives the prior.
+        distribution of one element, since peers send scalars with shape () or (1,). If a run observes a name several
+        times, the value conditions every one of these statements. A statement whose name is absent, or has the value
+        None, keeps the value that the model itself supplies. If the model supplies none, None leaves the statement out:
+        the posterior is not conditioned on it. An empty mapping leaves out all statements without a value of their own;
+        if none has one, this gives the prior.
 
     Raises
     ------
@@ -43,6 +51,7 @@ class Observations:
         self._values = {name: as_observed(name, value) for name, value in given.items() if value is not None}
         self._left_out = [name for name, value in given.items() if value is None]
         self._seen: dict[str, None] = {}
+        self._runs_left = NAME_CHECK_RUNS if given else 0
         self._fitted: dict[tuple[str, tuple[int, ...]], Array] = {}
         self._unscored = False
 
@@ -62,9 +71,19 @@ class Observations:
         """Observed values by name; always the same object."""
         return self._values
 
-    def record_name(self, name: str) -> None:
-        """Record that the model observes `name`."""
-        self._seen[name] = None
+    @property
+    def seen(self) -> list[str]:
+        """Names that the runs so far observed."""
+        return list(self._seen)
+
+    @property
+    def names_open(self) -> bool:
+        """Whether some name was not yet observed by any run, and may still be."""
+        return self._runs_left > 0
+
+    def record_names(self, names: Iterable[str]) -> None:
+        """Record that the model observes `names`."""
+        self._seen.update(dict.fromkeys(names))
 
     def value(self, name: str, distribution: ArrayDistribution, given: Array | None) -> Array | None:
         """Return the value to condition a statement on: the user's, else the model's own, else None.
@@ -95,20 +114,39 @@ class Observations:
             "Give an observation created with the same simulator configuration."
         )
 
-    def check_names(self) -> None:
+    def check_names(self, *, last: bool = False) -> None:
         """Check, after a run, that the model has all observe statements named by the user.
+
+        Only some runs may reach a statement, so the check fails after `NAME_CHECK_RUNS` runs or after the `last` one.
 
         Raises
         ------
         InferenceError
-            If it does not. The message lists the observe statements of the run, the closest name first.
+            If no run observed a name that has a value. The message lists the names that were observed, the closest
+            first. A name that is left out (None) causes a warning only.
         """
-        for name in [*self._values, *self._left_out]:
-            if name not in self._seen:
-                raise InferenceError(
-                    f"the model does not observe {name!r}; it observes {_listed(name, self._seen)}. "
-                    "Give the observation under one of these names."
-                )
+        self._runs_left -= 1
+        if all(name in self._seen for name in (*self._values, *self._left_out)):
+            self._runs_left = 0
+        elif last or self._runs_left <= 0:
+            for name in self._unseen():
+                raise self._unknown(name)
+            self._runs_left = 0
+            for name in self._left_out:
+                if name not in self._seen:
+                    logger.warning(
+                        "no run observed %r, which is to be left out; observed: %s", name, _listed(name, self._seen)
+                    )
+
+    def _unseen(self) -> list[str]:
+        return [name for name in self._values if name not in self._seen]
+
+    def _unknown(self, name: str) -> InferenceError:
+        return InferenceError(
+            f"the model does not observe {name!r}; it observes {_listed(name, self._seen)}. Give the observation under "
+            f"one of these names. If only some runs observe {name!r}, take more runs, and give the values of the other "
+            "statements too, or leave them out explicitly."
+        )
 
     def check_complete(self, trace: Trace) -> None:
         """Check that every observe statement of a run has a value or was left out explicitly.
@@ -129,6 +167,8 @@ class Observations:
                     f"its own; values are given for {', '.join(map(repr, self._values))}. Name the statement in the "
                     "model, and give its value."
                 )
+            for name in self._unseen():  # probably a misspelt name
+                raise self._unknown(name)
             raise InferenceError(
                 f"the model also observes {observed.name!r}, for which no value is given; values are given for "
                 f"{', '.join(map(repr, self._values)) or 'none of its statements'}. Give its value too, or leave it "

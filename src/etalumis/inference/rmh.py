@@ -3,7 +3,7 @@
 """Random-walk Metropolis-Hastings over simulator traces, tempered, collapsed over rejection scopes (Section 4.2)."""
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from etalumis import seeds
@@ -23,7 +23,7 @@ ADAPTATIONS = 5
 
 
 def rmh(
-    model: Model,
+    model: Model | Callable[[], float | None],
     observations: Mapping[str, Any],
     *,
     runs: int,
@@ -43,7 +43,7 @@ def rmh(
     Parameters
     ----------
     model
-        The model to run.
+        The model to run, or a Python function with the statements of `etalumis.models`.
     observations
         Name of the observe statement -> value, see `Observations`.
     runs
@@ -90,6 +90,7 @@ def rmh(
     sampling = _Sampling(ladder, sweeps, burn_in, thin, chain, checkpoint)
     sampling.begin(init_runs)
     posterior = sampling.sample()
+    runner.finish()
     posterior.info.update(
         seed=seed,
         runs=runs,
@@ -133,6 +134,7 @@ class _Sampling:
             return
         posterior, state = found
         self._earlier, self._wall_before = [posterior], state["wall_s"]
+        self.ladder.runner.observations.record_names(state.get("observed", ()))
         self.ladder.resume(state["ladder"])
 
     def sample(self) -> Posterior:
@@ -174,4 +176,7 @@ class _Sampling:
         return whole
 
     def _save(self, checkpoint: Checkpoint) -> None:
-        checkpoint.save(self._so_far(), {"wall_s": self.wall_s, "ladder": self.ladder.snapshot()})
+        checkpoint.save(
+            self._so_far(),
+            {"wall_s": self.wall_s, "observed": self.ladder.runner.observations.seen, "ladder": self.ladder.snapshot()},
+        )

@@ -5,7 +5,7 @@
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from etalumis.errors import InferenceError, ProtocolError, SimulatorError
 from etalumis.execution import BaseTable, Controller, Model, run
 from etalumis.inference.controllers import Planner, PriorController
 from etalumis.inference.observations import Observations
+from etalumis.models import FunctionModel
 from etalumis.trace import Trace
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,15 @@ C = TypeVar("C", bound=Controller)
 def draw_seed(rng: np.random.Generator) -> int:
     """Return a uniform 64-bit seed for one run."""
     return int(rng.bit_generator.random_raw())
+
+
+def _as_model(model: Model | Callable[[], float | None]) -> Model:
+    """Return `model`; a Python function becomes a `FunctionModel`."""
+    if callable(model) and not hasattr(model, "run"):
+        return FunctionModel(model)
+    if not hasattr(model, "run"):
+        raise InferenceError(f"expected a simulator, a FunctionModel or a Python function, found {model!r}")
+    return cast(Model, model)
 
 
 class ModelRunner:
@@ -41,12 +51,14 @@ class ModelRunner:
         Number of runs that were repeated in a new process.
     """
 
-    def __init__(self, model: Model, observations: Observations, seed: int, retries: int = 3) -> None:
-        self.model, self.observations, self.retries = model, observations, retries
+    def __init__(
+        self, model: Model | Callable[[], float | None], observations: Observations, seed: int, retries: int = 3
+    ) -> None:
+        self.model = _as_model(model)
+        self.observations, self.retries = observations, retries
         self._origin, self._runs_before = f"seed {seed}", 0
         self.addresses = AddressTable()
         self._bases = BaseTable(self.addresses)
-        self._names_checked = False
         self._delegate: Delegate | None = model if isinstance(model, Delegate) and model.delegates else None
         self._concurrent: Concurrent | None = model if self._delegate and isinstance(model, Concurrent) else None
         self.runs = 0
@@ -130,6 +142,17 @@ class ModelRunner:
         if trace is not None:
             self._check(trace)
 
+    def finish(self) -> None:
+        """Check, after the last run, that some run observed each name that the user gave a value for.
+
+        Raises
+        ------
+        InferenceError
+            If none did.
+        """
+        if self.observations.names_open:
+            self.observations.check_names(last=True)
+
     def priors(self, seeds: Sequence[int], *, details: bool = False) -> Iterator[Trace]:
         """Yield one prior run for each seed, scored with the observations; raises like `run`.
 
@@ -180,7 +203,8 @@ class ModelRunner:
 
     def _recover(self, error: Exception, attempt: int, seed: str = "") -> None:
         if attempt == self.retries or not is_restartable(self.model):
-            logger.error("%s: %s%s failed in every attempt", self.model.name, self._place(self.runs), seed)
+            attempts = " in every attempt" if attempt else ""
+            logger.error("%s: %s%s failed%s", self.model.name, self._place(self.runs), seed, attempts)
             raise error
         self.failures += 1
         logger.warning(
@@ -196,12 +220,10 @@ class ModelRunner:
         if isinstance(trace, PlannedTrace):
             if trace.lost or trace.mismatch:
                 return  # it broke off, perhaps before some of its observe statements
-            if not self._names_checked:
-                for observed in trace.observes:
-                    self.observations.record_name(observed.name)
-        if not self._names_checked:
+            if self.observations.names_open:
+                self.observations.record_names(observed.name for observed in trace.observes)
+        if self.observations.names_open:
             self.observations.check_names()
-            self._names_checked = True
         if math.isnan(trace.log_likelihood):
             self._explain_nan(trace)
         self.observations.check_complete(trace)
