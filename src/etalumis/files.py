@@ -42,9 +42,9 @@ def require_writable(path: Path, what: str = "file", folder: bool = False) -> No
     path = Path(path)
     with storage_errors(path, "written"):
         if folder and path.exists() and not path.is_dir():
-            raise StorageError(f"{path}: is a file; expected the name of a folder to write into, for a {what}")
+            raise StorageError(f"{path}: is a file; expected a folder to write into ({what})")
         if not folder and path.is_dir():
-            raise StorageError(f"{path}: is a folder; expected the name of a file to write, for a {what}")
+            raise StorageError(f"{path}: is a folder; expected the name of a file ({what})")
         if not folder and path.exists() and not path.is_file():
             raise StorageError(f"{path}: is not a regular file, so it cannot be replaced; choose another output")
         above = next(parent for parent in path.absolute().parents if parent.exists())

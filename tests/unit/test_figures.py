@@ -283,6 +283,17 @@ def test_constants_are_written_into_their_panels(discrete):
         assert "never changed: always 0.1" in all_text(drawing.figure)
 
 
+def test_names_are_shown_as_they_are_not_as_formulas(tmp_path):
+    names = (r"$\mu_{$", "a_b^c$", "<b>|x|`", "50% $x")
+    rng = np.random.default_rng(5)
+    values = {name: rng.normal(size=400) for name in names}
+    posterior = posterior_of(values, "rmh")
+    for drawing in [posteriors.draw([posterior], diagnose([posterior]), {}), *chains.draw_all(posterior)]:
+        style.save(drawing, tmp_path, ["png"])
+        shown = all_text(drawing.figure).replace(r"\$", "$")
+        assert all(name in shown for name in names)
+
+
 def test_ranks_of_a_boolean_are_flat(discrete):
     rank = chains.draw_all(discrete[0])[1].figure
     (flag,) = [axes for axes in rank.axes if axes.get_ylabel() == "flag: draws"]

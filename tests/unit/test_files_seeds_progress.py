@@ -38,8 +38,8 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_temporary_file(tmp_path
 @pytest.mark.parametrize(
     ("name", "folder", "message"),
     [
-        ("folder", False, "folder: is a folder; expected the name of a file to write"),
-        ("file", True, "file: is a file; expected the name of a folder"),
+        ("folder", False, "folder: is a folder; expected the name of a file"),
+        ("file", True, "file: is a file; expected a folder"),
         ("fifo", False, "fifo: is not a regular file"),
         ("file/below/it", False, r"below/it: cannot be written: .*/file is a file, expected a folder"),
         ("file/below/it", True, r"below/it: cannot be written: .*/file is a file, expected a folder"),

@@ -183,7 +183,7 @@ def below_a_file(folder):
 @pytest.mark.parametrize(
     ("place", "message"),
     [
-        (lambda folder: folder, "is a folder; expected the name of a file to write"),
+        (lambda folder: folder, "is a folder; expected the name of a file"),
         (below_a_file, "cannot be written"),
         (lambda folder: Path("/dev/full"), "is not a regular file"),
         (lambda folder: Path("/proc/o.h5"), "cannot be written"),

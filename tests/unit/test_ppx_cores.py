@@ -18,7 +18,7 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from etalumis.ppx.cores import one_core
-with one_core(sys.argv[1], Path(sys.argv[2])) as core:
+with one_core(Path(sys.argv[1]), Path(sys.argv[2])) as core:
     print(core, flush=True)
     time.sleep(60)
 """
@@ -39,13 +39,15 @@ def machine(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def claims(tmp_path: Path) -> str:
-    """A prefix of claims that no other process uses."""
-    return f"etalumis-test-{os.getpid()}-{tmp_path.name}"
+def claims(tmp_path: Path) -> Path:
+    """A file whose claims no other process sees."""
+    path = tmp_path / "claims"
+    path.touch()
+    return path
 
 
 @pytest.fixture
-def one_core(claims: str, machine: Path):
+def one_core(claims: Path, machine: Path):
     return partial(cores.one_core, claims, machine)
 
 
@@ -64,7 +66,7 @@ def test_each_core_is_claimed_once_and_given_back(one_core):
 
 def test_a_claim_is_visible_with_another_temporary_folder_and_freed_by_death(one_core, claims, machine, tmp_path):
     allowed = sorted(os.sched_getaffinity(0))
-    command = [sys.executable, "-c", HOLDER, claims, str(machine)]
+    command = [sys.executable, "-c", HOLDER, str(claims), str(machine)]
     elsewhere = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=elsewhere) as holder:
         assert holder.stdout is not None
@@ -98,3 +100,15 @@ def test_an_error_inside_gives_the_core_back(one_core):
     with pytest.raises(KeyError), one_core():
         raise KeyError
     assert os.sched_getaffinity(0) == allowed
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace needs root")
+def test_a_claim_is_visible_from_another_network_namespace(machine):
+    command = ["unshare", "--net", sys.executable, "-c", HOLDER, str(cores.CLAIMS), str(machine)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        held = holder.stdout.readline().strip()
+        with cores.one_core(namespaces=machine) as core:
+            assert held != "None" or core is None
+            assert core is None or str(core) != held
+        holder.kill()

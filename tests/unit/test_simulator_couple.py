@@ -248,7 +248,7 @@ def test_wrong_calls_of_couple(folder: Path, capsys: pytest.CaptureFixture[str])
     assert "no/such/program was not found" in capsys.readouterr().err
     Path("coupled").write_text("a file", encoding="utf-8")
     assert couple("good") == 1
-    assert "coupled: is a file; expected the name of a folder" in capsys.readouterr().err
+    assert "coupled: is a file; expected a folder" in capsys.readouterr().err
     Path("coupled").unlink()
     Path("coupled").mkdir()
     Path("coupled/build.json").write_text(

@@ -389,7 +389,7 @@ def a_folder(path: Path) -> str:
 
 def a_file(path: Path) -> str:
     path.write_text("mine")
-    return "is a file; expected the name of a folder"
+    return "is a file; expected a folder"
 
 
 def below_a_file(path: Path) -> str:

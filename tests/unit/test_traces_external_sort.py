@@ -300,7 +300,7 @@ def test_a_folder_of_another_sort_is_refused(tmp_path, limits):
     before = bytes_of(tmp_path / "sorted")
     with pytest.raises(DatasetError, match="shards of another size"):
         sort(files, tmp_path / "sorted", 30)
-    with pytest.raises(StorageError, match="is a file; expected the name of a folder"):
+    with pytest.raises(StorageError, match="is a file; expected a folder"):
         sort(files, files[0], 30)
     (tmp_path / "sorted" / "shard-00001.h5").unlink()
     with pytest.raises(DatasetError, match=r"shard-00001\.h5: missing, but listed in .*index\.json"):

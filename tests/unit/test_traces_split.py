@@ -173,7 +173,7 @@ def test_nothing_is_overwritten(files, tmp_path):
         split(files[:1], tmp_path / "out", SHARES, SEED)
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(StorageError, match="file: is a file; expected the name of a folder"):
+    with pytest.raises(StorageError, match="file: is a file; expected a folder"):
         split(files[:1], tmp_path / "file", SHARES, SEED)
 
 

@@ -142,7 +142,8 @@ def sort(args: argparse.Namespace) -> None:
     if args.world_size is not None and comm.size != args.world_size:
         raise ConfigError(
             f"--world-size {args.world_size}: there are {comm.size} MPI ranks; start it with "
-            f"`mpiexec -n {args.world_size}` of the MPI library that mpi4py was built with"
+            f"`python -m etalumis.mpiexec -n {args.world_size} etalumis traces ...`, or on a cluster with the launcher "
+            "of the MPI library that mpi4py uses"
         )
     if comm.rank > 0:
         logging.getLogger("etalumis").setLevel(logging.WARNING)

@@ -49,10 +49,14 @@ class Quantity:
     span: tuple[float, float] | None = None
 
     @property
+    def title(self) -> str:
+        """The label, or the key as Matplotlib shows it: a dollar sign in a name does not begin a formula."""
+        return self.label or self.key.replace("$", r"\$")
+
+    @property
     def axis_label(self) -> str:
-        """The label with the unit in brackets."""
-        text = self.label or self.key
-        return f"{text} [{self.unit}]" if self.unit else text
+        """The title with the unit in brackets."""
+        return f"{self.title} [{self.unit}]" if self.unit else self.title
 
     def of(self, values: Mapping[str, FloatArray]) -> FloatArray | None:
         """Return the values, array (draw,), or a 0-d array for the truth; None if the source is missing."""

@@ -129,7 +129,7 @@ def trace_panel(axes: Axes, quantity: Quantity, chains: FloatArray) -> None:
 
 def rank_panel(axes: Axes, quantity: Quantity, chains: FloatArray) -> None:
     """Draw the histogram of ranks per chain; dashed: the expectation for chains with the same distribution."""
-    axes.set_ylabel(f"{quantity.label or quantity.key}: draws")
+    axes.set_ylabel(f"{quantity.title}: draws")
     if quantity.categorical:
         code_panel(axes, chains)
         return
@@ -167,7 +167,7 @@ def code_panel(axes: Axes, chains: FloatArray) -> None:
 
 def autocorrelation_panel(axes: Axes, quantity: Quantity, chains: FloatArray) -> None:
     """Draw autocorrelation against lag, up to a tenth of a chain."""
-    axes.set_ylabel(quantity.label or quantity.key)
+    axes.set_ylabel(quantity.title)
     if _constant_panel(axes, chains):
         return
     lags = max(10, chains.shape[1] // 10)

@@ -238,7 +238,7 @@ def channels(axes: Axes, quantity: Quantity, posteriors: Sequence[Posterior], la
     axes.set_xticks(
         places, [*(index_text(captions.channel_name(code, labels)) for code in shown), "other"], rotation=35, ha="right"
     )
-    axes.set(ylabel="probability", ylim=(0, 1.02), title=quantity.label)
+    axes.set(ylabel="probability", ylim=(0, 1.02), title=quantity.title)
 
 
 def index_text(name: str) -> str:

@@ -6,33 +6,36 @@ The two alternate, one draw at a time, and never work simultaneously. On one cor
 cores it costs a wake-up of the other core, which takes several times as long.
 """
 
+import fcntl
 import logging
 import os
-import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
+CLAIMS = Path("/dev/null")
+"""The one file of a machine that every user can open for writing, in every network namespace."""
 _NAMESPACES = Path("/proc/self/ns")
 _INITIAL_NAMESPACES = {"ipc": 0xEFFFFFFF, "uts": 0xEFFFFFFE, "pid": 0xEFFFFFFC}
 """Inode numbers that Linux gives to the namespaces of the machine itself (include/linux/proc_ns.h)."""
 
 
 @contextmanager
-def one_core(claims: str = "etalumis-core", namespaces: Path = _NAMESPACES) -> Iterator[int | None]:
+def one_core(claims: Path = CLAIMS, namespaces: Path = _NAMESPACES) -> Iterator[int | None]:
     """Pin this process, and the processes and threads that it starts meanwhile, to a core that no other call claims.
 
-    A claim is an abstract Unix socket bound to a name with the number of the core. Every user and every temporary
-    folder of a machine sees the same names, and the kernel frees a name when its process ends. Containers have names of
-    their own, so nothing is pinned in a container: another container may have claimed the same core. Nothing is pinned
-    either if all cores are claimed or the system does not support pinning.
+    A claim is a lock on the byte of `claims` with the number of the core. All users of a machine see the same locks,
+    whatever their temporary folder and network namespace, and the kernel frees a lock when its process ends. Containers
+    may have another such file, so nothing is pinned in a container: another container may have claimed the same core.
+    Nothing is pinned either if all cores are claimed or the system does not support pinning.
 
     Parameters
     ----------
     claims
-        Prefix of the socket names.
+        File whose bytes are locked.
     namespaces
         Folder with the namespaces of this process, which tell whether it runs in a container.
 
@@ -54,7 +57,7 @@ def one_core(claims: str = "etalumis-core", namespaces: Path = _NAMESPACES) -> I
         yield core
     finally:
         os.sched_setaffinity(0, allowed)
-        holder.close()
+        os.close(holder)
 
 
 def _sees_all_claims(namespaces: Path) -> bool:
@@ -67,14 +70,19 @@ def _sees_all_claims(namespaces: Path) -> bool:
         return False
 
 
-def _claim(claims: str) -> tuple[int, socket.socket] | None:
-    """Return (core, socket that holds its claim) of a free core."""
+def _claim(claims: Path) -> tuple[int, int] | None:
+    """Return (core, file descriptor that holds its claim) of a free core."""
+    try:
+        holder = os.open(claims, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
     for core in sorted(os.sched_getaffinity(0)):
-        holder = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        # struct flock: type, whence, start, length, pid; an open file description owns the lock, not the process
+        lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, core, 1, 0)
         try:
-            holder.bind(f"\0{claims}-{core}")
-        except OSError:  # claimed by another process
-            holder.close()
-        else:
-            return core, holder
+            fcntl.fcntl(holder, fcntl.F_OFD_SETLK, lock)
+        except OSError:  # claimed by another process, or the system has no such locks
+            continue
+        return core, holder
+    os.close(holder)
     return None
