@@ -22,9 +22,9 @@ _KILL_TIMEOUT_S = 5.0
 # MPICH, Open MPI and Intel MPI read node lists, launchers and ranks from these
 _BATCH_PREFIXES = ("SLURM_", "PBS_", "LSB_", "LOADL", "COBALT_", "PMI_", "PMIX_", "OMPI_COMM_WORLD_", "HYDRA_BOOTSTRAP")
 _BATCH_NAMES = ("PE_HOSTFILE", "SGE_ROOT", "HYDRA_HOST_FILE")
-_LOCAL = {"HYDRA_LAUNCHER": "fork", "HYDRA_RMK": "user"}
+_LOCAL_LAUNCH_VARIABLES = {"HYDRA_LAUNCHER": "fork", "HYDRA_RMK": "user"}
 # a rank first writes to the FIFO (opened for reading too, so that it never blocks), then becomes the program
-_RANK = '{ echo started 1<>"$0"; } 2>/dev/null; exec "$@"'
+_RANK_SHELL_COMMAND = '{ echo started 1<>"$0"; } 2>/dev/null; exec "$@"'
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _fork_watcher(fifo, args.start_timeout)
     os.execve(
         mpiexec,
-        [mpiexec, "-n", str(args.n), "sh", "-c", _RANK, str(fifo), *args.program],
+        [mpiexec, "-n", str(args.n), "sh", "-c", _RANK_SHELL_COMMAND, str(fifo), *args.program],
         local_environment(os.environ),
     )
 
@@ -68,7 +68,7 @@ def local_environment(environment: Mapping[str, str]) -> dict[str, str]:
         for name, value in environment.items()
         if not name.startswith(_BATCH_PREFIXES) and name not in _BATCH_NAMES
     }
-    return kept | _LOCAL
+    return kept | _LOCAL_LAUNCH_VARIABLES
 
 
 def _fork_watcher(fifo: Path, timeout_s: float) -> None:

@@ -44,13 +44,13 @@ def check_output_file(
     try:
         found = format_of(path)
         if found != product:
-            other = f"is a finished {found!r} file" if found else f"is no {product!r} file"
+            other = f"is a finished {found!r} file" if found else f"is not a file of format {product!r}"
         else:
             other = difference(path) if difference is not None else None
     except (OSError, EtalumisError) as error:
         other = f"cannot be read ({error})"
     if other is not None:
-        raise DatasetError(f"{path}: exists already and {other}; name another output, or overwrite it with --force")
+        raise DatasetError(f"{path} already exists and {other}; name another output, or overwrite it with --force")
 
 
 def check_output_folder(path: Path) -> None:

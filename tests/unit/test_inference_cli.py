@@ -130,7 +130,7 @@ def chain(config, output, *more):
         ("ic", 0, "is a posterior of engine 'ic', not 'rmh'"),
         ("rmh", 2, "is a posterior of chain 2, not 0"),
         ("seed", 0, "is a posterior of seed 5, not 1"),
-        ("text", 0, "is no 'etalumis-posterior' file"),
+        ("text", 0, "is not a file of format 'etalumis-posterior'"),
         ("layers", 0, "is a finished 'etalumis-layers' file"),
         ("cut", 0, "cannot be read"),
     ],

@@ -255,7 +255,7 @@ def test_wrong_calls_of_couple(folder: Path, capsys: pytest.CaptureFixture[str])
         '{"format": "etalumis-simulator", "simulator_build_id": "x"}', encoding="utf-8"
     )
     assert couple("good") == 1
-    assert "build.json: exists already and is the record of a built simulator" in capsys.readouterr().err
+    assert "build.json already exists and is the record of a built simulator" in capsys.readouterr().err
     assert couple("good", "--force") == 0
 
 

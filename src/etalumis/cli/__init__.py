@@ -25,7 +25,7 @@ from etalumis.refusals import storage_error, system_errno
 logger = logging.getLogger("etalumis")
 
 VERBS = {
-    "simulator": "fetch the pinned Sherpa and build sherpa_tau, the τ decay with its calorimeter",
+    "simulator": "build Sherpa's τ decay with its calorimeter, or couple your own simulator",
     "traces": "run the simulator from its prior and record it; sort, merge, split, convert and verify traces",
     "layers": "list the addresses that the network needs a layer for",
     "network": "train the 3DCNN-LSTM under MPI",

@@ -21,7 +21,7 @@ TABLE_END = "<!-- end of table -->\n"
 
 _EPILOG = """\
 examples:
-  etalumis config check config/config.yaml     prints nothing if the file is valid
+  etalumis config check config/config.yaml     names mistakes, and settings without effect
   etalumis config show config/test.yaml        prints every key, defaults filled in
   etalumis config show --config 'run={name: second, seed: 2}'
                                                what `snakemake --config 'run={name: second, seed: 2}'` uses
@@ -40,7 +40,7 @@ def register(subparsers: Any) -> None:
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, text in (
-        ("check", "exit 0 if the configuration is valid; else name every mistake and the YAML to write"),
+        ("check", "name every mistake with the YAML to write, and settings without effect; exit 0 if it is valid"),
         ("show", "print the whole configuration, defaults filled in"),
     ):
         action = actions.add_parser(name, help=text, description=text)

@@ -55,7 +55,7 @@ files, and of the files given with --depends-on identify the simulator: if one c
 
 def register(subparsers: Any) -> None:
     """Add the verb to the command line."""
-    text = "fetch the pinned Sherpa and build sherpa_tau, the τ decay with its calorimeter"
+    text = "build Sherpa's τ decay with its calorimeter, or couple your own simulator"
     parser = subparsers.add_parser(
         "simulator",
         help=text,
@@ -72,7 +72,7 @@ def register(subparsers: Any) -> None:
         action.add_argument(
             "--config", type=Path, required=True, metavar="FILE", help="configuration, e.g. config/config.yaml"
         )
-    couple = _action(actions, "couple", "check that inference can steer any command that serves PPX, and record it")
+    couple = _action(actions, "couple", "check that inference can control a command that serves PPX, and record it")
     for action in (fetch, build):
         action.add_argument("--cache", type=Path, metavar="DIR", help="folder for downloads and builds")
     for action in (build, config, couple):

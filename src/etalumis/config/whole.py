@@ -9,7 +9,7 @@ from etalumis.errors import ConfigError
 
 
 def require_runnable(config: Config) -> None:
-    """Refuse a configuration with which a stage of the workflow would fail, however valid its keys are one by one.
+    """Raise if the configuration is valid key by key but the workflow cannot run with it.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Tell ties, constants and whole numbers from rounding errors.
+"""Detect ties, constants and integers up to rounding error.
 
 A quantity that the model computes (a sum, a ratio) may differ in its last digits between draws or engines. Every
 comparison of values in this package treats such values as equal.

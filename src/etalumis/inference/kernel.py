@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The collapsed Metropolis-Hastings kernel: one step over the accepted entries of a trace.
 
-The target over the accepted entries x, with E the entries outside rejection scopes and S the scopes, is
+The target over the accepted entries x, with E the entries outside rejection scopes and S the scopes, is proportional to
 
-    pi(x)  ~  prod_{i in E} p(x_i | past)  prod_{s in S} p(x_s | c_s) 1{x_s accepted} / Z(c_s)  prod_n p(y_n | x)
+    pi(x)  ∝  prod_{i in E} p(x_i | past)  prod_{s in S} p(x_s | c_s) 1{x_s accepted} / Z(c_s)  prod_n p(y_n | x)
 
 where Z(c_s) is the acceptance probability of the loop in its context c_s, which is everything drawn before it. No step
 needs Z. Either the entries of a scope change while its context stays the same, and so does Z; or the model's own loop

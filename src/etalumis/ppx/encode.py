@@ -45,7 +45,7 @@ FIELDS: dict[int, tuple[str, ...]] = {
 }
 """Names of the parameters in the generated code, by the number of the distribution."""
 _NAMES = {number: name for name, number in vars(fb.Distribution).items() if not name.startswith("_")}
-_MARK = struct.pack("<d", 0.1234567890123456789)
+_PLACEHOLDER_DOUBLE = struct.pack("<d", 0.1234567890123456789)
 
 
 def encode(message: Message) -> bytes:
@@ -68,9 +68,9 @@ def sample_result(value: float, shape: tuple[int, ...] = ()) -> bytes:
 
 @cache
 def _template(shape: tuple[int, ...]) -> tuple[struct.Struct, bytes, bytes]:
-    message = encode(SampleResult(np.full(shape, struct.unpack("<d", _MARK)[0])))
-    head, mark, tail = message.partition(_MARK)
-    if not mark or _MARK in tail or np.prod(shape, dtype=int) != 1:
+    message = encode(SampleResult(np.full(shape, struct.unpack("<d", _PLACEHOLDER_DOUBLE)[0])))
+    head, mark, tail = message.partition(_PLACEHOLDER_DOUBLE)
+    if not mark or _PLACEHOLDER_DOUBLE in tail or np.prod(shape, dtype=int) != 1:
         raise ProtocolError(f"a sample result of shape {shape}: expected one datum")
     return struct.Struct(f"<{len(head)}sd{len(tail)}s"), head, tail
 

@@ -35,7 +35,7 @@ from etalumis.typing import FloatArray
 _RUN = encode(Run())
 _OBSERVE_RESULT = encode(ObserveResult())
 _TAG_RESULT = encode(TagResult())
-_DRAW_IT = {hand_over: encode(SampleResult(None, hand_over)) for hand_over in (HandOver.SCOPE, HandOver.REST)}
+_HAND_OVER_REPLIES = {hand_over: encode(SampleResult(None, hand_over)) for hand_over in (HandOver.SCOPE, HandOver.REST)}
 
 _OUTCOMES = (
     StepFlag(0),
@@ -238,7 +238,7 @@ class Conversation:
             if hand_over is HandOver.NOTHING and value is not None:
                 message = sample_result(value, shape)
             elif value is None:
-                message = _DRAW_IT[hand_over]
+                message = _HAND_OVER_REPLIES[hand_over]
             else:
                 message = encode(SampleResult(np.full(shape, value), hand_over))
 

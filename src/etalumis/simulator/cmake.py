@@ -18,7 +18,7 @@ from etalumis.simulator.checkout import checkout
 
 INSTALL_LINE = "apt-get install -y g++ cmake ninja-build libzmq3-dev libflatbuffers-dev flatbuffers-compiler"
 _BUILD_TIMEOUT_S = 1800
-_READ_ONCE = (
+_CONFIGURE_TIME_VARIABLES = (
     "CC", "CFLAGS", "CXX", "CXXFLAGS", "LDFLAGS", "CMAKE_GENERATOR", "CMAKE_PREFIX_PATH", "CMAKE_TOOLCHAIN_FILE"
 )  # fmt: skip
 """Environment variables that CMake reads when it configures a folder for the first time, and never again."""
@@ -31,7 +31,7 @@ def build_folder(cache: Path, name: str) -> Path:
     call. All of these are hashed into the folder's name, so that a change of one of them leads to another folder.
     """
     folder = cache.resolve() / "build"
-    environment = {key: os.environ.get(key, "") for key in _READ_ONCE}
+    environment = {key: os.environ.get(key, "") for key in _CONFIGURE_TIME_VARIABLES}
     key = digest([str(folder), str(checkout()), environment, _compiler_version(), bool(shutil.which("ninja"))])
     return folder / f"{name}-{key}"
 

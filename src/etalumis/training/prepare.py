@@ -26,7 +26,7 @@ from etalumis.training.train import Outcome, Trainer
 logger = logging.getLogger(__name__)
 
 _SAMPLE_TRACES, _SAMPLE_BATCH = 1024, 128
-_FREE_TO_CHANGE = {
+_KEYS_OUTSIDE_IDENTITY = {
     "tasks", "threads_per_task", "max_minutes", "max_traces", "valid_every", "checkpoint_minutes", "prefetch",
 }  # fmt: skip
 """Settings that may change when a training is resumed: they only determine how long and where it runs."""
@@ -124,7 +124,7 @@ def identity(config: Config, layers: LayerTable, train_set: TraceDataset) -> str
             "traces": traces.hexdigest(),
             "seed": config.run.seed,
             "network": config.network.model_dump(mode="json"),
-            "training": config.training.model_dump(mode="json", exclude=_FREE_TO_CHANGE),
+            "training": config.training.model_dump(mode="json", exclude=_KEYS_OUTSIDE_IDENTITY),
         }
     )
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_WORD = np.float32(2.0**-32)
-_TURN = np.float32(2.0 * np.pi / 2.0**32)
+_UNIFORM_PER_WORD = np.float32(2.0**-32)
+_ANGLE_PER_WORD = np.float32(2.0 * np.pi / 2.0**32)
 
 
 def fill_normals(
@@ -39,14 +39,14 @@ def fill_normals(
         words = np.random.SFC64([*noise_seed, seed]).random_raw(half).astype("<u8", copy=False).view("<u4")
         radius[:] = words[:half]
         radius += np.float32(0.5)
-        radius *= _WORD
+        radius *= _UNIFORM_PER_WORD
         np.log(radius, out=radius)
         radius *= np.float32(-2.0)
         np.sqrt(radius, out=radius)
         if scale is not None:
             radius *= scale[i]
         angle[:] = words[half:].view("<i4")
-        angle *= _TURN
+        angle *= _ANGLE_PER_WORD
         row = target[i]
         np.cos(angle, out=row[:half])
         row[:half] *= radius

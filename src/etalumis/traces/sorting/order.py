@@ -16,9 +16,9 @@ from etalumis.traces.sorting.keys import Groups, Share, Tally, read_keys
 from etalumis.traces.sorting.sort_plan import Cuts, SortPlan, portions, share
 from etalumis.traces.sorting.splitters import Splitters, duplicates, select
 
-_EXCHANGED_TRACES = 1 << 16
+_EXCHANGE_BATCH_TRACES = 1 << 16
 """Number of traces whose keys the ranks exchange at a time to find duplicates."""
-_FEWEST_IN_STRETCH = 128
+_MIN_DIRECT_READ_TRACES = 128
 """Number of traces in a range of an input below which a direct read costs more than a spill file."""
 
 Stretches = dict[int, list[Portion]]
@@ -89,7 +89,7 @@ class _Agreement:
         edges = kept.edges if kept else Cuts.of(groups, limits.shard_traces, limits.segment_bytes, size).edges
         cuts = Cuts(limits.shard_traces, edges)
         splitters = select(seeds, groups, edges[1:-1], self._ranks)
-        twice = duplicates(seeds, splitters, edges, _EXCHANGED_TRACES, self._ranks)
+        twice = duplicates(seeds, splitters, edges, _EXCHANGE_BATCH_TRACES, self._ranks)
         if twice:
             self._refuse_twice(twice)
         if kept is not None:
@@ -140,7 +140,7 @@ class _Agreement:
         found = self._stretches(groups, splitters, [piece for piece in self._mine if piece.file not in unsorted_files])
         count = Counter(portion.file for stretches in found.values() for portion in stretches)
         files = self._reader.inputs.files
-        in_place = {file for file, n in count.items() if (n - 1) * _FEWEST_IN_STRETCH <= files[file].traces}
+        in_place = {file for file, n in count.items() if (n - 1) * _MIN_DIRECT_READ_TRACES <= files[file].traces}
         return {bucket: [p for p in stretches if p.file in in_place] for bucket, stretches in found.items()}
 
     def _stretches(self, groups: Groups, splitters: Splitters, mine: Sequence[Portion]) -> Stretches:
