@@ -83,8 +83,8 @@ def test_several_observation_files_condition_one_posterior(tmp_path, monkeypatch
         np.save("data.npy", np.asarray(value))
         assert main(["traces", "observation", "--measured", "data.npy", "--name", name, "--output", file]) == 0
 
-    def sampled(*observations):
-        output = ["--runs", "40", "--output", "p.h5", "--force"]
+    def sampled(*observations, force="--force"):
+        output = ["--runs", "40", "--output", "p.h5", *force.split()]
         call = ["posteriors", "importance", "--config", "config.yaml", "--simulator", "coupled", *output]
         code = main([*call, *observations])
         return code, capsys.readouterr().err
@@ -110,6 +110,11 @@ def test_several_observation_files_condition_one_posterior(tmp_path, monkeypatch
     inside = (x > -1.0) & (x < 3.0)
     np.testing.assert_allclose(both.log_weight, np.where(inside, alone.log_weight - np.log(4.0), -np.inf))
     assert both.info["observation_digest"] != alone.info["observation_digest"]
+    code, said = sampled("--observation", "left.h5", "--unconditioned", "right", force="")
+    assert code == 1
+    assert "p.h5 already exists and is a posterior from another observation; name another output" in said
+    code, said = sampled("--observation", "left.h5", "right.h5", force="")
+    assert code == 0  # the same posterior
     code, said = sampled("--observation", "left.h5", "--observation", "left.h5", "--unconditioned", "left", "right")
     assert code == 1
     assert "no observation is left" in said

@@ -4,7 +4,7 @@
 
 import argparse
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -159,15 +159,21 @@ def _gather(args: argparse.Namespace) -> None:
     if args.output.resolve() in [path.resolve() for path in args.input]:
         raise InferenceError(f"{args.output}: is also an input; name another output")
     whole = Posterior.concatenate([Posterior.load(path) for path in args.input])
-    _check_output(args, whole.engine, whole.info.get("seed"), whole.chain.tolist())
+    _check_output(args, whole.engine, whole.info.get("seed"), whole.chain.tolist(), whole.info)
     whole.save(args.output)
 
 
-def _check_output(args: argparse.Namespace, engine: str, seed: int | None, chains: Iterable[int]) -> None:
-    """Check that the output can be written, and is no posterior of another engine, seed, chain or job."""
+def _check_output(
+    args: argparse.Namespace,
+    engine: str,
+    seed: int | None,
+    chains: Iterable[int],
+    origin: Mapping[str, Any] | None = None,
+) -> None:
+    """Check that the output can be written, and is no posterior of another engine, seed, chain, job or origin."""
     check_output_file(
         args.output, posterior_file.FORMAT, force=args.force,
-        difference=lambda path: Posterior.load(path).difference(engine, seed, chains),
+        difference=lambda path: Posterior.load(path).difference(engine, seed, chains, origin),
     )  # fmt: skip
 
 
@@ -177,7 +183,7 @@ class _Job:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         self.config: Config = load(args.config)
-        _check_output(args, args.action, self.config.run.seed, [getattr(args, "chain", getattr(args, "job", 0))])
+        self._check_output()
         self.conditioning = read_observations(args.observation, args.unconditioned)
         self.built = BuiltSimulator(args.simulator, self.config.simulator)
         for path, observation in self.conditioning.files.items():
@@ -188,6 +194,10 @@ class _Job:
                     f"{path}: belongs to another simulator: {misfit}. Create the observation with this simulator, or "
                     "give the simulator and the configuration that it was created with."
                 )
+
+    def _check_output(self, origin: Mapping[str, Any] | None = None) -> None:
+        number = getattr(self.args, "chain", getattr(self.args, "job", 0))
+        _check_output(self.args, self.args.action, self.config.run.seed, [number], origin)
 
     @property
     def observations(self) -> dict[str, Array | None]:
@@ -204,6 +214,7 @@ class _Job:
             "observation_digest": self.conditioning.digest,
             "producer": f"etalumis {__version__}",
         }
+        self._check_output({**provenance, **settings})
         identity = {**provenance, "seed": self.config.run.seed, "settings": settings}
         logger.info("conditioned on %s", self.conditioning)
         checkpoint = Checkpoint(Path(f"{self.args.output}.part"), identity)

@@ -4,7 +4,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -22,8 +22,13 @@ from etalumis.typing import Array
 
 FORMAT, VERSION = "etalumis-posterior", 2
 ENGINES = ("prior", "importance", "rmh", "ic")
-_MUST_AGREE = ("config_digest", "simulator_build_id", "observation_digest", "network_digest")
-"""Keys of `info` that must be equal in posteriors to be joined."""
+MUST_AGREE = {
+    "config_digest": "simulator settings",
+    "simulator_build_id": "simulator",
+    "observation_digest": "observation",
+    "network_digest": "network",
+}
+"""Keys of `info` that must be equal in posteriors to be joined, and what they identify."""
 
 
 @dataclass
@@ -110,10 +115,12 @@ class Posterior:
         has = ~np.isnan(column).reshape(len(self), -1).any(axis=1)
         return np.average(column[has], axis=0, weights=self.weight[has])
 
-    def difference(self, engine: str, seed: int | None, chains: Iterable[int]) -> str | None:
-        """Return in words how this posterior differs in engine, seed or chains (jobs) from another one, else None.
+    def difference(
+        self, engine: str, seed: int | None, chains: Iterable[int], origin: Mapping[str, Any] | None = None
+    ) -> str | None:
+        """Describe how this posterior differs from another one in engine, seed, chains (jobs) or origin, else None.
 
-        The other one may have additional chains.
+        The other one may have additional chains. Of `origin`, the keys of `MUST_AGREE` are compared.
         """
         if self.engine != engine:
             return f"is a posterior of engine {self.engine!r}, not {engine!r}"
@@ -123,6 +130,9 @@ class Posterior:
         if not set(found) <= set(expected):
             what = "chain" if engine == "rmh" else "job"
             return f"is a posterior of {what} {_listed(found)}, not {_listed(expected)}"
+        for key, source in MUST_AGREE.items():
+            if origin is not None and key in origin and self.info.get(key) != origin[key]:
+                return f"is a posterior from another {source}" if key != "config_digest" else f"has other {source}"
         return None
 
     @classmethod
@@ -257,7 +267,7 @@ def _check_joinable(parts: list[Any]) -> None:
     for part in parts[1:]:
         if part.engine != first.engine:
             raise InferenceError(f"cannot join posteriors of engine {first.engine!r} and {part.engine!r}")
-        for key in _MUST_AGREE:
+        for key in MUST_AGREE:
             if part.info.get(key) != first.info.get(key):
                 raise InferenceError(
                     f"cannot join posteriors: {key} is {first.info.get(key)!r} in one and {part.info.get(key)!r} in "

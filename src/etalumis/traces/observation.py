@@ -83,7 +83,8 @@ class Observation:
         """Describe the observation file at `path` if it has another trace, noise or data; None if it has the same."""
         other = load(path)
         if (other.source, other.seed) == (self.source, self.seed):
-            return None
+            missing = [name for name in other.observed if name not in self.observed]
+            return f"is an observation of {', '.join(map(repr, missing))} as well" if missing else None
         return f"is an observation of {other.source}, noise seed {other.seed}"
 
     def __str__(self) -> str:
