@@ -331,6 +331,17 @@ def test_an_extended_training_follows_the_schedule_of_the_larger_budget(
     assert [row.learning_rate for row in histories[1]] == expected
 
 
+def test_a_training_that_the_time_limit_ends_before_its_traces_says_so(
+    branching: ExampleTraces, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer(branching, settings(max_traces=10**9, max_minutes=0.001), tmp_path / "time").run()
+    assert "ended by training.max_minutes: 0.001 after " in caplog.text
+    assert "of training.max_traces: 1,000,000,000" in caplog.text
+    caplog.clear()
+    trainer(branching, settings(max_traces=64, max_minutes=60), tmp_path / "traces").run()
+    assert "ended by" not in caplog.text
+
+
 def test_a_training_killed_before_its_network_was_written_only_writes_it(
     branching: ExampleTraces, tmp_path: Path
 ) -> None:

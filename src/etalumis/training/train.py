@@ -277,8 +277,19 @@ class Trainer:
             write_history(self.output / "history.csv", self.state.history)
             checkpoint.save(self.output, self.network, self._record())
             mark_finished(self.checkpoint_folder)
+            self._log_unspent_budget()
         self.comm.Barrier()
         return Outcome(finished, self.state, self.evaluation)
+
+    def _log_unspent_budget(self) -> None:
+        """Say so if the limit of the wall time ended the training before that of the traces."""
+        limit = self.config.max_traces
+        if limit is not None and self.state.traces < limit:
+            logger.warning(
+                "ended by training.max_minutes: %g after %s of training.max_traces: %s; "
+                "set max_minutes to a larger value or to null to extend the training",
+                self.config.max_minutes, f"{self.state.traces:,}", f"{limit:,}",
+            )  # fmt: skip
 
     def _record(self) -> dict[str, object]:
         """Return the record of the training for the manifest of the finished network."""
