@@ -39,8 +39,8 @@ def limits(monkeypatch):
 
     def set_limits(segment_bytes, slice_traces=4, portion_traces=1 << 18, stretch=1):
         monkeypatch.setattr(sort_module, "segment_bytes", lambda memory_mb, traces: segment_bytes)
-        monkeypatch.setattr(sort_order, "_FEWEST_IN_STRETCH", stretch)
-        monkeypatch.setattr(sort_order, "_EXCHANGED_TRACES", 20)
+        monkeypatch.setattr(sort_order, "_MIN_DIRECT_READ_TRACES", stretch)
+        monkeypatch.setattr(sort_order, "_EXCHANGE_BATCH_TRACES", 20)
         monkeypatch.setattr(sort_plan, "SLICE_TRACES", slice_traces)
         monkeypatch.setattr(sort_plan, "PORTION_TRACES", portion_traces)
 

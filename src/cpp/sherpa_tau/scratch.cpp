@@ -57,10 +57,17 @@ SilencedOutput::SilencedOutput() {
 }
 
 void SilencedOutput::open_log() {
-  std::vector<char> name = temporary_name();
-  const int log = mkostemp(name.data(), O_CLOEXEC);
-  if (log < 0) fail("log file " + std::string(name.data()) + " (set TMPDIR)");
-  unlink(name.data());
+  int log = -1;
+#ifdef O_TMPFILE
+  // never has a name, so a signal at any moment leaves nothing behind
+  log = open(fs::temp_directory_path().c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+#endif
+  if (log < 0) {  // not every file system has unnamed files
+    std::vector<char> name = temporary_name();
+    log = mkostemp(name.data(), O_CLOEXEC);
+    if (log < 0) fail("log file " + std::string(name.data()) + " (set TMPDIR)");
+    unlink(name.data());
+  }
   if (log_ >= 0) close(log_);
   log_ = log;
   owner_ = getpid();
