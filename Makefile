@@ -8,8 +8,8 @@ ifdef CONDA_PREFIX
 # headers and libraries of an active conda environment
 export CMAKE_PREFIX_PATH := $(CONDA_PREFIX):$(CMAKE_PREFIX_PATH)
 endif
-# one worker per core; the tests of a file, or of an expensive fixture, stay on one worker (tests/lanes.py)
-PYTEST = $(VENV)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
+# one worker per core; the tests of a file stay on one worker (tests/lanes.py)
+PYTEST = $(VENV)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadscope --no-loadscope-reorder
 CPP_SOURCES = $(shell find src/cpp -name '*.cpp' -o -name '*.hpp')
 
 .PHONY: help setup demo report check test validate soak lint format clean

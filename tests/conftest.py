@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import lanes
 import pytest
@@ -28,12 +29,16 @@ def pytest_configure(config: pytest.Config) -> None:
     lanes.register_hypothesis_profiles(config.getoption("lane"))
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in its own hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the tests of the lane, the slowest first."""
     items[:], others = lanes.select(items, config.getoption("lane"))
     config.hook.pytest_deselected(items=others)
-    lanes.distribute(items)
+    lanes.sort_by_cost(items)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> lanes.Scheduler:
+    """Distribute the tests over the workers scope by scope."""
+    return lanes.Scheduler(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 LANES = ("check", "test", "validate")
 STATISTICS = "statistics"
@@ -25,6 +26,8 @@ STATISTICS = "statistics"
 SLOW_FIXTURES = ("run", "carried", "demo", "project", "made", "sherpa_simulator", STATISTICS)
 """Fixtures that lane "check" leaves out, the slowest first: those before Sherpa run whole workflows or dry runs."""
 
+WORKFLOW = "tests/workflow/"
+"""Folder of the tests that share one run of the whole workflow."""
 _EXAMPLES = {"check": 10, "test": 30, "validate": 200}
 
 
@@ -71,28 +74,30 @@ def _belongs(item: pytest.Item, lane: str) -> bool:
     return True
 
 
-def distribute(items: list[pytest.Item]) -> None:
-    """Sort tests so that the slowest files start first, and keep tests that share an expensive fixture together.
-
-    pytest-xdist runs the tests of a group on one worker. A group is a file, since its fixtures are of module scope; the
-    files that share the one run of the whole workflow are one group.
-    """
-    rank = {id(item): _rank(item) for item in items}
+def sort_by_cost(items: list[pytest.Item]) -> None:
+    """Sort tests so that the scopes with the slowest fixtures start first."""
     first: dict[str, int] = {}
     for item in items:
-        group = _group(item)
-        first[group] = min(rank[id(item)], first.get(group, len(SLOW_FIXTURES)))
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: first[_group(item)])
+        first[scope(item.nodeid)] = min(_rank(item), first.get(scope(item.nodeid), len(SLOW_FIXTURES)))
+    items.sort(key=lambda item: first[scope(item.nodeid)])
+
+
+def scope(nodeid: str) -> str:
+    """Return the scope of a test, whose tests run on one worker: its file, or all tests of the whole workflow."""
+    file = nodeid.partition("::")[0]
+    return WORKFLOW if file.startswith(WORKFLOW) else file
+
+
+class Scheduler(LoadScopeScheduling):
+    """Gives the tests of a scope to one worker of pytest-xdist, so that expensive fixtures are made once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return scope(nodeid)
 
 
 def _rank(item: pytest.Item) -> int:
     used = _fixtures(item)
     return next((number for number, name in enumerate(SLOW_FIXTURES) if name in used), len(SLOW_FIXTURES))
-
-
-def _group(item: pytest.Item) -> str:
-    return "workflow" if "run" in _fixtures(item) else item.nodeid.partition("::")[0]
 
 
 def _fixtures(item: pytest.Item) -> set[str]:
