@@ -102,6 +102,7 @@ EXTREMES = {
     "simulator.momentum_gev.pz": ([-1.0, 1.0], [-1e9, 1e9]),
     "simulator.prefix": (None, "/a {b}"),
     "traces.tags": ([], ["momentum", "a {b}"]),
+    "network.embedding": ("paper", "a.b:C"),
     "network.conv_channels": ([1] * 5, [4096] * 5),
     "observation.name": ("a", "$HOME {x} 'y'"),
     "observation.trace": (0, 10**9 - 1),

@@ -8,7 +8,7 @@ The defaults have the scale of the demo, except for the network, whose defaults 
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 
 def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -123,10 +123,19 @@ class SortedConfig(Section):
 
 
 class NetworkConfig(Section):
-    """The 3DCNN-LSTM (paper, section 4.3); the defaults are the paper's."""
+    """The CNN-LSTM (paper, section 4.3); the defaults are the paper's."""
 
-    conv_channels: tuple[Channels, Channels, Channels, Channels, Channels] = Field(
-        (64, 64, 128, 128, 128), description="channels of the five 3D convolutions"
+    embedding: str = Field(
+        "paper",
+        pattern=r"^(paper|strided|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$",
+        description="embedding of the observation. paper: the 3DCNN of the paper; strided: strided, normalised "
+        "convolutions for a small training budget and images of any size; or MODULE:CLASS of a torch module",
+    )
+    conv_channels: tuple[Channels, ...] = Field(
+        (64, 64, 128, 128, 128),
+        min_length=1,
+        max_length=16,
+        description="channels of the convolutions; the embedding of the paper has five",
     )
     observation_embedding: int = Field(256, ge=1, le=65536, description="size of the observation embedding")
     lstm_hidden: int = Field(512, ge=1, le=65536, description="hidden units of the LSTM")
@@ -137,6 +146,13 @@ class NetworkConfig(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="data type of matrix products; auto: bfloat16 if the hardware supports it"
     )
+
+    @field_validator("conv_channels")
+    @classmethod
+    def _five_for_the_paper(cls, channels: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        if info.data.get("embedding") == "paper" and len(channels) != 5:
+            raise ValueError(f"expected a list of 5 for embedding: paper, found {len(channels)}")
+        return channels
 
 
 class TrainingConfig(Section):

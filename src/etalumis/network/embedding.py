@@ -1,7 +1,12 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Embeddings of the observation: the paper's 3DCNN for three-dimensional images, a small MLP for vectors."""
+"""Embeddings of the observation: the paper's 3DCNN, a strided and normalised CNN for small budgets, an MLP for vectors.
 
+Every embedding is a module that is called with the scaled observation, float32 (trace, *shape), and the type of its
+matrix products, and returns (trace, width).
+"""
+
+import importlib
 import math
 
 import torch
@@ -10,6 +15,10 @@ from torch.nn import functional
 
 from etalumis.errors import NetworkError
 
+_GROUPS = 4
+"""Maximum number of groups of a group normalisation."""
+_STRIDED_LAYERS = 2
+"""Number of convolutions with stride 2 at the start of the strided embedding."""
 _POOLED_LAYERS = (1, 4)
 """Convolutions (from 0) that are followed by a MaxPool(2)."""
 
@@ -71,7 +80,7 @@ class ConvEmbedding(nn.Module):
         if min(after) < 1:
             raise NetworkError(
                 f"observation shape {tuple(shape)}: too small for the 3DCNN, which needs at least 20 voxels in each "
-                "direction; give the model a flat observation to use the vector embedding"
+                "direction; set network.embedding to strided, which takes images of any size"
             )
         before = (1, *channels[:-1])
         self.convolutions = nn.ModuleList(nn.Conv3d(i, o, 3) for i, o in zip(before, channels, strict=True))
@@ -96,8 +105,59 @@ class ConvEmbedding(nn.Module):
         return torch.relu(functional.linear(image.flatten(1), self.linear.weight.to(dtype), self.linear.bias.to(dtype)))
 
 
+class StridedEmbedding(nn.Module):
+    """A convolutional network for images of two or three dimensions and any size, made for a small training budget.
+
+    The first convolutions have stride 2, which gives a small image early. Zeros are added only in directions in which
+    the image is shorter than two kernels. A group normalisation (Wu and He 2018)
+    follows each convolution, and a layer normalisation each of the two fully connected layers: the network then learns
+    with a learning rate several times higher. The normalisations use one trace at a time, so the embedding of a trace
+    depends neither on the minibatch nor on the number of ranks.
+
+    Parameters
+    ----------
+    shape
+        Shape of the observation.
+    channels
+        Output channels of the convolutions. The first has a kernel of 5, the others of 3.
+    width
+        Width of the embedding; the layer before it has twice this width.
+    """
+
+    def __init__(self, shape: tuple[int, ...], channels: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        convolution: type[nn.Conv2d | nn.Conv3d] = nn.Conv3d if len(shape) == 3 else nn.Conv2d
+        self.layout = torch.channels_last_3d if len(shape) == 3 else torch.channels_last
+        layers, norms, before, extents = [], [], 1, shape
+        for number, out in enumerate(channels):
+            kernel, stride = (5 if number == 0 else 3), (2 if number < _STRIDED_LAYERS else 1)
+            padding = tuple(kernel // 2 if extent < 2 * kernel else 0 for extent in extents)
+            layers.append(convolution(before, out, kernel, stride=stride, padding=padding))  # type: ignore[arg-type] # one class for both dimensions
+            norms.append(nn.GroupNorm(math.gcd(_GROUPS, out), out))
+            before = out
+            extents = tuple((e + 2 * p - kernel) // stride + 1 for e, p in zip(extents, padding, strict=True))
+        self.convolutions, self.norms = nn.ModuleList(layers), nn.ModuleList(norms)
+        self.convolutions.to(memory_format=self.layout)  # type: ignore[call-overload] # not in torch's stubs
+        self.dense = nn.ModuleList([nn.Linear(before * math.prod(extents), 2 * width), nn.Linear(2 * width, width)])
+        self.dense_norms = nn.ModuleList([nn.LayerNorm(2 * width), nn.LayerNorm(width)])
+        initialise_he(self)
+
+    def forward(self, observation: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return the embedding (trace, width) of (trace, *shape).
+
+        It is computed in float32 for any `dtype`: with these few channels bfloat16 is slower, even in hardware.
+        """
+        image = observation.unsqueeze(1).to(memory_format=self.layout)
+        for layer, norm in zip(self.convolutions, self.norms, strict=True):
+            image = torch.relu(norm(layer(image)))
+        hidden = image.flatten(1)
+        for layer, norm in zip(self.dense, self.dense_norms, strict=True):
+            hidden = torch.relu(norm(layer(hidden)))
+        return hidden
+
+
 class VectorEmbedding(nn.Module):
-    """Two fully connected layers with ReLU, for observations of fewer than three dimensions (flattened)."""
+    """Two fully connected layers with ReLU, for vectors and single numbers; other observations are flattened."""
 
     def __init__(self, shape: tuple[int, ...], width: int) -> None:
         super().__init__()
@@ -110,19 +170,66 @@ class VectorEmbedding(nn.Module):
         return embedded
 
 
-def make_embedding(shape: tuple[int, ...], channels: tuple[int, ...], width: int) -> nn.Module:
-    """Return the embedding for observations of `shape`: an image has three dimensions, a vector fewer."""
-    if len(shape) == 3:
-        return ConvEmbedding(shape, channels, width)
-    if len(shape) < 3:
+def make_embedding(kind: str, shape: tuple[int, ...], channels: tuple[int, ...], width: int) -> nn.Module:
+    """Return the embedding of observations of `shape`.
+
+    Parameters
+    ----------
+    kind
+        "paper" or "strided", for images; or `module:class` of a user's module, which is called as
+        ``cls(shape, channels, width)``. Vectors have a `VectorEmbedding` unless the user gives a module.
+    shape, channels, width
+        See `StridedEmbedding`.
+
+    Raises
+    ------
+    NetworkError
+        If the embedding does not fit the shape, or the user's module cannot be used.
+    """
+    if ":" in kind:
+        return _user_embedding(kind, shape, channels, width)
+    if len(shape) < 2 or (len(shape) == 2 and kind == "paper"):
         return VectorEmbedding(shape, width)
-    raise NetworkError(f"observation shape {tuple(shape)}: expected at most three dimensions")
+    if len(shape) > 3:
+        raise NetworkError(
+            f"observation shape {tuple(shape)}: expected at most three dimensions; "
+            "set network.embedding to the MODULE:CLASS of an embedding for this shape"
+        )
+    return (ConvEmbedding if kind == "paper" else StridedEmbedding)(shape, channels, width)
+
+
+def _user_embedding(name: str, shape: tuple[int, ...], channels: tuple[int, ...], width: int) -> nn.Module:
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise NetworkError(
+            f"network.embedding: {name}: {error}; expected MODULE:CLASS that Python can import from its path "
+            "(PYTHONPATH, or an installed package)"
+        ) from None
+    try:
+        embedding = found(shape, channels, width)
+        if not isinstance(embedding, nn.Module):
+            raise TypeError(f"expected a torch.nn.Module, found {type(embedding).__name__}")
+        with torch.inference_mode():
+            embedded = embedding(torch.zeros(2, *shape), torch.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise NetworkError(
+            f"network.embedding: {name}, called with shape {tuple(shape)}, channels {tuple(channels)} and width "
+            f"{width}, and then with two traces, failed: {error}"
+        ) from error
+    if tuple(embedded.shape) != (2, width):
+        raise NetworkError(
+            f"network.embedding: {name}: expected an output of shape (trace, {width}), "
+            f"found {tuple(embedded.shape)} for two traces of shape {tuple(shape)}"
+        )
+    return embedding
 
 
 def initialise_he(module: nn.Module) -> None:
     """Initialise weights as He et al. 2015 and biases with zero: torch's default attenuates deep ReLU stacks."""
     for layer in module.modules():
-        if isinstance(layer, nn.Conv3d | nn.Linear):
+        if isinstance(layer, nn.Conv2d | nn.Conv3d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

@@ -72,7 +72,9 @@ class ProposalNetwork(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0 if generator is None else int(torch.randint(2**62, (), generator=generator)))
             self.input_scale = InputScale()
-            self.observation = make_embedding(shape, config.conv_channels, config.observation_embedding)
+            self.observation = make_embedding(
+                config.embedding, shape, config.conv_channels, config.observation_embedding
+            )
             self.lstm = nn.LSTM(self.input_width, config.lstm_hidden, config.lstm_layers)
             self._start_lstm()
             self.tables[ADDRESS_TABLE] = nn.Parameter(torch.randn(len(layers), config.address_embedding))
