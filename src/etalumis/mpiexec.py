@@ -24,13 +24,15 @@ _BATCH_PREFIXES = ("SLURM_", "PBS_", "LSB_", "LOADL", "COBALT_", "PMI_", "PMIX_"
 _BATCH_NAMES = ("PE_HOSTFILE", "SGE_ROOT", "HYDRA_HOST_FILE")
 _LOCAL_LAUNCH_VARIABLES = {"HYDRA_LAUNCHER": "fork", "HYDRA_RMK": "user"}
 # a rank first writes to the FIFO (opened for reading too, so that it never blocks), then becomes the program
-_RANK_SHELL_COMMAND = '{ echo started 1<>"$0"; } 2>/dev/null; exec "$@"'
+_RANK_SHELL_COMMAND = '{ echo started 1<>"$1"; } 2>/dev/null; shift; exec "$@"'
+_PROG = "etalumis.mpiexec"
+"""Name of this module in messages, also in those of the shell that starts a rank."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Replace this process by `mpiexec`, which another process watches until the first rank starts."""
     parser = argparse.ArgumentParser(prog="python -m etalumis.mpiexec", description=__doc__, allow_abbrev=False)
-    parser.add_argument("-n", type=int, required=True, metavar="N", help="number of ranks")
+    parser.add_argument("-n", type=_rank_count, required=True, metavar="N", help="number of ranks, from 1")
     parser.add_argument("--mpiexec", metavar="PROGRAM", help="default: beside this Python, else on the PATH")
     parser.add_argument(
         "--start-timeout", type=float, default=START_TIMEOUT_S, metavar="S", help="default: %(default)g"
@@ -39,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if not args.program:
         parser.error("expected a program, such as: -n 2 etalumis traces sort ...")
+    if shutil.which(args.program[0]) is None:
+        parser.error(f"{args.program[0]}: expected a program to run, found none of this name here or on the PATH")
     mpiexec = args.mpiexec or find_mpiexec(os.environ)
     if mpiexec is None:
         parser.error("found no mpiexec beside this Python or on the PATH; install an MPI library: pip install mpich")
@@ -50,9 +54,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     _fork_watcher(fifo, args.start_timeout)
     os.execve(
         mpiexec,
-        [mpiexec, "-n", str(args.n), "sh", "-c", _RANK_SHELL_COMMAND, str(fifo), *args.program],
+        [mpiexec, "-n", str(args.n), "sh", "-c", _RANK_SHELL_COMMAND, _PROG, str(fifo), *args.program],
         local_environment(os.environ),
     )
+
+
+def _rank_count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text}")
+    return int(text)
 
 
 def find_mpiexec(environment: Mapping[str, str]) -> str | None:
@@ -95,7 +105,7 @@ def _watch(target: int, ranks: int, timeout_s: float) -> None:
         return
     os.write(
         2,
-        f"etalumis.mpiexec: error: no rank started within {timeout_s:g} s; ending mpiexec. Does `mpiexec -n 1 true` "
+        f"{_PROG}: error: no rank started within {timeout_s:g} s; ending mpiexec. Does `mpiexec -n 1 true` "
         "work in this shell? Variables of a batch system and an unknown host name are the usual causes.\n".encode(),
     )
     signal.pidfd_send_signal(target, signal.SIGTERM)

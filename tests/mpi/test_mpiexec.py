@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from projects import BATCH_VARIABLES
 
 
@@ -43,3 +44,28 @@ def test_a_launch_without_a_rank_ends_with_an_error(tmp_path: Path) -> None:
     done = launch(tmp_path, "--mpiexec", str(program), "--start-timeout", "0.2", "-n", "2", "true")
     assert done.returncode != 0
     assert "no rank started within 0.2 s" in done.stderr
+
+
+@pytest.mark.parametrize("ranks", ["0", "-1", "two"])
+def test_the_number_of_ranks_is_a_positive_whole_number(tmp_path: Path, ranks: str) -> None:
+    done = launch(tmp_path, "-n", ranks, "true")
+    assert done.returncode == 2
+    assert f"expected a whole number from 1, found {ranks}" in done.stderr
+
+
+def test_a_missing_program_is_named_once(tmp_path: Path) -> None:
+    done = launch(tmp_path, "-n", "2", "no-such-program")
+    assert done.returncode == 2
+    assert done.stderr.count("no-such-program") == 1
+    assert str(tmp_path) not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_program_that_cannot_be_executed_is_named_without_a_path_of_ours(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/no/such/interpreter\n", encoding="utf-8")
+    program.chmod(0o755)
+    done = launch(tmp_path, "-n", "1", str(program))
+    assert done.returncode != 0
+    assert str(program) in done.stderr
+    assert "etalumis-mpi-" not in done.stderr
