@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Run the workflow on this machine, resume an interrupted run, and print where the results are."""
 
-import argparse
 import contextlib
 import os
 import signal
@@ -14,6 +13,7 @@ from types import FrameType
 
 import psutil
 
+from etalumis.cli.arguments import Parser
 from etalumis.cli.streams import standard_streams
 from etalumis.config import DEFAULT_FILE, read
 from etalumis.errors import EtalumisError
@@ -28,7 +28,7 @@ PASS_ON_DELAY_S = 1.0
 
 def main() -> int:
     """Run all stages, then the report; return Snakemake's exit code. Unknown options are passed to Snakemake."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = Parser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--configfile", nargs="+", action="extend", default=[], metavar="FILE", help="as for Snakemake")
     parser.add_argument("--config", nargs="+", action="extend", default=[], metavar="SECTION={KEY: VALUE}", help="same")
     parser.add_argument("--report-only", action="store_true", help="run no stage, write the report")

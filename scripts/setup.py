@@ -6,6 +6,7 @@ It needs only the standard library. A second call finds the stamp of the first a
 Makefile call it first.
 """
 
+import ast
 import contextlib
 import hashlib
 import os
@@ -33,7 +34,7 @@ APT = {
 
 
 # variables that would make Python or pip read or install packages in other places
-ELSEWHERE = ("PYTHONHOME", "PYTHONPATH", "PYTHONUSERBASE", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")
+ELSEWHERE = ("PYTHONHOME", "PYTHONPATH", "PYTHONUSERBASE", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")
 
 
 def main() -> int:
@@ -58,8 +59,8 @@ def main() -> int:
         return 1
     python = str(VENV / "bin" / "python")
     say(f"installing the Python packages into {VENV.relative_to(ROOT)} (some minutes the first time)")
-    install = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "-e", f".[{EXTRAS}]"]
-    if subprocess.run(install, cwd=ROOT, env=environment(), check=False).returncode != 0:
+    pip = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "-e", f".[{EXTRAS}]"]
+    if subprocess.run(pip, cwd=ROOT, env=pip_environment(python), check=False).returncode != 0:
         return fail("pip could not install the packages; its message is above. Run the set-up again to resume")
     make_path_relative()
     STAMP.write_bytes(expected)
@@ -80,6 +81,25 @@ def environment() -> dict[str, str]:
     """Return the environment of child processes: without settings that put packages elsewhere, and in UTF-8."""
     kept = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
     return {**kept, "PIP_USER": "0", "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"}
+
+
+def pip_environment(python: str) -> dict[str, str]:
+    """Return the environment of `pip install`, with the user's pip settings apart from those in `ELSEWHERE`.
+
+    pip.conf is not read: it may name another place for packages, which no option can take back in the processes that
+    pip starts. Its other settings (indexes, certificates) are passed on as variables.
+    """
+    variables = environment()
+    command = [python, "-m", "pip", "config", "list", "--disable-pip-version-check"]
+    done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, encoding="utf-8", check=False)
+    for line in done.stdout.splitlines():
+        # global.index-url='https://...'; sections of other commands and variables (:env:) are left out
+        section, _, setting = line.partition(".")
+        key, _, value = setting.partition("=")
+        name = f"PIP_{key.upper().replace('-', '_')}"
+        if section in ("global", "install") and name not in ELSEWHERE and name not in os.environ:
+            variables[name] = ast.literal_eval(value)
+    return {**variables, "PIP_CONFIG_FILE": os.devnull}
 
 
 def make_path_relative() -> None:

@@ -89,13 +89,22 @@ def test_a_users_pip_settings_do_not_affect_the_environment(
         monkeypatch.setenv("PIP_TARGET", str(tmp_path / "elsewhere"))
         monkeypatch.setenv("PYTHONPATH", str(tmp_path / "elsewhere"))
     else:
-        (tmp_path / "pip.conf").write_text("[install]\nuser = true\n", encoding="utf-8")
+        lines = ["[install]", "user = true", *(f"{key} = {tmp_path}/{key}" for key in ("target", "prefix", "root"))]
+        lines += ["[global]", "find-links = ", *(f"  {tmp_path}/{folder}" for folder in ("one", "two"))]
+        (tmp_path / "pip.conf").write_text("\n".join(lines), encoding="utf-8")
         monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
-    pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "--disable-pip-version-check"]
-    variables = load_script(script).environment()
-    done = subprocess.run([*pip, wheel(tmp_path)], env=variables, capture_output=True, text=True, check=False)
+        monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    module = load_script(script)
+    variables = module.pip_environment(sys.executable)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", module.VENV], check=True)
+    (tmp_path / "two").mkdir()
+    package = wheel(tmp_path / "two")
+    pip = [sys.executable, "-m", "pip", "--python", module.VENV, "install", "--no-index"]
+    # the settings that do not change the place are kept
+    requested = "nothing" if way == "pip.conf" else package
+    done = subprocess.run([*pip, requested], env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "Would install nothing-1.0" in done.stdout
+    assert list(module.VENV.glob("lib/python*/site-packages/nothing-1.0.dist-info")), done.stdout
     assert not {"PIP_TARGET", "PYTHONPATH"} & set(variables)
 
 
