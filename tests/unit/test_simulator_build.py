@@ -121,12 +121,42 @@ def test_a_build_folder_belongs_to_one_checkout_and_compiler(tmp_path: Path, mon
     assert folder == build_folder(tmp_path, "sherpa")
     assert folder.parent == tmp_path / "build"
     others = [build_folder(tmp_path / "moved", "sherpa").name, build_folder(tmp_path, "bench").name]
-    monkeypatch.setenv("CXXFLAGS", "-O0")
-    others.append(build_folder(tmp_path, "sherpa").name)
-    monkeypatch.delenv("CXXFLAGS")
     monkeypatch.setattr(cmake, "checkout", lambda: tmp_path)
     others.append(build_folder(tmp_path, "sherpa").name)
-    assert len({folder.name, *others}) == 5
+    assert len({folder.name, *others}) == 4
+
+
+@pytest.mark.parametrize(
+    "variable",
+    ["CXX", "CXXFLAGS", "LDFLAGS", "CPATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH", "CONDA_PREFIX", "LibZMQ_ROOT"]
+    + [f"CMAKE_{name}" for name in ("PREFIX_PATH", "INCLUDE_PATH", "GENERATOR", "BUILD_TYPE", "CXX_COMPILER_LAUNCHER")],
+)
+def test_variables_that_change_the_build_lead_to_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    folder = build_folder(tmp_path, "sherpa")
+    monkeypatch.setenv(variable, "/elsewhere")
+    other = build_folder(tmp_path, "sherpa")
+    assert other != folder
+    monkeypatch.setenv(variable, "/another")
+    assert build_folder(tmp_path, "sherpa") not in (folder, other)
+
+
+def test_another_schema_compiler_leads_to_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = build_folder(tmp_path, "sherpa")
+    (tmp_path / "flatc").write_text("#!/bin/sh\n", encoding="utf-8")
+    (tmp_path / "flatc").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert build_folder(tmp_path, "sherpa") != folder
+
+
+@pytest.mark.parametrize("variable", ["CMAKE_BUILD_PARALLEL_LEVEL", "LD_LIBRARY_PATH", "HOME", "TMPDIR"])
+def test_variables_that_do_not_change_the_build_keep_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    folder = build_folder(tmp_path, "sherpa")
+    monkeypatch.setenv(variable, "/elsewhere")
+    assert build_folder(tmp_path, "sherpa") == folder
 
 
 @pytest.mark.parametrize(

@@ -18,21 +18,30 @@ from etalumis.simulator.checkout import checkout
 
 INSTALL_LINE = "apt-get install -y g++ cmake ninja-build libzmq3-dev libflatbuffers-dev flatbuffers-compiler"
 _BUILD_TIMEOUT_S = 1800
-_CONFIGURE_TIME_VARIABLES = (
-    "CC", "CFLAGS", "CXX", "CXXFLAGS", "LDFLAGS", "CMAKE_GENERATOR", "CMAKE_PREFIX_PATH", "CMAKE_TOOLCHAIN_FILE"
-)  # fmt: skip
-"""Environment variables that CMake reads when it configures a folder for the first time, and never again."""
+_BUILD_VARIABLES = re.compile(
+    r"CC|CFLAGS|CXX|CXXFLAGS|LDFLAGS|CONDA_PREFIX|LibZMQ_ROOT|LIBZMQ_ROOT"
+    # the compiler and the linker
+    r"|CPATH|CPLUS_INCLUDE_PATH|LIBRARY_PATH|COMPILER_PATH|GCC_EXEC_PREFIX|LD_RUN_PATH|SDKROOT|CCC_OVERRIDE_OPTIONS"
+    # CMake, apart from variables that change its output on the terminal
+    r"|CMAKE_(?!BUILD_PARALLEL_LEVEL|COLOR_DIAGNOSTICS|ERROR_DEPRECATED|WARN_DEPRECATED|NO_VERBOSE).*"
+)
+"""Environment variables that change what is built. CMake reads them when it configures a folder for the first time, and
+the compiler when a file is compiled; afterwards neither notices a change."""
+_FOUND_TOOLS = ("flatc", "readelf", "llvm-readelf")
+"""Programs whose paths CMake keeps."""
 
 
 def build_folder(cache: Path, name: str) -> Path:
     """Return the build folder of this checkout in a cache, which other checkouts may share.
 
-    CMake ties a build folder to its own path, to the path of the sources, and to the compiler and settings of its first
-    call. All of these are hashed into the folder's name, so that a change of one of them leads to another folder.
+    CMake ties a build folder to its own path, to the path of the sources, and to the compiler, programs and settings of
+    its first call. All of these are hashed into the folder's name, so that a change of one leads to another folder.
     """
     folder = cache.resolve() / "build"
-    environment = {key: os.environ.get(key, "") for key in _CONFIGURE_TIME_VARIABLES}
-    key = digest([str(folder), str(checkout()), environment, _compiler_version(), bool(shutil.which("ninja"))])
+    environment = {key: value for key, value in os.environ.items() if value and _BUILD_VARIABLES.fullmatch(key)}
+    tools = [shutil.which(name) for name in _FOUND_TOOLS]
+    places = [str(folder), str(checkout())]
+    key = digest([*places, environment, tools, _compiler_version(), bool(shutil.which("ninja"))])
     return folder / f"{name}-{key}"
 
 
