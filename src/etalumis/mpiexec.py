@@ -39,10 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("program", nargs=argparse.REMAINDER, help="program of the ranks, with its arguments")
     args = parser.parse_args(argv)
-    if not args.program:
+    program = args.program[1:] if args.program[:1] == ["--"] else args.program
+    if not program:
         parser.error("expected a program, such as: -n 2 etalumis traces sort ...")
-    if shutil.which(args.program[0]) is None:
-        parser.error(f"{args.program[0]}: expected a program to run, found none of this name here or on the PATH")
+    if shutil.which(program[0]) is None:
+        parser.error(f"{program[0]}: expected a program to run, found none of this name here or on the PATH")
     mpiexec = args.mpiexec or find_mpiexec(os.environ)
     if mpiexec is None:
         parser.error("found no mpiexec beside this Python or on the PATH; install an MPI library: pip install mpich")
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _fork_watcher(fifo, args.start_timeout)
     os.execve(
         mpiexec,
-        [mpiexec, "-n", str(args.n), "sh", "-c", _RANK_SHELL_COMMAND, _PROG, str(fifo), *args.program],
+        [mpiexec, "-n", str(args.n), "sh", "-c", _RANK_SHELL_COMMAND, _PROG, str(fifo), *program],
         local_environment(os.environ),
     )
 

@@ -53,6 +53,11 @@ def test_the_number_of_ranks_is_a_positive_whole_number(tmp_path: Path, ranks: s
     assert f"expected a whole number from 1, found {ranks}" in done.stderr
 
 
+def test_two_hyphens_may_precede_the_program(tmp_path: Path) -> None:
+    done = launch(tmp_path, "-n", "1", "--", "echo", "one")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "one\n", "")
+
+
 def test_a_missing_program_is_named_once(tmp_path: Path) -> None:
     done = launch(tmp_path, "-n", "2", "no-such-program")
     assert done.returncode == 2

@@ -34,6 +34,20 @@ def test_output_that_cannot_be_written(checkout, verb, redirection, code, error)
     assert (done.returncode, done.stdout, done.stderr) == (code, "", error)
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "command", ["-m etalumis --version", "-m etalumis posteriors --help", "scripts/run_workflow.py --help"]
+)
+def test_help_that_cannot_be_written(checkout, command, unbuffered):
+    # argparse itself ignores the error, which it sees only if standard output has no buffer
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} {command} > /dev/full"],
+        cwd=checkout, env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, FULL)
+
+
 def test_characters_that_the_encoding_lacks_are_escaped(checkout):
     done = subprocess.run(
         [sys.executable, "-m", "etalumis", "config", "schema"],

@@ -5,7 +5,9 @@
 import argparse
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import IO, Any
+
+from etalumis.cli.streams import write_output
 
 _MAX_SECONDS = 1e6
 
@@ -24,6 +26,13 @@ class Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         """Return the help text."""
         return self._whole_help or super().format_help()
+
+    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+        """Write help and version so that a failure ends the command; argparse ignores it."""
+        if file is sys.stdout:
+            write_output(message)
+        else:
+            super()._print_message(message, file)
 
     def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
         """Return the namespace and the arguments that are not known."""
