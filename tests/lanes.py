@@ -26,6 +26,8 @@ STATISTICS = "statistics"
 SLOW_FIXTURES = ("run", "carried", "demo", "project", "made", "sherpa_simulator", STATISTICS)
 """Fixtures that lane "check" leaves out, the slowest first: those before Sherpa run whole workflows or dry runs."""
 
+BUILD = "cpp_examples"
+"""Fixture that builds the C++ front end, once for all workers."""
 WORKFLOW = "tests/workflow/"
 """Folder of the tests that share one run of the whole workflow."""
 _EXAMPLES = {"check": 10, "test": 30, "validate": 200}
@@ -75,11 +77,25 @@ def _belongs(item: pytest.Item, lane: str) -> bool:
 
 
 def sort_by_cost(items: list[pytest.Item]) -> None:
-    """Sort tests so that the scopes with the slowest fixtures start first."""
-    first: dict[str, int] = {}
+    """Sort tests so that the scopes with the slowest fixtures start first.
+
+    Of the other scopes, the first that needs the C++ build starts and those that need it too come last: the worker of
+    the first builds, while the other workers run tests that do not wait for it.
+    """
+    ranks: dict[str, int] = {}
+    built = []
     for item in items:
-        first[scope(item.nodeid)] = min(_rank(item), first.get(scope(item.nodeid), len(SLOW_FIXTURES)))
-    items.sort(key=lambda item: first[scope(item.nodeid)])
+        name = scope(item.nodeid)
+        ranks[name] = min(_rank(item), ranks.get(name, len(SLOW_FIXTURES)))
+        if BUILD in _fixtures(item) and name not in built:
+            built.append(name)
+    waiting = [name for name in built if ranks[name] == len(SLOW_FIXTURES)]
+
+    def order(item: pytest.Item) -> tuple[int, int]:
+        name = scope(item.nodeid)
+        return ranks[name], 1 if name not in waiting else 0 if name == waiting[0] else 2
+
+    items.sort(key=order)
 
 
 def scope(nodeid: str) -> str:

@@ -210,8 +210,9 @@ class Peer:
             sys.exit(3)
         elif kind == "abort":
             os.kill(os.getpid(), signal.SIGABRT)
-        elif kind == "hang":
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        elif kind in ("hang", "deaf"):
+            if kind == "deaf":
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
             while True:
                 time.sleep(1)
         elif kind == "reset":

@@ -64,6 +64,7 @@ def statistics_of(values):
 
 
 @pytest.mark.parametrize("focus", [None, ("width", "hits", "never met")], ids=["named", "chosen"])
+@pytest.mark.usefixtures("statistics")
 def test_a_chain_at_beta_0_leaves_the_prior_invariant(drifting, focus):
     """Varying supports, scopes, addresses and priors; test_chain.cpp has further cases."""
     runner = ModelRunner(drifting, Observations(CONDITIONED), seed=1)

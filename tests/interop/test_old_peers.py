@@ -218,11 +218,11 @@ def test_a_run_that_a_killed_client_left_is_completed_first(tmp_path, kind):
 @pytest.mark.parametrize("fault", ["kill", "hang"])
 def test_a_peer_that_was_not_started_here_is_not_restarted(tmp_path, fault, caplog):
     options = ["--fault", fault, "--at", "Tag", "--at-run", "3"]
-    with running(tmp_path, "gaussian", *options) as (_, endpoint), connect(endpoint, timeout_s=2.0) as simulator:
+    with running(tmp_path, "gaussian", *options) as (_, endpoint), connect(endpoint, timeout_s=0.5) as simulator:
         with caplog.at_level(logging.WARNING), pytest.raises(SimulatorError) as caught:
             importance(simulator, ANSWERS["gaussian_unknown_mean"].observations, runs=100, seed=1)
         first, *_, advice = str(caught.value).splitlines()
-        cause = f"lost the connection to {endpoint}" if fault == "kill" else "did not answer within 2 s"
+        cause = f"lost the connection to {endpoint}" if fault == "kill" else "did not answer within 0.5 s"
         assert first.startswith(f"the simulator gaussian {cause} in run 4 after 1 draws")
         helps = "was not started here, so it is not restarted" if fault == "kill" else "increase timeout_s (simulator"
         assert helps in advice

@@ -165,7 +165,7 @@ def test_a_simulator_that_never_answers_is_ended(tmp_path):
 
 
 def test_a_slow_start_is_awaited():
-    with simulator("--answer-later", "1.2", timeout_s=1.0) as peer:
+    with simulator("--answer-later", "0.7", timeout_s=0.5) as peer:
         check_run(run(peer))
 
 
@@ -214,7 +214,7 @@ def test_a_simulator_killed_by_another_process_is_detected_at_once():
 
 
 def test_a_hang_ends_after_the_timeout_even_if_sigterm_is_ignored():
-    with simulator("--fault", "hang", timeout_s=0.4) as peer:
+    with simulator("--fault", "deaf", timeout_s=0.4) as peer:
         pid = peer.pid
         with pytest.raises(SimulatorError, match=r"did not answer within 0\.4 s in run 1 after 2 draws"):
             run(peer)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lanes import Statistics
 from scipy import integrate, stats
 from synthetic_batches import PRIORS, prior_columns
 
@@ -30,7 +31,7 @@ def raw_outputs(prior: Distribution, seed: int, spread: float = 1.0) -> np.ndarr
 
 def log_density(prior: Distribution, raw: np.ndarray, values: np.ndarray) -> np.ndarray:
     """log q of values in physical units, as training computes it, in float64."""
-    columns = np.array([prior_columns(prior, value) for value in values])
+    columns = np.tile(prior_columns(prior, values[0])[:4], (len(values), 1))
     form = standardise(prior.kind, values, columns[:, 0], columns[:, 1], columns[:, 2:4])
     raws = torch.from_numpy(raw).expand(len(values), -1)
     log_q = proposals.log_density(prior.kind, raws, torch.from_numpy(form.x), torch.from_numpy(form.context))
@@ -69,7 +70,7 @@ def _quadrature(prior: Distribution) -> tuple[np.ndarray, np.ndarray]:
         low, high = prior.parameters if prior.kind == "Uniform" else (0.0, 1.0)
         edges = np.linspace(low, high, 20_001)
         return 0.5 * (edges[1:] + edges[:-1]), np.diff(edges)
-    edges = np.linspace(-60.0, 60.0, 100_001)
+    edges = np.linspace(-60.0, 60.0, 40_001)
     t, step = 0.5 * (edges[1:] + edges[:-1]), np.diff(edges)
     return (t, step) if prior.kind == "Normal" else (np.exp(t), step * np.exp(t))
 
@@ -90,8 +91,8 @@ def test_inference_and_training_densities_agree(prior: Distribution) -> None:
 
 
 @pytest.mark.parametrize("prior", PRIORS, ids=IDS)
-def test_samples_follow_the_density(prior: Distribution) -> None:
-    raw, count = raw_outputs(prior, 11), 4_000
+def test_samples_follow_the_density(prior: Distribution, statistics: Statistics) -> None:
+    raw, count = raw_outputs(prior, 11), statistics.size(4_000, 40_000)
     drawn = draw(prior, raw, count, seed=3)
     # a correct sampler fails one seed in 10^4; the seed is fixed
     if prior.discrete:

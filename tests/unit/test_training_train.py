@@ -67,6 +67,7 @@ def trained(gaussian: ExampleTraces, tmp_path_factory: pytest.TempPathFactory) -
     return output
 
 
+@pytest.mark.usefixtures("statistics")
 def test_the_gaussian_posterior_is_learned(trained: Path) -> None:
     """Averaged over observations, the loss is bounded by the entropy of the exact posterior and is close to it."""
     network = checkpoint.load(trained)
@@ -141,6 +142,7 @@ def branching_entropies() -> dict[str, float]:
     return {"r": float(entropy_r), "s": float(entropy_s)}
 
 
+@pytest.mark.usefixtures("statistics")
 def test_traces_of_several_types_are_learned_together(branching: ExampleTraces, tmp_path: Path) -> None:
     """No loss is below the entropy of the exact conditional, and after training it is close to it."""
     train(branching, settings(max_traces=TRAIN * 8), tmp_path)
