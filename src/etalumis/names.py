@@ -8,6 +8,10 @@ store a name percent-encoded where needed. The encoding is lossless, and leaves 
 
 import functools
 import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 
 from etalumis.errors import DatasetError
 
@@ -47,6 +51,43 @@ def require_storable(name: str, what: str) -> None:
         f"{what} named {shown} cannot be stored: {problem}; expected 1 to {MAX_NAME_BYTES} bytes of text without "
         "control characters: rename it in the model"
     )
+
+
+def require_one_value_per_name(draws: Mapping[str, float], result: float | None, tags: Mapping[str, Any]) -> None:
+    """Check that no tag, named draw or result of a run replaces another one in a posterior file.
+
+    A tag may repeat the value of the draw with its name.
+
+    Parameters
+    ----------
+    draws, tags
+        Values by name.
+    result
+        Result of the run, which the file keeps as ``result``.
+
+    Raises
+    ------
+    DatasetError
+        If two of them have one name and different values.
+    """
+    for name in tags:
+        if name in draws and not _is_same(tags[name], draws[name]):
+            raise DatasetError(
+                f"a draw and a tag are both named {name!r} and have different values, {draws[name]} and {tags[name]}; "
+                "expected one value per name, as in a posterior file: rename one of them in the model"
+            )
+    if result is None:
+        return
+    for what, values in (("draw", draws), ("tag", tags)):
+        if "result" in values and not _is_same(values["result"], result):
+            raise DatasetError(
+                f"a {what} is named 'result' and is {values['result']}, while the result of the run is {result}; "
+                f"expected one value per name, as in a posterior file: rename the {what} in the model"
+            )
+
+
+def _is_same(a: Any, b: float) -> bool:
+    return np.array_equal(np.ravel(a), [b], equal_nan=True)  # peers send scalars with shape () or (1,)
 
 
 def to_link_name(name: str) -> str:

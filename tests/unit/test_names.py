@@ -11,12 +11,13 @@ from served import SERVE
 from unit.traces_support import PROVENANCE
 
 from etalumis.cli import main
-from etalumis.distributions import ArrayDistribution, Normal
+from etalumis.distributions import ArrayDistribution, Normal, Uniform
 from etalumis.errors import DatasetError
 from etalumis.inference import Posterior
 from etalumis.inference.draws import draw_of
 from etalumis.models import FunctionModel, observe, sample, tag
 from etalumis.names import MAX_NAME_BYTES, from_line, from_link_name, require_storable, to_line, to_link_name
+from etalumis.simulator.replay_check import check_replay
 from etalumis.traces import observation
 from etalumis.traces.checking.verify import verify
 from etalumis.traces.plain.convert import from_plain
@@ -154,6 +155,52 @@ def test_other_names_of_draws_and_observe_statements_are_refused(tmp_path, name)
             generate(FunctionModel(model, "bad"), tmp_path / "t.h5", PROVENANCE, 0, 1)
     with pytest.raises(DatasetError, match="a draw named"):
         draw_of(_trace(FunctionModel(draws, "bad")))
+
+
+def tag_beside_draw():
+    tag("x", 2 * sample(Uniform(1.0, 2.0), name="x"))
+
+
+def result_beside_tag():
+    tag("result", 2 * sample(Uniform(1.0, 2.0)))
+    return 1.0
+
+
+def result_beside_draw():
+    return 2 * sample(Uniform(1.0, 2.0), name="result")
+
+
+class Restartable(FunctionModel):
+    def restart(self):
+        """Nothing to restart."""
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (tag_beside_draw, r"a draw and a tag are both named 'x' and have different values, 1\..* rename one of them"),
+        (result_beside_tag, r"a tag is named 'result' and is .*, while the result of the run is 1\.0.* rename the tag"),
+        (result_beside_draw, "a draw is named 'result' and is .* rename the draw"),
+    ],
+)
+def test_a_value_that_would_replace_another_of_its_name_is_refused(model, said):
+    with pytest.raises(DatasetError, match=said):
+        draw_of(_trace(FunctionModel(model, "odd")))
+    with pytest.raises(DatasetError, match=said):
+        check_replay(Restartable(model, "odd"), "beam", runs=2)
+
+
+def test_a_tag_may_repeat_the_draw_of_its_name():
+    def model():
+        x = sample(Uniform(1.0, 2.0), name="x")
+        tag("x", x)
+        tag("result", x)
+        return x
+
+    values = draw_of(_trace(FunctionModel(model, "odd"))).values
+    assert list(values) == ["x", "result"]
+    assert values["x"] == values["result"]
+    check_replay(Restartable(model, "odd"), "beam", runs=2)
 
 
 def _trace(model):

@@ -3,6 +3,7 @@
 """`etalumis simulator couple`: reproducible simulators are recorded; hidden state and changed files are refused."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -186,7 +187,7 @@ def test_couple_refuses_hidden_state(
     assert couple(model) == 1
     error = capsys.readouterr().err
     assert f"{model}: run 19 came out differently when it was given the same values in a fresh process" in error
-    assert message in error
+    assert re.search(rf"order of runs:\n  .*{message}.*\nInference replays", error)  # on a line of its own
     assert "look for random numbers drawn elsewhere" in error
     assert "state kept between runs (counters, " in error
     assert not Path("coupled").exists()

@@ -91,7 +91,11 @@ def register(subparsers: Any) -> None:
         help="more files that identify the simulator",
     )
     couple.add_argument(
-        "--runs", type=count, default=20, metavar="N", help="prior runs to replay (default: %(default)s)"
+        "--runs",
+        type=count,
+        default=20,
+        metavar="N",
+        help="prior runs to replay; hidden state is found if it shows in one of them (default: %(default)s)",
     )
     couple.add_argument("command", nargs="+", metavar="COMMAND", help="program and arguments, after `--`")
 

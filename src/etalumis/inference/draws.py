@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from etalumis.names import require_storable
+from etalumis.names import require_one_value_per_name, require_storable
 from etalumis.trace import REJECTED, Trace
 from etalumis.typing import Array
 
@@ -25,8 +25,7 @@ class Draw:
 def draw_of(trace: Trace, named: Sequence[tuple[int, str]] | None = None, trace_type: str | None = None) -> Draw:
     """Return the values to keep of `trace`.
 
-    If a tag and an entry have the same name, the tag is kept; of several entries with one name, the last one. The
-    result of the model is kept as `result`.
+    Of several entries with one name, the last one is kept. The result of the model is kept as `result`.
 
     Parameters
     ----------
@@ -34,8 +33,13 @@ def draw_of(trace: Trace, named: Sequence[tuple[int, str]] | None = None, trace_
         Position and name of its accepted entries with a name; found in the trace if not given.
     trace_type
         Its type in hex digits; computed if not given.
+
+    Raises
+    ------
+    DatasetError
+        If a name cannot be stored, or if two of a tag, a draw and the result have one name and different values.
     """
-    values: dict[str, Array | float] = {}
+    draws: dict[str, float] = {}
     if named is None:
         flags = trace.flags
         named = [(i, name) for i, name in enumerate(trace.name) if name and not flags[i] & REJECTED]
@@ -43,10 +47,13 @@ def draw_of(trace: Trace, named: Sequence[tuple[int, str]] | None = None, trace_
         value = trace.value
         for _, name in named:
             require_storable(name, "a draw")
-        values = {name: value[i] for i, name in named}
-    if (result := trace.result) is not None:
+        draws = {name: value[i] for i, name in named}
+    result, tags = trace.result, trace.tags
+    require_one_value_per_name(draws, result, tags)
+    values: dict[str, Array | float] = {**draws}
+    if result is not None:
         values["result"] = result
-    if tags := trace.tags:
+    if tags:
         for name in tags:
             require_storable(name, "a tag")
         values.update(tags)

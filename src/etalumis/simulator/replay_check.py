@@ -14,7 +14,7 @@ from etalumis.batches import Restartable
 from etalumis.distributions import ArrayDistribution
 from etalumis.errors import SimulatorError
 from etalumis.execution import Model, Site, run
-from etalumis.names import require_storable
+from etalumis.names import require_one_value_per_name, require_storable
 from etalumis.seeds import generator
 from etalumis.simulator.trace_difference import trace_difference
 from etalumis.trace import CONTROLLED, Trace
@@ -56,7 +56,7 @@ def check_replay(simulator: RestartableModel, program: str, runs: int = 20, seed
     The fresh process replays the last run first and twice, then the others in reverse order. A count of the runs, or a
     random number generator of the simulator's own, is then in another state at every replay than it was at the
     original run, or at one of the two replays of the last run. Runs with rejection loops are replayed once more with
-    their accepted draws alone, as the RMH engine does it.
+    their accepted draws alone, as the RMH engine does it. Hidden state is only found if it shows in one of the runs.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def check_replay(simulator: RestartableModel, program: str, runs: int = 20, seed
     SimulatorError
         If a replayed run differs; the message names the run, what differs, and the usual causes.
     DatasetError
-        If the name of a tag, a draw or an observe statement cannot be stored.
+        If the name of a tag, a draw or an observe statement cannot be stored, or if two values have one name.
     """
     table = AddressTable()
     traces = [run(simulator, _PriorDraws(generator(seed, "check", number)), table) for number in range(runs)]
@@ -84,7 +84,7 @@ def check_replay(simulator: RestartableModel, program: str, runs: int = 20, seed
     for number, trace in enumerate(traces):
         if len(trace.accepted) < len(trace):
             _require_equal(simulator, number, trace, trace.accepted, table)
-    _require_storable_names(traces)
+    _require_names(traces)
     return _summary(traces, program)
 
 
@@ -101,14 +101,14 @@ def _require_equal(
     how = "the same values" if len(positions) == len(trace) else "the values of its accepted draws alone"
     raise SimulatorError(
         f"{simulator.name}: run {number} came out differently when it was given {how} in a fresh process, in another "
-        f"order of runs: {difference}. Inference replays runs, so a simulator must do the same when given the same: "
+        f"order of runs:\n  {difference}\nInference replays runs, so a simulator must do the same when given the same: "
         "look for random numbers drawn elsewhere (the clock, the system's generator, a random number generator of the "
         "model's own, threads), for state kept between runs (counters, caches, global variables, files) or between the "
         "passes of a rejection loop, and for statements below functions that are not exported."
     )
 
 
-def _require_storable_names(traces: Sequence[Trace]) -> None:
+def _require_names(traces: Sequence[Trace]) -> None:
     for trace in traces:
         for what, names in (
             ("a draw", filter(None, trace.name)),
@@ -117,6 +117,8 @@ def _require_storable_names(traces: Sequence[Trace]) -> None:
         ):
             for name in names:
                 require_storable(name, what)
+        draws = {trace.name[i]: trace.value[i] for i in trace.accepted if trace.name[i]}
+        require_one_value_per_name(draws, trace.result, trace.tags)
 
 
 class _PriorDraws:
