@@ -7,10 +7,12 @@ import re
 import numpy as np
 import pytest
 from scipy.signal import lfilter
+from scipy.stats import norm
 from synthetic_posteriors import posterior_of, tau_posterior
 
 from etalumis.config import Config
 from etalumis.diagnostics import Thresholds, advice, diagnose
+from etalumis.diagnostics.run import compare
 from etalumis.distributions import Normal, Uniform
 from etalumis.inference import rmh
 from etalumis.inference.posterior import Posterior
@@ -59,12 +61,15 @@ def test_correlated_latents_are_named_as_the_cause_and_tempering_as_the_remedy()
     plain = ridge(inverse_temperatures=[1.0])
     (sentence,) = sentences(diagnose([plain]), "convergence")
     assert "Likely cause: correlated latents (a and b, rank correlation 1.00)" in sentence
-    assert "Set posteriors.rmh.temperatures to 7 (now 1, no tempering)" in sentence
+    assert (
+        "Set posteriors.rmh.temperatures to 7 (now 1, no tempering; in Python: betas=inverse_temperatures(7, 0.01))"
+        in sentence
+    )
     (sentence,) = sentences(
         diagnose([ridge(inverse_temperatures=[1.0, 0.0], swap_acceptance=[0.4], round_trips=3)]), "convergence"
     )
     assert "Set posteriors.rmh.temperatures" not in sentence
-    assert "Raise posteriors.rmh.runs (about " in sentence
+    assert "Raise posteriors.rmh.runs (in Python: runs; about " in sentence
 
 
 def test_a_posterior_of_rmh_carries_what_the_advice_needs():
@@ -84,10 +89,10 @@ def test_a_posterior_of_rmh_carries_what_the_advice_needs():
 def test_uncorrelated_chains_that_are_short_need_more_runs_only():
     short = posterior_of({"a": np.random.default_rng(2).normal(size=300)}, acceptance={"a": {}})
     (sentence,) = sentences(diagnose([short], Thresholds(rhat=1.1)), "convergence")
-    assert sentence.endswith("Raise posteriors.rmh.runs (about 2 times as many).")
+    assert sentence.endswith("Raise posteriors.rmh.runs (in Python: runs; about 2 times as many).")
     very_short = posterior_of({"a": np.random.default_rng(2).normal(size=40)}, acceptance={"a": {}})
     (sentence,) = sentences(diagnose([very_short], Thresholds(rhat=2.0)), "convergence")
-    assert "Raise posteriors.rmh.runs (about " in sentence
+    assert "Raise posteriors.rmh.runs (in Python: runs; about " in sentence
 
 
 def test_slow_chains_without_a_known_cause_need_tempering():
@@ -100,10 +105,14 @@ def test_modes_that_are_seldom_crossed_are_named():
     rng = np.random.default_rng(4)
     sides = np.repeat([1, -1, 1, -1, 1, -1, 1, -1], 500)
     (sentence,) = sentences(diagnose([posterior_of({"x": 3 * sides + 0.1 * rng.normal(size=4000)})]), "convergence")
-    assert "the chains crossed the gap 6 times" in sentence
+    assert "separate modes or a strong, nonlinear dependence (x <= -2." in sentence
+    assert "crossings of the gap by all chains: 6)" in sentence
     apart = posterior_of({"x": np.repeat([3.0, -3.0], 2000) + 0.1 * rng.normal(size=4000)})
     (sentence,) = sentences(diagnose([apart]), "convergence")
-    assert "chains that stay apart, as in different modes (x by chain: 3, -3)" in sentence
+    assert (
+        "chains that stay apart, as in separate modes or with a strong, nonlinear dependence (x by chain: 3, -3)"
+        in sentence
+    )
 
 
 def test_a_mode_that_only_one_engine_visited_is_named():
@@ -114,7 +123,22 @@ def test_a_mode_that_only_one_engine_visited_is_named():
     assert re.search(
         r"RMH has no draw where IC has at least (4\d|50) % of its mass \(x\), a mode not visited", sentence
     )
-    assert sentence.endswith("Set posteriors.rmh.temperatures to 7 (now 1, no tempering).")
+    assert sentence.endswith("(now 1, no tempering; in Python: betas=inverse_temperatures(7, 0.01)).")
     alone = diagnose([one])
     assert passed(alone, "convergence") == [True]
     assert "a mode that no chain visited goes unnoticed" in sentences(alone, "convergence")[0]
+
+
+def test_too_few_effective_draws_are_not_taken_for_a_mode_not_visited():
+    rng = np.random.default_rng(6)
+    # 25 values, each kept for 70 draws; moved by half a standard deviation, they leave the lowest 5 % empty
+    x = np.repeat(rng.permutation(norm.ppf((np.arange(25) + 0.5) / 25)) + 0.5, 70)
+    few = posterior_of({"x": x}, inverse_temperatures=[1.0])
+    many = posterior_of({"x": rng.normal(size=4000)}, "ic")
+    result = diagnose([few, many])
+    assert 10 < result["engines"]["rmh"]["quantities"]["x"]["ess"] < 40
+    assert compare(few, many)["x"]["unvisited"]["rmh"] >= advice.MIN_UNVISITED
+    (sentence,) = sentences(result, "agreement")
+    assert " differ: x by " in sentence
+    assert "a mode not visited" not in sentence
+    assert "Doubt RMH, whose own check fails" in sentence

@@ -12,11 +12,17 @@ from etalumis.config.models import RmhConfig
 from etalumis.diagnostics.verdict import ENGINE_NAMES
 
 DEFAULT_TEMPERATURES: int = RmhConfig().temperatures
+_SET_TEMPERATURES = (
+    f"Set posteriors.rmh.temperatures to {DEFAULT_TEMPERATURES} (now 1, no tempering; in Python: "
+    f"betas=inverse_temperatures({DEFAULT_TEMPERATURES}, {RmhConfig().hottest_beta:g}))"
+)
 MIN_SWAP_ACCEPTANCE = 0.2
 MIN_EFFICIENCY = 0.1
 """Effective draws per draw, below which chains are slow rather than short."""
 MIN_UNVISITED = 0.05
 """Share of an engine's posterior from which on it matters that the other engine has no draw there."""
+MIN_EXPECTED_DRAWS = 6.0
+"""Expected effective draws in such a region: that chance leaves one of 20 regions empty has probability 20 exp(-6)."""
 MIN_ROUND_TRIPS = 10
 """Per chain: with fewer, a tempered chain has seen few states that came down from the prior."""
 
@@ -53,12 +59,15 @@ def likely_causes(mixing: dict[str, Any], failed: Collection[str], min_ess: floa
     crossed = {key: m for key, m in mixing["modes"].items() if key in failed and m["crossings"] < min_ess}
     if separated:
         centres = ", ".join(f"{centre:.3g}" for centre in mixing["separated"][separated[0]])
-        causes.append(f"chains that stay apart, as in different modes ({separated[0]} by chain: {centres})")
+        causes.append(
+            "chains that stay apart, as in separate modes or with a strong, nonlinear dependence "
+            f"({separated[0]} by chain: {centres})"
+        )
     elif crossed:
         key, mode = min(crossed.items(), key=lambda item: item[1]["crossings"])
         causes.append(
-            f"separate modes ({key} <= {mode['below']:.3g} and >= {mode['above']:.3g}; the chains crossed the gap "
-            f"{mode['crossings']:,} times)"
+            f"separate modes or a strong, nonlinear dependence ({key} <= {mode['below']:.3g} and >= "
+            f"{mode['above']:.3g}; crossings of the gap by all chains: {mode['crossings']:,})"
         )
     return causes
 
@@ -75,14 +84,15 @@ def _remedy(report: dict[str, Any], failed: Collection[str], min_ess: float, *, 
     slow = known or smallest < MIN_EFFICIENCY * report["draws"]
     if temperatures == 1 and slow:
         return (
-            f"Set posteriors.rmh.temperatures to {DEFAULT_TEMPERATURES} (now 1, no tempering), and keep two or more "
-            f"chains; more runs alone ({more}) may not help. Compare with another engine."
+            f"{_SET_TEMPERATURES}, and keep two or more chains; more runs alone ({more}) may not help. Compare with "
+            "another engine."
         )
     if swaps is not None and swaps["acceptance"] < MIN_SWAP_ACCEPTANCE:
         return (
-            f"Raise posteriors.rmh.temperatures (now {temperatures}), since few swaps are accepted, and runs with it."
+            f"Raise posteriors.rmh.temperatures (now {temperatures}; in Python: the length of betas), since few swaps "
+            "are accepted, and runs with it."
         )
-    return f"Raise posteriors.rmh.runs ({more})."
+    return f"Raise posteriors.rmh.runs (in Python: runs; {more})."
 
 
 def uneven_weights(engine: str, ess: float, min_ess: float) -> str:
@@ -116,24 +126,34 @@ def reaches_prior(info: dict[str, Any]) -> bool:
 
 
 def disagreement(
-    sides: list[str], unvisited: dict[str, dict[str, float]], engines: dict[str, Any], trusted: Collection[str]
+    unvisited: dict[str, dict[str, float]],
+    effective_draws: dict[str, dict[str, float]],
+    engines: dict[str, Any],
+    trusted: Collection[str],
 ) -> str:
     """Return, as sentences, why two engines differ: a region that one never visited, or a failed check of its own.
 
     Parameters
     ----------
-    sides : list of str
-        The two engines.
     unvisited : dict
         Quantity -> engine -> share of the other engine's posterior where this one has no draw.
+    effective_draws : dict
+        Quantity -> engine -> effective draws; with few of them, chance alone leaves regions without a draw.
     engines : dict
         Reports by engine.
     trusted : collection of str
         Engines that passed their own check.
     """
-    share, key, engine = max((shares[engine], key, engine) for key, shares in unvisited.items() for engine in sides)
-    name, other = (ENGINE_NAMES.get(e, e) for e in (engine, sides[engine == sides[0]]))
-    if share >= MIN_UNVISITED:
+    sides = list(next(iter(effective_draws.values())))
+    missed = [
+        (share, key, engine)
+        for key, shares in unvisited.items()
+        for engine, share in shares.items()
+        if share >= MIN_UNVISITED and share * effective_draws[key][engine] >= MIN_EXPECTED_DRAWS
+    ]
+    if missed:
+        share, key, engine = max(missed)
+        name, other = (ENGINE_NAMES.get(e, e) for e in (engine, sides[engine == sides[0]]))
         return (
             f" Likely cause: {name} has no draw where {other} has at least {100 * share:.0f} % of its mass ({key}), a "
             "mode not visited. "
@@ -150,5 +170,5 @@ def _reach(report: dict[str, Any]) -> str:
         return "Raise its runs; for IC, train the network longer."
     temperatures = report["chains"]["mixing"]["temperatures"]
     if temperatures == 1:
-        return f"Set posteriors.rmh.temperatures to {DEFAULT_TEMPERATURES} (now 1, no tempering)."
-    return "Raise posteriors.rmh.runs and posteriors.rmh.chains."
+        return f"{_SET_TEMPERATURES}."
+    return "Raise posteriors.rmh.runs and posteriors.rmh.chains (in Python: runs, and rmh with more values of chain)."

@@ -13,6 +13,9 @@ from scipy.stats import wasserstein_distance
 from etalumis.diagnostics.rounding import rounding_error
 from etalumis.typing import FloatArray
 
+CUMULATED_ROUNDING = 1e-12
+"""Difference of two cumulative sums of weights below which they are equal: each term adds about 1e-16."""
+
 
 def ks_distance(x: FloatArray, wx: FloatArray, y: FloatArray, wy: FloatArray) -> float:
     """Return the Kolmogorov-Smirnov distance between two weighted samples, 0 to 1; values equal up to rounding tie."""
@@ -20,7 +23,8 @@ def ks_distance(x: FloatArray, wx: FloatArray, y: FloatArray, wy: FloatArray) ->
     order_x, order_y = np.argsort(x), np.argsort(y)
     fx = np.concatenate([[0.0], np.cumsum(wx[order_x])])[np.searchsorted(x[order_x], points, side="right")]
     fy = np.concatenate([[0.0], np.cumsum(wy[order_y])])[np.searchsorted(y[order_y], points, side="right")]
-    return float(np.max(np.abs(fx - fy)))
+    distance = float(np.max(np.abs(fx - fy)))
+    return distance if distance > CUMULATED_ROUNDING else 0.0
 
 
 def compare_continuous(x: FloatArray, wx: FloatArray, y: FloatArray, wy: FloatArray) -> dict[str, float]:

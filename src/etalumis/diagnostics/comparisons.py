@@ -110,11 +110,11 @@ def check_agreement(
     """
     sides = pair.split("-")
     names = " and ".join(ENGINE_NAMES.get(engine, engine) for engine in sides)
-    sizes = {key: [_effective_draws(engines[engine], key) for engine in sides] for key in distances}
+    sizes = {key: {engine: _effective_draws(engines[engine], key) for engine in sides} for key in distances}
     unknown = {
         key: min(few, default=math.nan)
         for key, both in sizes.items()
-        if (few := [size for size in both if not size >= MIN_EFFECTIVE_DRAWS])
+        if (few := [size for size in both.values() if not size >= MIN_EFFECTIVE_DRAWS])
     }
     if unknown and len(unknown) == len(distances):
         text = f"{names}: too few effective draws to compare them ({_smallest(unknown)})."
@@ -125,7 +125,7 @@ def check_agreement(
     remark = (f" Cannot be compared: {', '.join(empty)}." if empty else "") + _not_judged(unknown)
     if apart:
         differences = ", ".join(_difference(key, distances[key], sides, engines, thresholds) for key in apart)
-        cause = advice.disagreement(sides, {key: distances[key]["unvisited"] for key in apart}, engines, trusted)
+        cause = advice.disagreement({key: distances[key]["unvisited"] for key in apart}, sizes, engines, trusted)
         return Verdict("agreement", pair, False, f"{names} differ: {differences}.{cause}{remark}")
     if not judged:
         return Verdict("agreement", pair, False, f"{names} cannot be compared.{remark}")

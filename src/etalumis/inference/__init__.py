@@ -11,5 +11,6 @@ from etalumis.inference.compilation import compilation
 from etalumis.inference.importance import importance
 from etalumis.inference.posterior import Posterior
 from etalumis.inference.rmh import rmh
+from etalumis.inference.temperatures import inverse_temperatures
 
-__all__ = ["Posterior", "compilation", "importance", "rmh"]
+__all__ = ["Posterior", "compilation", "importance", "inverse_temperatures", "rmh"]
