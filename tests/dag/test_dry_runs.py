@@ -143,6 +143,7 @@ def test_a_wrong_configuration_stops_before_any_job(project: DryProject, given: 
         ([], ["run={name: second, seed: 2}"]),
         (["more.yaml"], []),
         (["config/test.yaml", "more.yaml"], ["training={max_traces: null}", "posteriors={rmh: {thin: 2}}"]),
+        ([], ["training={max_traces: 1000000, max_minutes: null}"]),
     ],
 )
 def test_the_dag_uses_what_config_show_prints(

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from etalumis.cli import main
 from etalumis.cli.config import README, SCHEMA, with_table
-from etalumis.config import Config, from_mapping, load, read, schema_text, settings_without_effect, to_yaml
+from etalumis.config import Config, configuration_notes, from_mapping, load, read, schema_text, to_yaml
 from etalumis.config.describe import keys
 from etalumis.errors import ConfigError
 
@@ -72,6 +72,13 @@ def test_an_unknown_key_names_the_nearest_valid_one(data: object, wrong: str, ne
         ({"run": 3}, ["run: expected a section", "found 3"]),
         ({"observation": {"trace": 100}}, ["observation.trace", "traces.test", "found 100"]),
         ({"traces": {"train": 2, "jobs": 3}}, ["traces.jobs", "traces.train", "found 3"]),
+        ({"traces": {"tags": ["a", "b", "a"]}}, ["traces.tags", "each value once", "found a several times"]),
+        ({"traces": {"tags": ["a", ""]}}, ["traces.tags", "not empty"]),
+        ({"figures": {"format": ["png", "png"]}}, ["figures.format", "each value once"]),
+        (
+            {"training": {"learning_rate": 1e-6}},
+            ["training.learning_rate_end", "at most training.learning_rate, 1e-06"],
+        ),
         ([1, 2], ["expected sections with keys", "found [1, 2]"]),
     ],
 )
@@ -135,14 +142,17 @@ def test_more_traces_in_a_minibatch_than_in_the_training_split_are_refused() -> 
         ({"posteriors": {"rmh": {"temperatures": 3, "hottest_beta": 0.1}}}, []),
         ({"training": {"schedule": "none", "learning_rate_end": 0.1}}, ["training.learning_rate_end"]),
         ({"training": {"schedule": "multistep", "learning_rate_end": 0.1}}, ["training.learning_rate_end"]),
-        ({"training": {"schedule": "polynomial2", "learning_rate_end": 0.1}}, []),
+        ({"training": {"schedule": "polynomial2", "learning_rate": 0.1, "learning_rate_end": 0.1}}, []),
         ({"training": {"noise_ramp_share": 0, "noise_start": 0.5}}, ["training.noise_start"]),
         ({"traces": {"observation": "noisy"}}, ["training.noise_start"]),
+        ({"training": {"max_traces": 9, "max_minutes": 1}}, ["training.max_traces:"]),
+        ({"training": {"max_traces": 9}}, []),
+        ({"posteriors": {"rmh": {"chains": 1}}}, ["posteriors.rmh.chains:"]),
         ({"traces": {"observation": "noisy"}, "training": {"noise_ramp_share": 0}}, []),
     ],
 )
-def test_settings_without_effect_are_named(data: dict[str, object], said: list[str]) -> None:
-    assert [line.split()[0] for line in settings_without_effect(from_mapping(data))] == said
+def test_settings_without_effect_and_surprising_choices_are_named(data: dict[str, object], said: list[str]) -> None:
+    assert [line.split()[0] for line in configuration_notes(from_mapping(data))] == said
 
 
 @pytest.mark.parametrize(("content", "found"), [(b"run: [", "expected YAML"), (b"\xff\xfe\x00", "expected UTF-8")])
@@ -168,7 +178,7 @@ def test_the_resolved_text_reads_back_unchanged(seed: int, rate: float, noise: f
     data = {
         "run": {"seed": seed},
         "simulator": {"noise_gev": noise},
-        "training": {"learning_rate": rate, "max_traces": limit},
+        "training": {"learning_rate": rate, "learning_rate_end": 0, "max_traces": limit},
     }
     config = from_mapping(data)
     assert from_mapping(yaml.safe_load(to_yaml(config))) == config

@@ -7,7 +7,7 @@ import math
 from snakemake.logging import logger
 
 from etalumis import workflow as wiring
-from etalumis.config import settings_without_effect
+from etalumis.config import configuration_notes
 from etalumis.paths import ENGINES, FIGURES, SORTED_SPLITS, SPLITS, Paths
 from etalumis.results import check_format, write_run_files
 
@@ -15,7 +15,7 @@ CONFIG = wiring.read_config(workflow)
 # for the texts of the report
 config.clear()
 config.update(CONFIG.model_dump(mode="json"))
-for line in settings_without_effect(CONFIG):
+for line in configuration_notes(CONFIG):
     logger.warning(line)
 P = Paths(CONFIG.run.name)
 check_format(P)

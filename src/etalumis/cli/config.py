@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from etalumis.cli.logs import say
-from etalumis.config import DEFAULT_FILE, key_table, read, schema_text, settings_without_effect, to_yaml
+from etalumis.config import DEFAULT_FILE, configuration_notes, key_table, read, schema_text, to_yaml
 from etalumis.errors import ConfigError
 from etalumis.files import write_text_atomic
 
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
             say(schema_text().rstrip("\n"))
         return 0
     config = read(args.files or [DEFAULT_FILE], args.config)
-    for line in settings_without_effect(config):
+    for line in configuration_notes(config):
         logger.warning("%s", line)
     if args.action == "show":
         say(to_yaml(config).rstrip("\n"))

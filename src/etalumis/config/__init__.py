@@ -20,7 +20,7 @@ from etalumis.config.models import (
     TracesConfig,
     TrainingConfig,
 )
-from etalumis.config.whole import settings_without_effect
+from etalumis.config.whole import configuration_notes
 
 __all__ = [
     "DEFAULT_FILE",
@@ -38,11 +38,11 @@ __all__ = [
     "SortedConfig",
     "TracesConfig",
     "TrainingConfig",
+    "configuration_notes",
     "from_mapping",
     "key_table",
     "load",
     "read",
     "schema_text",
-    "settings_without_effect",
     "to_yaml",
 ]

@@ -17,6 +17,13 @@ def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
+def _distinct(items: tuple[str, ...]) -> tuple[str, ...]:
+    repeated = sorted({item for item in items if items.count(item) > 1})
+    if repeated:
+        raise ValueError(f"expected each value once, found {', '.join(repeated)} several times")
+    return items
+
+
 Interval = Annotated[tuple[float, float], AfterValidator(_ordered)]
 PositiveCm = Annotated[float, Field(ge=1e-6, le=1e6)]
 Cm = Annotated[float, Field(ge=0, le=1e6)]
@@ -112,7 +119,9 @@ class TracesConfig(Section):
     observation: Literal["expected", "noisy"] = Field(
         "expected", description="stored observations: without noise if the simulator provides it, or with noise"
     )
-    tags: tuple[str, ...] | None = Field(None, description="names of the stored tags; null: all")
+    tags: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], AfterValidator(_distinct)] | None = Field(
+        None, description="names of the stored tags; null: all"
+    )
 
 
 class SortedConfig(Section):
@@ -264,7 +273,7 @@ class PosteriorsConfig(Section):
 class FiguresConfig(Section):
     """The figures."""
 
-    format: tuple[Literal["png", "pdf", "svg"], ...] = Field(
+    format: Annotated[tuple[Literal["png", "pdf", "svg"], ...], AfterValidator(_distinct)] = Field(
         ("png", "pdf"), min_length=1, description="file formats; PNG is always written, for the report"
     )
 
@@ -284,6 +293,12 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        training = self.training
+        if training.schedule.startswith("polynomial") and training.learning_rate < training.learning_rate_end:
+            raise ValueError(
+                f"training.learning_rate_end: expected at most training.learning_rate, {training.learning_rate:g}, "
+                f"found {training.learning_rate_end:g}"
+            )
         if self.observation.trace >= self.traces.test:
             raise ValueError(
                 f"observation.trace: expected less than traces.test, {self.traces.test}, found {self.observation.trace}"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Checks of a configuration as a whole: the workflow can run with it, and every key has an effect."""
+"""Checks of a configuration as a whole: the workflow can run with it, and what a user may not expect of it."""
 
 from collections.abc import Iterator
 
@@ -26,8 +26,8 @@ def require_runnable(config: Config) -> None:
         )
 
 
-def settings_without_effect(config: Config) -> Iterator[str]:
-    """Yield one line for every key that the values of other keys make ineffective."""
+def configuration_notes(config: Config) -> Iterator[str]:
+    """Yield one line for every key without effect, because of other keys, and for every surprising choice."""
     training, rmh = config.training, config.posteriors.rmh
     if config.traces.observation == "noisy" and training.noise_ramp_share > 0 and training.noise_start < 1:
         yield (
@@ -43,6 +43,13 @@ def settings_without_effect(config: Config) -> Iterator[str]:
             f"posteriors.rmh.hottest_beta has no effect with posteriors.rmh.temperatures: {rmh.temperatures}; "
             "it needs 3 or more"
         )
+    if training.max_traces is not None and training.max_minutes is not None:
+        yield (
+            f"training.max_traces: {training.max_traces} and training.max_minutes: {training.max_minutes:g} are both "
+            "set; training ends at the first one reached"
+        )
+    if rmh.chains == 1:
+        yield "posteriors.rmh.chains: 1 leaves the convergence unchecked, since R-hat requires two or more chains"
 
 
 def _changed(section: Section, key: str) -> bool:

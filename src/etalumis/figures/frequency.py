@@ -10,6 +10,7 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
+from etalumis.counting import counted
 from etalumis.figures import style
 from etalumis.traces.lengths import LengthCounts
 
@@ -84,8 +85,9 @@ def caption(counts: NDArray[np.int64], lengths: LengthCounts) -> str:
     total = int(counts.sum())
     half = int(np.searchsorted(np.cumsum(counts), 0.5 * total) + 1)
     return (
-        f"{total:,} traces of {len(counts):,} types. The most frequent type has {100 * counts[0] / total:.1f} % of the "
-        f"traces, the {half:,} most frequent types have half of them; {int((counts == 1).sum()):,} types occur once. "
+        f"{counted(total, 'trace')} of {counted(len(counts), 'type')}. The most frequent type has "
+        f"{100 * counts[0] / total:.1f} % of the traces. Types that make up half of the traces: {half:,}; types that "
+        f"occur once: {int((counts == 1).sum()):,}. "
         f"Accepted entries per trace: mean {lengths.mean:.1f} (dashed), median {lengths.median}, maximum "
         f"{lengths.longest:,}."
     )
