@@ -351,6 +351,7 @@ def test_frequencies_are_ranked():
     np.testing.assert_array_equal(line.get_ydata(), [90, 9, 1])
     assert "100 traces of 3 types. The most frequent type has 90.0 %" in drawing.caption
     assert "types that occur once: 1." in drawing.caption
+    assert "9 traces of 1 type. " in frequency.draw(np.array([9]), np.full(9, 12)).caption
 
 
 def test_chain_figures_show_every_quantity_of_every_chain(pair):

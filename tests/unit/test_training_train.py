@@ -344,6 +344,18 @@ def test_a_training_that_the_time_limit_ends_before_its_traces_says_so(
     assert "ended by" not in caplog.text
 
 
+def test_a_warmup_longer_than_the_training_is_reported(
+    branching: ExampleTraces, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer(branching, settings(max_traces=64, warmup_iterations=1000), tmp_path / "long").run()
+    assert (
+        "of training.warmup_iterations: 1,000, before the learning rate reached training.learning_rate" in caplog.text
+    )
+    caplog.clear()
+    trainer(branching, settings(max_traces=64, warmup_iterations=1), tmp_path / "short").run()
+    assert "warmup_iterations" not in caplog.text
+
+
 def test_a_training_killed_before_its_network_was_written_only_writes_it(
     branching: ExampleTraces, tmp_path: Path
 ) -> None:

@@ -278,6 +278,7 @@ class Trainer:
             checkpoint.save(self.output, self.network, self._record())
             mark_finished(self.checkpoint_folder)
             self._log_unspent_budget()
+            self._log_unfinished_warmup()
         self.comm.Barrier()
         return Outcome(finished, self.state, self.evaluation)
 
@@ -289,6 +290,15 @@ class Trainer:
                 "ended by training.max_minutes: %g after %s of training.max_traces: %s; "
                 "set max_minutes to a larger value or to null to extend the training",
                 self.config.max_minutes, f"{self.state.traces:,}", f"{limit:,}",
+            )  # fmt: skip
+
+    def _log_unfinished_warmup(self) -> None:
+        """Log a warning if the training ended before the learning rate reached its full value."""
+        if self.state.iteration < self.config.warmup_iterations:
+            logger.warning(
+                "the training ended after %s of training.warmup_iterations: %s, before the learning rate reached "
+                "training.learning_rate: %g; lower warmup_iterations or raise the budget",
+                f"{self.state.iteration:,}", f"{self.config.warmup_iterations:,}", self.config.learning_rate,
             )  # fmt: skip
 
     def _record(self) -> dict[str, object]:
