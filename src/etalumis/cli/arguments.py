@@ -5,9 +5,12 @@
 import argparse
 import sys
 from collections.abc import Iterable
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any
 
 from etalumis.cli.streams import write_output
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 _MAX_SECONDS = 1e6
 
@@ -27,7 +30,7 @@ class Parser(argparse.ArgumentParser):
         """Return the help text."""
         return self._whole_help or super().format_help()
 
-    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+    def _print_message(self, message: str, file: "SupportsWrite[str] | None" = None) -> None:
         """Write help and version so that a failure ends the command; argparse ignores it."""
         if file is sys.stdout:
             write_output(message)
