@@ -14,11 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from exact.answers import SIGMAS, assert_mean
 from filelock import FileLock
 from scipy import stats
 
 from etalumis.inference import Posterior
+from etalumis.network.embedding import make_embedding
 
 PAGE = Path("docs/how-to-couple-your-own-simulator.md")
 BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -102,6 +104,12 @@ def test_its_commands_run(carried: Carried):
     assert "RMH: converged" in carried.output
     assert "stopping" in carried.error  # the served model, by SIGTERM
     assert not (carried.folder / "cosmic.sock").exists()
+
+
+def test_its_embedding_can_be_used(carried: Carried, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(carried.folder)
+    embedding = make_embedding("spectrum:Spectrum", (100,), (8,), 32)
+    assert embedding(torch.rand(3, 100), torch.float32).shape == (3, 32)
 
 
 def test_both_posteriors_agree_with_quadrature(carried: Carried):
