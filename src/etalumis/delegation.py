@@ -178,7 +178,7 @@ class RunPlan(NamedTuple):
     rejected: bool = False
 
 
-class Moves(NamedTuple):
+class StepSettings(NamedTuple):
     """How the steps of a chain are chosen, as in `inference.kernel`.
 
     Attributes
@@ -200,7 +200,7 @@ class Moves(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """Steps of a chain that a model is to make by itself.
+    """Request for steps of a chain that the model itself makes.
 
     Step n depends on the seed of the chain, on n and on the state only, so the number of steps in a request does not
     change the chain.
@@ -211,7 +211,7 @@ class Steps(NamedTuple):
         The accepted entries of the trace to start from.
     observed
         See `RunPlan`.
-    moves
+    settings
         How the steps are chosen.
     seed, first, number
         Seed of the chain, number of the first step, and how many steps to make.
@@ -219,7 +219,7 @@ class Steps(NamedTuple):
 
     rows: ReplayRows
     observed: Mapping[str, np.ndarray]
-    moves: Moves
+    settings: StepSettings
     seed: int
     first: int
     number: int

@@ -7,7 +7,7 @@ from exact.answers import ANSWERS, assert_chain, assert_weighted
 from exact.test_ic_by_hand import SkewedSession
 
 from etalumis.inference import importance, rmh
-from etalumis.inference.compilation import with_session
+from etalumis.inference.compilation import sample_with_proposals
 from etalumis.ppx import Simulator
 
 COMMANDS = {
@@ -54,6 +54,6 @@ def test_rmh_through_cpp(named_simulator, statistics):
 def test_weighted_proposals_through_cpp(named_simulator, statistics):
     name, simulator = named_simulator
     runs = statistics.size(2_000, 4_000) * (6 if name.startswith("marsaglia") else 1)
-    posterior = with_session(simulator, ANSWERS[name].observations, SkewedSession(), runs=runs, seed=33)
+    posterior = sample_with_proposals(simulator, ANSWERS[name].observations, SkewedSession(), runs=runs, seed=33)
     assert_weighted(posterior, ANSWERS[name])
     assert (posterior.info["replay_runs"] > 0) == (name == "marsaglia_replaced")

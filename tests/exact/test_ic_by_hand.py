@@ -8,7 +8,7 @@ import pytest
 from exact.answers import ANSWERS, assert_weighted
 
 from etalumis.distributions import Beta, Normal, Poisson
-from etalumis.inference.compilation import with_session
+from etalumis.inference.compilation import sample_with_proposals
 from etalumis.models import examples
 
 
@@ -44,7 +44,7 @@ class SkewedSession:
 def test_weights_correct_for_any_proposal(name, scopes, statistics):
     exact = ANSWERS[name]
     runs = statistics.size(5_000, 10_000) * (3 if name.startswith("marsaglia") else 1)
-    posterior = with_session(
+    posterior = sample_with_proposals(
         examples.model(name), exact.observations, SkewedSession(), runs=runs, seed=6, scopes=scopes
     )
     assert_weighted(posterior, exact)
@@ -56,7 +56,7 @@ def test_weights_correct_for_any_proposal(name, scopes, statistics):
 def test_averaged_replays_are_exact(statistics):
     exact = ANSWERS["dependent_loop"]
     model = examples.model("dependent_loop")
-    posterior = with_session(
+    posterior = sample_with_proposals(
         model, exact.observations, SkewedSession(), runs=statistics.size(2_000, 10_000), seed=6, replays=3
     )
     assert_weighted(posterior, exact)
@@ -74,11 +74,11 @@ def test_entries_of_unknown_addresses_come_from_the_prior(statistics):
             return super().propose(address, distribution, rng)
 
     model = examples.model("dependent_loop")
-    with_session(model, exact.observations, Watching(), runs=20, seed=6)
+    sample_with_proposals(model, exact.observations, Watching(), runs=20, seed=6)
     ordered = list(dict.fromkeys(trace_addresses))
     assert len(ordered) == 3  # theta, and x and u of the accepted repetition
     for unknown in ordered:
-        posterior = with_session(
+        posterior = sample_with_proposals(
             model, exact.observations, SkewedSession(unknown), runs=statistics.size(1_500, 8_000), seed=7
         )
         assert_weighted(posterior, exact)

@@ -16,7 +16,7 @@ from etalumis.inference.kernel import Settings
 from etalumis.inference.observations import Observations
 from etalumis.inference.runner import ModelRunner
 from etalumis.inference.temperatures import equalise_swap_rates, inverse_temperatures, replica_settings
-from etalumis.inference.tempering import Ladder, Walks
+from etalumis.inference.tempering import Ladder, RoundTripCounter
 from etalumis.models import FunctionModel, examples, observe, sample
 
 LADDER = inverse_temperatures(4, 0.1)
@@ -159,7 +159,7 @@ def test_hot_replicas_redraw_more():
 
 
 def test_round_trips_are_from_the_cold_end_to_the_hot_one_and_back():
-    walks = Walks(3)
+    walks = RoundTripCounter(3)
     trips = []
     for pair in (0, 1, 1, 0, 0, 1, 1, 0):  # walkers at the ends: 1..2, 1..0, 1..2, 0..2, 1..2, 1..0, 1..2, 0..2
         walks.exchange(pair)

@@ -16,7 +16,7 @@ from delegation import content
 from delegation_bytes import SMALL, generated_traces, trace
 
 from etalumis.address import AddressTable
-from etalumis.delegation import Moves, RunPlan, StepFlag, Steps
+from etalumis.delegation import RunPlan, StepFlag, Steps, StepSettings
 from etalumis.errors import InferenceError, ProtocolError
 from etalumis.inference import rmh
 from etalumis.inference.chain import Chain
@@ -47,7 +47,7 @@ def start(simulator, table, observed=OBSERVED):
 
 
 def moves(settings=MIXED, focus=None, beta=1.0):
-    return Moves(*settings, focus=focus, beta=beta)
+    return StepSettings(*settings, focus=focus, beta=beta)
 
 
 # ---------------------------------------------------------------------- the distribution

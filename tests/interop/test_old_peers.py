@@ -17,7 +17,7 @@ from exact.test_ic_by_hand import SkewedSession
 from etalumis import execution
 from etalumis.errors import InferenceError, ProtocolError, RefusedError, SimulatorError
 from etalumis.inference import importance, rmh
-from etalumis.inference.compilation import with_session
+from etalumis.inference.compilation import sample_with_proposals
 from etalumis.inference.controllers import PriorController
 from etalumis.models import examples
 from etalumis.ppx import Simulator, connect
@@ -83,7 +83,9 @@ def test_replace_without_a_scope_marks_latents_that_all_count(generation, statis
             assert trace.result is None
         assert len({len(trace) for trace in traces}) >= 3  # accepted at the first, second or third repetition
         runs = statistics.size(6_000, 15_000)
-        posterior = with_session(simulator, ANSWERS["marsaglia"].observations, SkewedSession(), runs=runs, seed=33)
+        posterior = sample_with_proposals(
+            simulator, ANSWERS["marsaglia"].observations, SkewedSession(), runs=runs, seed=33
+        )
     assert_weighted(flattened(posterior), ANSWERS["marsaglia"])
 
 

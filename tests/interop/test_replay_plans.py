@@ -13,8 +13,8 @@ from etalumis.address import AddressTable, split
 from etalumis.delegation import ReplayRows, RunPlan, SavedKeys
 from etalumis.errors import InferenceError
 from etalumis.inference.chain import Chain
-from etalumis.inference.controllers import check_not_broken_off
-from etalumis.inference.kernel import WHOLE_TRACE, Change, Move, Settings, choose_move
+from etalumis.inference.controllers import check_complete_replay
+from etalumis.inference.kernel import WHOLE_TRACE, Move, MoveController, Settings, choose_move
 from etalumis.inference.observations import Observations
 from etalumis.inference.runner import ModelRunner
 from etalumis.inference.state import StructureCache
@@ -44,7 +44,7 @@ def drifting(cpp_examples):
 
 
 class Driven:
-    """Replays the values of a delegated proposal, and compares each draw with the decision of `Change`."""
+    """Replays the values of a delegated proposal, and compares each draw with the decision of `MoveController`."""
 
     def __init__(self, change, values, observations):
         self.change, self.values, self.observations = change, values, observations
@@ -83,13 +83,15 @@ def test_proposals_are_those_of_the_interactive_controller(model):
         move = choose_move(state, rng, SETTINGS)
         if move.log_ratio == -math.inf:
             continue
-        change = Change(state, move, rng, observations)
+        change = MoveController(state, move, rng, observations)
         asked = change.plan()._replace(rejected=True, parameters=True)
         [found] = simulator.carry_out(asked, (int(rng.integers(2**63)),), table)
         assert not found.mismatch
         # a lost run has no entries; in this model, only moves that reuse all values leave nothing to draw
         if not found.lost or (simulator.name == "marsaglia_replaced" and move.keep):
-            driven = Driven(Change(state, move, rng, observations), None if found.lost else found.value, observations)
+            driven = Driven(
+                MoveController(state, move, rng, observations), None if found.lost else found.value, observations
+            )
             trace = execution.run(simulator, driven, table)
             assert driven.change.lost == found.lost
         if found.lost:
@@ -103,7 +105,7 @@ def test_proposals_are_those_of_the_interactive_controller(model):
             fresh += driven.rows.count(-1)
         lost[0] += found.lost
         # the same move with other draws: lost as often
-        again = Driven(Change(state, move, rng, observations), None, observations)
+        again = Driven(MoveController(state, move, rng, observations), None, observations)
         execution.run(simulator, again, table)
         lost[1] += again.change.lost
     assert abs(lost[0] - lost[1]) <= 5 * math.sqrt(lost.sum())
@@ -180,7 +182,7 @@ def test_a_run_that_differs_from_the_rows_is_a_mismatch(drifting):
         [found] = drifting.carry_out(plan._replace(rows=rows, prefix=prefix), (1,), table)
         if found.mismatch:
             with pytest.raises(InferenceError, match="replay broke off"):
-                check_not_broken_off(found)
+                check_complete_replay(found)
         return found.mismatch
 
     assert not mismatch(trace.rows)
@@ -271,6 +273,6 @@ def test_a_move_that_changes_everything_is_a_prior_run(drifting):
     plan = RunPlan(observed=observations.values, details=True)
     [trace] = drifting.carry_out(plan, (1,), table)
     move = Move(WHOLE_TRACE, 0.0, 0.0, keep=False)
-    proposal = Change(StructureCache(None).state(trace), move, np.random.default_rng(0), observations).plan()
+    proposal = MoveController(StructureCache(None).state(trace), move, np.random.default_rng(0), observations).plan()
     [found], [prior] = (drifting.carry_out(p, (8,), table) for p in (proposal, plan))
     assert content(found) == content(prior)

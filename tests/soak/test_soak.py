@@ -17,7 +17,7 @@ from exact.test_ic_by_hand import SkewedSession
 from soak.strikes import MOMENTS, Strikes, StruckSimulator
 
 from etalumis.inference import importance, rmh
-from etalumis.inference.compilation import with_session
+from etalumis.inference.compilation import sample_with_proposals
 from etalumis.ppx import Simulator
 from etalumis.traces.format import Provenance
 from etalumis.traces.recording.generate import generate
@@ -60,7 +60,9 @@ def columns_of(posterior, runs: int) -> dict[str, np.ndarray]:
 
 def proposed(model, runs: int, folder: Path) -> dict[str, np.ndarray]:
     """Inference compilation: assisted runs, and replays that count the repetitions of a scope."""
-    return columns_of(with_session(model, OBSERVATIONS, SkewedSession(), runs=runs, seed=10, retries=RETRIES), runs)
+    return columns_of(
+        sample_with_proposals(model, OBSERVATIONS, SkewedSession(), runs=runs, seed=10, retries=RETRIES), runs
+    )
 
 
 WAYS = {"dataset": dataset, "importance": weighted, "rmh": chain, "ic": proposed}

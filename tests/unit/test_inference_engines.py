@@ -19,7 +19,7 @@ from etalumis.distributions import ArrayDistribution, Bernoulli, Categorical, No
 from etalumis.errors import InferenceError, SimulatorError, StorageError
 from etalumis.inference import Posterior, importance, rmh
 from etalumis.inference.checkpoint import Checkpoint
-from etalumis.inference.compilation import network_input, with_session
+from etalumis.inference.compilation import network_input, sample_with_proposals
 from etalumis.inference.observations import Observations
 from etalumis.inference.proposal_controller import ProposalController
 from etalumis.layers import LayerTable, ObservationLayout
@@ -50,7 +50,7 @@ def importance_briefly(model, observations, **more):
 
 
 def ic_briefly(model, observations, **more):
-    return with_session(model, observations, PriorSession(), **{"runs": 50, "seed": 1, **more})
+    return sample_with_proposals(model, observations, PriorSession(), **{"runs": 50, "seed": 1, **more})
 
 
 ENGINES = [rmh_briefly, tempered_briefly, importance_briefly, ic_briefly]
@@ -435,7 +435,7 @@ def test_proposals_of_a_diverged_network_stop_the_run():
             return distribution.sample(rng), math.nan
 
     with pytest.raises(InferenceError, match="diverged"):
-        with_session(examples.model("branching"), {"obs": 6.0}, Diverged(), runs=3, seed=1)
+        sample_with_proposals(examples.model("branching"), {"obs": 6.0}, Diverged(), runs=3, seed=1)
 
 
 def layers(*layouts):

@@ -23,7 +23,7 @@ from etalumis.distributions import (
     Uniform,
     Weibull,
 )
-from etalumis.inference.proposals import propose, same_support
+from etalumis.inference.entry_proposals import propose, same_support
 
 PRIORS = [
     (Normal(1.0, 2.0), stats.norm(1, 2)),

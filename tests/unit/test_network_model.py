@@ -14,7 +14,7 @@ from etalumis.errors import NetworkError
 from etalumis.layers import LayerRow, LayerTable, ObservationLayout
 from etalumis.network import ProposalNetwork
 from etalumis.network.minibatch_plan import plan_minibatch
-from etalumis.network.proposals import log_density
+from etalumis.network.proposal_densities import log_density
 from etalumis.network.standardise import standardise
 from etalumis.traces.reading.batch import Minibatch
 from etalumis.training.evaluate import log_proposals

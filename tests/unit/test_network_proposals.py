@@ -14,7 +14,7 @@ from scipy import integrate, stats
 from synthetic_batches import PRIORS, prior_columns
 
 from etalumis.distributions import Distribution
-from etalumis.network import proposals, sampling
+from etalumis.network import proposal_densities, sampling
 from etalumis.network.standardise import FAMILIES, restore, standardise
 
 COMPONENTS = 4
@@ -22,7 +22,7 @@ IDS = [f"{prior.kind}{number}" for number, prior in enumerate(PRIORS)]
 
 
 def width_of(prior: Distribution) -> int:
-    return proposals.width(prior.kind, len(prior.parameters), COMPONENTS)
+    return proposal_densities.width(prior.kind, len(prior.parameters), COMPONENTS)
 
 
 def raw_outputs(prior: Distribution, seed: int, spread: float = 1.0) -> np.ndarray:
@@ -34,7 +34,7 @@ def log_density(prior: Distribution, raw: np.ndarray, values: np.ndarray) -> np.
     columns = np.tile(prior_columns(prior, values[0])[:4], (len(values), 1))
     form = standardise(prior.kind, values, columns[:, 0], columns[:, 1], columns[:, 2:4])
     raws = torch.from_numpy(raw).expand(len(values), -1)
-    log_q = proposals.log_density(prior.kind, raws, torch.from_numpy(form.x), torch.from_numpy(form.context))
+    log_q = proposal_densities.log_density(prior.kind, raws, torch.from_numpy(form.x), torch.from_numpy(form.context))
     return log_q.numpy() + form.log_jacobian
 
 
@@ -121,7 +121,7 @@ def test_no_nan_at_extreme_outputs(number: int, outputs: list[float], quantile: 
     value = _quantile(prior, quantile)
     low, high, first, second, _ = prior_columns(prior, value)
     form = standardise(prior.kind, np.array([value]), np.array([low]), np.array([high]), np.array([[first, second]]))
-    log_q = proposals.log_density(
+    log_q = proposal_densities.log_density(
         prior.kind, raw, torch.from_numpy(form.x.astype(np.float32)), torch.from_numpy(form.context.astype(np.float32))
     )
     log_q.sum().backward()
@@ -150,7 +150,7 @@ def _quantile(prior: Distribution, q: float) -> float:
 
 
 def test_training_starts_near_a_uniform_prior() -> None:
-    bias = proposals.initial_bias("Uniform", 0, 10).double().numpy()
+    bias = proposal_densities.initial_bias("Uniform", 0, 10).double().numpy()
     density = np.exp([sampling.log_density("Uniform", bias, x, (0.0, 0.0)) for x in np.linspace(0.01, 0.99, 99)])
     assert abs(np.log(density)).max() < 0.35
     area = integrate.quad(lambda x: math.exp(sampling.log_density("Uniform", bias, x, (0.0, 0.0))), 0, 1)[0]

@@ -12,7 +12,7 @@ from delegation import EVERYTHING, accepted_values, asked_for, assert_same_outco
 from etalumis import execution
 from etalumis.address import AddressTable
 from etalumis.delegation import RunPlan
-from etalumis.inference.kernel import Change, Settings, choose_move
+from etalumis.inference.kernel import MoveController, Settings, choose_move
 from etalumis.inference.observations import Observations
 from etalumis.inference.state import StructureCache
 from etalumis.ppx import Simulator
@@ -98,12 +98,12 @@ def test_proposals_equal_those_of_an_interactive_controller(
     for trace in simulator.carry_out(plan, range(40), table):
         state = structures.state(trace)
         move = choose_move(state, rng, Settings())
-        change = Change(state, move, rng, observations)
+        change = MoveController(state, move, rng, observations)
         [found] = simulator.carry_out(change.plan(), (int(rng.integers(2**63)),), table)
         assert not found.mismatch
         if found.lost:
             continue
-        driven = Driven(Change(state, move, rng, observations), found.value, observations)
+        driven = Driven(MoveController(state, move, rng, observations), found.value, observations)
         asked = execution.run(simulator, driven, table)
         assert asked.value == found.value, "its accepted entries alone give the same run"
         rows = found.details["row"].tolist()

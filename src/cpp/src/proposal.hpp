@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Proposals for one entry of a chain; etalumis.inference.proposals shows that they are reversible.
+// Proposals for one entry of a chain; etalumis.inference.entry_proposals shows that they are reversible.
 #ifndef PPX_SRC_PROPOSAL_HPP
 #define PPX_SRC_PROPOSAL_HPP
 

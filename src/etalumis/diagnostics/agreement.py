@@ -44,20 +44,20 @@ def compare_continuous(x: FloatArray, wx: FloatArray, y: FloatArray, wy: FloatAr
         return {"mean_difference": nan, "wasserstein": nan, "ks": nan}
     wx, wy = wx / wx.sum(), wy / wy.sum()
     mean_x, mean_y = float(wx @ x), float(wy @ y)
-    width = float(np.sqrt(0.5 * (wx @ (x - mean_x) ** 2 + wy @ (y - mean_y) ** 2)))
+    stddev = float(np.sqrt(0.5 * (wx @ (x - mean_x) ** 2 + wy @ (y - mean_y) ** 2)))
     error = rounding_error(x, y)
     return {
-        "mean_difference": _in_widths(mean_x - mean_y, width, error),
-        "wasserstein": _in_widths(float(wasserstein_distance(x, y, wx, wy)), width, error),
+        "mean_difference": _standardised(mean_x - mean_y, stddev, error),
+        "wasserstein": _standardised(float(wasserstein_distance(x, y, wx, wy)), stddev, error),
         "ks": ks_distance(x, wx, y, wy),
     }
 
 
-def _in_widths(distance: float, width: float, error: float) -> float:
-    """Return distance / width; a distance or a width within the rounding error counts as zero."""
+def _standardised(distance: float, stddev: float, error: float) -> float:
+    """Return distance / stddev; a distance or a standard deviation within the rounding error counts as zero."""
     if abs(distance) <= error:
         return 0.0
-    return distance / width if width > error else math.copysign(math.inf, distance)
+    return distance / stddev if stddev > error else math.copysign(math.inf, distance)
 
 
 def compare_categorical(p: dict[str, float], q: dict[str, float]) -> dict[str, Any]:

@@ -15,17 +15,17 @@ from etalumis.inference.controllers import (
     EXPECTED_REPLAY,
     RestoreController,
     SavedTrace,
-    check_not_broken_off,
+    check_complete_replay,
     replay_difference,
 )
-from etalumis.inference.kernel import WHOLE_TRACE, Change, Move, Settings, choose_move, log_acceptance
+from etalumis.inference.kernel import WHOLE_TRACE, Move, MoveController, Settings, choose_move, log_acceptance
 from etalumis.inference.remote_steps import RemoteSteps
 from etalumis.inference.runner import ModelRunner, draw_seed
 from etalumis.inference.state import ChainState, StructureCache
 from etalumis.trace import CONTROLLED, REPLACED, Trace
 
 
-class ProposedChange(NamedTuple):
+class ProposedMove(NamedTuple):
     """A move that requires a run of the model, and its row of the acceptance table."""
 
     state: ChainState
@@ -158,7 +158,7 @@ class Chain:
             self._remote.done = saved_steps["done"]
 
     def start_remote_steps(self) -> None:
-        """Let the model make all further steps, if it can."""
+        """Let the model make all further steps, if it is able to."""
         stepper = self.runner.stepper
         if stepper is not None:
             self._remote = RemoteSteps(self.runner, stepper, draw_seed(self.rng), self._focus)
@@ -166,13 +166,13 @@ class Chain:
     def step(self) -> bool:
         """Propose one move; return whether it was accepted."""
         if self._remote is not None:
-            return self._step_of_model(self._remote)
+            return self._remote_step(self._remote)
         proposal = self.propose()
         if proposal is None:
             return False
-        return self.decide(proposal, *self.runner.run(self.rng, lambda: self.change(proposal)))
+        return self.decide(proposal, *self.runner.run(self.rng, lambda: self.move_controller(proposal)))
 
-    def _step_of_model(self, remote: RemoteSteps) -> bool:
+    def _remote_step(self, remote: RemoteSteps) -> bool:
         state = self.state
         position, flags, trace = remote.next(state, self.settings, self.beta)
         if flags & StepFlag.NOTHING:
@@ -187,13 +187,13 @@ class Chain:
             row[2] += 1
         if trace is None:
             return False
-        check_not_broken_off(trace)
+        check_complete_replay(trace)
         _check_step_trace(trace, flags, self.runner.model.name)
         row[1] += 1
         self.state = self.structures.state(trace)
         return True
 
-    def propose(self) -> ProposedChange | None:
+    def propose(self) -> ProposedMove | None:
         """Choose a move; return None if it is rejected without running the model."""
         state = self.state
         move = choose_move(state, self.rng, self.settings)
@@ -203,22 +203,22 @@ class Chain:
         row[0] += 1
         if move.log_ratio == -math.inf:
             return None  # the prior density of the value is zero
-        return ProposedChange(state, move, row)
+        return ProposedMove(state, move, row)
 
-    def change(self, proposal: ProposedChange) -> Change:
+    def move_controller(self, proposal: ProposedMove) -> MoveController:
         """Return the controller of the proposal run."""
-        return Change(proposal.state, proposal.move, self.rng, self.runner.observations)
+        return MoveController(proposal.state, proposal.move, self.rng, self.runner.observations)
 
-    def decide(self, proposal: ProposedChange, trace: Trace, change: Change) -> bool:
+    def decide(self, proposal: ProposedMove, trace: Trace, controller: MoveController) -> bool:
         """Accept or reject the trace of a proposal run; return whether it was accepted."""
         state, move, row = proposal
-        if change.lost:
+        if controller.lost:
             row[2] += 1
             return False
         new = self.structures.state(trace)
         if new.log_likelihood == -math.inf:
             return False
-        log_ratio = log_acceptance(state, move, change, trace, new, self.settings, self.beta)
+        log_ratio = log_acceptance(state, move, controller, trace, new, self.settings, self.beta)
         accepted = math.log(1.0 - self.rng.random()) < log_ratio
         if accepted:
             row[1] += 1

@@ -58,10 +58,10 @@ def compilation(
     """Sample the posterior by weighting runs that a trained `network` proposes.
 
     The network sees the observations as in its training: a single array as it is, several ones flattened and joined.
-    See `with_session` for the parameters, the weight and the errors.
+    See `sample_with_proposals` for the parameters, the weight and the errors.
     """
     session = network.session(network_input(network.layers, Observations(observations)))
-    return with_session(
+    return sample_with_proposals(
         model,
         observations,
         session,
@@ -75,7 +75,7 @@ def compilation(
     )
 
 
-def with_session(
+def sample_with_proposals(
     model: Model | Callable[[], float | None],
     observations: Mapping[str, Any],
     session: ProposalSource,

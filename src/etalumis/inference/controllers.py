@@ -196,14 +196,14 @@ class CountRepetitions(ReplayController):
     def receive(self, trace: PlannedTrace) -> None:
         """Read the number of repetitions from the scope that follows the replayed entries."""
         assert self._rows is not None
-        check_not_broken_off(trace)
+        check_complete_replay(trace)
         details = trace.rows.details[self._rows.size :]
         if not len(details):
             raise InferenceError(f"replay broke off at entry {len(trace)}: the run ended. {EXPECTED_REPLAY}")
         self.repetitions = 1 + int(details["repetition"][details["scope"] == details["scope"][0]].max())
 
 
-def check_not_broken_off(trace: PlannedTrace) -> None:
+def check_complete_replay(trace: PlannedTrace) -> None:
     """Check that a run reached all entries that its plan replays by position.
 
     Raises

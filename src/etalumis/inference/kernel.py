@@ -20,9 +20,9 @@ import numpy as np
 
 from etalumis.delegation import PlannedTrace, RunPlan
 from etalumis.execution import Site
-from etalumis.inference.controllers import PriorController, check_not_broken_off, check_replayed
+from etalumis.inference.controllers import PriorController, check_complete_replay, check_replayed
+from etalumis.inference.entry_proposals import propose, same_support
 from etalumis.inference.observations import Observations
-from etalumis.inference.proposals import propose, same_support
 from etalumis.inference.state import ChainState
 from etalumis.trace import Trace
 
@@ -79,7 +79,7 @@ def choose_move(state: ChainState, rng: np.random.Generator, settings: Settings)
     return Move(position, value, log_ratio, keep=True)
 
 
-class Change(PriorController):
+class MoveController(PriorController):
     """Controller of a proposal run: replay up to the changed entry, then keep or redraw.
 
     Call a scope open if it began at or before the changed entry j. After j:
@@ -96,8 +96,8 @@ class Change(PriorController):
         super().__init__(rng, observations, details=True)
         self._state, self._move = state, move
         self._length = max(move.position, 0)  # 0 for WHOLE_TRACE
-        self._open = state.scopes_begun[move.position] if move.position != WHOLE_TRACE else 0
-        self._open_now = 0
+        self._open_in_old = state.scopes_begun[move.position] if move.position != WHOLE_TRACE else 0
+        self._open_in_new = 0
         self._planned = False
         self._kept: list[tuple[int, int]] = []  # (position in the new record, position in the old state)
         self.lost = False
@@ -107,7 +107,7 @@ class Change(PriorController):
         position, state = site.position, self._state
         if position >= self._length:
             return self.continued(site)
-        self._open_now = max(self._open_now, site.scope)
+        self._open_in_new = max(self._open_in_new, site.scope)
         check_replayed(site, state.address[position], state.distribution[position])
         return state.value[position]
 
@@ -118,9 +118,9 @@ class Change(PriorController):
         move, state = self._move, self._state
         if site.position == move.position:
             check_replayed(site, state.address[move.position], state.distribution[move.position])
-            self._open_now = max(self._open_now, site.scope)
+            self._open_in_new = max(self._open_in_new, site.scope)
             return move.value
-        is_open = 0 < site.scope <= self._open_now
+        is_open = 0 < site.scope <= self._open_in_new
         if is_open and site.repetition:
             self.lost = True
         elif move.keep and site.control and (is_open or site.scope == 0):
@@ -152,7 +152,7 @@ class Change(PriorController):
     def receive(self, trace: PlannedTrace) -> None:
         """Note whether the proposal was lost, and check the replay."""
         self.lost = trace.lost
-        check_not_broken_off(trace)
+        check_complete_replay(trace)
 
     def _may_keep(self, site: Site, old: int, is_open: bool) -> bool:
         # Symmetric in the old and the new entry: the reverse move keeps exactly the same entries.
@@ -161,13 +161,19 @@ class Change(PriorController):
         return (
             old > self._move.position
             and state.control[old]
-            and (0 < scope <= self._open if is_open else scope == 0)
+            and (0 < scope <= self._open_in_old if is_open else scope == 0)
             and same_support(site.distribution, state.distribution[old])
         )
 
 
 def log_acceptance(
-    state: ChainState, move: Move, change: Change, trace: Trace, new: ChainState, settings: Settings, beta: float = 1.0
+    state: ChainState,
+    move: Move,
+    controller: MoveController,
+    trace: Trace,
+    new: ChainState,
+    settings: Settings,
+    beta: float = 1.0,
 ) -> float:
     """Return the log acceptance ratio of a proposal that was not lost and has a likelihood greater than zero.
 
@@ -185,7 +191,7 @@ def log_acceptance(
     log_ratio = beta * (new.log_likelihood - state.log_likelihood) + move.log_ratio
     if move.position == WHOLE_TRACE:
         return log_ratio
-    log_ratio += change.kept_log_ratio(trace)
+    log_ratio += controller.kept_log_ratio(trace)
     if new.structure is state.structure:
         return log_ratio  # rho is the same
     if move.keep:

@@ -38,7 +38,7 @@ class TraceStructure:
         self.name, self.scope, self.control = name, scope, control
         self.named = [(i, text) for i, text in enumerate(name) if text]
         self.scopes_begun = _running_maximum(scope)
-        self.candidates = [i for i, steered in enumerate(control) if steered]
+        self.candidates = [i for i, controlled in enumerate(control) if controlled]
         self.focused = [i for i in self.candidates if name[i] and (focus is None or name[i] in focus)]
         self.focused_set = frozenset(self.focused)
         self.trace_type: str | None = None
@@ -49,7 +49,7 @@ class TraceStructure:
 class StructureCache:
     """Builds states, and shares the `TraceStructure` between them."""
 
-    _KEPT = 4096
+    _MAX_STRUCTURES = 4096
 
     def __init__(self, focus: Collection[str] | None) -> None:
         self._focus = focus
@@ -63,7 +63,7 @@ class StructureCache:
         key = rows.structure
         found = self._known.get(key)
         if found is None:
-            if len(self._known) >= self._KEPT:
+            if len(self._known) >= self._MAX_STRUCTURES:
                 self._known.clear()
             found = self._known[key] = self._of(trace)
         return ChainState(trace, found, rows)
@@ -169,7 +169,7 @@ class ChainState:
 
     @property
     def control(self) -> Sequence[bool]:
-        """Whether each entry may be steered."""
+        """Whether each entry is controlled."""
         return self.structure.control
 
     @property
@@ -179,8 +179,8 @@ class ChainState:
 
     def choose(self, rng: np.random.Generator, focus_share: float) -> int:
         """Choose a candidate: with probability `focus_share` a focused one, else any."""
-        among = self.focused if self.focused and rng.random() < focus_share else self.candidates
-        return among[int(rng.random() * len(among))]
+        choices = self.focused if self.focused and rng.random() < focus_share else self.candidates
+        return choices[int(rng.random() * len(choices))]
 
     def log_choice(self, position: int, focus_share: float) -> float:
         """Return the log probability that `choose` returns `position`.

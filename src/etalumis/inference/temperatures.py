@@ -51,13 +51,13 @@ def equalise_swap_rates(betas: Sequence[float], rejection: Sequence[float]) -> t
         (K - 1,) mean rejection probability of the swaps of each neighbouring pair, positive.
     """
     barrier = np.concatenate([[0.0], np.cumsum(rejection)])
-    placed = []
+    inner = []
     for target in np.linspace(0.0, barrier[-1], len(betas))[1:-1]:
         i = min(int(np.searchsorted(barrier, target, side="right")) - 1, len(rejection) - 1)
         share = float((target - barrier[i]) / rejection[i])
         cold, hot = betas[i], betas[i + 1]
-        placed.append(cold * (hot / cold) ** share if hot > 0.0 else cold * (1.0 - share))
-    return (betas[0], *placed, betas[-1])
+        inner.append(cold * (hot / cold) ** share if hot > 0.0 else cold * (1.0 - share))
+    return (betas[0], *inner, betas[-1])
 
 
 def replica_settings(settings: Settings, beta: float) -> Settings:

@@ -57,7 +57,7 @@ class Ladder:
         self.sweeps = 0
         self._first: ChainState | None = None
         self._swaps = [[0, 0.0] for _ in betas[1:]]  # of each neighbouring pair: proposed, sum of min(1, a)
-        self._walks = Walks(len(betas))
+        self._round_trip_counter = RoundTripCounter(len(betas))
 
     @property
     def state(self) -> ChainState:
@@ -127,7 +127,7 @@ class Ladder:
         # Alternating even and odd pairs: a state that moves up the ladder keeps moving; random pairs would diffuse it.
         for i in range(self.sweeps % 2, len(self._swaps), 2):
             self._swap(i)
-        self._walks.record()
+        self._round_trip_counter.record()
         self.sweeps += 1
         return accepted
 
@@ -138,11 +138,11 @@ class Ladder:
         of another one, so the result is that of successive steps, for any number of processes.
         """
         proposals = [(replica, found) for replica in self.replicas if (found := replica.propose()) is not None]
-        makes = [partial(replica.change, proposal) for replica, proposal in proposals]
-        runs = self.runner.run_all(self._rng, makes)
+        controllers = [partial(replica.move_controller, proposal) for replica, proposal in proposals]
+        runs = self.runner.run_all(self._rng, controllers)
         accepted = {
-            replica: replica.decide(proposal, trace, change)
-            for (replica, proposal), (trace, change) in zip(proposals, runs, strict=True)
+            replica: replica.decide(proposal, trace, controller)
+            for (replica, proposal), (trace, controller) in zip(proposals, runs, strict=True)
         }
         return accepted.get(self.replicas[0], False)
 
@@ -154,7 +154,7 @@ class Ladder:
         self._swaps[i][1] += math.exp(min(log_ratio, 0.0))
         if math.log(1.0 - self._rng.random()) < log_ratio:
             cold.state, hot.state = hot.state, cold.state
-            self._walks.exchange(i)
+            self._round_trip_counter.exchange(i)
 
     def adapt(self) -> None:
         """Adapt the temperatures to the swap rates since the last call, and reset the counts of swaps.
@@ -176,16 +176,16 @@ class Ladder:
 
     @property
     def lowest_swap_rate(self) -> float:
-        """Mean swap acceptance of the neighbours that swap least, since the temperatures were last placed.
+        """Lowest mean swap acceptance of any neighbouring pair since the temperatures were last adapted.
 
-        The narrowest place is what limits the way from hot to cold. 0 before any swap was proposed.
+        This pair limits the exchange between hot and cold. 0 if no swap has been proposed yet.
         """
         return min((rate / proposed for proposed, rate in self._swaps if proposed), default=0.0)
 
     @property
     def round_trips(self) -> int:
         """How often a state went from the cold replica to the hottest and back."""
-        return self._walks.round_trips
+        return self._round_trip_counter.round_trips
 
     def info(self) -> dict[str, Any]:
         """Return the acceptance of the moves of the cold replica, and of the swaps, as JSON values."""
@@ -205,7 +205,7 @@ class Ladder:
             "betas": self.betas,
             "sweeps": self.sweeps,
             "swaps": self._swaps,
-            "walks": self._walks.snapshot(),
+            "walks": self._round_trip_counter.snapshot(),
             "rng": self._rng.bit_generator.state,
             "simulator_runs": self.runner.runs,
             "failures": self.runner.failures,
@@ -224,12 +224,12 @@ class Ladder:
             replica.resume(saved)
         self.sweeps, self._first = snapshot["sweeps"], self.state
         self._swaps = [list(swap) for swap in snapshot["swaps"]]
-        self._walks.resume(snapshot["walks"])
+        self._round_trip_counter.resume(snapshot["walks"])
         self._rng.bit_generator.state = snapshot["rng"]
         self.runner.runs, self.runner.failures = snapshot["simulator_runs"], snapshot["failures"]
 
 
-class Walks:
+class RoundTripCounter:
     """Counts the round trips of states through the ladder: cold -> hottest -> cold.
 
     Swaps carry a walker from replica to replica; steps change its trace, but it stays the same walker.
@@ -237,7 +237,8 @@ class Walks:
 
     def __init__(self, replicas: int) -> None:
         self._walker = list(range(replicas))  # the walker at each replica
-        self._been = ["nowhere"] * replicas  # by walker: the end visited last, once it was at the cold one
+        # by walker: the end that it visited last; "nowhere" until it has been at the cold end
+        self._last_end = ["nowhere"] * replicas
         self.round_trips = 0
 
     def exchange(self, i: int) -> None:
@@ -247,17 +248,17 @@ class Walks:
     def record(self) -> None:
         """Record which walkers are at the ends, after the swaps of a sweep."""
         cold, hot = self._walker[0], self._walker[-1]
-        if self._been[cold] == "hot":
+        if self._last_end[cold] == "hot":
             self.round_trips += 1
-        self._been[cold] = "cold"
-        if hot != cold and self._been[hot] == "cold":
-            self._been[hot] = "hot"
+        self._last_end[cold] = "cold"
+        if hot != cold and self._last_end[hot] == "cold":
+            self._last_end[hot] = "hot"
 
     def snapshot(self) -> dict[str, Any]:
         """Return the JSON values that `resume` needs."""
-        return {"walker": self._walker, "been": self._been, "round_trips": self.round_trips}
+        return {"walker": self._walker, "been": self._last_end, "round_trips": self.round_trips}
 
     def resume(self, snapshot: Mapping[str, Any]) -> None:
         """Restore a snapshot."""
-        self._walker, self._been = list(snapshot["walker"]), list(snapshot["been"])
+        self._walker, self._last_end = list(snapshot["walker"]), list(snapshot["been"])
         self.round_trips = snapshot["round_trips"]

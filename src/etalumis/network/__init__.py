@@ -3,6 +3,6 @@
 """The 3DCNN-LSTM, a proposal for controlled entries: token-parallel in training, sequential in inference."""
 
 from etalumis.network.model import ProposalNetwork
-from etalumis.network.session import ProposalSession
+from etalumis.network.proposal_session import ProposalSession
 
 __all__ = ["ProposalNetwork", "ProposalSession"]

@@ -24,9 +24,9 @@ from etalumis.network.embedding import InputScale, make_embedding
 from etalumis.network.grouped_linear import grouped_linear
 from etalumis.network.grouping import Group, Grouping
 from etalumis.network.minibatch_plan import GroupPlan, MinibatchPlan, plan_minibatch
-from etalumis.network.proposals import initial_bias, log_density, width
+from etalumis.network.proposal_densities import initial_bias, log_density, width
+from etalumis.network.proposal_session import ProposalSession
 from etalumis.network.recurrent import linear, packed_lstm
-from etalumis.network.session import ProposalSession
 from etalumis.traces.reading.batch import Minibatch
 
 ADDRESS_TABLE = "address"

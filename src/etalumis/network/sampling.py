@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from etalumis.network.proposals import SCALE_FLOOR, UNIT_SCALE_CEILING
+from etalumis.network.proposal_densities import SCALE_FLOOR, UNIT_SCALE_CEILING
 from etalumis.network.standardise import FAMILIES
 from etalumis.typing import Array
 

@@ -23,9 +23,9 @@ _builder: Any = flatbuffers.Builder
 
 DELEGATED, ASSISTED = 1, 2
 """Modes of a Run."""
-VERSION = 1
+DELEGATION_VERSION = 1
 """Version of delegated runs that this module writes."""
-CHAINS = 1
+CHAIN_VERSION = 1
 """Version of chains that this module requests."""
 
 
@@ -119,8 +119,8 @@ def request_with_terms(
 
 
 def _chain(builder: Any, steps: Steps) -> int:
-    moves = steps.moves
-    names = [builder.CreateString(name) for name in moves.focus or ()]
+    settings = steps.settings
+    names = [builder.CreateString(name) for name in settings.focus or ()]
     builder.StartVector(4, len(names), 4)
     for name in reversed(names):
         builder.PrependUOffsetTRelative(name)
@@ -128,13 +128,13 @@ def _chain(builder: Any, steps: Steps) -> int:
     fb.ChainStart(builder)
     fb.ChainAddCount(builder, steps.number)
     fb.ChainAddFirst(builder, steps.first)
-    fb.ChainAddBeta(builder, moves.beta)
-    fb.ChainAddFocusShare(builder, moves.focus_share)
-    fb.ChainAddFreshShare(builder, moves.fresh_share)
-    fb.ChainAddTailShare(builder, moves.tail_share)
-    fb.ChainAddAnewShare(builder, moves.redraw_share)
+    fb.ChainAddBeta(builder, settings.beta)
+    fb.ChainAddFocusShare(builder, settings.focus_share)
+    fb.ChainAddFreshShare(builder, settings.fresh_share)
+    fb.ChainAddTailShare(builder, settings.tail_share)
+    fb.ChainAddAnewShare(builder, settings.redraw_share)
     fb.ChainAddFocus(builder, focus)
-    fb.ChainAddFocusNamed(builder, moves.focus is None)
+    fb.ChainAddFocusNamed(builder, settings.focus is None)
     return int(fb.ChainEnd(builder))
 
 

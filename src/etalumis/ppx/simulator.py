@@ -22,7 +22,7 @@ from etalumis.ppx.encode import encode
 from etalumis.ppx.failures import explain
 from etalumis.ppx.messages import HandshakeResult, Message, Reset, RunResult
 from etalumis.ppx.process import SimulatorProcess
-from etalumis.ppx.requests import CHAINS, VERSION
+from etalumis.ppx.requests import CHAIN_VERSION, DELEGATION_VERSION
 from etalumis.ppx.session import Conversation, Forgotten, greeting, out_of_turn
 from etalumis.ppx.work_queue import split
 
@@ -97,7 +97,7 @@ class Simulator:
         self._timeout_s = timeout_s
         self._start_timeout_s = start_timeout_s
         self._scratch = scratch
-        self._version = VERSION if delegate else 0
+        self._version = DELEGATION_VERSION if delegate else 0
         self._process: SimulatorProcess | None = None
         self._connection: Connection | None = None
         self._state = _ConnectionState.CLOSED
@@ -155,7 +155,7 @@ class Simulator:
     @property
     def steps(self) -> bool:
         """Whether the simulator can make the steps of a chain by itself."""
-        return self.delegates and self.handshake.chains >= CHAINS
+        return self.delegates and self.handshake.chains >= CHAIN_VERSION
 
     def take_steps(self, steps: Steps, addresses: AddressTable) -> tuple[list[tuple[int, int]], list[DelegatedTrace]]:
         """Have the simulator make steps of a chain, with one message; raise as `carry_out` does."""

@@ -17,7 +17,7 @@ from etalumis.ppx.connection import Connection
 from etalumis.ppx.decode import Decoder
 from etalumis.ppx.messages import HandshakeResult, Message
 from etalumis.ppx.process import OtherProcess
-from etalumis.ppx.requests import VERSION
+from etalumis.ppx.requests import DELEGATION_VERSION
 from etalumis.ppx.session import Conversation, greeting, out_of_turn
 from etalumis.ppx.work_queue import Task
 
@@ -143,7 +143,7 @@ class Worker:
         """Return its session, or a new one if it belongs to another address table."""
         assert self.session is not None
         if not self.session.speaks(addresses):
-            self._shaken(self.say(greeting(VERSION), _HANDSHAKE_TIMEOUT_S))
+            self._shaken(self.say(greeting(DELEGATION_VERSION), _HANDSHAKE_TIMEOUT_S))
         return self.session
 
     def say(self, message: bytes, at_most_s: float = math.inf) -> Message:
@@ -154,7 +154,7 @@ class Worker:
     def _connect(self) -> None:
         self.close()
         self._connection = Connection(self.endpoint, self._ended, self._context)
-        self._connection.send(greeting(VERSION))
+        self._connection.send(greeting(DELEGATION_VERSION))
         self._since = time.monotonic()
         self.state = WorkerState.GREETED
 
@@ -162,10 +162,10 @@ class Worker:
         if not isinstance(answer, HandshakeResult):
             raise out_of_turn(self._name, answer, "HandshakeResult", "at the start")
         found = _SYSTEM_NAME.search(answer.system_name)
-        if answer.delegation < VERSION or found is None or int(found[1]) != self.number:
+        if answer.delegation < DELEGATION_VERSION or found is None or int(found[1]) != self.number:
             raise SimulatorError(
                 f"the simulator {self._name} answers at {self.endpoint} as {answer.system_name!r}, with delegated runs "
-                f"{answer.delegation}; expected worker {self.number} of ppx::serve_workers, with {VERSION}"
+                f"{answer.delegation}; expected worker {self.number} of ppx::serve_workers, with {DELEGATION_VERSION}"
             )
         pid = int(found[2])
         if self.process is None or self.process.pid != pid:
