@@ -45,7 +45,10 @@ def careless():
     except Exception:
         return -1.0
 
-def fails(at=3):
+def fails(at=3, calls=None):
+    if calls is not None:
+        with open(calls, "a", encoding="utf-8") as file:
+            file.write("called\\n")
     for number in range(5):
         if number == at:
             raise ValueError("the magnet is off")

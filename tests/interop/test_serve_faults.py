@@ -17,7 +17,8 @@ from served import SERVE, TIMEOUT_S, ZOO, Client, ended, served
 
 from etalumis import __version__, execution
 from etalumis.address import AddressTable
-from etalumis.errors import SimulatorError
+from etalumis.errors import RefusedError
+from etalumis.inference import importance
 from etalumis.inference.controllers import PriorController
 from etalumis.ppx import Simulator, connect
 from etalumis.ppx.messages import (
@@ -157,14 +158,23 @@ def test_the_next_client_is_served_after_one_that_was_killed_during_a_run(folder
 def test_the_client_reports_an_error_in_the_model(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(folder)
     with Simulator([*SERVE, "zoo:fails", "{endpoint}"]) as peer:
-        with pytest.raises(SimulatorError) as failed:
+        with pytest.raises(RefusedError) as failed:
             execution.run(peer, PriorController(np.random.default_rng(1)), AddressTable())
         message = str(failed.value)
-        assert "exited with code 1 in run 1 after 3 draws" in message
-        assert "the model fails raised ValueError: the magnet is off; its last statement was at [fails+4:" in message
+        assert "the simulator fails refused a run in run 1 after 3 draws" in message
+        assert "the model fails raised ValueError: the magnet is off; its last statement was at [fails+7:" in message
         assert 'zoo.py", line ' in message  # where it failed
         peer.restart()
         assert peer.name == "fails"
+
+
+def test_an_error_in_the_model_is_not_retried(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.chdir(folder)
+    calls = tmp_path / "calls"
+    command = [*SERVE, "zoo:fails", "--arg", f"calls={calls}", "{endpoint}"]
+    with Simulator(command) as peer, pytest.raises(RefusedError, match="the magnet is off"):
+        importance(peer, {}, runs=5, seed=1, retries=3)
+    assert calls.read_text(encoding="utf-8") == "called\n"
 
 
 def test_an_error_before_any_statement(folder: Path):

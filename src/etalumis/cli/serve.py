@@ -101,12 +101,12 @@ def run(args: argparse.Namespace) -> int:
         if is_open_to_others(at):
             logger.warning("%s: everyone who reaches this port can run the model; there is no authentication", at)
 
-    try:
-        serve(model, endpoint, idle_timeout_s=args.idle_timeout, on_bound=bound)
-    except (KeyboardInterrupt, Terminated):
-        logger.info("stopping")
-    except ModelError as error:
+    def failed(error: ModelError) -> None:
         # the final message is short; the traceback shows where the model failed
         logger.error("%s: error in the model", model.name, exc_info=error.__cause__)
-        raise
+
+    try:
+        serve(model, endpoint, idle_timeout_s=args.idle_timeout, on_bound=bound, on_error=failed)
+    except (KeyboardInterrupt, Terminated):
+        logger.info("stopping")
     return 0

@@ -18,6 +18,7 @@ DEFAULT_PORT = 5555
 """The usual port of PPX."""
 _MAX_REQUEST_BYTES = 16 << 20
 """The largest valid request is a value or a handshake. A peer that sends more is faulty or hostile, and is dropped."""
+_LAST_MESSAGE_TIMEOUT_MS = 2_000
 _LOOPBACK = re.compile(r"tcp://(127\.\d+\.\d+\.\d+|localhost|\[::1\]):")
 
 
@@ -105,9 +106,14 @@ class Listener:
         """Answer a peer; the message is dropped if the peer has disconnected."""
         self._socket.send_multipart((*receiver, message))
 
-    def close(self) -> None:
-        """Close the socket. May be called twice."""
-        self._context.destroy(linger=0)
+    def send_last(self, receiver: tuple[bytes, ...], message: bytes) -> None:
+        """Answer a peer and close the socket, once the message is sent or the peer has not taken it in time."""
+        self.send(receiver, message)
+        self.close(_LAST_MESSAGE_TIMEOUT_MS)
+
+    def close(self, linger_ms: int = 0) -> None:
+        """Close the socket and drop what is not sent within `linger_ms` milliseconds. May be called twice."""
+        self._context.destroy(linger=linger_ms)
         if self._file is not None:
             path, mine = self._file
             self._file = None

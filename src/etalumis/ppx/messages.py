@@ -256,7 +256,7 @@ class TagResult(NamedTuple):
 class Reset(NamedTuple):
     """Either side: the current run is abandoned; also the answer to an unexpected message.
 
-    `reason` says why the front end of the simulator refused a Run.
+    `reason` says why the front end of the simulator refused a Run, or which error ended it.
     """
 
     reason: str = ""

@@ -48,7 +48,7 @@ _encode_sample = lru_cache(maxsize=8_192)(encode)
 
 
 class ModelError(SimulatorError):
-    """The model raised an error. PPX has no message for that: the process ends, and the inference side reports it."""
+    """The model raised an error. The inference side receives it as the reason of a Reset; the process ends."""
 
 
 def serve(
@@ -57,6 +57,7 @@ def serve(
     *,
     idle_timeout_s: float | None = None,
     on_bound: Callable[[str], None] | None = None,
+    on_error: Callable[[ModelError], None] | None = None,
 ) -> None:
     """Serve a model until no message arrives for `idle_timeout_s`, or until an exception (e.g. of a signal).
 
@@ -75,6 +76,8 @@ def serve(
         In seconds; None: no timeout.
     on_bound
         Called with the bound endpoint, which has the actual port for ``tcp://127.0.0.1:*``.
+    on_error
+        Called with the error of the model before the inference side receives it.
 
     Raises
     ------
@@ -86,7 +89,7 @@ def serve(
     with Listener(endpoint) as listener:
         if on_bound is not None:
             on_bound(listener.endpoint)
-        _Server(model, listener, idle_timeout_s).serve()
+        _Server(model, listener, idle_timeout_s, on_error).serve()
 
 
 class _Abandon(BaseException):
@@ -105,10 +108,17 @@ class _ServerState(Enum):
 class _Server:
     """The simulator side of the conversation, which receives the statements of the model."""
 
-    def __init__(self, model: StatementModel, listener: Listener, idle_timeout_s: float | None) -> None:
+    def __init__(
+        self,
+        model: StatementModel,
+        listener: Listener,
+        idle_timeout_s: float | None,
+        on_error: Callable[[ModelError], None] | None,
+    ) -> None:
         self._model = model
         self._listener = listener
         self._idle_timeout_s = idle_timeout_s
+        self._on_error = on_error
         self._decoder = Decoder()
         self._handshake = encode(HandshakeResult(f"etalumis {__version__}", model.name))
         self._state = _ServerState.RUNNING
@@ -180,7 +190,16 @@ class _Server:
             if self._state is not _ServerState.RUNNING:
                 return None  # the model converted _Abandon into an error
             place = f"its last statement was at {self._last_address}" if self._last_address else "before any statement"
-            raise ModelError(f"the model {self._model.name} raised {type(error).__name__}: {error}; {place}") from error
+            self._fail(f"the model {self._model.name} raised {type(error).__name__}: {error}; {place}", error)
+
+    def _fail(self, text: str, error: Exception) -> NoReturn:
+        """Report an error of the model to the user and to the client, which would repeat the run otherwise."""
+        failed = ModelError(text)
+        failed.__cause__ = error
+        if self._on_error is not None:
+            self._on_error(failed)
+        self._listener.send_last(self._client, encode(Reset(text)))
+        raise failed
 
     def _exchange(self, statement: bytes, expected: type[Message]) -> Message:
         if self._state is not _ServerState.RUNNING:

@@ -56,7 +56,10 @@ class Forgotten(SimulatorError):
 
 
 class RequestRefused(ProtocolError):
-    """The simulator refuses a request; the text is its reason. A request for fewer runs may be accepted."""
+    """The simulator refuses a request, or its model raised an error; the text is the reason.
+
+    A request for fewer runs may be accepted.
+    """
 
 
 def greeting(version: int) -> bytes:
@@ -156,6 +159,8 @@ class Conversation:
                 return message.result
             else:
                 self.unanswered = None
+                if isinstance(message, Reset) and message.reason:
+                    raise RequestRefused(message.reason)
                 raise self._out_of_turn(message, "Sample, Observe, Tag or RunResult")
 
     def request(self, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable) -> bytes:
