@@ -182,7 +182,7 @@ def examples_of(text: str) -> Iterator[str]:
 TEXTS = [*(PARSERS[name].epilog or "" for name in PARSERS if name), PARSERS[""].epilog]
 EXAMPLES = list(dict.fromkeys(line for text in TEXTS for line in examples_of(text)))
 BENCH = [line for line in EXAMPLES if any(name in line for name in BENCHES)]
-SHERPA = [line for line in EXAMPLES if re.search(r"simulator (fetch|build)|sherpa_tau", line)]
+SHERPA = [line for line in EXAMPLES if re.search(r"simulator (fetch|build|config)|sherpa_tau", line)]
 CPP = [line for line in EXAMPLES if re.search(r"build/muon|bench ppx", line)]
 PYTHON = [line for line in EXAMPLES if line not in (*SHERPA, *CPP, *BENCH)]
 
@@ -209,6 +209,21 @@ def test_every_verb_explains_itself(name: str, capsys: pytest.CaptureFixture[str
         main([*name.split(), "--help"])
     assert left.value.code == 0
     assert capsys.readouterr().out.startswith(f"usage: etalumis {name}".rstrip())
+
+
+@pytest.mark.parametrize("name", [name for name in PARSERS if len(name.split()) == 2])
+def test_the_help_of_an_action_has_examples_of_this_action(name: str) -> None:
+    commands = [line for line in examples_of(PARSERS[name].epilog or "") if "etalumis" in line.split()]
+    assert all(name in command for command in commands), commands
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_a_help_text_lists_each_action_once(name: str) -> None:
+    lines = PARSERS[name].format_help().splitlines()
+    for action in PARSERS[name]._actions:
+        for word in action.choices if isinstance(action, argparse._SubParsersAction) else ():
+            assert sum(re.match(rf" {{2,4}}{word}( |$)", line) is not None for line in lines) == 1, word
+    assert max(map(len, lines)) <= 130
 
 
 def test_the_tables_belong_to_examples() -> None:

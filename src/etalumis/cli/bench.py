@@ -16,13 +16,21 @@ from etalumis.config import SimulatorConfig, load
 
 logger = logging.getLogger(__name__)
 
-_EPILOG = """\
-examples:
+_EXAMPLES = {
+    "ppx": """\
   etalumis bench ppx
   etalumis bench ppx --json > ppx.json
+""",
+    "traces": """\
   etalumis bench traces --config config/config.yaml --simulator results/demo/simulator
+""",
+    "dataset": """\
   etalumis bench dataset --config config/config.yaml --simulator results/demo/simulator --json > dataset.json
-
+""",
+}
+_EPILOG = """\
+examples:
+{examples}
 docs/how-to-bench.md describes the comparisons and how to read the results.
 """
 _ACTIONS = {
@@ -49,8 +57,8 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "bench",
         help=text,
-        description=f"{text[0].upper()}{text[1:]}. The contenders of a comparison alternate on the same cores.",
-        epilog=_EPILOG,
+        description=f"{text[0].upper()}{text[1:]}.\nThe contenders of a comparison alternate on the same cores.",
+        epilog=_EPILOG.format(examples="".join(_EXAMPLES.values())),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -59,7 +67,7 @@ def register(subparsers: Any) -> None:
             name,
             help=_ACTIONS[name].partition(":")[0],
             description=_ACTIONS[name],
-            epilog=_EPILOG,
+            epilog=_EPILOG.format(examples=_EXAMPLES[name]),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         action.add_argument("--json", action="store_true", help="print a JSON object instead of a table")

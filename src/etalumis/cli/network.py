@@ -23,13 +23,12 @@ logger = logging.getLogger(__name__)
 INTERRUPTED = 143
 """Exit code after SIGTERM or Ctrl-C, as a shell reports it: the network is not finished."""
 
-_EPILOG = """\
-example:
-  R=results/demo
+_EPILOG = "example:\n  R=results/demo\n"
+_TRAIN_EXAMPLE = """\
   python -m etalumis.mpiexec -n 2 etalumis network train --config $R/config.yaml --layers $R/layers/layers.json \\
       --train $R/sorted/train --valid $R/sorted/valid --output $R/network --world-size 2
-  etalumis network info $R/network
 """
+_INFO_EXAMPLE = "  etalumis network info $R/network\n"
 _TRAIN = """\
 Train the network on sorted traces until the budget (training.max_minutes, training.max_traces) is spent; with both,
 the first one ends it. OUTPUT/checkpoint holds a resumable state: after an interruption the same command continues.
@@ -45,11 +44,11 @@ def register(subparsers: Any) -> None:
     """Add the verb's parser."""
     parser = subparsers.add_parser(
         "network", help="train the 3DCNN-LSTM under MPI", description="Train the network, or describe a trained one.",
-        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"{_EPILOG}{_TRAIN_EXAMPLE}{_INFO_EXAMPLE}", formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
     train = actions.add_parser(
-        "train", help="train under MPI", description=_TRAIN, epilog=_EPILOG,
+        "train", help="train under MPI", description=_TRAIN, epilog=f"{_EPILOG}{_TRAIN_EXAMPLE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     train.add_argument("--config", type=Path, required=True, metavar="FILE", help="configuration")
@@ -63,7 +62,7 @@ def register(subparsers: Any) -> None:
         "info", help="describe a network and its losses",
         description="Print the size of a network, its observation, the length of its training, and its loss beside\n"
         "that of the prior, in total and for each named draw. A network that has learned has the smaller loss.",
-        epilog="example:\n  etalumis network info results/demo/network",
+        epilog=f"{_EPILOG}{_INFO_EXAMPLE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     info.add_argument("network", type=Path, metavar="DIR", help="folder of a network, or its checkpoint")

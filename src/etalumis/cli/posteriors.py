@@ -26,12 +26,12 @@ logger = logging.getLogger(__name__)
 
 _DESCRIPTION = """\
 Infer the latent choices of the simulator run that produced an observation.
-
-  rmh          Markov chains with parallel tempering: slow, exact in the long run; run two or more and check R-hat
-  ic           weighted runs proposed by the trained network: fast; check the ESS and k-hat
-  importance   prior runs weighted by their likelihood: a check for weakly informative observations
-  gather       join the chains, or the jobs, of one engine in one file
 """
+_ENGINE_SUMMARIES = {
+    "rmh": "one Markov chain with parallel tempering: slow, exact in the long run; run two or more and check R-hat",
+    "ic": "one job of weighted runs that the trained network proposes: fast; check the ESS and k-hat",
+    "importance": "one job of prior runs weighted by their likelihood: a check for weakly informative observations",
+}
 _EPILOG = """\
 example, after `make demo`:
   D=results/demo
@@ -80,10 +80,10 @@ def register(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(dest="action", metavar="ENGINE", required=True)
-    chain = _engine(actions, "rmh", "one chain of random-walk Metropolis-Hastings (config section posteriors.rmh)")
+    chain = _engine(actions, "rmh")
     chain.add_argument("--chain", type=_number, required=True, metavar="K", help="number of the chain, from 0")
     add_workers(chain)
-    job = _engine(actions, "ic", "one job of inference compilation (config section posteriors.ic)")
+    job = _engine(actions, "ic")
     job.add_argument("--network", type=Path, required=True, metavar="DIR", help="folder of the trained network")
     job.add_argument("--job", type=_number, required=True, metavar="K", help="number of the job, from 0")
     job.add_argument(
@@ -92,7 +92,7 @@ def register(subparsers: Any) -> None:
         default="first-shot",
         help="who draws the entries of rejection loops: the network, or the simulator (default: %(default)s)",
     )
-    prior = _engine(actions, "importance", "one job of importance sampling from the prior")
+    prior = _engine(actions, "importance")
     prior.add_argument("--job", type=_number, default=0, metavar="K", help="number of the job (default: 0)")
     prior.add_argument("--runs", type=_number, required=True, metavar="N", help="number of simulator runs")
     add_workers(prior)
@@ -108,10 +108,10 @@ def register(subparsers: Any) -> None:
     _add_output(gather)
 
 
-def _engine(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
+def _engine(actions: Any, name: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = actions.add_parser(
         name,
-        help=text,
+        help=_ENGINE_SUMMARIES[name],
         description=_ENGINE_HELP[name],
         epilog=_ENGINE_EPILOG.format(name=name, options=_ENGINE_OPTIONS[name]),
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -23,13 +23,21 @@ from etalumis.simulator.replay_check import CouplingReport, check_replay
 
 logger = logging.getLogger(__name__)
 
-_EPILOG = """\
-examples:
+_EXAMPLES = {
+    "fetch": """\
   etalumis simulator fetch --config config/config.yaml
+""",
+    "build": """\
   etalumis simulator build --config config/config.yaml --output results/demo/simulator
   results/demo/simulator/bin/sherpa_tau --local 3 --config results/demo/simulator/sherpa_tau.conf
+""",
+    "config": """\
+  etalumis simulator config --config config/config.yaml --output results/demo/simulator
+""",
+    "couple": """\
   etalumis simulator couple --output muon -- build/muon {endpoint}
-"""
+""",
+}
 _ACTIONS = {
     "fetch": """\
 Download the pinned Sherpa wheel (checked by sha256) into the cache, unpack it, and print its prefix. If the
@@ -59,9 +67,9 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "simulator",
         help=text,
-        description=f"{text[0].upper()}{text[1:]}. Downloads and builds are kept in $ETALUMIS_CACHE, "
+        description=f"{text[0].upper()}{text[1:]}.\nDownloads and builds are kept in $ETALUMIS_CACHE, "
         "or .cache in the checkout, and reused by the next call.",
-        epilog=_EPILOG,
+        epilog=f"examples:\n{''.join(_EXAMPLES.values())}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -105,7 +113,7 @@ def _action(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
         name,
         help=text,
         description=_ACTIONS[name],
-        epilog=_EPILOG,
+        epilog=f"examples:\n{_EXAMPLES[name]}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     return action
