@@ -4,6 +4,7 @@
 
 #include <zmq.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -17,6 +18,18 @@ constexpr std::int64_t max_request_bytes = std::int64_t{1} << 30;
 
 [[noreturn]] void fail(const std::string& what) {
   throw TransportError("ppx: " + what + ": " + zmq_strerror(zmq_errno()));
+}
+
+/// ZeroMQ takes the port modulo 65536.
+void require_valid_port(const std::string& endpoint) {
+  if (endpoint.rfind("tcp://", 0) != 0) return;
+  const std::string port = endpoint.substr(endpoint.rfind(':') + 1);
+  const bool is_number =
+      !port.empty() && std::all_of(port.begin(), port.end(), [](char c) { return c >= '0' && c <= '9'; });
+  const std::string digits = port.substr(std::min(port.find_first_not_of('0'), port.size()));
+  if (is_number && (digits.size() > 5 || (digits.size() == 5 && digits > "65535"))) {
+    throw TransportError("ppx: cannot bind `" + endpoint + "`: expected a port from 0 to 65535");
+  }
 }
 
 template <typename T>
@@ -56,6 +69,7 @@ ReplySocket::ReplySocket(const std::string& endpoint) : file_(endpoint), context
   if (!socket_) fail("cannot create a ZeroMQ socket");
   set_option(socket_.get(), ZMQ_LINGER, 0);
   set_option(socket_.get(), ZMQ_MAXMSGSIZE, max_request_bytes);
+  require_valid_port(endpoint);
   if (zmq_bind(socket_.get(), endpoint.c_str()) != 0) {
     fail("cannot bind `" + endpoint +
          "` (expected a free ipc:///path of at most 107 bytes in a folder that exists, or tcp://address:port)");

@@ -302,6 +302,9 @@ void endpoints_that_cannot_be_bound_are_named() {
     ppx::serve(model, options);
   };
   CHECK_ERROR(ppx::TransportError, serve_at(first.endpoint()), first.endpoint(), "in use");
+  // ZeroMQ itself would take these as ports of its own choice
+  CHECK_ERROR(ppx::TransportError, serve_at("tcp://127.0.0.1:65536"), "65536", "a port from 0 to 65535");
+  CHECK_ERROR(ppx::TransportError, serve_at("tcp://127.0.0.1:99999999999"), "99999999999", "a port from 0 to 65535");
   CHECK_ERROR(ppx::TransportError, serve_at("nonsense"), "nonsense", "expected");
   CHECK_ERROR(ppx::TransportError, serve_at("ipc:///no/such/folder/x.ipc"), "/no/such/folder");
   CHECK_ERROR(ppx::TransportError, serve_at("ipc:///tmp/" + std::string(200, 'x')), "107 bytes");
