@@ -45,13 +45,13 @@ def careless():
     except Exception:
         return -1.0
 
-def fails(at=3, calls=None):
+def fails(at=3, calls=None, text="the magnet is off"):
     if calls is not None:
         with open(calls, "a", encoding="utf-8") as file:
             file.write("called\\n")
     for number in range(5):
         if number == at:
-            raise ValueError("the magnet is off")
+            raise ValueError(text)
         sample(Uniform(0.0, 1.0))
 
 def everything(width=2.0):

@@ -161,7 +161,7 @@ def test_the_client_reports_an_error_in_the_model(folder: Path, monkeypatch: pyt
         with pytest.raises(RefusedError) as failed:
             execution.run(peer, PriorController(np.random.default_rng(1)), AddressTable())
         message = str(failed.value)
-        assert "the simulator fails refused a run in run 1 after 3 draws" in message
+        assert "the simulator fails stopped in run 1 after 3 draws" in message
         assert "the model fails raised ValueError: the magnet is off; its last statement was at [fails+7:" in message
         assert 'zoo.py", line ' in message  # where it failed
         peer.restart()
@@ -182,10 +182,23 @@ def test_an_error_before_any_statement(folder: Path):
         served(folder, "zoo:fails", "tcp://127.0.0.1:*", "--arg", "at=0") as (process, endpoint),
         Client(endpoint) as client,
     ):
-        client.send(Run())
+        answer = client.ask(Run())
         code, error = ended(process)
     assert code == 1
-    assert "the model fails raised ValueError: the magnet is off; before any statement" in error
+    message = "the model fails raised ValueError: the magnet is off; before any statement"
+    assert message in error
+    assert answer == Reset(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"), [("caf\udce9", r"ValueError: caf\udce9; before any statement"), ("y" * 9_000, "yyy ...")]
+)
+def test_the_text_of_an_error_that_is_not_utf_8_or_long(folder: Path, text: str, sent: str):
+    words = ["--arg", "at=0", "--arg", f"text={text}"]
+    with served(folder, "zoo:fails", "tcp://127.0.0.1:*", *words) as (_, endpoint), Client(endpoint) as client:
+        answer = client.ask(Run())
+    assert isinstance(answer, Reset)
+    assert answer.reason.endswith(sent)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -4,7 +4,7 @@
 
 from etalumis.errors import EtalumisError, ProtocolError, RefusedError, SimulatorError
 from etalumis.ppx.connection import PeerAbsent, PeerSilent, more_time
-from etalumis.ppx.session import Conversation, Forgotten, RequestRefused
+from etalumis.ppx.session import Conversation, Forgotten, ModelFailed, RequestRefused
 
 
 def explain(
@@ -34,6 +34,8 @@ def explain(
     if isinstance(error, RequestRefused):
         kind = ProtocolError if session.pending > 1 else RefusedError
         return kind(f"{simulator} refused a run {where}\n{details}\n  {error}")
+    if isinstance(error, ModelFailed):
+        return RefusedError(f"{simulator} stopped {where}\n{details}\n  {error}")
     if isinstance(error, ProtocolError):
         return ProtocolError(f"{simulator} sent an invalid message {where}\n{details}\n  {error}")
     what = str(error) if isinstance(error, PeerAbsent) else f"{error} {where}"

@@ -43,6 +43,8 @@ from etalumis.typing import FloatArray
 _RESET = encode(Reset())
 _POLL_INTERVAL_S = 0.1
 """A signal that arrives just before a wait begins is handled after this time."""
+_MAX_REASON_CHARS = 2_000
+"""How much of the text of an error is sent."""
 _encode_sample = lru_cache(maxsize=8_192)(encode)
 """Most statements send the same bytes in every run, and encoding takes most of the time of a draw."""
 
@@ -198,7 +200,9 @@ class _Server:
         failed.__cause__ = error
         if self._on_error is not None:
             self._on_error(failed)
-        self._listener.send_last(self._client, encode(Reset(text)))
+        reason = text if len(text) <= _MAX_REASON_CHARS else f"{text[:_MAX_REASON_CHARS]} ..."
+        sendable = reason.encode(errors="backslashreplace").decode()  # a file name may have bytes that are not UTF-8
+        self._listener.send_last(self._client, encode(Reset(sendable)))
         raise failed
 
     def _exchange(self, statement: bytes, expected: type[Message]) -> Message:

@@ -56,10 +56,11 @@ class Forgotten(SimulatorError):
 
 
 class RequestRefused(ProtocolError):
-    """The simulator refuses a request, or its model raised an error; the text is the reason.
+    """The simulator refuses a request; the text is its reason. A request for fewer runs may be accepted."""
 
-    A request for fewer runs may be accepted.
-    """
+
+class ModelFailed(ProtocolError):
+    """The model raised an error in an interactive run; the text says which. The same run would fail again."""
 
 
 def greeting(version: int) -> bytes:
@@ -160,7 +161,7 @@ class Conversation:
             else:
                 self.unanswered = None
                 if isinstance(message, Reset) and message.reason:
-                    raise RequestRefused(message.reason)
+                    raise ModelFailed(message.reason)
                 raise self._out_of_turn(message, "Sample, Observe, Tag or RunResult")
 
     def request(self, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable) -> bytes:

@@ -23,7 +23,7 @@ from etalumis.ppx.failures import explain
 from etalumis.ppx.messages import HandshakeResult, Message, Reset, RunResult
 from etalumis.ppx.process import SimulatorProcess
 from etalumis.ppx.requests import CHAIN_VERSION, DELEGATION_VERSION
-from etalumis.ppx.session import Conversation, Forgotten, RequestRefused, greeting, out_of_turn
+from etalumis.ppx.session import Conversation, Forgotten, ModelFailed, RequestRefused, greeting, out_of_turn
 from etalumis.ppx.work_queue import split
 
 _RESET = encode(Reset())
@@ -283,7 +283,7 @@ class Simulator:
         try:
             yield session
             finished = True
-        except (Forgotten, RequestRefused) as error:
+        except (Forgotten, ModelFailed, RequestRefused) as error:
             raise self._explained(error) from error
         finally:
             if not finished:
