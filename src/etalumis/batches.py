@@ -53,7 +53,7 @@ def restart(model: object, retries: int) -> None:
             logger.warning("a new process failed as well (%s); %d attempts left", error, left)
 
 
-def carried_out(
+def run_in_batches(
     model: Delegate, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable, on_failure: OnFailure
 ) -> Iterator[PlannedTrace]:
     """Yield the trace of each seed under `plan`, in order.
@@ -77,7 +77,7 @@ def carried_out(
                 logger.warning("%d runs at once failed (%s); repeating them one by one", len(batch), error)
                 on_failure(error, done, 0)
                 for index, seed in enumerate(batch, done):
-                    yield from _run_alone(model, plan, seed, addresses, on_failure, index)
+                    yield from _run_single(model, plan, seed, addresses, on_failure, index)
                 done += len(batch)
                 continue
         each = (time.perf_counter() - began) / len(batch)
@@ -86,7 +86,7 @@ def carried_out(
         size = max(1, min(MAX_BATCH_RUNS, 2 * size, int(TARGET_BATCH_S / each)))
 
 
-def _run_alone(
+def _run_single(
     model: Delegate, plan: RunPlan, seed: int, addresses: AddressTable, on_failure: OnFailure, index: int
 ) -> Sequence[PlannedTrace]:
     try:

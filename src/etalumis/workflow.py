@@ -17,11 +17,12 @@ _DAY_MIN = 24 * 60
 _STARTUP_MIN = 60
 """Time for reading, the last validation and the network file, besides the budget."""
 
-_KEPT = ("entries", "observation", "tags")
-# starts MPI ranks on this machine; the profile of a cluster replaces it
+_STORED_COLUMNS = ("entries", "observation", "tags")
+"""Keys that say which columns of a trace are stored."""
 MPIEXEC = "python -m etalumis.mpiexec"
-# Snakemake uses only the last of several
+"""Command that starts MPI ranks on this machine; the profile of a cluster replaces it."""
 _SINGLE_OPTIONS = (("--config", "-C"), ("--configfile", "--configfiles"))
+"""Options of which Snakemake uses only the last one."""
 
 
 def read_config(workflow: Any) -> Config:
@@ -64,19 +65,24 @@ def trace_jobs(config: Config, split: str) -> int:
     return config.traces.jobs if split == "train" else 1
 
 
-def recorded(config: Config, split: str) -> TracesConfig:
-    """Return the section `traces` with the keys that apply to a split.
+def traces_section(config: Config, split: str) -> TracesConfig:
+    """Return the section `traces` with the values that apply to a split.
 
-    Test traces are stored whole, whatever the keys say: the observation, its truth and the figures are made from them.
+    Test traces are always stored completely: the observation, its truth and the figures are created from them.
     """
-    defaults = {name: TracesConfig.model_fields[name].default for name in _KEPT}
+    defaults = {name: TracesConfig.model_fields[name].default for name in _STORED_COLUMNS}
     return config.traces.model_copy(update=defaults) if split == "test" else config.traces
 
 
 def trace_settings(config: Config, split: str) -> dict[str, Any]:
     """Return all settings that determine the traces of a split, apart from the simulator."""
     count, jobs = getattr(config.traces, split), trace_jobs(config, split)
-    return {"seed": config.run.seed, "count": count, "jobs": jobs, **settings(recorded(config, split), *_KEPT)}
+    return {
+        "seed": config.run.seed,
+        "count": count,
+        "jobs": jobs,
+        **settings(traces_section(config, split), *_STORED_COLUMNS),
+    }
 
 
 def figure_formats(config: Config) -> list[str]:

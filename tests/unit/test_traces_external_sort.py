@@ -25,7 +25,7 @@ from etalumis.traces.sorting import sort_plan as sort_plan
 from etalumis.traces.sorting.collective import SingleRank
 from etalumis.traces.sorting.input_reader import InputReader
 from etalumis.traces.sorting.inputs import Portion, SortInputs
-from etalumis.traces.sorting.keys import Groups, Share
+from etalumis.traces.sorting.keys import Groups, RankKeys
 from etalumis.traces.sorting.sort import sort
 from etalumis.traces.sorting.splitters import select
 from etalumis.traces.writer import open_shard
@@ -128,18 +128,18 @@ def test_large_sets_are_sorted_in_loads_of_bounded_memory(tmp_path, limits, monk
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
-def test_keys_at_any_place_are_found(tmp_path, ranks):
+def test_the_keys_at_any_position_are_found(tmp_path, ranks):
     files = random_files(tmp_path, 8, [70, 50, 30], spread=80)
     inputs = SortInputs(files)
     portions = [Portion(number, 0, file.traces) for number, file in enumerate(inputs.files)]
-    groups = Groups(Share(InputReader(inputs), portions).tally)
+    groups = Groups(RankKeys(InputReader(inputs), portions).counts)
     with_groups = sorted(
         (int(group), seed) for path in files for group, seed in zip(*keys_of(path, groups), strict=True)
     )
 
     def check(comm):
-        share = Share(InputReader(inputs), portions[comm.Get_rank() :: ranks])
-        found = select(share.seeds(groups), groups, range(150), comm)
+        keys = RankKeys(InputReader(inputs), portions[comm.Get_rank() :: ranks])
+        found = select(keys.seeds(groups), groups, range(150), comm)
         assert list(zip(found.groups.tolist(), found.seeds.tolist(), strict=True)) == with_groups
         places = found.buckets(found.groups, found.seeds)
         assert places.tolist() == list(range(1, 151))  # the bucket behind each splitter begins with it

@@ -21,7 +21,7 @@ from etalumis.paths import SPLITS
 from etalumis.products import check_output_file
 from etalumis.simulator.built import BuiltSimulator
 from etalumis.traces.format import Provenance
-from etalumis.workflow import recorded, trace_jobs
+from etalumis.workflow import trace_jobs, traces_section
 
 logger = logging.getLogger(__name__)
 
@@ -180,8 +180,8 @@ def _generate(args: argparse.Namespace) -> None:
             noise=built.noise,
             settings=json.dumps(built.settings),
         )
-        kept = recorded(config, args.split)
-        recording = Recording(kept.entries, kept.observation, kept.tags)
+        section = traces_section(config, args.split)
+        recording = Recording(section.entries, section.observation, section.tags)
         generate(simulator, args.output, provenance, first, stop - first, config.simulator.retries, recording)
     say(str(args.output))
 

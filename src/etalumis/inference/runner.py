@@ -10,7 +10,7 @@ from typing import TypeVar, cast
 import numpy as np
 
 from etalumis.address import AddressTable
-from etalumis.batches import carried_out, is_restartable, restart
+from etalumis.batches import is_restartable, restart, run_in_batches
 from etalumis.delegation import Concurrent, Delegate, PlannedTrace, RunPlan, Stepper, Steps
 from etalumis.errors import InferenceError, ProtocolError, SimulatorError
 from etalumis.execution import BaseTable, Controller, Model, run
@@ -163,7 +163,7 @@ class ModelRunner:
                 yield self._prior(np.random.Generator(np.random.PCG64(seed)))
             return
         plan = RunPlan(observed=self.observations.values, details=details)
-        for trace in carried_out(self._delegate, plan, seeds, self.addresses, self._batch_failed):
+        for trace in run_in_batches(self._delegate, plan, seeds, self.addresses, self._batch_failed):
             self.runs += 1
             self._check(trace)
             yield trace

@@ -14,7 +14,7 @@ from typing import overload
 import numpy as np
 
 from etalumis.address import AddressTable
-from etalumis.batches import carried_out, is_restartable, restart
+from etalumis.batches import is_restartable, restart, run_in_batches
 from etalumis.delegation import Delegate
 from etalumis.distributions import ArrayDistribution
 from etalumis.errors import DatasetError, ProtocolError, SimulatorError
@@ -189,7 +189,7 @@ class _Generator:
             self._recover(error, indices[number], origins[number], failures)
 
         if isinstance(self._model, Delegate) and self._model.delegates:
-            yield from carried_out(self._model, self.recording.plan, origins, self._addresses, on_failure)
+            yield from run_in_batches(self._model, self.recording.plan, origins, self._addresses, on_failure)
             return
         for number, seed in enumerate(origins):
             failures = 0

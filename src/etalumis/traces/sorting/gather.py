@@ -88,8 +88,8 @@ class ShardGatherer:
     def _collected(self, bucket: int) -> Segment:
         """Return the unsorted traces of a bucket."""
         pieces = [(spill, piece) for spill in self._spills for piece in spill.pieces(bucket)]
-        stretches = [(portion, self._reader.rows(portion)) for portion in self._direct.get(bucket, ())]
-        sizes = [(piece.traces, piece.rows) for _, piece in pieces] + [(len(p), rows) for p, rows in stretches]
+        ranges = [(portion, self._reader.rows(portion)) for portion in self._direct.get(bucket, ())]
+        sizes = [(piece.traces, piece.rows) for _, piece in pieces] + [(len(p), rows) for p, rows in ranges]
         traces = sum(count for count, _ in sizes)
         expected = self._cuts.edges[bucket + 1] - self._cuts.edges[bucket]
         if traces != expected:
@@ -108,6 +108,6 @@ class ShardGatherer:
                 spill, piece = pieces[number]
                 spill.fill(place, piece)
             else:
-                self._reader.fill(place, stretches[number - len(pieces)][0])
+                self._reader.fill(place, ranges[number - len(pieces)][0])
             start, first = start + count, last
         return segment

@@ -32,7 +32,7 @@ def group_names(types: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class GroupCounts:
     """Groups of traces: `names` in ascending order, with the number of traces and the bytes of each."""
 
     names: np.ndarray
@@ -41,7 +41,7 @@ class Tally:
 
     @classmethod
     def of(cls, names: np.ndarray, traces: np.ndarray, nbytes: np.ndarray) -> Self:
-        """Return the tally of rows with possibly repeated names."""
+        """Return the counts of rows with possibly repeated names."""
         distinct, place = np.unique(names, return_inverse=True)
         sums = [np.zeros(len(distinct), np.int64) for _ in range(2)]
         np.add.at(sums[0], place, traces)
@@ -49,9 +49,9 @@ class Tally:
         return cls(distinct, *sums)
 
     @classmethod
-    def joined(cls, parts: Sequence[Self]) -> Self:
-        """Return the sum of tallies."""
-        return cls.of(*(np.concatenate([getattr(part, name) for part in parts]) for name in Tally.__slots__))
+    def combined(cls, parts: Sequence[Self]) -> Self:
+        """Return the sum of several counts."""
+        return cls.of(*(np.concatenate([getattr(part, name) for part in parts]) for name in GroupCounts.__slots__))
 
 
 class Groups:
@@ -67,22 +67,21 @@ class Groups:
         int64 (group + 1,): position of the first trace in the sorted set.
     """
 
-    def __init__(self, tally: Tally) -> None:
-        fields = np.ascontiguousarray(tally.names).view(np.uint8).reshape(-1, _NAME_BYTES)
+    def __init__(self, group_counts: GroupCounts) -> None:
+        fields = np.ascontiguousarray(group_counts.names).view(np.uint8).reshape(-1, _NAME_BYTES)
         types = fields[:, :TYPE_BYTES]
         lengths = np.ascontiguousarray(fields[:, TYPE_BYTES:]).view(">u8").reshape(-1).astype(np.int64)
         begins = np.ones(len(types), bool)
         begins[1:] = np.any(types[1:] != types[:-1], axis=1)
         kind = np.cumsum(begins) - 1
         of_type = np.zeros(int(begins.sum()), np.int64)
-        np.add.at(of_type, kind, tally.traces)
-        order = np.argsort(
-            -of_type[kind], kind="stable"
-        )  # names are ascending, so ties keep the order of (type, length)
+        np.add.at(of_type, kind, group_counts.traces)
+        # names are ascending, so ties keep the order of (type, length)
+        order = np.argsort(-of_type[kind], kind="stable")
         self.types, self.lengths = types[order], lengths[order]
-        self.traces, self.nbytes = tally.traces[order], tally.nbytes[order]
+        self.traces, self.nbytes = group_counts.traces[order], group_counts.nbytes[order]
         self.first = offsets(self.traces)
-        self._names = tally.names
+        self._names = group_counts.names
         self._rank = np.empty(len(order), np.uint32)
         self._rank[order] = np.arange(len(order), dtype=np.uint32)
 
@@ -146,13 +145,13 @@ def read_keys(reader: InputReader, portion: Portion, sizes: bool = True) -> Iter
         yield KeyWindow(group_names(types, lengths), seeds, nbytes)
 
 
-class Share:
+class RankKeys:
     """Keys of the portions of one rank: local group numbers first, then the seeds by group, in ascending order.
 
     Attributes
     ----------
-    tally
-        Groups of the share.
+    counts
+        Groups of the share, with their numbers of traces and bytes.
     nearly_sorted
         Indices of the portions whose traces form few runs of one group with ascending seeds, as in a sorted file.
     """
@@ -161,7 +160,7 @@ class Share:
         traces = sum(len(portion) for portion in portions)
         self._numbers, self._seeds = np.empty(traces, np.uint32), np.empty(traces, np.int64)
         known: dict[bytes, int] = {}
-        tallies: list[Tally] = []
+        parts: list[GroupCounts] = []
         self.nearly_sorted: list[int] = []
         at = 0
         for number, portion in enumerate(portions):
@@ -172,17 +171,17 @@ class Share:
                 stop = at + len(window.seeds)
                 self._numbers[at:stop] = np.array(numbers, np.uint32)[place]
                 self._seeds[at:stop] = window.seeds
-                tallies.append(Tally.of(window.names, np.ones(len(place), np.int64), window.nbytes))
+                parts.append(GroupCounts.of(window.names, np.ones(len(place), np.int64), window.nbytes))
                 at = stop
             if _is_nearly_sorted(self._numbers[begin:at], self._seeds[begin:at]):
                 self.nearly_sorted.append(number)
-            tallies = [Tally.joined(tallies)] if tallies else []
+            parts = [GroupCounts.combined(parts)] if parts else []
         self._known = np.frombuffer(b"".join(known), np.uint8).reshape(-1, _NAME_BYTES).view(f"V{_NAME_BYTES}").ravel()
         empty = np.empty(0, np.int64)
-        self.tally = tallies[0] if tallies else Tally(np.empty(0, f"V{_NAME_BYTES}"), empty, empty)
+        self.counts = parts[0] if parts else GroupCounts(np.empty(0, f"V{_NAME_BYTES}"), empty, empty)
 
     def seeds(self, groups: Groups) -> "GroupedSeeds":
-        """Return the seeds by group; this empties the share."""
+        """Return the seeds by group; this discards the keys."""
         ranks = groups.ranks(self._known)
         counts = np.zeros(len(groups), np.int64)
         for start in range(0, len(self._numbers), KEY_WINDOW):  # bincount converts them to int64

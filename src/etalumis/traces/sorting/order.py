@@ -12,7 +12,7 @@ from etalumis.errors import DatasetError
 from etalumis.traces.sorting.collective import Communicator, collectively
 from etalumis.traces.sorting.input_reader import InputReader
 from etalumis.traces.sorting.inputs import Portion
-from etalumis.traces.sorting.keys import Groups, Share, Tally, read_keys
+from etalumis.traces.sorting.keys import GroupCounts, Groups, RankKeys, read_keys
 from etalumis.traces.sorting.sort_plan import Cuts, SortPlan, portions, share
 from etalumis.traces.sorting.splitters import Splitters, duplicates, select
 
@@ -21,8 +21,8 @@ _EXCHANGE_BATCH_TRACES = 1 << 16
 _MIN_DIRECT_READ_TRACES = 128
 """Number of traces in a range of an input below which a direct read costs more than a spill file."""
 
-Stretches = dict[int, list[Portion]]
-"""By bucket: ranges of inputs that belong to it."""
+RangesByBucket = dict[int, list[Portion]]
+"""Bucket -> ranges of the inputs that belong to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,13 @@ class Order:
     groups: Groups
     cuts: Cuts
     splitters: Splitters
-    direct: Stretches
+    direct: RangesByBucket
     plan: SortPlan
 
 
-def agree(reader: InputReader, limits: Limits, digest: str, before: SortPlan | None, ranks: Communicator) -> Order:
+def determine_order(
+    reader: InputReader, limits: Limits, digest: str, before: SortPlan | None, ranks: Communicator
+) -> Order:
     """Read the keys of all inputs, each rank its share, and determine the order. A collective call.
 
     Parameters
@@ -69,10 +71,12 @@ def agree(reader: InputReader, limits: Limits, digest: str, before: SortPlan | N
     DatasetError
         If keys cannot be read, or there are duplicate traces.
     """
-    return _Agreement(reader, limits, ranks).order(digest, before)
+    return _OrderBuilder(reader, limits, ranks).order(digest, before)
 
 
-class _Agreement:
+class _OrderBuilder:
+    """Determines the order; `order` is a collective call."""
+
     def __init__(self, reader: InputReader, limits: Limits, ranks: Communicator) -> None:
         self._reader, self._limits, self._ranks = reader, limits, ranks
         self._pieces = portions(reader.inputs.files, ranks.Get_size())
@@ -80,38 +84,38 @@ class _Agreement:
         self._mine = [self._pieces[number] for number in own]
 
     def order(self, digest: str, before: SortPlan | None) -> Order:
-        keys = collectively(self._ranks, lambda: Share(self._reader, self._mine))
-        groups = Groups(Tally.joined(self._ranks.allgather(keys.tally)))
+        keys = collectively(self._ranks, lambda: RankKeys(self._reader, self._mine))
+        groups = Groups(GroupCounts.combined(self._ranks.allgather(keys.counts)))
         nearly_sorted = {self._mine[number] for number in keys.nearly_sorted}
         seeds = keys.seeds(groups)
-        kept = self._still_fitting(groups, before)
+        kept = self._reusable_plan(groups, before)
         limits, size = self._limits, self._ranks.Get_size()
         edges = kept.edges if kept else Cuts.of(groups, limits.shard_traces, limits.segment_bytes, size).edges
         cuts = Cuts(limits.shard_traces, edges)
         splitters = select(seeds, groups, edges[1:-1], self._ranks)
-        twice = duplicates(seeds, splitters, edges, _EXCHANGE_BATCH_TRACES, self._ranks)
-        if twice:
-            self._refuse_twice(twice)
+        duplicated = duplicates(seeds, splitters, edges, _EXCHANGE_BATCH_TRACES, self._ranks)
+        if duplicated:
+            self._refuse_duplicates(duplicated)
         if kept is not None:
             spilled = kept.spilled
             files = {piece.file for piece in self._pieces} - {portion.file for portion in spilled}
-            direct = self._stretches(groups, splitters, [piece for piece in self._mine if piece.file in files])
+            direct = self._ranges_by_bucket(groups, splitters, [piece for piece in self._mine if piece.file in files])
         else:
             direct = self._readable_in_place(groups, cuts, splitters, nearly_sorted)
-            files = {portion.file for stretches in direct.values() for portion in stretches}
+            files = {portion.file for ranges in direct.values() for portion in ranges}
             spilled = tuple(piece for piece in self._pieces if piece.file not in files)
         return Order(groups, cuts, splitters, direct, SortPlan(digest, edges, spilled))
 
-    def _still_fitting(self, groups: Groups, before: SortPlan | None) -> SortPlan | None:
+    def _reusable_plan(self, groups: Groups, before: SortPlan | None) -> SortPlan | None:
         if before is None or before.edges[-1] != groups.first[-1]:
             return None
         limits = self._limits
         new = Cuts.of(groups, limits.shard_traces, limits.segment_bytes, self._ranks.Get_size())
         # bucket sizes are estimates, so slightly more than the limit is acceptable
-        most = max(1.25 * limits.segment_bytes, new.largest(groups))
-        return before if Cuts(limits.shard_traces, before.edges).largest(groups) <= most else None
+        limit = max(1.25 * limits.segment_bytes, new.largest(groups))
+        return before if Cuts(limits.shard_traces, before.edges).largest(groups) <= limit else None
 
-    def _refuse_twice(self, seeds: Sequence[int]) -> None:
+    def _refuse_duplicates(self, seeds: Sequence[int]) -> None:
         def holders() -> set[int]:
             return {
                 portion.file
@@ -131,37 +135,39 @@ class _Agreement:
 
     def _readable_in_place(
         self, groups: Groups, cuts: Cuts, splitters: Splitters, nearly_sorted: set[Portion]
-    ) -> Stretches:
+    ) -> RangesByBucket:
         """Return the ranges of inputs that consist of few of them."""
         if len(cuts.edges) == 2:
             return {0: list(self._pieces)}
-        everywhere = set().union(*self._ranks.allgather(nearly_sorted))
-        unsorted_files = {piece.file for piece in self._pieces if piece not in everywhere}
-        found = self._stretches(groups, splitters, [piece for piece in self._mine if piece.file not in unsorted_files])
-        count = Counter(portion.file for stretches in found.values() for portion in stretches)
+        all_nearly_sorted = set().union(*self._ranks.allgather(nearly_sorted))
+        unsorted_files = {piece.file for piece in self._pieces if piece not in all_nearly_sorted}
+        found = self._ranges_by_bucket(
+            groups, splitters, [piece for piece in self._mine if piece.file not in unsorted_files]
+        )
+        count = Counter(portion.file for ranges in found.values() for portion in ranges)
         files = self._reader.inputs.files
         in_place = {file for file, n in count.items() if (n - 1) * _MIN_DIRECT_READ_TRACES <= files[file].traces}
-        return {bucket: [p for p in stretches if p.file in in_place] for bucket, stretches in found.items()}
+        return {bucket: [p for p in ranges if p.file in in_place] for bucket, ranges in found.items()}
 
-    def _stretches(self, groups: Groups, splitters: Splitters, mine: Sequence[Portion]) -> Stretches:
+    def _ranges_by_bucket(self, groups: Groups, splitters: Splitters, mine: Sequence[Portion]) -> RangesByBucket:
         """Return all ranges of the inputs, given the parts `mine` of this rank."""
 
         def own() -> list[tuple[int, Portion]]:
-            return [row for portion in mine for row in _stretches_of(self._reader, portion, groups, splitters)]
+            return [row for portion in mine for row in _ranges_of(self._reader, portion, groups, splitters)]
 
-        found: Stretches = {}
+        found: RangesByBucket = {}
         for part in self._ranks.allgather(collectively(self._ranks, own)):
             for bucket, portion in part:
-                stretches = found.setdefault(bucket, [])
-                last = stretches[-1] if stretches else None
+                ranges = found.setdefault(bucket, [])
+                last = ranges[-1] if ranges else None
                 if last is not None and (last.file, last.stop) == (portion.file, portion.start):
-                    stretches[-1] = Portion(portion.file, last.start, portion.stop)
+                    ranges[-1] = Portion(portion.file, last.start, portion.stop)
                 else:
-                    stretches.append(portion)
+                    ranges.append(portion)
         return found
 
 
-def _stretches_of(
+def _ranges_of(
     reader: InputReader, portion: Portion, groups: Groups, splitters: Splitters
 ) -> Iterator[tuple[int, Portion]]:
     """Yield (bucket, range) of a portion: maximal ranges of consecutive traces of one bucket."""

@@ -33,7 +33,7 @@ from etalumis.traces.sorting.folder import Folder
 from etalumis.traces.sorting.gather import ShardGatherer
 from etalumis.traces.sorting.input_reader import AlteredInput, InputReader
 from etalumis.traces.sorting.inputs import SortInputs
-from etalumis.traces.sorting.order import Limits, Order, agree
+from etalumis.traces.sorting.order import Limits, Order, determine_order
 from etalumis.traces.sorting.sort_plan import Cuts, segment_bytes, share
 from etalumis.traces.sorting.spill import AlteredSpill
 from etalumis.traces.target import claimed
@@ -119,7 +119,7 @@ class _Sorting:
             raise DatasetError(f"{self._inputs.files[0].path}: the inputs contain no traces; there is nothing to sort")
         before = collectively(self._ranks, self._folder.plan)
         limits = Limits(self._shard_traces, self._segment_bytes)
-        order = agree(self._reader, limits, self._folder.digest, before, self._ranks)
+        order = determine_order(self._reader, limits, self._folder.digest, before, self._ranks)
         self._check_direct(order)
         self._on_first(lambda: self._folder.prepare(order.plan))
         rewritten: set[Path] = set()
@@ -144,7 +144,7 @@ class _Sorting:
         """Check the inputs that are read directly in ranges, before they are used."""
         if len(order.cuts.edges) == 2:
             return  # they are read completely, and checked, before the first shard is written
-        files = sorted({portion.file for stretches in order.direct.values() for portion in stretches})
+        files = sorted({portion.file for ranges in order.direct.values() for portion in ranges})
         self._check(files)
 
     def _check(self, files: Sequence[int]) -> None:

@@ -70,10 +70,10 @@ def duplicates(
             cuts.append(bucket)
             taken = edge
     at = own.before(splitters.groups[cuts], splitters.seeds[cuts])
-    stretches = [0, *at.tolist(), len(own.seeds)]
+    bounds = [0, *at.tolist(), len(own.seeds)]
     found: list[int] = []
     rank, size = comm.Get_rank(), comm.Get_size()
-    for number, (start, stop) in enumerate(pairwise(stretches)):
+    for number, (start, stop) in enumerate(pairwise(bounds)):
         places = np.arange(start, stop)
         groups = (np.searchsorted(own.offset, places, "right") - 1).astype(np.uint32)
         parts = comm.allgather((groups, own.seeds[start:stop])) if size > 1 else [(groups, own.seeds[start:stop])]
