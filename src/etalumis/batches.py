@@ -18,7 +18,7 @@ TARGET_BATCH_S = 0.1
 MAX_BATCH_RUNS = 1024
 
 OnFailure = Callable[[Exception, int, int], None]
-"""Called with (error, index of the run, number of its failures in a row): raises, or replaces the model's process."""
+"""Called with (error, index of the run, number of its consecutive failures); raises or replaces the model's process."""
 
 
 @runtime_checkable
@@ -27,7 +27,7 @@ class Restartable(Protocol):
 
     @property
     def can_restart(self) -> bool:
-        """Whether it may: not if another program started it."""
+        """Whether the process can be replaced: False if another program started it."""
         ...
 
     def restart(self) -> None:
@@ -41,8 +41,8 @@ def is_restartable(model: object) -> bool:
 
 
 def restart(model: object, retries: int) -> None:
-    """Replace the process of a restartable model; a new one that fails at its start is replaced `retries` times."""
-    assert isinstance(model, Restartable)  # the caller asked `is_restartable`
+    """Replace the process of a restartable model; if the new process fails to start, retry up to `retries` times."""
+    assert isinstance(model, Restartable)  # the caller has checked `is_restartable`
     for left in range(max(retries, 0), -1, -1):
         try:
             model.restart()

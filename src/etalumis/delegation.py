@@ -314,7 +314,7 @@ class Delegate(Protocol):
 
     @property
     def delegates(self) -> bool:
-        """Whether it can."""
+        """Whether the model can carry out plans by itself."""
         ...
 
     def carry_out(self, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable) -> Sequence[PlannedTrace]:
@@ -333,8 +333,8 @@ class Stepper(Delegate, Protocol):
     """A model that may be able to make the steps of a chain by itself."""
 
     @property
-    def steps(self) -> bool:
-        """Whether it can."""
+    def can_step(self) -> bool:
+        """Whether the model can make steps by itself."""
         ...
 
     def take_steps(

@@ -21,7 +21,7 @@ COMMANDS = {
 class Stepwise(Simulator):
     """Makes no chain steps itself: every step is a message, as with other front ends."""
 
-    steps = False
+    can_step = False
 
 
 @pytest.fixture(params=["by itself", "stepwise", "asked"], scope="module")
@@ -34,7 +34,7 @@ def named_simulator(request, cpp_examples, way):
     program, *options = COMMANDS[request.param]
     kind = Stepwise if way == "stepwise" else Simulator
     with kind([str(cpp_examples / program), *options], delegate=way != "asked") as simulator:
-        assert (simulator.delegates, simulator.steps) == (way != "asked", way == "by itself")
+        assert (simulator.delegates, simulator.can_step) == (way != "asked", way == "by itself")
         yield request.param, simulator
 
 

@@ -37,7 +37,7 @@ CONDITIONED = {**OBSERVED, "shares": None}
 @pytest.fixture(scope="module")
 def drifting(cpp_examples):
     with Simulator([str(cpp_examples / "drifting")]) as simulator:
-        assert simulator.steps
+        assert simulator.can_step
         yield simulator
 
 

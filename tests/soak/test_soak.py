@@ -71,7 +71,7 @@ WAYS = {"dataset": dataset, "importance": weighted, "rmh": chain, "ic": proposed
 class Stepwise(Simulator):
     """Does not make steps of chains by itself: every step is a message."""
 
-    steps = False
+    can_step = False
 
 
 @pytest.fixture(scope="module")

@@ -122,7 +122,7 @@ class ModelRunner:
     @property
     def stepper(self) -> Stepper | None:
         """The model, if it can make the steps of a chain itself, else None."""
-        return self.model if isinstance(self.model, Stepper) and self.model.steps else None
+        return self.model if isinstance(self.model, Stepper) and self.model.can_step else None
 
     def take_steps(self, stepper: Stepper, steps: Steps) -> tuple[Sequence[tuple[int, int]], Sequence[PlannedTrace]]:
         """Let the model make steps of a chain; raises like `run`.

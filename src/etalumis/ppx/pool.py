@@ -108,7 +108,7 @@ class Pool:
 
     @property
     def delegates(self) -> bool:
-        """Whether it carries out plans: always."""
+        """Whether the pool carries out plans: always True."""
         return True
 
     def carry_out(self, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable) -> list[DelegatedTrace]:
@@ -146,7 +146,7 @@ class Pool:
 
     @property
     def can_restart(self) -> bool:
-        """Whether its processes can be replaced: always."""
+        """Whether the processes can be replaced: always True."""
         return True
 
     def restart(self) -> None:

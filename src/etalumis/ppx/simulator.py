@@ -153,7 +153,7 @@ class Simulator:
             return session.traces(self._answer(session.request(plan, seeds, addresses), 1), plan, seeds)
 
     @property
-    def steps(self) -> bool:
+    def can_step(self) -> bool:
         """Whether the simulator can make the steps of a chain by itself."""
         return self.delegates and self.handshake.chains >= CHAIN_VERSION
 
