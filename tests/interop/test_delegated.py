@@ -21,7 +21,10 @@ from etalumis.address import AddressTable, split
 from etalumis.delegation import RunPlan
 from etalumis.distributions import BY_CODE, from_code
 from etalumis.ppx import Simulator
+from etalumis.traces.format import Provenance
 from etalumis.traces.recording.builder import BlockBuilder
+from etalumis.traces.recording.generate import generate
+from etalumis.traces.recording.recording import Recording
 
 EXAMPLES = {
     "gaussian": ["gaussian"],
@@ -243,3 +246,10 @@ def test_a_file_keeps_accepted_entries_only(cpp_examples):
     for name, column in without.entries.columns.items():
         assert np.array_equal(column, with_them.entries.columns[name])
     assert np.array_equal(without.traces["type"], with_them.traces["type"])
+
+
+def test_tags_that_a_file_does_not_keep_are_named_if_a_requested_one_is_missing(drifting, tmp_path, caplog):
+    kept = Recording(tags=("nosuch",))
+    generate(drifting, tmp_path / "t.h5", Provenance(model="drifting"), 0, 5, recording=kept)
+    assert "no trace has the tag 'nosuch' given in traces.tags; the traces have the tags " in caplog.text
+    assert "'picture', 'waited'" in caplog.text

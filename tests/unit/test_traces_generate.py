@@ -294,6 +294,25 @@ def test_a_file_with_another_recording_is_not_complete(whole, other):
         generate(DETECTOR, whole, PROVENANCE, 0, COUNT, recording=other)
 
 
+def test_names_of_tags_that_no_trace_has_are_reported(tmp_path, caplog):
+    path, kept = tmp_path / "t.h5", Recording(tags=("pair", "nosuch", "other"))
+    with pytest.raises(SimulatorError):
+        generate(Fragile({5}, restarts_needed=99), path, PROVENANCE, 0, COUNT, recording=kept)
+    assert "nosuch" not in caplog.text
+    generate(DETECTOR, path, PROVENANCE, 0, COUNT, recording=kept)
+    (message,) = [record.getMessage() for record in caplog.records if "nosuch" in record.getMessage()]
+    assert message == (
+        f"{path}: no trace has the tags 'nosuch', 'other' given in traces.tags; "
+        "the traces have the tags 'channel', 'pair', 'particles'"
+    )
+
+
+@pytest.mark.parametrize("tags", [None, (), ("channel", "particles")])
+def test_tags_that_traces_have_are_not_reported(tmp_path, caplog, tags):
+    generate(DETECTOR, tmp_path / "t.h5", PROVENANCE, 0, COUNT, recording=Recording(tags=tags))
+    assert "no trace has" not in caplog.text
+
+
 def test_values_follow_the_prior(tmp_path):
     generate(DETECTOR, tmp_path / "t.h5", PROVENANCE, 0, 1500)
     dataset = TraceDataset(tmp_path / "t.h5")

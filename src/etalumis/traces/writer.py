@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Write trace files block by block, under a temporary name until they are complete."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -124,6 +124,11 @@ class ShardWriter:
         return self._ragged(
             self._file.create_group("rejected"), {name: (dtype, ()) for name, dtype in REJECTED_DTYPES.items()}
         )
+
+    @property
+    def tags(self) -> Collection[str]:
+        """Names of the tags of the traces so far."""
+        return self._found_tags.keys()
 
     def append(self, block: Block) -> None:
         """Append the traces of `block`.

@@ -34,6 +34,11 @@ class BlockBuilder:
         Assigns the ids of addresses and distributions in all blocks.
     recording
         What is kept of each trace. The column `draws` always counts all draws.
+
+    Attributes
+    ----------
+    dropped_tags
+        Names of the tags that traces had, in this and previous blocks, but that are not kept.
     """
 
     def __init__(self, dictionary: Dictionary | None = None, recording: Recording | None = None) -> None:
@@ -42,6 +47,7 @@ class BlockBuilder:
         self._table: AddressTable | None = None
         self._numbers: dict[int, int] = {}
         self._keys: dict[int, IdTranslator] = {}
+        self.dropped_tags: set[str] = set()
         self._begin()
 
     def _begin(self) -> None:
@@ -239,6 +245,7 @@ class BlockBuilder:
             if self._recording.entries == ALL
             else None,
         )
+        self.dropped_tags |= self._tags.dropped
         self._begin()
         return block
 

@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import overload
@@ -141,14 +141,28 @@ def _generate(path: Path, provenance: Provenance, indices: range, runner: "_Gene
             for block in journal.blocks():
                 writer.append(block)
             opened = time.perf_counter()
-            storing = Storing(BlockBuilder(journal.dictionary, runner.recording), journal, writer, frame_traces)
+            builder = BlockBuilder(journal.dictionary, runner.recording)
+            storing = Storing(builder, journal, writer, frame_traces)
             with Progress(len(indices), "traces", f"generating {path.name}", done=kept) as progress, storing:
                 for one in runner.traces(indices[kept:]):
                     storing.add(one)
                     progress.update()
             drawn = time.perf_counter()
+            _warn_of_missing_tags(path, runner.recording, writer.tags, builder.dropped_tags)
     ended = time.perf_counter()
     return Generated(len(indices) - kept, ended - began, opened - began + storing.seconds + ended - drawn)
+
+
+def _warn_of_missing_tags(path: Path, recording: Recording, found: Collection[str], dropped: Collection[str]) -> None:
+    """Warn of names in `recording.tags` that no trace has."""
+    missing = [name for name in recording.tags or () if name not in found]
+    if missing:
+        available = ", ".join(map(repr, sorted({*found, *dropped})))
+        logger.warning(
+            "%s: no trace has the %s %s given in traces.tags; the traces have %s",
+            path, "tag" if len(missing) == 1 else "tags", ", ".join(map(repr, missing)),
+            f"the tags {available}" if available else "no tags",
+        )  # fmt: skip
 
 
 class _Seeds(Sequence[int]):

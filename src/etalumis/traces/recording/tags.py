@@ -66,10 +66,16 @@ class TagColumns:
     ----------
     kept
         Names of the tags that are kept; None keeps all.
+
+    Attributes
+    ----------
+    dropped
+        Names of the tags that were not kept.
     """
 
     def __init__(self, kept: Collection[str] | None) -> None:
         self._kept = kept
+        self.dropped: set[str] = set()
         self._columns: dict[str, _Column] = {}
         self._traces = 0
 
@@ -121,6 +127,7 @@ class TagColumns:
         column = self._columns.get(name)
         if column is None:
             if self._kept is not None and name not in self._kept:
+                self.dropped.add(name)
                 return None
             require_storable(name, "a tag")
             column = _Column(shape)
