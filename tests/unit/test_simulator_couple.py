@@ -54,6 +54,10 @@ def state():
 def blind():
     return sample(Uniform(0.0, 1.0))
 
+def old_order():
+    observe(Normal(sample(Uniform(0.0, 1.0)), 1.0), name="seen")
+    tag(2.0, "old")
+
 private = random.Random(1)
 runs = 0
 
@@ -242,6 +246,15 @@ def test_a_reproducible_model_is_accepted() -> None:
 def test_a_model_without_observe_statements_gives_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert couple("blind") == 0
     assert "blind has no observe statement" in capsys.readouterr().err
+
+
+def test_the_warning_about_the_old_order_of_arguments_is_shown_once(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert couple("old_order") == 0
+    warnings = re.findall(r"warning: .*beam\.py:(\d+): FutureWarning: (.*)", capsys.readouterr().err)
+    line = MODELS[: MODELS.index("tag(2.0")].count("\n") + 1
+    assert warnings == [(str(line), "the arguments of a statement are in their old order: write tag(name, value)")]
 
 
 def test_wrong_calls_of_couple(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from etalumis.cli.arguments import count
 from etalumis.cli.logs import say
 from etalumis.config import load
+from etalumis.models.frontend import OLD_ORDER
 from etalumis.ppx import Simulator
 from etalumis.products import check_output_file, check_output_folder
 from etalumis.simulator import build_simulator, fetch_sherpa, write_simulator_config
@@ -157,9 +158,12 @@ def _couple(args: argparse.Namespace) -> None:
     with Simulator(args.command) as simulator:
         report = check_replay(simulator, Path(args.command[0]).name, args.runs)
         name = simulator.name
+        deprecated = simulator.lines_with(OLD_ORDER)
     write_record(record_of(args.command, name, args.depends_on), args.output)
     for line in _lines(name, report):
         say(line)
+    for line in deprecated:  # a warning of the process, whose output is not shown
+        logger.warning("%s", line)
     if report.unnamed_functions:
         logger.warning(
             "%d of %d addresses contain functions without a name, and change whenever the program is compiled: link it "

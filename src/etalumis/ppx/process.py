@@ -114,6 +114,10 @@ class SimulatorProcess:
         lines = reversed(self._stderr.last_lines())
         return next((line[len(beginning) :] for line in lines if line.startswith(beginning)), None)
 
+    def lines_with(self, text: str) -> list[str]:
+        """Return the different lines on its standard error that contain `text`."""
+        return self._stderr.lines_with(text)
+
     def trim_logs(self) -> None:
         """Empty the logs that have grown past their bound."""
         for log in (self._stdout, self._stderr):
@@ -135,6 +139,11 @@ class _Log:
         """Return the lines within its last `_TAIL_BYTES` bytes."""
         start = max(0, os.fstat(self.descriptor).st_size - _TAIL_BYTES)
         return os.pread(self.descriptor, _TAIL_BYTES, start).decode(errors="replace").splitlines()
+
+    def lines_with(self, text: str) -> list[str]:
+        """Return the different lines that contain `text`."""
+        content = os.pread(self.descriptor, os.fstat(self.descriptor).st_size, 0)
+        return list(dict.fromkeys(line for line in content.decode(errors="replace").splitlines() if text in line))
 
     def tail(self) -> list[str]:
         """Return its last lines, few enough for an error message."""

@@ -117,6 +117,10 @@ class Simulator:
         """Process id, if the simulator was started here."""
         return self._process.pid if self._process is not None else None
 
+    def lines_with(self, text: str) -> list[str]:
+        """Return the different lines with `text` on the standard error of the process, if it was started here."""
+        return self._process.lines_with(text) if self._process is not None else []
+
     def run(self, execution: Execution) -> float | None:
         """Run the simulator once; return its result, or None if it is not a single number.
 
