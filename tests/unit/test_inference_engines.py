@@ -20,7 +20,7 @@ from etalumis.errors import InferenceError, SimulatorError, StorageError
 from etalumis.inference import Posterior, importance, rmh
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.compilation import network_input, sample_with_proposals
-from etalumis.inference.observations import Observations
+from etalumis.inference.observations import NAME_CHECK_RUNS, Observations
 from etalumis.inference.proposal_controller import ProposalController
 from etalumis.layers import LayerTable, ObservationLayout
 from etalumis.models import FunctionModel, examples, observe, rejection_scope, sample, tag
@@ -99,15 +99,35 @@ def test_a_statement_that_only_some_runs_reach_is_checked(engine):
         assert len(engine(FunctionModel(model), {"obs": 0.0, "extra": extra})) > 0
 
 
-def test_a_name_that_no_run_observes_is_refused_after_some_runs_or_after_the_last_one(caplog):
+def test_a_name_that_no_run_observes_is_reported_after_some_runs_and_refused_after_the_last_one(caplog):
     def model():
         observe(Normal(sample(Normal(0.0, 1.0)), 1.0), name="obs")
 
     for runs in (5, 200):
         with pytest.raises(InferenceError, match="does not observe 'never'; it observes 'obs'"):
             importance_briefly(model, {"obs": 0.0, "never": 1.0}, runs=runs)
-    assert len(importance_briefly(model, {"obs": 0.0, "never": None}, runs=5)) == 5
-    assert "no run observed 'never', which is to be left out" in caplog.text
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [
+        "none of 100 runs observed 'never' (it is an error if no later run does); observed: 'obs'"
+    ]
+    for runs in (5, 200):
+        caplog.clear()
+        assert len(importance_briefly(model, {"obs": 0.0, "never": None}, runs=runs)) == runs
+        assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [
+            f"none of {min(runs, 100)} runs observed 'never' (it is to be left out); observed: 'obs'"
+        ]
+
+
+def test_a_statement_that_less_than_one_run_in_a_hundred_reaches_is_not_refused():
+    reached = []
+
+    def model():
+        reached.append(sample(Uniform(0.0, 1.0)) < 0.004)
+        if reached[-1]:
+            observe(Normal(0.0, 1.0), name="rare")
+        observe(Normal(0.0, 1.0), name="obs")
+
+    assert len(importance(FunctionModel(model), {"obs": 0.0, "rare": 0.0}, runs=1000, seed=1)) > 0
+    assert NAME_CHECK_RUNS < reached.index(True) < 1000
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -184,7 +204,7 @@ def wall():
 
 
 def test_runs_of_likelihood_zero_are_kept_and_counted():
-    posterior = importance(FunctionModel(wall), {"obs": 0.5}, runs=1000, seed=2)
+    posterior = importance(FunctionModel(wall), {"obs": 0.5}, runs=1000, seed=1)
     zero = posterior.log_weight == -math.inf
     assert len(posterior) == 1000
     assert posterior.info["zero_weights"] == zero.sum()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from etalumis.counting import counted
 from etalumis.delegation import PlannedTrace
 from etalumis.distributions import ArrayDistribution
 from etalumis.errors import InferenceError
@@ -18,7 +19,7 @@ from etalumis.typing import Array
 MAX_MAGNITUDE = 1e150
 """Largest absolute value of an observation; the square of a larger one may overflow."""
 NAME_CHECK_RUNS = 100
-"""Number of runs after which a value is refused if no run observed its name; only some runs may reach a statement."""
+"""Number of runs after which a name that no run observed is reported; only some runs may reach a statement."""
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,8 @@ class Observations:
         self._values = {name: as_observed(name, value) for name, value in given.items() if value is not None}
         self._left_out = [name for name, value in given.items() if value is None]
         self._seen: dict[str, None] = {}
-        self._runs_left = NAME_CHECK_RUNS if given else 0
+        self._names_open = bool(given)
+        self._runs_checked = 0
         self._fitted: dict[tuple[str, tuple[int, ...]], Array] = {}
         self._unscored = False
 
@@ -79,7 +81,7 @@ class Observations:
     @property
     def names_open(self) -> bool:
         """Whether some name was not yet observed by any run, and may still be."""
-        return self._runs_left > 0
+        return self._names_open
 
     def record_names(self, names: Iterable[str]) -> None:
         """Record that the model observes `names`."""
@@ -117,26 +119,39 @@ class Observations:
     def check_names(self, *, last: bool = False) -> None:
         """Check, after a run, that the model has all observe statements named by the user.
 
-        Only some runs may reach a statement, so the check fails after `NAME_CHECK_RUNS` runs or after the `last` one.
+        Only some runs may reach a statement. A name that no run observed is therefore reported once, after
+        `NAME_CHECK_RUNS` runs, and refused only after the last run.
+
+        Parameters
+        ----------
+        last
+            Whether the last run is over.
 
         Raises
         ------
         InferenceError
-            If no run observed a name that has a value. The message lists the names that were observed, the closest
-            first. A name that is left out (None) causes a warning only.
+            If it is over and no run observed a name that has a value. The message lists the names that were observed,
+            the closest first. A name that is left out (None) causes a warning only.
         """
-        self._runs_left -= 1
         if all(name in self._seen for name in (*self._values, *self._left_out)):
-            self._runs_left = 0
-        elif last or self._runs_left <= 0:
+            self._names_open = False
+            return
+        if last:
             for name in self._unseen():
                 raise self._unknown(name)
-            self._runs_left = 0
-            for name in self._left_out:
-                if name not in self._seen:
-                    logger.warning(
-                        "no run observed %r, which is to be left out; observed: %s", name, _listed(name, self._seen)
-                    )
+        self._runs_checked += not last
+        if self._runs_checked == NAME_CHECK_RUNS or (last and self._runs_checked < NAME_CHECK_RUNS):
+            self._report_unseen()
+        self._names_open = bool(self._unseen()) or self._runs_checked < NAME_CHECK_RUNS
+
+    def _report_unseen(self) -> None:
+        for name in (*self._values, *self._left_out):
+            if name not in self._seen:
+                consequence = "it is an error if no later run does" if name in self._values else "it is to be left out"
+                logger.warning(
+                    "none of %s observed %r (%s); observed: %s",
+                    counted(self._runs_checked, "run"), name, consequence, _listed(name, self._seen),
+                )  # fmt: skip
 
     def _unseen(self) -> list[str]:
         return [name for name in self._values if name not in self._seen]
