@@ -4,7 +4,7 @@
 
 from etalumis.errors import EtalumisError, ProtocolError, RefusedError, SimulatorError
 from etalumis.ppx.connection import PeerAbsent, PeerSilent, more_time
-from etalumis.ppx.session import Conversation, Forgotten, ModelFailed, RequestRefused
+from etalumis.ppx.session import Conversation, ModelFailed, RequestRefused, SessionLost
 
 
 def explain(
@@ -21,7 +21,7 @@ def explain(
     name
         Name of the simulator.
     session
-        Knows how far the conversation has come.
+        The session; gives the position in the conversation.
     about
         Report on a process that was started here; None for a simulator that another program started.
     endpoint
@@ -43,7 +43,7 @@ def explain(
 
 
 def _advice(error: SimulatorError, session: Conversation, *, started_here: bool) -> str:
-    if isinstance(error, Forgotten):
+    if isinstance(error, SessionLost):
         return "\n  another client may have connected to it. Use one simulator for each client."
     if isinstance(error, PeerAbsent):
         return "\n  start it first, or correct the endpoint; start_timeout_s is the time to wait for it"

@@ -130,7 +130,7 @@ class Pool:
 
     def run(self, execution: Execution) -> float | None:
         """Run one worker once, interactively, as `Simulator.run` does; a failed run is not repeated."""
-        result = self._alone(None, lambda session, say: session.converse(execution, say))
+        result = self._run_one_worker(None, lambda session, exchange: session.run_interactively(execution, exchange))
         if result is None:
             return None
         if result.size > 1:
@@ -142,7 +142,9 @@ class Pool:
         self, plan: RunPlan, seed: int, answer: Callable[[Site], Answer], addresses: AddressTable
     ) -> DelegatedTrace:
         """Run one worker once, with answers to controlled draws, as `Simulator.assist` does."""
-        return self._alone(addresses, lambda session, say: session.assist(plan, seed, answer, addresses, say))
+        return self._run_one_worker(
+            addresses, lambda session, exchange: session.assist(plan, seed, answer, addresses, exchange)
+        )
 
     @property
     def can_restart(self) -> bool:
@@ -170,19 +172,19 @@ class Pool:
     def _results(self, work: Work, *, bounded: bool) -> Iterator[DelegatedTrace]:
         supervisor = self._supervisor
         supervisor.require_running()
-        handed_out = 0.0
+        assigned_at = 0.0
         try:
             for position in range(len(work.seeds)):
                 # The bound leaves a next task for every worker while the slowest one finishes its present one.
                 limit = position + 2 * supervisor.count * work.size + 1 if bounded else None
                 now = time.monotonic()
-                if position in work.results and now - handed_out > _REFILL_INTERVAL_S:
-                    supervisor.pump(0.0)
-                    self._hand_out(work, limit)
-                    handed_out = now
+                if position in work.results and now - assigned_at > _REFILL_INTERVAL_S:
+                    supervisor.poll(0.0)
+                    self._assign_tasks(work, limit)
+                    assigned_at = now
                 while position not in work.results:
-                    self._hand_out(work, limit)
-                    supervisor.pump(POLL_INTERVAL_S)
+                    self._assign_tasks(work, limit)
+                    supervisor.poll(POLL_INTERVAL_S)
                 found = work.results.pop(position)
                 if isinstance(found, EtalumisError):
                     raise found
@@ -190,15 +192,15 @@ class Pool:
         finally:
             work.cancel()
 
-    def _hand_out(self, work: Work, limit: int | None) -> None:
+    def _assign_tasks(self, work: Work, limit: int | None) -> None:
         ready = self._supervisor.ready
         while ready and (task := work.take(self._supervisor.count, limit)) is not None:
-            home = self._home(task.plan)
-            worker = home if home in ready else ready[0]
+            preferred = self._preferred_worker(task.plan)
+            worker = preferred if preferred in ready else ready[0]
             ready.remove(worker)
-            self._supervisor.give(worker, task)
+            self._supervisor.assign(worker, task)
 
-    def _home(self, plan: RunPlan) -> Worker | None:
+    def _preferred_worker(self, plan: RunPlan) -> Worker | None:
         """Return the worker whose vocabulary the rows of a plan use, so that they need no translation."""
         keys = plan.rows.keys if plan.rows is not None else None
         for worker in self._supervisor.workers if keys is not None else ():
@@ -207,49 +209,49 @@ class Pool:
         return None
 
     def _order(self, plans: Sequence[RunPlan]) -> list[int]:
-        """Return an order in which plans with different home workers come first."""
+        """Return an order in which plans with different preferred workers come first."""
         first, later, taken = [], [], set()
         for position, plan in enumerate(plans):
-            home = self._home(plan)
-            if home is None or home.number in taken:
+            worker = self._preferred_worker(plan)
+            if worker is None or worker.number in taken:
                 later.append(position)
             else:
-                taken.add(home.number)
+                taken.add(worker.number)
                 first.append(position)
         return first + later
 
-    def _alone(
+    def _run_one_worker(
         self, addresses: AddressTable | None, talk: Callable[[Conversation, Callable[[bytes], Message]], T]
     ) -> T:
-        """Run one worker interactively: `talk` gets its session and a function that sends a message."""
+        """Run one worker interactively: `talk` is called with its session and a function that exchanges messages."""
         supervisor = self._supervisor
         supervisor.require_running()
         while not (ready := supervisor.ready):
-            supervisor.pump(POLL_INTERVAL_S)
+            supervisor.poll(POLL_INTERVAL_S)
         worker = ready[0]
         session, worker.state = worker.session, WorkerState.BROKEN  # until the end: an exception may interrupt this
         assert session is not None
         finished = False
         try:
             if addresses is not None:
-                session = worker.speaking(addresses)
-            result = talk(session, worker.say)
+                session = worker.session_for(addresses)
+            result = talk(session, worker.exchange)
             finished = True
         except (PeerEnded, PeerSilent) as error:
             where = session.where()
-            supervisor.lose(worker, str(error))
+            supervisor.replace(worker, str(error))
             raise SimulatorError(f"the simulator {self.name}: a worker {error} {where}") from error
         finally:
             if not finished:
-                session.break_off()
-            if worker.state is WorkerState.BROKEN and (finished or _agrees(worker)):
+                session.invalidate()
+            if worker.state is WorkerState.BROKEN and (finished or _confirms_end(worker)):
                 worker.state = WorkerState.READY
         return result
 
 
-def _agrees(worker: Worker) -> bool:
-    """Return whether a worker confirms that its run is over; the supervisor replaces it otherwise."""
+def _confirms_end(worker: Worker) -> bool:
+    """Return whether a worker confirms that its run is over; if not, the supervisor replaces the worker."""
     try:
-        return isinstance(worker.say(_RESET, _RESET_TIMEOUT_S), Reset)
+        return isinstance(worker.exchange(_RESET, _RESET_TIMEOUT_S), Reset)
     except (SimulatorError, ProtocolError):
         return False  # the exception in progress says why the run ended

@@ -51,8 +51,8 @@ Ask = Callable[[bytes], Message]
 """Sends a message to the simulator and returns its answer."""
 
 
-class Forgotten(SimulatorError):
-    """The simulator does not know the session any more, because another client has begun one."""
+class SessionLost(SimulatorError):
+    """The simulator no longer knows the session, because another client has begun one."""
 
 
 class RequestRefused(ProtocolError):
@@ -63,21 +63,21 @@ class ModelFailed(ProtocolError):
     """The model raised an error in an interactive run; the text says which. The same run would fail again."""
 
 
-def greeting(version: int) -> bytes:
-    """Return a handshake that offers delegated runs of `version`; 0 offers none."""
+def handshake_request(version: int) -> bytes:
+    """Return a handshake that offers version `version` of delegated runs; 0 offers none."""
     return encode(Handshake(f"etalumis {__version__}", version))
 
 
 class Conversation:
     """The inference side of a session: writes requests, and checks the answers.
 
-    It belongs to one handshake and holds the numbers and observations exchanged since then. After any exception the two
-    sides may disagree about these; a new handshake is needed then.
+    A session belongs to one handshake and holds the numbers and observations exchanged since then. After any exception
+    the two sides may disagree about these, and a new handshake is needed.
 
     Parameters
     ----------
     handshake
-        Answer of the simulator to `greeting`.
+        Answer of the simulator to `handshake_request`.
     name
         Name of the simulator in messages.
     runs
@@ -86,9 +86,9 @@ class Conversation:
     Attributes
     ----------
     runs, draws, last_address
-        Number of runs; number of sample messages in the last run, and the address of its last statement.
+        Number of runs, number of sample messages in the last run, and the address of its last statement.
     pending
-        Runs, or steps of a chain, whose answer comes next.
+        Number of runs, or of steps of a chain, in the next answer.
     unanswered
         The statement of an interactive run that has no answer yet, if any.
     """
@@ -102,21 +102,21 @@ class Conversation:
         self._seeds: Sequence[int] = ()  # of the last request for delegated runs
         self._vocabulary: Vocabulary | None = None
         self._bases: BaseTable | None = None
-        self._handed_over: Mapping[str, np.ndarray] | None = None
-        self._broken_off = False
+        self._sent_observations: Mapping[str, np.ndarray] | None = None
+        self._invalid = False
 
     @property
     def vocabulary(self) -> Vocabulary | None:
         """The numbers of its delegated traces; None before the first request."""
         return self._vocabulary
 
-    def speaks(self, addresses: AddressTable) -> bool:
-        """Return whether it can be used with this address table: a session belongs to one table."""
-        return self._vocabulary is None or (self._vocabulary.addresses is addresses and not self._broken_off)
+    def can_use(self, addresses: AddressTable) -> bool:
+        """Return whether the session can be used with this address table; a session belongs to one table."""
+        return self._vocabulary is None or (self._vocabulary.addresses is addresses and not self._invalid)
 
-    def break_off(self) -> None:
-        """Record that an exception ended a run, so that the numbers of both sides may differ."""
-        self._broken_off = True
+    def invalidate(self) -> None:
+        """Mark the session as unusable: an exception ended a run, so the numbers of the two sides may differ."""
+        self._invalid = True
 
     def where(self, *, statement: bool = False) -> str:
         """Return the position in the conversation, without the last address for a message about a `statement`."""
@@ -128,8 +128,8 @@ class Conversation:
         last = f", last address {self.last_address}" if self.last_address and not statement else ""
         return f"in run {self.runs} after {self.draws} draws{last}"
 
-    def converse(self, execution: Execution, ask: Ask) -> FloatArray | None:
-        """Run once, with a message for every statement; return the result."""
+    def run_interactively(self, execution: Execution, ask: Ask) -> FloatArray | None:
+        """Run the model once, with one message per statement; return the result."""
         self._begin(1)
         answer = _RUN
         while True:
@@ -162,7 +162,7 @@ class Conversation:
                 self.unanswered = None
                 if isinstance(message, Reset) and message.reason:
                     raise ModelFailed(message.reason)
-                raise self._out_of_turn(message, "Sample, Observe, Tag or RunResult")
+                raise self._unexpected(message, "Sample, Observe, Tag or RunResult")
 
     def request(self, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable) -> bytes:
         """Return a request for delegated runs, which the caller must send."""
@@ -199,11 +199,11 @@ class Conversation:
                     f"the simulator {self._name} sent {StepFlag(flags)!r} for step {number} of {len(steps)} "
                     f"{self.where()}; expected a run that was accepted, lost or rejected, or broken at the last step"
                 )
-        assert self._vocabulary is not None  # _request made it
+        assert self._vocabulary is not None  # created by _request
         return steps, DelegatedBatch(found, self._vocabulary, plan).traces()
 
-    def awaits(self, seeds: Sequence[int]) -> None:
-        """Set the seeds of the next answer, if there are several requests, for error messages."""
+    def set_pending(self, seeds: Sequence[int]) -> None:
+        """Set the seeds of the next answer, for error messages; needed if several requests have been sent."""
         self._seeds, self.pending = seeds, len(seeds)
 
     def traces(self, answer: Message, plan: RunPlan, seeds: Sequence[int]) -> list[DelegatedTrace]:
@@ -211,7 +211,7 @@ class Conversation:
 
         Raises
         ------
-        Forgotten
+        SessionLost
             If another client has begun a session with the simulator.
         RequestRefused
             If the simulator refuses the request.
@@ -221,7 +221,7 @@ class Conversation:
         found = self._traces_in(answer)
         if [trace.seed for trace in found.traces] != list(seeds):
             raise ProtocolError(f"the simulator {self._name} sent the traces of other runs {self.where()}")
-        assert self._vocabulary is not None  # _request made it
+        assert self._vocabulary is not None  # created by _request
         return DelegatedBatch(found, self._vocabulary, plan).traces()
 
     def assist(
@@ -231,7 +231,7 @@ class Conversation:
         self._begin(1)
         message = self._request(ASSISTED, plan, (seed,), addresses)
         bases = self._bases
-        assert bases is not None  # _request made it
+        assert bases is not None  # created by _request
         while True:
             asked = ask(message)
             if not isinstance(asked, Sample):
@@ -254,8 +254,8 @@ class Conversation:
             if isinstance(answer, Reset) and answer.reason:
                 raise RequestRefused(answer.reason)
             if isinstance(answer, Reset):
-                raise Forgotten("has forgotten this session")
-            raise self._out_of_turn(answer, "RunResult with traces")
+                raise SessionLost("has forgotten this session")
+            raise self._unexpected(answer, "RunResult with traces")
         if found.frame.session != self.handshake.session:
             raise ProtocolError(f"the simulator {self._name} sent the traces of other runs {self.where()}")
         return found
@@ -270,22 +270,22 @@ class Conversation:
     ) -> bytes:
         if self._vocabulary is None:
             self._vocabulary, self._bases = Vocabulary(addresses), BaseTable(addresses)
-        assert self._vocabulary.addresses is addresses  # the caller asked `speaks`
+        assert self._vocabulary.addresses is addresses  # the caller has checked `can_use`
         new_terms = None
         if plan.rows is not None and plan.rows.keys is not self._vocabulary:
             rows, new_terms = self._vocabulary.translated(plan.rows)
             plan = plan._replace(rows=rows)
-        observations = plan.observed if plan.observed is not self._handed_over else None
+        observations = plan.observed if plan.observed is not self._sent_observations else None
         number = self.handshake.session
         if new_terms is None and observations is None and steps is None:
             return request(mode, number, plan, seeds)
-        self._handed_over = plan.observed if plan.observed is not None else self._handed_over
+        self._sent_observations = plan.observed if plan.observed is not None else self._sent_observations
         return request_with_terms(mode, number, plan, seeds, new_terms, observations, steps)
 
-    def _out_of_turn(self, message: Message, expected: str) -> ProtocolError:
-        return out_of_turn(self._name, message, expected, self.where())
+    def _unexpected(self, message: Message, expected: str) -> ProtocolError:
+        return unexpected_message(self._name, message, expected, self.where())
 
 
-def out_of_turn(name: str, message: Message, expected: str, where: str) -> ProtocolError:
-    """Return the error for a valid message that is not the answer to the request."""
+def unexpected_message(name: str, message: Message, expected: str, where: str) -> ProtocolError:
+    """Return the error for a valid message that does not answer the request."""
     return ProtocolError(f"the simulator {name} sent {type(message).__name__} {where}; expected {expected}")

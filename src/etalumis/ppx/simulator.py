@@ -4,7 +4,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,14 @@ from etalumis.ppx.failures import explain
 from etalumis.ppx.messages import HandshakeResult, Message, Reset, RunResult
 from etalumis.ppx.process import SimulatorProcess
 from etalumis.ppx.requests import CHAIN_VERSION, DELEGATION_VERSION
-from etalumis.ppx.session import Conversation, Forgotten, ModelFailed, RequestRefused, greeting, out_of_turn
+from etalumis.ppx.session import (
+    Conversation,
+    ModelFailed,
+    RequestRefused,
+    SessionLost,
+    handshake_request,
+    unexpected_message,
+)
 from etalumis.ppx.work_queue import split
 
 _RESET = encode(Reset())
@@ -128,8 +135,8 @@ class Simulator:
         passed on; the simulator can be run again afterwards. A peer that does not offer delegated runs first completes
         the run with draws from the prior.
         """
-        with self._asking() as session:
-            result = session.converse(execution, self._say)
+        with self._session_for_run() as session:
+            result = session.run_interactively(execution, self._exchange)
         if result is None:
             return None
         if result.size > 1:
@@ -150,9 +157,9 @@ class Simulator:
         """
         if not seeds:
             return []
-        with self._asking(addresses) as session, self._explaining():
+        with self._session_for_run(addresses) as session, self._error_details():
             if len(seeds) > 1:
-                return self._carried_out(session, plan, seeds, addresses)
+                return self._carry_out_in_messages(session, plan, seeds, addresses)
             # fast path: a chain does this at every step
             return session.traces(self._answer(session.request(plan, seeds, addresses), 1), plan, seeds)
 
@@ -163,30 +170,30 @@ class Simulator:
 
     def take_steps(self, steps: Steps, addresses: AddressTable) -> tuple[list[tuple[int, int]], list[DelegatedTrace]]:
         """Have the simulator make steps of a chain, with one message; raise as `carry_out` does."""
-        with self._asking(addresses) as session, self._explaining():
+        with self._session_for_run(addresses) as session, self._error_details():
             message, plan = session.request_steps(steps, addresses)
             return session.steps(self._answer(message, 1 + steps.number), plan, steps.number)
 
     def _answer(self, message: bytes, runs: int) -> Message:
         """Send a request for some runs and wait for its answer."""
-        assert self._connection is not None  # _ready saw to it
+        assert self._connection is not None  # ensured by _ready
         began = time.monotonic()
         answer = self._connection.request(message, self._timeout_s + 20.0 * runs * self._run_s)
         self._run_s = (time.monotonic() - began) / runs
         return self._decoder.decode(answer)
 
-    def _carried_out(
+    def _carry_out_in_messages(
         self, session: Conversation, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable
     ) -> list[DelegatedTrace]:
-        assert self._connection is not None  # _ready saw to it
-        # the first run goes alone, to learn how long a run takes
+        assert self._connection is not None  # ensured by _ready
+        # the first message has one run, to measure how long a run takes
         pieces = split(seeds, alone=not self._run_s)
         found: list[DelegatedTrace] = []
         self._connection.send(session.request(plan, pieces[0], addresses))
         for piece, after in zip(pieces, [*pieces[1:], ()], strict=True):
             if after:  # sent ahead: the simulator works while this side reads
                 self._connection.send(session.request(plan, after, addresses), ahead=1)
-            session.awaits(piece)
+            session.set_pending(piece)
             began = time.monotonic()
             answer = self._connection.wait(self._timeout_s + 20.0 * len(piece) * self._run_s)
             self._run_s = (time.monotonic() - began) / len(piece)
@@ -200,8 +207,8 @@ class Simulator:
 
         An exception in `answer` ends the run and is passed on, as in `run`.
         """
-        with self._asking(addresses) as session:
-            return session.assist(plan, seed, answer, addresses, self._say)
+        with self._session_for_run(addresses) as session:
+            return session.assist(plan, seed, answer, addresses, self._exchange)
 
     @property
     def can_restart(self) -> bool:
@@ -211,13 +218,10 @@ class Simulator:
     def restart(self) -> None:
         """End the process and start a new one; connect again if the process was not started here."""
         self.close()
-        started = False
-        try:
+        with ExitStack() as on_failure:
+            on_failure.callback(self._release, _ConnectionState.FAILED)
             self._start()
-            started = True
-        finally:
-            if not started:
-                self._release(_ConnectionState.FAILED)
+            on_failure.pop_all()
         self._state = _ConnectionState.READY
 
     def close(self) -> None:
@@ -239,9 +243,7 @@ class Simulator:
         return Path(self._command[0]).name if self._command else str(self._endpoint)
 
     def _start(self) -> None:
-        self._session = Conversation(
-            HandshakeResult("", ""), self._label
-        )  # of nothing yet: for messages about the start
+        self._session = Conversation(HandshakeResult("", ""), self._label)  # for error messages about the start
         endpoint = self._endpoint
         if self._command is not None:
             if endpoint is not None and is_busy(endpoint):
@@ -251,17 +253,17 @@ class Simulator:
                 )
             self._process = SimulatorProcess(self._command, endpoint, self._scratch)
             endpoint = self._process.endpoint
-        assert endpoint is not None  # __init__ saw to it
+        assert endpoint is not None  # ensured by __init__
         self._connection = Connection(endpoint, self._process.ended if self._process is not None else None)
         self._shake_hands(self._finish_run(None, self._start_timeout_s) if self._process is None else None)
 
     def _shake_hands(self, answer: Message | None = None) -> None:
-        """Begin a session, unless `answer` is that to a handshake already."""
+        """Begin a session, with a new handshake unless `answer` already is the answer to one."""
         began = time.monotonic()
         if not isinstance(answer, HandshakeResult):
-            answer = self._ask(greeting(self._version), self._start_timeout_s)
+            answer = self._exchange(handshake_request(self._version), self._start_timeout_s)
         if not isinstance(answer, HandshakeResult):
-            raise out_of_turn(self.name, answer, "HandshakeResult", f"after {time.monotonic() - began:.1f} s")
+            raise unexpected_message(self.name, answer, "HandshakeResult", f"after {time.monotonic() - began:.1f} s")
         self.handshake = answer
         self._session = Conversation(answer, self.name, self._session.runs)
 
@@ -273,40 +275,40 @@ class Simulator:
             raise SimulatorError(f"the simulator {self.name} is not running ({self._state.value}): call restart()")
         if self._process is not None:
             self._process.trim_logs()
-        if addresses is not None and not self._session.speaks(addresses):
+        if addresses is not None and not self._session.can_use(addresses):
             self._shake_hands()
         return self._session
 
     # ------------------------------------------------------------------ run
 
     @contextmanager
-    def _asking(self, addresses: AddressTable | None = None) -> Iterator[Conversation]:
+    def _session_for_run(self, addresses: AddressTable | None = None) -> Iterator[Conversation]:
         """Provide the session for a run; an exception in the block also ends the run of the simulator."""
         session = self._ready(addresses)
         finished = False
         try:
             yield session
             finished = True
-        except (Forgotten, ModelFailed, RequestRefused) as error:
-            raise self._explained(error) from error
+        except (ModelFailed, RequestRefused, SessionLost) as error:
+            raise self._with_details(error) from error
         finally:
             if not finished:
                 self._abandon()
 
     @contextmanager
-    def _explaining(self) -> Iterator[None]:
+    def _error_details(self) -> Iterator[None]:
         """Add details of the simulator to errors of the conversation."""
         try:
             yield
         except (PeerEnded, PeerSilent, ProtocolError, RefusedError) as error:
-            raise self._explained(error) from error
+            raise self._with_details(error) from error
 
     def _abandon(self) -> None:
         """End a run after an exception. The connection is kept only if the peer confirms that the run is over."""
         if self._state is not _ConnectionState.READY or self._connection is None:
             return  # the simulator itself failed
         confirmed = False
-        self._session.break_off()
+        self._session.invalidate()
         try:
             confirmed = self._end_run(self._connection)
         except (SimulatorError, ProtocolError, RefusedError):
@@ -329,17 +331,17 @@ class Simulator:
     def _finish_run(self, statement: Message | None, timeout_s: float) -> Message:
         """Have the peer complete its run, if it is in one; return its last message."""
         deadline = time.monotonic() + timeout_s
-        return finish_run(statement, lambda answer: self._ask(answer, timeout_s), self._decoder, deadline)
+        return finish_run(statement, lambda answer: self._exchange(answer, timeout_s), self._decoder, deadline)
 
-    def _say(self, message: bytes) -> Message:
-        return self._ask(message, self._timeout_s)
-
-    def _ask(self, message: bytes, timeout_s: float) -> Message:
+    def _exchange(self, message: bytes, timeout_s: float | None = None) -> Message:
+        """Send a message and return the answer; the default timeout is `timeout_s` of the simulator."""
         assert self._connection is not None
         try:
-            return self._decoder.decode(self._connection.request(message, timeout_s))
+            return self._decoder.decode(
+                self._connection.request(message, self._timeout_s if timeout_s is None else timeout_s)
+            )
         except (PeerEnded, PeerSilent, ProtocolError, RefusedError) as error:
-            raise self._explained(error) from error
+            raise self._with_details(error) from error
 
     def _release(self, state: _ConnectionState) -> None:
         self._state = state
@@ -352,11 +354,11 @@ class Simulator:
 
     # ------------------------------------------------------------------ errors
 
-    def _explained(self, error: SimulatorError | ProtocolError | RefusedError) -> EtalumisError:
+    def _with_details(self, error: SimulatorError | ProtocolError | RefusedError) -> EtalumisError:
         """Return an error with details of the simulator; end its process if it failed."""
         about = self._process.report() if self._process is not None else None
         explained = explain(error, self.name, self._session, about, str(self._endpoint))
-        if isinstance(error, Forgotten):
+        if isinstance(error, SessionLost):
             self._state = _ConnectionState.STALE  # the process serves another client
         elif isinstance(explained, SimulatorError):
             self._release(_ConnectionState.FAILED)

@@ -63,7 +63,7 @@ class Supervisor:
         self._context: Context = zmq.Context()
         self._end = weakref.finalize(self, self._context.destroy, linger=0)
         self._last_check = 0.0
-        self._starts = 0  # in a row, without a completed task in between
+        self._starts = 0  # consecutive restarts, without a completed task in between
 
     @property
     def pid(self) -> int | None:
@@ -85,13 +85,10 @@ class Supervisor:
     def restart(self) -> None:
         """End all processes and start new ones; tasks in progress are repeated."""
         self.stop()
-        started = False
-        try:
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(self.stop)
             self._start()
-            started = True
-        finally:
-            if not started:
-                self.stop()
+            on_failure.pop_all()
 
     def stop(self) -> None:
         """End all processes; tasks in progress are repeated after the next start."""
@@ -118,16 +115,16 @@ class Supervisor:
         ]
         deadline = time.monotonic() + self._start_timeout_s
         # Only the first worker at first: attempts to connect to all of them would slow down the start.
-        self._await(process, self.workers[:1], deadline)
-        self._await(process, self.workers[1:], deadline)
+        self._await_ready(process, self.workers[:1], deadline)
+        self._await_ready(process, self.workers[1:], deadline)
         session = self.workers[0].session
         self.name = (session.handshake.model_name if session is not None else "") or self.name
 
-    def _await(self, process: SimulatorProcess, workers: list[Worker], deadline: float) -> None:
+    def _await_ready(self, process: SimulatorProcess, workers: list[Worker], deadline: float) -> None:
         for worker in workers:
-            worker.greet()
+            worker.start_session()
         while missing := [worker.number for worker in workers if worker.state is not WorkerState.READY]:
-            self._poll(POLL_INTERVAL_S)
+            self._receive_answers(POLL_INTERVAL_S)
             if (why := process.ended()) is not None:
                 raise SimulatorError(self._report(f"{why} before all of its workers had answered: {_WORKERS_HINT}"))
             if process.endpoint.startswith("ipc://") and is_busy(process.endpoint):
@@ -138,16 +135,16 @@ class Supervisor:
                 late = f"did not start within {self._start_timeout_s:g} s: workers {missing} did not answer"
                 raise SimulatorError(self._report(f"{late}; {_WORKERS_HINT}") + more_time("start_timeout_s"))
             for worker in workers:
-                self._look_after(worker, time.monotonic())
+                self._check(worker, time.monotonic())
 
-    def _revive(self, why: str) -> None:
+    def _restart_after(self, why: str) -> None:
         """Restart after the end of the parent, which also ended all workers."""
         report = self._report(why)
         while True:
             self._starts += 1
             if self._starts > self._retries:
                 raise SimulatorError(report)
-            logger.warning("%s; restarting it (%d of %d)", _first(report), self._starts, self._retries)
+            logger.warning("%s; restarting it (%d of %d)", _first_line(report), self._starts, self._retries)
             try:
                 self.restart()
             except SimulatorError as error:
@@ -157,22 +154,22 @@ class Supervisor:
 
     # ------------------------------------------------------------------ work
 
-    def give(self, worker: Worker, task: Task) -> None:
+    def assign(self, worker: Worker, task: Task) -> None:
         """Assign a task to a ready worker."""
         try:
-            worker.give(task)
+            worker.assign(task)
         except (SimulatorError, ProtocolError) as error:
-            self.lose(worker, str(error))
+            self.replace(worker, str(error))
 
-    def pump(self, wait_s: float) -> None:
-        """Receive answers for up to `wait_s` seconds, and check the processes from time to time.
+    def poll(self, wait_s: float) -> None:
+        """Receive answers for up to `wait_s` seconds, and check the processes at intervals.
 
         Raises
         ------
         SimulatorError
             If the processes end repeatedly.
         """
-        self._poll(wait_s)
+        self._receive_answers(wait_s)
         now = time.monotonic()
         if now - self._last_check < POLL_INTERVAL_S:
             return
@@ -181,45 +178,47 @@ class Supervisor:
             raise SimulatorError(f"the simulators {self.name} are not running: call restart()")
         self._process.trim_logs()
         if (why := self._process.ended()) is not None:
-            self._revive(why)
+            self._restart_after(why)
             return
         for worker in self.workers:
-            self._look_after(worker, now)
+            self._check(worker, now)
 
-    def _poll(self, wait_s: float) -> None:
-        heard = {
-            worker.socket: worker for worker in self.workers if worker.state in (WorkerState.GREETED, WorkerState.BUSY)
+    def _receive_answers(self, wait_s: float) -> None:
+        sockets = {
+            worker.socket: worker
+            for worker in self.workers
+            if worker.state in (WorkerState.HANDSHAKE, WorkerState.BUSY)
         }
-        if not heard:
+        if not sockets:
             time.sleep(wait_s)
             return
         poller = zmq.Poller()
-        for socket in heard:
+        for socket in sockets:
             poller.register(socket, zmq.POLLIN)
         for socket, _ in poller.poll(int(1000 * wait_s)):
-            self._hear(heard[socket])
+            self._receive(sockets[socket])
 
-    def _hear(self, worker: Worker) -> None:
+    def _receive(self, worker: Worker) -> None:
         try:
-            worked = worker.state is WorkerState.BUSY
-            if worker.take() and worked:
+            was_busy = worker.state is WorkerState.BUSY
+            if worker.receive() and was_busy:
                 self._starts = 0
         except RequestRefused as error:
             self._refused(worker, error)
         except (SimulatorError, ProtocolError) as error:
-            self.lose(worker, f"sent an invalid answer ({error})")
+            self.replace(worker, f"sent an invalid answer ({error})")
 
-    def _look_after(self, worker: Worker, now: float) -> None:
-        if worker.trouble(now) is None:
+    def _check(self, worker: Worker, now: float) -> None:
+        if worker.check(now) is None:
             return
-        if worker.state in (WorkerState.GREETED, WorkerState.BUSY):
-            self._hear(worker)  # its last message
-        if (why := worker.trouble(now)) is not None:
-            self.lose(worker, why)
-        elif worker.state is WorkerState.GREETED and now - worker.awaited_since > self._start_timeout_s:
+        if worker.state in (WorkerState.HANDSHAKE, WorkerState.BUSY):
+            self._receive(worker)  # its last message
+        if (why := worker.check(now)) is not None:
+            self.replace(worker, why)
+        elif worker.state is WorkerState.HANDSHAKE and now - worker.lost_at > self._start_timeout_s:
             raise SimulatorError(self._report(f"did not replace worker {worker.number}"))
 
-    def lose(self, worker: Worker, why: str) -> None:
+    def replace(self, worker: Worker, why: str) -> None:
         """End a worker, wait for its replacement, and repeat its task."""
         worker.state = WorkerState.BROKEN
         report = self._report(f"has lost a process: {worker.label} {self._kill(worker) or why}", worker.task)
@@ -229,15 +228,15 @@ class Supervisor:
         if task is None:
             if worker.failures > self._retries + 1:
                 raise SimulatorError(report)
-            logger.warning("%s", _first(report))
+            logger.warning("%s", _first_line(report))
         elif len(task.seeds) == 1 and task.failures == self._retries:
-            logger.error("%s; giving up after %d attempts", _first(report), task.failures + 1)
+            logger.error("%s; giving up after %d attempts", _first_line(report), task.failures + 1)
             task.work.fail(task, SimulatorError(report))
         else:
             alone = len(task.seeds) == 1
-            logger.warning("%s; repeating %s", _first(report), "it" if alone else "them one by one")
+            logger.warning("%s; repeating %s", _first_line(report), "it" if alone else "them one by one")
             task.work.repeat(task._replace(failures=task.failures + 1) if alone else task)
-        worker.greet()
+        worker.start_session()
 
     def _refused(self, worker: Worker, error: RequestRefused) -> None:
         """Begin a new session with a worker that refused a task. A task with one run fails, others are split."""
@@ -247,7 +246,7 @@ class Supervisor:
             task.work.fail(task, RefusedError(f"{self._report('refused a run', task)}\n  {error}"))
         else:
             task.work.repeat(task)
-        worker.greet()
+        worker.start_session()
 
     def _kill(self, worker: Worker) -> str | None:
         """End the process of a worker; return how it ended if it had ended before."""
@@ -296,5 +295,5 @@ def worker_endpoint(endpoint: str, number: int) -> str:
     raise SimulatorError(f"{endpoint!r} gives no endpoint for worker {number}; expected ipc://PATH or tcp://HOST:PORT")
 
 
-def _first(report: str) -> str:
+def _first_line(report: str) -> str:
     return report.splitlines()[0]

@@ -18,7 +18,7 @@ from etalumis.ppx.decode import Decoder
 from etalumis.ppx.messages import HandshakeResult, Message
 from etalumis.ppx.process import OtherProcess
 from etalumis.ppx.requests import DELEGATION_VERSION
-from etalumis.ppx.session import Conversation, greeting, out_of_turn
+from etalumis.ppx.session import Conversation, handshake_request, unexpected_message
 from etalumis.ppx.work_queue import Task
 
 Context = zmq.Context[zmq.Socket[bytes]]
@@ -33,7 +33,7 @@ _HANDSHAKE_TIMEOUT_S = 10.0
 class WorkerState(Enum):
     """What a worker is doing."""
 
-    GREETED = "greeted"  # a handshake was sent
+    HANDSHAKE = "handshake"  # a handshake was sent
     READY = "ready"
     BUSY = "busy"
     BROKEN = "broken"  # an exchange was interrupted, so both sides may disagree about the session
@@ -61,11 +61,11 @@ class Worker:
         self.session: Conversation | None = None
         self.task: Task | None = None
         self.failures = 0
-        """Number of failed handshakes and tasks in a row."""
-        self.awaited_since = 0.0
-        """Time at which the previous worker was lost."""
+        """Number of consecutive failed handshakes and tasks."""
+        self.lost_at = 0.0
+        """Time at which the previous worker was lost, in the time of `time.monotonic`."""
         self._connection: Connection | None = None
-        self._since = 0.0
+        self._sent_at = 0.0
 
     @property
     def socket(self) -> "zmq.Socket[bytes]":
@@ -78,10 +78,10 @@ class Worker:
         """Its name on the standard error of the simulator."""
         return f"worker {self.number} (pid {self.process.pid})" if self.process else f"worker {self.number}"
 
-    def greet(self) -> None:
-        """Begin a session over a new connection, with this worker or the one that replaces it."""
+    def start_session(self) -> None:
+        """Begin a session over a new connection, with this worker or its replacement."""
         self.session, self.process, self.task = None, None, None
-        self.awaited_since = time.monotonic()
+        self.lost_at = time.monotonic()
         self._connect()
 
     def close(self) -> None:
@@ -90,16 +90,16 @@ class Worker:
             self._connection.close()
             self._connection = None
 
-    def give(self, task: Task) -> None:
+    def assign(self, task: Task) -> None:
         """Send the request for a task."""
         assert self._connection is not None
         self.state, self.task = WorkerState.BROKEN, task  # until it has been sent: an exception may interrupt this
-        session = self.speaking(task.work.addresses)
+        session = self.session_for(task.work.addresses)
         self._connection.send(session.request(task.plan, task.seeds, task.work.addresses))
-        self._since = time.monotonic()
+        self._sent_at = time.monotonic()
         self.state = WorkerState.BUSY
 
-    def take(self) -> bool:
+    def receive(self) -> bool:
         """Receive an answer, if there is one, and store its traces; return whether there was one.
 
         Raises
@@ -111,56 +111,56 @@ class Worker:
         message = self._connection.receive()
         if message is None:
             return False
-        was, self.state = self.state, WorkerState.BROKEN
+        previous, self.state = self.state, WorkerState.BROKEN
         answer = self._decoder.decode(message)
-        if was is WorkerState.GREETED:
-            self._shaken(answer)
+        if previous is WorkerState.HANDSHAKE:
+            self._accept_handshake(answer)
         else:
             assert self.session is not None
             assert self.task is not None
             traces = self.session.traces(answer, self.task.plan, self.task.seeds)
-            self.task.work.complete(self.task, traces, time.monotonic() - self._since)
+            self.task.work.complete(self.task, traces, time.monotonic() - self._sent_at)
             self.task = None
         self.failures = 0
         self.state = WorkerState.READY
         return True
 
-    def trouble(self, now: float) -> str | None:
-        """Return what is wrong with the worker, or None."""
+    def check(self, now: float) -> str | None:
+        """Return what is wrong with the worker, or None; send an unanswered handshake again."""
         if self.state is WorkerState.BROKEN:
             return "was interrupted"
         if self.process is not None and self.process.ended():
             return "ended"
         if self.state is WorkerState.BUSY and self.task is not None:
-            # tasks with many runs take about TARGET_BATCH_S, so they need no longer timeout
-            late = now - self._since > self._timeout_s
+            # tasks with many runs take only about TARGET_BATCH_S, so their timeout need not be longer
+            late = now - self._sent_at > self._timeout_s
             return f"did not answer within {self._timeout_s:g} s" if late else None
-        if self.state is WorkerState.GREETED and now - self._since > _HANDSHAKE_RETRY_S:
+        if self.state is WorkerState.HANDSHAKE and now - self._sent_at > _HANDSHAKE_RETRY_S:
             self._connect()
         return None
 
-    def speaking(self, addresses: AddressTable) -> Conversation:
+    def session_for(self, addresses: AddressTable) -> Conversation:
         """Return its session, or a new one if it belongs to another address table."""
         assert self.session is not None
-        if not self.session.speaks(addresses):
-            self._shaken(self.say(greeting(DELEGATION_VERSION), _HANDSHAKE_TIMEOUT_S))
+        if not self.session.can_use(addresses):
+            self._accept_handshake(self.exchange(handshake_request(DELEGATION_VERSION), _HANDSHAKE_TIMEOUT_S))
         return self.session
 
-    def say(self, message: bytes, at_most_s: float = math.inf) -> Message:
-        """Send a message and wait for the answer, at most `at_most_s` seconds or the timeout of a run."""
+    def exchange(self, message: bytes, max_wait_s: float = math.inf) -> Message:
+        """Send a message and return the answer; wait at most `max_wait_s` seconds or the timeout of a run."""
         assert self._connection is not None
-        return self._decoder.decode(self._connection.request(message, min(self._timeout_s, at_most_s)))
+        return self._decoder.decode(self._connection.request(message, min(self._timeout_s, max_wait_s)))
 
     def _connect(self) -> None:
         self.close()
         self._connection = Connection(self.endpoint, self._ended, self._context)
-        self._connection.send(greeting(DELEGATION_VERSION))
-        self._since = time.monotonic()
-        self.state = WorkerState.GREETED
+        self._connection.send(handshake_request(DELEGATION_VERSION))
+        self._sent_at = time.monotonic()
+        self.state = WorkerState.HANDSHAKE
 
-    def _shaken(self, answer: Message) -> None:
+    def _accept_handshake(self, answer: Message) -> None:
         if not isinstance(answer, HandshakeResult):
-            raise out_of_turn(self._name, answer, "HandshakeResult", "at the start")
+            raise unexpected_message(self._name, answer, "HandshakeResult", "at the start")
         found = _SYSTEM_NAME.search(answer.system_name)
         if answer.delegation < DELEGATION_VERSION or found is None or int(found[1]) != self.number:
             raise SimulatorError(
