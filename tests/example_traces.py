@@ -15,7 +15,7 @@ from etalumis.traces.sorting.sort import sort
 
 @dataclass(frozen=True)
 class ExampleTraces:
-    """Where the files are."""
+    """Paths of the files."""
 
     layers: Path
     train: Path

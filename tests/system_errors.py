@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 @contextmanager
-def no_descriptors_left() -> Iterator[None]:
+def no_free_descriptors() -> Iterator[None]:
     """Let every attempt to open a file fail with EMFILE."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     free = os.open(os.devnull, os.O_RDONLY)

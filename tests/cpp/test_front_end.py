@@ -32,7 +32,7 @@ def entries(program: Path, *options: str) -> list[dict[str, str]]:
     return [dict(zip(fields, line.split("\t"), strict=True)) for line in lines if not line.startswith("result")]
 
 
-def test_its_own_tests_pass(cpp_examples: Path, checkout: Path):
+def test_the_cpp_unit_tests_pass(cpp_examples: Path, checkout: Path):
     listed = run(["ctest", "-N"], cwd=cpp_examples.parent).stdout
     programs = list((checkout / "src" / "cpp" / "tests").glob("test_*.cpp"))
     assert f"Total Tests: {len(programs)}" in listed
@@ -42,7 +42,7 @@ def test_its_own_tests_pass(cpp_examples: Path, checkout: Path):
 @pytest.mark.parametrize(
     "name", ["gaussian", "marsaglia", "branching", "hundred", "all_distributions", "drifting", "misbehave"]
 )
-def test_examples_explain_themselves_and_run_alone(cpp_examples: Path, name: str):
+def test_examples_print_help_and_run_without_a_client(cpp_examples: Path, name: str):
     program = cpp_examples / name
     assert "--local N" in run([program, "--help"]).stdout
     first = results(program, "--local", "5", "--seed", "7")
@@ -107,7 +107,7 @@ def test_wrong_usage_and_errors_have_their_exit_codes(cpp_examples: Path, tmp_pa
     assert "cannot bind `nonsense`" in run([gaussian, "nonsense"], code=1).stderr
 
 
-def test_an_idle_example_leaves_in_good_order(cpp_examples: Path, tmp_path: Path):
+def test_an_idle_example_exits_cleanly(cpp_examples: Path, tmp_path: Path):
     socket = tmp_path / "s.ipc"
     done = run([cpp_examples / "gaussian", f"ipc://{socket}", "--idle-timeout", "0.2"])
     assert f"serving at ipc://{socket}" in done.stderr

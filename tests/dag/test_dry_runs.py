@@ -204,7 +204,7 @@ SCATTERED = {"traces": {"jobs": 101}, "posteriors": {"rmh": {"chains": 101}, "ic
 
 
 @pytest.mark.parametrize(("end", "formats"), [("lowest", "png pdf"), ("highest", "png svg")])
-def test_the_dag_can_do_what_the_configuration_accepts(project: DryProject, end: str, formats: str) -> None:
+def test_the_dag_supports_all_that_the_configuration_accepts(project: DryProject, end: str, formats: str) -> None:
     """With all keys at the ends of their ranges, a rule makes every file and the system accepts every shell line."""
     config = from_mapping(extremes(Config, end))
     paths = Paths(config.run.name)

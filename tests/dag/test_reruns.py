@@ -56,7 +56,7 @@ def test_forcing_a_rule_reruns_the_rules_that_depend_on_it(made: DryProject) -> 
     assert made.jobs("--forcerun", "network") == AFTER_NETWORK
 
 
-def test_a_deleted_product_is_made_again_when_it_is_needed(project: DryProject) -> None:
+def test_a_deleted_product_is_recreated_if_it_is_needed(project: DryProject) -> None:
     project.pretend_complete()
     project.demo.posterior_part("rmh", 1).unlink()
     project.demo.posterior("rmh").unlink()

@@ -16,7 +16,7 @@ def test_importance_sampling_is_exact(name, statistics):
     assert_weighted(posterior, exact)
 
 
-def test_without_observations_the_prior_comes_back():
+def test_without_observations_the_posterior_is_the_prior():
     posterior = importance(examples.model("gaussian_unknown_mean"), {}, runs=2000, seed=3)
     assert (posterior.log_weight == 0).all()
     mu = posterior.values["mu"]
@@ -24,7 +24,7 @@ def test_without_observations_the_prior_comes_back():
     assert abs(mu.var() / 5.0 - 1.0) < 4 * (2 / 2000) ** 0.5
 
 
-def test_jobs_join_to_one_estimate(statistics):
+def test_jobs_are_combined_into_one_estimate(statistics):
     exact = ANSWERS["gaussian_unknown_mean"]
     model = examples.model("gaussian_unknown_mean")
     runs = statistics.size(3_000, 10_000)

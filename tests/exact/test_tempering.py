@@ -119,7 +119,7 @@ def test_a_ladder_that_does_not_decrease_from_one_is_refused(betas):
         rmh(examples.model("branching"), {"obs": 6.0}, runs=100, seed=1, betas=betas)
 
 
-def test_temperatures_are_placed_at_equal_steps_of_rejection():
+def test_temperatures_divide_the_rejection_rate_into_equal_parts():
     np.testing.assert_allclose(
         equalise_swap_rates((1.0, 0.1, 0.01, 0.0), (0.3, 0.3, 0.3)), (1.0, 0.1, 0.01, 0.0), rtol=1e-9
     )

@@ -168,7 +168,7 @@ def assert_equal(one, other):
 
 
 class Dying(Simulator):
-    """Is killed before some of its messages."""
+    """A simulator that is killed before some of its messages."""
 
     dies_at = ()
     messages = 0
@@ -191,22 +191,22 @@ def test_a_killed_simulator_is_replaced_and_the_chain_is_the_same(cpp_examples, 
 class Choosy(Simulator):
     """Takes few steps at a time; records its requests."""
 
-    most = 1
+    max_steps = 1
 
     def take_steps(self, steps, addresses):
         self.asked.append((steps.first, steps.number))
-        if steps.number > self.most:
+        if steps.number > self.max_steps:
             raise ProtocolError("too much at once")
         return super().take_steps(steps, addresses)
 
 
-@pytest.mark.parametrize("most", [1, 3])
-def test_a_message_that_fails_is_repeated_step_by_step(cpp_examples, drifting, most):
+@pytest.mark.parametrize("max_steps", [1, 3])
+def test_a_message_that_fails_is_repeated_step_by_step(cpp_examples, drifting, max_steps):
     with Choosy([str(cpp_examples / "drifting")]) as simulator:
-        simulator.asked, simulator.most = [], most
+        simulator.asked, simulator.max_steps = [], max_steps
         runner = ModelRunner(simulator, Observations(CONDITIONED), seed=1, retries=0)
         assert_same_chain(runner, ModelRunner(drifting, Observations(CONDITIONED), seed=1), steps=15)
-        refused = [(i, *asked) for i, asked in enumerate(simulator.asked) if asked[1] > most]
+        refused = [(i, *asked) for i, asked in enumerate(simulator.asked) if asked[1] > max_steps]
         assert len(refused) == runner.failures > 0
         at, first, number = refused[0]
         assert simulator.asked[at + 1 : at + 1 + number] == [(first + i, 1) for i in range(number)]
@@ -229,7 +229,7 @@ def assert_same_chain(*runners, steps):
 
 def test_a_single_step_that_fails_raises(cpp_examples):
     with Choosy([str(cpp_examples / "drifting")]) as simulator:
-        simulator.asked, simulator.most = [], 0
+        simulator.asked, simulator.max_steps = [], 0
         runner = ModelRunner(simulator, Observations(CONDITIONED), seed=1, retries=2)
         chain = Chain(runner, np.random.default_rng(5), MIXED)
         chain.state = chain.structures.state(next(iter(runner.priors((3,), details=True))))
@@ -255,7 +255,7 @@ class Interrupting(Simulator):
         return super().take_steps(steps, addresses)
 
 
-def test_an_interrupted_chain_goes_on_with_the_same_draws(cpp_examples, drifting, tmp_path):
+def test_an_interrupted_chain_resumes_with_the_same_draws(cpp_examples, drifting, tmp_path):
     def checkpoint():
         return Checkpoint(tmp_path / "p.h5.part", {"seed": 4}, interval_s=0.0)
 

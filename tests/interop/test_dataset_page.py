@@ -27,7 +27,7 @@ TIMEOUT_S = 300
 
 @pytest.fixture(scope="module")
 def page(checkout: Path) -> list[tuple[str, str, str]]:
-    """Language, file name and text of every block."""
+    """Return language, file name and text of every block."""
     return [match.groups("") for match in BLOCK.finditer((checkout / PAGE).read_text(encoding="utf-8"))]
 
 

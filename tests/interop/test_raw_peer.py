@@ -280,7 +280,7 @@ def test_a_flood_on_standard_error_blocks_nothing(tmp_path):
         assert log.stat().st_size == 0
 
 
-def test_closing_is_final_until_a_restart():
+def test_a_closed_simulator_cannot_run_until_it_is_restarted():
     peer = simulator()
     pid = peer.pid
     peer.close()

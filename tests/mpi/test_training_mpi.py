@@ -89,7 +89,7 @@ def test_a_wrong_number_of_ranks_is_an_error_on_all(branching: ExampleTraces, tm
     assert "expected 3 ranks (training.tasks), found 2" in done.stderr
 
 
-def test_sigterm_to_the_ranks_leaves_a_checkpoint_that_goes_on(branching: ExampleTraces, tmp_path: Path) -> None:
+def test_sigterm_to_the_ranks_leaves_a_checkpoint_that_can_be_resumed(branching: ExampleTraces, tmp_path: Path) -> None:
     words = command(branching, tmp_path / "x", 2, batch_size=4, max_traces=10**9)
     folder = tmp_path / "x" / "network"
     with subprocess.Popen(

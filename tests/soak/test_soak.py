@@ -27,7 +27,7 @@ OBSERVATIONS = {"obs0": 8.0, "obs1": 9.0}
 
 
 def dataset(model, runs: int, folder: Path) -> dict[str, np.ndarray]:
-    """Record prior traces; every column of the file."""
+    """Record prior traces; return every column of the file."""
     path = folder / "traces.h5"
     provenance = Provenance(model="marsaglia", run_seed=7, split="train", config_digest="c", simulator_build_id="b")
     generate(model, path, provenance, 0, runs, retries=RETRIES, frame_traces=100)

@@ -40,7 +40,7 @@ def copy_in_layout(source: Path, target: Path, rows: int, layout: dict[str, Any]
 
 
 def noise(noise_seed: tuple[int, ...], seed: int, size: int) -> np.ndarray:
-    """Standard normals of one trace in double precision."""
+    """Return the standard normals of one trace in double precision."""
     half = (size + 1) // 2
     words = np.random.SFC64((*noise_seed, seed)).random_raw(half).astype("<u8").view("<u4")
     radius = np.sqrt(-2.0 * np.log((words[:half] + 0.5) / 2.0**32))

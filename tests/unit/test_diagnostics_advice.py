@@ -28,7 +28,7 @@ def passed(result, subject):
 
 
 @pytest.mark.parametrize(("engine", "remedy"), [("ic", "training.max_minutes"), ("importance", "use RMH or IC")])
-def test_uneven_weights_have_a_remedy(engine, remedy):
+def test_the_advice_for_uneven_weights_names_a_remedy(engine, remedy):
     (sentence,) = sentences(diagnose([tau_posterior(engine, log_weight_sd=5.0)]), "weights")
     assert "not reliable: k-hat" in sentence
     assert remedy in sentence
@@ -129,7 +129,7 @@ def test_a_mode_that_only_one_engine_visited_is_named():
     assert "a mode that no chain visited goes unnoticed" in sentences(alone, "convergence")[0]
 
 
-def test_too_few_effective_draws_are_not_taken_for_a_mode_not_visited():
+def test_too_few_effective_draws_are_not_reported_as_an_unvisited_mode():
     rng = np.random.default_rng(6)
     # 25 values, each kept for 70 draws; moved by half a standard deviation, they leave the lowest 5 % empty
     x = np.repeat(rng.permutation(norm.ppf((np.arange(25) + 0.5) / 25)) + 0.5, 70)

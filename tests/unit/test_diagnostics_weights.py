@@ -125,14 +125,14 @@ def test_distances_of_shifted_samples():
     assert distance["ks"] == pytest.approx(0.25, abs=0.002)
 
 
-def test_distance_heeds_the_weights():
+def test_distances_use_the_weights():
     x = np.array([0.0, 1.0])
     assert agreement.ks_distance(x, np.array([0.5, 0.5]), x, np.array([0.9, 0.1])) == pytest.approx(0.4)
     assert agreement.compare_categorical({"1": 1.0}, {"2": 1.0})["total_variation"] == 1.0
     assert agreement.compare_categorical({"1": 0.5, "2": 0.5}, {"2": 1.0})["total_variation"] == 0.5
 
 
-def test_distance_to_nothing_is_nan():
+def test_the_distance_to_an_empty_sample_is_nan():
     empty = agreement.compare_continuous(np.ones(3), np.zeros(3), np.ones(3), np.full(3, 1 / 3))
     assert all(np.isnan(value) for value in empty.values())
     assert np.isnan(agreement.compare_categorical({}, {"1": 1.0})["total_variation"])

@@ -28,7 +28,7 @@ LABELS = ["e⁻ K\N{COMBINING MACRON}_S", "x", "π⁻ η", "y", "π⁻ 2π⁰ K_
 
 
 def panels(figure):
-    """Axes of a figure by the text under them."""
+    """Return the axes of a figure by the text under them."""
     return {axes.get_xlabel(): axes for axes in figure.axes}
 
 
@@ -380,7 +380,7 @@ def test_channels_without_a_name_have_their_number():
 
 
 def written_run(folder, pair):
-    """Write the files that the stages before leave."""
+    """Write the files that the previous stages produce."""
     for posterior in pair:
         posterior.save(folder / f"{posterior.engine}.h5")
     if pair:

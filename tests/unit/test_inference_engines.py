@@ -235,13 +235,13 @@ def test_rmh_refuses_settings_that_keep_nothing(wrong):
 def test_hidden_randomness_in_a_prior_is_detected():
     hidden = np.random.default_rng(0)
 
-    def forgetful():
+    def draws_its_own_prior():
         x = sample(Normal(float(hidden.integers(2)), 1.0))
         sample(Normal(0.0, 1.0))
         observe(Normal(x, 1.0), name="obs")
 
     with pytest.raises(InferenceError, match="replay broke off at entry 0"):
-        rmh_briefly(FunctionModel(forgetful), {"obs": 0.0})
+        rmh_briefly(FunctionModel(draws_its_own_prior), {"obs": 0.0})
 
 
 class Hidden:
@@ -270,7 +270,7 @@ class Hidden:
         tag("runs", self.runs if x > 1.0 else 0.0)
         observe(Normal(x, 1.0), name="obs")
 
-    def worn_out(self):
+    def changes_after_80_runs(self):
         x = sample(Normal(0.0, 1.0), name="x")
         self.runs += 1
         observe(Normal(x + (self.runs > 80), 1.0), name="obs")
@@ -303,7 +303,7 @@ class Hidden:
         ("generator", r"expected the log likelihood .* \(observe statement 'obs'\)"),
         ("counter", "expected the log likelihood"),
         ("last_run", "expected the log likelihood"),
-        ("worn_out", "expected the log likelihood"),
+        ("changes_after_80_runs", "expected the log likelihood"),
         ("tagged", "expected the tag 'smeared'"),
         ("rarely", "expected the tag 'runs'"),
         ("returned", "expected the result"),
@@ -402,7 +402,7 @@ def test_an_interrupted_engine_resumes_with_the_same_draws(engine, tmp_path):
         assert resumed.info.get(key) == whole.info.get(key)
 
 
-def test_a_ladder_interrupted_in_its_burn_in_resumes_with_the_same_temperatures(tmp_path):
+def test_a_ladder_interrupted_during_its_burn_in_resumes_with_the_same_temperatures(tmp_path):
     def sampled(model, interval_s):
         checkpoint = Checkpoint(tmp_path / "p.h5.part", {"seed": 1}, interval_s)
         return tempered_briefly(model, {"obs": 0.4}, runs=300, burn_in=40, checkpoint=checkpoint)

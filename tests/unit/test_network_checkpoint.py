@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from synthetic_batches import PRIORS, SMALL, layer_table, random_batch
-from system_errors import fail_to_find, fail_to_read, files_end_at, no_descriptors_left
+from system_errors import fail_to_find, fail_to_read, files_end_at, no_free_descriptors
 
 from etalumis.errors import EtalumisError, NetworkError, StorageError
 from etalumis.network import ProposalNetwork, checkpoint
@@ -31,7 +31,7 @@ def saved(tmp_path: Path) -> Path:
     return tmp_path / "network"
 
 
-def test_a_network_comes_back_as_it_was(saved: Path) -> None:
+def test_a_saved_network_is_loaded_unchanged(saved: Path) -> None:
     batch = random_batch(LAYERS, PRIORS, [4, 9], np.random.default_rng(0))
     loaded, training, _ = checkpoint.load_training(saved)
     np.testing.assert_array_equal(log_proposals(loaded, batch), log_proposals(network_of(), batch))
@@ -39,7 +39,7 @@ def test_a_network_comes_back_as_it_was(saved: Path) -> None:
     assert sorted(path.name for path in saved.iterdir()) == ["layers.json", "manifest.json", "tensors.pt"]
 
 
-def test_the_same_seed_makes_the_same_network_and_another_another() -> None:
+def test_the_seed_determines_the_initial_network() -> None:
     first, again, other = (network_of(seed).tables["address"] for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -108,7 +108,10 @@ def test_an_error_of_the_system_is_not_called_damage(saved: Path, name: str, fai
 
 
 def test_a_process_out_of_descriptors_is_not_called_damage(saved: Path) -> None:
-    with no_descriptors_left(), pytest.raises(StorageError, match=r"tensors\.pt: cannot be read \(Too many open files"):
+    with (
+        no_free_descriptors(),
+        pytest.raises(StorageError, match=r"tensors\.pt: cannot be read \(Too many open files"),
+    ):
         checkpoint.load(saved)
 
 

@@ -46,7 +46,7 @@ def draw(prior: Distribution, raw: np.ndarray, count: int, seed: int) -> np.ndar
 
 
 def support(prior: Distribution) -> np.ndarray:
-    """All values a discrete prior gives, up to a negligible tail."""
+    """Return all values of a discrete prior, except a negligible tail."""
     last = {"Bernoulli": 1, "Binomial": 9, "Poisson": 2000}.get(prior.kind, len(prior.parameters) - 1)
     return np.arange(last + 1.0)
 

@@ -49,7 +49,7 @@ ENCODED = [encode(message) for message in MESSAGES]
 
 
 def same(one, other):
-    """Equality of messages whose fields may be arrays."""
+    """Return whether two messages, whose fields may be arrays, are equal."""
     if isinstance(one, ArrayDistribution):
         return one.code == other.code and same(one.arrays, other.arrays)
     if isinstance(one, np.ndarray):

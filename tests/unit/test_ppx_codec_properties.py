@@ -41,7 +41,7 @@ SAMPLES = st.builds(
 
 @given(SAMPLES)
 def test_samples_agree_with_generated_code_in_both_directions(message):
-    """Both directions, compared with flatc's object code."""
+    """Check both directions against flatc's object code."""
     ours = encode(message)
     found = read_sample(ours)
     assert (found.Address().decode(), found.Name().decode()) == (message.address, message.name)

@@ -24,7 +24,7 @@ U32, U64, I32 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1), st.integer
 
 
 def same(one, other):
-    """Bitwise equality, because of NaN."""
+    """Compare bit by bit, because of NaN."""
     return struct.pack("<d", one) == struct.pack("<d", other)
 
 

@@ -59,7 +59,7 @@ def test_a_failed_task_is_repeated_run_by_run_before_all_others():
     assert work.take(2, 9).first == 8
 
 
-def test_a_short_work_is_divided_among_all_workers():
+def test_a_few_runs_are_divided_among_all_workers():
     work = Work(PLAN, range(40), AddressTable())
     work.size = 256
     taken = [len(work.take(4, None).seeds) for _ in range(8)]
@@ -75,7 +75,7 @@ def test_several_plans_are_assigned_one_by_one_in_the_given_order():
     ]  # fmt: skip
 
 
-def test_late_results_of_a_cancelled_work_are_dropped():
+def test_results_that_arrive_after_a_cancellation_are_dropped():
     work = Work(PLAN, range(10), AddressTable())
     task = work.take(1, None)
     work.cancel()
@@ -100,7 +100,7 @@ def test_endpoints_of_workers(endpoint, expected):
 
 
 @pytest.mark.parametrize("endpoint", ["ipc://*", "tcp://127.0.0.1:*", "tcp://127.0.0.1:65533", "inproc://x", "5555"])
-def test_an_endpoint_without_further_endpoints_is_refused(endpoint):
+def test_an_endpoint_without_room_for_worker_endpoints_is_refused(endpoint):
     with pytest.raises(SimulatorError, match="no endpoint for worker 3"):
         worker_endpoint(endpoint, 3)
 

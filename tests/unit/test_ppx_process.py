@@ -31,7 +31,7 @@ def wait_for(condition, seconds=10.0):
 
 
 def alive(pid):
-    """Whether the process exists and is not a zombie."""
+    """Return whether the process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

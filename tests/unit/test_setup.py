@@ -66,7 +66,7 @@ def test_a_changed_pyproject_is_set_up_again(script: Path, tmp_path: Path) -> No
         ("module:no_such_module", False),
     ],
 )
-def test_presence(script: Path, test: str, there: bool) -> None:
+def test_requirements_are_found_if_present(script: Path, test: str, there: bool) -> None:
     assert load_script(script).present(test) is there
 
 

@@ -205,7 +205,7 @@ class FreshModule:
         self.restart()
 
     def restart(self) -> None:
-        """Forget all state."""
+        """Discard all state."""
         namespace = {"__name__": "beam"}
         exec(MODELS, namespace)
         self._model = FunctionModel(cast(Callable[[], float], namespace[self.name]))

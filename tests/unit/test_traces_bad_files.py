@@ -403,11 +403,11 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     good, tmp_path, monkeypatch, capsys, checkout, verb, place
 ):
     monkeypatch.setattr(Shard, "check_content", lambda _: pytest.fail("the work has begun"))
-    folder_wanted = verb in ("sort", "merge", "split")
-    output = tmp_path / "below" / ("out" if folder_wanted else "out.h5" if verb == "convert" else "out.png")
+    writes_folder = verb in ("sort", "merge", "split")
+    output = tmp_path / "below" / ("out" if writes_folder else "out.h5" if verb == "convert" else "out.png")
     if place == "wrong kind":
         output.parent.mkdir()
-        message = (a_file if folder_wanted else a_folder)(output)
+        message = (a_file if writes_folder else a_folder)(output)
     else:
         message = below_a_file(output)
     config = str(checkout / "config" / "test.yaml")

@@ -137,7 +137,7 @@ def test_optional_keys_are_used(tmp_path):
 
 
 def make(name, folder):
-    """A set of ours of every kind that there is."""
+    """Create a dataset of one of the kinds that this package writes; return its path."""
     path = folder / f"{name}.h5"
     if name in ("all", "controlled"):
         generate(DETECTOR, path, PROVENANCE, 0, 60, recording=Recording(ALL if name == "all" else CONTROLLED_ONLY))
@@ -411,8 +411,8 @@ def random_set(rng):
     return {key: value for key, value in content.items() if key not in rng.choice(["tag/flat", "observation/b"], 1)}
 
 
-def nobody_has(content, key):
-    """Return whether no trace has anything of a tag: there is nothing to tell its name or shape by."""
+def is_absent_everywhere(content, key):
+    """Return whether no trace has a value of a tag, so that its name and shape are not stored."""
     return len(content["tag/rows/content"]) == 0 if "rows" in key else bool(np.isnan(content[key]).all())
 
 
@@ -432,7 +432,7 @@ def test_import_and_export_are_inverse(tmp_path_factory, seed, there, back, wind
         assert used == [content["addresses"][number] for number in content["address"]]
         priors = [json.loads(found.strings("distributions")[number]) for number in found.whole("distribution")]
         assert priors == [json.loads(content["distributions"][number]) for number in content["distribution"]]
-        absent = {key for key in content if key.startswith("tag/") and nobody_has(content, key)}
+        absent = {key for key in content if key.startswith("tag/") and is_absent_everywhere(content, key)}
         assert not any(key in found for key in absent)
         for key in content.keys() - absent - {"addresses", "names", "distributions", "address", "distribution"}:
             np.testing.assert_array_equal(found.whole(key), content[key], err_msg=key)

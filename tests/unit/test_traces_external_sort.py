@@ -86,7 +86,7 @@ def test_merging_equals_sorting_everything_at_once(tmp_path, limits, segment_byt
     before = {path: bytes_of(path) for path in (tmp_path / "one", tmp_path / "two")}
     limits(segment_bytes)
     spilled = []
-    monkeypatch.setattr(sort_module.FirstPass, "_write", noting(spilled, sort_module.FirstPass._write))
+    monkeypatch.setattr(sort_module.FirstPass, "_write", recording_calls(spilled, sort_module.FirstPass._write))
     sort_on(ranks, inputs, tmp_path / "merged", 25)
     expected, found = bytes_of(tmp_path / "at-once"), bytes_of(tmp_path / "merged")
     assert expected.pop("plan.json") != found.pop("plan.json")  # it names the inputs
@@ -98,12 +98,12 @@ def test_merging_equals_sorting_everything_at_once(tmp_path, limits, segment_byt
         assert {inputs_file(inputs, portion) for portion in spilled} == {files[3]}
 
 
-def noting(seen, method):
-    def noted(self, path, portion, most_bytes):
+def recording_calls(seen, method):
+    def recorded(self, path, portion, max_bytes):
         seen.append(portion)
-        return method(self, path, portion, most_bytes)
+        return method(self, path, portion, max_bytes)
 
-    return noted
+    return recorded
 
 
 def inputs_file(paths, portion):
@@ -116,13 +116,13 @@ def test_large_sets_are_sorted_in_loads_of_bounded_memory(tmp_path, limits, monk
     loads = []
     allocate = Segment.allocate
 
-    def noted(schema, traces, rows):
+    def recorded(schema, traces, rows):
         loads.append(schema.nbytes(traces, rows))
         return allocate(schema, traces, rows)
 
-    monkeypatch.setattr(Segment, "allocate", noted)
+    monkeypatch.setattr(Segment, "allocate", recorded)
     sort(files, tmp_path / "sorted", 50)
-    # sizes of buckets are estimated from the mean of each group: 250 bytes a trace, at most 4 traces too many
+    # sizes of buckets are estimated from the mean of each group: 250 bytes per trace, at most 4 traces too many
     assert len(loads) > 10
     assert max(loads) < 3000 + 4 * 300
 
@@ -252,9 +252,9 @@ except StorageError as error:
 
 
 @pytest.mark.parametrize(
-    ("most_bytes", "memory_mb", "stopped"), [(60_000, 1, "spill-00000.raw"), (60_000, 500, "shard-00000.h5")]
+    ("max_bytes", "memory_mb", "stopped"), [(60_000, 1, "spill-00000.raw"), (60_000, 500, "shard-00000.h5")]
 )
-def test_a_full_disk_is_reported_and_the_same_command_resumes(tmp_path, most_bytes, memory_mb, stopped):
+def test_a_full_disk_is_reported_and_the_same_command_resumes(tmp_path, max_bytes, memory_mb, stopped):
     files = random_files(tmp_path, 7, [1000, 900])
     before = [path.read_bytes() for path in files]
     output = tmp_path / "sorted"
@@ -263,7 +263,7 @@ def test_a_full_disk_is_reported_and_the_same_command_resumes(tmp_path, most_byt
         command = [sys.executable, "-c", FULL, str(limit), output, str(memory_mb), *files]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
-    done = run(most_bytes)
+    done = run(max_bytes)
     assert done.returncode == 1
     assert stopped in done.stderr
     assert "File too large" in done.stderr or "errno = 27" in done.stderr
@@ -317,11 +317,11 @@ def test_only_a_file_divided_between_ranks_is_read_again(tmp_path, limits, monke
     seen = []
     check_content = Shard.check_content
 
-    def noted(self):
+    def recorded(self):
         seen.append(self.path)
         check_content(self)
 
-    monkeypatch.setattr(Shard, "check_content", noted)
+    monkeypatch.setattr(Shard, "check_content", recorded)
     sort_on(ranks, files, tmp_path / "sorted", 30)
     assert [path.name for path in seen] == again
 

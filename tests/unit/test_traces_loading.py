@@ -177,7 +177,7 @@ def test_images_do_not_evict_columns_that_are_reused(tmp_path, monkeypatch):
     decoded = []
     chunk = _Index.chunk
 
-    def noted(self, descriptor, number, shape):
+    def recorded(self, descriptor, number, shape):
         decoded.append(shape)
         return chunk(self, descriptor, number, shape)
 
@@ -186,7 +186,7 @@ def test_images_do_not_evict_columns_that_are_reused(tmp_path, monkeypatch):
         dataset.batch(order[start : start + 100], (1,))
     shard = dataset._shards[0]
     small = [shard.column(name) for name in ("traces/offset", "traces/seed", "entries/flags")]
-    monkeypatch.setattr(_Index, "chunk", noted)
+    monkeypatch.setattr(_Index, "chunk", recorded)
     for column in small:
         for number in range(column.chunks):
             column.chunk(number)

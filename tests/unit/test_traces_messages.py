@@ -33,7 +33,7 @@ SHAPE = (4, 5)
 
 @dataclass
 class Arrays:
-    """Arrays of a message in the making."""
+    """Arrays of a message that is being built."""
 
     records: list[tuple[int, ...]] = field(default_factory=list)
     data: list[float] = field(default_factory=list)
@@ -110,14 +110,14 @@ def described(column):
 @example([[(0, ((), True), None), (5, ((), True), None)]] * 2, [-1] * 4, 0, True)
 def test_tags_of_a_message(content, results, first, keep_all):
     arrays = Arrays()
-    arrays.add((2,) if keep_all else ())  # the result, where there is one
+    arrays.add((2,) if keep_all else ())  # the result, if there is one
     records = [(name, arrays.add(shape, stated, sparse)) for one in content for name, (shape, stated), sparse in one]
     batch, traces = batch_of(arrays, [(0, len(one)) for one in content], results[: len(content)], tag_records=records)
-    wanted = traces[min(first, len(traces) - 1) :]
+    selected = traces[min(first, len(traces) - 1) :]
     kept = None if keep_all else ("channel", "final_state")
     together, singly = TagColumns(kept), TagColumns(kept)
-    assert outcome(together.columns, lambda: together.add_all(View.of(batch, wanted), wanted)) == outcome(
-        singly.columns, *[lambda tags=trace.tags: singly.add(tags) for trace in wanted]
+    assert outcome(together.columns, lambda: together.add_all(View.of(batch, selected), selected)) == outcome(
+        singly.columns, *[lambda tags=trace.tags: singly.add(tags) for trace in selected]
     )
 
 
@@ -134,7 +134,7 @@ images = st.tuples(
 @given(st.lists(images, min_size=1, max_size=5), st.integers(0, 3))
 @example([([1, 2, 7], SHAPE, (), 3, NORMAL, True), ([], SHAPE, (), 3, NORMAL, True)], 0)
 def test_images_of_a_message(content, first):
-    """Images that are taken are those of the traces; none is where one of them is something else."""
+    """The images are those of the traces; if one trace has something else, no image is added."""
     arrays, observes = Arrays(), []
     for elements, shape, stddev_shape, name, kind, is_sparse in content:
         at = arrays.add(shape, sparse=elements if is_sparse else None)
@@ -142,8 +142,8 @@ def test_images_of_a_message(content, first):
         observes.append((0.0, name, 4, kind, STATED, at, 0))
     batch, traces = batch_of(arrays, [(1, 0)] * len(content), [-1] * len(content), observes)
     start = min(first, len(traces) - 1)
-    wanted = traces[start:]
-    view = View.of(batch, wanted)
+    selected = traces[start:]
+    view = View.of(batch, selected)
     together, singly = (ImageBuilder(Layout("image", SHAPE, EXPECTED)) for _ in range(2))
     fit = all(
         shape == SHAPE and name == 3 and kind == NORMAL and is_sparse
@@ -153,7 +153,7 @@ def test_images_of_a_message(content, first):
     if not fit:
         assert together._index == together._mean == together._lengths == together._stddev == []
         return
-    for trace in wanted:
+    for trace in selected:
         singly.add(trace.observes[0], trace.seed)
     found, expected = together.column(), singly.column()
     assert found.image.offset.tolist() == expected.image.offset.tolist()

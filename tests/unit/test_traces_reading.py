@@ -266,7 +266,7 @@ def open_files(folder):
     return sum(folder in link.parents for link in links)
 
 
-def test_files_are_opened_late_and_few_at_a_time(files, tmp_path, monkeypatch):
+def test_files_are_opened_on_first_use_and_few_at_a_time(files, tmp_path, monkeypatch):
     monkeypatch.setattr(descriptor, "MAX_OPEN_FILES", 4)
     copies = [Path(shutil.copy(files[i % PARTS], tmp_path / f"{i}.h5")) for i in range(3)]
     datasets = [TraceDataset(copies, cache_mb=0) for _ in range(4)]

@@ -81,7 +81,7 @@ def seeds_of(path):
 
 
 def assert_same(found, expected):
-    """Compare blocks, whatever numbers they use."""
+    """Compare blocks, independent of how they number addresses and priors."""
     assert np.array_equal(found.entries.offset, expected.entries.offset)
     for name in ("value", "flags"):
         np.testing.assert_array_equal(found.entries.columns[name], expected.entries.columns[name])

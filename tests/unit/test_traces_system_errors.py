@@ -9,7 +9,7 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
-from system_errors import fail_to_find, fail_to_read, no_descriptors_left
+from system_errors import fail_to_find, fail_to_read, no_free_descriptors
 from unit.traces_support import DETECTOR, PROVENANCE, part
 
 from etalumis.cli import main
@@ -68,7 +68,10 @@ def test_errors_of_the_system_are_not_called_damage(folder, name, fail):
 
 @pytest.mark.parametrize("name", [name for name in READERS if name != "sorted/index.json"])
 def test_without_free_descriptors_the_message_names_the_limit(folder, name):
-    with no_descriptors_left(), pytest.raises(StorageError, match=r"Too many open files.*raise the limit .*ulimit -n"):
+    with (
+        no_free_descriptors(),
+        pytest.raises(StorageError, match=r"Too many open files.*raise the limit .*ulimit -n"),
+    ):
         READERS[name](folder / name)
 
 

@@ -208,18 +208,18 @@ def test_a_complete_record_has_all_draws(with_rejected, tmp_path):
 
 
 def test_the_attribute_kept_agrees_with_the_entries(file, with_rejected, controlled, tmp_path):
-    def saying(source, kept):
+    def marked(source, kept):
         path = Path(shutil.copy(source, tmp_path / "said.h5"))
         with h5py.File(path, "r+") as opened:
             opened.attrs["kept"] = kept
             reseal(opened)
         return path
 
-    assert "expected controlled entries only" in refused(saying(file, CONTROLLED_ONLY))
-    assert "'rejected/address' is wrong: this format has no such column" in refused(saying(with_rejected, "accepted"))
-    assert "'rejected/address' is wrong: expected a column of this name" in refused(saying(file, ALL))
+    assert "expected controlled entries only" in refused(marked(file, CONTROLLED_ONLY))
+    assert "'rejected/address' is wrong: this format has no such column" in refused(marked(with_rejected, "accepted"))
+    assert "'rejected/address' is wrong: expected a column of this name" in refused(marked(file, ALL))
     # without the uncontrolled entries the log priors cannot be recomputed, and a file that claims to have all is wrong
-    assert "'traces/log_prior' of trace 0" in refused(saying(controlled, "accepted"))
+    assert "'traces/log_prior' of trace 0" in refused(marked(controlled, "accepted"))
 
 
 def test_extra_missing_and_short_columns(file, tmp_path):

@@ -95,6 +95,6 @@ class TraceWriter:
         self._builder = BlockBuilder()
 
     def close(self) -> None:
-        """Write what is left and give the file its name."""
+        """Write the remaining traces and give the file its name."""
         self._flush()
         self._opened.__exit__(None, None, None)

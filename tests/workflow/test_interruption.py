@@ -65,7 +65,7 @@ def finish(project: Project, target: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_killed_and_called_again(
+def test_a_killed_workflow_resumes(
     tmp_path: Path, checkout: Path, sherpa_simulator: Path, number: signal.Signals
 ) -> None:
     assert (sherpa_simulator / "build.json").exists()
@@ -113,7 +113,7 @@ MOMENTS = (
 )
 
 
-def test_killed_again_and_again(tmp_path: Path, checkout: Path, run: Run) -> None:
+def test_a_workflow_killed_repeatedly_resumes(tmp_path: Path, checkout: Path, run: Run) -> None:
     """Whenever it is killed, training and posteriors are those of the uninterrupted run."""
     project = Project(fill_project(tmp_path, checkout))
     paths = project.paths("test")

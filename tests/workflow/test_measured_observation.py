@@ -15,7 +15,7 @@ from etalumis.inference.posterior import Posterior
 NOISE_GEV = 0.4
 
 
-def log_likelihood_of_nothing(voxels: np.ndarray) -> float:
+def log_likelihood_without_deposits(voxels: np.ndarray) -> float:
     """Return the log likelihood of a detector without any deposited energy."""
     normalisation = voxels.size * math.log(NOISE_GEV * math.sqrt(2 * math.pi))
     return -0.5 * float(np.square(voxels / NOISE_GEV).sum()) - normalisation
@@ -42,6 +42,6 @@ def test_a_chain_explains_the_committed_observation(checkout, sherpa_simulator, 
 
     found = Posterior.load(posterior)
     # The signal is weak: 18 nats between the best trace of long chains and nothing; typical prior runs are worse.
-    assert float(np.median(found.log_likelihood)) > log_likelihood_of_nothing(voxels) + 5
+    assert float(np.median(found.log_likelihood)) > log_likelihood_without_deposits(voxels) + 5
     # and no trace explains the noise: chi2 of 24,500 voxels stays within what a standard deviation of sqrt(2 n) allows
-    assert float(found.log_likelihood.max()) < log_likelihood_of_nothing(voxels) + 40
+    assert float(found.log_likelihood.max()) < log_likelihood_without_deposits(voxels) + 40

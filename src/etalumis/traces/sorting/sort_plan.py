@@ -35,10 +35,10 @@ def segment_bytes(memory_mb: int, traces: int) -> int:
 
 def portions(files: Sequence[InputFile], ranks: int) -> list[Portion]:
     """Divide the inputs into portions: whole files, or equal parts of large files."""
-    most = max(1, min(PORTION_TRACES, -(-sum(file.traces for file in files) // ranks)))
+    size = max(1, min(PORTION_TRACES, -(-sum(file.traces for file in files) // ranks)))
     found = []
     for number, file in enumerate(files):
-        parts = -(-file.traces // most)
+        parts = -(-file.traces // size)
         ends = [file.traces * part // parts for part in range(parts + 1)] if parts else []
         found += [Portion(number, start, stop) for start, stop in pairwise(ends)]
     return found
