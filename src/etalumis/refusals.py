@@ -5,7 +5,7 @@
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -86,6 +86,23 @@ def lock_refused(path: Path | str, action: str, number: int) -> StorageError:
     """Return the error to raise if a file system has no locks, or refuses them with the error number `number`."""
     remedy = f"set {LOCKING}=FALSE in the environment, and make sure that no other process writes the file"
     return _error(path, action, number, "the file system refuses file locks", remedy)
+
+
+@contextmanager
+def explaining_loss(loss: Callable[[], str]) -> Iterator[None]:
+    """Add to a StorageError of the block what is lost by it, and how to continue.
+
+    Parameters
+    ----------
+    loss
+        Returns the text; called only after an error.
+    """
+    try:
+        yield
+    except StorageError as error:
+        explained = StorageError(f"{error}\n  {loss()}")
+        explained.errno = error.errno
+        raise explained from error
 
 
 def _error(path: Path | str, action: str, number: int, cause: str, remedy: str) -> StorageError:

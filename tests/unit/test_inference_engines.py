@@ -7,13 +7,16 @@ import logging
 import math
 import os
 import random
+import re
 
 import h5py
 import numpy as np
 import pytest
+from system_errors import files_end_at
 
 from etalumis import seeds
 from etalumis.address import AddressTable
+from etalumis.counting import counted
 from etalumis.delegation import DETAIL, ENTRY, PlannedTrace, ReplayRows, SavedKeys
 from etalumis.distributions import ArrayDistribution, Bernoulli, Categorical, Normal, Uniform
 from etalumis.errors import InferenceError, SimulatorError, StorageError
@@ -400,6 +403,35 @@ def test_an_interrupted_engine_resumes_with_the_same_draws(engine, tmp_path):
     np.testing.assert_array_equal(resumed.log_weight, whole.log_weight)
     for key in ("simulator_runs", "acceptance", "lost_share", "replay_runs", "zero_weights", "swap_acceptance"):
         assert resumed.info.get(key) == whole.info.get(key)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_full_disk_is_reported_with_the_draws_that_are_lost(engine, tmp_path):
+    model, path = examples.model("dependent_loop"), tmp_path / "p.h5.part"
+
+    def sampled(interval_s):
+        return engine(model, {"obs": 0.4}, runs=300, checkpoint=Checkpoint(path, {"seed": 1}, interval_s))
+
+    with files_end_at(0), pytest.raises(StorageError) as failed:
+        sampled(0.0)
+    assert re.search(
+        r"part: cannot be written \(File too large\).*\n  All runs so far are lost \(\d+ draws?\)\. "
+        r"The same command starts from the beginning\.$",
+        str(failed.value),
+    )
+    with pytest.raises(Interrupted):
+        engine(
+            Interrupting(model, {50}), {"obs": 0.4}, runs=300, checkpoint=Checkpoint(path, {"seed": 1}, interval_s=0.0)
+        )
+    kept = len(Posterior.load(path))
+    with files_end_at(path.stat().st_size - 1), pytest.raises(StorageError) as failed:
+        sampled(0.0)
+    assert str(failed.value).endswith(
+        "\n  The runs since the last checkpoint are lost (1 draw). The same command continues from the checkpoint "
+        f"({counted(kept, 'draw')} in {path})."
+    )
+    assert len(Posterior.load(path)) == kept
+    np.testing.assert_array_equal(sampled(1e9).log_weight, engine(model, {"obs": 0.4}, runs=300).log_weight)
 
 
 def test_a_ladder_interrupted_during_its_burn_in_resumes_with_the_same_temperatures(tmp_path):

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
+import errno
 import logging
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from system_errors import files_end_at
 from unit.traces_support import DETECTOR, PROVENANCE, draw, part
 
 from etalumis.address import AddressTable
@@ -130,6 +131,7 @@ def test_a_journal_of_another_layout_is_not_read(tmp_path, monkeypatch):
 SLOW = """
 import sys, time
 from pathlib import Path
+from system_errors import files_end_at
 from unit.traces_support import DETECTOR, PROVENANCE
 from etalumis.traces.recording.generate import generate
 
@@ -238,25 +240,42 @@ def test_a_second_call_for_the_same_file_is_refused(tmp_path):
     assert len(TraceDataset(path)) == 2
 
 
-def test_a_full_disk_loses_no_traces(whole, tmp_path):
-    path = tmp_path / "t.h5"
-    child = os.fork()
-    if child == 0:
-        code = 0
-        try:
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (whole.stat().st_size // 2, resource.RLIM_INFINITY))
+def test_a_disk_that_becomes_full_during_the_runs_loses_the_frame_that_is_written(whole, tmp_path, monkeypatch):
+    path, frames, writev = tmp_path / "t.h5", [], os.writev
+
+    def fail_at_the_third_frame(descriptor, parts):
+        frames.append(parts)
+        if len(frames) == 4:  # the first one has no traces
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return writev(descriptor, parts)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "writev", fail_at_the_third_frame)
+        with pytest.raises(StorageError) as failed:
             generate(DETECTOR, path, PROVENANCE, 0, COUNT, frame_traces=PIECE)
-        except StorageError as error:
-            code = 3 if "cannot be written" in str(error) and str(path) in str(error) else 4
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 3
+    (kept,) = path.with_name("t.h5.part").glob("*.journal")
+    assert f"{kept}: cannot be written (No space left on device); free some space" in str(failed.value)
+    assert str(failed.value).endswith(
+        f"\n  The last 10 traces will be drawn again. The same command continues after the 20 traces in {kept}."
+    )
+    assert_resumed(path, whole, COUNT - 20)
+
+
+def test_a_disk_that_is_full_after_the_runs_loses_no_traces(whole, tmp_path):
+    path = tmp_path / "t.h5"
+    with files_end_at(whole.stat().st_size // 2), pytest.raises(StorageError) as failed:
+        generate(DETECTOR, path, PROVENANCE, 0, COUNT, frame_traces=PIECE)
+    assert f"{path}: cannot be written (File too large)" in str(failed.value)
+    assert "\n  No trace is lost. The same command continues after the 45 traces in " in str(failed.value)
     assert not path.exists()
+    assert_resumed(path, whole, 0)
+
+
+def assert_resumed(path, whole, runs):
+    """Resume an interrupted call, which must make this number of runs and write the same file."""
     model = Fragile(())
     generate(model, path, PROVENANCE, 0, COUNT, frame_traces=PIECE)
-    assert model.runs < COUNT
+    assert model.runs == runs
     assert path.read_bytes() == whole.read_bytes()
 
 

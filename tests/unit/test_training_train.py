@@ -381,10 +381,16 @@ def test_a_full_disk_keeps_the_last_checkpoint(branching: ExampleTraces, tmp_pat
             if number == 10:
                 full.enter_context(files_end_at(10_000))
 
-        with pytest.raises(StorageError, match=r"checkpoint.tensors\.pt: cannot be written \(File too large\)"):
+        with pytest.raises(
+            StorageError, match=r"checkpoint.tensors\.pt: cannot be written \(File too large\)"
+        ) as failed:
             trainer(branching, config, tmp_path / "full", fill).run()
     kept = checkpoint.read_manifest(tmp_path / "full" / "checkpoint")["training"]["state"]["iteration"]
     assert 7 <= kept <= 10  # up to three minibatches are read ahead of the update
+    assert str(failed.value).endswith(
+        "\n  The training since the last checkpoint is lost (1 iteration). The same command continues from iteration "
+        f"{kept} in {tmp_path / 'full' / 'checkpoint'}."
+    )
     assert not list((tmp_path / "full").rglob("*.tmp"))
     resumed = trainer(branching, config, tmp_path / "full")
     assert resumed.run().finished

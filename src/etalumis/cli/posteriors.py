@@ -225,7 +225,8 @@ class _Job:
         if "network_digest" in settings:
             posterior.info["network_digest"] = settings["network_digest"]
         posterior.truth = self.conditioning.truth
-        posterior.save(self.args.output)
+        with checkpoint.explaining_loss(len(posterior)):
+            posterior.save(self.args.output)
         checkpoint.remove()
         return posterior
 

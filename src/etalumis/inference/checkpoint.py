@@ -5,12 +5,15 @@
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from etalumis.counting import counted
 from etalumis.errors import DatasetError
 from etalumis.files import digest
 from etalumis.inference.posterior import Posterior
+from etalumis.refusals import explaining_loss
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +35,7 @@ class Checkpoint:
     def __init__(self, path: Path, identity: Mapping[str, Any], interval_s: float = 30.0) -> None:
         self.path, self._identity, self._interval_s = Path(path), digest(dict(identity)), interval_s
         self._next = time.monotonic() + interval_s
+        self._draws: int | None = None  # in the file; None if it has none of this identity
 
     def load(self) -> tuple[Posterior, dict[str, Any]] | None:
         """Return the draws so far and the state of the engine, or None if there is nothing to resume."""
@@ -45,7 +49,8 @@ class Checkpoint:
         if posterior.info["identity"] != self._identity:
             logger.warning("starting from the beginning: %s was written with other settings", self.path)
             return None
-        logger.info("resuming with the %d draws in %s", len(posterior), self.path)
+        self._draws = len(posterior)
+        logger.info("resuming with the %d draws in %s", self._draws, self.path)
         return posterior, posterior.info["state"]
 
     @property
@@ -54,12 +59,32 @@ class Checkpoint:
         return time.monotonic() >= self._next
 
     def save(self, posterior: Posterior, state: Mapping[str, Any]) -> None:
-        """Write the draws so far and the state of the engine (JSON values)."""
+        """Write the draws so far and the state of the engine (JSON values).
+
+        Raises
+        ------
+        StorageError
+            If the file cannot be written; the message says what is lost, and the previous file is kept.
+        """
         began = time.monotonic()
         posterior.info.update(identity=self._identity, state=dict(state))
-        posterior.save(self.path)
+        with self.explaining_loss(len(posterior)):
+            posterior.save(self.path)
+        self._draws = len(posterior)
         now = time.monotonic()
         self._next = now + max(self._interval_s, 20.0 * (now - began))
+
+    def explaining_loss(self, draws: int) -> AbstractContextManager[None]:
+        """Return a context that adds to a StorageError what is lost of `draws`, and how to continue."""
+        return explaining_loss(lambda: self._loss(draws))
+
+    def _loss(self, draws: int) -> str:
+        if self._draws is None:
+            return f"All runs so far are lost ({counted(draws, 'draw')}). The same command starts from the beginning."
+        return (
+            f"The runs since the last checkpoint are lost ({counted(draws - self._draws, 'draw')}). The same command "
+            f"continues from the checkpoint ({counted(self._draws, 'draw')} in {self.path})."
+        )
 
     def remove(self) -> None:
         """Remove the file, once the posterior itself is written."""

@@ -10,9 +10,11 @@ from typing import Any, Self
 from torch import Tensor
 
 from etalumis.config import TrainingConfig
+from etalumis.counting import counted
 from etalumis.errors import NetworkError
 from etalumis.network import checkpoint
 from etalumis.network.model import ProposalNetwork
+from etalumis.refusals import explaining_loss
 from etalumis.training.history import HistoryRow
 from etalumis.training.optimizer import Optimizer
 from etalumis.training.sampler import Position
@@ -61,11 +63,33 @@ class TrainingState:
 
 
 def save_state(
-    directory: Path, network: ProposalNetwork, optimizer: Optimizer, state: TrainingState, identity: str
+    directory: Path,
+    network: ProposalNetwork,
+    optimizer: Optimizer,
+    state: TrainingState,
+    identity: str,
+    saved_iteration: int = 0,
 ) -> None:
-    """Write a checkpoint from which a training of the same `identity` can resume."""
+    """Write a checkpoint from which a training of the same `identity` can resume.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written. The message says what is lost since the last checkpoint, that of `saved_iteration`.
+    """
     record = {"identity": identity, "finished": False, "state": state.to_json()}
-    checkpoint.save(directory, network, record, optimizer.state())
+    with explaining_loss(lambda: _loss(directory, state.iteration, saved_iteration)):
+        checkpoint.save(directory, network, record, optimizer.state())
+
+
+def _loss(directory: Path, iteration: int, saved_iteration: int) -> str:
+    lost = counted(iteration - saved_iteration, "iteration")
+    if not saved_iteration:
+        return f"The training so far is lost ({lost}). The same command starts from the beginning."
+    return (
+        f"The training since the last checkpoint is lost ({lost}). The same command continues from iteration "
+        f"{saved_iteration:,} in {directory}."
+    )
 
 
 def mark_finished(directory: Path) -> None:

@@ -88,6 +88,7 @@ class Trainer:
         self.noise_seed = derive(seed, "training/noise", 0)
         self.valid_noise_seed = (derive(seed, "training/valid", 0),)
         self.state = TrainingState()
+        self._saved_iteration = 0
         self.phases = dict.fromkeys(PHASES, 0.0)
         self.evaluation: Evaluation | None = None
 
@@ -108,6 +109,7 @@ class Trainer:
         """
         saved = load_state(self.checkpoint_folder, self.network, self.optimizer, self.identity, self.config)
         self.state = saved or self.state
+        self._saved_iteration = self.state.iteration
         self.state.position = self.sampler.full_batch_from(self.state.position)
         if self.state.iteration and self.comm.rank == 0:
             logger.info("training resumes from iteration %d, %d traces", self.state.iteration, self.state.traces)
@@ -267,7 +269,8 @@ class Trainer:
     def _save(self) -> None:
         """Write the checkpoint on rank 0 while the other ranks wait."""
         if self.comm.rank == 0:
-            save_state(self.checkpoint_folder, self.network, self.optimizer, self.state, self.identity)
+            saved, self._saved_iteration = self._saved_iteration, self.state.iteration
+            save_state(self.checkpoint_folder, self.network, self.optimizer, self.state, self.identity, saved)
         self.comm.Barrier()
 
     def _end(self, finished: bool) -> Outcome:

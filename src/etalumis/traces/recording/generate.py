@@ -15,12 +15,14 @@ import numpy as np
 
 from etalumis.address import AddressTable
 from etalumis.batches import is_restartable, restart, run_in_batches
+from etalumis.counting import counted
 from etalumis.delegation import Delegate
 from etalumis.distributions import ArrayDistribution
 from etalumis.errors import DatasetError, ProtocolError, SimulatorError
 from etalumis.execution import BaseTable, Model, Site, run
 from etalumis.files import digest, remove_leftovers
 from etalumis.progress import Progress
+from etalumis.refusals import explaining_loss
 from etalumis.seeds import derive
 from etalumis.trace import Trace
 from etalumis.traces.block import EXPECTED
@@ -137,7 +139,8 @@ def _generate(path: Path, provenance: Provenance, indices: range, runner: "_Gene
             )
         if kept:
             logger.info("%s: resuming after %d traces of an interrupted call", journal.path, kept)
-        with open_shard(path, provenance) as writer:
+        drawn = kept
+        with explaining_loss(lambda: _loss(journal, drawn)), open_shard(path, provenance) as writer:
             for block in journal.blocks():
                 writer.append(block)
             opened = time.perf_counter()
@@ -145,12 +148,20 @@ def _generate(path: Path, provenance: Provenance, indices: range, runner: "_Gene
             storing = Storing(builder, journal, writer, frame_traces)
             with Progress(len(indices), "traces", f"generating {path.name}", done=kept) as progress, storing:
                 for one in runner.traces(indices[kept:]):
+                    drawn += 1
                     storing.add(one)
                     progress.update()
-            drawn = time.perf_counter()
+            finished = time.perf_counter()
             _warn_of_missing_tags(path, runner.recording, writer.tags, builder.dropped_tags)
     ended = time.perf_counter()
-    return Generated(len(indices) - kept, ended - began, opened - began + storing.seconds + ended - drawn)
+    return Generated(len(indices) - kept, ended - began, opened - began + storing.seconds + ended - finished)
+
+
+def _loss(journal: Journal, drawn: int) -> str:
+    """Return what an error loses of the traces drawn so far, and how to continue."""
+    lost = drawn - journal.traces
+    what = f"The last {counted(lost, 'trace')} will be drawn again" if lost else "No trace is lost"
+    return f"{what}. The same command continues after the {counted(journal.traces, 'trace')} in {journal.path}."
 
 
 def _warn_of_missing_tags(path: Path, recording: Recording, found: Collection[str], dropped: Collection[str]) -> None:
