@@ -8,7 +8,8 @@ store a name percent-encoded where needed. The encoding is lossless, and leaves 
 
 import functools
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,19 @@ def require_one_value_per_name(draws: Mapping[str, float], result: float | None,
 
 def _is_same(a: Any, b: float) -> bool:
     return np.array_equal(np.ravel(a), [b], equal_nan=True)  # peers send scalars with shape () or (1,)
+
+
+def quoted(name: str) -> str:
+    """Return a name in quotes for a message, escaped if it is not in Unicode's form NFC: it may look like another."""
+    return repr(name) if unicodedata.is_normalized("NFC", name) else ascii(name)
+
+
+def look_alikes(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """Return groups of different names that look the same: other Unicode forms of one text, or U+00B5 and U+03BC."""
+    groups: dict[str, dict[str, None]] = {}
+    for name in names:
+        groups.setdefault(unicodedata.normalize("NFC", name).replace("\u00b5", "\u03bc"), {})[name] = None
+    return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
 def to_link_name(name: str) -> str:

@@ -54,6 +54,36 @@ def state():
 def blind():
     return sample(Uniform(0.0, 1.0))
 
+def growing_tag():
+    x = sample(Uniform(0.0, 9.0))
+    tag("list", [0.0] * (int(x) + 1))
+    observe(Normal(x, 1.0), name="seen")
+
+def rows_or_not():
+    x = sample(Uniform(0.0, 1.0))
+    tag("rows", [0.0] * 3 if x > 0.5 else [[0.0] * 3] * 2)
+    observe(Normal(x, 1.0), name="seen")
+
+def empty_tag():
+    tag("none", [])
+    observe(Normal(sample(Uniform(0.0, 1.0)), 1.0), name="seen")
+
+def changing_observation():
+    x = sample(Uniform(0.0, 1.0))
+    observe(Normal(x, 1.0), name="low" if x < 0.5 else "high")
+
+def observes_twice():
+    for _ in range(2):
+        observe(Normal(sample(Uniform(0.0, 1.0)), 1.0), name="y")
+
+def look_alike():
+    x = sample(Uniform(0.0, 1.0), name="\u00b5")
+    tag("caf\u00e9", x)
+    tag("cafe\u0301", x)
+    tag("x2", x)
+    tag("x\u00b2", x)
+    observe(Normal(x, 1.0), name="\u03bc")
+
 def old_order():
     observe(Normal(sample(Uniform(0.0, 1.0)), 1.0), name="seen")
     tag(2.0, "old")
@@ -246,6 +276,32 @@ def test_a_reproducible_model_is_accepted() -> None:
 def test_a_model_without_observe_statements_gives_a_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert couple("blind") == 0
     assert "blind has no observe statement" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("growing_tag", r"tag 'list' has shape \(\d,\), but in a previous trace it was an array of shape \(\d,\); "),
+        ("rows_or_not", r"tag 'rows' has shape \(3,\), but .* it was an array of shape \(any number, 3\); "),
+        ("empty_tag", r"tag 'none' has shape \(0,\), which cannot be stored: "),
+        ("changing_observation", r"run 0 observes 'low' of shape \(\), and run \d+ 'high' of shape \(\); "),
+        ("observes_twice", r"2 observe statements have the names \['y', 'y'\]; "),
+    ],
+)
+def test_couple_says_that_runs_cannot_be_stored_as_traces_generate_does(
+    folder: Path, capsys: pytest.CaptureFixture[str], model: str, message: str
+) -> None:
+    assert couple(model) == 0
+    (warning,) = [line for line in capsys.readouterr().err.splitlines() if "will refuse" in line]
+    assert re.search(rf"`etalumis traces generate` will refuse runs of {model} \(RMH .* do not\): {message}", warning)
+
+
+def test_names_that_look_the_same_are_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert couple("look_alike") == 0
+    error = capsys.readouterr().err
+    assert r"'\xb5' and '\u03bc' are different names, although they look the same" in error
+    assert r"'caf\xe9' and 'cafe\u0301' are different names" in error
+    assert error.count("look the same") == 2
 
 
 def test_the_warning_about_the_old_order_of_arguments_is_shown_once(

@@ -162,6 +162,12 @@ def _couple(args: argparse.Namespace) -> None:
     write_record(record_of(args.command, name, args.depends_on), args.output)
     for line in _lines(name, report):
         say(line)
+    for names in report.look_alikes:
+        logger.warning("%s are different names, although they look the same", " and ".join(map(ascii, names)))
+    for limit in report.storage_limits:
+        logger.warning(
+            "`etalumis traces generate` will refuse runs of %s (RMH and importance sampling do not): %s", name, limit
+        )
     for line in deprecated:  # a warning of the process, whose output is not shown
         logger.warning("%s", line)
     if report.unnamed_functions:

@@ -13,6 +13,7 @@ from etalumis.counting import counted
 from etalumis.delegation import PlannedTrace
 from etalumis.distributions import ArrayDistribution
 from etalumis.errors import InferenceError
+from etalumis.names import quoted
 from etalumis.trace import Observed, Trace
 from etalumis.typing import Array
 
@@ -149,8 +150,8 @@ class Observations:
             if name not in self._seen:
                 consequence = "it is an error if no later run does" if name in self._values else "it is to be left out"
                 logger.warning(
-                    "none of %s observed %r (%s); observed: %s",
-                    counted(self._runs_checked, "run"), name, consequence, _listed(name, self._seen),
+                    "none of %s observed %s (%s); observed: %s",
+                    counted(self._runs_checked, "run"), quoted(name), consequence, _listed(name, self._seen),
                 )  # fmt: skip
 
     def _unseen(self) -> list[str]:
@@ -158,9 +159,9 @@ class Observations:
 
     def _unknown(self, name: str) -> InferenceError:
         return InferenceError(
-            f"the model does not observe {name!r}; it observes {_listed(name, self._seen)}. Give the observation under "
-            f"one of these names. If only some runs observe {name!r}, take more runs, and give the values of the other "
-            "statements too, or leave them out explicitly."
+            f"the model does not observe {quoted(name)}; it observes {_listed(name, self._seen)}. Give the observation "
+            f"under one of these names. If only some runs observe {quoted(name)}, take more runs, and give the values "
+            "of the other statements too, or leave them out explicitly."
         )
 
     def check_complete(self, trace: Trace) -> None:
@@ -236,4 +237,4 @@ def _listed(expected: str, names: Iterable[str]) -> str:
     ranked = sorted(
         (name for name in names if name), key=lambda name: -difflib.SequenceMatcher(None, expected, name).ratio()
     )
-    return ", ".join(repr(name) for name in ranked) if ranked else "nothing that has a name"
+    return ", ".join(map(quoted, ranked)) if ranked else "nothing that has a name"

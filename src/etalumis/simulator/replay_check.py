@@ -14,8 +14,9 @@ from etalumis.batches import Restartable
 from etalumis.distributions import ArrayDistribution
 from etalumis.errors import SimulatorError
 from etalumis.execution import Model, Site, run
-from etalumis.names import require_one_value_per_name, require_storable
+from etalumis.names import look_alikes, require_one_value_per_name, require_storable
 from etalumis.seeds import generator
+from etalumis.simulator.storage_limits import storage_limits
 from etalumis.simulator.trace_difference import trace_difference
 from etalumis.trace import CONTROLLED, Trace
 
@@ -38,6 +39,10 @@ class CouplingReport:
         Name of each observe statement -> "kind (shape)".
     tags
         Names of the tags.
+    look_alikes
+        Groups of different names that look the same.
+    storage_limits
+        Why a trace file cannot store its runs; empty if it can.
     unnamed_functions
         Addresses with a frame whose function is not exported.
     """
@@ -47,6 +52,8 @@ class CouplingReport:
     addresses: dict[str, tuple[str, bool, bool, int]] = field(default_factory=dict)
     observes: dict[str, str] = field(default_factory=dict)
     tags: list[str] = field(default_factory=list)
+    look_alikes: list[tuple[str, ...]] = field(default_factory=list)
+    storage_limits: list[str] = field(default_factory=list)
     unnamed_functions: list[str] = field(default_factory=list)
 
 
@@ -160,6 +167,9 @@ def _summary(traces: Sequence[Trace], program: str) -> CouplingReport:
         for observed in trace.observes:
             report.observes[observed.name] = f"{observed.likelihood.kind} {observed.likelihood.shape}"
         report.tags += [tag for tag in trace.tags if tag not in report.tags]
+    labels = (label for label, *_ in report.addresses.values())
+    report.look_alikes = look_alikes((*labels, *report.observes, *report.tags))
+    report.storage_limits = storage_limits(traces)
     report.unnamed_functions = [address for address in report.addresses if _has_frame_of(program, address)]
     return report
 

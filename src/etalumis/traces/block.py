@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 
 from etalumis.errors import DatasetError
+from etalumis.tag_shapes import TagShape
 from etalumis.traces.dictionary import Dictionary
 from etalumis.traces.format import observation_path
 from etalumis.traces.ragged import Ragged, concatenate
@@ -242,16 +243,8 @@ def require_same_layouts(mine: Path, expected: tuple[Layout, ...], theirs: Path,
 
 
 @dataclass(frozen=True)
-class TagLayout:
+class TagLayout(TagShape):
     """How a tag is stored: `ragged` tags as rows of shape `shape`, others as (trace, *shape)."""
-
-    ragged: bool
-    shape: tuple[int, ...]
-
-    @classmethod
-    def of_value(cls, value: np.ndarray) -> "TagLayout":
-        """Return the layout of a value: with two axes or more, the length of the first may vary."""
-        return cls(True, value.shape[1:]) if value.ndim >= 2 else cls(False, value.shape)
 
     @classmethod
     def of_column(cls, column: TagColumn) -> "TagLayout":
@@ -272,7 +265,8 @@ def require_same_tags(mine: Path, expected: dict[str, TagLayout], theirs: Path, 
     for name in expected.keys() & found.keys():
         if expected[name] != found[name]:
             raise DatasetError(
-                f"{theirs}: its tag {name!r} is {found[name]}, but in {mine} it is {expected[name]}; expected the same"
+                f"{theirs}: its tag {name!r} is {found[name]}, but in {mine} it is {expected[name]}; expected the same "
+                "shape"
             )
 
 

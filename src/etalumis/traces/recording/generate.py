@@ -21,6 +21,7 @@ from etalumis.distributions import ArrayDistribution
 from etalumis.errors import DatasetError, ProtocolError, SimulatorError
 from etalumis.execution import BaseTable, Model, Site, run
 from etalumis.files import digest, remove_leftovers
+from etalumis.names import quoted
 from etalumis.progress import Progress
 from etalumis.refusals import explaining_loss
 from etalumis.seeds import derive
@@ -168,10 +169,10 @@ def _warn_of_missing_tags(path: Path, recording: Recording, found: Collection[st
     """Warn of names in `recording.tags` that no trace has."""
     missing = [name for name in recording.tags or () if name not in found]
     if missing:
-        available = ", ".join(map(repr, sorted({*found, *dropped})))
+        available = ", ".join(map(quoted, sorted({*found, *dropped})))
         logger.warning(
             "%s: no trace has the %s %s given in traces.tags; the traces have %s",
-            path, "tag" if len(missing) == 1 else "tags", ", ".join(map(repr, missing)),
+            path, "tag" if len(missing) == 1 else "tags", ", ".join(map(quoted, missing)),
             f"the tags {available}" if available else "no tags",
         )  # fmt: skip
 

@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from etalumis.errors import DatasetError
 from etalumis.names import require_storable
 from etalumis.ppx.delegated import DelegatedTrace
 from etalumis.traces.block import TagColumn, TagLayout
@@ -15,17 +14,12 @@ from etalumis.traces.recording.ids import View, slices
 
 
 class _Column:
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.layout = TagLayout(True, shape[1:]) if len(shape) >= 2 else TagLayout(False, shape)
+    def __init__(self, layout: TagLayout) -> None:
+        self.layout = layout
         self.traces = 0
         self._row = int(np.prod(self.layout.shape, dtype=np.int64))
         self._flat: list[np.ndarray] = []
         self._rows: list[int] = []
-
-    def fits(self, shape: tuple[int, ...]) -> bool:
-        if self.layout.ragged:
-            return len(shape) >= 2 and shape[1:] == self.layout.shape
-        return shape == self.layout.shape
 
     def add(self, value: np.ndarray) -> None:
         self._flat.append(value.reshape(-1))
@@ -130,17 +124,12 @@ class TagColumns:
                 self.dropped.add(name)
                 return None
             require_storable(name, "a tag")
-            column = _Column(shape)
-            if 0 in column.layout.shape:
-                raise DatasetError(f"tag {name!r} has shape {shape}; only the first of several axes may have length 0")
+            column = _Column(TagLayout.of_first(name, shape))
             if self._traces:
                 column.add_absent(self._traces)
             self._columns[name] = column
-        elif not column.fits(shape):
-            raise DatasetError(
-                f"tag {name!r} has shape {shape}, but in a previous trace it is {column.layout}; "
-                "a tag whose length varies must have at least two axes: (rows, columns)"
-            )
+        else:
+            column.layout.require(name, shape)
         return column
 
     def columns(self) -> dict[str, TagColumn]:
