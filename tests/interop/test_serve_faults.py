@@ -226,4 +226,4 @@ def test_the_idle_timeout_and_the_warning_about_open_interfaces(folder: Path):
         check=False,
     )
     assert process.returncode == 0, process.stderr
-    assert "everyone who reaches this port can run the model; there is no authentication" in process.stderr
+    assert "anyone who can reach this port can run the model; there is no authentication" in process.stderr

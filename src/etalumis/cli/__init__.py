@@ -27,14 +27,14 @@ logger = logging.getLogger("etalumis")
 VERBS = {
     "simulator": "build Sherpa's τ decay with its calorimeter, or couple your own simulator",
     "traces": "run the simulator from its prior and record it; sort, merge, split, convert and verify traces",
-    "layers": "list the addresses that the network needs a layer for",
+    "layers": "list the controlled addresses, each of which becomes a layer of the network",
     "network": "train the 3DCNN-LSTM under MPI",
     "posteriors": "infer the latent choices behind an observation: rmh, ic, importance, gather",
     "diagnostics": "check posteriors: R-hat, ESS, k-hat, agreement of the engines",
     "figures": "draw the figures, with captions that give the numbers",
     "serve": "serve a Python function as a simulator over PPX",
-    "bench": "measure the speed of the protocol (ppx), of Sherpa's traces (traces), of trace files (dataset)",
-    "config": "check a configuration, show it with all defaults, write its schema and table",
+    "bench": "measure the speed of the protocol (ppx), of Sherpa's traces (traces), and of trace files (dataset)",
+    "config": "check a configuration, show it with all defaults, write its schema and key table",
 }
 
 _DESCRIPTION = """\
@@ -47,20 +47,20 @@ produced this detector observation?  The stages, in order:
 _EPILOG = """\
 start here:
   make demo                                          everything, on this machine, with a report at the end
-  snakemake --cores all                              the same once `make setup` has run (activate .venv first)
+  snakemake --cores all                              the same, after `make setup`, with .venv activated
   snakemake --profile slurm                          the same on a cluster
   snakemake --cores all --configfile config/test.yaml   a run of a few minutes
 
 by hand, one step:
   etalumis config show config/config.yaml            all keys with their values
-  etalumis traces generate --help                    arguments of a step; each verb has --help
+  etalumis traces generate --help                    arguments of a step; every verb has --help
   etalumis traces info results/demo/traces/train-000.h5
 
 with every verb:
-  --log FILE    write the log to FILE too      -q, --quiet    warnings and errors only
+  --log FILE    also write the log to FILE    -q, --quiet    warnings and errors only
   -v, --verbose   more detail
 
-Errors are one message on standard error with exit code 1; usage errors have exit code 2.
+An error is reported in one message on standard error, with exit code 1; a usage error has exit code 2.
 """
 
 

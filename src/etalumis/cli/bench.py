@@ -35,16 +35,17 @@ docs/how-to-bench.md describes the comparisons and how to read the results.
 """
 _ACTIONS = {
     "ppx": """\
-The protocol, with a C++ model of 100 draws: interactive draws relative to bare ZeroMQ round trips, delegated traces
-relative to local runs of the model, steps of RMH relative to delegated traces.
+Measure the protocol with a C++ model of 100 draws: interactive draws relative to bare ZeroMQ round trips, delegated
+traces relative to local runs of the model, and steps of RMH relative to delegated traces.
 """,
     "traces": """\
-Sherpa's tau decays: delegated traces relative to Sherpa alone with backtrace() at every draw, the calorimeter relative
-to an event of Sherpa, the address of a draw relative to backtrace(), and complete traces written to a file.
+Measure Sherpa's tau decays: delegated traces relative to Sherpa alone with backtrace() at every draw, the calorimeter
+relative to an event of Sherpa, the address of a draw relative to backtrace(), and complete traces written to a file.
 """,
     "dataset": """\
-Trace files: size and writing of real traces, sequential and random minibatches from a million synthetic traces,
-sorting them within 400 MB relative to copying them, and memory. Takes about ten minutes and 8 GB of disk.
+Measure trace files: size and writing of real traces, reading of sequential and random minibatches from a million
+synthetic traces, sorting these in 400 MB relative to copying them, and memory. Takes about ten minutes and 8 GB of
+disk space.
 """,
 }
 _QUIET = ("etalumis.inference", "etalumis.progress", "etalumis.traces")
@@ -53,19 +54,19 @@ _QUIET = ("etalumis.inference", "etalumis.progress", "etalumis.traces")
 
 def register(subparsers: Any) -> None:
     """Add the verb to the command line."""
-    text = "measure the speed of the protocol (ppx), of Sherpa's traces (traces), of trace files (dataset)"
+    text = "measure the speed of the protocol (ppx), of Sherpa's traces (traces), and of trace files (dataset)"
     parser = subparsers.add_parser(
         "bench",
         help=text,
-        description=f"{text[0].upper()}{text[1:]}.\nThe contenders of a comparison alternate on the same cores.",
+        description=f"{text[0].upper()}{text[1:]}.\nThe programs that are compared alternate on the same cores.",
         epilog=_EPILOG.format(examples="".join(_EXAMPLES.values())),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
     for name, default in (("ppx", 20.0), ("traces", 60.0), ("dataset", 60.0)):
         action = actions.add_parser(
             name,
-            help=_ACTIONS[name].partition(":")[0],
+            help=_summary(name),
             description=_ACTIONS[name],
             epilog=_EPILOG.format(examples=_EXAMPLES[name]),
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -73,7 +74,7 @@ def register(subparsers: Any) -> None:
         action.add_argument("--json", action="store_true", help="print a JSON object instead of a table")
         action.add_argument(
             "--seconds", type=seconds, default=default, metavar="S",
-            help="total time for all contenders; an idle machine needs less (default: %(default)g)",
+            help="total time of all comparisons; an idle machine needs less (default: %(default)g)",
         )  # fmt: skip
         action.add_argument(
             "--simulator-examples", type=Path, metavar="DIR", help="built C++ examples (default: build them)"
@@ -86,13 +87,18 @@ def register(subparsers: Any) -> None:
                 "--config",
                 type=Path,
                 metavar="FILE",
-                help="configuration it was built with (default: the default values)",
+                help="configuration with which it was built (default: all defaults)",
             )
     action.add_argument(
         "--traces", type=count, default=1_000_000, metavar="N",
         help="size of the large synthetic set; the small one has a tenth (default: %(default)s)",
     )  # fmt: skip
     action.add_argument("--folder", type=Path, metavar="DIR", help="folder for the files (default: a temporary folder)")
+
+
+def _summary(action: str) -> str:
+    text = _ACTIONS[action].partition(":")[0]
+    return f"{text[0].lower()}{text[1:]}"
 
 
 def run(args: argparse.Namespace) -> int:

@@ -21,8 +21,8 @@ TABLE_END = "<!-- end of table -->\n"
 
 _EPILOG = """\
 examples:
-  etalumis config check config/config.yaml     names mistakes, and settings without effect
-  etalumis config show config/test.yaml        prints every key, defaults filled in
+  etalumis config check config/config.yaml     reports mistakes, and settings without effect
+  etalumis config show config/test.yaml        prints every key, with all defaults
   etalumis config show --config 'run={name: second, seed: 2}'
                                                what `snakemake --config 'run={name: second, seed: 2}'` uses
   etalumis config schema --write               after a change of src/etalumis/config/models.py
@@ -33,28 +33,32 @@ def register(subparsers: Any) -> None:
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "config",
-        help="check a configuration, show it with every default, write its schema and table",
+        help="check a configuration, show it with all defaults, write its schema and key table",
         description="Check and show a configuration. Every key is described in config/README.md.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
     for name, text in (
-        ("check", "name every mistake with the YAML to write, and settings without effect; exit 0 if it is valid"),
-        ("show", "print the whole configuration, defaults filled in"),
+        ("check", "report mistakes, with YAML that corrects them, and settings without effect; exit code 0 if valid"),
+        ("show", "print the whole configuration, with all defaults"),
     ):
-        action = actions.add_parser(name, help=text, description=text)
+        action = actions.add_parser(name, help=text, description=_sentence(text))
         action.add_argument(
             "files", type=Path, nargs="*", metavar="FILE",
             help=f"configuration file (default: {DEFAULT_FILE}); keys of a later file replace those of an earlier one",
         )  # fmt: skip
         action.add_argument(
             "--config", nargs="+", action="extend", default=[], metavar="SECTION={KEY: VALUE}",
-            help="keys that replace those of the files, as `snakemake --config` takes them",
+            help="keys that override those of the files, in the syntax of `snakemake --config`",
         )  # fmt: skip
     text = f"print the JSON schema, or write it to {SCHEMA} and the key table to {README}"
-    schema = actions.add_parser("schema", help=text, description=text)
-    schema.add_argument("--write", action="store_true", help="write both files; run it in the project's root")
+    schema = actions.add_parser("schema", help=text, description=_sentence(text))
+    schema.add_argument("--write", action="store_true", help="write both files; call it in the root of the checkout")
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def run(args: argparse.Namespace) -> int:

@@ -26,9 +26,9 @@ Draw the figures for which input files are given:
   figure7_loss              --network        training and validation loss, and the loss of the prior
   figure8_posteriors        --posteriors, --diagnostics
   chains_trace, chains_rank, chains_autocorrelation
-                            --posteriors, of RMH
+                            --posteriors (RMH only)
 
-Each figure is written in the requested formats, its caption as NAME.md.
+Each figure is written in the requested formats, and its caption as NAME.md.
 """
 _EPILOG = """\
 example:
@@ -47,7 +47,7 @@ def register(subparsers: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--config", type=Path, metavar="FILE",
-        help="resolved configuration, for prior ranges, geometry and formats (default: ranges of the data, voxels)",
+        help="resolved configuration, for prior ranges, geometry and formats (default: data ranges, voxel indices)",
     )  # fmt: skip
     parser.add_argument("--posteriors", type=Path, nargs="+", default=[], metavar="FILE", help="one file per engine")
     parser.add_argument("--diagnostics", type=Path, metavar="FILE", help="output of `etalumis diagnostics`")

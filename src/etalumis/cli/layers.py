@@ -28,7 +28,7 @@ examples:
 def register(subparsers: Any) -> None:
     """Add the verb's parser."""
     parser = subparsers.add_parser(
-        "layers", help="list the addresses that the network needs a layer for",
+        "layers", help="list the controlled addresses, each of which becomes a layer of the network",
         description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument(
@@ -38,7 +38,7 @@ def register(subparsers: Any) -> None:
         "--grow",
         type=Path,
         metavar="FILE",
-        help="existing table to append new addresses to",
+        help="existing table, to which new addresses are appended",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="layer table to write")
     parser.add_argument("--force", action="store_true", help="overwrite FILE even if it is another finished product")
@@ -51,7 +51,9 @@ def run(args: argparse.Namespace) -> int:
     check_output_file(args.output, FORMAT, force=args.force)
     table = build(args.input)
     if not len(table):
-        raise DatasetError(f"{args.input[0]}: no controlled entry in any trace; there is nothing to make a network for")
+        raise DatasetError(
+            f"{args.input[0]}: no controlled entry in any trace; there is nothing for a network to propose"
+        )
     if args.grow is not None:
         table = LayerTable.load(args.grow).grow(table)
     table.save(args.output)

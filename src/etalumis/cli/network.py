@@ -30,13 +30,14 @@ _TRAIN_EXAMPLE = """\
 """
 _INFO_EXAMPLE = "  etalumis network info $R/network\n"
 _TRAIN = """\
-Train the network on sorted traces until the budget (training.max_minutes, training.max_traces) is spent; with both,
-the first one ends it. OUTPUT/checkpoint holds a resumable state: after an interruption the same command continues.
-At the end OUTPUT holds manifest.json, tensors.pt, layers.json and history.csv. Called with a larger budget, the command
-extends a finished training. The result is bit for bit that of the larger budget from the start if neither learning
-rate nor noise depends on the budget (schedule: none, noise_ramp_share: 0), or if only max_minutes is raised beside the
-same max_traces. Otherwise the schedules follow the larger budget from there on. Called with the same budget, it trains
-from the beginning.
+Train the network on sorted traces until the budget (training.max_minutes, training.max_traces) is spent; if both are
+set, the limit that is reached first ends the training. DIR/checkpoint holds a resumable state: after an interruption,
+the same command resumes. At the end, DIR contains manifest.json, tensors.pt, layers.json and history.csv.
+
+With a larger budget, the command extends a finished training. The result is identical, bit for bit, to training with
+the larger budget from the start if neither the learning rate nor the noise depends on the budget (schedule: none,
+noise_ramp_share: 0), or if max_traces is set and only max_minutes is raised. Otherwise the schedules follow the larger
+budget from that point on. With the same budget, the command trains from the beginning.
 """
 
 
@@ -56,12 +57,14 @@ def register(subparsers: Any) -> None:
     train.add_argument("--train", type=Path, required=True, metavar="PATH", help="sorted training traces")
     train.add_argument("--valid", type=Path, required=True, metavar="PATH", help="sorted validation traces")
     train.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the network")
-    train.add_argument("--world-size", type=int, metavar="N", help="fail if the number of MPI ranks is not N")
-    train.add_argument("--force", action="store_true", help="overwrite a finished network of other data or settings")
+    train.add_argument("--world-size", type=int, metavar="N", help="fail unless the number of MPI ranks is N")
+    train.add_argument(
+        "--force", action="store_true", help="overwrite a finished network that was trained with other data or settings"
+    )
     info = actions.add_parser(
         "info", help="describe a network and its losses",
-        description="Print the size of a network, its observation, the length of its training, and its loss beside\n"
-        "that of the prior, in total and for each named draw. A network that has learned has the smaller loss.",
+        description="Print the size of a network, its observation, the length of its training, and its loss next to\n"
+        "that of the prior, in total and for each named draw. The loss of a network that has learned is smaller.",
         epilog=f"{_EPILOG}{_INFO_EXAMPLE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip

@@ -28,8 +28,8 @@ _DESCRIPTION = """\
 Infer the latent choices of the simulator run that produced an observation.
 """
 _ENGINE_SUMMARIES = {
-    "rmh": "one Markov chain with parallel tempering: slow, exact in the long run; run two or more and check R-hat",
-    "ic": "one job of weighted runs that the trained network proposes: fast; check the ESS and k-hat",
+    "rmh": "one Markov chain with parallel tempering: slow, asymptotically exact; run at least two and check R-hat",
+    "ic": "one job of weighted runs proposed by the trained network: fast; check the ESS and k-hat",
     "importance": "one job of prior runs weighted by their likelihood: a check for weakly informative observations",
 }
 _EPILOG = """\
@@ -39,20 +39,21 @@ example, after `make demo`:
       --observation $D/observation/observation.h5 --chain 0 --output chain-0.h5
   etalumis posteriors gather --input chain-0.h5 chain-1.h5 --output rmh.h5
 
-An interrupted command resumes when it is called again: FILE.part holds the draws so far.
+An interrupted command resumes when it is called again; FILE.part holds the draws so far.
 """
 _ENGINE_HELP = {
     "rmh": """\
 One chain of random-walk Metropolis-Hastings (config section posteriors.rmh): change one draw, run the simulator again,
-accept or reject. Exact in the long run. Start two or more with different --chain, gather them, and check R-hat.
+and accept or reject the result. The chain is asymptotically exact. Run at least two, with different --chain, gather
+them, and check R-hat.
 """,
     "ic": """\
 One job of inference compilation (config section posteriors.ic): the trained network proposes every draw, and each run
 is weighted by prior x likelihood / proposal. Gather jobs with different --job, and check the ESS and k-hat.
 """,
     "importance": """\
-One job of importance sampling from the prior: runs of the simulator, weighted by the likelihood. It serves as a check
-of the other engines if the observation is weakly informative. Otherwise nearly all weights are negligible.
+One job of importance sampling from the prior: runs of the simulator, weighted by the likelihood. Use it to check
+the other engines if the observation is weakly informative; otherwise nearly all weights are negligible.
 """,
 }
 _ENGINE_OPTIONS = {
@@ -66,7 +67,7 @@ example, after `make demo`:
   etalumis posteriors {name} --config $D/config.yaml --simulator $D/simulator \\
       --observation $D/observation/observation.h5 {options} --output {name}-0.h5
 
-An interrupted command resumes when it is called again: FILE.part holds the draws so far.
+An interrupted command resumes when it is called again; FILE.part holds the draws so far.
 """
 
 
@@ -79,7 +80,7 @@ def register(subparsers: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    actions = parser.add_subparsers(dest="action", metavar="ENGINE", required=True)
+    actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
     chain = _engine(actions, "rmh")
     chain.add_argument("--chain", type=_number, required=True, metavar="K", help="number of the chain, from 0")
     add_workers(chain)
@@ -90,13 +91,13 @@ def register(subparsers: Any) -> None:
         "--scopes",
         choices=("first-shot", "prior"),
         default="first-shot",
-        help="who draws the entries of rejection loops: the network, or the simulator (default: %(default)s)",
+        help="source of the draws in rejection loops: the network or the simulator (default: %(default)s)",
     )
     prior = _engine(actions, "importance")
     prior.add_argument("--job", type=_number, default=0, metavar="K", help="number of the job (default: 0)")
     prior.add_argument("--runs", type=_number, required=True, metavar="N", help="number of simulator runs")
     add_workers(prior)
-    text = "join the chains, or the jobs, of one engine in one file"
+    text = "join the chains, or the jobs, of one engine into one file"
     gather = actions.add_parser(
         "gather",
         help=text,
@@ -123,11 +124,11 @@ def _engine(actions: Any, name: str) -> argparse.ArgumentParser:
         parser.add_argument(option, type=Path, required=True, metavar=metavar, help=about)
     parser.add_argument(
         "--observation", type=Path, nargs="+", action="extend", required=True, metavar="FILE",
-        help="from `etalumis traces observation`; several files must hold different observe statements",
+        help="written by `etalumis traces observation`; if there are several, each has other observe statements",
     )  # fmt: skip
     parser.add_argument(
         "--unconditioned", nargs="+", action="extend", default=[], metavar="NAME",
-        help="observe statements of the simulator to leave out",
+        help="observe statements of the simulator on which the posterior is not conditioned",
     )  # fmt: skip
     _add_output(parser)
     return parser

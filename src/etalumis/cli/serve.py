@@ -32,14 +32,14 @@ In between it may call anything: NumPy, a subprocess, another framework. For exa
 """
 _EPILOG = """\
 examples:
-  etalumis serve coin:toss                       at tcp://127.0.0.1:5555, for this machine only
-  etalumis serve coin:toss 6000                  the same at port 6000
-  etalumis serve coin:toss ipc:///tmp/coin       at a socket file: faster, protected by file permissions
-  etalumis serve coin:toss tcp://192.0.2.7:5555  at one interface, for other machines
+  etalumis serve coin:toss                       on tcp://127.0.0.1:5555, for this machine only
+  etalumis serve coin:toss 6000                  the same on port 6000
+  etalumis serve coin:toss ipc:///tmp/coin       on a socket file: faster, protected by file permissions
+  etalumis serve coin:toss tcp://192.0.2.7:5555  on one interface, for other machines
   etalumis simulator couple --output coin -- etalumis serve coin:toss {endpoint}
                                                  write a folder that `traces` and `posteriors` take as --simulator
 
-There is no authentication: everyone who can connect can run the model. The command serves until SIGTERM or Ctrl-C (exit
+There is no authentication: anyone who can connect can run the model. The command serves until SIGTERM or Ctrl-C (exit
 code 0). An error in the model ends it with exit code 1, a traceback and the last address. For a complete example see
 docs/how-to-couple-your-own-simulator.md.
 """
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     def bound(at: str) -> None:
         logger.info("serving %s at %s", model.name, at)
         if is_open_to_others(at):
-            logger.warning("%s: everyone who reaches this port can run the model; there is no authentication", at)
+            logger.warning("%s: anyone who can reach this port can run the model; there is no authentication", at)
 
     def failed(error: ModelError) -> None:
         # the final message is short; the traceback shows where the model failed

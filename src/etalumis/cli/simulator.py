@@ -46,18 +46,19 @@ configuration sets simulator.prefix, check that installation instead.
 """,
     "build": """\
 Download Sherpa if necessary, build sherpa_tau against it with CMake, and write the folder: bin/sherpa_tau, build.json
-(what it was built from), sherpa_tau.conf (momentum ranges, noise, calorimeter). Requires a C++17 compiler.
+(the record of its inputs), sherpa_tau.conf (momentum ranges, noise, calorimeter). Requires a C++17 compiler.
 """,
     "config": """\
 Rewrite sherpa_tau.conf in the folder of a built simulator, after a change of noise_gev, momentum_gev or calorimeter.
 Traces and observations from before the change no longer belong to this simulator.
 """,
     "couple": """\
-Use your own simulator: any command that serves PPX. Write the command after `--`, with {endpoint} in place of the
-endpoint where it must listen. The command runs the simulator from its prior and replays all runs in a fresh process, in
-another order. If a replay differs, the simulator is refused. Otherwise its draws, observations and tags are listed, and
-DIR/build.json is written: the other verbs take DIR as --simulator. The checksums of the program, of arguments that are
-files, and of the files given with --depends-on identify the simulator: if one changes, it is another simulator.
+Couple your own simulator: any command that serves PPX. Write the command after `--`, with {endpoint} in place of the
+endpoint on which it must listen. `couple` runs the simulator from its prior and replays all runs in a fresh process, in
+another order. If a replay differs, the simulator is refused. Otherwise `couple` lists its draws, observations and tags
+and writes DIR/build.json; the other verbs then take DIR as --simulator. The checksums of the program, of arguments that
+are files, and of the files given with --depends-on identify the simulator: if one of them changes, it is a different
+simulator.
 """,
 }
 
@@ -73,9 +74,11 @@ def register(subparsers: Any) -> None:
         epilog=f"examples:\n{''.join(_EXAMPLES.values())}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
     fetch = _action(actions, "fetch", "fetch and unpack Sherpa, or check simulator.prefix; print the prefix")
-    build = _action(actions, "build", "fetch if necessary, build, write the configuration file and build.json")
+    build = _action(
+        actions, "build", "fetch Sherpa if necessary, build sherpa_tau, write its configuration file and build.json"
+    )
     config = _action(actions, "config", "rewrite the configuration file in the folder of a built simulator")
     for action in (fetch, build, config):
         action.add_argument(
@@ -83,12 +86,19 @@ def register(subparsers: Any) -> None:
         )
     couple = _action(actions, "couple", "check that inference can control a command that serves PPX, and record it")
     for action in (fetch, build):
-        action.add_argument("--cache", type=Path, metavar="DIR", help="folder for downloads and builds")
+        action.add_argument(
+            "--cache",
+            type=Path,
+            metavar="DIR",
+            help="folder for downloads and builds (default: $ETALUMIS_CACHE, or .cache in the checkout)",
+        )
     for action in (build, config, couple):
         action.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the simulator")
     for action in (build, couple):
         action.add_argument(
-            "--force", action="store_true", help="overwrite DIR/build.json even if it is of another kind of simulator"
+            "--force",
+            action="store_true",
+            help="overwrite DIR/build.json even if it belongs to another kind of simulator",
         )
     build.add_argument("--build-dir", type=Path, metavar="DIR", help="CMake's build folder (default: in the cache)")
     couple.add_argument(
@@ -97,7 +107,7 @@ def register(subparsers: Any) -> None:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="more files that identify the simulator",
+        help="further files whose checksums identify the simulator",
     )
     couple.add_argument(
         "--runs",

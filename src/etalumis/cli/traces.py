@@ -34,7 +34,7 @@ _R = "  R=results/demo\n"
 _TEXTS = {
     "generate": "run the simulator from its prior and record it; an interrupted call resumes",
     "sort": "sort traces by type and length into shards, in parallel under mpiexec",
-    "merge": "add traces to a sorted set, or join sorted sets",
+    "merge": "add traces to a sorted set, or merge sorted sets",
     "split": "divide traces into sets such as train, valid and test by their seeds",
     "convert": "import traces of another program from the plain layout, or export traces to it",
     "info": "summarise trace files: types, addresses, lengths, sizes; plot them with --figure",
@@ -43,10 +43,10 @@ _TEXTS = {
 }
 _ACTIONS = {
     "generate": """\
-Run the simulator from its prior and record every draw. The split's traces (config section traces) are divided
-evenly among its jobs; --part selects the share of this one. traces.entries, traces.observation and traces.tags
-determine what is kept of a trace. Trace number i does not depend on the number of workers and jobs. After an
-interruption, even by kill -9, the same command resumes from a journal (FILE.part) that is at most a second old.
+Run the simulator from its prior and record every draw. The traces of a split (config section traces) are divided
+evenly among its jobs; --part selects the job. The keys traces.entries, traces.observation and traces.tags determine
+what is stored of each trace. Trace number i does not depend on the number of workers and jobs. After an interruption,
+even by kill -9, the same command resumes from a journal (FILE.part) that is at most a second old.
 """,
     **trace_sets.DESCRIPTIONS,
     "info": """\
@@ -55,14 +55,14 @@ histograms. --json prints everything as JSON, --figure plots the frequencies of 
 """,
     "verify": """\
 Verify trace files completely: checksums of all columns, structure, finite values in the support of their priors, trace
-types and log priors against the entries; for a sorted set also the order through all shards, duplicates, and the index.
+types and log priors against the entries; for a sorted set also the order across shards, duplicates, and the index.
 All bad files are listed. The exit code is 0 if there are none. --quick checks headers, structure and index only,
 without reading traces.
 """,
     "observation": """\
-Create the observation from one held-out trace: draw its detector noise with --seed, and keep the truth (tags, named
-draws) with it for the figures. No engine uses the truth. Or, with --measured, take real data: numbers as
-text, or an array in a file .npy, of the shape that the simulator observes under --name.
+Create an observation from one held-out trace: draw its detector noise with --seed, and store the truth (tags, named
+draws) for the figures. No engine uses the truth. With --measured, use real data instead: numbers in a text file, or an
+array in an .npy file, with the shape that the simulator observes under --name.
 """,
 }
 _EXAMPLES = {
@@ -138,7 +138,9 @@ def _register_verify(parser: argparse.ArgumentParser) -> None:
 def _register_observation(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--input", type=Path, nargs="+", metavar="FILE", help="held-out traces")
-    source.add_argument("--measured", type=Path, metavar="FILE", help="measured numbers, text or .npy; requires --name")
+    source.add_argument(
+        "--measured", type=Path, metavar="FILE", help="measured numbers, as text or .npy; requires --name"
+    )
     parser.add_argument("--trace", type=int, metavar="N", help="number of the trace, from 0; with --input")
     parser.add_argument("--seed", type=int, metavar="S", help="seed of the noise; with --input")
     parser.add_argument(
