@@ -3,6 +3,6 @@
 """Numbers of things in messages."""
 
 
-def counted(number: int, singular: str) -> str:
-    """Return a number and what it counts, a noun with a regular plural: "1 type", "1,200 types"."""
-    return f"{number:,} {singular}{'' if number == 1 else 's'}"
+def counted(number: int, singular: str, plural: str = "") -> str:
+    """Return a number and what it counts: "1 type", "1,200 types". The default plural ends in s."""
+    return f"{number:,} {singular if number == 1 else plural or f'{singular}s'}"

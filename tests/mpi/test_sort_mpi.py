@@ -63,7 +63,7 @@ def test_an_error_on_one_rank_ends_all(config, files, tmp_path):
 def test_a_wrong_number_of_ranks_is_reported(config, files, tmp_path):
     done = sort_on(1, config, files, tmp_path / "out", 2)
     assert done.returncode == 1
-    assert "--world-size 2: there are 1 MPI ranks" in done.stderr
+    assert "--world-size 2: expected this number of MPI ranks, found 1;" in done.stderr
 
 
 # memory so small that everything goes through spill files, and a shard is made of several buckets

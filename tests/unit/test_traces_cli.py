@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 from collections import Counter
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.traces_support import PROVENANCE, SHAPE, STDDEV, part
+from unit.traces_support import DETECTOR, PROVENANCE, SHAPE, STDDEV, part
 
 from etalumis.cli import main
 from etalumis.errors import DatasetError
@@ -145,7 +146,7 @@ def test_sort_requires_the_number_of_traces_per_shard(file, tmp_path, capsys):
     assert main([*merge, "--shard-traces", "10", "--memory", "200"]) == 0
     assert len(list((tmp_path / "merged").glob("shard-*.h5"))) == 5
     assert main([*merge, "--shard-traces", "10", "--world-size", "3"]) == 1
-    assert "--world-size 3: there are 1 MPI ranks" in capsys.readouterr().err
+    assert "--world-size 3: expected this number of MPI ranks, found 1;" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("action", ["generate", "sort", "merge", "split", "convert", "info", "verify", "observation"])
@@ -163,6 +164,16 @@ def test_verify_and_its_error(file, tmp_path, capsys):
     half.write_bytes(file.read_bytes()[:4000])
     assert main(["traces", "verify", str(half)]) == 1
     assert "half.h5" in capsys.readouterr().err
+
+
+def test_one_trace_is_reported_in_the_singular(tmp_path, capsys):
+    path = tmp_path / "t.h5"
+    generate(DETECTOR, path, PROVENANCE, 0, 1)
+    assert main(["traces", "verify", str(path)]) == 0
+    assert main(["traces", "sort", "--shard-traces", "1", "--input", str(path), "--output", f"{tmp_path}/sorted"]) == 0
+    output, log = capsys.readouterr()
+    assert "1 trace, everything in order" in output
+    assert re.search(r"1 trace of 1 type in 1 shard, \d+ addresses", log)
 
 
 def test_layers(file, tmp_path, capsys):

@@ -12,6 +12,7 @@ from typing import Any
 from etalumis import config
 from etalumis.cli.diagnostics import load_posteriors
 from etalumis.cli.logs import say
+from etalumis.counting import counted
 from etalumis.diagnostics import history
 from etalumis.diagnostics.files import read_diagnostics
 from etalumis.figures import inputs, make
@@ -84,5 +85,5 @@ def run(args: argparse.Namespace) -> int:
     written = make.save_all(given, args.output)
     for path in written:
         say(str(path))
-    logger.info("drew %d figures in %s", len({path.stem for path in written}), args.output)
+    logger.info("drew %s in %s", counted(len({path.stem for path in written}), "figure"), args.output)
     return 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from etalumis.cli.logs import say
+from etalumis.counting import counted
 from etalumis.errors import DatasetError
 from etalumis.products import check_output_file
 
@@ -59,8 +60,9 @@ def run(args: argparse.Namespace) -> int:
     table.save(args.output)
     kinds = Counter(f"{row.kind}{f' of {row.categories}' if row.categories else ''}" for row in table.rows)
     logger.info(
-        "%s: %d addresses (%s), observation %s",
-        args.output, len(table), ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
+        "%s: %s (%s), observation %s",
+        args.output, counted(len(table), "address", "addresses"),
+        ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())),
         " ".join(f"{layout.name} {layout.shape}" for layout in table.observations),
     )  # fmt: skip
     say(str(args.output))

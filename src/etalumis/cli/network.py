@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from etalumis import config
 from etalumis.cli.logs import say
+from etalumis.counting import counted
 from etalumis.errors import EtalumisError
 
 if TYPE_CHECKING:
@@ -92,8 +93,9 @@ def _train(args: argparse.Namespace) -> int:
     if comm.rank == 0:
         last = outcome.state.history[-1]
         logger.info(
-            "%s: %d traces in %d iterations; validation loss %.3f nats per trace, prior %.3f",
-            args.output, outcome.state.traces, outcome.state.iteration, last.valid_loss, last.prior_loss,
+            "%s: %s in %s; validation loss %.3f nats per trace, prior %.3f",
+            args.output, counted(outcome.state.traces, "trace"), counted(outcome.state.iteration, "iteration"),
+            last.valid_loss, last.prior_loss,
         )  # fmt: skip
     return 0
 
@@ -124,7 +126,7 @@ def _info(args: argparse.Namespace) -> int:
     shape = " x ".join(str(extent) for extent in observed["shape"])
     say(f"observation    {observed['name']} ({shape}), read as (y - {observed['shift']:g}) / {observed['scale']:g}")
     state = training.get("state", training)
-    say(f"trained        {state['traces']:,} traces in {state['elapsed_s'] / 60:.1f} minutes")
+    say(f"trained        {counted(state['traces'], 'trace')} in {state['elapsed_s'] / 60:.1f} minutes")
     if "valid_loss" in training:
         say(f"loss           {training['valid_loss']:.3f} nats per trace (prior {training['prior_loss']:.3f})")
         for name, part in training["valid_by_name"].items():

@@ -11,6 +11,7 @@ from typing import Any
 from etalumis import __version__
 from etalumis.cli.workers import add_workers, started
 from etalumis.config import Config, load
+from etalumis.counting import counted
 from etalumis.errors import InferenceError, NetworkError
 from etalumis.inference import Posterior, compilation, importance, rmh
 from etalumis.inference import posterior as posterior_file
@@ -333,8 +334,8 @@ def _log_weights(posterior: Posterior) -> None:
         )
         return
     logger.info(
-        "effective sample size %.1f of %d draws, %d of weight zero",
-        1.0 / float((posterior.weight**2).sum()), len(posterior), posterior.info["zero_weights"],
+        "effective sample size %.1f of %s, %d of weight zero",
+        1.0 / float((posterior.weight**2).sum()), counted(len(posterior), "draw"), posterior.info["zero_weights"],
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from etalumis.cli.arguments import count
 from etalumis.cli.logs import say
 from etalumis.config import load
+from etalumis.counting import counted
 from etalumis.models.frontend import OLD_ORDER
 from etalumis.ppx import Simulator
 from etalumis.products import check_output_file, check_output_folder
@@ -192,7 +193,8 @@ def _couple(args: argparse.Namespace) -> None:
 
 
 def _lines(name: str, report: CouplingReport) -> Iterator[str]:
-    yield f"{name}: {report.runs} runs, {report.draws} draws; all replays in a fresh process were identical"
+    drawn = f"{counted(report.runs, 'run')}, {counted(report.draws, 'draw')}"
+    yield f"{name}: {drawn}; all replays in a fresh process were identical"
     yield "  draws  address"
     for address, (label, scoped, controlled, draws) in report.addresses.items():
         about = [f"name {label!r}"] * bool(label) + ["rejection loop"] * scoped + ["uncontrolled"] * (not controlled)

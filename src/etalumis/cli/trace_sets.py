@@ -9,6 +9,7 @@ from pathlib import Path
 from etalumis.cli.arguments import count
 from etalumis.cli.logs import say
 from etalumis.config import Config, load
+from etalumis.counting import counted
 from etalumis.errors import ConfigError, EtalumisError
 
 logger = logging.getLogger(__name__)
@@ -141,7 +142,7 @@ def sort(args: argparse.Namespace) -> None:
     comm = MPI.COMM_WORLD
     if args.world_size is not None and comm.size != args.world_size:
         raise ConfigError(
-            f"--world-size {args.world_size}: there are {comm.size} MPI ranks; start it with "
+            f"--world-size {args.world_size}: expected this number of MPI ranks, found {comm.size}; start it with "
             f"`python -m etalumis.mpiexec -n {args.world_size} etalumis traces ...`, or on a cluster with the launcher "
             "of the MPI library that mpi4py uses"
         )
@@ -187,7 +188,7 @@ def split(args: argparse.Namespace) -> None:
     counts = split(args.input, args.output, shares, args.seed, args.mix)
     total = sum(counts.values())
     for name, number in counts.items():
-        say(f"{args.output / f'{name}.h5'}  {number:,} traces ({number / total:.2%})")
+        say(f"{args.output / f'{name}.h5'}  {counted(number, 'trace')} ({number / total:.2%})")
 
 
 def convert(args: argparse.Namespace) -> None:
@@ -205,4 +206,4 @@ def convert(args: argparse.Namespace) -> None:
         if len(args.input) != 1:
             raise ConfigError(f"--input: expected one plain file, found {len(args.input)}; convert them one by one")
         number = from_plain(args.input[0], args.output, args.model, args.split, args.seed or 0)
-    say(f"{args.output}  {number:,} traces")
+    say(f"{args.output}  {counted(number, 'trace')}")

@@ -15,6 +15,7 @@ from etalumis.cli import trace_sets
 from etalumis.cli.logs import say
 from etalumis.cli.workers import add_workers, started
 from etalumis.config import load
+from etalumis.counting import counted
 from etalumis.errors import ConfigError
 from etalumis.files import require_writable
 from etalumis.paths import SPLITS
@@ -167,7 +168,7 @@ def _generate(args: argparse.Namespace) -> None:
     config = load(args.config)
     total, parts = getattr(config.traces, args.split), trace_jobs(config, args.split)
     if not 0 <= args.part < parts:
-        raise ConfigError(f"--part {args.part}: the split {args.split!r} has {parts} parts, numbered from 0")
+        raise ConfigError(f"--part {args.part}: the split {args.split!r} has {counted(parts, 'part')}, numbered from 0")
     first, stop = (total * part // parts for part in (args.part, args.part + 1))
     require_writable(args.output, "trace file")
     built = BuiltSimulator(args.simulator, config.simulator)
@@ -214,7 +215,7 @@ def _verify(args: argparse.Namespace) -> None:
 
     number = verify(args.paths, args.quick)
     checked = "headers and structure" if args.quick else "everything"
-    say(f"{number:,} traces, {checked} in order")
+    say(f"{counted(number, 'trace')}, {checked} in order")
 
 
 def _observation(args: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@
 from collections.abc import Iterator
 
 from etalumis.config.models import Config, Section
+from etalumis.counting import counted
 from etalumis.errors import ConfigError
 
 
@@ -20,9 +21,9 @@ def require_runnable(config: Config) -> None:
     minibatch = training.tasks * training.batch_size
     if minibatch > config.traces.train:
         raise ConfigError(
-            f"training.batch_size: {training.batch_size} on {training.tasks} ranks (training.tasks) needs {minibatch} "
-            f"training traces, found traces.train: {config.traces.train}. Lower training.batch_size or training.tasks, "
-            "or raise traces.train."
+            f"training.batch_size: {training.batch_size} on {counted(training.tasks, 'rank')} (training.tasks) needs "
+            f"{counted(minibatch, 'training trace')}, found traces.train: {config.traces.train}. Lower "
+            "training.batch_size or training.tasks, or raise traces.train."
         )
 
 

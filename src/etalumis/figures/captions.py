@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from etalumis.counting import counted
 from etalumis.diagnostics.quantities import TAU_DECAY
 from etalumis.diagnostics.verdict import ENGINE_NAMES
 
@@ -90,7 +91,8 @@ def engine_lines(diagnostics: Mapping[str, Any]) -> list[str]:
     for engine, report in diagnostics["engines"].items():
         name = ENGINE_NAMES.get(engine, engine)
         if report["markov"]:
-            lines.append(f"{name}: {report['draws']:,} draws in {report['chains']['count']} chains, {_worst(report)}")
+            drawn = f"{counted(report['draws'], 'draw')} in {counted(report['chains']['count'], 'chain')}"
+            lines.append(f"{name}: {drawn}, {_worst(report)}")
         else:
             weights = report["weights"]
             khat = (
@@ -99,7 +101,7 @@ def engine_lines(diagnostics: Mapping[str, Any]) -> list[str]:
                 else f"k-hat {number(weights['khat'], '.2f')}"
             )
             lines.append(
-                f"{name}: {weights['draws']:,} draws, ESS {number(weights['ess'], ',.1f')}, "
+                f"{name}: {counted(weights['draws'], 'draw')}, ESS {number(weights['ess'], ',.1f')}, "
                 f"{khat}, log evidence {number(weights['log_evidence'], '.3f')} "
                 f"± {number(weights['log_evidence_mcse'], '.3f')}"
             )

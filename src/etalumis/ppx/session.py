@@ -8,6 +8,7 @@ import numpy as np
 
 from etalumis import __version__
 from etalumis.address import AddressTable
+from etalumis.counting import counted
 from etalumis.delegation import Answer, HandOver, RunPlan, StepFlag, Steps
 from etalumis.errors import ProtocolError, SimulatorError
 from etalumis.execution import BaseTable, Execution, Site
@@ -126,7 +127,7 @@ class Conversation:
             others = f" and the {len(self._seeds) - 1} after it" if len(self._seeds) > 1 else ""
             return f"in run {self.runs}, delegated with seed {self._seeds[0]}{others}"
         last = f", last address {self.last_address}" if self.last_address and not statement else ""
-        return f"in run {self.runs} after {self.draws} draws{last}"
+        return f"in run {self.runs} after {counted(self.draws, 'draw')}{last}"
 
     def run_interactively(self, execution: Execution, ask: Ask) -> FloatArray | None:
         """Run the model once, with one message per statement; return the result."""

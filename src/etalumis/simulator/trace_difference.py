@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from etalumis.counting import counted
 from etalumis.trace import CONTROLLED, REPLACED, Observed, Trace
 from etalumis.typing import Array
 
@@ -38,7 +39,7 @@ def _differences(expected: Trace, found: Trace, positions: Sequence[int]) -> Ite
         if found.repetition[number] != repetition:
             yield f"entry {position}: expected repetition {repetition}, found {found.repetition[number]}"
     if len(positions) != len(found):
-        yield f"expected {len(positions)} draws, found {len(found)}"
+        yield f"expected {counted(len(positions), 'draw')}, found {len(found)}"
     names = [[observed.name for observed in trace.observes] for trace in (expected, found)]
     if names[0] != names[1]:
         yield f"expected the observe statements {names[0]}, found {names[1]}"

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Summary of a dataset as text for a terminal, with histograms."""
 
+from etalumis.counting import counted
 from etalumis.traces.info import Summary
 from etalumis.traces.lengths import LengthCounts
 
@@ -28,7 +29,7 @@ def _counts(summary: Summary) -> list[str]:
     if summary.rejected is not None:
         kept += f"; of rejected repetitions {summary.rejected / count:.1f} per trace"
     return [
-        f"traces          {summary.traces:,} in {summary.files} file{'s' if summary.files > 1 else ''}"
+        f"traces          {summary.traces:,} in {counted(summary.files, 'file')}"
         f"{', sorted' if summary.sorted_set else ''}",
         f"model           {source.model}, build {source.simulator_build_id or 'none'}, "
         f"config {source.config_digest or 'none'}",

@@ -11,6 +11,7 @@ import torch
 from mpi4py import MPI
 
 from etalumis.config import Config
+from etalumis.counting import counted
 from etalumis.errors import ConfigError, NetworkError
 from etalumis.files import digest, require_writable
 from etalumis.layers import LayerTable
@@ -74,7 +75,7 @@ def train(
         require_writable(output, "network", folder=True)
     if world_size is not None and comm.size != world_size:
         raise ConfigError(
-            f"MPI: expected {world_size} ranks (training.tasks), found {comm.size}; start it as "
+            f"MPI: expected {counted(world_size, 'rank')} (training.tasks), found {comm.size}; start it as "
             f"`mpiexec -n {world_size} etalumis network train ...` with the mpiexec of the MPI that mpi4py uses"
         )
     torch.set_num_threads(config.training.threads_per_task)
@@ -88,8 +89,9 @@ def train(
     if comm.rank == 0:
         arithmetic = str(network.dtype).removeprefix("torch.")
         logger.info(
-            "network: %d addresses, %s parameters, %s; %d ranks, %d training traces",
-            len(layers), f"{network.parameter_count():,}", arithmetic, comm.size, len(train_set),
+            "network: %s, %s, %s; %s, %s",
+            counted(len(layers), "address", "addresses"), counted(network.parameter_count(), "parameter"), arithmetic,
+            counted(comm.size, "rank"), counted(len(train_set), "training trace"),
         )  # fmt: skip
         if has_noise_ramp(config.training) and all(layout.storage == NOISY for layout in train_set.layouts):
             logger.info(

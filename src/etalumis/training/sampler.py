@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from etalumis.counting import counted
 from etalumis.errors import ConfigError
 from etalumis.seeds import generator
 from etalumis.typing import Array
@@ -53,8 +54,9 @@ class Sampler:
         self.global_batch = batch_size * world_size
         if size < self.global_batch:
             raise ConfigError(
-                f"training.batch_size: {batch_size} on {world_size} ranks needs {self.global_batch} traces, the "
-                f"training set has {size}; lower training.batch_size or raise traces.train"
+                f"training.batch_size: {batch_size} on {counted(world_size, 'rank')} needs "
+                f"{counted(self.global_batch, 'trace')}, the training set has {size:,}; lower "
+                "training.batch_size or raise traces.train"
             )
         self._order: EpochOrder | None = None
 

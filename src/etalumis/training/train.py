@@ -18,6 +18,7 @@ import torch
 from mpi4py import MPI
 
 from etalumis.config import TrainingConfig
+from etalumis.counting import counted
 from etalumis.errors import NetworkError
 from etalumis.network import checkpoint
 from etalumis.network.minibatch_plan import MinibatchPlan
@@ -112,7 +113,8 @@ class Trainer:
         self._saved_iteration = self.state.iteration
         self.state.position = self.sampler.full_batch_from(self.state.position)
         if self.state.iteration and self.comm.rank == 0:
-            logger.info("training resumes from iteration %d, %d traces", self.state.iteration, self.state.traces)
+            traces = counted(self.state.traces, "trace")
+            logger.info("training resumes from iteration %d, %s", self.state.iteration, traces)
         earlier_s, start, saved_s = self.state.elapsed_s, time.monotonic(), self.state.elapsed_s
         progress = Progress(None, "traces", "training", done=self.state.traces)
         with StopSignal() as stop, self._loader() as loader:

@@ -135,11 +135,11 @@ def _generate(path: Path, provenance: Provenance, indices: range, runner: "_Gene
         kept = journal.traces
         if kept > len(indices):
             raise DatasetError(
-                f"{journal.path}: contains {kept} traces, expected {len(indices)} at most; the split is smaller now: "
-                f"remove {journal.path.parent} to discard its traces"
+                f"{journal.path}: contains {counted(kept, 'trace')}, expected {len(indices):,} at most; the split is "
+                f"smaller now: remove {journal.path.parent} to discard its traces"
             )
         if kept:
-            logger.info("%s: resuming after %d traces of an interrupted call", journal.path, kept)
+            logger.info("%s: resuming after %s of an interrupted call", journal.path, counted(kept, "trace"))
         drawn = kept
         with explaining_loss(lambda: _loss(journal, drawn)), open_shard(path, provenance) as writer:
             for block in journal.blocks():
@@ -268,6 +268,6 @@ def _require_content(path: Path, provenance: Provenance, first: int, count: int)
             differing = ", ".join(f"{k}: {theirs[k]!r} instead of {mine[k]!r}" for k in mine if mine[k] != theirs[k])
             raise DatasetError(f"{path}: contains traces of another origin ({differing})")
         if not np.array_equal(index, np.arange(first, first + count)):
-            found = f"{len(index)} traces" + (f" from {index[0]}" if len(index) else "")
-            raise DatasetError(f"{path}: contains {found}, expected {count} traces from {first}")
+            found = counted(len(index), "trace") + (f" from {index[0]}" if len(index) else "")
+            raise DatasetError(f"{path}: contains {found}, expected {counted(count, 'trace')} from {first}")
         shard.check_content()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from etalumis.address import AddressTable
+from etalumis.counting import counted
 from etalumis.errors import DatasetError
 from etalumis.files import digest, read_json, write_json_atomic
 from etalumis.traces.format import Provenance, writing
@@ -165,8 +166,9 @@ class Folder:
         with writing(self.path / NAME, "index"):
             write_json_atomic(self.path / NAME, {**content, "digest": index_digest(content)})
         logger.info(
-            "%s: %d traces of %d types in %d shards, %d addresses",
-            self.path, cuts.edges[-1], len(types), cuts.shards, len(addresses),
+            "%s: %s of %s in %s, %s",
+            self.path, counted(cuts.edges[-1], "trace"), counted(len(types), "type"), counted(cuts.shards, "shard"),
+            counted(len(addresses), "address", "addresses"),
         )  # fmt: skip
 
     def clean(self) -> None:
