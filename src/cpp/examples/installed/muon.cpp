@@ -12,7 +12,7 @@
 constexpr double loss_gev = 0.15;  // of a vertical muon in one layer
 constexpr double noise_gev = 0.1;  // of one layer's reading
 
-// Cosmic muons come from the zenith angle with the density cos^2: a rejection loop. Only its last pass counts.
+// Cosmic muons come from the zenith angle with the density cos^2: a rejection loop. Only its last repetition counts.
 double zenith_angle() {
   ppx::RejectionScope scope;
   for (;;) {
@@ -33,7 +33,7 @@ struct Muon : ppx::Model {
     for (std::size_t layer = 0; layer < deposits.size(); ++layer) {
       deposits[layer] = std::clamp(energy - static_cast<double>(layer) * loss, 0.0, loss);
     }
-    ppx::tag("layers", energy / loss);  // that it could pass
+    ppx::tag("layers", energy / loss);  // number of layers that the energy suffices for
     ppx::observe(ppx::Normal{ppx::Tensor(deposits, {8}), noise_gev}, "deposits");
     return energy;
   }
