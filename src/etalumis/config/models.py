@@ -96,16 +96,18 @@ class SimulatorConfig(Section):
     momentum_gev: MomentumConfig = MomentumConfig()
     calorimeter: CalorimeterConfig = CalorimeterConfig()
     timeout_s: float = Field(
-        60.0, gt=0, le=86400, description="a simulator that sends nothing for this long has failed"
+        60.0, gt=0, le=86400, description="a simulator that sends no message for this long counts as failed"
     )
-    start_timeout_s: float = Field(60.0, gt=0, le=86400, description="time a simulator may take to start and answer")
+    start_timeout_s: float = Field(
+        60.0, gt=0, le=86400, description="maximum time from a simulator's start to its first answer"
+    )
     retries: int = Field(3, ge=0, le=100, description="number of retries of a failed run, each in a new process")
 
 
 class TracesConfig(Section):
     """Numbers of traces from the prior, numbers of jobs, and what is stored.
 
-    `entries`, `observation` and `tags` apply to the training and validation traces; test traces are stored whole.
+    `entries`, `observation` and `tags` apply to the training and validation traces; test traces are stored completely.
     """
 
     train: int = Field(100_000, ge=1, le=10**10, description="number of training traces")
@@ -180,7 +182,7 @@ class TrainingConfig(Section):
         None,
         ge=1,
         le=10**13,
-        description="limit of the number of traces; null: none; with both limits the first one reached counts",
+        description="limit of the number of traces; null: none; with both limits, the one reached first counts",
     )
     optimizer: Literal["adam", "adam_larc", "sgd", "sgd_larc"] = Field("adam", description="optimizer")
     prefetch: int = Field(2, ge=0, le=64, description="minibatches that each rank reads ahead in a thread; 0: none")
@@ -215,7 +217,7 @@ class ObservationConfig(Section):
 
     trace: int = Field(0, ge=0, description="index of the trace in the test split")
     name: str | None = Field(
-        None, min_length=1, description="observe statement to condition on; null: all that the simulator has"
+        None, min_length=1, description="observe statement to condition on; null: all statements of the simulator"
     )
     seed: int = Field(1, ge=0, lt=2**63, description="seed of the observation noise")
 

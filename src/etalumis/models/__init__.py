@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Models written in Python, with the same statements as C++ simulators have.
+"""Models written in Python, with the same statements as C++ simulators.
 
 Any function that draws with `sample`, states its likelihood with `observe` and records values with `tag` is a model::
 

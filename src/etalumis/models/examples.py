@@ -64,7 +64,7 @@ def dependent_loop() -> float:
 
     theta ~ U(0.5, 4); the loop draws x, u ~ U(0, 1) until u <= x^theta, which happens with probability
     Z(theta) = 1 / (theta + 1). The accepted x has density (theta + 1) x^theta, so that
-    p(theta, x | y) is proportional to (theta + 1) x^theta N(y; x, 0.2). Without Z the posterior is another one.
+    p(theta, x | y) is proportional to (theta + 1) x^theta N(y; x, 0.2). Ignoring Z gives a different posterior.
     """
     theta = sample(Uniform(0.5, 4.0), name="theta")
     with rejection_scope() as scope:

@@ -46,7 +46,7 @@ class StatementReceiver(Protocol):
         name: str = "",
         value: npt.NDArray[np.float64] | None = None,
     ) -> None:
-        """Take a likelihood, and the observed value if the model gives it."""
+        """Receive a likelihood, and the observed value if the model supplies it."""
         ...
 
     def tag(self, name: str, value: npt.NDArray[np.float64]) -> None:
@@ -156,9 +156,9 @@ def sample(distribution: Distribution, *positional: bool | str, control: bool = 
     Parameters
     ----------
     distribution
-        Prior, with scalar parameters. A discrete one gives a float, too: use ``int(...)`` to index with it.
+        Prior, with scalar parameters. The value is a float even if the prior is discrete: use ``int(...)`` for indices.
     control
-        If False, the value is drawn from the prior and inference never proposes one.
+        If False, the value is always drawn from the prior; inference never proposes it.
     name
         Name of the entry in posteriors.
 
@@ -217,7 +217,7 @@ def observe(
     name
         Name under which the user supplies the observed value.
     value
-        Observed value, if the model itself has it.
+        Observed value, if the model itself supplies it.
 
     Raises
     ------
@@ -241,7 +241,7 @@ def tag(*positional: npt.ArrayLike | None, name: str = "", value: npt.ArrayLike 
 
 
 def tag(*positional: npt.ArrayLike | None, name: str = "", value: npt.ArrayLike | None = None) -> None:
-    """Record a computed quantity: ``tag(name, value)``. Inference neither proposes it nor conditions on it.
+    """Record a derived quantity: ``tag(name, value)``. Inference neither proposes it nor conditions on it.
 
     Raises
     ------

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """PPX, the probabilistic execution protocol: simulators in any language as models (SC'19, Section 4.1).
 
-`Simulator` starts, watches and ends a simulator's process; `connect` talks to one that runs already; `Pool` has many
-processes, forked from one.
-`messages`, `encode` and `decode` are the wire format; `generated` is flatc's reference of it.
+`Simulator` starts, watches and ends a simulator's process; `connect` talks to one that is already running; `Pool` runs
+several processes, forked from one. `messages`, `encode` and `decode` are the wire format; `generated` is the
+reference code written by flatc.
 """
 
 from etalumis.ppx.pool import Pool

@@ -42,9 +42,9 @@ from etalumis.typing import FloatArray
 
 _RESET = encode(Reset())
 _POLL_INTERVAL_S = 0.1
-"""A signal that arrives just before a wait begins is handled after this time."""
+"""Maximum delay of a signal that arrives just before a wait begins."""
 _MAX_REASON_CHARS = 2_000
-"""How much of the text of an error is sent."""
+"""Maximum length of the text of an error that is sent."""
 _encode_sample = lru_cache(maxsize=8_192)(encode)
 """Most statements send the same bytes in every run, and encoding takes most of the time of a draw."""
 
@@ -61,7 +61,7 @@ def serve(
     on_bound: Callable[[str], None] | None = None,
     on_error: Callable[[ModelError], None] | None = None,
 ) -> None:
-    """Serve a model until no message arrives for `idle_timeout_s`, or until an exception (e.g. of a signal).
+    """Serve a model until no message arrives for `idle_timeout_s`, or until an exception, such as that of a signal.
 
     An unexpected or malformed message abandons the run and is answered with Reset. A Handshake during a run, from any
     client, abandons the run and begins a new session: the previous client has gone or given up, and gets Reset if it

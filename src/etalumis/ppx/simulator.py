@@ -51,8 +51,8 @@ class Simulator:
     """A simulator that speaks PPX: a model whose statements arrive over a socket. A context manager.
 
     With `command`, the simulator is started in its own process group and ended by `close`. With `endpoint` only, it
-    must be running already: it is never restarted, and a run that an earlier client left is completed first. Not
-    thread-safe; the thread that starts the process must outlive it.
+    must be running already: it is never restarted, and a run that an earlier client left unfinished is completed first.
+    Not thread-safe; the thread that starts the process must outlive it.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class Simulator:
     timeout_s
         How long, in seconds, the simulator may take from one message to the next.
     start_timeout_s
-        How long it may take from its start to its first answer.
+        How long, in seconds, it may take from its start to its first answer.
     scratch
         Parent of the private folder (socket, logs).
     delegate
@@ -212,7 +212,7 @@ class Simulator:
 
     @property
     def can_restart(self) -> bool:
-        """Whether the process was started here, so that another one can take its place."""
+        """Whether the process was started here, so that it can be replaced by a new one."""
         return self._command is not None
 
     def restart(self) -> None:
@@ -366,5 +366,5 @@ class Simulator:
 
 
 def connect(endpoint: str, timeout_s: float = 60.0, start_timeout_s: float = 60.0) -> Simulator:
-    """Return a simulator that is running already and listens on `endpoint`; raise as `Simulator` does."""
+    """Connect to a running simulator that listens on `endpoint`; raise as `Simulator` does."""
     return Simulator(None, endpoint, timeout_s=timeout_s, start_timeout_s=start_timeout_s)
