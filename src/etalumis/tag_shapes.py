@@ -26,7 +26,7 @@ class TagShape:
     shape: Shape
 
     @classmethod
-    def of_first(cls, name: str, shape: Shape) -> Self:
+    def from_first_value(cls, name: str, shape: Shape) -> Self:
         """Return what the first value of a tag allows: with two axes or more, the length of the first may vary.
 
         Raises

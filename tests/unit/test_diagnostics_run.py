@@ -61,7 +61,7 @@ def test_short_chains_have_too_small_an_ess():
 def test_one_chain_has_no_rhat():
     result = diagnose([tau_posterior(chains=1)])
     assert passed(result, "convergence") == [False]
-    assert "one chain only" in sentences(result, "convergence")[0]
+    assert "only one chain" in sentences(result, "convergence")[0]
     assert np.isnan(result["engines"]["rmh"]["quantities"]["px"]["rhat"])
 
 
@@ -70,7 +70,7 @@ def test_channel_that_never_changes_is_named():
     posterior.values["channel"][:] = 4
     result = diagnose([posterior])
     assert passed(result, "convergence") == [False]
-    assert "Never changed: channel" in sentences(result, "convergence")[0]
+    assert "Constant in all draws: channel" in sentences(result, "convergence")[0]
 
 
 def test_quantity_absent_from_some_draws_is_named():
@@ -290,7 +290,7 @@ def test_command_line_writes_the_file_and_prints_the_verdicts(tmp_path, capsys):
     assert main(["diagnostics", "--posteriors", *files, *options]) == 0
     printed = capsys.readouterr().out
     assert "NOT  RMH: not converged" in printed
-    assert "ok   IC: weights are good" in printed
+    assert "ok   IC: the weights are reliable" in printed
     assert read_diagnostics(output)["truth"]["px"] == TRUTH["momentum"][0]
     assert len(read_diagnostics(output)["config_digest"]) == 16
 

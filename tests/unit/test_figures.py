@@ -185,7 +185,7 @@ def test_figures_of_degenerate_posteriors_say_what_is_missing(case):
     text = drawings[0].caption + "".join(all_text(drawing.figure) for drawing in drawings)
     words = {
         "no weight": "all 2,000 draws have weight zero",
-        "one chain": "one chain only",
+        "one chain": "only one chain",
         "constant": "never changed",
         "absent": "not in every draw",
         "few draws": "too few non-zero weights",

@@ -34,7 +34,7 @@ def pinned() -> Iterator[tuple[int, ...]]:
         os.sched_setaffinity(0, allowed)
 
 
-def move(pid: int, core: int) -> None:
+def pin_process(pid: int, core: int) -> None:
     """Pin every thread of a process to `core`."""
     for thread in Path(f"/proc/{pid}/task").iterdir():
         os.sched_setaffinity(int(thread.name), {core})

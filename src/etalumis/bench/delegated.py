@@ -5,7 +5,7 @@
 from collections.abc import Sequence
 
 from etalumis.address import AddressTable
-from etalumis.bench.cores import move
+from etalumis.bench.cores import pin_process
 from etalumis.bench.measure import Slice, repeat
 from etalumis.delegation import RunPlan
 from etalumis.ppx import Simulator
@@ -25,7 +25,7 @@ class Delegated:
         """Run for about `seconds`."""
         assert self._simulator.pid is not None  # it was started here
         for core in self._core:
-            move(self._simulator.pid, core)
+            pin_process(self._simulator.pid, core)
         return repeat(self._batch, seconds)
 
     def _batch(self) -> tuple[int, int]:

@@ -13,7 +13,7 @@ import numpy as np
 import zmq
 
 from etalumis.address import AddressTable
-from etalumis.bench.cores import move, pinned
+from etalumis.bench.cores import pin_process, pinned
 from etalumis.bench.delegated import BATCH, Delegated
 from etalumis.bench.measure import BenchReport, Contender, Slice, Target, machine, repeat, take_turns
 from etalumis.bench.programs import examples_folder, line_of
@@ -229,7 +229,7 @@ class _Streamed:
         for pid in self._pool.pids:
             assert pid is not None  # none is being replaced
             for core in self._core:
-                move(pid, core)
+                pin_process(pid, core)
         seeds = range(self._seed, self._seed + self._count)
         self._seed += self._count
         began = time.perf_counter()

@@ -38,7 +38,7 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_value(cls, value: Any) -> Any:
+    def _refuse_booleans(cls, value: Any) -> Any:
         """Refuse `true` and `yes`, which no key takes and Python would convert to the number 1."""
         if any(isinstance(item, bool) for item in (value if isinstance(value, list | tuple) else [value])):
             raise ValueError("a truth value is not a number")
@@ -160,7 +160,7 @@ class NetworkConfig(Section):
 
     @field_validator("conv_channels")
     @classmethod
-    def _five_for_the_paper(cls, channels: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+    def _check_channel_count(cls, channels: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
         if info.data.get("embedding") == "paper" and len(channels) != 5:
             raise ValueError(f"expected a list of 5 for embedding: paper, found {len(channels)}")
         return channels
@@ -205,7 +205,7 @@ class TrainingConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _limit_the_budget(cls, values: Any) -> Any:
+    def _set_default_budget(cls, values: Any) -> Any:
         """Set the default budget, ten minutes, if none is given; a limit in traces alone has no limit in time."""
         if isinstance(values, dict) and values.get("max_minutes") is None and values.get("max_traces") is None:
             return {**values, "max_minutes": 10.0}
@@ -294,7 +294,7 @@ class Config(Section):
     figures: FiguresConfig = FiguresConfig()
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _check_consistency(self) -> Self:
         training = self.training
         if training.schedule.startswith("polynomial") and training.learning_rate < training.learning_rate_end:
             raise ValueError(

@@ -20,7 +20,7 @@ MIN_SWAP_ACCEPTANCE = 0.2
 MIN_EFFICIENCY = 0.1
 """Effective draws per draw, below which chains are slow rather than short."""
 MIN_UNVISITED = 0.05
-"""Share of an engine's posterior from which on it matters that the other engine has no draw there."""
+"""Minimum share of an engine's posterior mass for which it matters that the other engine has no draw there."""
 MIN_EXPECTED_DRAWS = 6.0
 """Expected effective draws in such a region: that chance leaves one of 20 regions empty has probability 20 exp(-6)."""
 MIN_ROUND_TRIPS = 10
@@ -52,8 +52,8 @@ def likely_causes(mixing: dict[str, Any], failed: Collection[str], min_ess: floa
     if pairs:
         a, b = pairs[0]["latents"]
         causes.append(
-            f"correlated latents ({a} and {b}, rank correlation {pairs[0]['correlation']:.2f}), while a move changes "
-            "one latent only"
+            f"correlated latents ({a} and {b}, rank correlation {pairs[0]['correlation']:.2f}), while each move "
+            "changes only one latent"
         )
     separated = [key for key in mixing["separated"] if key in failed]
     crossed = {key: m for key, m in mixing["modes"].items() if key in failed and m["crossings"] < min_ess}
@@ -104,7 +104,9 @@ def uneven_weights(engine: str, ess: float, min_ess: float) -> str:
         )
     if engine == "importance":
         factor = max(2, math.ceil(min_ess / ess))
-        return f" Few draws from the prior explain the observation: use RMH or IC, or about {factor:,} times the runs."
+        return (
+            f" Few draws from the prior explain the observation: use RMH or IC, or about {factor:,} times as many runs."
+        )
     return ""
 
 
@@ -155,13 +157,13 @@ def disagreement(
         share, key, engine = max(missed)
         name, other = (ENGINE_NAMES.get(e, e) for e in (engine, sides[engine == sides[0]]))
         return (
-            f" Likely cause: {name} has no draw where {other} has at least {100 * share:.0f} % of its mass ({key}), a "
-            "mode not visited. "
+            f" Likely cause: {name} has no draw where {other} has at least {100 * share:.0f} % of its mass ({key}), an "
+            "unvisited mode. "
             f"{_reach(engines[engine])}"
         )
     doubtful = [ENGINE_NAMES.get(engine, engine) for engine in sides if engine not in trusted]
     if doubtful:
-        return f" Doubt {' and '.join(doubtful)}, whose own check fails."
+        return f" Do not trust {' and '.join(doubtful)}, whose own check fails."
     return " Both pass their own checks: one of them may have missed a mode. Try other seeds and more chains or runs."
 
 

@@ -69,7 +69,7 @@ def _problems(moving: dict[str, Any], chains: int, thresholds: Thresholds) -> tu
     problems: list[str] = []
     large: list[str] = []
     if chains < 2:
-        problems.append("there is one chain only, so no R-hat: run at least two")
+        problems.append("there is only one chain, hence no R-hat: run at least two")
     else:
         large = _beyond(moving, "rhat", lambda rhat: rhat - thresholds.rhat)
     if large:
@@ -93,7 +93,7 @@ def _constants(constant: list[str], doubtful: list[str]) -> str:
     """Return, as sentences, what never changed and what that may mean."""
     if not constant:
         return ""
-    text = f" Never changed: {', '.join(constant)} (no R-hat, no ESS)."
+    text = f" Constant in all draws: {', '.join(constant)} (no R-hat, no ESS)."
     if doubtful:
         text += (
             f" Either the model fixes {', '.join(doubtful)}, or the chains did not visit other values: compare with "
@@ -135,7 +135,7 @@ def check_weights(engine: str, report: dict[str, Any], thresholds: Thresholds) -
         if weights["khat"] == -math.inf
         else f"k-hat {weights['khat']:.2f} <= {limit:.2f}"
     )
-    sentence = f"{name}: weights are good: {tail}, ESS {weights['ess']:,.0f} of {draws}."
+    sentence = f"{name}: the weights are reliable: {tail}, ESS {weights['ess']:,.0f} of {draws}."
     return Verdict("weights", engine, True, sentence)
 
 

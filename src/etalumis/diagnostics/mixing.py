@@ -25,7 +25,7 @@ MIN_SEPARATION_SD = 2.0
 """Distance between the means of two chains, in standard deviations within a chain, beyond which they hardly overlap."""
 MIN_SEPARATION_TV = 0.5
 MIN_GAP = 0.3
-"""Share of the range of the draws in which no draw lies, from which on there are two modes."""
+"""Minimum width of a gap without draws, as a share of their range, for which there are two modes."""
 TRIM = 0.005  # of the draws on each side: single outliers make no mode
 
 

@@ -28,7 +28,7 @@ ABSENT: Extent = (0, 0, 0, 0)
 
 
 @cache
-def _nothing(dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+def _empty_array(dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     return np.empty(0, dtype)
 
 
@@ -84,7 +84,7 @@ class BufferReader:
         Raises `struct.error` or `ValueError` if it is not within the message.
         """
         if not field:
-            return _nothing(dtype)
+            return _empty_array(dtype)
         start = table + field
         start += U32(data, start)[0] + 4
         return np.frombuffer(data, dtype, U32(data, start - 4)[0], start)

@@ -15,9 +15,9 @@ from etalumis.ppx.messages import (
     ArrayRecord,
     Columns,
     Frame,
-    Starts,
     TraceColumns,
     TraceRecord,
+    VectorOffsets,
 )
 
 ADDRESS_KEY = np.dtype([("base", "<u4"), ("instance", "<u4"), ("name", "<u4"), ("flags", "<u4")])
@@ -94,7 +94,7 @@ def trace_columns(reader: BufferReader, data: bytes, table: int) -> TraceColumns
         positions,
         observe_records,
         reader.vector(data, table, fields[15], STEP).tolist(),
-        Starts(traces_at, entries_at, entry_count, details_at, detail_count, observes_at, data_at, data_count),
+        VectorOffsets(traces_at, entries_at, entry_count, details_at, detail_count, observes_at, data_at, data_count),
     )
     found = TraceColumns(
         data, frame, list(map(TraceRecord._make, trace_records.tolist())), observe_records["log_prob"].tolist()

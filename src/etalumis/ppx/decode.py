@@ -134,15 +134,15 @@ class Decoder:
     def _run_result(self, data: bytes, table: int) -> RunResult:
         traces = self._reader.fields(data, table)[1]
         if not traces:
-            return RunResult(_some(self._tensor(data, table, 0)))
+            return RunResult(_none_if_empty(self._tensor(data, table, 0)))
         members = table + traces
         columns = trace_columns(self._reader, data, members + U32(data, members)[0])
-        self._reply_cache.note(columns)
+        self._reply_cache.add(columns)
         return RunResult(None, columns)
 
     def _sample_result(self, data: bytes, table: int) -> SampleResult:
         hand_over = self._reader.fields(data, table)[1]
-        return SampleResult(_some(self._tensor(data, table, 0)), data[table + hand_over] if hand_over else 0)
+        return SampleResult(_none_if_empty(self._tensor(data, table, 0)), data[table + hand_over] if hand_over else 0)
 
     def _sample(self, data: bytes, table: int) -> Sample:
         fields = self._reader.fields(data, table)[:9]
@@ -171,8 +171,8 @@ class Decoder:
         try:
             _check_domain(code, arrays)
             distribution = ArrayDistribution(code, arrays)
-            given = _some(array_of(data, self._reader.tensor(data, table + value))) if value else None
-            fitted = _fit(given, distribution.shape)
+            given = _none_if_empty(array_of(data, self._reader.tensor(data, table + value))) if value else None
+            fitted = _reshaped(given, distribution.shape)
         except ValueError as error:
             raise RefusedError(f"the observe statement at {stack}: {error}") from error
         return Observe(
@@ -254,12 +254,12 @@ def _u32(data: bytes, table: int, field: int) -> int:
     return int(U32(data, table + field)[0]) if field else 0
 
 
-def _some(array: FloatArray) -> FloatArray | None:
+def _none_if_empty(array: FloatArray) -> FloatArray | None:
     """Return None for an empty tensor, which means that there is no value."""
     return array if array.size else None
 
 
-def _fit(value: FloatArray | None, shape: tuple[int, ...]) -> FloatArray | None:
+def _reshaped(value: FloatArray | None, shape: tuple[int, ...]) -> FloatArray | None:
     """Return an observed value in the shape of its distribution; peers do not distinguish () and (1,)."""
     size = math.prod(shape)
     if size > _MAX_ELEMENTS:

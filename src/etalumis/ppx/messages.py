@@ -63,7 +63,7 @@ class ArrayRecord(NamedTuple):
     positions: int
 
 
-class Starts(NamedTuple):
+class VectorOffsets(NamedTuple):
     """Offset and number of elements of the vectors that differ from answer to answer."""
 
     traces: int
@@ -109,7 +109,7 @@ class Frame(NamedTuple):
     positions: Columns
     observes: Columns
     steps: list[tuple[int, int]]
-    starts: Starts
+    starts: VectorOffsets
 
 
 class TraceColumns:

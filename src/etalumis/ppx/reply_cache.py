@@ -16,7 +16,7 @@ from etalumis.delegation import DETAIL, ENTRY
 from etalumis.ppx.messages import TraceColumns, TraceRecord
 
 _OBSERVE_BYTES = 32
-_DENSITIES_AT = 40
+_DENSITIES_OFFSET = 40
 """Offset of the two log densities in a trace record; the first 16 bytes are seed and number of draws."""
 
 
@@ -32,7 +32,7 @@ class ReplyTemplate:
     def __init__(self, found: TraceColumns) -> None:
         data, starts = found.message, found.frame.starts
         record = starts.traces
-        free = [(record, "QQ"), (record + _DENSITIES_AT, "dd")]
+        free = [(record, "QQ"), (record + _DENSITIES_OFFSET, "dd")]
         scores = [starts.observes + _OBSERVE_BYTES * i for i in range(len(found.scores))]
         free += [(place, "d") for place in scores]
         for start, size in (
@@ -41,10 +41,10 @@ class ReplyTemplate:
             (starts.data, starts.data_count * 8),
         ):
             free += [(start, f"{size}x")] if size else []
-        form, fixed, numbers = _form(sorted(free), len(data))
+        form, fixed, numbers = _struct_format(sorted(free), len(data))
         self._unpack = struct.Struct(form).unpack
         self._fixed: Callable[[tuple[Any, ...]], Any] = itemgetter(*fixed)
-        places = [record, record + 8, record + _DENSITIES_AT, record + _DENSITIES_AT + 8, *scores]
+        places = [record, record + 8, record + _DENSITIES_OFFSET, record + _DENSITIES_OFFSET + 8, *scores]
         self._numbers: Callable[[tuple[Any, ...]], Any] = itemgetter(*(numbers[place] for place in places))
         self._expected = self._fixed(self._unpack(data))
         frame = found.frame
@@ -67,7 +67,7 @@ class ReplyTemplate:
         return TraceColumns(data, self._frame, [trace], scores)
 
 
-def _form(free: list[tuple[int, str]], length: int) -> tuple[str, list[int], dict[int, int]]:
+def _struct_format(free: list[tuple[int, str]], length: int) -> tuple[str, list[int], dict[int, int]]:
     """Return the struct format of the message, the indices of its constant fields, and those of numbers by offset.
 
     `free` has the offsets of the fields that may differ, in order, and their format codes.
@@ -102,8 +102,8 @@ class ReplyCache:
         template = self._by_length.get(len(data))
         return template.read(data) if template is not None else None
 
-    def note(self, found: TraceColumns) -> None:
-        """Remember an answer that was read and checked; the second one of a length becomes a template."""
+    def add(self, found: TraceColumns) -> None:
+        """Store the layout of an answer that was read and checked; the second one of a length becomes a template."""
         frame = found.frame
         if (
             len(found.traces) != 1

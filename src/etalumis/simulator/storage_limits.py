@@ -23,7 +23,7 @@ def _tag_limits(traces: Sequence[Trace]) -> list[str]:
                 if name in shapes:
                     shapes[name].require(name, value.shape)
                 else:
-                    shapes[name] = TagShape.of_first(name, value.shape)
+                    shapes[name] = TagShape.from_first_value(name, value.shape)
             except DatasetError as error:
                 limits.setdefault(name, str(error))
     return list(limits.values())

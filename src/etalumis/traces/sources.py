@@ -12,7 +12,7 @@ from etalumis.traces.index import require_checksum, shard_files
 from etalumis.traces.reading.shard import Shard
 
 
-class Common:
+class CommonMetadata:
     """What the files of a dataset have in common; all files must agree with the first one.
 
     A file without traces has no observe statements and agrees with any other file.
@@ -40,7 +40,7 @@ class Common:
         self.provenance: Provenance = first.provenance
         self._admit_columns(first)
 
-    def admit(self, shard: Shard) -> None:
+    def add(self, shard: Shard) -> None:
         """Add another file; raise DatasetError if it does not agree with the first one."""
         self._source.require_same_source(self._path, shard.provenance, shard.path, self._mix)
         self._admit_columns(shard)
@@ -82,7 +82,7 @@ class Sources:
             shard = Shard(path, self.dictionary)
             require_checksum(path, checksum, shard.checksum)
             self.shards.append(shard)
-        common = Common(self.shards[0], mix)
+        common = CommonMetadata(self.shards[0], mix)
         for shard in self.shards[1:]:
-            common.admit(shard)
+            common.add(shard)
         self.layouts, self.tag_layouts, self.provenance = common.layouts, common.tag_layouts, common.provenance

@@ -154,9 +154,9 @@ class ShardWriter:
         for name in found.keys() - self._found_tags.keys():
             require_storable(name, f"{self._path}: a tag")
         self._found_tags.update(found)
-        self._admit(self._with_own_ids(block))
+        self._add_to_buffer(self._with_own_ids(block))
 
-    def _admit(self, block: Block) -> None:
+    def _add_to_buffer(self, block: Block) -> None:
         start = 0
         while start < len(block):
             stop = min(len(block), start + self._room)

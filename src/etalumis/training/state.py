@@ -78,11 +78,11 @@ def save_state(
         If it cannot be written. The message says what is lost since the last checkpoint, that of `saved_iteration`.
     """
     record = {"identity": identity, "finished": False, "state": state.to_json()}
-    with explaining_loss(lambda: _loss(directory, state.iteration, saved_iteration)):
+    with explaining_loss(lambda: _loss_message(directory, state.iteration, saved_iteration)):
         checkpoint.save(directory, network, record, optimizer.state())
 
 
-def _loss(directory: Path, iteration: int, saved_iteration: int) -> str:
+def _loss_message(directory: Path, iteration: int, saved_iteration: int) -> str:
     lost = counted(iteration - saved_iteration, "iteration")
     if not saved_iteration:
         return f"The training so far is lost ({lost}). The same command starts from the beginning."

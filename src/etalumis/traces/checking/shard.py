@@ -69,7 +69,7 @@ def windows(shard: Shard, nbytes: int = WINDOW_BYTES) -> Iterator[tuple[int, int
         yield start, min(start + size, len(shard))
 
 
-def fail(shard: Shard, column: str, what: str, trace: int | None = None) -> DatasetError:
+def column_error(shard: Shard, column: str, what: str, trace: int | None = None) -> DatasetError:
     """Return the error for a column, or for one trace in it."""
     where = "" if trace is None else f" of trace {trace}"
     return DatasetError(f"{shard.path}: column {column!r}{where} is wrong: {what}; {_REMEDY}")
@@ -81,7 +81,7 @@ def check_structure(shard: Shard) -> None:
     expected = {*fixed, *lists, *(column for _, columns in lists.values() for column in columns)}
     for name in sorted(expected ^ set(shard.columns)):
         what = "expected a column of this name, found none" if name in expected else "this format has no such column"
-        raise fail(shard, name, what)
+        raise column_error(shard, name, what)
     for name, rows in fixed.items():
         _require_rows(shard, name, rows, "")
     for name, (count, columns) in lists.items():
@@ -93,7 +93,7 @@ def check_structure(shard: Shard) -> None:
 
 def _require_rows(shard: Shard, name: str, rows: int, source: str) -> None:
     if shard.rows(name) != rows:
-        raise fail(shard, name, f"expected {rows} rows{source}, found {shard.rows(name)}")
+        raise column_error(shard, name, f"expected {rows} rows{source}, found {shard.rows(name)}")
 
 
 def _fixed_columns(shard: Shard) -> dict[str, int]:
@@ -129,11 +129,11 @@ def _check_offset(shard: Shard, name: str) -> int:
     for start in range(0, shard.rows(name), _SLAB_ROWS):
         offset = shard.slice(name, start, min(start + _SLAB_ROWS, shard.rows(name)))
         if start == 0 and offset[0] != 0:
-            raise fail(shard, name, f"expected 0 in its first row, found {offset[0]}")
+            raise column_error(shard, name, f"expected 0 in its first row, found {offset[0]}")
         falls = np.flatnonzero(np.diff(offset, prepend=last) < 0)
         if len(falls):
             row = start + int(falls[0])
-            raise fail(
+            raise column_error(
                 shard, name, f"expected offsets that do not decrease, found {offset[falls[0]]} in row {row}", row - 1
             )
         last = int(offset[-1])
@@ -149,7 +149,7 @@ class _Content:
         try:
             self._priors = PriorTable(shard.dictionary.distributions)
         except ValueError as error:
-            raise fail(shard, "distributions/parameters", str(error)) from None
+            raise column_error(shard, "distributions/parameters", str(error)) from None
 
     def window(self, block: Block, start: int) -> None:
         """Check the traces of `block`, numbered from `start`."""
@@ -165,7 +165,7 @@ class _Content:
         """Raise an error for the first bad trace."""
         found = np.flatnonzero(bad)
         if len(found):
-            raise fail(self._shard, column, what(int(found[0])), start + int(found[0]))
+            raise column_error(self._shard, column, what(int(found[0])), start + int(found[0]))
 
     def _fail_entry(self, lists: Ragged, bad: np.ndarray, column: str, start: int, what: Callable[[int], str]) -> None:
         """Raise an error for the first bad row of a list column."""
@@ -173,7 +173,9 @@ class _Content:
         if len(found):
             row = int(found[0])
             trace = int(np.searchsorted(lists.offset, row, side="right")) - 1
-            raise fail(self._shard, column, f"{what(row)} in entry {row - int(lists.offset[trace])}", start + trace)
+            raise column_error(
+                self._shard, column, f"{what(row)} in entry {row - int(lists.offset[trace])}", start + trace
+            )
 
     def _entries(self, block: Block, start: int) -> None:
         flags, draws = block.entries.columns["flags"], block.traces["draws"]

@@ -197,7 +197,7 @@ def _tag_layouts(plain: Plain, traces: int) -> dict[str, TagLayout]:
         if (lists and len(shape) < 2) or 0 in shape[1:]:
             raise plain.fail(content, f"expected rows of one number or more, found shape {shape}")
         plain.require_numbers(content)
-        # values with two or more axes are stored as rows; see `TagShape.of_first`
+        # values with two or more axes are stored as rows; see `TagShape.from_first_value`
         tags[name] = (
             TagLayout(True, shape[1:] if lists else shape[2:])
             if lists or len(shape) > 2

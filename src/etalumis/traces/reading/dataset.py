@@ -30,7 +30,7 @@ from etalumis.traces.reading.batch import Minibatch
 from etalumis.traces.reading.cache import ChunkCache
 from etalumis.traces.reading.densify import dense_observations
 from etalumis.traces.reading.gather import RowGatherer
-from etalumis.traces.reading.selection import Chosen, stored_observation
+from etalumis.traces.reading.selection import RowSelection, stored_observation
 from etalumis.traces.reading.stored import StoredTrace as StoredTrace
 from etalumis.traces.reading.stored import stored_trace
 from etalumis.traces.reading.tokens import LayerRows, TokenTable
@@ -40,7 +40,7 @@ from etalumis.traces.sources import Sources
 
 CACHE_MB = 128
 BLOCK_BYTES = 1 << 26
-ENTRIES_AT_ONCE = 1 << 20
+MAX_ENTRIES_PER_READ = 1 << 20
 _SMALL_SHARE = 0.75
 """Share of the cache that is reserved for columns of few bytes per trace."""
 
@@ -173,8 +173,8 @@ class TraceDataset:
         counts = np.zeros(len(self.addresses), np.int64)
         prior_of = np.zeros(len(self.addresses), np.int64)
         for number, shard in enumerate(self._shards):
-            for start in range(0, shard.entries, ENTRIES_AT_ONCE):
-                stop = min(start + ENTRIES_AT_ONCE, shard.entries)
+            for start in range(0, shard.entries, MAX_ENTRIES_PER_READ):
+                stop = min(start + MAX_ENTRIES_PER_READ, shard.entries)
                 names = ("flags", "address", "distribution")
                 flags, address, prior = (shard.slice(f"entries/{name}", start, stop) for name in names)
                 controlled = flags & CONTROLLED != 0
@@ -201,7 +201,7 @@ class TraceDataset:
             Scale of the noise: 1 gives y ~ p(y | x), smaller values a clearer image. Stored noise is not changed.
         """
         file, row = self._places(np.asarray(indices))
-        part = Chosen(self._gatherer, file, row)
+        part = RowSelection(self._gatherer, file, row)
         entries = part.lists("traces/offset", "entries", ("address", "value", "distribution", "flags"))
         of_entry = np.repeat(file, entries.lengths)
         for name in self._numbers:

@@ -72,7 +72,7 @@ class Descriptor:
                 f"{self.path}: the file was replaced or altered while it was being read; run the same command again"
             )
         self._opened = opened
-        _pool.admit(self)
+        _pool.register(self)
         return opened
 
 
@@ -91,7 +91,7 @@ class _Pool:
         self._lock = threading.Lock()
         self._open: deque[weakref.ref[Descriptor]] = deque()
 
-    def admit(self, descriptor: Descriptor) -> None:
+    def register(self, descriptor: Descriptor) -> None:
         with self._lock:
             self._open.append(weakref.ref(descriptor))
             if len(self._open) > MAX_OPEN_FILES:

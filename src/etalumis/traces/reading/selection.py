@@ -15,7 +15,7 @@ from etalumis.traces.ragged import Ragged, offsets
 from etalumis.traces.reading.gather import RowGatherer
 
 
-class Part(Protocol):
+class Selection(Protocol):
     """A selection of traces."""
 
     def rows(self, name: str) -> np.ndarray:
@@ -50,7 +50,7 @@ class Window:
         return Ragged(places - first, {name: self._slice(f"{group}/{name}", first, last) for name in columns})
 
 
-class Chosen:
+class RowSelection:
     """Traces `row[i]` of file `file[i]` for every i; `gatherer` returns the gatherer of a dataset by name."""
 
     def __init__(self, gatherer: Callable[[str], RowGatherer], file: np.ndarray, row: np.ndarray) -> None:
@@ -68,7 +68,7 @@ class Chosen:
         return Ragged(offsets(stop - start), content)
 
 
-def stored_observation(part: Part, layout: Layout) -> ObservationColumn:
+def stored_observation(part: Selection, layout: Layout) -> ObservationColumn:
     """Return the stored column of one observe statement."""
     group = observation_path(layout.name)
     if layout.storage != EXPECTED:

@@ -32,7 +32,7 @@ from etalumis.traces.reading.cache import ChunkCache
 from etalumis.traces.reading.chunks import StoredColumn
 from etalumis.traces.reading.descriptor import Descriptor
 from etalumis.traces.reading.gather import RowGatherer
-from etalumis.traces.reading.selection import Chosen, Part, Window, stored_observation
+from etalumis.traces.reading.selection import RowSelection, Selection, Window, stored_observation
 
 SLAB_BYTES = 1 << 24
 MAX_SMALL_BYTES = 24
@@ -244,13 +244,13 @@ class Shard:
         requested = np.asarray(rows, np.int64)
         if len(requested) and (requested.min() < 0 or requested.max() >= self.count):
             raise IndexError(f"{self.path}: trace numbers must be from 0 to {self.count - 1}")
-        return self._block(Chosen(self._gatherer, np.zeros_like(requested), requested))
+        return self._block(RowSelection(self._gatherer, np.zeros_like(requested), requested))
 
     def tag(self, name: str, start: int = 0, stop: int | None = None) -> TagColumn:
         """Return one tag of traces `start:stop`."""
         return self._tag(Window(self.path, self.slice, start, self.count if stop is None else stop), name)
 
-    def _block(self, part: Part) -> Block:
+    def _block(self, part: Selection) -> Block:
         kept = "rejected/offset" in self._columns
         return Block(
             self.dictionary,
@@ -264,7 +264,7 @@ class Shard:
             else None,
         )
 
-    def _tag(self, part: Part, name: str) -> TagColumn:
+    def _tag(self, part: Selection, name: str) -> TagColumn:
         if self.tag_layouts[name].ragged:
             return part.lists(tag_path(name, "offset"), tag_path(name), ("content",))
         return part.rows(tag_path(name))

@@ -141,7 +141,7 @@ def _generate(path: Path, provenance: Provenance, indices: range, runner: "_Gene
         if kept:
             logger.info("%s: resuming after %s of an interrupted call", journal.path, counted(kept, "trace"))
         drawn = kept
-        with explaining_loss(lambda: _loss(journal, drawn)), open_shard(path, provenance) as writer:
+        with explaining_loss(lambda: _loss_message(journal, drawn)), open_shard(path, provenance) as writer:
             for block in journal.blocks():
                 writer.append(block)
             opened = time.perf_counter()
@@ -158,7 +158,7 @@ def _generate(path: Path, provenance: Provenance, indices: range, runner: "_Gene
     return Generated(len(indices) - kept, ended - began, opened - began + storing.seconds + ended - finished)
 
 
-def _loss(journal: Journal, drawn: int) -> str:
+def _loss_message(journal: Journal, drawn: int) -> str:
     """Return what an error loses of the traces drawn so far, and how to continue."""
     lost = drawn - journal.traces
     what = f"The last {counted(lost, 'trace')} will be drawn again" if lost else "No trace is lost"

@@ -124,7 +124,7 @@ class TagColumns:
                 self.dropped.add(name)
                 return None
             require_storable(name, "a tag")
-            column = _Column(TagLayout.of_first(name, shape))
+            column = _Column(TagLayout.from_first_value(name, shape))
             if self._traces:
                 column.add_absent(self._traces)
             self._columns[name] = column

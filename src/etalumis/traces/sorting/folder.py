@@ -50,7 +50,7 @@ class Folder:
         if not self.path.is_dir():
             raise DatasetError(f"{self.path}: is a file, expected a folder; choose a new folder")
         names = {path.name for path in self.path.iterdir()}
-        foreign = sorted(name for name in names - {NAME, PLAN} if not _is_ours(name))
+        foreign = sorted(name for name in names - {NAME, PLAN} if not _is_sort_file(name))
         if foreign or (names and PLAN not in names and not all(name.startswith(f".{PLAN}.") for name in names)):
             what = foreign[0] if foreign else sorted(names)[0]
             raise DatasetError(f"{self.path}: not empty (it holds {what}); choose a new folder or remove this one")
@@ -182,7 +182,7 @@ class Folder:
                 self._write({"digest": self.digest})
 
 
-def _is_ours(name: str) -> bool:
+def _is_sort_file(name: str) -> bool:
     visible = name.startswith(("shard-", "spill-"))
     hidden = name.endswith(".tmp") and name.startswith((".shard-", ".spill-", f".{NAME}.", f".{PLAN}."))
     return visible or hidden

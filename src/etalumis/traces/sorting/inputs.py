@@ -14,7 +14,7 @@ from etalumis.traces.format import ALL
 from etalumis.traces.index import require_checksum, shard_files
 from etalumis.traces.reading.shard import Shard
 from etalumis.traces.segments import Schema
-from etalumis.traces.sources import Common
+from etalumis.traces.sources import CommonMetadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +66,15 @@ class SortInputs:
 
     def __init__(self, paths: Sequence[Path], mix: bool = False) -> None:
         met = Dictionary()
-        common: Common | None = None
+        common: CommonMetadata | None = None
         files: list[InputFile] = []
         for path, checksum in shard_files(paths).items():
             with Shard(path) as shard:
                 require_checksum(path, checksum, shard.checksum)
                 if common is None:
-                    common = Common(shard, mix)
+                    common = CommonMetadata(shard, mix)
                 else:
-                    common.admit(shard)
+                    common.add(shard)
                 files.append(_header(shard, met))
         assert common is not None  # shard_files raises if there is no file
         self.provenance = common.provenance

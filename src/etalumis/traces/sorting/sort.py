@@ -137,7 +137,7 @@ class _Sorting:
     def _on_first(self, step: Callable[[], None]) -> None:
         collectively(self._ranks, step if self._rank == 0 else lambda: None)
 
-    def _mine(self, sizes: Sequence[int]) -> range:
+    def _own_share(self, sizes: Sequence[int]) -> range:
         return share(sizes, self._rank, self._size)
 
     def _check_direct(self, order: Order) -> None:
@@ -148,7 +148,7 @@ class _Sorting:
         self._check(files)
 
     def _check(self, files: Sequence[int]) -> None:
-        mine = self._mine([self._inputs.files[number].file_bytes for number in files])
+        mine = self._own_share([self._inputs.files[number].file_bytes for number in files])
 
         def check() -> None:
             for number in mine:
@@ -157,7 +157,7 @@ class _Sorting:
         collectively(self._ranks, check)
 
     def _whole_shards(self, cuts: Cuts) -> set[int]:
-        numbers = self._mine([1] * cuts.shards)
+        numbers = self._own_share([1] * cuts.shards)
         parts = self._ranks.allgather(collectively(self._ranks, lambda: self._folder.whole_shards(cuts, numbers)))
         return {number for part in parts for number in part}
 
@@ -189,7 +189,7 @@ class _Sorting:
         spilled = order.plan.spilled
         if not spilled:
             return
-        mine = [(number, spilled[number]) for number in self._mine([len(portion) for portion in spilled])]
+        mine = [(number, spilled[number]) for number in self._own_share([len(portion) for portion in spilled])]
         first = FirstPass(self._reader, self._folder.path, order.plan, order.groups, order.splitters)
         try:
             write = partial(first.write, mine, self._segment_bytes)
@@ -211,7 +211,7 @@ class _Sorting:
         work = [(unit, [n for n in unit.shards if n not in whole]) for unit in order.cuts.units()]
         work = [(unit, missing) for unit, missing in work if missing]
         sizes = [sum(stop - start for start, stop in map(order.cuts.shard, missing)) for _, missing in work]
-        mine = self._mine(sizes)
+        mine = self._own_share(sizes)
 
         def write() -> dict[Path, str]:
             damaged = {}
