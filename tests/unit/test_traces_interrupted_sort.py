@@ -12,9 +12,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from system_errors import fail_to_read
 from unit.sort_support import Threads, bytes_of, random_files
 
-from etalumis.errors import DatasetError
+from etalumis.errors import DatasetError, StorageError
 from etalumis.traces.sorting import first_pass
 from etalumis.traces.sorting import gather as gather_module
 from etalumis.traces.sorting import sort as sort_module
@@ -214,6 +215,26 @@ def test_a_spill_file_that_is_damaged_twice_ends_the_sort(interrupted, monkeypat
     assert damaging.turn == 2 * ranks
     assert not (output / "spill-00001.raw").exists()
     monkeypatch.setattr(sort_module, "open_spills", open_spills)
+    sort(files, output, 30)
+    assert bytes_of(output) == undisturbed
+
+
+def test_a_spill_file_that_cannot_be_read_is_not_called_altered(interrupted, tmp_path, monkeypatch):
+    files, output, undisturbed = interrupted
+    open_spills, spill = sort_module.open_spills, output / "spill-00001.raw"
+
+    def failing(*arguments):
+        opened = open_spills(*arguments)
+        shutil.copy(spill, tmp_path / "kept")
+        fail_to_read(spill)
+        return opened
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sort_module, "open_spills", failing)
+        with pytest.raises(StorageError, match=r"spill-00001\.raw: cannot be read \(Input/output error\)"):
+            sort(files, output, 30)
+    assert spill.is_symlink()  # not removed, as an altered one is
+    (tmp_path / "kept").replace(spill)
     sort(files, output, 30)
     assert bytes_of(output) == undisturbed
 

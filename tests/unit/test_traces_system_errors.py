@@ -5,13 +5,15 @@
 import errno
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 from system_errors import fail_to_find, fail_to_read, no_free_descriptors
-from unit.traces_support import DETECTOR, PROVENANCE, part
+from unit.traces_support import DETECTOR, PROVENANCE, draw, part
 
+from etalumis.address import AddressTable
 from etalumis.cli import main
 from etalumis.errors import SimulatorError, StorageError
 from etalumis.inference import Posterior
@@ -24,7 +26,10 @@ from etalumis.traces.plain.convert import from_plain
 from etalumis.traces.plain.export import to_plain
 from etalumis.traces.reading.dataset import TraceDataset
 from etalumis.traces.reading.shard import Shard
+from etalumis.traces.recording.builder import BlockBuilder
 from etalumis.traces.recording.generate import generate
+from etalumis.traces.recording.journal import Journal
+from etalumis.traces.sorting.collective import SingleRank, collectively
 from etalumis.traces.sorting.sort import sort
 
 ZEROS = np.zeros(2)
@@ -135,6 +140,36 @@ def test_a_journal_that_cannot_be_read_is_kept(tmp_path):
     journal.unlink()
     journal.write_bytes(content)
     assert generate(DETECTOR, path, PROVENANCE, 0, 20).traces == 12
+
+
+def test_a_journal_that_cannot_be_read_to_its_end_is_kept(tmp_path):
+    with Journal(tmp_path / "t.journal", PROVENANCE, 0) as journal:
+        builder = BlockBuilder(journal.dictionary)
+        builder.add(draw(DETECTOR, 0, AddressTable()), seed=1, index=0)
+        journal.append(builder.block())
+        with Path("/proc/self/mem").open("rb") as unreadable:
+            os.dup2(unreadable.fileno(), journal._file.fileno())
+            with pytest.raises(StorageError, match=r"t\.journal: cannot be read \(Input/output error\)"):
+                list(journal.blocks())
+
+
+def test_an_error_of_the_system_on_one_rank_is_named_on_all():
+    def fail():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "spill-00000.raw")
+
+    with pytest.raises(StorageError, match=r"spill-00000\.raw: cannot be used \(No space left on device\); free some"):
+        collectively(SingleRank(), fail)
+
+
+def test_an_error_of_the_system_that_no_verb_expects_is_one_message(monkeypatch, capsys):
+    def fail(_):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), "a/file")
+
+    monkeypatch.setattr("etalumis.cli.config.run", fail)
+    assert main(["config", "show"]) == 1
+    assert capsys.readouterr().err == (
+        "etalumis: error: a/file: cannot be used (Too many open files); raise the limit of open files (`ulimit -n`)\n"
+    )
 
 
 def test_a_finished_file_that_cannot_be_read_is_not_called_foreign(folder):
