@@ -210,8 +210,8 @@ class DelegatedTrace(PlannedTrace):
     @property
     def type(self) -> bytes:
         """128-bit digest of the sequence of controlled addresses."""
-        steered = self.entries["address"][self._flags() & (CONTROLLED | REJECTED) == CONTROLLED]
-        return self.addresses.type_of(tuple(_integers(self.batch.vocabulary.identities(steered))))
+        controlled = self.entries["address"][self._flags() & (CONTROLLED | REJECTED) == CONTROLLED]
+        return self.addresses.type_of(tuple(_integers(self.batch.vocabulary.identities(controlled))))
 
     @property
     def log_prior(self) -> float:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Check that inference can steer a simulator: the same values must give the same run, whatever ran before."""
+"""Check that inference can control a simulator: equal values must give equal runs, regardless of earlier runs."""
 
 from collections import Counter
 from collections.abc import Sequence

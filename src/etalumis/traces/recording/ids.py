@@ -120,9 +120,9 @@ class IdTranslator:
         types = self._types_of(traces, entries["address"], lengths)
         if kept == CONTROLLED_ONLY:
             self._addresses(entries["address"])
-            steered = self._flags[entries["address"]] & CONTROLLED != 0
-            lengths = _counted(steered, lengths)
-            entries = entries[steered]
+            controlled = self._flags[entries["address"]] & CONTROLLED != 0
+            lengths = _counted(controlled, lengths)
+            entries = entries[controlled]
         return EntryColumns(self._columns(batch, entries), lengths, types, rejected, rejected_lengths)
 
     def _columns(self, batch: DelegatedBatch, entries: np.ndarray) -> dict[str, np.ndarray]:

@@ -22,7 +22,7 @@ class Recording:
     ----------
     entries
         "accepted": the latents; "all": also those of rejected repetitions, stored separately; "controlled": only those
-        that inference may steer (the log prior density of the trace still includes all accepted entries).
+        that inference controls (the log prior density of the trace still includes all accepted entries).
     observation
         "expected": without noise, if `storage_of` allows it; "noisy": one draw from every likelihood.
     tags
