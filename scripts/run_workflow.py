@@ -29,10 +29,24 @@ PASS_ON_DELAY_S = 1.0
 def main() -> int:
     """Run all stages, then the report; return Snakemake's exit code. Unknown options are passed to Snakemake."""
     parser = Parser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--configfile", nargs="+", action="extend", default=[], metavar="FILE", help="as for Snakemake")
-    parser.add_argument("--config", nargs="+", action="extend", default=[], metavar="SECTION={KEY: VALUE}", help="same")
-    parser.add_argument("--report-only", action="store_true", help="run no stage, write the report")
-    parser.add_argument("--no-report", action="store_true", help="run the stages only")
+    parser.add_argument(
+        "--configfile",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="configuration files, as for Snakemake",
+    )
+    parser.add_argument(
+        "--config",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="SECTION={KEY: VALUE}",
+        help="keys that override those of the files, as for Snakemake",
+    )
+    parser.add_argument("--report-only", action="store_true", help="write the report without running any stage")
+    parser.add_argument("--no-report", action="store_true", help="run the stages without writing the report")
     args, rest = parser.parse_known_args()
     try:
         paths = Paths(read(args.configfile or [DEFAULT_FILE], args.config).run.name)

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`python -m etalumis.mpiexec -n N PROGRAM ...`: start the ranks of one MPI program on this machine.
 
-It runs the `mpiexec` of the MPI library that mpi4py uses, with two differences. Variables of a batch system are removed
-from the environment: with SLURM_NODELIST set, MPICH starts ranks through `srun`, and waits indefinitely if there is no
-`srun`. And a launch in which no rank starts within a timeout ends with an error.
+It runs the `mpiexec` of the MPI library that mpi4py uses, with two differences. First, variables of a batch system are
+removed from the environment: with SLURM_NODELIST set, MPICH starts ranks through `srun`, and waits indefinitely if
+there is no `srun`. Second, a launch in which no rank starts within a timeout ends with an error.
 """
 
 import argparse
@@ -32,10 +32,16 @@ _PROG = "etalumis.mpiexec"
 def main(argv: Sequence[str] | None = None) -> int:
     """Replace this process by `mpiexec`, which another process watches until the first rank starts."""
     parser = argparse.ArgumentParser(prog="python -m etalumis.mpiexec", description=__doc__, allow_abbrev=False)
-    parser.add_argument("-n", type=_rank_count, required=True, metavar="N", help="number of ranks, from 1")
-    parser.add_argument("--mpiexec", metavar="PROGRAM", help="default: beside this Python, else on the PATH")
+    parser.add_argument("-n", type=_rank_count, required=True, metavar="N", help="number of ranks, at least 1")
     parser.add_argument(
-        "--start-timeout", type=float, default=START_TIMEOUT_S, metavar="S", help="default: %(default)g"
+        "--mpiexec", metavar="PROGRAM", help="mpiexec to run (default: next to this Python, otherwise on the PATH)"
+    )
+    parser.add_argument(
+        "--start-timeout",
+        type=float,
+        default=START_TIMEOUT_S,
+        metavar="S",
+        help="seconds within which a rank must have started (default: %(default)g)",
     )
     parser.add_argument("program", nargs=argparse.REMAINDER, help="program of the ranks, with its arguments")
     args = parser.parse_args(argv)
