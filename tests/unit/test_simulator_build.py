@@ -81,11 +81,15 @@ def test_the_build_record(sherpa_simulator: Path) -> None:
 
 @pytest.fixture(scope="module")
 def second_clone(sherpa_simulator: Path, checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The simulator built in a second clone with the same cache; all other paths contain an apostrophe."""
+    """The simulator built in a second clone, with a copy of Sherpa; the path of the clone has an apostrophe."""
     clone = tmp_path_factory.mktemp("it's another clone")
     for name in ("src", "resources", "config"):
         shutil.copytree(checkout / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
     (clone / "tmp").mkdir()
+    sherpa = tmp_path_factory.mktemp("sherpa") / "prefix"
+    shutil.copytree(fetch_sherpa(cache_folder()), sherpa, symlinks=True)
+    with (clone / "config" / "test.yaml").open("a", encoding="utf-8") as config:
+        config.write(f"simulator: {{prefix: {sherpa}}}\n")
     run_or_fail(
         [sys.executable, "-m", "etalumis", "simulator", "build", "--config", "config/test.yaml", "--output", "built"],
         cwd=clone,
@@ -102,6 +106,7 @@ def second_clone(sherpa_simulator: Path, checkout: Path, tmp_path_factory: pytes
 def test_the_same_sources_give_the_same_build_in_any_folder(sherpa_simulator: Path, second_clone: Path) -> None:
     for name in ("bin/sherpa_tau", "build.json", "sherpa_tau.conf", "tau.yaml", "tau_sites.txt"):
         assert (second_clone / name).read_bytes() == (sherpa_simulator / name).read_bytes(), name
+    assert (second_clone / "sherpa" / "absolute").resolve() != (sherpa_simulator / "sherpa" / "absolute").resolve()
     here, there = (BuiltSimulator(folder, SimulatorConfig()) for folder in (sherpa_simulator, second_clone))
     assert there.misfit(here.build_id, here.config_digest) is None
 
