@@ -8,11 +8,13 @@ ifdef CONDA_PREFIX
 # headers and libraries of an active conda environment
 export CMAKE_PREFIX_PATH := $(CONDA_PREFIX):$(CMAKE_PREFIX_PATH)
 endif
+# Python stores the bytecode that it compiles: the tests start hundreds of processes
+unexport PYTHONDONTWRITEBYTECODE
 # one worker per core; the tests of a file stay on one worker (tests/lanes.py)
 PYTEST = $(VENV)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadscope --no-loadscope-reorder
 CPP_SOURCES = $(shell find src/cpp -name '*.cpp' -o -name '*.hpp')
 
-.PHONY: help setup demo report check test validate soak lint format clean
+.PHONY: help setup demo report check check-tests test validate soak lint format clean
 
 help: ## list the targets
 	@echo "etalumis: which latent choices of a simulator produced this observation?"
@@ -30,7 +32,10 @@ demo: setup ## all stages on real Sherpa, on this machine, to a report; after an
 report: setup ## write the HTML report of the demo again
 	@$(VENV)/python scripts/run_workflow.py --report-only
 
-check: lint ## while you work: lint, and the tests that need neither Sherpa nor a workflow nor statistics
+check: ## while you work: lint, and the tests that need neither Sherpa nor a workflow nor statistics
+	@$(MAKE) --no-print-directory --jobs 2 lint check-tests
+
+check-tests: setup
 	$(PYTEST) --lane check
 
 test: lint ## lint and every test, statistics with small samples

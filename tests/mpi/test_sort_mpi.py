@@ -37,10 +37,9 @@ def sort_on(ranks, config, files, output, world_size):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_any_number_of_ranks_gives_the_bytes_of_one(ranks, config, files, tmp_path):
+def test_three_ranks_give_the_bytes_of_one(config, files, tmp_path):
     sort(files, tmp_path / "serial", 25, 500)
-    done = sort_on(ranks, config, files, tmp_path / "parallel", ranks)
+    done = sort_on(3, config, files, tmp_path / "parallel", 3)
     assert done.returncode == 0, done.stderr
     serial, parallel = (
         {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("serial", "parallel")
@@ -97,9 +96,8 @@ def undisturbed(many, tmp_path_factory):
     return bytes_of(folder)
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
-def test_sorting_in_little_memory_gives_the_bytes_of_one_rank(ranks, many, undisturbed, tmp_path):
-    with external(ranks, tmp_path / "sorted", many) as run:
+def test_sorting_in_little_memory_gives_the_bytes_of_one_rank(many, undisturbed, tmp_path):
+    with external(4, tmp_path / "sorted", many) as run:
         error = run.communicate(timeout=120)[1]
     assert run.returncode == 0, error
     assert bytes_of(tmp_path / "sorted") == undisturbed

@@ -55,17 +55,47 @@ def train_alone(words: list[str]) -> None:
     assert main(words[words.index("network") :]) == 0
 
 
-def test_two_ranks_train_the_network_of_one(branching: ExampleTraces, tmp_path: Path) -> None:
+SEVERAL = """
+import json, sys
+from etalumis.cli import main
+sys.exit(next((code for words in json.loads(sys.argv[1]) if (code := main(words))), 0))
+"""
+
+
+@pytest.fixture(scope="module")
+def on_two_ranks(
+    branching: ExampleTraces, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """Train twice on two ranks, then expect three; return folder and process. Each rank starts PyTorch once."""
+    folder = tmp_path_factory.mktemp("two")
+    commands = [
+        command(branching, folder / "batch of 8", 2, batch_size=8, max_traces=320),
+        command(branching, folder / "batch of 1", 2, batch_size=1, max_traces=40),
+        command(branching, folder / "wrong", 2, expected_ranks=3, batch_size=4, max_traces=40),
+    ]
+    calls = json.dumps([words[words.index("network") :] for words in commands])
+    return folder, run([*MPIEXEC, "-n", "2", sys.executable, "-c", SEVERAL, calls])
+
+
+@pytest.fixture
+def two_ranks(on_two_ranks: tuple[Path, subprocess.CompletedProcess[str]]) -> Path:
+    """The folder of the trainings on two ranks."""
+    folder, done = on_two_ranks
+    for name in ("batch of 8", "batch of 1"):
+        assert (folder / name / "network" / "manifest.json").exists(), done.stderr
+    return folder
+
+
+def test_two_ranks_train_the_network_of_one(branching: ExampleTraces, tmp_path: Path, two_ranks: Path) -> None:
     """The global batch is the same set of traces, so only the order of float32 sums differs."""
     train_alone(command(branching, tmp_path / "1", 1, batch_size=16, max_traces=320))
-    done = run(command(branching, tmp_path / "2", 2, batch_size=8, max_traces=320))
-    assert done.returncode == 0, done.stderr
-    one, two = (checkpoint.load(tmp_path / ranks / "network").state_dict() for ranks in ("1", "2"))
-    start = checkpoint.load(tmp_path / "1" / "network")
+    folders = tmp_path / "1" / "network", two_ranks / "batch of 8" / "network"
+    one, two = (checkpoint.load(folder).state_dict() for folder in folders)
+    start = checkpoint.load(folders[0])
     moved = max(float((value - one[name]).abs().max()) for name, value in two.items())
     assert moved < 2e-3  # 20 steps of Adam move a parameter by up to 1e-2
     assert start.parameter_count() == sum(value.numel() for name, value in two.items() if "input_scale" not in name)
-    first, second = (read_history(tmp_path / ranks / "network" / "history.csv") for ranks in ("1", "2"))
+    first, second = (read_history(folder / "history.csv") for folder in folders)
     assert [row.iteration for row in first] == [row.iteration for row in second] == [1, 5, 10, 15, 20]
     for a, b in zip(first, second, strict=True):
         assert b.valid_loss == pytest.approx(a.valid_loss, abs=2e-3)
@@ -73,20 +103,24 @@ def test_two_ranks_train_the_network_of_one(branching: ExampleTraces, tmp_path: 
         assert b.prior_loss == pytest.approx(a.prior_loss, rel=1e-12)
 
 
-def test_ranks_whose_minibatches_share_no_address_agree(branching: ExampleTraces, tmp_path: Path) -> None:
+def test_ranks_whose_minibatches_share_no_address_agree(
+    branching: ExampleTraces, tmp_path: Path, two_ranks: Path
+) -> None:
     """With one trace per rank, often only one of the two ranks touches the second address."""
-    done = run(command(branching, tmp_path / "two", 2, batch_size=1, max_traces=40))
-    assert done.returncode == 0, done.stderr
-    train_alone(command(branching, tmp_path / "one", 1, batch_size=2, max_traces=40))
-    one, two = (checkpoint.load(tmp_path / name / "network").state_dict() for name in ("one", "two"))
+    train_alone(command(branching, tmp_path / "1", 1, batch_size=2, max_traces=40))
+    folders = tmp_path / "1" / "network", two_ranks / "batch of 1" / "network"
+    one, two = (checkpoint.load(folder).state_dict() for folder in folders)
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=0, atol=2e-3)
 
 
-def test_a_wrong_number_of_ranks_is_an_error_on_all(branching: ExampleTraces, tmp_path: Path) -> None:
-    done = run(command(branching, tmp_path / "x", 2, expected_ranks=3, batch_size=4, max_traces=40))
+def test_a_wrong_number_of_ranks_is_an_error_on_all(
+    on_two_ranks: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder, done = on_two_ranks
     assert done.returncode != 0
     assert "expected 3 ranks (training.tasks), found 2" in done.stderr
+    assert not (folder / "wrong" / "network" / "manifest.json").exists()
 
 
 def test_sigterm_to_the_ranks_leaves_a_checkpoint_that_can_be_resumed(branching: ExampleTraces, tmp_path: Path) -> None:

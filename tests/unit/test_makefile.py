@@ -25,9 +25,11 @@ def folder(tmp_path, checkout):
     return tmp_path
 
 
-def make(folder, target):
+def make(folder, target, code=0):
     command = ["make", target, "VENV=tools", "PYTHON=tools/python"]
-    return subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, check=True, capture_output=True, timeout=60)
+    done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+    assert done.returncode == code, done.stderr
+    return done
 
 
 @pytest.mark.parametrize("target", ["lint", "format"])
@@ -38,6 +40,19 @@ def test_every_tool_gets_files(folder, target):
     assert clang.split()[-1] == "src/cpp/ppx/a.cpp"
     assert "codespell" not in calls, "codespell needs the names of files or folders"
     assert b"git" not in done.stderr
+
+
+@pytest.mark.parametrize("fails", [None, "mypy", "python -m pytest"])
+def test_check_is_lint_and_the_tests_of_its_lane(folder, fails):
+    if fails is not None:
+        tool = folder / "tools" / fails.split()[0]
+        tool.write_text(tool.read_text() + ('[ "$1" != -m ]\n' if " " in fails else "false\n"))
+    make(folder, "check", code=0 if fails is None else 2)
+    calls = (folder / "calls").read_text().splitlines()
+    assert any(call.startswith("python -m pytest") and call.endswith("--lane check") for call in calls)
+    assert "mypy" in calls
+    if fails != "mypy":
+        assert "snakemake --lint" in calls
 
 
 def test_clean_keeps_the_readme(folder):
