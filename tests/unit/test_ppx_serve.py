@@ -3,6 +3,8 @@
 """Arguments of `etalumis serve`: models by name, addresses, options."""
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -199,3 +201,13 @@ def test_options_between_the_files_of_a_list() -> None:
     assert _parse(["traces", "info", "a.h5", "--json", "b.h5"]).paths == [Path("a.h5"), Path("b.h5")]
     couple = _parse(["simulator", "couple", "--output", "o", "--", "program", "--runs", "3"])
     assert (couple.command, couple.runs) == (["program", "--runs", "3"], 20)
+
+
+def test_a_model_is_served_without_imports_that_take_long(tmp_path: Path):
+    """SciPy's functions alone take as long to import as all else; PyTorch takes ten times as long."""
+    program = (
+        "import sys; import etalumis.cli.serve, etalumis.models.load, etalumis.ppx.listen; "
+        "print(*({'scipy.special', 'scipy.stats', 'torch', 'h5py', 'matplotlib', 'mpi4py'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "\n"

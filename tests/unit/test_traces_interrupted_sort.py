@@ -117,10 +117,10 @@ def stopped(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         set_limits(patch)
         files = random_files(folder, 7, [80, 70, 90])
-        sort(files, folder / "undisturbed", 30)
+        sort(files, folder / "undisturbed", 50)
         patch.setattr(gather_module.ShardGatherer, "write", failing)
         with pytest.raises(DatasetError, match="the power is gone"):
-            Threads(2).run(lambda comm: sort(files, folder / "sorted", 30, comm=comm))
+            Threads(2).run(lambda comm: sort(files, folder / "sorted", 50, comm=comm))
     return files, folder / "sorted", bytes_of(folder / "undisturbed")
 
 
@@ -148,7 +148,7 @@ def test_complete_files_are_used_by_any_number_of_ranks(interrupted, ranks):
 
     first_pass.Spill = Noted
     try:
-        Threads(ranks).run(lambda comm: sort(files, output, 30, comm=comm))
+        Threads(ranks).run(lambda comm: sort(files, output, 50, comm=comm))
     finally:
         first_pass.Spill = for_real
     assert bytes_of(output) == undisturbed
@@ -159,7 +159,7 @@ def test_complete_files_are_used_by_any_number_of_ranks(interrupted, ranks):
 def test_resuming_with_other_memory(interrupted, monkeypatch):
     files, output, undisturbed = interrupted
     monkeypatch.setattr(sort_module, "segment_bytes", lambda memory_mb, traces: 1000)
-    sort(files, output, 30)
+    sort(files, output, 50)
     assert bytes_of(output, "shard-*") == {n: c for n, c in undisturbed.items() if n.startswith("shard-")}
     assert not list(output.glob("spill-*"))
 
@@ -173,7 +173,7 @@ def test_an_incomplete_spill_file_is_rewritten(interrupted):
     content[-300] ^= 1  # in the header or the table
     spills[2].write_bytes(content)
     spills[3].unlink()
-    sort(files, output, 30)
+    sort(files, output, 50)
     assert bytes_of(output) == undisturbed
 
 
@@ -189,7 +189,7 @@ def test_altered_spill_files_are_rewritten(interrupted, ranks, caplog):
     files, output, undisturbed = interrupted
     for number in (1, 4):
         damage(output / f"spill-{number:05d}.raw")
-    Threads(ranks).run(lambda comm: sort(files, output, 30, comm=comm))
+    Threads(ranks).run(lambda comm: sort(files, output, 50, comm=comm))
     for number in (1, 4):
         told = rf"spill-{number:05d}\.raw: the traces at byte \d+ were altered: .*; it was removed"
         assert len(re.findall(told, caplog.text)) == 1
@@ -211,11 +211,11 @@ def test_a_spill_file_that_is_damaged_twice_ends_the_sort(interrupted, monkeypat
     damaging.lock, damaging.turn = threading.Lock(), 0
     monkeypatch.setattr(sort_module, "open_spills", damaging)
     with pytest.raises(DatasetError, match=r"spill-00001\.raw: .* damaged again.*and the same command resumes"):
-        Threads(ranks).run(lambda comm: sort(files, output, 30, comm=comm))
+        Threads(ranks).run(lambda comm: sort(files, output, 50, comm=comm))
     assert damaging.turn == 2 * ranks
     assert not (output / "spill-00001.raw").exists()
     monkeypatch.setattr(sort_module, "open_spills", open_spills)
-    sort(files, output, 30)
+    sort(files, output, 50)
     assert bytes_of(output) == undisturbed
 
 
@@ -262,19 +262,19 @@ def test_an_altered_plan_is_ignored(interrupted, ranks, change, caplog):
     plan = json.loads((output / "plan.json").read_text())
     change(plan)
     (output / "plan.json").write_text(json.dumps(plan))
-    Threads(ranks).run(lambda comm: sort(files, output, 30, comm=comm))
+    Threads(ranks).run(lambda comm: sort(files, output, 50, comm=comm))
     assert "plan.json: was altered: its checksum does not match its content" in caplog.text
     assert bytes_of(output) == undisturbed
 
 
 def test_a_complete_set_with_an_altered_plan_is_not_replaced(interrupted):
     files, output, _ = interrupted
-    sort(files, output, 30)
+    sort(files, output, 50)
     text = (output / "plan.json").read_text()
     (output / "plan.json").write_text(text.replace('"digest": "', '"digest": "f'))
     before = bytes_of(output)
     with pytest.raises(DatasetError, match=r"or its plan\.json was altered; choose a new folder or remove this one"):
-        sort(files, output, 30)
+        sort(files, output, 50)
     assert bytes_of(output) == before
 
 
@@ -282,7 +282,7 @@ def test_without_a_valid_plan_everything_is_sorted_again(interrupted):
     files, output, undisturbed = interrupted
     for text in ("", "[]", '{"format": "etalumis-sort-plan", "version": 2, "digest": "x", "edges": 3}'):
         (output / "plan.json").write_text(text)
-        sort(files, output, 30)
+        sort(files, output, 50)
         assert bytes_of(output) == undisturbed
         (output / "index.json").unlink()
 
@@ -296,8 +296,8 @@ def test_an_interruption_after_the_index_leaves_a_complete_set(interrupted, monk
     clean = sort_module.Folder.clean
     monkeypatch.setattr(sort_module.Folder, "clean", dying)
     with pytest.raises(KeyboardInterrupt):
-        sort(files, output, 30)
+        sort(files, output, 50)
     monkeypatch.setattr(sort_module.Folder, "clean", clean)
     assert list(output.glob("spill-*"))
-    sort(files, output, 30)
+    sort(files, output, 50)
     assert bytes_of(output) == undisturbed

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy import special
+import scipy  # it imports scipy.special, which takes 0.2 s, on first use
 
 from etalumis.distributions.scalar import (
     BY_CODE,
@@ -158,17 +158,19 @@ def _categorical(x: Array, probs: Array) -> Array:
 
 
 def _binomial(x: Array, n: Array, p: Array) -> Array:
-    log_choose = special.gammaln(n + 1) - special.gammaln(x + 1) - special.gammaln(n - x + 1)
-    return _where(_whole(x) & (x >= 0) & (x <= n), log_choose + special.xlogy(x, p) + special.xlog1py(n - x, -p))
+    log_choose = scipy.special.gammaln(n + 1) - scipy.special.gammaln(x + 1) - scipy.special.gammaln(n - x + 1)
+    return _where(
+        _whole(x) & (x >= 0) & (x <= n), log_choose + scipy.special.xlogy(x, p) + scipy.special.xlog1py(n - x, -p)
+    )
 
 
 def _beta(x: Array, a: Array, b: Array) -> Array:
     inside = (x >= 0) & (x <= 1)
-    return _where(inside, special.xlogy(a - 1, x) + special.xlog1py(b - 1, -x) - special.betaln(a, b))
+    return _where(inside, scipy.special.xlogy(a - 1, x) + scipy.special.xlog1py(b - 1, -x) - scipy.special.betaln(a, b))
 
 
 def _gamma(x: Array, a: Array, rate: Array) -> Array:
-    return _where(x >= 0, a * np.log(rate) + special.xlogy(a - 1, x) - rate * x - special.gammaln(a))
+    return _where(x >= 0, a * np.log(rate) + scipy.special.xlogy(a - 1, x) - rate * x - scipy.special.gammaln(a))
 
 
 def _log_normal(x: Array, loc: Array, scale: Array) -> Array:
@@ -178,13 +180,15 @@ def _log_normal(x: Array, loc: Array, scale: Array) -> Array:
 
 def _weibull(x: Array, scale: Array, k: Array) -> Array:
     z = x / scale
-    return _where(x >= 0, np.log(k / scale) + special.xlogy(k - 1, z) - z**k)
+    return _where(x >= 0, np.log(k / scale) + scipy.special.xlogy(k - 1, z) - z**k)
 
 
 _LOG_PROB: dict[int, Callable[..., Any]] = {
     Uniform.code: lambda x, low, high: _where((x >= low) & (x <= high), -np.log(high - low)),
     Categorical.code: _categorical,
-    Poisson.code: lambda x, rate: _where(_whole(x) & (x >= 0), special.xlogy(x, rate) - rate - special.gammaln(x + 1)),
+    Poisson.code: lambda x, rate: _where(
+        _whole(x) & (x >= 0), scipy.special.xlogy(x, rate) - rate - scipy.special.gammaln(x + 1)
+    ),
     Bernoulli.code: lambda x, p: np.log(np.where(x == 1, p, np.where(x == 0, 1 - p, 0.0))),
     Beta.code: _beta,
     Exponential.code: lambda x, rate: _where(x >= 0, np.log(rate) - rate * x),

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, ClassVar, cast
 
 import numpy as np
-from scipy import special
+import scipy  # it imports scipy.special, which takes 0.2 s, on first use
 
 from etalumis.typing import Array
 
@@ -250,7 +250,7 @@ class Beta(Distribution):
             return -math.inf
         a, b = self.concentration1, self.concentration0
         log_norm = math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
-        return float(special.xlogy(a - 1, x) + special.xlog1py(b - 1, -x)) - log_norm
+        return float(scipy.special.xlogy(a - 1, x) + scipy.special.xlog1py(b - 1, -x)) - log_norm
 
 
 @dataclass(frozen=True)
@@ -292,7 +292,7 @@ class Gamma(Distribution):
         if x < 0:
             return -math.inf
         a = self.concentration
-        return a * math.log(self.rate) + float(special.xlogy(a - 1, x)) - self.rate * x - math.lgamma(a)
+        return a * math.log(self.rate) + float(scipy.special.xlogy(a - 1, x)) - self.rate * x - math.lgamma(a)
 
 
 @dataclass(frozen=True)
@@ -347,7 +347,7 @@ class Binomial(Distribution):
         if not _integer(x) or not 0 <= x <= n:
             return -math.inf
         log_choose = math.lgamma(n + 1) - math.lgamma(x + 1) - math.lgamma(n - x + 1)
-        return log_choose + float(special.xlogy(x, self.probs) + special.xlog1py(n - x, -self.probs))
+        return log_choose + float(scipy.special.xlogy(x, self.probs) + scipy.special.xlog1py(n - x, -self.probs))
 
 
 @dataclass(frozen=True)
@@ -370,7 +370,7 @@ class Weibull(Distribution):
         if x < 0:
             return -math.inf
         k, z = self.concentration, x / self.scale
-        log_front = math.log(k / self.scale) + float(special.xlogy(k - 1, z))
+        log_front = math.log(k / self.scale) + float(scipy.special.xlogy(k - 1, z))
         try:
             return log_front - math.pow(z, k)
         except OverflowError:

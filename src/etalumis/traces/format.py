@@ -203,18 +203,25 @@ class Checksum:
         return self._state.hexdigest()
 
 
-def file_checksum(file: h5py.File) -> str:
-    """Return the digest of a file's attributes and of the name, type, shape and checksum of every dataset."""
+def contents_of(file: h5py.File) -> list[tuple[str, h5py.Dataset | h5py.Group]]:
+    """Return the paths and objects of all groups and datasets of a file."""
+    found: list[tuple[str, h5py.Dataset | h5py.Group]] = []
+    file.visititems(lambda name, item: found.append((name, item)))
+    return found
+
+
+def file_checksum(file: h5py.File, contents: list[tuple[str, h5py.Dataset | h5py.Group]] | None = None) -> str:
+    """Return the digest of a file's attributes and of the name, type, shape and checksum of every dataset.
+
+    Pass its `contents_of`, if these are known: opening all objects takes most of the time.
+    """
     columns: dict[str, list[str]] = {}
     attributes: dict[str, dict[str, str]] = {"/": {k: str(v) for k, v in file.attrs.items() if k != "checksum"}}
-
-    def visit(name: str, item: h5py.Dataset | h5py.Group) -> None:
+    for name, item in contents_of(file) if contents is None else contents:
         if isinstance(item, h5py.Dataset):
             columns[name] = [item.dtype.str, str(item.shape), str(item.attrs.get("checksum"))]
         else:
             attributes[name] = {k: str(v) for k, v in item.attrs.items()}
-
-    file.visititems(visit)
     return digest({"columns": columns, "attributes": attributes})
 
 

@@ -23,6 +23,7 @@ from etalumis.traces.format import (
     VERSION,
     Checksum,
     Provenance,
+    contents_of,
     file_checksum,
     reading,
     tag_path,
@@ -56,7 +57,7 @@ class Shard:
         with reading(self.path):
             self._descriptor = Descriptor(self.path)
             with h5py.File(self.path, "r") as file:
-                self._check_header(file)
+                contents = self._check_header(file)
                 self.provenance = Provenance.from_attributes(self.path, file.attrs)
                 self.count = int(file.attrs["traces"])
                 self.checksum = str(file.attrs["checksum"])
@@ -64,7 +65,9 @@ class Shard:
                     _layout(from_link_name(link), group) for link, group in file["observations"].items()
                 )
                 self.tag_layouts = {from_link_name(link): _tag_layout(item) for link, item in file["tags"].items()}
-                self._columns = {column.name: column for column in self._open_columns(file)}
+                datasets = [item for _, item in contents if isinstance(item, h5py.Dataset)]
+                columns = [StoredColumn(self._descriptor, dataset) for dataset in datasets]
+                self._columns = {column.name: column for column in columns}
         self._adopt(dictionary if dictionary is not None else Dictionary())
 
     def __enter__(self) -> Self:
@@ -83,7 +86,8 @@ class Shard:
         """Close the file; the next read opens it again."""
         self._descriptor.close()
 
-    def _check_header(self, file: h5py.File) -> None:
+    def _check_header(self, file: h5py.File) -> list[tuple[str, h5py.Dataset | h5py.Group]]:
+        """Check format, version and checksum of the header; return what is in the file."""
         attributes = file.attrs
         found = attributes.get("format")
         if found != FORMAT:
@@ -94,22 +98,14 @@ class Shard:
             raise DatasetError(
                 f"{self.path}: format version {version}, but this program reads version {VERSION}; the file is {what}"
             )
-        expected, computed = attributes["checksum"], file_checksum(file)
+        contents = contents_of(file)
+        expected, computed = attributes["checksum"], file_checksum(file, contents)
         if expected != computed:
             raise DatasetError(
                 f"{self.path}: its header was altered: expected checksum {expected}, found {computed}; "
                 "delete the file and generate it again"
             )
-
-    def _open_columns(self, file: h5py.File) -> list[StoredColumn]:
-        found: list[StoredColumn] = []
-
-        def visit(_: str, item: h5py.Dataset | h5py.Group) -> None:
-            if isinstance(item, h5py.Dataset):
-                found.append(StoredColumn(self._descriptor, item))
-
-        file.visititems(visit)
-        return found
+        return contents
 
     @property
     def columns(self) -> tuple[str, ...]:
