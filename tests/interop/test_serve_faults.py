@@ -8,6 +8,8 @@ import stat
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import flatbuffers
@@ -45,6 +47,28 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def running(folder: Path) -> Iterator[Callable[[str], tuple["subprocess.Popen[str]", str]]]:
+    """Return process and endpoint of a model. The tests that do not end it share one process per model."""
+    with ExitStack() as stack:
+        started: dict[str, tuple[subprocess.Popen[str], str]] = {}
+
+        def start(model: str) -> tuple["subprocess.Popen[str]", str]:
+            if model not in started:
+                started[model] = stack.enter_context(served(folder, f"zoo:{model}"))
+            return started[model]
+
+        yield start
+
+
+@contextmanager
+def session(endpoint: str) -> Iterator[Client]:
+    """Connect a client that takes over from the one before."""
+    with Client(endpoint) as client:
+        assert isinstance(client.ask(Handshake("test")), HandshakeResult)
+        yield client
+
+
 RUBBISH = [
     (b"",),
     (b"nonsense that is no message at all",),
@@ -57,8 +81,9 @@ RUBBISH = [
 
 
 @pytest.mark.parametrize("model", ["two", "stubborn", "turns_errors", "careless"])
-def test_invalid_messages_are_answered_with_reset_and_the_next_run_is_correct(folder: Path, model: str):
-    with served(folder, f"zoo:{model}") as (process, endpoint), Client(endpoint) as client:
+def test_invalid_messages_are_answered_with_reset_and_the_next_run_is_correct(running, model: str):
+    process, endpoint = running(model)
+    with session(endpoint) as client:
         for parts in RUBBISH:
             if parts != (HALF,):
                 assert isinstance(client.ask(Run()), Sample)
@@ -94,32 +119,34 @@ def of_a_newer_schema(body: int, known: int) -> bytes:
     return bytes(builder.Output())
 
 
-def test_fields_of_a_newer_peer_are_ignored(folder: Path):
+def test_fields_of_a_newer_peer_are_ignored(running):
     handshake, run = BODIES.index(Handshake) + 1, BODIES.index(Run) + 1
-    with served(folder, "zoo:two") as (_, endpoint), Client(endpoint) as client:
+    with session(running("two")[1]) as client:
         assert client.ask(of_a_newer_schema(handshake, 1)) == GREETING
         assert isinstance(client.ask(of_a_newer_schema(200, 2)), Reset)
         assert isinstance(client.ask(of_a_newer_schema(run, 0)), Sample)
         assert isinstance(client.ask(of_a_newer_schema(200, 2)), Reset)
 
 
-def test_the_connection_of_a_peer_that_sends_too_large_a_message_is_dropped(folder: Path):
-    with served(folder, "zoo:two") as (process, endpoint), Client(endpoint) as client, Client(endpoint) as other:
+def test_the_connection_of_a_peer_that_sends_too_large_a_message_is_dropped(running):
+    process, endpoint = running("two")
+    with session(endpoint) as client, session(endpoint) as other:
         client.send(bytes(17 << 20))
         assert isinstance(other.ask(Run()), Sample)
         assert process.poll() is None
 
 
 @pytest.mark.parametrize("model", ["two", "stubborn", "turns_errors"])
-def test_a_handshake_during_a_run_begins_a_new_session(folder: Path, model: str):
-    with served(folder, f"zoo:{model}") as (_, endpoint), Client(endpoint) as client:
+def test_a_handshake_during_a_run_begins_a_new_session(running, model: str):
+    with session(running(model)[1]) as client:
         first = client.ask(Run())
         assert client.ask(Handshake("again")) == GREETING._replace(model_name=model)
         assert client.ask(Run()) == first
 
 
-def test_two_clients_do_not_affect_each_other(folder: Path):
-    with served(folder, "zoo:two") as (_, endpoint), Client(endpoint) as first, Client(endpoint) as second:
+def test_two_clients_do_not_affect_each_other(running):
+    _, endpoint = running("two")
+    with Client(endpoint) as second, session(endpoint) as first:
         assert isinstance(first.ask(Run()), Sample)
         assert isinstance(second.ask(Run()), Reset)  # busy
         assert second.ask(Handshake("second")) == GREETING  # takes over
