@@ -18,7 +18,8 @@ import pytest
 from etalumis import execution
 from etalumis.address import AddressTable
 from etalumis.errors import ProtocolError, RefusedError, SimulatorError
-from etalumis.ppx import Simulator, connect
+from etalumis.ppx import Simulator, connect, process
+from etalumis.ppx import simulator as simulator_module
 
 PEER = Path(__file__).with_name("raw_peer.py")
 KINDS = [
@@ -213,7 +214,8 @@ def test_a_simulator_killed_by_another_process_is_detected_at_once():
         assert time.monotonic() - killed[0] < 2
 
 
-def test_a_hang_ends_after_the_timeout_even_if_sigterm_is_ignored():
+def test_a_hang_ends_after_the_timeout_even_if_sigterm_is_ignored(monkeypatch):
+    monkeypatch.setattr(process, "_TERMINATION_TIMEOUT_S", 0.2)
     with simulator("--fault", "deaf", timeout_s=0.4) as peer:
         pid = peer.pid
         with pytest.raises(SimulatorError, match=r"did not answer within 0\.4 s in run 1 after 2 draws"):
@@ -249,7 +251,8 @@ def test_errors_of_the_controller_leave_the_simulator_usable(error):
         assert peer.pid == pid
 
 
-def test_an_interrupt_while_waiting_is_followed_by_a_new_process():
+def test_an_interrupt_while_waiting_is_followed_by_a_new_process(monkeypatch):
+    monkeypatch.setattr(simulator_module, "_RESET_TIMEOUT_S", 0.2)  # it does not answer this either
     with simulator("--fault", "hang") as peer:
         pid = peer.pid
         timer = threading.Timer(0.4, os.kill, (os.getpid(), signal.SIGINT))

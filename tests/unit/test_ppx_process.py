@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from etalumis.errors import SimulatorError
+from etalumis.ppx import process as process_module
 from etalumis.ppx.process import SimulatorProcess
 
 
@@ -83,7 +84,8 @@ def test_end_is_described_without_reaping(tmp_path, body, how):
     assert not Path(f"/proc/{process.pid}").exists()
 
 
-def test_stop_ends_the_whole_group_and_leaves_nothing(tmp_path):
+def test_stop_ends_the_whole_group_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(process_module, "_TERMINATION_TIMEOUT_S", 0.2)
     body = f"trap '' TERM; (trap '' TERM; echo $$ >&2; sleep 600) & echo $! > {tmp_path}/child; sleep 600"
     process = SimulatorProcess([script(tmp_path, body)], scratch=tmp_path)
     child = tmp_path / "child"
