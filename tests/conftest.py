@@ -17,6 +17,8 @@ from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD_TIMEOUT_S = 900
+# each worker and each process that it starts uses one core: the threads of PyTorch would wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -41,7 +41,7 @@ def carried(page, sherpa_simulator: Path, tmp_path_factory) -> tuple[Path, str]:
     shutil.copytree(sherpa_simulator, run / "simulator", symlinks=True)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     configure = ["etalumis", "simulator", "config", "--config", run / "config.yaml", "--output", run / "simulator"]
-    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PATH": path}
     subprocess.run(configure, env=environment, check=True, capture_output=True, timeout=TIMEOUT_S)
     script = []
     for language, name, text in page:

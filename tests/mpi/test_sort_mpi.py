@@ -33,7 +33,7 @@ def sort_on(ranks, config, files, output, world_size):
     return subprocess.run(
         [*MPIEXEC, "-n", str(ranks), *ETALUMIS, "traces", "sort", "--config", config, "--input", *files, "--output",
          output, "--world-size", str(world_size)],
-        capture_output=True, text=True, timeout=120, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
 
@@ -79,9 +79,7 @@ sort([Path(p) for p in sys.argv[2:]], Path(sys.argv[1]), 1500, 1, MPI.COMM_WORLD
 
 def external(ranks, output, inputs):
     command = [*MPIEXEC, "-n", str(ranks), sys.executable, "-c", EXTERNAL, output, *inputs]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture(scope="module")

@@ -46,8 +46,7 @@ def configure(output: Path, **training: object) -> None:
 
 
 def run(words: list[str]) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
 
 
 def train_alone(words: list[str]) -> None:
@@ -126,9 +125,7 @@ def test_a_wrong_number_of_ranks_is_an_error_on_all(
 def test_sigterm_to_the_ranks_leaves_a_checkpoint_that_can_be_resumed(branching: ExampleTraces, tmp_path: Path) -> None:
     words = command(branching, tmp_path / "x", 2, batch_size=4, max_traces=10**9)
     folder = tmp_path / "x" / "network"
-    with subprocess.Popen(
-        words, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    ) as started:
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as started:
         waited = time.monotonic() + 60
         while not (folder / "history.csv").exists() and time.monotonic() < waited:
             time.sleep(0.05)

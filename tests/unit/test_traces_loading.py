@@ -109,8 +109,12 @@ def index_lists(seed):
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine with fewer cores
-@pytest.mark.parametrize(("workers", "method"), [(1, "fork"), (3, "fork"), (1, "spawn")])
-def test_a_loader_gives_the_same_batches_with_any_number_of_workers(files, workers, method):
+@pytest.mark.parametrize(
+    ("workers", "method", "collates"),
+    [(1, "fork", (as_is, as_tensors)), (3, "fork", (as_is, as_tensors)), (1, "spawn", (as_tensors,))],
+    ids=["one", "three", "spawned"],
+)
+def test_a_loader_gives_the_same_batches_with_any_number_of_workers(files, workers, method, collates):
     layers = build(files)
     dataset = BatchDataset(TraceDataset(files, layers), seed=5)
     dataset.set_epoch(3)
@@ -118,7 +122,7 @@ def test_a_loader_gives_the_same_batches_with_any_number_of_workers(files, worke
     expected = [TraceDataset(files, layers).batch(np.array(rows), (5, 3)) for rows in lists]
     alone = DataLoader(dataset, batch_sampler=lists, collate_fn=as_is)
     assert_same_batches(batches_of(alone), batches_of(expected))
-    for collate in (as_is, as_tensors):
+    for collate in collates:
         many = DataLoader(
             dataset, batch_sampler=lists, collate_fn=collate, num_workers=workers, multiprocessing_context=method
         )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from etalumis import config
 from etalumis.cli.logs import say
+from etalumis.cli.termination import abort_all_ranks
 from etalumis.counting import counted
 from etalumis.errors import EtalumisError
 
@@ -111,8 +112,7 @@ def _failing_together(comm: MPI.Comm) -> Iterator[None]:
                 logger.error("rank %d: %s", comm.rank, error, extra={"whole": True})
             else:
                 logger.critical("rank %d: unexpected error", comm.rank, exc_info=error)
-            logging.shutdown()
-            comm.Abort(1)
+            abort_all_ranks(comm)
         raise
 
 

@@ -2,14 +2,23 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """SIGTERM as an exception, so that simulators, sockets and temporary files are cleaned up."""
 
+from __future__ import annotations
+
+import logging
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+FORWARD_S = 0.5
+"""Time in which `mpiexec` forwards the last message of a rank: it discards what it has not read when a rank aborts."""
 RETRY_S = 0.05
 """Delay before a swallowed signal is raised once more: the code that swallowed it has returned by then."""
 
@@ -62,3 +71,10 @@ def _raise_again(hook: Callable[[Any], object]) -> Callable[[Any], None]:
         timer.start()
 
     return raise_again
+
+
+def abort_all_ranks(comm: MPI.Comm) -> None:
+    """End all MPI ranks with exit code 1, after this one has logged the reason."""
+    logging.shutdown()
+    time.sleep(FORWARD_S)
+    comm.Abort(1)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from etalumis.cli.arguments import count
 from etalumis.cli.logs import say
+from etalumis.cli.termination import abort_all_ranks
 from etalumis.config import Config, load
 from etalumis.counting import counted
 from etalumis.errors import ConfigError, EtalumisError
@@ -161,7 +162,7 @@ def sort(args: argparse.Namespace) -> None:
                 logger.critical("rank %d: unexpected error", comm.rank, exc_info=True)
             else:
                 logger.error("rank %d: interrupted; the same command resumes", comm.rank)
-            comm.Abort(1)
+            abort_all_ranks(comm)
         raise
     if comm.rank == 0:
         say(str(args.output / "index.json"))
