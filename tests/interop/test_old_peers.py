@@ -225,7 +225,7 @@ def test_a_peer_that_was_not_started_here_is_not_restarted(tmp_path, fault, capl
             importance(simulator, ANSWERS["gaussian_unknown_mean"].observations, runs=100, seed=1)
         first, *_, advice = str(caught.value).splitlines()
         cause = f"lost the connection to {endpoint}" if fault == "kill" else "did not answer within 0.5 s"
-        assert first.startswith(f"the simulator gaussian {cause} in run 4 after 1 draws")
+        assert first.startswith(f"the simulator gaussian {cause} in run 4 after 1 draw")
         helps = "was not started here, so it is not restarted" if fault == "kill" else "increase timeout_s (simulator"
         assert helps in advice
         assert [record for record in caplog.records if record.levelno == logging.WARNING] == []
@@ -243,7 +243,7 @@ def test_a_statement_that_is_not_supported_is_named_and_not_repeated(model, erro
         with pytest.raises(RefusedError) as caught:
             importance(simulator, {}, runs=10, seed=1)
         message = str(caught.value)
-        assert "in run 1 after 1 draws: the sample statement at [_start+0x25; forward()+0x20; draw()+0x2a]" in message
+        assert "in run 1 after 1 draw: the sample statement at [_start+0x25; forward()+0x20; draw()+0x2a]" in message
         assert error in message
         assert "forward()+0x10" not in message
         assert "old_peer.py" in message
