@@ -107,7 +107,11 @@ class Client:
     def ask(self, *parts: bytes | Message) -> Message:
         """Send a message of one or more parts; return the answer."""
         self.send(*parts)
-        return Decoder().decode(self._socket.recv())
+        return Decoder().decode(self.receive())
+
+    def receive(self) -> bytes:
+        """Wait for a message."""
+        return self._socket.recv()
 
     def send(self, *parts: bytes | Message) -> None:
         """Send a message without waiting for the answer."""

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from served import TIMEOUT_S, Client
 
 from etalumis import execution
 from etalumis.cli import _parse, main
@@ -151,6 +152,17 @@ def test_a_stale_socket_is_replaced_and_a_new_one_of_another_process_is_kept(tmp
         path.unlink()
         path.write_text("another's", encoding="utf-8")
     assert path.read_text(encoding="utf-8") == "another's"
+
+
+def test_the_last_message_is_sent_before_the_socket_is_closed(tmp_path: Path) -> None:
+    message = bytes(64 << 20)  # does not fit into the buffers of the system
+    listener = Listener(f"ipc://{tmp_path / 'socket'}")
+    with Client(listener.endpoint) as client:
+        client.send(b"hello")
+        request = listener.receive(TIMEOUT_S)
+        assert request is not None
+        listener.send_last(request.sender, message)
+        assert client.receive() == message
 
 
 def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
