@@ -150,6 +150,11 @@ class RunPlan(NamedTuple):
     - In a scope that begins later, every entry is drawn.
     - If an open scope begins another repetition, the run ends and the trace is `lost`: it has no other content.
 
+    If the rows are `proposed`, the n-th controlled entry instead takes the value of row n, provided that address, prior
+    and scope are those of the row, in repetition 0. A row with NaN leaves its entry to the model, and the whole scope
+    if the entry is the first of one. From the first controlled entry that differs from its row on, the model draws
+    every entry. The column `row` of the details tells which rows were used.
+
     Attributes
     ----------
     rows
@@ -167,6 +172,8 @@ class RunPlan(NamedTuple):
         Whether to return `DETAIL` of the entries, which a later replay of the trace needs.
     rejected
         Whether to return the entries of rejected repetitions.
+    proposed
+        Whether the rows are proposed values.
     """
 
     rows: ReplayRows | None = None
@@ -176,6 +183,7 @@ class RunPlan(NamedTuple):
     draw_below: int = 0
     details: bool = False
     rejected: bool = False
+    proposed: bool = False
 
 
 class StepSettings(NamedTuple):
@@ -275,6 +283,16 @@ class PlannedTrace(Trace):
         raise NotImplementedError
 
     @property
+    def diverged(self) -> bool:
+        """Whether a controlled entry differed from its proposed row, or a proposed row was not used."""
+        raise NotImplementedError
+
+    @property
+    def repeated(self) -> bool:
+        """Whether a scope whose proposed rows were all used, like those before it, began another repetition."""
+        raise NotImplementedError
+
+    @property
     def log_ratio(self) -> float:
         """Sum of log p'(x_i) - log p(x_i) over the entries that reused the value of a row."""
         raise NotImplementedError
@@ -345,6 +363,22 @@ class Stepper(Delegate, Protocol):
         There is one trace per accepted step, in order, and one for a step that was `BROKEN`, at the end. If the initial
         trace could not be replayed, there are no steps and one trace, that of the failed replay.
         """
+        ...
+
+
+@runtime_checkable
+class Proposable(Delegate, Protocol):
+    """A model that may be able to carry out plans with proposed rows."""
+
+    @property
+    def takes_proposals(self) -> bool:
+        """Whether it can."""
+        ...
+
+    def carry_out_each(
+        self, requests: Sequence[tuple[RunPlan, int]], addresses: AddressTable
+    ) -> Sequence[PlannedTrace]:
+        """Run each plan once with its seed; return the traces in the order of the requests."""
         ...
 
 

@@ -15,6 +15,7 @@ from etalumis.layers import LayerRow, LayerTable, ObservationLayout
 from etalumis.network import ProposalNetwork
 from etalumis.network.minibatch_plan import plan_minibatch
 from etalumis.network.proposal_densities import log_density
+from etalumis.network.proposal_session import Proposal
 from etalumis.network.standardise import standardise
 from etalumis.traces.reading.batch import Minibatch
 from etalumis.training.evaluate import log_proposals
@@ -232,3 +233,30 @@ def test_the_defensive_share_bounds_the_weight() -> None:
         for _ in range(20):
             value, log_q = session.propose(row.address, prior, rng)
             assert prior.log_prob(value) - log_q <= np.log(10.0) + 1e-9
+
+
+def test_proposals_do_not_depend_on_the_other_lanes() -> None:
+    """Bit for bit, whatever the number of lanes in a call and their order."""
+    network = network_of()
+    observation = np.linspace(-1.0, 1.0, 6)
+    paths = [[(3 * lane + step * (lane % 5 + 1)) % len(LAYERS) for step in range(6)] for lane in range(40)]
+
+    def proposals(together: int) -> list[list[Proposal]]:
+        session = network.session(observation, lanes=40)
+        rngs = [np.random.default_rng(lane) for lane in range(40)]
+        found: list[list[Proposal]] = [[] for _ in paths]
+        for start in range(0, 40, together):
+            lanes = list(reversed(range(start, min(start + together, 40))))
+            for step in range(6):
+                layers = [paths[lane][step] for lane in lanes]
+                addresses = [LAYERS.rows[layer].address for layer in layers]
+                priors = [PRIORS[layer % len(PRIORS)] for layer in layers]
+                for lane, proposal in zip(
+                    lanes, session.propose_all(lanes, addresses, priors, [rngs[lane] for lane in lanes]), strict=True
+                ):
+                    found[lane].append(proposal)
+        return found
+
+    alone = proposals(1)
+    assert len({proposal.value for run in alone for proposal in run}) > 50
+    assert all(proposals(together) == alone for together in (2, 3, 16, 40))

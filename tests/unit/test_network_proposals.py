@@ -40,9 +40,9 @@ def log_density(prior: Distribution, raw: np.ndarray, values: np.ndarray) -> np.
 
 def draw(prior: Distribution, raw: np.ndarray, count: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    low, high, first, second, _ = prior_columns(prior, 0.0)
-    drawn = [sampling.sample(prior.kind, raw, rng) for _ in range(count)]
-    return np.array([restore(prior.kind, x, low, high, first, second) for x in drawn])
+    columns = np.tile(prior_columns(prior, 0.0)[:4], (count, 1))
+    drawn = sampling.sample(prior.kind, np.tile(raw, (count, 1)), rng.random((count, 2)))
+    return restore(prior.kind, drawn, columns[:, 0], columns[:, 1], columns[:, 2:])
 
 
 def support(prior: Distribution) -> np.ndarray:
@@ -85,9 +85,8 @@ def test_inference_and_training_densities_agree(prior: Distribution) -> None:
         form = standardise(
             prior.kind, np.array([value]), np.array([low]), np.array([high]), np.array([[first, second]])
         )
-        context = (form.context[0, 0], form.context[0, 1])
-        here = sampling.log_density(prior.kind, raw, form.x[0], context) + form.log_jacobian[0]
-        assert here == pytest.approx(log_density(prior, raw, np.array([value]))[0], rel=1e-10, abs=1e-10)
+        here = sampling.log_density(prior.kind, raw[None], form.x, form.context) + form.log_jacobian
+        assert here[0] == pytest.approx(log_density(prior, raw, np.array([value]))[0], rel=1e-10, abs=1e-10)
 
 
 @pytest.mark.parametrize("prior", PRIORS, ids=IDS)
@@ -151,7 +150,11 @@ def _quantile(prior: Distribution, q: float) -> float:
 
 def test_training_starts_near_a_uniform_prior() -> None:
     bias = proposal_densities.initial_bias("Uniform", 0, 10).double().numpy()
-    density = np.exp([sampling.log_density("Uniform", bias, x, (0.0, 0.0)) for x in np.linspace(0.01, 0.99, 99)])
+
+    def log_density_at(x: np.ndarray) -> np.ndarray:
+        return sampling.log_density("Uniform", np.tile(bias, (len(x), 1)), x, np.zeros((len(x), 2)))
+
+    density = np.exp(log_density_at(np.linspace(0.01, 0.99, 99)))
     assert abs(np.log(density)).max() < 0.35
-    area = integrate.quad(lambda x: math.exp(sampling.log_density("Uniform", bias, x, (0.0, 0.0))), 0, 1)[0]
+    area = integrate.quad(lambda x: math.exp(log_density_at(np.array([x]))[0]), 0, 1)[0]
     assert area == pytest.approx(1.0, abs=1e-7)

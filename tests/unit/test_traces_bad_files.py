@@ -268,18 +268,15 @@ def test_nan_in_a_column_is_reported_with_its_trace(good, tmp_path, refused, col
         assert f"bad.h5: column '{column}': trace {trace} has the value nan" in error
 
 
-ORIGINS = [
-    ("simulator_build_id", "b1", "its simulator_build_id is 'b1', but that of .*train-0.h5 is 'b0'"),
-    ("config_digest", "c1", "its config_digest is 'c1', but that of .*train-0.h5 is 'c0'"),
-    ("model", "other", "its model is 'other', but that of .*train-0.h5 is 'detector'"),
-    ("kept", "accepted", "its kept is 'accepted', but that of .*train-0.h5 is 'all'"),
-]
-JOINING = [verb for verb in BOTH if verb != "verify"]  # which looks at files one by one
-
-
+@pytest.mark.parametrize("verb", [verb for verb in BOTH if verb != "verify"])  # which looks at files one by one
 @pytest.mark.parametrize(
-    ("verb", "key", "value", "message"),
-    [(verb, *origin) for i, verb in enumerate(JOINING) for j, origin in enumerate(ORIGINS) if (i + j) % 2 == 0],
+    ("key", "value", "message"),
+    [
+        ("simulator_build_id", "b1", "its simulator_build_id is 'b1', but that of .*train-0.h5 is 'b0'"),
+        ("config_digest", "c1", "its config_digest is 'c1', but that of .*train-0.h5 is 'c0'"),
+        ("model", "other", "its model is 'other', but that of .*train-0.h5 is 'detector'"),
+        ("kept", "accepted", "its kept is 'accepted', but that of .*train-0.h5 is 'all'"),
+    ],
 )
 def test_traces_of_different_origin(tmp_path, refused, key, value, message, verb):
     path = tmp_path / "bad.h5"

@@ -46,7 +46,7 @@ def gaussian(tmp_path_factory: pytest.TempPathFactory) -> ExampleTraces:
 
 @pytest.fixture(scope="module")
 def branching(tmp_path_factory: pytest.TempPathFactory) -> ExampleTraces:
-    return make_example_traces("branching", tmp_path_factory.mktemp("branching"), TRAIN, 128)
+    return make_example_traces("branching", tmp_path_factory.mktemp("branching"), TRAIN, VALID)
 
 
 def settings(**training: object) -> Config:
@@ -144,12 +144,10 @@ def branching_entropies() -> dict[str, float]:
 
 
 @pytest.mark.usefixtures("statistics")
-def test_traces_of_several_types_are_learned_together(tmp_path: Path) -> None:
+def test_traces_of_several_types_are_learned_together(branching: ExampleTraces, tmp_path: Path) -> None:
     """No loss is below the entropy of the exact conditional, and after training it is close to it."""
-    branching = make_example_traces("branching", tmp_path, TRAIN, VALID)
-    output = tmp_path / "network"
-    train(branching, settings(max_traces=TRAIN * 8), output)
-    parts = checkpoint.read_manifest(output)["training"]["valid_by_name"]
+    train(branching, settings(max_traces=TRAIN * 8), tmp_path)
+    parts = checkpoint.read_manifest(tmp_path)["training"]["valid_by_name"]
     for name, exact in branching_entropies().items():
         spread = 1.0 / math.sqrt(parts[name]["entries"])  # mcse: the log densities vary by about one nat
         assert exact - 4 * spread < parts[name]["loss"] < exact + 4 * spread

@@ -56,7 +56,7 @@ rule ic:
         runtime=240,
     params:
         config=P.config,
-        settings={**wiring.settings(CONFIG.posteriors.ic, "runs"), "seed": CONFIG.run.seed},
+        settings={**wiring.settings(CONFIG.posteriors.ic, "runs", "replays", "shared_replays"), "seed": CONFIG.run.seed},
         simulator=subpath(input.build, parent=True),
         network=subpath(input.network, parent=True),
     shell:

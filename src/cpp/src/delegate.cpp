@@ -35,6 +35,7 @@ Delegate::Delegate(Tables& tables, Record& record, const Observations& observati
                    Asker* asker)
     : tables_(tables), record_(record), observations_(observations), request_(request), asker_(asker) {
   for (std::size_t i = 0; i < request.prefix; ++i) rows_open_ = std::max(rows_open_, request.row_details[i].scope);
+  if (request.proposed) return;
   if (request.rows.size() > request.prefix) row_of_place_.assign(tables.place_count(), -1);
   for (std::size_t i = request.prefix; i < request.rows.size(); ++i) {
     const KnownKey& key = tables.key_at(request.rows[i].address);
@@ -52,6 +53,7 @@ void Delegate::begin(std::uint64_t seed) {
   first_entry_ = scope_start_ = record_.entries.size();
   first_observe_ = record_.observes.size();
   first_tag_ = record_.tags.size();
+  next_row_ = 0;
   replayed_ = open_ = scope_ = repetition_ = handed_scope_ = 0;
   rest_handed_over_ = over_ = false;
   counted_.clear();
@@ -62,6 +64,8 @@ void Delegate::end(const Tensor& result) {
   if (!over_ && !result.data.empty()) trace_.result = static_cast<std::int32_t>(record_.add(result));
   // A run may end before the prefix is complete.
   if (!over_ && replayed_ < request_.prefix) trace_.flags |= trace_flag::mismatch;
+  const bool followed = (trace_.flags & (trace_flag::diverged | trace_flag::repeated)) == 0;
+  if (request_.proposed && followed && next_row_ < request_.rows.size()) trace_.flags |= trace_flag::diverged;
   if ((trace_.flags & trace_flag::lost) != 0) {  // its content is not returned
     record_.entries.resize(first_entry_);
     if (request_.details) record_.details.resize(first_entry_);
@@ -85,7 +89,7 @@ double Delegate::sample(const Event& event, const Site& site) {
   const KnownPrior& prior = tables_.prior(known, *event.distribution);
   const std::uint32_t flags = (event.control ? entry_flag::controlled : 0) | (event.replace ? entry_flag::replaced : 0);
   const KnownKey key = tables_.key(base, instance, tables_.name(known, event.name), flags);
-  const Choice choice = choose(event, key.place, instance, prior.support);
+  const Choice choice = choose(event, key, instance, prior);
   record(event, prior, key.number, choice);
   return choice.value;
 }
@@ -93,7 +97,7 @@ double Delegate::sample(const Event& event, const Site& site) {
 void Delegate::record(const Event& event, const KnownPrior& prior, std::uint32_t address, const Choice& choice) {
   const bool flat = prior.is_flat && choice.value >= prior.parameters[0] && choice.value <= prior.parameters[1];
   const double log_density = flat ? prior.flat_log_density : log_prob(*event.distribution, choice.value);
-  if (choice.row >= 0) compare(choice.row, log_density);
+  if (choice.row >= 0 && !request_.proposed) compare(choice.row, log_density);
   ++trace_.draws;
   trace_.log_prior += log_density;
   record_.entries.push_back({choice.value, address, prior.number});
@@ -136,15 +140,44 @@ void Delegate::follow_scope(const Event& event) {
   log_ratio_at_scope_ = trace_.log_ratio;
 }
 
-Delegate::Choice Delegate::choose(const Event& event, std::uint32_t place, std::uint32_t instance,
-                                  std::uint64_t support) {
-  if (replayed_ < request_.prefix) return replay(event, place);
+Delegate::Choice Delegate::choose(const Event& event, const KnownKey& key, std::uint32_t instance,
+                                  const KnownPrior& prior) {
+  if (request_.proposed) {
+    const std::int32_t row = proposed_row(event, key, prior.number);
+    if (row >= 0) return {request_.rows[static_cast<std::size_t>(row)].value, row};
+    return {draw_scalar(*event.distribution, generator_), -1};
+  }
+  if (replayed_ < request_.prefix) return replay(event, key.place);
   if (is_open(event.scope) && event.repetition != 0) end_early(trace_flag::lost);
-  if (const std::int32_t row = find_row(event, place, support); row >= 0) {
+  if (const std::int32_t row = find_row(event, key.place, prior.support); row >= 0) {
     return {request_.rows[static_cast<std::size_t>(row)].value, row};
   }
   if (asker_ != nullptr && event.control) return ask(event, instance);
   return {draw_scalar(*event.distribution, generator_), -1};
+}
+
+std::int32_t Delegate::proposed_row(const Event& event, const KnownKey& key, std::uint32_t prior) {
+  if (!event.control || (event.scope != 0 && event.scope == handed_scope_)) return -1;
+  constexpr std::uint32_t off = trace_flag::diverged | trace_flag::repeated;
+  if ((trace_.flags & off) != 0) return -1;
+  if (!is_next_row(event, key.number, prior)) {
+    trace_.flags |= event.repetition != 0 ? trace_flag::repeated : trace_flag::diverged;
+    return -1;
+  }
+  const EntryRecord& row = request_.rows[next_row_];
+  const bool is_first = event.scope != 0 && record_.entries.size() == scope_start_;
+  const bool is_given = !std::isnan(row.value);
+  if (!is_given && is_first) handed_scope_ = event.scope;
+  const auto number = static_cast<std::int32_t>(next_row_++);
+  return is_given ? number : -1;
+}
+
+bool Delegate::is_next_row(const Event& event, std::uint32_t address, std::uint32_t prior) const {
+  if (next_row_ >= request_.rows.size() || event.repetition != 0) return false;
+  const EntryRecord& row = request_.rows[next_row_];
+  // the numbers of priors that are not kept differ from message to message
+  return row.address == address && row.distribution == prior && prior < KnownPrior::own &&
+         request_.row_details[next_row_].scope == event.scope;
 }
 
 Delegate::Choice Delegate::replay(const Event& event, std::uint32_t place) {

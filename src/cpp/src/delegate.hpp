@@ -36,6 +36,9 @@ class Asker {
 ///     row is also controlled, also outside scopes or in an open one, and has the same support. All others are drawn.
 ///   - In a scope that begins later, every entry is drawn.
 ///   - If an open scope begins another repetition, the run is lost and ends.
+/// Proposed rows: the n-th controlled entry takes the value of row n if address, prior and scope are those of the row,
+/// in repetition 0. A row with NaN leaves its entry to the generator, and the whole scope if the entry is the first of
+/// one. From the first controlled entry that differs from its row on, every entry is drawn.
 class Delegate final : public Peer {
  public:
   Delegate(Tables& tables, Record& record, const Observations& observations, const RunRequest& request, Asker* asker);
@@ -57,8 +60,10 @@ class Delegate final : public Peer {
   };
 
   void follow_scope(const Event& event);
-  Choice choose(const Event& event, std::uint32_t place, std::uint32_t instance, std::uint64_t support);
+  Choice choose(const Event& event, const KnownKey& key, std::uint32_t instance, const KnownPrior& prior);
   Choice replay(const Event& event, std::uint32_t place);
+  bool is_next_row(const Event& event, std::uint32_t address, std::uint32_t prior) const;
+  std::int32_t proposed_row(const Event& event, const KnownKey& key, std::uint32_t prior);
   Choice ask(const Event& event, std::uint32_t instance);
   std::int32_t find_row(const Event& event, std::uint32_t place, std::uint64_t support) const;
   void compare(std::int32_t row, double log_density);
@@ -82,6 +87,7 @@ class Delegate final : public Peer {
   std::size_t first_observe_ = 0;
   std::size_t first_tag_ = 0;
   std::uint32_t replayed_ = 0;
+  std::size_t next_row_ = 0;  // the next proposed row
   std::uint32_t open_ = 0;
   std::uint32_t scope_ = 0;
   std::uint32_t repetition_ = 0;

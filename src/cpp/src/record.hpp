@@ -30,6 +30,8 @@ constexpr std::uint32_t misfit = 8;
 namespace trace_flag {
 constexpr std::uint32_t lost = 1;
 constexpr std::uint32_t mismatch = 2;
+constexpr std::uint32_t diverged = 4;  // an entry differed from its proposed row, or a row was not used
+constexpr std::uint32_t repeated = 8;  // a scope with proposed rows, all of them used, began another repetition
 }  // namespace trace_flag
 
 namespace step_flag {

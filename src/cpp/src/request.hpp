@@ -51,6 +51,7 @@ struct RunRequest {
   bool details = false;
   bool rejected = false;
   std::optional<ChainRequest> chain;
+  bool proposed = false;
 };
 
 /// What the front end draws by itself after an answer in an assisted run.

@@ -155,20 +155,34 @@ std::string problem_of_chain(const RunRequest& request) {
   return {};
 }
 
-std::string problem_of(const RunRequest& request) {
-  if (request.seeds.empty()) return "a delegated Run without seeds";
-  if (request.mode == RunMode::assisted && request.seeds.size() != 1) return "an assisted Run with several seeds";
-  if (request.chain) {
-    if (std::string problem = problem_of_chain(request); !problem.empty()) return problem;
-  }
+std::string problem_of_rows(const RunRequest& request) {
   if (request.prefix > request.rows.size()) return "a prefix longer than the rows";
   if (request.rows.size() != request.row_details.size()) return "rows without their details";
+  if (request.proposed) {
+    if (request.mode != RunMode::delegated || request.prefix != 0 || request.chain || request.rejected)
+      return "proposed rows in a run that is not delegated, or with a prefix, a chain or rejected repetitions";
+    if (!request.details) return "proposed rows without details";
+    for (const EntryRecord& row : request.rows) {
+      if (std::isinf(row.value)) return "a proposed row whose value is infinite";
+    }
+    return {};
+  }
   for (const EntryRecord& row : request.rows) {
     if (!std::isfinite(row.value)) return "a row whose value is not finite";
   }
   for (std::size_t i = request.prefix; i < request.row_details.size(); ++i) {
     if (std::isnan(request.row_details[i].log_prob)) return "a row without a log density after the prefix";
   }
+  return {};
+}
+
+std::string problem_of(const RunRequest& request) {
+  if (request.seeds.empty()) return "a delegated Run without seeds";
+  if (request.mode == RunMode::assisted && request.seeds.size() != 1) return "an assisted Run with several seeds";
+  if (request.chain) {
+    if (std::string problem = problem_of_chain(request); !problem.empty()) return problem;
+  }
+  if (std::string problem = problem_of_rows(request); !problem.empty()) return problem;
   if (request.observations) {
     for (const auto& [name, tensor] : *request.observations) {
       if (!is_consistent(tensor))
@@ -246,6 +260,7 @@ Received decode_run(const wire::Run& body, std::size_t size) {
   request->rejected = body.rejected();
   request->details = body.details() || body.rejected();
   if (body.chain() != nullptr) request->chain = chain_of(*body.chain());
+  request->proposed = body.proposed();
   received.error = problem_of(*request);
   received.request = std::move(request);
   return received;
@@ -305,9 +320,10 @@ Bytes Encoder::handshake_result(std::string_view system_name, std::string_view m
   FlatBufferBuilder& b = Builder::begin(builder_);
   const auto system = text(b, system_name);
   const auto model = text(b, model_name);
-  return builder_->finish(wire::MessageBody_HandshakeResult,
-                          wire::CreateHandshakeResult(b, system, model, session != 0 ? delegation_version : 0, session,
-                                                      session != 0 ? chain_version : 0));
+  return builder_->finish(
+      wire::MessageBody_HandshakeResult,
+      wire::CreateHandshakeResult(b, system, model, session != 0 ? delegation_version : 0, session,
+                                  session != 0 ? chain_version : 0, session != 0 ? proposal_version : 0));
 }
 
 Bytes Encoder::run_result(const Tensor& result) {

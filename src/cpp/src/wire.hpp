@@ -53,6 +53,8 @@ struct Received {
 constexpr std::uint32_t delegation_version = 1;
 /// The supported version of chains.
 constexpr std::uint32_t chain_version = 1;
+/// The supported version of proposed rows.
+constexpr std::uint32_t proposal_version = 1;
 
 /// `buffer` must be aligned to 8 bytes. `type` is none if it is not a PPX message. A SampleResult without exactly one
 /// finite value has an `error`, unless it has a hand-over.

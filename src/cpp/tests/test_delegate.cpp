@@ -104,6 +104,102 @@ void assisted_runs_ask_for_controlled_draws() {
   CHECK_EQUAL(session.value(4), 0.25);
 }
 
+/// Values of the controlled entries low, high, a and last; NaN leaves an entry to the generator.
+RunRequest proposed(const Session& session, const std::vector<double>& values) {
+  RunRequest request = session.replay(5);
+  request.prefix = 0;
+  request.proposed = true;
+  request.rows.erase(request.rows.begin() + 3);  // `b` is not controlled
+  request.row_details.erase(request.row_details.begin() + 3);
+  for (std::size_t i = 0; i < request.rows.size(); ++i) request.rows[i].value = values[i];
+  return request;
+}
+
+std::vector<std::int32_t> rows_of(const Session& session) {
+  std::vector<std::int32_t> rows;
+  for (const DetailRecord& detail : session.record.details) rows.push_back(detail.row);
+  return rows;
+}
+
+void proposed_rows_are_taken_while_they_fit() {
+  constexpr double from_prior = std::numeric_limits<double>::quiet_NaN();
+  TestModel model;
+  Session session;
+  TestAsker asker;
+  asker.answer = [](const Event& event) {
+    return Answer{event.name == "low"    ? 0.25
+                  : event.name == "high" ? 0.75
+                  : event.name == "a"    ? 0.9
+                                         : 0.1,
+                  HandOver::none};
+  };
+  CHECK(!session.run(model, with_details(), 7, &asker));
+  const std::vector<double> assisted = session.values();
+  const RunRequest all = proposed(session, {0.25, 0.75, 0.9, 0.1});
+  const RunRequest other_prior = proposed(session, {0.75, 0.75, 0.9, 0.1});
+  const RunRequest own_loop = proposed(session, {0.25, 0.75, from_prior, 0.1});
+  const RunRequest one_from_prior = proposed(session, {0.25, from_prior, 0.9, 0.1});
+
+  // the same as the assisted run with these answers
+  CHECK(!session.run(model, all, 7));
+  CHECK(session.values() == assisted);
+  CHECK((rows_of(session) == std::vector<std::int32_t>{0, 1, 2, -1, 3}));
+  CHECK_EQUAL(session.trace().flags, 0U);
+
+  // with low = 0.75 the prior of `high` is another one: it and all later entries are drawn
+  CHECK(!session.run(model, other_prior, 7));
+  CHECK((rows_of(session) == std::vector<std::int32_t>{0, -1, -1, -1, -1}));
+  CHECK_EQUAL(session.trace().flags, detail::trace_flag::diverged);
+
+  // so are those of a run that ends before its rows, or goes on after them
+  RunRequest too_many = all;
+  too_many.rows.push_back(all.rows.back());
+  too_many.row_details.push_back(all.row_details.back());
+  RunRequest too_few = all;
+  too_few.rows.pop_back();
+  too_few.row_details.pop_back();
+  for (const RunRequest& request : {too_many, too_few}) {
+    CHECK(!session.run(model, request, 7));
+    CHECK_EQUAL(session.trace().flags, detail::trace_flag::diverged);
+  }
+
+  // a second repetition of a proposed scope is drawn, and all that follows
+  model.accepts = [](double a) { return a > 1.0; };
+  CHECK(!session.run(model, all, 7));
+  CHECK((rows_of(session) == std::vector<std::int32_t>{0, 1, -1, -1, -1}));
+  CHECK(session.record.details[2].repetition > 0);
+  CHECK_EQUAL(session.trace().flags, detail::trace_flag::repeated);
+  // unless its first repetition was not the proposed one
+  RunRequest other_scope = all;
+  other_scope.rows[2].address = all.rows[3].address;
+  bool repeated = false;
+  for (std::uint64_t i = 0; i < 20; ++i) {
+    CHECK(!session.run(model, other_scope, i));
+    CHECK_EQUAL(session.trace().flags, detail::trace_flag::diverged);
+    repeated = repeated || session.record.details[2].repetition > 0;
+  }
+  CHECK(repeated);
+
+  // the loop draws the whole scope, in every repetition; then the rows are taken again
+  repeated = false;
+  for (std::uint64_t i = 0; i < 50; ++i) {
+    CHECK(!session.run(model, own_loop, i));
+    CHECK((rows_of(session) == std::vector<std::int32_t>{0, 1, -1, -1, 3}));
+    CHECK(session.value(2) > 1.0);
+    CHECK_EQUAL(session.trace().flags, 0U);
+    repeated = repeated || session.record.details[2].repetition > 0;
+  }
+  CHECK(repeated);
+
+  model.accepts = [](double) { return true; };
+  for (std::uint64_t i = 0; i < 50; ++i) {
+    CHECK(!session.run(model, one_from_prior, i));
+    // the prior of `last` depends on `high`
+    CHECK((rows_of(session) == std::vector<std::int32_t>{0, -1, 2, -1, -1}));
+    CHECK(session.value(1) != 0.75);
+  }
+}
+
 void observations_are_scored_drawn_or_misfit() {
   TestModel model;
   Session session;
@@ -271,6 +367,7 @@ int main() {
   return run_tests({
       {"prior runs are local runs", prior_runs_are_local_runs},
       {"assisted runs ask for controlled draws", assisted_runs_ask_for_controlled_draws},
+      {"proposed rows are taken while they fit", proposed_rows_are_taken_while_they_fit},
       {"observations are scored, drawn or misfit", observations_are_scored_drawn_or_misfit},
       {"a model that catches the end sends nothing more", a_model_that_catches_the_end_sends_nothing_more},
       {"a site table may change between the runs of a batch", a_site_table_may_change_between_the_runs_of_a_batch},

@@ -291,12 +291,15 @@ def _ic(args: argparse.Namespace) -> None:
             seed=job.config.run.seed,
             job=args.job,
             scopes=args.scopes,
+            replays=section.replays,
+            shared_replays=section.shared_replays,
+            in_flight=section.in_flight,
             retries=job.config.simulator.retries,
             checkpoint=checkpoint,
         )
 
     settings = {"engine": "ic", "job": args.job, "scopes": args.scopes, "network_digest": network_digest}
-    posterior = job.sample({**settings, **section.model_dump(mode="json", exclude={"jobs"})}, engine)
+    posterior = job.sample({**settings, **section.model_dump(mode="json", exclude={"jobs", "in_flight"})}, engine)
     logger.info(
         "ic job %d: %.1f weighted runs/s, %.1f %% lost to second repetitions, %.2f %% of the addresses unknown",
         args.job, posterior.info["runs_per_s"], 100 * posterior.info["lost_share"],

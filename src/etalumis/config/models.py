@@ -263,6 +263,20 @@ class IcConfig(Section):
 
     jobs: int = Field(2, ge=1, le=1000, description="number of jobs")
     runs: int = Field(15_000, ge=1, le=10**10, description="simulator runs per job")
+    in_flight: int = Field(
+        64,
+        ge=1,
+        le=65536,
+        description="runs whose values are proposed at a time; this does not change the draws",
+    )
+    replays: int = Field(1, ge=1, le=10**6, description="prior runs per proposed rejection scope of a run, for its 1/Z")
+    shared_replays: int = Field(
+        0,
+        ge=0,
+        le=10**6,
+        description="prior runs for the 1/Z of a scope, shared by all runs with the same discrete controlled entries "
+        "before it, if uncontrolled entries do not change Z; 0: none are shared",
+    )
 
 
 class PosteriorsConfig(Section):

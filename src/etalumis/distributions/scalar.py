@@ -4,7 +4,7 @@
 
 import math
 from abc import ABCMeta, abstractmethod
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar, cast
 
@@ -78,7 +78,7 @@ class Distribution(metaclass=_ArrayAware):
     @property
     def parameters(self) -> tuple[float, ...]:
         """Parameters in PPX order."""
-        return astuple(self)
+        return tuple(vars(self).values())  # `dataclasses.astuple` is twenty times slower
 
     @abstractmethod
     def sample(self, rng: np.random.Generator) -> float:

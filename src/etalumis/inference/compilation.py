@@ -23,7 +23,7 @@ does not introduce a bias.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,12 +31,13 @@ import numpy as np
 from etalumis import seeds
 from etalumis.errors import InferenceError
 from etalumis.execution import Model
+from etalumis.inference.acceptance import InverseAcceptance
 from etalumis.inference.checkpoint import Checkpoint
-from etalumis.inference.controllers import CountRepetitions
 from etalumis.inference.importance import sample_weighted
 from etalumis.inference.observations import Observations
 from etalumis.inference.posterior import Posterior
-from etalumis.inference.proposal_controller import ProposalController, ProposalSource, Scopes
+from etalumis.inference.proposal_controller import ProposalSource, Scopes
+from etalumis.inference.proposed_runs import LaneSource, ProposedRun, ProposedRuns, draw_by_draw
 from etalumis.inference.runner import ModelRunner
 from etalumis.trace import Trace
 from etalumis.typing import Array
@@ -52,15 +53,18 @@ def compilation(
     job: int = 0,
     scopes: Scopes = "first-shot",
     replays: int = 1,
+    shared_replays: int = 0,
+    in_flight: int = 64,
     retries: int = 3,
     checkpoint: Checkpoint | None = None,
 ) -> Posterior:
     """Sample the posterior by weighting runs that a trained `network` proposes.
 
     The network sees the observations as in its training: a single array as it is, several ones flattened and joined.
-    See `sample_with_proposals` for the parameters, the weight and the errors.
+    If the model takes proposals, values are proposed for up to `in_flight` runs at a time; the draws are the same for
+    any number. See `sample_with_proposals` for the other parameters, the weight and the errors.
     """
-    session = network.session(network_input(network.layers, Observations(observations)))
+    session = network.session(network_input(network.layers, Observations(observations)), lanes=in_flight)
     return sample_with_proposals(
         model,
         observations,
@@ -70,6 +74,7 @@ def compilation(
         job=job,
         scopes=scopes,
         replays=replays,
+        shared_replays=shared_replays,
         retries=retries,
         checkpoint=checkpoint,
     )
@@ -85,6 +90,7 @@ def sample_with_proposals(
     job: int = 0,
     scopes: Scopes = "first-shot",
     replays: int = 1,
+    shared_replays: int = 0,
     retries: int = 3,
     checkpoint: Checkpoint | None = None,
 ) -> Posterior:
@@ -113,6 +119,9 @@ def sample_with_proposals(
         "first-shot": the network proposes rejection scopes; "prior": the model's loops draw them.
     replays
         Number of prior runs R_{s,r} to average for each proposed scope, if the weight of the run is not zero anyway.
+    shared_replays
+        Number of prior runs to average, once for all runs with the same context, for scopes whose earlier controlled
+        entries are all discrete; 0: none are shared. See `etalumis.inference.acceptance` for when this is exact.
     retries
         Maximum number of consecutive restarts of a failed simulator.
     checkpoint
@@ -124,30 +133,30 @@ def sample_with_proposals(
         If the observations do not fit the model, a likelihood or a proposal density is NaN, or replaying the beginning
         of a trace gives different entries.
     """
-    if replays < 1:
-        raise InferenceError(f"ic: expected replays >= 1, found {replays}")
+    if replays < 1 or shared_replays < 0:
+        raise InferenceError(f"ic: expected replays >= 1 and shared_replays >= 0, found {replays} and {shared_replays}")
     stage = f"posteriors/ic/{job}"
     runner = ModelRunner(model, Observations(observations), seeds.derive(seed, stage, 0), retries)
     counts = dict.fromkeys(("asked", "unknown", "lost", "replay_runs"), 0)
+    inverse_acceptance = InverseAcceptance(runner, seed, stage, replays, shared_replays)
 
-    def once(index: int) -> tuple[Trace, float]:
-        rng = seeds.generator(seed, stage, index)
-        trace, proposing = runner.run(
-            rng, lambda: ProposalController(session, runner.addresses, rng, runner.observations, scopes)
-        )
-        log_weight = proposing.log_weight + trace.log_likelihood
-        for key in ("asked", "unknown", "lost"):
-            counts[key] += getattr(proposing, key)
-        if log_weight > -math.inf:
-            for scope in proposing.proposed_scopes:
-                log_weight += math.log(_mean_repetitions(runner, trace, scope, rng, replays))
-                counts["replay_runs"] += replays
-        return trace, log_weight
+    def draws(first: int) -> Iterator[tuple[Trace, float]]:
+        before = counts["replay_runs"]
+        for run in _runs(runner, session, range(first, runs), lambda i: seeds.generator(seed, stage, i), scopes):
+            counts["asked"] += run.asked
+            counts["unknown"] += run.unknown
+            counts["lost"] += run.lost
+            log_weight = run.log_weight + run.trace.log_likelihood
+            if log_weight > -math.inf:
+                for scope in run.proposed_scopes:
+                    log_weight += inverse_acceptance.log_estimate(run.trace, scope, run.rng)
+                counts["replay_runs"] = before + inverse_acceptance.replay_runs
+            yield run.trace, log_weight
 
     posterior = sample_weighted(
         "ic",
         runner,
-        lambda first: map(once, range(first, runs)),
+        draws,
         runs=runs,
         seed=seed,
         stage=stage,
@@ -158,6 +167,7 @@ def sample_with_proposals(
     posterior.info.update(
         scopes=scopes,
         replays=replays,
+        shared_replays=shared_replays,
         replay_runs=counts["replay_runs"],
         lost_share=counts["lost"] / runs,
         unknown_address_fraction=counts["unknown"] / max(counts["asked"], 1),
@@ -165,14 +175,18 @@ def sample_with_proposals(
     return posterior
 
 
-def _mean_repetitions(runner: ModelRunner, trace: Trace, scope: int, rng: np.random.Generator, replays: int) -> float:
-    """Return the mean number of repetitions, over prior runs, of rejection scope number `scope` of a trace."""
-    total = 0
-    for _ in range(replays):
-        # without observations: this run is not scored
-        _, counter = runner.run(rng, lambda: CountRepetitions(trace, scope, rng))
-        total += counter.repetitions
-    return total / replays
+def _runs(
+    runner: ModelRunner,
+    session: ProposalSource,
+    indices: range,
+    make_rng: Callable[[int], np.random.Generator],
+    scopes: Scopes,
+) -> Iterator[ProposedRun]:
+    """Yield the runs in order: many at a time, if the model takes proposals and the session has several lanes."""
+    model = runner.proposable
+    if model is not None and isinstance(session, LaneSource) and session.lanes > 1:
+        return ProposedRuns(runner, model, session, make_rng, scopes).runs(indices)
+    return (draw_by_draw(runner, session, make_rng(index), scopes) for index in indices)
 
 
 def network_input(layers: Any, observations: Observations) -> Array:

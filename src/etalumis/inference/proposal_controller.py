@@ -110,10 +110,15 @@ class ProposalController(PriorController):
             self.unknown += 1
             return None
         value, log_q = proposal
-        if not -math.inf < log_q < math.inf:
-            raise InferenceError(
-                f"the network proposed {value} with log density {log_q} at {address}; expected a "
-                "finite log density. Train the network again: its weights have diverged."
-            )
+        require_finite(value, log_q, address)
         self.log_weight += site.distribution.log_prob(value) - log_q
         return value
+
+
+def require_finite(value: float, log_q: float, address: str) -> None:
+    """Raise `InferenceError` if the log density of a proposed value is not finite."""
+    if not -math.inf < log_q < math.inf:
+        raise InferenceError(
+            f"the network proposed {value} with log density {log_q} at {address}; expected a "
+            "finite log density. Train the network again: its weights have diverged."
+        )

@@ -11,10 +11,10 @@ import numpy as np
 
 from etalumis.address import AddressTable
 from etalumis.batches import is_restartable, restart, run_in_batches
-from etalumis.delegation import Concurrent, Delegate, PlannedTrace, RunPlan, Stepper, Steps
+from etalumis.delegation import Concurrent, Delegate, PlannedTrace, Proposable, RunPlan, Stepper, Steps
 from etalumis.errors import InferenceError, ProtocolError, SimulatorError
 from etalumis.execution import BaseTable, Controller, Model, run
-from etalumis.inference.controllers import Planner, PriorController
+from etalumis.inference.controllers import CountRepetitions, Planner, PriorController
 from etalumis.inference.observations import Observations
 from etalumis.models import FunctionModel
 from etalumis.trace import Trace
@@ -98,6 +98,19 @@ class ModelRunner:
             return trace, controller
         raise AssertionError("unreachable: _recover raises after the last attempt")
 
+    def run_repeatedly(self, rng: np.random.Generator, make: Callable[[], CountRepetitions], count: int) -> list[int]:
+        """Run `count` times under `make()` and return the numbers of repetitions; raises like `run`."""
+        if self._delegate is None or count == 1:
+            return [self.run(rng, make)[1].repetitions for _ in range(count)]
+        counter = make()
+        drawn = [draw_seed(rng) for _ in range(count)]
+        found = []
+        for trace in run_in_batches(self._delegate, counter.plan(), drawn, self.addresses, self._batch_failed):
+            self.runs += 1
+            counter.receive(trace)
+            found.append(counter.repetitions)
+        return found
+
     def run_all(self, rng: np.random.Generator, makes: Sequence[Callable[[], C]]) -> list[tuple[Trace, C]]:
         """Run once under each of `makes`; a model with several processes runs them concurrently.
 
@@ -118,6 +131,26 @@ class ModelRunner:
                 controller.receive(trace)
             self._check(trace)
         return list(zip(traces, controllers, strict=True))
+
+    @property
+    def proposable(self) -> Proposable | None:
+        """The model, if it can carry out plans with proposed rows, else None."""
+        return self.model if isinstance(self.model, Proposable) and self.model.takes_proposals else None
+
+    def run_each(self, model: Proposable, requests: Sequence[tuple[RunPlan, int]]) -> Sequence[PlannedTrace]:
+        """Let the model run each plan once with its seed; raises like `run`.
+
+        If the model fails, the runs are repeated one by one, so that the error names the failing one.
+        """
+        try:
+            traces = model.carry_out_each(requests, self.addresses)
+        except (SimulatorError, ProtocolError) as error:
+            self._batch_failed(error, 0, 0)
+            traces = [self._carry_out(model, plan, seed) for plan, seed in requests]
+        self.runs += len(traces)
+        for trace in traces:
+            self._check(trace)
+        return traces
 
     @property
     def stepper(self) -> Stepper | None:
@@ -180,17 +213,18 @@ class ModelRunner:
 
     def _run_plan(self, delegate: Delegate, controller: Planner, seed: int) -> PlannedTrace:
         """Let the model carry out a plan. A failed attempt leaves no state behind, so the next one is identical."""
-        plan = controller.plan()
+        trace = self._carry_out(delegate, controller.plan(), seed)
+        self.runs += 1
+        controller.receive(trace)
+        self._check(trace)
+        return trace
+
+    def _carry_out(self, delegate: Delegate, plan: RunPlan, seed: int) -> PlannedTrace:
         for attempt in range(self.retries + 1):
             try:
-                trace = delegate.carry_out(plan, (seed,), self.addresses)[0]
+                return delegate.carry_out(plan, (seed,), self.addresses)[0]
             except (SimulatorError, ProtocolError) as error:
                 self._recover(error, attempt, f", drawn from seed {seed},")
-                continue
-            self.runs += 1
-            controller.receive(trace)
-            self._check(trace)
-            return trace
         raise AssertionError("unreachable: _recover raises after the last attempt")
 
     def _batch_failed(self, error: Exception, index: int, failures: int) -> None:

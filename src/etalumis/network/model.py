@@ -213,9 +213,9 @@ class ProposalNetwork(nn.Module):
             parts[kind] = parts.get(kind, 0.0) + float(loss.detach().index_select(0, group.tokens).sum())
         return loss.sum() + unknown, parts
 
-    def session(self, observation: np.ndarray, defensive: float = 0.05) -> ProposalSession:
+    def session(self, observation: np.ndarray, defensive: float = 0.05, lanes: int = 1) -> ProposalSession:
         """Return a session that proposes values for runs with one observation; see `ProposalSession`."""
-        return ProposalSession(self, observation, defensive)
+        return ProposalSession(self, observation, defensive, lanes)
 
 
 def _sample_embedding(group: GroupPlan, leaves: Leaves) -> Tensor:

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Inference with a trained network: one entry at a time, for one observation."""
+"""Inference with a trained network: entry by entry, in many runs at a time, for one observation."""
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
@@ -19,11 +20,23 @@ if TYPE_CHECKING:
     from etalumis.network.model import ProposalNetwork
 
 
+class Proposal(NamedTuple):
+    """A proposed value, its log density log q, and its log density under the prior, log p."""
+
+    value: float
+    log_q: float
+    log_prior: float
+
+
 class ProposalSession:
-    """Proposes the values of runs, given one observation.
+    """Proposes the values of runs, given one observation; several runs at a time, each in a lane of its own.
 
     The proposal is a defensive mixture, q(x) = (1 - d) q_network(x) + d p(x), so that the weight p/q of an entry is at
     most 1/d. The density is that of the mixture, whichever component a value was drawn from.
+
+    What is proposed in a lane does not depend on the other lanes of a call, bit for bit: matrix products have at least
+    two rows, since BLAS computes one row by another routine, and weights are stored so that the sums do not depend on
+    the number of rows.
 
     Parameters
     ----------
@@ -33,6 +46,8 @@ class ProposalSession:
         (*shape), unscaled, as in the observe statement of the model.
     defensive
         Share d of the prior, in [0, 1).
+    lanes
+        Number of runs that can be in progress at the same time.
 
     Raises
     ------
@@ -40,7 +55,7 @@ class ProposalSession:
         If the shape of the observation is not that of the network, or a number is not finite.
     """
 
-    def __init__(self, network: "ProposalNetwork", observation: Array, defensive: float = 0.05) -> None:
+    def __init__(self, network: "ProposalNetwork", observation: Array, defensive: float = 0.05, lanes: int = 1) -> None:
         if not 0.0 <= defensive < 1.0:
             raise NetworkError(f"defensive share: expected a number in [0, 1), found {defensive}")
         self.network, self.defensive = network, defensive
@@ -48,10 +63,16 @@ class ProposalSession:
         self._log_prior_share = math.log(defensive) if defensive > 0 else -math.inf
         self._weights = [_LstmLayer(network, i) for i in range(network.config.lstm_layers)]
         self._observation_gates = self._embed(observation)
-        self._address_gates: dict[tuple[int, int], Tensor] = {}
+        self._sample_gates = self._weights[0].inputs[self._columns(network.config.sample_embedding)].contiguous()
+        self._address_gates = torch.empty(0, len(self._observation_gates))
+        self._gate_rows: dict[tuple[int, int], int] = {}
         self._rows: dict[str, int] = {}
         self._layers: dict[int, _LayerRow] = {}
-        self.begin()
+        self._state = _LaneState(network, lanes)
+
+    def _columns(self, count: int) -> slice:
+        start = self.network.config.observation_embedding
+        return slice(start, start + count)
 
     def _embed(self, observation: Array) -> Tensor:
         expected = self.network.layers.observation_shape
@@ -66,17 +87,23 @@ class ProposalSession:
         with torch.inference_mode():
             embedded = self.network.embed(torch.from_numpy(observation).unsqueeze(0))[0]
             first = self._weights[0]
-            return first.bias + first.inputs[:, : len(embedded)] @ embedded
+            return first.bias + embedded @ first.inputs[: len(embedded)]
 
-    def begin(self) -> None:
-        """Start a run: reset the state."""
-        hidden = self.network.config.lstm_hidden
-        self._state = [(torch.zeros(hidden), torch.zeros(hidden)) for _ in self._weights]
-        self._previous_layer = -1
-        self._previous_value = torch.zeros(self.network.config.sample_embedding)
+    @property
+    def lanes(self) -> int:
+        """Number of runs that can be in progress at the same time."""
+        return len(self._state.previous_layer)
+
+    def begin(self, lane: int = 0) -> None:
+        """Start a run in a lane: reset its state."""
+        self._state.reset(lane)
+
+    def knows(self, address: str) -> bool:
+        """Return whether the network proposes values of an address."""
+        return self._row(address) >= 0
 
     def propose(self, address: str, distribution: Distribution, rng: np.random.Generator) -> tuple[float, float] | None:
-        """Return (value, log q(value)), or None if the address is unknown: the caller then draws from the prior.
+        """Return (value, log q(value)) in lane 0, or None if the address is unknown: the caller then uses the prior.
 
         An unknown address is not a step of the LSTM, as in training.
 
@@ -85,33 +112,71 @@ class ProposalSession:
         NetworkError
             If the distribution is not of the kind of the layer.
         """
-        layer = self._row(address)
-        if layer < 0:
+        if not self.knows(address):
             return None
-        kind, values = self._kind(layer, distribution), _prior_columns(distribution)
-        with torch.inference_mode():
-            raw = self._step(layer).numpy().astype(np.float64)
-        if self.defensive > 0 and rng.random() < self.defensive:
-            value = distribution.sample(rng)
-        else:
-            x = sampling.sample(kind, raw, rng)
-            value = restore(kind, x, values[0], values[1], values[2], values[3])
-        return value, self._remember(layer, kind, distribution, values, raw, value)
+        value, log_q, _ = self.propose_all([0], [address], [distribution], [rng])[0]
+        return value, log_q
 
-    def _remember(
-        self, layer: int, kind: str, distribution: Distribution, values: tuple[float, ...], raw: Array, value: float
-    ) -> float:
-        """Store the value as input of the next step, and return its log density."""
-        log_prior = distribution.log_prob(value)
-        low, high, first, second = values
-        form = standardise(kind, np.array([value]), np.array([low]), np.array([high]), np.array([[first, second]]))
-        context = (float(form.context[0, 0]), float(form.context[0, 1]))
-        log_network = sampling.log_density(kind, raw, float(form.x[0]), context) + float(form.log_jacobian[0])
-        self._previous_layer = layer
-        self._previous_value = self._sample_embedding(layer, float(form.feature[0]))
-        if self.defensive == 0:
-            return log_network
-        return float(np.logaddexp(self._log_network_share + log_network, self._log_prior_share + log_prior))
+    def propose_all(
+        self,
+        lanes: Sequence[int],
+        addresses: Sequence[str],
+        distributions: Sequence[Distribution],
+        rngs: Sequence[np.random.Generator],
+    ) -> list[Proposal]:
+        """Propose the next value in each of some lanes, for known addresses; raise as `propose` does.
+
+        Each lane draws from its own random generator.
+        """
+        layers = [self._row(address) for address in addresses]
+        by_group: dict[int, list[int]] = {}
+        for position, (layer, distribution) in enumerate(zip(layers, distributions, strict=True)):
+            self._check_kind(layer, distribution)
+            by_group.setdefault(int(self.network.grouping.group_of[layer]), []).append(position)
+        found: list[Proposal] = [_NOTHING] * len(lanes)
+        with torch.inference_mode():
+            hidden = self._step(lanes, layers)
+            for group, positions in by_group.items():
+                raw = self._raw(hidden, [layers[i] for i in positions], positions)
+                proposals, feature = self._draw(
+                    self.network.grouping.groups[group].kind,
+                    raw,
+                    [distributions[i] for i in positions],
+                    [rngs[i] for i in positions],
+                )
+                embedded = self._sample_embedding(group, [layers[i] for i in positions], feature)
+                self._state.previous_value[[lanes[i] for i in positions]] = embedded
+                for position, proposal in zip(positions, proposals, strict=True):
+                    found[position] = proposal
+        for lane, layer in zip(lanes, layers, strict=True):
+            self._state.previous_layer[lane] = layer
+        return found
+
+    def _draw(
+        self, kind: str, raw: Array, distributions: list[Distribution], rngs: list[np.random.Generator]
+    ) -> tuple[list[Proposal], Array]:
+        """Return a proposal for each token of one kind, and the inputs (token,) of the sample embedding."""
+        columns = np.array([_prior_columns(distribution) for distribution in distributions])
+        low, high, parameters = columns[:, 0], columns[:, 1], columns[:, 2:]
+        uniforms = np.empty((len(rngs), 2))
+        from_prior: list[tuple[int, float]] = []
+        for i, rng in enumerate(rngs):
+            if self.defensive > 0 and rng.random() < self.defensive:
+                uniforms[i] = 0.5
+                from_prior.append((i, distributions[i].sample(rng)))
+            else:
+                rng.random(out=uniforms[i])
+        value = restore(kind, sampling.sample(kind, raw, uniforms), low, high, parameters)
+        for i, drawn in from_prior:
+            value[i] = drawn
+        form = standardise(kind, value, low, high, parameters)
+        log_network = sampling.log_density(kind, raw, form.x, form.context) + form.log_jacobian
+        values: list[float] = value.tolist()
+        log_prior = [prior.log_prob(x) for prior, x in zip(distributions, values, strict=True)]
+        log_q = log_network
+        if self.defensive > 0:
+            log_q = np.logaddexp(self._log_network_share + log_network, self._log_prior_share + np.array(log_prior))
+        return list(map(Proposal, values, log_q.tolist(), log_prior)), form.feature
 
     def _row(self, address: str) -> int:
         row = self._rows.get(address)
@@ -119,7 +184,7 @@ class ProposalSession:
             row = self._rows[address] = self.network.layers.row(address)
         return row
 
-    def _kind(self, layer: int, distribution: Distribution) -> str:
+    def _check_kind(self, layer: int, distribution: Distribution) -> None:
         row = self.network.layers.rows[layer]
         categories = len(distribution.parameters) if distribution.kind == "Categorical" else 0
         if (row.kind, row.categories) != (distribution.kind, categories):
@@ -127,7 +192,6 @@ class ProposalSession:
                 f"address {row.address!r}: the network was made for {row.kind} with {row.categories} categories, the "
                 f"simulator asks for {distribution.kind} with {categories}; train on traces of this simulator"
             )
-        return row.kind
 
     def _layer(self, layer: int) -> "_LayerRow":
         row = self._layers.get(layer)
@@ -135,44 +199,82 @@ class ProposalSession:
             row = self._layers[layer] = _LayerRow.of(self.network, layer)
         return row
 
-    def _sample_embedding(self, layer: int, feature: float) -> Tensor:
-        row = self._layer(layer)
-        if self.network.layers.rows[layer].kind == "Categorical":
-            return row.sample_weight[int(feature)] + row.sample_bias
-        return torch.add(row.sample_bias, row.sample_weight[0], alpha=feature)
+    def _sample_embedding(self, group: int, layers: list[int], feature: Array) -> Tensor:
+        grouping = self.network.grouping
+        key, rows = grouping.groups[group].key, torch.from_numpy(grouping.row_of[layers])
+        weight, bias = (self.network.tables[f"{key}_sample_{part}"].detach() for part in ("weight", "bias"))
+        if grouping.groups[group].kind == "Categorical":
+            embedded: Tensor = weight[rows, torch.from_numpy(feature.astype(np.int64))]
+        else:
+            embedded = weight[rows, 0] * torch.from_numpy(feature.astype(np.float32))[:, None]
+        return embedded.add_(bias[rows])
 
-    def _gates(self, previous: int, layer: int) -> Tensor:
+    def _gates(self, lanes: Sequence[int], layers: Sequence[int]) -> Tensor:
         """Return the part of the gates from observation and addresses, cached by pair of addresses."""
-        gates = self._address_gates.get((previous, layer))
-        if gates is None:
+        pairs = [(self._state.previous_layer[lane], layer) for lane, layer in zip(lanes, layers, strict=True)]
+        if new := [pair for pair in dict.fromkeys(pairs) if pair not in self._gate_rows]:
             config, table = self.network.config, self.network.tables["address"].detach()
-            before = table[previous] if previous >= 0 else torch.zeros(config.address_embedding)
-            start = config.observation_embedding + config.sample_embedding
-            weight = self._weights[0].inputs[:, start:]
-            gates = self._observation_gates + weight @ torch.cat([before, table[layer]])
-            self._address_gates[(previous, layer)] = gates
-        return gates
+            weight = self._weights[0].inputs[config.observation_embedding + config.sample_embedding :]
+            added = []
+            for previous, layer in new:
+                before = table[previous] if previous >= 0 else torch.zeros(config.address_embedding)
+                added.append(self._observation_gates + torch.cat([before, table[layer]]) @ weight)
+                self._gate_rows[previous, layer] = len(self._gate_rows)
+            self._address_gates = torch.cat([self._address_gates, torch.stack(added)])
+        return self._address_gates[[self._gate_rows[pair] for pair in pairs]]
 
-    def _step(self, layer: int) -> Tensor:
-        """Advance the LSTM by one entry and return the raw outputs (width,) of the proposal."""
-        start = self.network.config.observation_embedding
-        samples = self._weights[0].inputs[:, start : start + self.network.config.sample_embedding]
-        gates = torch.addmv(self._gates(self._previous_layer, layer), samples, self._previous_value)
+    def _step(self, lanes: Sequence[int], layers: Sequence[int]) -> Tensor:
+        """Advance the LSTM by one entry in each lane and return its outputs (lane, hidden)."""
+        state, index = self._state, list(lanes)
+        gates = _affine(self._gates(lanes, layers), state.previous_value[index], self._sample_gates)
+        hidden = gates  # of the layer below; the first layer has none
         for i, weights in enumerate(self._weights):
             if i > 0:
-                gates = torch.addmv(weights.bias, weights.inputs, self._state[i - 1][0])
-            hidden, cell = self._state[i]
-            self._state[i] = _lstm_cell(torch.addmv(gates, weights.recurrent, hidden), cell)
-        hidden, row = self._state[-1][0], self._layer(layer)
-        inner = torch.addmv(row.hidden_bias, row.hidden_weight, hidden).relu_()
-        return torch.addmv(row.out_bias, row.out_weight, inner)
+                gates = _affine(weights.bias, hidden, weights.inputs)
+            hidden, cell = _lstm_cell(_affine(gates, state.hidden[i][index], weights.recurrent), state.cell[i][index])
+            state.hidden[i][index], state.cell[i][index] = hidden, cell
+        return hidden
+
+    def _raw(self, hidden: Tensor, layers: list[int], positions: list[int]) -> Array:
+        """Return the raw outputs (token, width) of the proposals of one group of layers, as float64."""
+        by_layer: dict[int, list[int]] = {}
+        for i, layer in enumerate(layers):
+            by_layer.setdefault(layer, []).append(i)
+        raw: Array | None = None
+        for layer, mine in by_layer.items():
+            row = self._layer(layer)
+            inner = _affine(row.hidden_bias, hidden[[positions[i] for i in mine]], row.hidden_weight).relu_()
+            out = _affine(row.out_bias, inner, row.out_weight).numpy()
+            if raw is None:
+                raw = np.empty((len(layers), out.shape[1]))
+            raw[mine] = out
+        assert raw is not None  # no group is empty
+        return raw
+
+
+_NOTHING = Proposal(math.nan, math.nan, math.nan)
+
+
+class _LaneState:
+    """State of the LSTM in each lane: the previous entry, and (lane, hidden) of each LSTM layer."""
+
+    def __init__(self, network: "ProposalNetwork", lanes: int) -> None:
+        config = network.config
+        self.hidden = [torch.zeros(lanes, config.lstm_hidden) for _ in range(config.lstm_layers)]
+        self.cell = [torch.zeros(lanes, config.lstm_hidden) for _ in range(config.lstm_layers)]
+        self.previous_layer = [-1] * lanes
+        self.previous_value = torch.zeros(lanes, config.sample_embedding)
+
+    def reset(self, lane: int) -> None:
+        """Set the state of a lane to that before the first entry."""
+        for tensor in (*self.hidden, *self.cell, self.previous_value):
+            tensor[lane] = 0.0
+        self.previous_layer[lane] = -1
 
 
 class _LayerRow(NamedTuple):
-    """The rows of one layer in the tables of its group; matrices are (out, in)."""
+    """The rows of the proposal of one layer in the tables of its group; matrices are (in, out)."""
 
-    sample_weight: Tensor
-    sample_bias: Tensor
     hidden_weight: Tensor
     hidden_bias: Tensor
     out_weight: Tensor
@@ -183,26 +285,32 @@ class _LayerRow(NamedTuple):
         """Return the rows of a layer, as views of the tables."""
         grouping = network.grouping
         key, row = grouping.groups[grouping.group_of[layer]].key, int(grouping.row_of[layer])
-        tables = {name: network.tables[f"{key}_{name}"].detach()[row] for name in cls._fields}
-        return cls(**tables | {name: tables[name].T for name in ("hidden_weight", "out_weight")})
+        return cls(**{name: network.tables[f"{key}_{name}"].detach()[row] for name in cls._fields})
 
 
 class _LstmLayer:
-    """Weights of one LSTM layer, and the sum of its two biases."""
+    """Weights (in, out) of one LSTM layer, and the sum of its two biases."""
 
     def __init__(self, network: "ProposalNetwork", number: int) -> None:
         lstm = network.lstm
-        self.inputs: Tensor = getattr(lstm, f"weight_ih_l{number}").detach()
-        self.recurrent: Tensor = getattr(lstm, f"weight_hh_l{number}").detach()
+        self.inputs: Tensor = getattr(lstm, f"weight_ih_l{number}").detach().T.contiguous()
+        self.recurrent: Tensor = getattr(lstm, f"weight_hh_l{number}").detach().T.contiguous()
         self.bias: Tensor = (getattr(lstm, f"bias_ih_l{number}") + getattr(lstm, f"bias_hh_l{number}")).detach()
+
+
+def _affine(offset: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """Return offset + x @ weight, where each row of the result depends on the same row of `x` only, bit for bit."""
+    if len(x) > 1:
+        return torch.addmm(offset, x, weight)
+    return torch.addmm(offset, x.expand(2, -1), weight)[:1]
 
 
 def _lstm_cell(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
     """Return the next (hidden, cell); the gates are in torch's order: input, forget, candidate, output."""
-    hidden = len(cell)
+    hidden = cell.shape[1]
     opened = torch.sigmoid(gates)
-    cell = opened[hidden : 2 * hidden] * cell + opened[:hidden] * torch.tanh(gates[2 * hidden : 3 * hidden])
-    return opened[3 * hidden :] * torch.tanh(cell), cell
+    cell = opened[:, hidden : 2 * hidden] * cell + opened[:, :hidden] * torch.tanh(gates[:, 2 * hidden : 3 * hidden])
+    return opened[:, 3 * hidden :] * torch.tanh(cell), cell
 
 
 def _prior_columns(distribution: Distribution) -> tuple[float, float, float, float]:

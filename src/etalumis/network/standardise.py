@@ -102,18 +102,19 @@ def standardise(kind: str, value: Array, low: Array, high: Array, parameters: Ar
     return Standardised(x, context, log_jacobian, feature)
 
 
-def restore(kind: str, x: float, low: float, high: float, first: float, second: float) -> float:
-    """Return the value whose standardised form is `x` (the inverse of `standardise`)."""
+def restore(kind: str, x: Array, low: Array, high: Array, parameters: Array) -> Array:
+    """Return the values whose standardised form is `x` (the inverse of `standardise`)."""
+    first, second = parameters[:, 0], parameters[:, 1]
     match FAMILIES[kind]:
         case "unit":
-            return min(max(low + (high - low) * x, low), high) if kind == "Uniform" else x
+            return np.asarray(np.clip(low + (high - low) * x, low, high)) if kind == "Uniform" else x
         case "line":
-            mean, deviation, logarithmic = prior_scale(kind, np.asarray(first), np.asarray(second))
-            t = float(mean + deviation * x)
-            return math.exp(min(max(t, -_MAX_EXPONENT), _MAX_EXPONENT)) if logarithmic else t
+            mean, deviation, logarithmic = prior_scale(kind, first, second)
+            t = mean + deviation * x
+            return np.asarray(np.exp(np.clip(t, -_MAX_EXPONENT, _MAX_EXPONENT)) if logarithmic else t)
         case "count":
-            mean, deviation, last = count_scale(kind, np.asarray(first), np.asarray(second))
-            return float(np.clip(np.floor(mean + deviation * x + 0.5), 0.0, last))
+            mean, deviation, last = count_scale(kind, first, second)
+            return np.asarray(np.clip(np.floor(mean + deviation * x + 0.5), 0.0, last))
         case _:
             return x
 

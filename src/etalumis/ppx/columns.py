@@ -40,7 +40,7 @@ _F8, _U4, _I4 = np.dtype("<f8"), np.dtype("<u4"), np.dtype("<i4")
 
 SCORED, VALUE, STATED, MISFIT = 1, 2, 4, 8
 """Flags of an observe record."""
-LOST, MISMATCH = 1, 2
+LOST, MISMATCH, DIVERGED, REPEATED = 1, 2, 4, 8
 """Flags of a trace record."""
 _PARAMETERS = np.array([0, *(PARAMETERS[kind] for kind in range(1, len(PARAMETERS) + 1))], np.int64)
 _MAX_ELEMENTS = 1 << 24

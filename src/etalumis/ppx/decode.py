@@ -122,13 +122,14 @@ class Decoder:
 
     def _handshake_result(self, data: bytes, table: int) -> HandshakeResult:
         fields = self._reader.fields(data, table)
-        system_name, model_name, delegation, session, chains = fields[:5]
+        system_name, model_name, delegation, session, chains, proposals = fields[:6]
         return HandshakeResult(
             self._reader.text(data, table, system_name),
             self._reader.text(data, table, model_name),
             _u32(data, table, delegation),
             U64(data, table + session)[0] if session else 0,
             _u32(data, table, chains),
+            _u32(data, table, proposals),
         )
 
     def _run_result(self, data: bytes, table: int) -> RunResult:

@@ -12,7 +12,7 @@ from etalumis.address import AddressTable
 from etalumis.delegation import AddressKeys, Columns, PlannedTrace, ReplayRows, RunPlan
 from etalumis.distributions import ArrayDistribution, Distribution, Normal, SparseNormal
 from etalumis.errors import ProtocolError
-from etalumis.ppx.columns import LOST, MISFIT, MISMATCH, SCORED, STATED, VALUE, array_of
+from etalumis.ppx.columns import DIVERGED, LOST, MISFIT, MISMATCH, REPEATED, SCORED, STATED, VALUE, array_of
 from etalumis.ppx.messages import PARAMETERS, ObserveRecord, TraceColumns, TraceRecord
 from etalumis.ppx.vocabulary import Priors, Vocabulary
 from etalumis.trace import CONTROLLED, REJECTED, Observed
@@ -144,6 +144,16 @@ class DelegatedTrace(PlannedTrace):
     def mismatch(self) -> bool:
         """Whether the run did not reach the entries to replay by position, or their priors differed."""
         return bool(self._record.flags & MISMATCH)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a controlled entry differed from its proposed row, or a proposed row was not used."""
+        return bool(self._record.flags & DIVERGED)
+
+    @property
+    def repeated(self) -> bool:
+        """Whether a scope whose proposed rows were all used, like those before it, began another repetition."""
+        return bool(self._record.flags & REPEATED)
 
     @property
     def seed(self) -> int:

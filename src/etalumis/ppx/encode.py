@@ -117,6 +117,7 @@ def _handshake_result(builder: Any, message: HandshakeResult) -> int:
     fb.HandshakeResultAddDelegation(builder, message.delegation)
     fb.HandshakeResultAddSession(builder, message.session)
     fb.HandshakeResultAddChains(builder, message.chains)
+    fb.HandshakeResultAddProposals(builder, message.proposals)
     return int(fb.HandshakeResultEnd(builder))
 
 

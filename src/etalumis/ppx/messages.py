@@ -175,7 +175,7 @@ class HandshakeResult(NamedTuple):
     """Simulator to inference side: name of the simulator and of its model.
 
     A simulator that offers delegated runs adds their version, and the number of the session that this handshake began.
-    `chains` is the version of the chains that it can run by itself.
+    `chains` is the version of the chains that it can run by itself, `proposals` that of proposed rows.
     """
 
     system_name: str
@@ -183,6 +183,7 @@ class HandshakeResult(NamedTuple):
     delegation: int = 0
     session: int = 0
     chains: int = 0
+    proposals: int = 0
 
 
 class Run(NamedTuple):

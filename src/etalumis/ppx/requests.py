@@ -27,31 +27,33 @@ DELEGATION_VERSION = 1
 """Version of delegated runs that this module writes."""
 CHAIN_VERSION = 1
 """Version of chains that this module requests."""
+PROPOSAL_VERSION = 1
+"""Version of proposed rows that this module requests."""
 
 
 def _skeleton() -> bytes:
     """Return the bytes of a Run before its numbers: two vtables and the table Message, at fixed offsets.
 
-    Offsets: 0 root, 4 vtable of Message, 12 Message, 24 vtable of Run, 56 Run, 100 seeds, then rows and their details.
+    Offsets: 0 root, 4 vtable of Message, 12 Message, 24 vtable of Run, 64 Run, 108 seeds, then rows and their details.
     The length of a vector is 4 bytes before a multiple of 8, so that its elements are aligned.
     """
     message = struct.pack("<I4H i I B 3x", 12, 8, 12, 8, 4, 8, _RUN_AT - 16, fb.MessageBody.Run)
     # mode, session, seeds, texts, addresses, rows, row_details, prefix, observations, score, parameters, draw_below,
-    # details, rejected
-    slots = (32, 16, 4, 0, 0, 8, 12, 24, 0, 33, 34, 28, 35, 36)
-    return message + struct.pack("<16H i", 32, 40, *slots, _RUN_AT - 24)
+    # details, rejected, chain, proposed
+    slots = (32, 16, 4, 0, 0, 8, 12, 24, 0, 33, 34, 28, 35, 36, 0, 37)
+    return message + struct.pack("<18H4x i", 36, 40, *slots, _RUN_AT - 24)
 
 
-_RUN_AT, _SEEDS_AT = 56, 104
+_RUN_AT, _SEEDS_AT = 64, 112
 _SKELETON = _skeleton()
-_NUMBERS = struct.Struct("<IIIQIIBBBBB7xI")
+_NUMBERS = struct.Struct("<IIIQIIBBBBBB6xI")
 _LENGTH = struct.Struct("<4xI").pack
 
 
 def request(mode: int, session: int, plan: RunPlan, seeds: Sequence[int]) -> bytes:
     """Return a Run for a plan in the numbers of the session. The simulator must have its observations already."""
     count = len(seeds)
-    rows, prefix, observed, parameters, draw_below, with_details, rejected = plan
+    rows, prefix, observed, parameters, draw_below, with_details, rejected, proposed = plan
     entries, details = (b"", b"") if rows is None else (rows.entry_bytes, rows.detail_bytes)
     rows_at = _SEEDS_AT + 8 * count + 8
     numbers = _NUMBERS.pack(
@@ -66,6 +68,7 @@ def request(mode: int, session: int, plan: RunPlan, seeds: Sequence[int]) -> byt
         parameters,
         with_details,
         rejected,
+        proposed,
         count,
     )
     length = _LENGTH(len(entries) // ENTRY.itemsize)
@@ -110,6 +113,7 @@ def request_with_terms(
     fb.RunAddDrawBelow(builder, plan.draw_below)
     fb.RunAddDetails(builder, plan.details)
     fb.RunAddRejected(builder, plan.rejected)
+    fb.RunAddProposed(builder, plan.proposed)
     run = fb.RunEnd(builder)
     fb.MessageStart(builder)
     fb.MessageAddBodyType(builder, fb.MessageBody.Run)

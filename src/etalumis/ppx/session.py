@@ -273,6 +273,8 @@ class Conversation:
             self._vocabulary, self._bases = Vocabulary(addresses), BaseTable(addresses)
         assert self._vocabulary.addresses is addresses  # the caller has checked `can_use`
         new_terms = None
+        if plan.proposed and plan.rows is not None and plan.rows.keys is not self._vocabulary:
+            plan = plan._replace(rows=None)  # of an earlier session, where the priors had other numbers
         if plan.rows is not None and plan.rows.keys is not self._vocabulary:
             rows, new_terms = self._vocabulary.translated(plan.rows)
             plan = plan._replace(rows=rows)

@@ -22,7 +22,7 @@ from etalumis.ppx.encode import encode
 from etalumis.ppx.failures import explain
 from etalumis.ppx.messages import HandshakeResult, Message, Reset, RunResult
 from etalumis.ppx.process import SimulatorProcess
-from etalumis.ppx.requests import CHAIN_VERSION, DELEGATION_VERSION
+from etalumis.ppx.requests import CHAIN_VERSION, DELEGATION_VERSION, PROPOSAL_VERSION
 from etalumis.ppx.session import (
     Conversation,
     ModelFailed,
@@ -159,9 +159,23 @@ class Simulator:
             return []
         with self._session_for_run(addresses) as session, self._error_details():
             if len(seeds) > 1:
-                return self._carry_out_in_messages(session, plan, seeds, addresses)
+                # the first message has one run, to measure how long a run takes
+                messages = [(plan, piece) for piece in split(seeds, alone=not self._run_s)]
+                return self._carry_out_in_messages(session, messages, addresses)
             # fast path: a chain does this at every step
             return session.traces(self._answer(session.request(plan, seeds, addresses), 1), plan, seeds)
+
+    @property
+    def takes_proposals(self) -> bool:
+        """Whether the simulator supports plans with proposed rows."""
+        return self.delegates and self.handshake.proposals >= PROPOSAL_VERSION
+
+    def carry_out_each(self, requests: Sequence[tuple[RunPlan, int]], addresses: AddressTable) -> list[DelegatedTrace]:
+        """Have the simulator run each plan once with its seed, one run per message; otherwise as `carry_out`."""
+        if not requests:
+            return []
+        with self._session_for_run(addresses) as session, self._error_details():
+            return self._carry_out_in_messages(session, [(plan, (seed,)) for plan, seed in requests], addresses)
 
     @property
     def can_step(self) -> bool:
@@ -183,21 +197,19 @@ class Simulator:
         return self._decoder.decode(answer)
 
     def _carry_out_in_messages(
-        self, session: Conversation, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable
+        self, session: Conversation, messages: Sequence[tuple[RunPlan, Sequence[int]]], addresses: AddressTable
     ) -> list[DelegatedTrace]:
         assert self._connection is not None  # ensured by _ready
-        # the first message has one run, to measure how long a run takes
-        pieces = split(seeds, alone=not self._run_s)
         found: list[DelegatedTrace] = []
-        self._connection.send(session.request(plan, pieces[0], addresses))
-        for piece, after in zip(pieces, [*pieces[1:], ()], strict=True):
-            if after:  # sent ahead: the simulator works while this side reads
-                self._connection.send(session.request(plan, after, addresses), ahead=1)
-            session.set_pending(piece)
+        self._connection.send(session.request(*messages[0], addresses))
+        for number, (plan, seeds) in enumerate(messages, 1):
+            if number < len(messages):  # sent ahead: the simulator works while this side reads
+                self._connection.send(session.request(*messages[number], addresses), ahead=1)
+            session.set_pending(seeds)
             began = time.monotonic()
-            answer = self._connection.wait(self._timeout_s + 20.0 * len(piece) * self._run_s)
-            self._run_s = (time.monotonic() - began) / len(piece)
-            found += session.traces(self._decoder.decode(answer), plan, piece)
+            answer = self._connection.wait(self._timeout_s + 20.0 * len(seeds) * self._run_s)
+            self._run_s = (time.monotonic() - began) / len(seeds)
+            found += session.traces(self._decoder.decode(answer), plan, seeds)
         return found
 
     def assist(

@@ -278,12 +278,20 @@ class HandshakeResult(object):
             return self._tab.Get(flatbuffers.number_types.Uint32Flags, o + self._tab.Pos)
         return 0
 
-def HandshakeResultStart(builder): builder.StartObject(5)
+    # HandshakeResult
+    def Proposals(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(14))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint32Flags, o + self._tab.Pos)
+        return 0
+
+def HandshakeResultStart(builder): builder.StartObject(6)
 def HandshakeResultAddSystemName(builder, systemName): builder.PrependUOffsetTRelativeSlot(0, flatbuffers.number_types.UOffsetTFlags.py_type(systemName), 0)
 def HandshakeResultAddModelName(builder, modelName): builder.PrependUOffsetTRelativeSlot(1, flatbuffers.number_types.UOffsetTFlags.py_type(modelName), 0)
 def HandshakeResultAddDelegation(builder, delegation): builder.PrependUint32Slot(2, delegation, 0)
 def HandshakeResultAddSession(builder, session): builder.PrependUint64Slot(3, session, 0)
 def HandshakeResultAddChains(builder, chains): builder.PrependUint32Slot(4, chains, 0)
+def HandshakeResultAddProposals(builder, proposals): builder.PrependUint32Slot(5, proposals, 0)
 def HandshakeResultEnd(builder): return builder.EndObject()
 
 
@@ -1397,7 +1405,14 @@ class Run(object):
             return obj
         return None
 
-def RunStart(builder): builder.StartObject(15)
+    # Run
+    def Proposed(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(34))
+        if o != 0:
+            return bool(self._tab.Get(flatbuffers.number_types.BoolFlags, o + self._tab.Pos))
+        return False
+
+def RunStart(builder): builder.StartObject(16)
 def RunAddMode(builder, mode): builder.PrependUint8Slot(0, mode, 0)
 def RunAddSession(builder, session): builder.PrependUint64Slot(1, session, 0)
 def RunAddSeeds(builder, seeds): builder.PrependUOffsetTRelativeSlot(2, flatbuffers.number_types.UOffsetTFlags.py_type(seeds), 0)
@@ -1418,6 +1433,7 @@ def RunAddDrawBelow(builder, drawBelow): builder.PrependUint32Slot(11, drawBelow
 def RunAddDetails(builder, details): builder.PrependBoolSlot(12, details, 0)
 def RunAddRejected(builder, rejected): builder.PrependBoolSlot(13, rejected, 0)
 def RunAddChain(builder, chain): builder.PrependUOffsetTRelativeSlot(14, flatbuffers.number_types.UOffsetTFlags.py_type(chain), 0)
+def RunAddProposed(builder, proposed): builder.PrependBoolSlot(15, proposed, 0)
 def RunEnd(builder): return builder.EndObject()
 
 

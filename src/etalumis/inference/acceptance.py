@@ -1,0 +1,82 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Estimates of 1 / Z, where Z is the acceptance probability of a rejection scope in its context.
+
+The number R of repetitions of an independent prior run of the scope, in the same context, is geometric with
+E[R] = 1 / Z. The weight of a run stays exact if 1 / Z is replaced by any unbiased estimate that is independent of the
+run given the context: the mean of R over some replays of this run, or over replays made once for all runs with an equal
+context. The second has far less variance at less cost, since contexts such as the decay channel repeat.
+
+Contexts are equal if the controlled entries before the scope have the same addresses and values; only discrete entries
+repeat. Uncontrolled entries before the scope are not compared: sharing replays is exact only if they do not change Z.
+"""
+
+import hashlib
+import math
+
+import numpy as np
+
+from etalumis import seeds
+from etalumis.inference.controllers import CountRepetitions
+from etalumis.inference.runner import ModelRunner
+from etalumis.trace import CONTROLLED, Trace
+
+
+class InverseAcceptance:
+    """Estimates 1 / Z of the rejection scopes of traces.
+
+    Parameters
+    ----------
+    runner
+        What runs the model.
+    seed, stage
+        Shared replays draw from (seed, "<stage>/contexts", digest of the context).
+    replays
+        Number of replays of each scope of each run whose context is not shared.
+    shared_replays
+        Number of replays for each context that has discrete controlled entries only; 0 shares none.
+
+    Attributes
+    ----------
+    replay_runs
+        Number of replays so far.
+    """
+
+    def __init__(self, runner: ModelRunner, seed: int, stage: str, replays: int, shared_replays: int) -> None:
+        self._runner, self._seed, self._stage = runner, seed, f"{stage}/contexts"
+        self._replays, self._shared_replays = replays, shared_replays
+        self._shared: dict[tuple[tuple[int, float], ...], float] = {}
+        self.replay_runs = 0
+
+    def log_estimate(self, trace: Trace, scope: int, rng: np.random.Generator) -> float:
+        """Return the log of an unbiased estimate of 1 / Z of a scope; replays of this run alone draw from `rng`."""
+        context = self._context(trace, scope) if self._shared_replays else None
+        if context is None:
+            return self._log_mean(trace, scope, rng, self._replays)
+        found = self._shared.get(context)
+        if found is None:
+            text = repr([(self._runner.addresses.name(address), value) for address, value in context])
+            digest = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest())
+            shared = seeds.generator(self._seed, self._stage, digest)
+            found = self._shared[context] = self._log_mean(trace, scope, shared, self._shared_replays)
+        return found
+
+    def _log_mean(self, trace: Trace, scope: int, rng: np.random.Generator, count: int) -> float:
+        # without observations: these runs are not scored
+        counters = self._runner.run_repeatedly(rng, lambda: CountRepetitions(trace, scope, rng), count)
+        self.replay_runs += count
+        return math.log(sum(counters) / count)
+
+    def _context(self, trace: Trace, scope: int) -> tuple[tuple[int, float], ...] | None:
+        """Return addresses and values of the controlled entries before a scope; None if one is continuous."""
+        accepted, scopes, flags = trace.accepted, trace.scope, trace.flags
+        address, value, distribution = trace.address, trace.value, trace.distribution
+        found = []
+        for i in accepted:
+            if scopes[i] == scope:
+                break
+            if flags[i] & CONTROLLED:
+                if not distribution[i].discrete:
+                    return None
+                found.append((address[i], value[i]))
+        return tuple(found)

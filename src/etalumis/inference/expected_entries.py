@@ -1,0 +1,117 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Which controlled entry a run will ask for next, given the values so far: learnt from earlier traces.
+
+A guess: the model checks it when it carries out the run. A wrong guess costs a run, but never changes a result.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from etalumis.delegation import AddressKeys, PlannedTrace
+from etalumis.distributions import Distribution
+from etalumis.trace import CONTROLLED
+
+_MAX_NODES = 200_000
+"""Bound on the number of remembered entries; traces of some models never repeat."""
+
+
+class ExpectedEntry(NamedTuple):
+    """A controlled entry. `number` and `prior_number` are those of the trace's keys; `address` is of the address table.
+
+    `opens` says whether it is the first entry of its rejection scope.
+    """
+
+    number: int
+    prior_number: int
+    scope: int
+    opens: bool
+    address: int
+    prior: Distribution
+
+
+class Node:
+    """A point in a run: after the same addresses and the same values of discrete entries.
+
+    Attributes
+    ----------
+    entry
+        The entry expected next; None if it is unknown.
+    is_end
+        Whether no further controlled entry is expected.
+    """
+
+    __slots__ = ("_after", "entry", "is_end")
+
+    def __init__(self) -> None:
+        self.entry: ExpectedEntry | None = None
+        self.is_end = False
+        self._after: dict[float, Node] = {}
+
+    def after(self, value: float | None) -> "Node | None":
+        """Return the point after the expected entry with a value; None stands for a scope that the model draws."""
+        assert self.entry is not None
+        return self._after.get(_branch(self.entry, value))
+
+    def expect(self, entry: ExpectedEntry | None) -> None:
+        """Expect an entry, or the end of the run, from now on."""
+        if entry != self.entry:
+            self._after = {}
+        self.entry, self.is_end = entry, entry is None
+
+    def grow(self, value: float | None) -> "tuple[Node, bool]":
+        """Return the point after the expected entry with a value, and whether it is new."""
+        assert self.entry is not None
+        key = _branch(self.entry, value)
+        known = self._after.get(key)
+        if known is None:
+            known = self._after[key] = Node()
+            return known, True
+        return known, False
+
+
+def _branch(entry: ExpectedEntry, value: float | None) -> float:
+    return value if value is not None and entry.prior.discrete else 0.0
+
+
+class ExpectedEntries:
+    """The tree of points that earlier traces went through.
+
+    Attributes
+    ----------
+    root
+        The beginning of a run.
+    keys
+        What maps the numbers of its entries; None before the first trace.
+    """
+
+    def __init__(self) -> None:
+        self.root = Node()
+        self.keys: AddressKeys | None = None
+        self._nodes = 0
+
+    def learn(self, trace: PlannedTrace, is_drawn: Callable[[ExpectedEntry], bool]) -> None:
+        """Expect the controlled entries of a trace in runs with the same discrete values.
+
+        `is_drawn` says of the first entry of a scope whether the model draws the scope; its entries are no points then.
+        """
+        if trace.keys is not self.keys or self._nodes > _MAX_NODES:
+            self.root, self.keys, self._nodes = Node(), trace.keys, 0
+        node, scope, scope_drawn = self.root, 0, False
+        entries, details = trace.accepted_entries, trace.rows.details
+        addresses, flags, values = trace.address, trace.flags, entries["value"].tolist()
+        for position, (number, prior_number, in_scope) in enumerate(
+            zip(entries["address"].tolist(), entries["distribution"].tolist(), details["scope"].tolist(), strict=True)
+        ):
+            opens = in_scope != scope and in_scope != 0
+            controlled = bool(flags[position] & CONTROLLED)
+            if in_scope != scope:
+                scope, scope_drawn = in_scope, opens and not controlled
+            if not controlled or scope_drawn:
+                continue
+            entry = ExpectedEntry(number, prior_number, in_scope, opens, addresses[position], trace.prior(prior_number))
+            node.expect(entry)
+            scope_drawn = opens and is_drawn(entry)
+            node, new = node.grow(None if scope_drawn else values[position])
+            self._nodes += new
+        node.expect(None)

@@ -1,0 +1,261 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Runs whose values a network proposes in advance, for many runs at a time.
+
+The network must know which entry comes next. The model knows, but each question costs a message, and the network is
+fastest with many runs at a time. Therefore the next entry is guessed from earlier traces (`ExpectedEntries`), and the
+proposed values of a whole run are sent to the model at once. The model takes them for as long as the guesses are right.
+If one is wrong, the run is repeated with better guesses, and in the end draw by draw.
+
+This changes no result. Whether the guess for an entry is right depends on the values before it only, so discarding a
+value that was proposed for a wrong guess does not select values. All values are functions of the seed of the run and of
+the entries before them, so that a repeated run has the same values up to the entry that was guessed wrongly.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from etalumis.address import AddressTable
+from etalumis.delegation import DETAIL, ENTRY, PlannedTrace, Proposable, ReplayRows, RunPlan
+from etalumis.distributions import Distribution
+from etalumis.inference.expected_entries import ExpectedEntries, ExpectedEntry, Node
+from etalumis.inference.observations import Observations
+from etalumis.inference.proposal_controller import ProposalController, ProposalSource, Scopes, require_finite
+from etalumis.inference.runner import ModelRunner, draw_seed
+from etalumis.trace import Trace
+
+_MAX_GUESSES = 3
+"""How often a run is repeated with a better guess before it is made draw by draw."""
+_ALLOWED_WASTE = 64
+"""Guessing stops if more runs were wasted than completed, plus this number."""
+
+
+class Proposed(Protocol):
+    """A proposed value with its log densities."""
+
+    @property
+    def value(self) -> float:
+        """The value."""
+        ...
+
+    @property
+    def log_q(self) -> float:
+        """Its log density under the proposal."""
+        ...
+
+    @property
+    def log_prior(self) -> float:
+        """Its log density under the prior."""
+        ...
+
+
+@runtime_checkable
+class LaneSource(ProposalSource, Protocol):
+    """A network that proposes values in several runs at a time, each in its own lane."""
+
+    @property
+    def lanes(self) -> int:
+        """Number of lanes."""
+        ...
+
+    def begin(self, lane: int = 0) -> None:
+        """Start a run in a lane."""
+        ...
+
+    def knows(self, address: str) -> bool:
+        """Return whether it proposes values of an address."""
+        ...
+
+    def propose_all(
+        self,
+        lanes: Sequence[int],
+        addresses: Sequence[str],
+        distributions: Sequence[Distribution],
+        rngs: Sequence[np.random.Generator],
+    ) -> Sequence[Proposed]:
+        """Propose the next value in each of some lanes, for known addresses."""
+        ...
+
+
+class ProposedRun(NamedTuple):
+    """A completed run.
+
+    Attributes
+    ----------
+    trace, log_weight
+        The trace, and the sum over its proposed entries of log p(x_i) - log q(x_i); -inf if it is lost.
+    lost
+        Whether a proposed scope asked for a second repetition.
+    proposed_scopes
+        Numbers of the proposed scopes, in order.
+    asked, unknown
+        Number of entries that the network was asked for, and of those whose address it does not know.
+    rng
+        The random generator of the run, after its draws.
+    """
+
+    trace: Trace
+    log_weight: float
+    lost: bool
+    proposed_scopes: list[int]
+    asked: int
+    unknown: int
+    rng: np.random.Generator
+
+
+class _Lane:
+    """One run in progress."""
+
+    def __init__(self, index: int, number: int) -> None:
+        self.index, self.number, self.guesses = index, number, 0
+
+    def begin(self, rng: np.random.Generator, root: Node) -> None:
+        """Start the run, or start it again."""
+        self.rng, self.seed = rng, draw_seed(rng)
+        self.node: Node | None = root
+        self.entries: list[tuple[float, int, int]] = []
+        self.scopes: list[int] = []
+        self.proposed_scopes: list[int] = []
+        self.log_weight = 0.0
+        self.asked = self.unknown = 0
+
+    def take(self, entry: ExpectedEntry, value: float | None) -> None:
+        """Add a value; None leaves the scope that the entry opens to the model."""
+        assert self.node is not None
+        self.entries.append((np.nan if value is None else value, entry.number, entry.prior_number))
+        self.scopes.append(entry.scope)
+        self.node = self.node.after(value)
+
+
+class ProposedRuns:
+    """Make runs with the values that a session proposes.
+
+    Parameters
+    ----------
+    runner, model
+        What runs the model, and the model, which must take proposals.
+    session
+        Source of the proposed values; as many runs are in progress as it has lanes.
+    make_rng
+        Run number -> a new random generator of this run.
+    scopes
+        As in `etalumis.inference.compilation`.
+    """
+
+    def __init__(
+        self,
+        runner: ModelRunner,
+        model: Proposable,
+        session: LaneSource,
+        make_rng: Callable[[int], np.random.Generator],
+        scopes: Scopes,
+    ) -> None:
+        self._runner, self._model, self._session = runner, model, session
+        self._make_rng, self._scopes = make_rng, scopes
+        self._expected = ExpectedEntries()
+        self._wasted = self._completed = 0
+
+    def runs(self, indices: range) -> Iterator[ProposedRun]:
+        """Yield the run of each index, in order."""
+        todo, free = iter(indices), list(range(self._session.lanes))
+        lanes: list[_Lane] = []
+        done: dict[int, ProposedRun] = {}
+        for index in indices:
+            while index not in done:
+                while free and (new := next(todo, None)) is not None:
+                    lanes.append(_Lane(new, free.pop()))
+                lanes = self._round(lanes, done, free)
+            yield done.pop(index)
+
+    def _round(self, lanes: list[_Lane], done: dict[int, ProposedRun], free: list[int]) -> list[_Lane]:
+        """Let the model run each lane once; return the lanes that have to be repeated."""
+        guessed = []
+        for lane in lanes:
+            if lane.guesses == _MAX_GUESSES or self._wasted > self._completed + _ALLOWED_WASTE:
+                done[lane.index] = self._draw_by_draw(lane.index)
+                free.append(lane.number)
+            else:
+                lane.begin(self._make_rng(lane.index), self._expected.root)
+                self._session.begin(lane.number)
+                guessed.append(lane)
+        self._propose(guessed)
+        traces = self._runner.run_each(self._model, [(self._plan(lane), lane.seed) for lane in guessed])
+        again = []
+        for lane, trace in zip(guessed, traces, strict=True):
+            if trace.diverged:
+                self._wasted += 1
+                lane.guesses += 1
+                self._expected.learn(trace, self._is_drawn)
+                again.append(lane)
+            else:
+                self._completed += 1
+                done[lane.index] = self._complete(lane, trace)
+                free.append(lane.number)
+        return again
+
+    def _propose(self, lanes: Sequence[_Lane]) -> None:
+        """Propose the values of each run up to its end, or to the first entry that cannot be guessed."""
+        addresses = self._runner.addresses
+        while True:
+            asking = [(lane, entry) for lane in lanes if (entry := self._next(lane, addresses)) is not None]
+            if not asking:
+                return
+            proposals = self._session.propose_all(
+                [lane.number for lane, _ in asking],
+                [addresses.name(entry.address) for _, entry in asking],
+                [entry.prior for _, entry in asking],
+                [lane.rng for lane, _ in asking],
+            )
+            for (lane, entry), proposal in zip(asking, proposals, strict=True):
+                require_finite(proposal.value, proposal.log_q, addresses.name(entry.address))
+                lane.log_weight += proposal.log_prior - proposal.log_q
+                if entry.opens:
+                    lane.proposed_scopes.append(entry.scope)
+                lane.take(entry, proposal.value)
+
+    def _next(self, lane: _Lane, addresses: AddressTable) -> ExpectedEntry | None:
+        """Advance a lane to the next entry that the network proposes; return None if there is none."""
+        while lane.node is not None and (entry := lane.node.entry) is not None:
+            known = self._session.knows(addresses.name(entry.address))
+            if entry.opens and self._scopes == "prior":
+                lane.take(entry, None)
+                continue
+            lane.asked += 1
+            if known:
+                return entry
+            lane.unknown += 1
+            lane.take(entry, None if entry.opens else entry.prior.sample(lane.rng))
+        return None
+
+    def _is_drawn(self, entry: ExpectedEntry) -> bool:
+        return self._scopes == "prior" or not self._session.knows(self._runner.addresses.name(entry.address))
+
+    def _plan(self, lane: _Lane) -> RunPlan:
+        rows = None
+        if lane.entries and self._expected.keys is not None:
+            details = np.zeros(len(lane.entries), DETAIL)
+            details["scope"] = lane.scopes
+            rows = ReplayRows(np.array(lane.entries, ENTRY), details, self._expected.keys)
+        observed = self._runner.observations.values
+        return RunPlan(rows=rows, observed=observed, details=True, proposed=True)
+
+    def _complete(self, lane: _Lane, trace: PlannedTrace) -> ProposedRun:
+        lost = trace.repeated
+        if not lost and lane.proposed_scopes:  # a repetition may have no controlled entry
+            details = trace.rows.details
+            lost = bool(((details["repetition"] > 0) & np.isin(details["scope"], lane.proposed_scopes)).any())
+        log_weight = -np.inf if lost else lane.log_weight
+        return ProposedRun(trace, log_weight, lost, lane.proposed_scopes, lane.asked, lane.unknown, lane.rng)
+
+    def _draw_by_draw(self, index: int) -> ProposedRun:
+        rng = self._make_rng(index)
+        return draw_by_draw(self._runner, self._session, rng, self._scopes)
+
+
+def draw_by_draw(runner: ModelRunner, session: ProposalSource, rng: np.random.Generator, scopes: Scopes) -> ProposedRun:
+    """Make one run in which the model asks for every controlled value."""
+    observations: Observations = runner.observations
+    trace, by = runner.run(rng, lambda: ProposalController(session, runner.addresses, rng, observations, scopes))
+    return ProposedRun(trace, by.log_weight, by.lost, by.proposed_scopes, by.asked, by.unknown, rng)

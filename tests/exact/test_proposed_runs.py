@@ -1,0 +1,227 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Runs proposed in advance, many at a time: the same draws as one message per draw, and exact posteriors."""
+
+import math
+
+import numpy as np
+import pytest
+from exact.answers import ANSWERS, assert_weighted
+from exact.test_cpp import COMMANDS
+from exact.test_ic_by_hand import SkewedSession
+from scipy import integrate, stats
+
+from etalumis.distributions import Categorical, Normal, Uniform
+from etalumis.errors import SimulatorError
+from etalumis.inference.compilation import sample_with_proposals
+from etalumis.inference.proposed_runs import ProposedRuns
+from etalumis.models import FunctionModel, examples, observe, rejection_scope, sample
+from etalumis.network.proposal_session import Proposal
+from etalumis.ppx import Simulator
+
+OBSERVED = {"track": np.array([1.2, 0.8]), "shares": None}
+
+
+class LanesOfSkewed:
+    """A `SkewedSession` per lane."""
+
+    def __init__(self, lanes, unknown=""):
+        self.sessions = [SkewedSession(unknown) for _ in range(lanes)]
+        self.calls = 0
+
+    @property
+    def lanes(self):
+        return len(self.sessions)
+
+    def begin(self, lane=0):
+        self.sessions[lane].begin()
+
+    def knows(self, address):
+        return not (self.sessions[0].unknown and self.sessions[0].unknown in address)
+
+    def propose(self, address, distribution, rng):
+        return self.sessions[0].propose(address, distribution, rng)
+
+    def propose_all(self, lanes, addresses, distributions, rngs):
+        self.calls += 1
+        found = []
+        for lane, address, distribution, rng in zip(lanes, addresses, distributions, rngs, strict=True):
+            value, log_q = self.sessions[lane].propose(address, distribution, rng)
+            found.append(Proposal(value, log_q, distribution.log_prob(value)))
+        return found
+
+
+class Drifted(SkewedSession):
+    """Proposes from the prior, whatever its kind."""
+
+    def propose(self, address, distribution, rng):
+        if self.unknown and self.unknown in address:
+            return None
+        value = distribution.sample(rng)
+        return value, distribution.log_prob(value)
+
+
+class LanesOfDrifted(LanesOfSkewed):
+    def __init__(self, lanes, unknown=""):
+        super().__init__(lanes)
+        self.sessions = [Drifted(unknown) for _ in range(lanes)]
+
+
+def assert_same_draws(found, expected):
+    np.testing.assert_array_equal(found.log_weight, expected.log_weight)
+    np.testing.assert_array_equal(found.log_likelihood, expected.log_likelihood)
+    assert set(found.values) == set(expected.values)
+    for name, column in expected.values.items():
+        np.testing.assert_array_equal(found.values[name], column, err_msg=name)
+    for key in ("lost_share", "unknown_address_fraction", "replay_runs", "zero_weights"):
+        assert found.info[key] == expected.info[key], key
+
+
+@pytest.mark.parametrize("scopes", ["first-shot", "prior"])
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_draws_are_those_of_runs_that_ask(name, scopes, cpp_examples):
+    program, *options = COMMANDS[name]
+    runs = 1_000
+    with Simulator([str(cpp_examples / program), *options]) as simulator:
+        assert simulator.takes_proposals
+
+        def posterior(session):
+            return sample_with_proposals(
+                simulator, ANSWERS[name].observations, session, runs=runs, seed=33, scopes=scopes
+            )
+
+        asking = posterior(SkewedSession())
+        for lanes in (2, 50):
+            session = LanesOfSkewed(lanes)
+            assert_same_draws(posterior(session), asking)
+            # the loop of this model draws all entries by itself
+            assert (session.calls == 0) == (name == "marsaglia_replaced" and scopes == "prior")
+        assert session.calls < runs  # several runs per call
+
+
+@pytest.mark.parametrize("unknown", ["", "Bernoulli", "Exponential", "Uniform", "Normal"])
+def test_draws_are_those_of_runs_that_ask_whatever_the_model_does(unknown, cpp_examples):
+    """Priors that never repeat, optional scopes, uncontrolled entries inside and outside of scopes."""
+    with Simulator([str(cpp_examples / "drifting")]) as simulator:
+
+        def posterior(session):
+            return sample_with_proposals(simulator, OBSERVED, session, runs=300, seed=2)
+
+        asking = posterior(Drifted(unknown))
+        assert 0.05 < asking.info["lost_share"] < 0.9 or unknown == "Exponential"
+        assert_same_draws(posterior(LanesOfDrifted(20, unknown)), asking)
+
+
+def test_guessing_stops_if_it_does_not_pay(cpp_examples):
+    with Simulator([str(cpp_examples / "drifting"), "--steps", "12"]) as simulator:
+        found = sample_with_proposals(simulator, OBSERVED, LanesOfDrifted(20), runs=300, seed=2, scopes="prior")
+    assert found.info["simulator_runs"] < 600
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_posteriors_are_exact(name, cpp_examples, statistics):
+    program, *options = COMMANDS[name]
+    runs = statistics.size(4_000, 20_000) * (4 if name.startswith("marsaglia") else 1)
+    with Simulator([str(cpp_examples / program), *options]) as simulator:
+        posterior = sample_with_proposals(simulator, ANSWERS[name].observations, LanesOfSkewed(64), runs=runs, seed=34)
+    assert_weighted(posterior, ANSWERS[name])
+
+
+class Dying(Simulator):
+    """Is killed in some of its calls of `carry_out_each`."""
+
+    dies_at: frozenset[int] = frozenset()
+    calls = 0
+
+    def carry_out_each(self, requests, addresses):
+        self.calls += 1
+        if self.calls in self.dies_at:
+            self.close()
+            raise SimulatorError("killed by the test")
+        return super().carry_out_each(requests, addresses)
+
+
+def test_a_killed_simulator_is_replaced_and_the_draws_are_the_same(cpp_examples):
+    def posterior(simulator):
+        observations = ANSWERS["marsaglia_replaced"].observations
+        return sample_with_proposals(simulator, observations, LanesOfSkewed(10), runs=100, seed=5)
+
+    command = [str(cpp_examples / "marsaglia"), "--replaced"]
+    with Simulator(command) as simulator, Dying(command) as dying:
+        dying.dies_at = frozenset({2, 5})
+        found = posterior(dying)
+        assert dying.calls > 5
+        assert_same_draws(found, posterior(simulator))
+
+
+def test_rows_of_an_earlier_session_are_not_sent(cpp_examples, monkeypatch):
+    """The numbers of priors differ between sessions: another prior must not be taken for the expected one."""
+    sent = []
+    original = ProposedRuns._plan
+
+    def plan(self, lane):
+        made = original(self, lane)
+        sent.append(made.rows)
+        return made
+
+    monkeypatch.setattr(ProposedRuns, "_plan", plan)
+    command = [str(cpp_examples / "gaussian")]
+    observations = ANSWERS["gaussian_unknown_mean"].observations
+    with Simulator(command) as simulator:
+        expected = sample_with_proposals(simulator, observations, SkewedSession(), runs=60, seed=5)
+
+        class Restarting(LanesOfSkewed):
+            def propose_all(self, *arguments):
+                if self.calls == 3:
+                    simulator.restart()
+                return super().propose_all(*arguments)
+
+        found = sample_with_proposals(simulator, observations, Restarting(8), runs=60, seed=5)
+    assert sum(rows is not None for rows in sent) > 20
+    assert_same_draws(found, expected)
+
+
+# ---------------------------------------------------------------------- shared replays
+
+SHARES, HEIGHTS, NOISE = (0.2, 0.5, 0.3), (0.9, 0.3, 0.1), 0.2
+
+
+def _discrete_context():
+    """The acceptance probability of the loop is HEIGHTS[k]."""
+    k = int(sample(Categorical(SHARES), name="k"))
+    with rejection_scope() as scope:
+        while (x := sample(Uniform(0.0, 1.0), name="x")) >= HEIGHTS[k]:
+            scope.repeat()
+    observe(Normal(x + 0.3 * k, NOISE), name="y")
+    return x
+
+
+def test_shared_replays_are_exact_and_vary_less(statistics):
+    y = 0.55
+    parts = [
+        share * integrate.quad(lambda x: stats.norm.pdf(y, x + 0.3 * k, NOISE) / height, 0, height)[0]  # noqa: B023
+        for k, (share, height) in enumerate(zip(SHARES, HEIGHTS, strict=True))
+    ]
+    posteriors = {
+        shared: sample_with_proposals(
+            FunctionModel(_discrete_context), {"y": y}, Drifted(), runs=statistics.size(6_000, 40_000), seed=3,
+            shared_replays=shared,
+        )
+        for shared in (0, 3_000)
+    }  # fmt: skip
+    shared = posteriors[3_000]
+    assert shared.info["replay_runs"] == 9_000
+    assert abs(shared.log_evidence - math.log(sum(parts))) < 0.1
+    for k, part in enumerate(parts):
+        probability = float(shared.weight[shared.values["k"] == k].sum())
+        assert probability == pytest.approx(part / sum(parts), abs=0.03), k
+    sizes = {number: 1 / float(np.sum(one.weight**2)) for number, one in posteriors.items()}
+    assert sizes[3_000] > 1.3 * sizes[0]
+
+
+def test_contexts_with_a_continuous_entry_are_not_shared(statistics):
+    exact = ANSWERS["dependent_loop"]
+    model, runs = examples.model("dependent_loop"), statistics.size(3_000, 10_000)
+    posterior = sample_with_proposals(model, exact.observations, SkewedSession(), runs=runs, seed=6, shared_replays=500)
+    assert_weighted(posterior, exact)
+    assert posterior.info["replay_runs"] == int((posterior.log_weight > -math.inf).sum())
