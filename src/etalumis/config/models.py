@@ -274,8 +274,8 @@ class IcConfig(Section):
         0,
         ge=0,
         le=10**6,
-        description="prior runs for the 1/Z of a scope, shared by all runs with the same discrete controlled entries "
-        "before it, if uncontrolled entries do not change Z; 0: none are shared",
+        description="largest number of prior runs for the 1/Z of a scope, shared by all runs with the same discrete "
+        "controlled entries before it, if uncontrolled entries do not change Z; 0: none are shared",
     )
 
 

@@ -13,6 +13,7 @@ repeat. Uncontrolled entries before the scope are not compared: sharing replays 
 
 import hashlib
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -34,7 +35,10 @@ class InverseAcceptance:
     replays
         Number of replays of each scope of each run whose context is not shared.
     shared_replays
-        Number of replays for each context that has discrete controlled entries only; 0 shares none.
+        Maximum number of replays for a context that has discrete controlled entries only; 0 shares none. The k-th scope
+        with this context uses the first 2^ceil(log2 k) of them, so that rare contexts with long loops cost little.
+    uses
+        Number of scopes per context so far, which this object updates: its state, if it has to be continued later.
 
     Attributes
     ----------
@@ -42,37 +46,57 @@ class InverseAcceptance:
         Number of replays so far.
     """
 
-    def __init__(self, runner: ModelRunner, seed: int, stage: str, replays: int, shared_replays: int) -> None:
+    def __init__(
+        self,
+        runner: ModelRunner,
+        seed: int,
+        stage: str,
+        replays: int,
+        shared_replays: int,
+        uses: dict[str, int] | None = None,
+    ) -> None:
         self._runner, self._seed, self._stage = runner, seed, f"{stage}/contexts"
         self._replays, self._shared_replays = replays, shared_replays
-        self._shared: dict[tuple[tuple[int, float], ...], float] = {}
+        self._uses = {} if uses is None else uses
+        self._shared: dict[str, _SharedReplays] = {}
+        self._digests: dict[tuple[tuple[int, float], ...], str] = {}
         self.replay_runs = 0
 
     def log_estimate(self, trace: Trace, scope: int, rng: np.random.Generator) -> float:
         """Return the log of an unbiased estimate of 1 / Z of a scope; replays of this run alone draw from `rng`."""
         context = self._context(trace, scope) if self._shared_replays else None
         if context is None:
-            return self._log_mean(trace, scope, rng, self._replays)
-        found = self._shared.get(context)
+            return math.log(self._repetitions(trace, scope, rng, self._replays) / self._replays)
+        digest = self._digest(context)
+        uses = self._uses[digest] = self._uses.get(digest, 0) + 1
+        shared = self._shared.get(digest)
+        if shared is None:
+            shared = self._shared[digest] = _SharedReplays(seeds.generator(self._seed, self._stage, int(digest, 16)))
+        missing = min(self._shared_replays, 1 << (uses - 1).bit_length()) - shared.count
+        if missing > 0:
+            shared.repetitions += self._repetitions(trace, scope, shared.rng, missing)
+            shared.count += missing
+        return math.log(shared.repetitions / shared.count)
+
+    def _repetitions(self, trace: Trace, scope: int, rng: np.random.Generator, count: int) -> int:
+        """Return the total number of repetitions of a scope in `count` replays."""
+        self.replay_runs += count
+        # without observations: these runs are not scored
+        return sum(self._runner.run_repeatedly(rng, lambda: CountRepetitions(trace, scope, rng), count))
+
+    def _digest(self, context: tuple[tuple[int, float], ...]) -> str:
+        found = self._digests.get(context)
         if found is None:
             text = repr([(self._runner.addresses.name(address), value) for address, value in context])
-            digest = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest())
-            shared = seeds.generator(self._seed, self._stage, digest)
-            found = self._shared[context] = self._log_mean(trace, scope, shared, self._shared_replays)
+            found = self._digests[context] = hashlib.blake2b(text.encode(), digest_size=7).hexdigest()
         return found
-
-    def _log_mean(self, trace: Trace, scope: int, rng: np.random.Generator, count: int) -> float:
-        # without observations: these runs are not scored
-        counters = self._runner.run_repeatedly(rng, lambda: CountRepetitions(trace, scope, rng), count)
-        self.replay_runs += count
-        return math.log(sum(counters) / count)
 
     def _context(self, trace: Trace, scope: int) -> tuple[tuple[int, float], ...] | None:
         """Return addresses and values of the controlled entries before a scope; None if one is continuous."""
-        accepted, scopes, flags = trace.accepted, trace.scope, trace.flags
+        scopes, flags = trace.scope, trace.flags
         address, value, distribution = trace.address, trace.value, trace.distribution
         found = []
-        for i in accepted:
+        for i in trace.accepted:
             if scopes[i] == scope:
                 break
             if flags[i] & CONTROLLED:
@@ -80,3 +104,12 @@ class InverseAcceptance:
                     return None
                 found.append((address[i], value[i]))
         return tuple(found)
+
+
+@dataclass
+class _SharedReplays:
+    """Replays of one context: their random generator, their number, and the sum of their repetitions."""
+
+    rng: np.random.Generator
+    count: int = 0
+    repetitions: int = 0

@@ -137,11 +137,11 @@ def sample_with_proposals(
         raise InferenceError(f"ic: expected replays >= 1 and shared_replays >= 0, found {replays} and {shared_replays}")
     stage = f"posteriors/ic/{job}"
     runner = ModelRunner(model, Observations(observations), seeds.derive(seed, stage, 0), retries)
-    counts = dict.fromkeys(("asked", "unknown", "lost", "replay_runs"), 0)
-    inverse_acceptance = InverseAcceptance(runner, seed, stage, replays, shared_replays)
+    counts: dict[str, Any] = {**dict.fromkeys(("asked", "unknown", "lost", "replay_runs"), 0), "contexts": {}}
 
     def draws(first: int) -> Iterator[tuple[Trace, float]]:
-        before = counts["replay_runs"]
+        before, uses = counts["replay_runs"], counts["contexts"]  # of an interrupted job, if it is resumed
+        inverse_acceptance = InverseAcceptance(runner, seed, stage, replays, shared_replays, uses)
         for run in _runs(runner, session, range(first, runs), lambda i: seeds.generator(seed, stage, i), scopes):
             counts["asked"] += run.asked
             counts["unknown"] += run.unknown

@@ -82,7 +82,7 @@ def sample_weighted(
     seed: int,
     stage: str,
     job: int,
-    counts: dict[str, int] | None = None,
+    counts: dict[str, Any] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Posterior:
     """Collect weighted traces into a posterior.
