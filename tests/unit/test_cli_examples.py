@@ -104,6 +104,9 @@ INSTEAD = {
     "etalumis bench ppx --json > ppx.json": (
         "etalumis bench ppx --seconds 0.1 --simulator-examples build --json > ppx.json"
     ),
+    f"etalumis bench infer {INFER} --network $R/network": (
+        f"etalumis bench infer {INFER} --network $R/network --seconds 1 --json > infer.json"
+    ),
 }
 
 # test_bench.py calls them, and checks their results; they take a minute even at the smallest scale

@@ -149,7 +149,12 @@ def repeat(step: Callable[[], tuple[int, int]], seconds: float) -> Slice:
             return Slice(done, draws, took)
 
 
-def take_turns(contenders: Mapping[str, Contender], ratios: Sequence[tuple[str, str]], seconds: float) -> Slices:
+def take_turns(
+    contenders: Mapping[str, Contender],
+    ratios: Sequence[tuple[str, str]],
+    seconds: float,
+    longest_s: float = _SLICES_S[1],
+) -> Slices:
     """Measure all contenders in rounds, until the ratios are precise enough or the time is over.
 
     Parameters
@@ -160,9 +165,11 @@ def take_turns(contenders: Mapping[str, Contender], ratios: Sequence[tuple[str, 
         Pairs of names whose ratio of rates must be precise.
     seconds
         Total time for all contenders; there are at least `MIN_ROUNDS` rounds.
+    longest_s
+        Longest slice, in seconds.
     """
-    shortest, longest = _SLICES_S
-    length = min(max(seconds / (len(contenders) * _EXPECTED_ROUNDS), shortest), longest)
+    shortest = _SLICES_S[0]
+    length = min(max(seconds / (len(contenders) * _EXPECTED_ROUNDS), shortest), longest_s)
     began = time.perf_counter()
     for contender in contenders.values():
         contender(shortest)

@@ -33,7 +33,7 @@ VERBS = {
     "diagnostics": "check posteriors: R-hat, ESS, k-hat, agreement of the engines",
     "figures": "draw the figures, with captions that give the numbers",
     "serve": "serve a Python function as a simulator over PPX",
-    "bench": "measure the speed of the protocol (ppx), of Sherpa's traces (traces), and of trace files (dataset)",
+    "bench": "measure the protocol (ppx), Sherpa's traces (traces), trace files (dataset) and the engines (infer)",
     "config": "check a configuration, show it with all defaults, write its schema and key table",
 }
 

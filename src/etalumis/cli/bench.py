@@ -12,7 +12,9 @@ from typing import Any
 
 from etalumis.cli.arguments import count, seconds
 from etalumis.cli.logs import say
-from etalumis.config import SimulatorConfig, load
+from etalumis.config import Config, SimulatorConfig, load
+from etalumis.inference.conditioning import read_observations
+from etalumis.simulator.built import BuiltSimulator
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +28,11 @@ _EXAMPLES = {
 """,
     "dataset": """\
   etalumis bench dataset --config config/config.yaml --simulator results/demo/simulator --json > dataset.json
+""",
+    "infer": """\
+  D=results/demo
+  etalumis bench infer --config $D/config.yaml --simulator $D/simulator \\
+      --observation $D/observation/observation.h5 --network $D/network
 """,
 }
 _EPILOG = """\
@@ -47,6 +54,11 @@ Measure trace files: size and writing of real traces, reading of sequential and 
 synthetic traces, sorting these in 400 MB relative to copying them, and memory. Takes about ten minutes and 8 GB of
 disk space.
 """,
+    "infer": """\
+Measure the inference engines on the observation of a finished workflow: runs per second of inference compilation with
+many runs in flight relative to one, and of RMH relative to runs from the prior; effective draws per second of inference
+compilation relative to importance sampling from the prior.
+""",
 }
 _QUIET = ("etalumis.inference", "etalumis.progress", "etalumis.traces")
 """Loggers that would write lines for every slice."""
@@ -54,7 +66,7 @@ _QUIET = ("etalumis.inference", "etalumis.progress", "etalumis.traces")
 
 def register(subparsers: Any) -> None:
     """Add the verb to the command line."""
-    text = "measure the speed of the protocol (ppx), of Sherpa's traces (traces), and of trace files (dataset)"
+    text = "measure the protocol (ppx), Sherpa's traces (traces), trace files (dataset) and the engines (infer)"
     parser = subparsers.add_parser(
         "bench",
         help=text,
@@ -63,7 +75,7 @@ def register(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
-    for name, default in (("ppx", 20.0), ("traces", 60.0), ("dataset", 60.0)):
+    for name, default in (("ppx", 20.0), ("traces", 60.0), ("infer", 300.0), ("dataset", 60.0)):
         action = actions.add_parser(
             name,
             help=_summary(name),
@@ -76,9 +88,16 @@ def register(subparsers: Any) -> None:
             "--seconds", type=seconds, default=default, metavar="S",
             help="total time of all comparisons; an idle machine needs less (default: %(default)g)",
         )  # fmt: skip
-        action.add_argument(
-            "--simulator-examples", type=Path, metavar="DIR", help="built C++ examples (default: build them)"
-        )
+        if name == "infer":
+            action.add_argument("--network", type=Path, required=True, metavar="DIR", help="folder of the network")
+            action.add_argument(
+                "--observation", type=Path, nargs="+", action="extend", required=True, metavar="FILE",
+                help="from `etalumis traces observation`",
+            )  # fmt: skip
+        else:
+            action.add_argument(
+                "--simulator-examples", type=Path, metavar="DIR", help="built C++ examples (default: build them)"
+            )
         if name != "ppx":
             action.add_argument(
                 "--simulator", type=Path, required=True, metavar="DIR", help="folder of the built simulator"
@@ -112,6 +131,8 @@ def run(args: argparse.Namespace) -> int:
             from etalumis.bench import traces
 
             report = traces.bench(args.seconds, args.simulator, _simulator(args), args.simulator_examples)
+        elif args.action == "infer":
+            report = _infer(args)
         else:
             from etalumis.bench import dataset
 
@@ -120,6 +141,19 @@ def run(args: argparse.Namespace) -> int:
             )
     say(json.dumps(report.as_json(), indent=2) if args.json else report.table())
     return 0
+
+
+def _infer(args: argparse.Namespace) -> Any:
+    import torch  # a second to import: only where it is needed
+
+    from etalumis.bench import infer
+    from etalumis.network import checkpoint as network_file
+
+    torch.set_num_threads(1)
+    config = load(args.config) if args.config is not None else Config()
+    built = BuiltSimulator(args.simulator, config.simulator)
+    conditioning = read_observations(args.observation)
+    return infer.bench(args.seconds, built, config, conditioning, network_file.load(args.network))
 
 
 def _simulator(args: argparse.Namespace) -> SimulatorConfig:
