@@ -28,7 +28,7 @@ class LanesOfSkewed:
 
     def __init__(self, lanes, unknown=""):
         self.sessions = [SkewedSession(unknown) for _ in range(lanes)]
-        self.calls = 0
+        self.calls = self.asked_alone = 0
 
     @property
     def lanes(self):
@@ -41,6 +41,7 @@ class LanesOfSkewed:
         return not (self.sessions[0].unknown and self.sessions[0].unknown in address)
 
     def propose(self, address, distribution, rng):
+        self.asked_alone += 1
         return self.sessions[0].propose(address, distribution, rng)
 
     def propose_all(self, lanes, addresses, distributions, rngs):
@@ -100,7 +101,7 @@ def test_draws_are_those_of_runs_that_ask(name, scopes, cpp_examples):
         assert session.calls < runs  # several runs per call
 
 
-@pytest.mark.parametrize("unknown", ["", "Bernoulli", "Exponential", "Uniform", "Normal"])
+@pytest.mark.parametrize("unknown", ["", "Bernoulli", "Exponential", "Uniform", "Normal", "Binomial"])
 def test_draws_are_those_of_runs_that_ask_whatever_the_model_does(unknown, cpp_examples):
     """Priors that never repeat, optional scopes, uncontrolled entries inside and outside of scopes."""
     with Simulator([str(cpp_examples / "drifting")]) as simulator:
@@ -126,6 +127,16 @@ def test_posteriors_are_exact(name, cpp_examples, statistics):
     with Simulator([str(cpp_examples / program), *options]) as simulator:
         posterior = sample_with_proposals(simulator, ANSWERS[name].observations, LanesOfSkewed(64), runs=runs, seed=34)
     assert_weighted(posterior, ANSWERS[name])
+
+
+@pytest.mark.parametrize("lanes", [64, 65, 300])
+def test_guessing_goes_on_with_any_number_of_lanes(lanes, cpp_examples):
+    """The first round has nothing to guess with."""
+    with Simulator([str(cpp_examples / "branching")]) as simulator:
+        session = LanesOfSkewed(lanes)
+        sample_with_proposals(simulator, ANSWERS["branching"].observations, session, runs=2_000, seed=34)
+    assert session.asked_alone < 100
+    assert session.calls > 10
 
 
 class Dying(Simulator):

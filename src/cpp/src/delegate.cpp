@@ -131,8 +131,10 @@ void Delegate::follow_scope(const Event& event) {
     for (const std::uint32_t base : counted_) --tables_.base_at(base).count;
   }
   counted_.clear();
-  // A scope whose first draw is not controlled is drawn here as a whole.
-  if (event.scope != scope_ && event.scope != 0 && !event.control) handed_scope_ = event.scope;
+  // A scope whose first draw is not controlled, or not in its first repetition, is drawn here as a whole.
+  if (event.scope != scope_ && event.scope != 0 && (!event.control || event.repetition != 0)) {
+    handed_scope_ = event.scope;
+  }
   scope_ = event.scope;
   repetition_ = event.repetition;
   scope_start_ = record_.entries.size();

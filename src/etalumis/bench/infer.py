@@ -102,7 +102,8 @@ def bench(
         assert isinstance(engine, _Engine)
         figures[f"{name}_ess_per_core_s"] = engine.effective_draws / engine.seconds
         figures[f"{name}_khat"] = pareto_khat(np.concatenate(engine.log_weights))
-    figures["ic_ess_ratio"] = figures["ic_ess_per_core_s"] / figures["prior_ess_per_core_s"]
+    from_prior_ess = figures["prior_ess_per_core_s"]
+    figures["ic_ess_ratio"] = figures["ic_ess_per_core_s"] / from_prior_ess if from_prior_ess else math.nan
     return BenchReport(
         title="Inference engines",
         rates={name: [turn.rate for turn in turns] for name, turns in slices.items()},

@@ -7,8 +7,9 @@ E[R] = 1 / Z. The weight of a run stays exact if 1 / Z is replaced by any unbias
 run given the context: the mean of R over some replays of this run, or over replays made once for all runs with an equal
 context. The second has far less variance at less cost, since contexts such as the decay channel repeat.
 
-Contexts are equal if the controlled entries before the scope have the same addresses and values; only discrete entries
-repeat. Uncontrolled entries before the scope are not compared: sharing replays is exact only if they do not change Z.
+Contexts are equal if the controlled entries before the scope have the same addresses and values, and the scopes begin
+at the same address; only discrete entries repeat. Uncontrolled entries before the scope are not compared: sharing
+replays is exact only if they do not change Z.
 """
 
 import hashlib
@@ -21,6 +22,9 @@ from etalumis import seeds
 from etalumis.inference.controllers import CountRepetitions
 from etalumis.inference.runner import ModelRunner
 from etalumis.trace import CONTROLLED, Trace
+
+_MAX_CONTEXTS = 100_000
+"""Bound on the contexts that share replays: they are kept in memory and in checkpoints."""
 
 
 class InverseAcceptance:
@@ -36,7 +40,8 @@ class InverseAcceptance:
         Number of replays of each scope of each run whose context is not shared.
     shared_replays
         Maximum number of replays for a context that has discrete controlled entries only; 0 shares none. The k-th scope
-        with this context uses the first 2^ceil(log2 k) of them, so that rare contexts with long loops cost little.
+        with this context uses the first 2^ceil(log2 k) of them, but at least `replays`, so that rare contexts with long
+        loops cost little. Only the first 100,000 contexts share replays.
     uses
         Number of scopes per context so far, which this object updates: its state, if it has to be continued later.
 
@@ -68,11 +73,13 @@ class InverseAcceptance:
         if context is None:
             return math.log(self._repetitions(trace, scope, rng, self._replays) / self._replays)
         digest = self._digest(context)
+        if digest not in self._uses and len(self._uses) >= _MAX_CONTEXTS:
+            return math.log(self._repetitions(trace, scope, rng, self._replays) / self._replays)
         uses = self._uses[digest] = self._uses.get(digest, 0) + 1
         shared = self._shared.get(digest)
         if shared is None:
             shared = self._shared[digest] = _SharedReplays(seeds.generator(self._seed, self._stage, int(digest, 16)))
-        missing = min(self._shared_replays, 1 << (uses - 1).bit_length()) - shared.count
+        missing = min(self._shared_replays, max(self._replays, 1 << (uses - 1).bit_length())) - shared.count
         if missing > 0:
             shared.repetitions += self._repetitions(trace, scope, shared.rng, missing)
             shared.count += missing
@@ -88,7 +95,9 @@ class InverseAcceptance:
         found = self._digests.get(context)
         if found is None:
             text = repr([(self._runner.addresses.name(address), value) for address, value in context])
-            found = self._digests[context] = hashlib.blake2b(text.encode(), digest_size=7).hexdigest()
+            found = hashlib.blake2b(text.encode(), digest_size=7).hexdigest()
+            if len(self._digests) < _MAX_CONTEXTS:
+                self._digests[context] = found
         return found
 
     def _context(self, trace: Trace, scope: int) -> tuple[tuple[int, float], ...] | None:
@@ -98,6 +107,7 @@ class InverseAcceptance:
         found = []
         for i in trace.accepted:
             if scopes[i] == scope:
+                found.append((address[i], 0.0))
                 break
             if flags[i] & CONTROLLED:
                 if not distribution[i].discrete:

@@ -22,6 +22,7 @@ loop draws the whole scope, which then contributes nothing. This choice depends 
 does not introduce a bias.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -41,6 +42,8 @@ from etalumis.inference.proposed_runs import LaneSource, ProposedRun, ProposedRu
 from etalumis.inference.runner import ModelRunner
 from etalumis.trace import Trace
 from etalumis.typing import Array
+
+logger = logging.getLogger(__name__)
 
 
 def compilation(
@@ -64,6 +67,8 @@ def compilation(
     If the model takes proposals, values are proposed for up to `in_flight` runs at a time; the draws are the same for
     any number. See `sample_with_proposals` for the other parameters, the weight and the errors.
     """
+    if in_flight < 1:
+        raise InferenceError(f"ic: expected in_flight >= 1, found {in_flight}")
     session = network.session(network_input(network.layers, Observations(observations)), lanes=in_flight)
     return sample_with_proposals(
         model,
@@ -120,7 +125,7 @@ def sample_with_proposals(
     replays
         Number of prior runs R_{s,r} to average for each proposed scope, if the weight of the run is not zero anyway.
     shared_replays
-        Number of prior runs to average, once for all runs with the same context, for scopes whose earlier controlled
+        Largest number of prior runs to average for all runs with the same context, for scopes whose earlier controlled
         entries are all discrete; 0: none are shared. See `etalumis.inference.acceptance` for when this is exact.
     retries
         Maximum number of consecutive restarts of a failed simulator.
@@ -139,10 +144,14 @@ def sample_with_proposals(
     runner = ModelRunner(model, Observations(observations), seeds.derive(seed, stage, 0), retries)
     counts: dict[str, Any] = {**dict.fromkeys(("asked", "unknown", "lost", "replay_runs"), 0), "contexts": {}}
 
+    def begin(first: int, last: int) -> None:
+        draws = f"draw {first}" if first == last else f"draws {first} to {last}"
+        runner.begin(seeds.derive(seed, stage, first), f"{draws} of {stage}")
+
     def draws(first: int) -> Iterator[tuple[Trace, float]]:
         before, uses = counts["replay_runs"], counts["contexts"]  # of an interrupted job, if it is resumed
         inverse_acceptance = InverseAcceptance(runner, seed, stage, replays, shared_replays, uses)
-        for run in _runs(runner, session, range(first, runs), lambda i: seeds.generator(seed, stage, i), scopes):
+        for run in _runs(runner, session, range(first, runs), lambda i: seeds.generator(seed, stage, i), begin, scopes):
             counts["asked"] += run.asked
             counts["unknown"] += run.unknown
             counts["lost"] += run.lost
@@ -180,12 +189,15 @@ def _runs(
     session: ProposalSource,
     indices: range,
     make_rng: Callable[[int], np.random.Generator],
+    begin: Callable[[int, int], None],
     scopes: Scopes,
 ) -> Iterator[ProposedRun]:
     """Yield the runs in order: many at a time, if the model takes proposals and the session has several lanes."""
-    model = runner.proposable
-    if model is not None and isinstance(session, LaneSource) and session.lanes > 1:
-        return ProposedRuns(runner, model, session, make_rng, scopes).runs(indices)
+    model, lanes = runner.proposable, session.lanes if isinstance(session, LaneSource) else 1
+    if model is None and lanes > 1:
+        logger.info("%s asks for each value: one run in flight", runner.model.name)
+    if model is not None and isinstance(session, LaneSource) and lanes > 1:
+        return ProposedRuns(runner, model, session, make_rng, begin, scopes).runs(indices)
     return (draw_by_draw(runner, session, make_rng(index), scopes) for index in indices)
 
 

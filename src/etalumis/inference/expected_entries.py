@@ -13,7 +13,7 @@ from etalumis.distributions import Distribution
 from etalumis.trace import CONTROLLED
 
 _MAX_NODES = 200_000
-"""Bound on the number of remembered entries; traces of some models never repeat."""
+"""Number of entries after which the tree is built from the beginning; traces of some models never repeat."""
 
 
 class ExpectedEntry(NamedTuple):
@@ -36,16 +36,13 @@ class Node:
     Attributes
     ----------
     entry
-        The entry expected next; None if it is unknown.
-    is_end
-        Whether no further controlled entry is expected.
+        The entry expected next; None if it is unknown, or if none is expected.
     """
 
-    __slots__ = ("_after", "entry", "is_end")
+    __slots__ = ("_after", "entry")
 
     def __init__(self) -> None:
         self.entry: ExpectedEntry | None = None
-        self.is_end = False
         self._after: dict[float, Node] = {}
 
     def after(self, value: float | None) -> "Node | None":
@@ -57,7 +54,7 @@ class Node:
         """Expect an entry, or the end of the run, from now on."""
         if entry != self.entry:
             self._after = {}
-        self.entry, self.is_end = entry, entry is None
+        self.entry = entry
 
     def grow(self, value: float | None) -> "tuple[Node, bool]":
         """Return the point after the expected entry with a value, and whether it is new."""
@@ -100,6 +97,7 @@ class ExpectedEntries:
         node, scope, scope_drawn = self.root, 0, False
         entries, details = trace.accepted_entries, trace.rows.details
         addresses, flags, values = trace.address, trace.flags, entries["value"].tolist()
+        # a scope is drawn by the model if its first draw is not controlled
         for position, (number, prior_number, in_scope) in enumerate(
             zip(entries["address"].tolist(), entries["distribution"].tolist(), details["scope"].tolist(), strict=True)
         ):
@@ -114,4 +112,6 @@ class ExpectedEntries:
             scope_drawn = opens and is_drawn(entry)
             node, new = node.grow(None if scope_drawn else values[position])
             self._nodes += new
+            if self._nodes > _MAX_NODES:
+                return
         node.expect(None)

@@ -75,8 +75,8 @@ class ProposalController(PriorController):
         entered = site.scope != self._scope
         if entered:
             self._scope = site.scope
-            self._scope_from_prior = bool(site.scope) and self._scopes == "prior"
-        if self.log_weight == -math.inf:
+            self._scope_from_prior = bool(site.scope) and (self._scopes == "prior" or site.repetition > 0)
+        if self.lost:
             return Answer(None, HandOver.REST)
         if self._scope_from_prior:
             return Answer(None, HandOver.SCOPE)

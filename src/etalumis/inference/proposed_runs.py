@@ -12,6 +12,7 @@ value that was proposed for a wrong guess does not select values. All values are
 the entries before them, so that a repeated run has the same values up to the entry that was guessed wrongly.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -26,10 +27,14 @@ from etalumis.inference.proposal_controller import ProposalController, ProposalS
 from etalumis.inference.runner import ModelRunner, draw_seed
 from etalumis.trace import Trace
 
+logger = logging.getLogger(__name__)
+
 _MAX_GUESSES = 3
 """How often a run is repeated with a better guess before it is made draw by draw."""
-_ALLOWED_WASTE = 64
-"""Guessing stops if more runs were wasted than completed, plus this number."""
+_MAX_WASTE = 2.0
+"""Guessing stops if more runs than this were wasted per completed run..."""
+_FREE_WASTE = 4
+"""...apart from this number per lane, for the first guesses."""
 
 
 class Proposed(Protocol):
@@ -117,6 +122,7 @@ class _Lane:
         self.node: Node | None = root
         self.entries: list[tuple[float, int, int]] = []
         self.scopes: list[int] = []
+        self.counts: list[tuple[int, int]] = []  # (asked, unknown) up to each entry
         self.proposed_scopes: list[int] = []
         self.log_weight = 0.0
         self.asked = self.unknown = 0
@@ -126,6 +132,7 @@ class _Lane:
         assert self.node is not None
         self.entries.append((np.nan if value is None else value, entry.number, entry.prior_number))
         self.scopes.append(entry.scope)
+        self.counts.append((self.asked, self.unknown))
         self.node = self.node.after(value)
 
 
@@ -140,6 +147,8 @@ class ProposedRuns:
         Source of the proposed values; as many runs are in progress as it has lanes.
     make_rng
         Run number -> a new random generator of this run.
+    begin
+        Called with the numbers of the first and the last of the next runs, for messages.
     scopes
         As in `etalumis.inference.compilation`.
     """
@@ -150,12 +159,14 @@ class ProposedRuns:
         model: Proposable,
         session: LaneSource,
         make_rng: Callable[[int], np.random.Generator],
+        begin: Callable[[int, int], None],
         scopes: Scopes,
     ) -> None:
         self._runner, self._model, self._session = runner, model, session
-        self._make_rng, self._scopes = make_rng, scopes
+        self._make_rng, self._begin, self._scopes = make_rng, begin, scopes
         self._expected = ExpectedEntries()
         self._wasted = self._completed = 0
+        self._guesses = True
 
     def runs(self, indices: range) -> Iterator[ProposedRun]:
         """Yield the run of each index, in order."""
@@ -171,29 +182,46 @@ class ProposedRuns:
 
     def _round(self, lanes: list[_Lane], done: dict[int, ProposedRun], free: list[int]) -> list[_Lane]:
         """Let the model run each lane once; return the lanes that have to be repeated."""
-        guessed = []
+        guessed = [lane for lane in lanes if self._guesses and lane.guesses < _MAX_GUESSES]
+        # before the others begin: these runs use a lane of the session, too
         for lane in lanes:
-            if lane.guesses == _MAX_GUESSES or self._wasted > self._completed + _ALLOWED_WASTE:
-                done[lane.index] = self._draw_by_draw(lane.index)
-                free.append(lane.number)
-            else:
-                lane.begin(self._make_rng(lane.index), self._expected.root)
-                self._session.begin(lane.number)
-                guessed.append(lane)
+            if lane not in guessed:
+                self._finish(lane, self._draw_by_draw(lane.index), done, free)
+        if not guessed:
+            return []
+        for lane in guessed:
+            lane.begin(self._make_rng(lane.index), self._expected.root)
+            self._session.begin(lane.number)
         self._propose(guessed)
+        keys = self._expected.keys
+        self._begin(min(lane.index for lane in guessed), max(lane.index for lane in guessed))
         traces = self._runner.run_each(self._model, [(self._plan(lane), lane.seed) for lane in guessed])
         again = []
+        if traces is None:  # the model failed, perhaps after a wrong guess, in a run that is not needed
+            for lane in guessed:
+                lane.guesses = _MAX_GUESSES
+            return guessed
         for lane, trace in zip(guessed, traces, strict=True):
-            if trace.diverged:
-                self._wasted += 1
+            if trace.diverged or (lane.entries and trace.keys is not keys):  # its rows were wrong, or not sent
+                self._wasted += bool(lane.entries)
                 lane.guesses += 1
                 self._expected.learn(trace, self._is_drawn)
                 again.append(lane)
             else:
-                self._completed += 1
-                done[lane.index] = self._complete(lane, trace)
-                free.append(lane.number)
+                self._runner.check(trace)
+                self._finish(lane, self._complete(lane, trace), done, free)
+        if self._guesses and self._wasted > _MAX_WASTE * self._completed + _FREE_WASTE * self._session.lanes:
+            self._guesses = False
+            logger.info(
+                "%s: its entries cannot be predicted (%d of %d predictions were wrong); it now asks for each value",
+                self._runner.model.name, self._wasted, self._wasted + self._completed,
+            )  # fmt: skip
         return again
+
+    def _finish(self, lane: _Lane, run: ProposedRun, done: dict[int, ProposedRun], free: list[int]) -> None:
+        self._completed += 1
+        done[lane.index] = run
+        free.append(lane.number)
 
     def _propose(self, lanes: Sequence[_Lane]) -> None:
         """Propose the values of each run up to its end, or to the first entry that cannot be guessed."""
@@ -242,16 +270,24 @@ class ProposedRuns:
         return RunPlan(rows=rows, observed=observed, details=True, proposed=True)
 
     def _complete(self, lane: _Lane, trace: PlannedTrace) -> ProposedRun:
-        lost = trace.repeated
-        if not lost and lane.proposed_scopes:  # a repetition may have no controlled entry
+        asked, unknown, lost = lane.asked, lane.unknown, trace.repeated
+        if lane.proposed_scopes:  # a repetition may have no controlled entry
             details = trace.rows.details
-            lost = bool(((details["repetition"] > 0) & np.isin(details["scope"], lane.proposed_scopes)).any())
+            again = (details["repetition"] > 0) & np.isin(details["scope"], lane.proposed_scopes)
+            if lost and again.any():
+                # the entries after this scope were not asked for
+                last = max(i for i, scope in enumerate(lane.scopes) if scope == details["scope"][again].min())
+                asked, unknown = lane.counts[last]
+            lost = lost or bool(again.any())
         log_weight = -np.inf if lost else lane.log_weight
-        return ProposedRun(trace, log_weight, lost, lane.proposed_scopes, lane.asked, lane.unknown, lane.rng)
+        return ProposedRun(trace, log_weight, lost, lane.proposed_scopes, asked, unknown, lane.rng)
 
     def _draw_by_draw(self, index: int) -> ProposedRun:
-        rng = self._make_rng(index)
-        return draw_by_draw(self._runner, self._session, rng, self._scopes)
+        self._begin(index, index)
+        run = draw_by_draw(self._runner, self._session, self._make_rng(index), self._scopes)
+        if self._guesses and isinstance(run.trace, PlannedTrace):
+            self._expected.learn(run.trace, self._is_drawn)
+        return run
 
 
 def draw_by_draw(runner: ModelRunner, session: ProposalSource, rng: np.random.Generator, scopes: Scopes) -> ProposedRun:

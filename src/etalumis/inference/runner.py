@@ -11,6 +11,7 @@ import numpy as np
 
 from etalumis.address import AddressTable
 from etalumis.batches import is_restartable, restart, run_in_batches
+from etalumis.counting import counted
 from etalumis.delegation import Concurrent, Delegate, PlannedTrace, Proposable, RunPlan, Stepper, Steps
 from etalumis.errors import InferenceError, ProtocolError, SimulatorError
 from etalumis.execution import BaseTable, Controller, Model, run
@@ -94,7 +95,7 @@ class ModelRunner:
                 rng.bit_generator.state = state
                 continue
             self.runs += 1
-            self._check(trace)
+            self.check(trace)
             return trace, controller
         raise AssertionError("unreachable: _recover raises after the last attempt")
 
@@ -129,7 +130,7 @@ class ModelRunner:
             self.runs += 1
             if isinstance(controller, Planner):
                 controller.receive(trace)
-            self._check(trace)
+            self.check(trace)
         return list(zip(traces, controllers, strict=True))
 
     @property
@@ -137,19 +138,22 @@ class ModelRunner:
         """The model, if it can carry out plans with proposed rows, else None."""
         return self.model if isinstance(self.model, Proposable) and self.model.takes_proposals else None
 
-    def run_each(self, model: Proposable, requests: Sequence[tuple[RunPlan, int]]) -> Sequence[PlannedTrace]:
-        """Let the model run each plan once with its seed; raises like `run`.
+    def run_each(self, model: Proposable, requests: Sequence[tuple[RunPlan, int]]) -> Sequence[PlannedTrace] | None:
+        """Let the model run each plan once with its seed; return None if it failed and was replaced by a new process.
 
-        If the model fails, the runs are repeated one by one, so that the error names the failing one.
+        The caller has to `check` the traces that it uses.
         """
         try:
             traces = model.carry_out_each(requests, self.addresses)
         except (SimulatorError, ProtocolError) as error:
+            logger.warning(
+                "%s: %s at once failed (%s); repeating them one by one",
+                self.model.name, counted(len(requests), "run"), error,
+            )  # fmt: skip
+            self.failures += 1
             self._batch_failed(error, 0, 0)
-            traces = [self._carry_out(model, plan, seed) for plan, seed in requests]
+            return None
         self.runs += len(traces)
-        for trace in traces:
-            self._check(trace)
         return traces
 
     @property
@@ -173,7 +177,7 @@ class ModelRunner:
         """Count a run that the model made for a step, and check the resulting trace, if any."""
         self.runs += 1
         if trace is not None:
-            self._check(trace)
+            self.check(trace)
 
     def finish(self) -> None:
         """Check, after the last run, that some run observed each name that the user gave a value for.
@@ -198,7 +202,7 @@ class ModelRunner:
         plan = RunPlan(observed=self.observations.values, details=details)
         for trace in run_in_batches(self._delegate, plan, seeds, self.addresses, self._batch_failed):
             self.runs += 1
-            self._check(trace)
+            self.check(trace)
             yield trace
 
     def _prior(self, rng: np.random.Generator) -> Trace:
@@ -216,7 +220,7 @@ class ModelRunner:
         trace = self._carry_out(delegate, controller.plan(), seed)
         self.runs += 1
         controller.receive(trace)
-        self._check(trace)
+        self.check(trace)
         return trace
 
     def _carry_out(self, delegate: Delegate, plan: RunPlan, seed: int) -> PlannedTrace:
@@ -250,7 +254,8 @@ class ModelRunner:
     def _place(self, run: int) -> str:
         return f"run {run - self._runs_before} of {self._origin}"
 
-    def _check(self, trace: Trace) -> None:
+    def check(self, trace: Trace) -> None:
+        """Check the observations and the likelihood of a trace; raise `InferenceError` if it cannot be used."""
         if isinstance(trace, PlannedTrace):
             if trace.lost or trace.mismatch:
                 return  # it broke off, perhaps before some of its observe statements

@@ -19,6 +19,9 @@ from etalumis.typing import Array
 if TYPE_CHECKING:
     from etalumis.network.model import ProposalNetwork
 
+_MAX_CACHED_GATES = 16_384
+"""Bound on the pairs of addresses whose part of the gates is remembered."""
+
 
 class Proposal(NamedTuple):
     """A proposed value, its log density log q, and its log density under the prior, log p."""
@@ -212,16 +215,25 @@ class ProposalSession:
     def _gates(self, lanes: Sequence[int], layers: Sequence[int]) -> Tensor:
         """Return the part of the gates from observation and addresses, cached by pair of addresses."""
         pairs = [(self._state.previous_layer[lane], layer) for lane, layer in zip(lanes, layers, strict=True)]
-        if new := [pair for pair in dict.fromkeys(pairs) if pair not in self._gate_rows]:
-            config, table = self.network.config, self.network.tables["address"].detach()
-            weight = self._weights[0].inputs[config.observation_embedding + config.sample_embedding :]
-            added = []
-            for previous, layer in new:
-                before = table[previous] if previous >= 0 else torch.zeros(config.address_embedding)
-                added.append(self._observation_gates + torch.cat([before, table[layer]]) @ weight)
-                self._gate_rows[previous, layer] = len(self._gate_rows)
-            self._address_gates = torch.cat([self._address_gates, torch.stack(added)])
+        new = [pair for pair in dict.fromkeys(pairs) if pair not in self._gate_rows]
+        if new and len(self._gate_rows) + len(new) > max(_MAX_CACHED_GATES, len(pairs)):
+            self._gate_rows, new = {}, list(dict.fromkeys(pairs))
+        if new:
+            self._cache_gates(new)
         return self._address_gates[[self._gate_rows[pair] for pair in pairs]]
+
+    def _cache_gates(self, pairs: Sequence[tuple[int, int]]) -> None:
+        config, table = self.network.config, self.network.tables["address"].detach()
+        weight = self._weights[0].inputs[config.observation_embedding + config.sample_embedding :]
+        used = len(self._gate_rows)
+        if used + len(pairs) > len(self._address_gates):
+            larger = torch.empty(2 * (used + len(pairs)), len(self._observation_gates))
+            larger[:used] = self._address_gates[:used]
+            self._address_gates = larger
+        for row, (previous, layer) in enumerate(pairs, used):
+            before = table[previous] if previous >= 0 else torch.zeros(config.address_embedding)
+            self._address_gates[row] = self._observation_gates + torch.cat([before, table[layer]]) @ weight
+            self._gate_rows[previous, layer] = row
 
     def _step(self, lanes: Sequence[int], layers: Sequence[int]) -> Tensor:
         """Advance the LSTM by one entry in each lane and return its outputs (lane, hidden)."""
