@@ -372,7 +372,7 @@ class Proposable(Delegate, Protocol):
 
     @property
     def takes_proposals(self) -> bool:
-        """Whether it can."""
+        """Whether the model can carry out plans with proposed rows."""
         ...
 
     def carry_out_each(

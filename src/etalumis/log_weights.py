@@ -12,3 +12,9 @@ def normalise(log_weight: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.zeros_like(log_weight)
     weight = np.exp(log_weight - log_weight.max())
     return np.asarray(weight / weight.sum())
+
+
+def effective_sample_size(weight: NDArray[np.float64]) -> float:
+    """Return Kish's effective sample size of normalised weights (draw,); 0 if all are zero."""
+    squares = float(np.sum(weight**2))
+    return 1.0 / squares if squares > 0.0 else 0.0

@@ -15,9 +15,9 @@ from etalumis.distributions import Categorical, Normal, Uniform
 from etalumis.errors import SimulatorError
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.compilation import sample_with_proposals
+from etalumis.inference.proposal_controller import Proposal
 from etalumis.inference.proposed_runs import ProposedRuns
 from etalumis.models import FunctionModel, examples, observe, rejection_scope, sample
-from etalumis.network.proposal_session import Proposal
 from etalumis.ppx import Simulator
 
 OBSERVED = {"track": np.array([1.2, 0.8]), "shares": None}
@@ -210,8 +210,12 @@ def _discrete_context():
 
 def test_shared_replays_are_exact_and_vary_less(statistics):
     y = 0.55
+
+    def likelihood(x: float, k: int) -> float:
+        return stats.norm.pdf(y, x + 0.3 * k, NOISE)
+
     parts = [
-        share * integrate.quad(lambda x: stats.norm.pdf(y, x + 0.3 * k, NOISE) / height, 0, height)[0]  # noqa: B023
+        share * integrate.quad(likelihood, 0.0, height, args=(k,))[0] / height
         for k, (share, height) in enumerate(zip(SHARES, HEIGHTS, strict=True))
     ]
     posteriors = {

@@ -11,11 +11,11 @@ from torch import Tensor
 from etalumis.config import NetworkConfig
 from etalumis.distributions import Categorical, Normal, Uniform
 from etalumis.errors import NetworkError
+from etalumis.inference.proposal_controller import Proposal
 from etalumis.layers import LayerRow, LayerTable, ObservationLayout
 from etalumis.network import ProposalNetwork
 from etalumis.network.minibatch_plan import plan_minibatch
 from etalumis.network.proposal_densities import log_density
-from etalumis.network.proposal_session import Proposal
 from etalumis.network.standardise import standardise
 from etalumis.traces.reading.batch import Minibatch
 from etalumis.training.evaluate import log_proposals

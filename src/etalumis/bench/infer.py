@@ -4,7 +4,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import numpy as np
@@ -16,6 +16,7 @@ from etalumis.diagnostics.arviz_calls import pareto_khat
 from etalumis.inference import Posterior, compilation, importance, rmh
 from etalumis.inference.conditioning import Conditioning
 from etalumis.inference.temperatures import inverse_temperatures
+from etalumis.log_weights import effective_sample_size, normalise
 from etalumis.network.model import ProposalNetwork
 from etalumis.ppx import Pool, Simulator
 from etalumis.simulator.built import BuiltSimulator
@@ -35,7 +36,7 @@ PINNING = dict.fromkeys(
     ),
     "engine and simulator on one core",
 )
-_FEWEST_RUNS = 64
+_MIN_RUNS = 64
 
 
 def bench(
@@ -138,7 +139,7 @@ class _Engine:
     def __call__(self, seconds: float) -> Slice:
         """Sample for about `seconds`."""
         self._seed += 1
-        runs = max(_FEWEST_RUNS, int(self._rate * seconds))
+        runs = max(_MIN_RUNS, int(self._rate * seconds))
         began = time.perf_counter()
         posterior = self._sample(runs, self._seed)
         done = Slice(posterior.info["runs"], 0, time.perf_counter() - began)
@@ -150,13 +151,4 @@ class _Engine:
     @property
     def effective_draws(self) -> float:
         """Effective sample size of all draws."""
-        return _effective_draws(self.log_weights)
-
-
-def _effective_draws(log_weights: Sequence[np.ndarray]) -> float:
-    joined = np.concatenate(log_weights)
-    largest = float(joined.max())
-    if largest == -math.inf:
-        return 0.0
-    weight = np.exp(joined - largest)
-    return float(weight.sum() ** 2 / (weight**2).sum())
+        return effective_sample_size(normalise(np.concatenate(self.log_weights)))

@@ -18,6 +18,7 @@ from etalumis.inference import posterior as posterior_file
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.conditioning import read_observations
 from etalumis.inference.temperatures import inverse_temperatures
+from etalumis.log_weights import effective_sample_size
 from etalumis.ppx import Pool, Simulator
 from etalumis.products import check_output_file
 from etalumis.simulator.built import BuiltSimulator
@@ -338,7 +339,7 @@ def _log_weights(posterior: Posterior) -> None:
         return
     logger.info(
         "effective sample size %.1f of %s, %d of weight zero",
-        1.0 / float((posterior.weight**2).sum()), counted(len(posterior), "draw"), posterior.info["zero_weights"],
+        effective_sample_size(posterior.weight), counted(len(posterior), "draw"), posterior.info["zero_weights"],
     )  # fmt: skip
 
 

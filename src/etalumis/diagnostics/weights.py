@@ -14,7 +14,7 @@ import numpy as np
 from etalumis.diagnostics import arviz_calls
 from etalumis.diagnostics.quantiles import quantile_table
 from etalumis.diagnostics.rounding import is_constant
-from etalumis.log_weights import normalise
+from etalumis.log_weights import effective_sample_size, normalise
 from etalumis.typing import FloatArray
 
 
@@ -30,7 +30,7 @@ def summarise_weights(log_weight: FloatArray) -> dict[str, Any]:
     count = len(log_weight)
     weight = normalise(log_weight)
     alive = bool(weight.any())
-    size = 1.0 / float(np.sum(weight**2)) if alive else 0.0
+    size = effective_sample_size(weight)
     top = float(log_weight.max()) if alive else float("-inf")
     return {
         "draws": count,

@@ -20,6 +20,7 @@ from etalumis.diagnostics.rounding import is_constant, is_discrete
 from etalumis.diagnostics.run import draw_weights, is_markov
 from etalumis.diagnostics.verdict import ENGINE_NAMES
 from etalumis.figures import captions, style
+from etalumis.log_weights import effective_sample_size
 from etalumis.typing import FloatArray
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def bin_count(samples: Sequence[tuple[FloatArray, FloatArray]], width: float) ->
     for values, weight in samples:
         if len(values):
             first, third = quantiles(values, weight, (0.25, 0.75))
-            effective = 1.0 / float(np.sum(weight**2))
+            effective = effective_sample_size(weight)
             step = 2.0 * (third - first) / effective ** (1 / 3)
             counts.append(int(min(width / step, MAX_BINS)) if step > 0 else MAX_BINS)
     return int(np.clip(min(counts, default=MIN_BINS), MIN_BINS, MAX_BINS))

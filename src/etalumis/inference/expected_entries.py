@@ -17,7 +17,7 @@ _MAX_NODES = 200_000
 
 
 class ExpectedEntry(NamedTuple):
-    """A controlled entry. `number` and `prior_number` are those of the trace's keys; `address` is of the address table.
+    """A controlled entry. `number` and `prior_number` are the numbers of address and prior in the trace's keys.
 
     `opens` says whether it is the first entry of its rejection scope.
     """
@@ -26,7 +26,7 @@ class ExpectedEntry(NamedTuple):
     prior_number: int
     scope: int
     opens: bool
-    address: int
+    address: str
     prior: Distribution
 
 
@@ -107,7 +107,8 @@ class ExpectedEntries:
                 scope, scope_drawn = in_scope, opens and not controlled
             if not controlled or scope_drawn:
                 continue
-            entry = ExpectedEntry(number, prior_number, in_scope, opens, addresses[position], trace.prior(prior_number))
+            address = trace.addresses.name(addresses[position])
+            entry = ExpectedEntry(number, prior_number, in_scope, opens, address, trace.prior(prior_number))
             node.expect(entry)
             scope_drawn = opens and is_drawn(entry)
             node, new = node.grow(None if scope_drawn else values[position])

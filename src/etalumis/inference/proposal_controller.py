@@ -3,7 +3,7 @@
 """Controller of a run whose values a network proposes."""
 
 import math
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -16,6 +16,14 @@ from etalumis.inference.controllers import PriorController
 from etalumis.inference.observations import Observations
 
 Scopes = Literal["first-shot", "prior"]
+
+
+class Proposal(NamedTuple):
+    """A proposed value, its log density log q, and its log density under the prior, log p."""
+
+    value: float
+    log_q: float
+    log_prior: float
 
 
 class ProposalSource(Protocol):

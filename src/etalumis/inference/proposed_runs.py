@@ -18,12 +18,16 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from etalumis.address import AddressTable
 from etalumis.delegation import DETAIL, ENTRY, PlannedTrace, Proposable, ReplayRows, RunPlan
 from etalumis.distributions import Distribution
 from etalumis.inference.expected_entries import ExpectedEntries, ExpectedEntry, Node
-from etalumis.inference.observations import Observations
-from etalumis.inference.proposal_controller import ProposalController, ProposalSource, Scopes, require_finite
+from etalumis.inference.proposal_controller import (
+    Proposal,
+    ProposalController,
+    ProposalSource,
+    Scopes,
+    require_finite,
+)
 from etalumis.inference.runner import ModelRunner, draw_seed
 from etalumis.trace import Trace
 
@@ -35,25 +39,6 @@ _MAX_WASTE = 2.0
 """Guessing stops if more runs than this were wasted per completed run..."""
 _FREE_WASTE = 4
 """...apart from this number per lane, for the first guesses."""
-
-
-class Proposed(Protocol):
-    """A proposed value with its log densities."""
-
-    @property
-    def value(self) -> float:
-        """The value."""
-        ...
-
-    @property
-    def log_q(self) -> float:
-        """Its log density under the proposal."""
-        ...
-
-    @property
-    def log_prior(self) -> float:
-        """Its log density under the prior."""
-        ...
 
 
 @runtime_checkable
@@ -79,7 +64,7 @@ class LaneSource(ProposalSource, Protocol):
         addresses: Sequence[str],
         distributions: Sequence[Distribution],
         rngs: Sequence[np.random.Generator],
-    ) -> Sequence[Proposed]:
+    ) -> Sequence[Proposal]:
         """Propose the next value in each of some lanes, for known addresses."""
         ...
 
@@ -182,10 +167,11 @@ class ProposedRuns:
 
     def _round(self, lanes: list[_Lane], done: dict[int, ProposedRun], free: list[int]) -> list[_Lane]:
         """Let the model run each lane once; return the lanes that have to be repeated."""
-        guessed = [lane for lane in lanes if self._guesses and lane.guesses < _MAX_GUESSES]
-        # before the others begin: these runs use a lane of the session, too
+        guessed: list[_Lane] = []
         for lane in lanes:
-            if lane not in guessed:
+            if self._guesses and lane.guesses < _MAX_GUESSES:
+                guessed.append(lane)
+            else:  # before the others begin: these runs use a lane of the session, too
                 self._finish(lane, self._draw_by_draw(lane.index), done, free)
         if not guessed:
             return []
@@ -225,40 +211,38 @@ class ProposedRuns:
 
     def _propose(self, lanes: Sequence[_Lane]) -> None:
         """Propose the values of each run up to its end, or to the first entry that cannot be guessed."""
-        addresses = self._runner.addresses
         while True:
-            asking = [(lane, entry) for lane in lanes if (entry := self._next(lane, addresses)) is not None]
+            asking = [(lane, entry) for lane in lanes if (entry := self._next(lane)) is not None]
             if not asking:
                 return
             proposals = self._session.propose_all(
                 [lane.number for lane, _ in asking],
-                [addresses.name(entry.address) for _, entry in asking],
+                [entry.address for _, entry in asking],
                 [entry.prior for _, entry in asking],
                 [lane.rng for lane, _ in asking],
             )
             for (lane, entry), proposal in zip(asking, proposals, strict=True):
-                require_finite(proposal.value, proposal.log_q, addresses.name(entry.address))
+                require_finite(proposal.value, proposal.log_q, entry.address)
                 lane.log_weight += proposal.log_prior - proposal.log_q
                 if entry.opens:
                     lane.proposed_scopes.append(entry.scope)
                 lane.take(entry, proposal.value)
 
-    def _next(self, lane: _Lane, addresses: AddressTable) -> ExpectedEntry | None:
+    def _next(self, lane: _Lane) -> ExpectedEntry | None:
         """Advance a lane to the next entry that the network proposes; return None if there is none."""
         while lane.node is not None and (entry := lane.node.entry) is not None:
-            known = self._session.knows(addresses.name(entry.address))
             if entry.opens and self._scopes == "prior":
                 lane.take(entry, None)
                 continue
             lane.asked += 1
-            if known:
+            if self._session.knows(entry.address):
                 return entry
             lane.unknown += 1
             lane.take(entry, None if entry.opens else entry.prior.sample(lane.rng))
         return None
 
     def _is_drawn(self, entry: ExpectedEntry) -> bool:
-        return self._scopes == "prior" or not self._session.knows(self._runner.addresses.name(entry.address))
+        return self._scopes == "prior" or not self._session.knows(entry.address)
 
     def _plan(self, lane: _Lane) -> RunPlan:
         rows = None
@@ -292,6 +276,7 @@ class ProposedRuns:
 
 def draw_by_draw(runner: ModelRunner, session: ProposalSource, rng: np.random.Generator, scopes: Scopes) -> ProposedRun:
     """Make one run in which the model asks for every controlled value."""
-    observations: Observations = runner.observations
-    trace, by = runner.run(rng, lambda: ProposalController(session, runner.addresses, rng, observations, scopes))
-    return ProposedRun(trace, by.log_weight, by.lost, by.proposed_scopes, by.asked, by.unknown, rng)
+    trace, run = runner.run(
+        rng, lambda: ProposalController(session, runner.addresses, rng, runner.observations, scopes)
+    )
+    return ProposedRun(trace, run.log_weight, run.lost, run.proposed_scopes, run.asked, run.unknown, rng)

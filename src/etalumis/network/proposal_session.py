@@ -12,6 +12,7 @@ from torch import Tensor
 
 from etalumis.distributions import Distribution
 from etalumis.errors import NetworkError
+from etalumis.inference.proposal_controller import Proposal
 from etalumis.network import sampling
 from etalumis.network.standardise import restore, standardise
 from etalumis.typing import Array
@@ -21,14 +22,6 @@ if TYPE_CHECKING:
 
 _MAX_CACHED_GATES = 16_384
 """Bound on the pairs of addresses whose part of the gates is remembered."""
-
-
-class Proposal(NamedTuple):
-    """A proposed value, its log density log q, and its log density under the prior, log p."""
-
-    value: float
-    log_q: float
-    log_prior: float
 
 
 class ProposalSession:
