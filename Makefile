@@ -33,7 +33,7 @@ report: setup ## write the HTML report of the demo again
 	@$(VENV)/python scripts/run_workflow.py --report-only
 
 check: ## while you work: lint, and the tests that need neither Sherpa nor a workflow nor statistics
-	@$(MAKE) --no-print-directory --jobs 2 lint check-tests
+	@$(MAKE) --no-print-directory --jobs 2 --keep-going lint check-tests
 
 check-tests: setup
 	$(PYTEST) --lane check
