@@ -119,6 +119,13 @@ class ReplayRows:
             self.keys,
         )
 
+    def with_values(self, values: Mapping[int, float], unknown: slice) -> "ReplayRows":
+        """Return a copy with other values at some positions, and unknown log densities in the range `unknown`."""
+        entries, details = self.entries.copy(), self.details.copy()
+        entries["value"][list(values)] = list(values.values())
+        details["log_prob"][unknown] = np.nan
+        return ReplayRows(entries, details, self.keys, self._addresses)
+
 
 class SavedKeys:
     """The keys of rows that another process saved: row i has number i."""

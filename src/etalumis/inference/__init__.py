@@ -5,12 +5,14 @@
 importance      prior runs weighted by their likelihood
 rmh             random-walk Metropolis-Hastings, collapsed over rejection scopes
 compilation     weighted runs proposed by a trained network (inference compilation)
+smc             tempered sequential Monte Carlo from runs of the network or the prior
 """
 
 from etalumis.inference.compilation import compilation
 from etalumis.inference.importance import importance
 from etalumis.inference.posterior import Posterior
 from etalumis.inference.rmh import rmh
+from etalumis.inference.smc import SmcSettings, smc
 from etalumis.inference.temperatures import inverse_temperatures
 
-__all__ = ["Posterior", "compilation", "importance", "inverse_temperatures", "rmh"]
+__all__ = ["Posterior", "SmcSettings", "compilation", "importance", "inverse_temperatures", "rmh", "smc"]

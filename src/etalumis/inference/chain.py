@@ -82,7 +82,7 @@ class Chain:
 
     def snapshot(self) -> dict[str, Any]:
         """Return the JSON values that `resume` needs."""
-        saved = self._saved(self.state)
+        saved = self.saved(self.state)
         return {
             "keys": saved.keys,
             "values": saved.values,
@@ -92,7 +92,7 @@ class Chain:
             "remote_steps": None if self._remote is None else self._remote.snapshot(),
         }
 
-    def _saved(self, state: ChainState) -> SavedTrace:
+    def saved(self, state: ChainState) -> SavedTrace:
         """Return the trace of a state in the form that can be replayed."""
         trace = state.trace
         flags = [trace.flags[i] & (CONTROLLED | REPLACED) for i in trace.accepted]
@@ -118,7 +118,7 @@ class Chain:
         InferenceError
             If a replay differs from the trace.
         """
-        runs, saved = self.runner.runs, self._saved(state)
+        runs, saved = self.runner.runs, self.saved(state)
         for _ in range(times):
             found = self._replay(saved, np.random.default_rng(0))
             if (difference := replay_difference(state.trace, found)) is not None:
@@ -136,16 +136,8 @@ class Chain:
         InferenceError
             If the replayed trace differs, so that the model is not that of the snapshot.
         """
-        values = snapshot["values"]
-        saved = SavedTrace([tuple(key) for key in snapshot["keys"]], values, snapshot["scopes"])
-        trace = self._replay(saved, self.rng)
-        if len(trace) != len(values) or trace.log_likelihood != snapshot["log_likelihood"]:
-            raise InferenceError(
-                f"{self.runner.model.name}: the trace to resume from has {len(trace)} entries and log likelihood "
-                f"{trace.log_likelihood}; expected {len(values)} and {snapshot['log_likelihood']}. The model has "
-                "changed: delete the .part file and start again."
-            )
-        self.state = self.structures.state(trace)
+        keys, values = [tuple(key) for key in snapshot["keys"]], snapshot["values"]
+        self.state = self.restore(SavedTrace(keys, values, snapshot["scopes"]), snapshot["log_likelihood"])
         self.counts = {label: list(count) for label, count in snapshot["counts"].items()}
         if (saved_steps := snapshot.get("remote_steps")) is not None:
             stepper = self.runner.stepper
@@ -157,11 +149,40 @@ class Chain:
             self._remote = RemoteSteps(self.runner, stepper, saved_steps["seed"], self._focus)
             self._remote.done = saved_steps["done"]
 
+    def restore(self, saved: SavedTrace, log_likelihood: float) -> ChainState:
+        """Return the state of a saved trace, which is replayed.
+
+        Raises
+        ------
+        InferenceError
+            If the replayed trace differs, so that the model is not the one of the saved trace.
+        """
+        trace = self._replay(saved, self.rng)
+        if len(trace) != len(saved.values) or trace.log_likelihood != log_likelihood:
+            raise InferenceError(
+                f"{self.runner.model.name}: the trace to resume from has {len(trace)} entries and log likelihood "
+                f"{trace.log_likelihood}; expected {len(saved.values)} and {log_likelihood}. The model has "
+                "changed: delete the .part file and start again."
+            )
+        return self.structures.state(trace)
+
     def start_remote_steps(self) -> None:
         """Let the model make all further steps, if it is able to."""
         stepper = self.runner.stepper
         if stepper is not None:
             self._remote = RemoteSteps(self.runner, stepper, draw_seed(self.rng), self._focus)
+
+    def advance(self, state: ChainState, steps: int, seed: int) -> ChainState:
+        """Make some steps from a state and return the last state. The random numbers derive from `seed` only."""
+        self.state = state
+        stepper = self.runner.stepper
+        if stepper is not None:
+            self._remote = RemoteSteps(self.runner, stepper, seed, self._focus, steps)
+        else:
+            self.rng = np.random.Generator(np.random.PCG64(seed))
+        for _ in range(steps):
+            self.step()
+        return self.state
 
     def step(self) -> bool:
         """Propose one move; return whether it was accepted."""

@@ -144,23 +144,11 @@ def sample_with_proposals(
     runner = ModelRunner(model, Observations(observations), seeds.derive(seed, stage, 0), retries)
     counts: dict[str, Any] = {**dict.fromkeys(("asked", "unknown", "lost", "replay_runs"), 0), "contexts": {}}
 
-    def begin(first: int, last: int) -> None:
-        draws = f"draw {first}" if first == last else f"draws {first} to {last}"
-        runner.begin(seeds.derive(seed, stage, first), f"{draws} of {stage}")
-
     def draws(first: int) -> Iterator[tuple[Trace, float]]:
-        before, uses = counts["replay_runs"], counts["contexts"]  # of an interrupted job, if it is resumed
-        inverse_acceptance = InverseAcceptance(runner, seed, stage, replays, shared_replays, uses)
-        for run in _runs(runner, session, range(first, runs), lambda i: seeds.generator(seed, stage, i), begin, scopes):
-            counts["asked"] += run.asked
-            counts["unknown"] += run.unknown
-            counts["lost"] += run.lost
-            log_weight = run.log_weight + run.trace.log_likelihood
-            if log_weight > -math.inf:
-                for scope in run.proposed_scopes:
-                    log_weight += inverse_acceptance.log_estimate(run.trace, scope, run.rng)
-                counts["replay_runs"] = before + inverse_acceptance.replay_runs
-            yield run.trace, log_weight
+        return weighted_runs(
+            runner, session, range(first, runs), seed, stage, scopes=scopes, replays=replays,
+            shared_replays=shared_replays, counts=counts,
+        )  # fmt: skip
 
     posterior = sample_weighted(
         "ic",
@@ -182,6 +170,42 @@ def sample_with_proposals(
         unknown_address_fraction=counts["unknown"] / max(counts["asked"], 1),
     )
     return posterior
+
+
+def weighted_runs(
+    runner: ModelRunner,
+    session: ProposalSource,
+    indices: range,
+    seed: int,
+    stage: str,
+    *,
+    scopes: Scopes,
+    replays: int,
+    shared_replays: int,
+    counts: dict[str, Any],
+) -> Iterator[tuple[Trace, float]]:
+    """Yield the trace and the log weight of each run, in order; see `sample_with_proposals`.
+
+    Run i draws from (seed, stage, i). `counts` has the numbers of entries that the network was `asked` for and whose
+    address was `unknown`, of `lost` runs and of `replay_runs`, and the scopes per context, all of which are updated.
+    """
+    before, uses = counts["replay_runs"], counts["contexts"]  # of an interrupted job, if it is resumed
+    inverse_acceptance = InverseAcceptance(runner, seed, stage, replays, shared_replays, uses)
+
+    def begin(first: int, last: int) -> None:
+        draws = f"draw {first}" if first == last else f"draws {first} to {last}"
+        runner.begin(seeds.derive(seed, stage, first), f"{draws} of {stage}")
+
+    for run in _runs(runner, session, indices, lambda i: seeds.generator(seed, stage, i), begin, scopes):
+        counts["asked"] += run.asked
+        counts["unknown"] += run.unknown
+        counts["lost"] += run.lost
+        log_weight = run.log_weight + run.trace.log_likelihood
+        if log_weight > -math.inf:
+            for scope in run.proposed_scopes:
+                log_weight += inverse_acceptance.log_estimate(run.trace, scope, run.rng)
+            counts["replay_runs"] = before + inverse_acceptance.replay_runs
+        yield run.trace, log_weight
 
 
 def _runs(

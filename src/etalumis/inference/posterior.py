@@ -21,7 +21,9 @@ from etalumis.refusals import storage_error
 from etalumis.typing import Array
 
 FORMAT, VERSION = "etalumis-posterior", 2
-ENGINES = ("prior", "importance", "rmh", "ic")
+ENGINES = ("prior", "importance", "rmh", "ic", "smc")
+_COLUMNS = ("log_weight", "log_likelihood", "log_prior", "chain", "trace_type")
+_LINEAGE = "lineage"
 MUST_AGREE = {
     "config_digest": "simulator settings",
     "simulator_build_id": "simulator",
@@ -38,7 +40,7 @@ class Posterior:
     Attributes
     ----------
     engine
-        "prior", "importance", "rmh" or "ic".
+        "prior", "importance", "rmh", "ic" or "smc".
     values
         Name -> (draw, ...): tags of fixed shape, named entries (NaN if a trace lacks them), and `result`.
     log_weight
@@ -54,6 +56,9 @@ class Posterior:
         Metadata as JSON values: seed, runs, rates, acceptance, provenance.
     truth
         Name -> value in the trace that the observation was simulated from, if it is known.
+    lineage
+        (draw,) for smc: number of the first run of its job that the draw descends from. Draws of one lineage are
+        dependent, those of different lineages nearly independent. None for other engines.
     """
 
     engine: str
@@ -65,6 +70,7 @@ class Posterior:
     trace_type: Array
     info: dict[str, Any] = field(default_factory=dict)
     truth: dict[str, Array] = field(default_factory=dict)
+    lineage: Array | None = None
 
     def __len__(self) -> int:
         return len(self.log_weight)
@@ -154,6 +160,7 @@ class Posterior:
         """Join consecutive pieces of one chain or job; `info` is that of the last one."""
         values, misfits = concatenate_columns([(part.values, len(part)) for part in parts])
         # a name whose shape varied within one piece has no column in the whole, even if another piece has one
+        lineages = [part.lineage for part in parts if part.lineage is not None]
         left_out = set(misfits).union(*(part.info.get("left_out_values", ()) for part in parts))
         return cls(
             engine=parts[0].engine,
@@ -165,6 +172,7 @@ class Posterior:
             trace_type=np.concatenate([part.trace_type for part in parts]),
             info={**parts[-1].info, "left_out_values": sorted(left_out)},
             truth=parts[0].truth,
+            lineage=np.concatenate(lineages) if len(lineages) == len(parts) else None,
         )
 
     def save(self, path: Path) -> None:
@@ -179,7 +187,7 @@ class Posterior:
         def fill(file: h5py.File) -> None:
             file.attrs["format"], file.attrs["version"], file.attrs["engine"] = FORMAT, VERSION, self.engine
             file.attrs["producer"] = "etalumis"
-            for name in ("log_weight", "log_likelihood", "log_prior", "chain", "trace_type"):
+            for name in _COLUMNS + ((_LINEAGE,) if self.lineage is not None else ()):
                 _write(file, name, getattr(self, name))
             for group, columns_ in (("values", self.values), ("truth", self.truth)):
                 file.create_group(group)
@@ -245,7 +253,7 @@ def _read_all(path: Path, file: Any) -> dict[str, Any]:
             "with this program, or read it with the one that wrote it."
         )
     fields: dict[str, Any] = {
-        name: _read(path, file, name) for name in ("log_weight", "log_likelihood", "log_prior", "chain", "trace_type")
+        name: _read(path, file, name) for name in _COLUMNS + ((_LINEAGE,) if _LINEAGE in file else ())
     }
     decode = _name_of_version_1 if found[1] == 1 else from_link_name
     for group in ("values", "truth"):

@@ -41,6 +41,8 @@ class RemoteSteps:
         Seed of the steps. Step n depends on it and on n only.
     focus
         Names of the focused entries; None for all entries with a name.
+    steps_per_message
+        Number of steps of the first message; later ones depend on its duration.
 
     Attributes
     ----------
@@ -48,11 +50,18 @@ class RemoteSteps:
         Number of steps that the chain has taken.
     """
 
-    def __init__(self, runner: ModelRunner, stepper: Stepper, seed: int, focus: Collection[str] | None) -> None:
+    def __init__(
+        self,
+        runner: ModelRunner,
+        stepper: Stepper,
+        seed: int,
+        focus: Collection[str] | None,
+        steps_per_message: int = 1,
+    ) -> None:
         self._runner, self._stepper, self._seed = runner, stepper, seed
         self._focus = None if focus is None else tuple(sorted(focus))
         self._buffer: deque[Outcome] = deque()
-        self._steps_per_message = 1
+        self._steps_per_message = steps_per_message
         self._single_requests = 0  # number of further steps to request one per message
         self.done = 0
 

@@ -113,11 +113,11 @@ class ModelRunner:
         return found
 
     def run_all(self, rng: np.random.Generator, makes: Sequence[Callable[[], C]]) -> list[tuple[Trace, C]]:
-        """Run once under each of `makes`; a model with several processes runs them concurrently.
+        """Run once under each of `makes`, concurrently or without waiting for each answer if the model is able to.
 
         The traces and the errors are those of successive calls of `run`.
         """
-        if self._concurrent is None:
+        if self._concurrent is None and self.proposable is None:
             return [self.run(rng, make) for make in makes]
         controllers = [make() for make in makes]
         plans: list[RunPlan] = []
@@ -125,13 +125,26 @@ class ModelRunner:
             if not isinstance(controller, Planner) or controller.assisted:
                 return [self.run(rng, make) for make in makes]
             plans.append(controller.plan())
-        traces = self._concurrent.carry_out_all([(plan, draw_seed(rng)) for plan in plans], self.addresses)
+        traces = self._run_plans([(plan, draw_seed(rng)) for plan in plans])
         for controller, trace in zip(controllers, traces, strict=True):
-            self.runs += 1
             if isinstance(controller, Planner):
                 controller.receive(trace)
             self.check(trace)
         return list(zip(traces, controllers, strict=True))
+
+    def _run_plans(self, requests: Sequence[tuple[RunPlan, int]]) -> Sequence[PlannedTrace]:
+        """Run each plan once with its seed, and count the runs; raises like `run`."""
+        if self._concurrent is not None:
+            traces = self._concurrent.carry_out_all(requests, self.addresses)
+            self.runs += len(traces)
+            return traces
+        model = self.proposable
+        assert model is not None  # the caller has checked it
+        found = self.run_each(model, requests)
+        if found is None:
+            found = [self._carry_out(model, plan, seed) for plan, seed in requests]
+            self.runs += len(found)
+        return found
 
     @property
     def proposable(self) -> Proposable | None:

@@ -1,0 +1,287 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Joint moves of several continuous entries, by differences between the states of a population.
+
+A population of draws from (nearly) the target knows its widths and correlations. A move adds a scaled difference of two
+of its states to a third one of the same structure (differential evolution; ter Braak 2006, Vrugt et al. 2009). No scale
+has to be set, and an entry that the observation fixes to a thousandth of its prior moves by steps of that size.
+
+The entries of a move belong to one block: continuous controlled entries between which no rejection scope begins. They
+change in coordinates in which their support is a circle or the whole line. The two states come from a copy of the
+population that stays fixed while its states move, and each order of the two is equally likely, so the step is
+symmetric in these coordinates. A move into a trace of another structure, or of other supports, is rejected: the reverse
+move would have other coordinates.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from etalumis.delegation import PlannedTrace, RunPlan
+from etalumis.distributions import (
+    Beta,
+    Distribution,
+    Exponential,
+    Gamma,
+    LogNormal,
+    Normal,
+    Uniform,
+    Weibull,
+)
+from etalumis.execution import Site
+from etalumis.inference.entry_proposals import same_support
+from etalumis.inference.kernel import Move, MoveController
+from etalumis.inference.observations import Observations
+from etalumis.inference.state import ChainState
+from etalumis.trace import Trace
+from etalumis.typing import Array
+
+MIN_GROUP = 4
+"""Smallest number of distinct states of one structure between which differences are taken."""
+_SUBSETS = (0.25, 0.5, 1.0)
+"""Expected fractions of a block that a move changes, each as likely as the others."""
+_JUMP_SHARE = 0.1
+"""Fraction of the moves that add the whole difference, which leads from one mode to another."""
+_MEDIAN_SCALE, _LOG_SCALE_SD = 0.7, 0.7
+"""Distribution of the scale relative to 2.38 / sqrt(2 d), which is best for normal targets."""
+_JITTER = 1e-6
+"""Standard deviation of the noise added to each coordinate, so that the chain is irreducible."""
+
+
+class Coordinate(NamedTuple):
+    """A coordinate z of an entry with value x: z = (forward(x) - offset) / scale, on a circle of length 1 or a line."""
+
+    circular: bool
+    forward: Callable[[Array], Array]
+    backward: Callable[[Array], Array]
+    log_jacobian: Callable[[Array], Array]
+    """log |dx / dz| up to a constant."""
+
+
+def _identity(x: Array) -> Array:
+    return x
+
+
+def _zero(x: Array) -> Array:
+    return np.zeros_like(x)
+
+
+def _logit(x: Array) -> Array:
+    return np.log(x) - np.log1p(-x)
+
+
+def _logistic(z: Array) -> Array:
+    return 1.0 / (1.0 + np.exp(-z))
+
+
+_LINE = Coordinate(False, _identity, _identity, _zero)
+_CIRCLE = Coordinate(True, _identity, _identity, _zero)
+_POSITIVE = Coordinate(False, np.log, np.exp, np.log)
+_UNIT = Coordinate(False, _logit, _logistic, lambda x: np.log(x) + np.log1p(-x))
+_COORDINATES: dict[int, Coordinate] = {
+    Normal.code: _LINE,
+    Uniform.code: _CIRCLE,
+    Exponential.code: _POSITIVE,
+    Gamma.code: _POSITIVE,
+    LogNormal.code: _POSITIVE,
+    Weibull.code: _POSITIVE,
+    Beta.code: _UNIT,
+}
+
+
+class BlockMove(NamedTuple):
+    """A proposed change of several entries.
+
+    `log_jacobian` is the sum over the entries of log |dx' / dz'| - log |dx / dz|.
+    """
+
+    state: ChainState
+    positions: list[int]
+    values: list[float]
+    log_jacobian: float
+
+    @property
+    def span(self) -> slice:
+        """Positions from the first to the last changed entry."""
+        return slice(self.positions[0], self.positions[-1] + 1)
+
+
+def blocks_of(state: ChainState) -> list[list[int]]:
+    """Return the positions of the entries of each block of a state."""
+    found: dict[int, list[int]] = {}
+    for position in state.candidates:
+        if state.prior(position).code in _COORDINATES:
+            found.setdefault(state.scopes_begun[position], []).append(position)
+    return list(found.values())
+
+
+def propose_moves(states: Sequence[ChainState], rng: np.random.Generator) -> list[tuple[int, BlockMove]]:
+    """Propose one move for each state that has enough others of its structure.
+
+    Returns
+    -------
+    list of (int, BlockMove)
+        Index of the state, and its move.
+    """
+    groups: dict[object, list[int]] = {}
+    for index, state in enumerate(states):
+        groups.setdefault(structure_key(state), []).append(index)
+    found: list[tuple[int, BlockMove]] = []
+    for members in groups.values():
+        blocks = blocks_of(states[members[0]]) if len(members) >= MIN_GROUP else []
+        if blocks:
+            chosen = rng.integers(len(blocks), size=len(members))
+            for number, positions in enumerate(blocks):
+                found += _propose_in_block(states, members, chosen == number, positions, rng)
+    return sorted(found, key=lambda pair: pair[0])
+
+
+def structure_key(state: ChainState) -> object:
+    """Return what is equal for two states of the same addresses and scopes."""
+    if isinstance(state.trace, PlannedTrace):
+        return state.rows.structure
+    return tuple(state.address), tuple(state.scope)
+
+
+def _propose_in_block(
+    states: Sequence[ChainState], members: list[int], moved: Array, positions: list[int], rng: np.random.Generator
+) -> list[tuple[int, BlockMove]]:
+    """Propose a move in one block for the members (member,) that are `moved`, from the differences of all members."""
+    priors = [[states[index].prior(i) for i in positions] for index in members]
+    kinds = [_COORDINATES[prior.code] for prior in priors[0]]
+    x = np.array([[states[index].value[i] for i in positions] for index in members])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = np.column_stack([kind.forward(column) for kind, column in zip(kinds, x.T, strict=True)])
+    usable = np.isfinite(z).all(axis=1)  # a draw that underflowed to 0 has no logarithm
+    pool = np.flatnonzero(usable)
+    if len(np.unique(z[pool], axis=0)) < MIN_GROUP:
+        return []
+    own = np.flatnonzero(moved & usable)
+    low, width = _limits(priors)
+    circular = np.array([kind.circular for kind in kinds])
+    first, second = _pairs(rng, len(pool), len(own))
+    difference = (z[pool[first]] - z[pool[second]]) / width[own]
+    difference = np.where(circular, (difference + 0.5) % 1.0 - 0.5, difference)
+    changed = _subsets(rng, *difference.shape)
+    step = changed * (
+        _scales(rng, changed.sum(axis=1))[:, None] * difference + _JITTER * rng.standard_normal(difference.shape)
+    )
+    new = z[own] + step * width[own]
+    new = np.where(circular, low[own] + (new - low[own]) % width[own], new)
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        values = np.column_stack([kind.backward(column) for kind, column in zip(kinds, new.T, strict=True)])
+        jacobians = [
+            kind.log_jacobian(after) - kind.log_jacobian(before)
+            for kind, after, before in zip(kinds, values.T, x[own].T, strict=True)
+        ]
+    log_jacobian = np.where(changed, np.column_stack(jacobians), 0.0).sum(axis=1)
+    return [
+        (
+            members[own[row]],
+            BlockMove(
+                states[members[own[row]]],
+                [positions[i] for i in np.flatnonzero(changed[row])],
+                values[row, changed[row]].tolist(),
+                float(log_jacobian[row]),
+            ),
+        )
+        for row in np.flatnonzero(np.isfinite(log_jacobian))
+    ]
+
+
+def _limits(priors: list[list[Distribution]]) -> tuple[Array, Array]:
+    """Return offset and length (member, entry) of the circles; 0 and 1 for entries on a line."""
+    known: dict[int, tuple[float, float]] = {}
+
+    def limits(prior: Distribution) -> tuple[float, float]:
+        if not isinstance(prior, Uniform):
+            return 0.0, 1.0
+        return known.setdefault(id(prior), (prior.low, prior.high - prior.low))
+
+    found = np.array([[limits(prior) for prior in row] for row in priors])
+    return found[:, :, 0], found[:, :, 1]
+
+
+def _pairs(rng: np.random.Generator, pool: int, count: int) -> tuple[Array, Array]:
+    """Return two different random indices below `pool` for each of `count` moves."""
+    first = rng.integers(pool, size=count)
+    return first, (first + rng.integers(1, pool, size=count)) % pool
+
+
+def _subsets(rng: np.random.Generator, count: int, entries: int) -> Array:
+    """Return which entries (move, entry) are changed, at least one per move."""
+    share = rng.choice(_SUBSETS, size=count)
+    changed = rng.random((count, entries)) < share[:, None]
+    changed[np.arange(count), rng.integers(entries, size=count)] = True
+    return changed
+
+
+def _scales(rng: np.random.Generator, entries: Array) -> Array:
+    """Return the factor of the difference for moves that change so many entries."""
+    scale = _MEDIAN_SCALE * np.exp(_LOG_SCALE_SD * rng.standard_normal(len(entries))) * 2.38 / np.sqrt(2.0 * entries)
+    return np.where(rng.random(len(entries)) < _JUMP_SHARE, 1.0, scale)
+
+
+class BlockController(MoveController):
+    """Controller of the run that a `BlockMove` proposes.
+
+    Entries up to the last changed one are replayed by position, with the new values. Later ones are kept or drawn, as
+    in a `MoveController`. If the model asks for another entry instead, or repeats an open scope, the move is rejected.
+    """
+
+    def __init__(self, move: BlockMove, rng: np.random.Generator, observations: Observations) -> None:
+        last, value = move.positions[-1], move.values[-1]
+        super().__init__(move.state, Move(last, value, 0.0, keep=True), rng, observations)
+        self._values = dict(zip(move.positions, move.values, strict=True))
+        self._span = move.span
+        self._last = last
+        self.mismatch = False
+
+    def sample(self, site: Site) -> float:
+        """Return the replayed or changed value, and later ones as a `MoveController` does."""
+        position, state = site.position, self._state
+        if position > self._last or self.mismatch:
+            return self.continued(site)
+        if site.address != state.address[position] or site.repetition:
+            self.mismatch = True
+            return self.continued(site)
+        self._open_in_new = max(self._open_in_new, site.scope)
+        return self._values.get(position, state.value[position])
+
+    def continued(self, site: Site) -> float:
+        """Return the value of an entry after the last changed one."""
+        return site.distribution.sample(self.rng) if self.mismatch else super().continued(site)
+
+    def plan(self) -> RunPlan:
+        """Return the plan of the run."""
+        self._planned = True
+        rows = self._state.rows.with_values(self._values, self._span)
+        return RunPlan(rows, self._last + 1, self._observed, details=True)
+
+    def receive(self, trace: PlannedTrace) -> None:
+        """Note whether the run left the structure of the state."""
+        self.lost, self.mismatch = trace.lost, trace.mismatch
+
+
+def log_acceptance(move: BlockMove, controller: BlockController, trace: Trace, new: ChainState, beta: float) -> float:
+    """Return the log acceptance ratio of a block move at inverse temperature `beta`; -inf if it has no reverse move.
+
+    With J the changed entries, F the entries from the first to the last of them, and K the later entries that kept
+    their values::
+
+        log a =  beta [sum_n log p(y_n | x') - sum_n log p(y_n | x)]
+               + sum_{i in F and K} [log p'(x'_i) - log p(x_i)] + sum_{i in J} [log |dx'/dz'| - log |dx/dz|]
+    """
+    state = move.state
+    if controller.lost or controller.mismatch or new.log_likelihood == -math.inf:
+        return -math.inf
+    if structure_key(new) != structure_key(state):
+        return -math.inf
+    if not all(same_support(new.prior(i), state.prior(i)) for i in move.positions):
+        return -math.inf
+    span = move.span
+    log_prior = math.fsum(new.log_prob[span]) - math.fsum(state.log_prob[span])
+    log_likelihood = beta * (new.log_likelihood - state.log_likelihood)
+    return log_likelihood + log_prior + controller.kept_log_ratio(trace) + move.log_jacobian

@@ -1,0 +1,396 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Tempered sequential Monte Carlo over simulator traces, from runs that a network proposes or from prior runs.
+
+A population of traces moves through the targets prior x likelihood^beta, with beta rising to 1 (Neal 2001; Del Moral,
+Doucet and Jasra 2006). The first runs are weighted for the inverse temperature at which they are most effective: at
+beta = 0 for prior runs, and higher for runs that a network proposes, whose proposals are seldom as narrow as the
+posterior. Each stage then
+
+1. raises beta as far as the conditional effective sample size allows (Zhou, Johansen and Aston 2016),
+2. resamples the population by the weights likelihood^(difference of beta) (systematic resampling),
+3. moves every trace by Metropolis-Hastings steps that leave the new target invariant: steps of single entries
+   (`kernel`) and joint steps of several entries at the scale of the population (`block_moves`).
+
+This is importance sampling followed by local work: IC finds the regions of the posterior, and the moves cover them. The
+draws have equal weights, the mean of which is an unbiased estimate of the evidence for fixed temperatures and moves; as
+these are adapted to the population, it is consistent (Beskos et al. 2016).
+
+Draws that descend from one of the first runs are dependent. The posterior names this run, the `lineage` of a draw, and
+diagnostics compute Monte Carlo errors from sums over lineages (Lee and Whiteley 2018).
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from etalumis import seeds
+from etalumis.counting import counted
+from etalumis.errors import InferenceError
+from etalumis.execution import Model
+from etalumis.inference import block_moves
+from etalumis.inference.chain import Chain, acceptance
+from etalumis.inference.checkpoint import Checkpoint
+from etalumis.inference.compilation import network_input, weighted_runs
+from etalumis.inference.kernel import Settings
+from etalumis.inference.observations import Observations
+from etalumis.inference.population import Population, restored, saved
+from etalumis.inference.posterior import Posterior
+from etalumis.inference.proposal_controller import ProposalSource
+from etalumis.inference.runner import ModelRunner
+from etalumis.inference.state import ChainState
+from etalumis.log_weights import effective_sample_size, normalise
+from etalumis.progress import Progress
+from etalumis.trace import Trace
+from etalumis.typing import Array
+
+logger = logging.getLogger(__name__)
+
+BLOCK_MOVES = "block of entries"
+"""Label of the block moves in the acceptance table."""
+
+
+class SmcSettings(NamedTuple):
+    """How a population is moved to the posterior.
+
+    Attributes
+    ----------
+    particles
+        Number of traces of the population.
+    starts
+        Number of first runs, from which the population is resampled.
+    conditional_ess
+        Fraction of the particles that the conditional effective sample size of a stage keeps: larger means more stages.
+    entry_moves, block_moves
+        Number of Metropolis-Hastings steps of each trace and stage, of single entries and of blocks.
+    replays, shared_replays
+        Prior runs for the 1/Z of proposed rejection scopes, as in `etalumis.inference.compilation`.
+    """
+
+    particles: int = 4000
+    starts: int = 20_000
+    conditional_ess: float = 0.9
+    entry_moves: int = 5
+    block_moves: int = 5
+    replays: int = 1
+    shared_replays: int = 0
+
+
+def smc(
+    model: Model | Callable[[], float | None],
+    observations: Mapping[str, Any],
+    network: Any = None,
+    *,
+    seed: int,
+    job: int = 0,
+    settings: SmcSettings | None = None,
+    in_flight: int = 64,
+    focus: Collection[str] | None = None,
+    retries: int = 3,
+    checkpoint: Checkpoint | None = None,
+) -> Posterior:
+    """Sample the posterior with a population that starts from runs of a trained `network`, or of the prior if None.
+
+    Values are proposed for up to `in_flight` of the first runs at a time. See `sample_population` for the others.
+    """
+    if in_flight < 1:
+        raise InferenceError(f"smc: expected in_flight >= 1, found {in_flight}")
+    session = None
+    if network is not None:
+        session = network.session(network_input(network.layers, Observations(observations)), lanes=in_flight)
+    return sample_population(
+        model, observations, session, seed=seed, job=job, settings=settings, focus=focus, retries=retries,
+        checkpoint=checkpoint,
+    )  # fmt: skip
+
+
+def sample_population(
+    model: Model | Callable[[], float | None],
+    observations: Mapping[str, Any],
+    session: ProposalSource | None,
+    *,
+    seed: int,
+    job: int = 0,
+    settings: SmcSettings | None = None,
+    focus: Collection[str] | None = None,
+    retries: int = 3,
+    checkpoint: Checkpoint | None = None,
+) -> Posterior:
+    """Sample the posterior with a population that starts from runs that `session` proposes, or from prior runs if None.
+
+    Parameters
+    ----------
+    model
+        The model to run, or a Python function with the statements of `etalumis.models`.
+    observations
+        Name of the observe statement -> value, see `Observations`.
+    session
+        Source of the proposed values of the first runs.
+    seed, job
+        First run i draws from (seed, "posteriors/smc/<job>", i), stage t from (seed, "posteriors/smc/<job>/stages", t).
+    settings
+        See `SmcSettings`.
+    focus
+        Names of the entries that steps of single entries choose more often (None: all with a name).
+    retries
+        Maximum number of consecutive restarts of a failed simulator.
+    checkpoint
+        Checkpoint to resume from and to write after a stage; the draws are the same as without an interruption.
+
+    Returns
+    -------
+    Posterior
+        `settings.particles` draws with equal log weights, the estimate of the log evidence; joined with other jobs,
+        each counts by its estimate. `lineage` is set.
+
+    Raises
+    ------
+    InferenceError
+        If the settings or the observations do not fit, a likelihood is NaN, no first run can produce the observation,
+        or replaying a trace gives a different one.
+    """
+    settings = settings or SmcSettings()
+    _check(settings)
+    sampler = _Sampler(model, observations, session, seed, job, settings, focus, retries)
+    population = sampler.begin(checkpoint)
+    while True:
+        sampler.move(population)
+        if population.beta == 1.0:
+            break
+        sampler.raise_beta(population)
+        if checkpoint is not None and checkpoint.due:
+            checkpoint.save(sampler.posterior(population), sampler.state(population))
+    sampler.finish()
+    posterior = sampler.posterior(population)
+    posterior.info.update(
+        seed=seed,
+        settings=settings._asdict(),
+        start="prior" if session is None else "network",
+        runs=sampler.runner.runs,
+        simulator_runs=sampler.runner.runs,
+        failures=sampler.runner.failures,
+        wall_s=sampler.wall_s,
+        runs_per_s=sampler.runner.runs / sampler.wall_s,
+        stages=population.stages,
+        **acceptance(sampler.chain.counts),
+    )
+    return posterior
+
+
+def _check(settings: SmcSettings) -> None:
+    counts = settings._replace(conditional_ess=1.0)
+    minimum = SmcSettings(2, 1, 1.0, 0, 0, 1, 0)
+    low = [name for name in SmcSettings._fields if getattr(counts, name) < getattr(minimum, name)]
+    if low:
+        expected = ", ".join(f"{name} >= {getattr(minimum, name)}" for name in low)
+        raise InferenceError(f"smc: expected {expected}; found {', '.join(str(getattr(settings, n)) for n in low)}")
+    if not 0.0 < settings.conditional_ess < 1.0:
+        raise InferenceError(f"smc: expected 0 < conditional_ess < 1, found {settings.conditional_ess}")
+    if settings.entry_moves + settings.block_moves == 0:
+        raise InferenceError("smc: expected entry_moves + block_moves >= 1, found 0: the traces would never move")
+
+
+class _Sampler:
+    """What the stages of a population share: the model, the kernels, and counts."""
+
+    def __init__(
+        self,
+        model: Model | Callable[[], float | None],
+        observations: Mapping[str, Any],
+        session: ProposalSource | None,
+        seed: int,
+        job: int,
+        settings: SmcSettings,
+        focus: Collection[str] | None,
+        retries: int,
+    ) -> None:
+        self._stage_name = f"posteriors/smc/{job}"
+        self._session, self._seed, self._job, self._settings = session, seed, job, settings
+        self.runner = ModelRunner(model, Observations(observations), seeds.derive(seed, self._stage_name, 0), retries)
+        self.chain = Chain(self.runner, seeds.generator(seed, self._stage_name, 0), Settings(), focus)
+        self._began, self._wall_before = time.perf_counter(), 0.0
+
+    @property
+    def wall_s(self) -> float:
+        """Duration in seconds, summed over interruptions."""
+        return self._wall_before + time.perf_counter() - self._began
+
+    def begin(self, checkpoint: Checkpoint | None) -> Population:
+        """Return the population of the first stage, or that of an interrupted job."""
+        found = checkpoint.load() if checkpoint is not None else None
+        if found is None:
+            return self._start()
+        state = found[1]
+        self.runner.observations.record_names(state["observed"])
+        population = restored(self.chain, state["population"])
+        self.runner.runs, self.runner.failures = state["runs"], state["failures"]
+        self.chain.counts = {label: list(count) for label, count in state["counts"].items()}
+        self._wall_before = state["wall_s"]
+        return population
+
+    def state(self, population: Population) -> dict[str, Any]:
+        """Return the JSON values from which `begin` resumes."""
+        return {
+            "population": saved(self.chain, population),
+            "observed": self.runner.observations.seen,
+            "runs": self.runner.runs,
+            "failures": self.runner.failures,
+            "counts": self.chain.counts,
+            "wall_s": self.wall_s,
+        }
+
+    def _start(self) -> Population:
+        """Make the first runs, and resample the population from them at their most effective temperature."""
+        traces: list[Trace] = []
+        index: list[int] = []
+        without_likelihood: list[float] = []
+        starts, label = self._settings.starts, f"smc job {self._job}"
+        with Progress(starts, "first runs", label) as progress:
+            for i, (trace, log_weight) in enumerate(self._first_runs()):
+                progress.update()
+                if log_weight > -math.inf and trace.log_likelihood > -math.inf:
+                    traces.append(trace)
+                    index.append(i)
+                    without_likelihood.append(log_weight - trace.log_likelihood)
+        if not traces:
+            raise InferenceError(
+                f"{self.runner.model.name}: the observation has weight zero in all of {starts} first runs, so the "
+                "population cannot start; expected at least one run that can produce it. Check the observation, or "
+                "allow more first runs."
+            )
+        log_likelihood = np.array([trace.log_likelihood for trace in traces])
+        beta, log_weight_ = most_effective_beta(np.array(without_likelihood), log_likelihood)
+        rng = seeds.generator(self._seed, f"{self._stage_name}/stages", 0)
+        chosen = systematic_resampling(rng, normalise(log_weight_), self._settings.particles)
+        states = [self.chain.structures.state(traces[i]) for i in chosen]
+        log_evidence = float(np.logaddexp.reduce(log_weight_)) - math.log(starts)
+        self.chain.check_replay(states[0], times=2)
+        logger.info(
+            "%s  start at inverse temperature %.3g, where %s are worth %.0f draws",
+            label, beta, counted(starts, "first run"), effective_sample_size(normalise(log_weight_)),
+        )  # fmt: skip
+        return Population(states, np.array(index)[chosen], beta, log_evidence)
+
+    def _first_runs(self) -> Iterator[tuple[Trace, float]]:
+        settings = self._settings
+        if self._session is not None:
+            counts = {**dict.fromkeys(("asked", "unknown", "lost", "replay_runs"), 0), "contexts": {}}
+            return weighted_runs(
+                self.runner, self._session, range(settings.starts), self._seed, self._stage_name,
+                scopes="first-shot", replays=settings.replays, shared_replays=settings.shared_replays, counts=counts,
+            )  # fmt: skip
+        origins = [seeds.derive(self._seed, self._stage_name, i) for i in range(settings.starts)]
+        return ((trace, trace.log_likelihood) for trace in self.runner.priors(origins, details=True))
+
+    def move(self, population: Population) -> None:
+        """Move every trace by Metropolis-Hastings steps at the current temperature."""
+        number = len(population.stages) + 1
+        rng = seeds.generator(self._seed, f"{self._stage_name}/stages", number)
+        self.runner.begin(seeds.derive(self._seed, self._stage_name, 0), f"stage {number} of {self._stage_name}")
+        self.chain.beta, began, runs = population.beta, time.perf_counter(), self.runner.runs
+        if self._settings.entry_moves:
+            self._move_entries(population.states, rng)
+        self._move_blocks(population.states, rng)
+        seconds, runs = time.perf_counter() - began, self.runner.runs - runs
+        lineages = len(np.unique(population.lineage))
+        population.stages.append(
+            {"beta": population.beta, "log_evidence": population.log_evidence, "lineages": lineages, "runs": runs}
+        )
+        logger.info(
+            "smc job %d  stage %d: inverse temperature %.3g, log evidence %.2f, %d lineages, %.0f runs/s",
+            self._job, number, population.beta, population.log_evidence, lineages, runs / max(seconds, 1e-9),
+        )  # fmt: skip
+
+    def _move_entries(self, states: list[ChainState], rng: np.random.Generator) -> None:
+        for k, state in enumerate(states):
+            states[k] = self.chain.advance(state, self._settings.entry_moves, int(rng.integers(2**63)))
+
+    def _move_blocks(self, states: list[ChainState], rng: np.random.Generator) -> None:
+        row = self.chain.counts.setdefault(BLOCK_MOVES, [0, 0, 0])
+        for _ in range(self._settings.block_moves):
+            proposed = block_moves.propose_moves(states, rng)
+            makes = [partial(block_moves.BlockController, move, rng, self.runner.observations) for _, move in proposed]
+            for (k, move), (trace, controller) in zip(proposed, self.runner.run_all(rng, makes), strict=True):
+                row[0] += 1
+                row[2] += controller.lost
+                if controller.lost or controller.mismatch:
+                    continue
+                new = self.chain.structures.state(trace)
+                if math.log(1.0 - rng.random()) < block_moves.log_acceptance(
+                    move, controller, trace, new, self.chain.beta
+                ):
+                    row[1] += 1
+                    states[k] = new
+
+    def raise_beta(self, population: Population) -> None:
+        """Raise the inverse temperature, and resample the population."""
+        log_likelihood = population.log_likelihood
+        beta = next_beta(log_likelihood, population.beta, self._settings.conditional_ess)
+        log_weight = (beta - population.beta) * log_likelihood
+        population.log_evidence += float(np.logaddexp.reduce(log_weight)) - math.log(len(log_weight))
+        rng = seeds.generator(self._seed, f"{self._stage_name}/resampling", len(population.stages))
+        population.select(systematic_resampling(rng, normalise(log_weight), len(log_weight)))
+        population.beta = beta
+
+    def finish(self) -> None:
+        """Check that the observations were used."""
+        self.runner.finish()
+
+    def posterior(self, population: Population) -> Posterior:
+        """Return the population as weighted draws from the posterior; the weights are equal at beta = 1."""
+        log_weight = population.log_evidence + (1.0 - population.beta) * population.log_likelihood
+        draws = [state.draw() for state in population.states]
+        posterior = Posterior.from_draws("smc", draws, log_weight.tolist(), self._job, {})
+        posterior.lineage = population.lineage.astype(np.int64)
+        return posterior
+
+
+def most_effective_beta(log_weight: Array, log_likelihood: Array) -> tuple[float, Array]:
+    """Return the inverse temperature at which weighted draws have the largest effective sample size.
+
+    Parameters
+    ----------
+    log_weight
+        (draw,) log weights for the prior.
+    log_likelihood
+        (draw,) log likelihoods, finite.
+
+    Returns
+    -------
+    float, array (draw,)
+        The inverse temperature, and the log weights there.
+    """
+    betas = np.concatenate([[0.0], np.geomspace(1e-4, 1.0, 81)])
+    sizes = [effective_sample_size(normalise(log_weight + beta * log_likelihood)) for beta in betas]
+    beta = float(betas[int(np.argmax(sizes))])
+    return beta, log_weight + beta * log_likelihood
+
+
+def next_beta(log_likelihood: Array, beta: float, conditional_ess: float) -> float:
+    """Return the largest inverse temperature up to 1 that keeps the conditional effective sample size.
+
+    For equally weighted draws (draw,) it is (sum w)^2 / sum w^2 with w = likelihood^(next beta - beta).
+    """
+
+    def kept(candidate: float) -> float:
+        weight = normalise((candidate - beta) * log_likelihood)
+        return effective_sample_size(weight) / len(weight)
+
+    if kept(1.0) >= conditional_ess:
+        return 1.0
+    low, high = beta, 1.0
+    while high - low > 1e-3 * (high - beta):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if kept(middle) >= conditional_ess else (low, middle)
+    return high
+
+
+def systematic_resampling(rng: np.random.Generator, weight: Array, count: int) -> Array:
+    """Return the indices (count,) of resampled draws, in ascending order, for normalised weights (draw,)."""
+    points = (rng.random() + np.arange(count)) / count
+    return np.minimum(np.searchsorted(np.cumsum(weight), points), len(weight) - 1)
