@@ -113,6 +113,8 @@ EXTREMES = {
     "posteriors.rmh.runs": (1, 10**10),
     "posteriors.rmh.burn_in_fraction": (0.0, 0.5),
     "posteriors.rmh.thin": (1, 10**6),
+    "posteriors.engines": (["smc"], ["importance", "smc", "ic", "rmh"]),
+    "posteriors.smc.block_moves": (1, 10**6),
 }
 
 

@@ -9,7 +9,6 @@ STAGES = ("simulator", "traces", "sorted", "layers", "network", "posteriors", "d
 SPLITS = ("train", "valid", "test")
 # splits that are sorted; the test split is read trace by trace
 SORTED_SPLITS = ("train", "valid")
-ENGINES = ("rmh", "ic")
 # stem of each figure and its category in the report
 FIGURES = {
     "figure7_loss": "Training",
@@ -116,7 +115,7 @@ class Paths:
         return self.root / "observation" / "observation.h5"
 
     def posterior_part(self, engine: str, job: int | str) -> Path:
-        """Return the posterior file of one chain (rmh) or job (ic)."""
+        """Return the posterior file of one chain (rmh) or job (other engines)."""
         return self.root / "posteriors" / f"{engine}-{_number(job, 2)}.h5"
 
     def posterior(self, engine: str) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from etalumis.config import Config, TracesConfig, read
+from etalumis.config import Config, SmcConfig, TracesConfig, read
 from etalumis.errors import ConfigError
 from etalumis.paths import Paths
 
@@ -21,6 +21,8 @@ _STORED_COLUMNS = ("entries", "observation", "tags")
 """Keys that say which columns of a trace are stored."""
 MPIEXEC = "python -m etalumis.mpiexec"
 """Command that starts MPI ranks on this machine; the profile of a cluster replaces it."""
+SMC_SETTINGS = tuple(key for key in SmcConfig.model_fields if key not in ("jobs", "in_flight"))
+"""Keys that change the draws of one job of sequential Monte Carlo."""
 _SINGLE_OPTIONS = (("--config", "-C"), ("--configfile", "--configfiles"))
 """Options of which Snakemake uses only the last one."""
 
@@ -104,8 +106,9 @@ def training_runtime_min(config: Config) -> int:
 
 
 def posterior_files(paths: Paths, config: Config, engine: str) -> list[Path]:
-    """Return the posterior files of the chains (rmh) or jobs (ic) of an engine."""
-    count = {"rmh": config.posteriors.rmh.chains, "ic": config.posteriors.ic.jobs}[engine]
+    """Return the posterior files of the chains (rmh) or jobs (other engines) of an engine."""
+    section = getattr(config.posteriors, engine)
+    count = section.chains if engine == "rmh" else section.jobs
     return [paths.posterior_part(engine, job) for job in range(count)]
 
 

@@ -8,8 +8,8 @@ import pytest
 from dag.conftest import DryProject
 
 AFTER_RMH = {"rmh": 2, "gather": 1, "diagnostics": 1, "figures": 1}
-AFTER_NETWORK = {"network": 1, "ic": 2, "gather": 1, "diagnostics": 1, "figures": 1}
-AFTER_OBSERVATION = {"observation": 1, "rmh": 2, "ic": 2, "gather": 2, "diagnostics": 1, "figures": 1}
+AFTER_NETWORK = {"network": 1, "ic": 2, "smc": 2, "gather": 2, "diagnostics": 1, "figures": 1}
+AFTER_OBSERVATION = {"observation": 1, "rmh": 2, "ic": 2, "smc": 2, "gather": 3, "diagnostics": 1, "figures": 1}
 AFTER_SORT = {"sort": 2, "verify": 1, "layers": 1, **AFTER_NETWORK}
 ALL = {"simulator": 1, "generate": 4, **AFTER_SORT, **AFTER_OBSERVATION}
 
@@ -24,6 +24,8 @@ def test_a_complete_run_reruns_nothing(made: DryProject) -> None:
         ("figures={format: [png, svg]}", {"figures": 1}),
         ("posteriors={rmh: {thin: 7}}", AFTER_RMH),
         ("posteriors={ic: {runs: 77}}", {"ic": 2, "gather": 1, "diagnostics": 1, "figures": 1}),
+        ("posteriors={smc: {particles: 77}}", {"smc": 2, "gather": 1, "diagnostics": 1, "figures": 1}),
+        ("posteriors={smc: {in_flight: 77}}", {}),
         ("training={learning_rate: 0.00077}", AFTER_NETWORK),
         ("network={lstm_hidden: 77}", AFTER_NETWORK),
         ("observation={seed: 77}", AFTER_OBSERVATION),

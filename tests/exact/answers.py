@@ -10,6 +10,8 @@ import numpy as np
 from arviz_stats.base import array_stats
 from scipy import stats
 
+from etalumis.diagnostics.run import lineages
+from etalumis.diagnostics.weights import summarise_continuous, summarise_weights
 from etalumis.inference import Posterior
 from etalumis.models.examples import LOOP_NOISE_STDDEV
 
@@ -106,6 +108,18 @@ def assert_weighted(posterior: Posterior, exact: Exact) -> None:
         error = math.sqrt(float(weight**2 @ (values - estimate) ** 2))
         assert abs(estimate - truth) < SIGMAS * error, f"{label}: {estimate} +- {error}, exact {truth}"
     assert abs(posterior.log_evidence - exact.log_evidence) < SIGMAS * relative
+
+
+def assert_population(posterior: Posterior, exact: Exact) -> None:
+    """Check means of a population and the evidence, in standard errors from the sums over its lineages."""
+    log_weight = np.asarray(posterior.log_weight)
+    summary = summarise_weights(log_weight, lineages(posterior))
+    assert summary["log_evidence_mcse"] < 0.3, f"too few lineages ({summary['ess']:.0f}) for a meaningful test"
+    for label, (name, function, truth) in exact.expectations.items():
+        values = function(values_of(posterior, name)).astype(float)
+        found = summarise_continuous(values, posterior.weight, lineages(posterior))
+        assert abs(found["mean"] - truth) < SIGMAS * found["mcse"], f"{label}: {found}, exact {truth}"
+    assert abs(posterior.log_evidence - exact.log_evidence) < SIGMAS * summary["log_evidence_mcse"]
 
 
 def assert_chain(posterior: Posterior, exact: Exact) -> None:

@@ -3,11 +3,12 @@
 """Exact posteriors of the models in C++, through PPX."""
 
 import pytest
-from exact.answers import ANSWERS, assert_chain, assert_weighted
+from exact.answers import ANSWERS, assert_chain, assert_population, assert_weighted
 from exact.test_ic_by_hand import SkewedSession
 
-from etalumis.inference import importance, rmh
+from etalumis.inference import SmcSettings, importance, rmh
 from etalumis.inference.compilation import sample_with_proposals
+from etalumis.inference.smc import sample_population
 from etalumis.ppx import Simulator
 
 COMMANDS = {
@@ -57,3 +58,10 @@ def test_weighted_proposals_through_cpp(named_simulator, statistics):
     posterior = sample_with_proposals(simulator, ANSWERS[name].observations, SkewedSession(), runs=runs, seed=33)
     assert_weighted(posterior, ANSWERS[name])
     assert (posterior.info["replay_runs"] > 0) == (name == "marsaglia_replaced")
+
+
+def test_populations_through_cpp(named_simulator, statistics):
+    name, simulator = named_simulator
+    settings = SmcSettings(statistics.size(200, 1_000), statistics.size(400, 2_000), 0.7, entry_moves=3, block_moves=3)
+    posterior = sample_population(simulator, ANSWERS[name].observations, SkewedSession(), seed=34, settings=settings)
+    assert_population(posterior, ANSWERS[name])

@@ -127,6 +127,8 @@ PYTHON_LINES = [
     "etalumis network train --force --config $R/config.yaml --layers $R/layers/layers.json"
     " --train $R/sorted/train --valid $R/sorted/valid --output again --world-size 1",
     f"etalumis posteriors importance {INFER} --job 1 --runs 20 --force --output importance-1.h5",
+    f"etalumis posteriors importance {INFER} --output importance-0.h5 --force",
+    f"etalumis posteriors smc {INFER} --network $R/network --job 1 --force --output smc-1.h5",
     f"etalumis posteriors rmh {INFER} --chain 1 --force --output chain-1.h5",
     "etalumis diagnostics --force --config $R/config.yaml --posteriors rmh.h5 --output diagnostics.json",
     "etalumis --verbose figures --format png svg --posteriors rmh.h5 --output drawn",

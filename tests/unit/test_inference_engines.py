@@ -20,11 +20,12 @@ from etalumis.counting import counted
 from etalumis.delegation import DETAIL, ENTRY, PlannedTrace, ReplayRows, SavedKeys
 from etalumis.distributions import ArrayDistribution, Bernoulli, Categorical, Normal, Uniform
 from etalumis.errors import InferenceError, SimulatorError, StorageError
-from etalumis.inference import Posterior, importance, rmh
+from etalumis.inference import Posterior, SmcSettings, importance, rmh
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.compilation import network_input, sample_with_proposals
 from etalumis.inference.observations import NAME_CHECK_RUNS, Observations
 from etalumis.inference.proposal_controller import ProposalController
+from etalumis.inference.smc import sample_population
 from etalumis.layers import LayerTable, ObservationLayout
 from etalumis.models import FunctionModel, examples, observe, rejection_scope, sample, tag
 
@@ -56,7 +57,17 @@ def ic_briefly(model, observations, **more):
     return sample_with_proposals(model, observations, PriorSession(), **{"runs": 50, "seed": 1, **more})
 
 
-ENGINES = [rmh_briefly, tempered_briefly, importance_briefly, ic_briefly]
+def smc_briefly(model, observations, session=None, **more):
+    settings = SmcSettings(particles=20, starts=30, entry_moves=2, block_moves=2)
+    return sample_population(model, observations, session, **{"seed": 1, "settings": settings, **more})
+
+
+def smc_from_proposals(model, observations, **more):
+    return smc_briefly(model, observations, PriorSession(), **more)
+
+
+DRAW_BY_DRAW = [rmh_briefly, tempered_briefly, importance_briefly, ic_briefly]
+ENGINES = [*DRAW_BY_DRAW, smc_briefly, smc_from_proposals]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -385,7 +396,7 @@ class Interrupting(Flaky):
         return self.model.run(execution)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", DRAW_BY_DRAW)
 def test_an_interrupted_engine_resumes_with_the_same_draws(engine, tmp_path):
     def checkpoint():
         return Checkpoint(tmp_path / "p.h5.part", {"seed": 1}, interval_s=0.0)
@@ -405,7 +416,53 @@ def test_an_interrupted_engine_resumes_with_the_same_draws(engine, tmp_path):
         assert resumed.info.get(key) == whole.info.get(key)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", [smc_briefly, smc_from_proposals])
+def test_an_interrupted_population_resumes_with_the_same_draws(engine, tmp_path):
+    def checkpoint():
+        return Checkpoint(tmp_path / "p.h5.part", {"seed": 1}, interval_s=0.0)
+
+    observations = {"obs": 0.05}
+    whole = engine(examples.model("dependent_loop"), observations)
+    runs, stages = whole.info["simulator_runs"], len(whole.info["stages"])
+    assert stages >= 4
+    found = []
+    for dies_at in (runs * 2 // 3, runs // 2):  # of the whole, then of what is left
+        with pytest.raises(Interrupted):
+            engine(Interrupting(examples.model("dependent_loop"), {dies_at}), observations, checkpoint=checkpoint())
+        found.append(len(Posterior.load(tmp_path / "p.h5.part").info["state"]["population"]["stages"]))
+    assert 0 < found[0] <= found[1] < stages
+    resumed = engine(examples.model("dependent_loop"), observations, checkpoint=checkpoint())
+    for name in ("theta", "x", "u"):
+        np.testing.assert_array_equal(resumed.values[name], whole.values[name])
+    np.testing.assert_array_equal(resumed.log_weight, whole.log_weight)
+    np.testing.assert_array_equal(resumed.lineage, whole.lineage)
+    for key in ("simulator_runs", "acceptance", "stages"):
+        assert resumed.info[key] == whole.info[key]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"particles": 1}, "expected particles >= 2; found 1"),
+        ({"conditional_ess": 1.0}, "expected 0 < conditional_ess < 1, found 1.0"),
+        ({"entry_moves": 0, "block_moves": 0}, "the traces would never move"),
+    ],
+)
+def test_settings_of_a_population_are_checked(setting, message):
+    with pytest.raises(InferenceError, match=message):
+        smc_briefly(examples.model("dependent_loop"), {"obs": 0.4}, settings=SmcSettings(**setting))
+
+
+def test_a_population_without_a_possible_start_says_so():
+    def model():
+        sample(Uniform(0.0, 1.0))
+        observe(Uniform(0.0, 1.0), name="obs")
+
+    with pytest.raises(InferenceError, match="weight zero in all of 30 first runs"):
+        smc_briefly(FunctionModel(model), {"obs": 2.0})
+
+
+@pytest.mark.parametrize("engine", DRAW_BY_DRAW)
 def test_a_full_disk_is_reported_with_the_draws_that_are_lost(engine, tmp_path):
     model, path = examples.model("dependent_loop"), tmp_path / "p.h5.part"
 

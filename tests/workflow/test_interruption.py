@@ -17,7 +17,6 @@ from projects import Project, Run, fill_project
 
 from etalumis.config import load
 from etalumis.inference.posterior import Posterior
-from etalumis.paths import ENGINES
 from etalumis.traces.reading.dataset import TraceDataset
 from etalumis.workflow import trace_files
 
@@ -131,7 +130,7 @@ def test_a_workflow_killed_repeatedly_resumes(tmp_path: Path, checkout: Path, ru
             assert call.wait(WAIT_S) != 0
         wait_for_jobs(project)
     finish(project, "posteriors")
-    for engine in ENGINES:
+    for engine in run.config.posteriors.engines:
         mine, theirs = (Posterior.load(where.posterior(engine)) for where in (paths, run.paths))
         assert np.array_equal(mine.log_weight, theirs.log_weight)
         assert np.array_equal(mine.log_likelihood, theirs.log_likelihood)

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Posteriors of the latent variables, by two engines."""
+"""Posteriors of the latent variables, by several engines."""
+
+from pathlib import Path
 
 
 rule rmh:
@@ -64,6 +66,65 @@ rule ic:
         " --observation {input.observation} --network {params.network} --job {wildcards.job} --output {output}"
 
 
+rule smc:
+    """Run one job of tempered sequential Monte Carlo, from runs of the network or of the prior."""
+    input:
+        build=P.simulator_build,
+        simulator=P.simulator_config,
+        observation=P.observation,
+        network=[P.network_manifest] if CONFIG.posteriors.smc.start == "network" else [],
+    output:
+        P.posterior_part("smc", "{job}"),
+    log:
+        P.log("posteriors", "smc-{job}"),
+    benchmark:
+        P.benchmark("posteriors", "smc-{job}")
+    conda:
+        "../envs/etalumis.yml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=240,
+    params:
+        config=P.config,
+        settings={
+            **wiring.settings(CONFIG.posteriors.smc, *wiring.SMC_SETTINGS),
+            "seed": CONFIG.run.seed,
+        },
+        simulator=subpath(input.build, parent=True),
+        network=lambda wildcards, input: f" --network {Path(input.network[0]).parent}" if input.network else "",
+    shell:
+        "etalumis --log {log} posteriors smc --config {params.config} --simulator {params.simulator}"
+        " --observation {input.observation}{params.network} --job {wildcards.job} --output {output}"
+
+
+rule importance:
+    """Run one job of importance sampling from the prior."""
+    input:
+        build=P.simulator_build,
+        simulator=P.simulator_config,
+        observation=P.observation,
+    output:
+        P.posterior_part("importance", "{job}"),
+    log:
+        P.log("posteriors", "importance-{job}"),
+    benchmark:
+        P.benchmark("posteriors", "importance-{job}")
+    conda:
+        "../envs/etalumis.yml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+        runtime=240,
+    params:
+        config=P.config,
+        settings={**wiring.settings(CONFIG.posteriors.importance, "runs"), "seed": CONFIG.run.seed},
+        simulator=subpath(input.build, parent=True),
+    shell:
+        "etalumis --log {log} posteriors importance --config {params.config} --simulator {params.simulator}"
+        " --observation {input.observation} --job {wildcards.job} --output {output}"
+
+
 rule gather:
     """Join the chains or jobs of one engine into one posterior."""
     input:
@@ -85,6 +146,6 @@ rule gather:
 
 
 rule posteriors:
-    """The posteriors of both engines."""
+    """The posteriors of all engines."""
     input:
         [P.posterior(engine) for engine in ENGINES],

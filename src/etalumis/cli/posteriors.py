@@ -13,7 +13,7 @@ from etalumis.cli.workers import add_workers, started
 from etalumis.config import Config, load
 from etalumis.counting import counted
 from etalumis.errors import InferenceError, NetworkError
-from etalumis.inference import Posterior, compilation, importance, rmh
+from etalumis.inference import Posterior, SmcSettings, compilation, importance, rmh, smc
 from etalumis.inference import posterior as posterior_file
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.conditioning import read_observations
@@ -32,6 +32,7 @@ Infer the latent choices of the simulator run that produced an observation.
 _ENGINE_SUMMARIES = {
     "rmh": "one Markov chain with parallel tempering: slow, asymptotically exact; run at least two and check R-hat",
     "ic": "one job of weighted runs proposed by the trained network: fast; check the ESS and k-hat",
+    "smc": "one job of sequential Monte Carlo: runs of the network, repaired by local moves; check the ESS",
     "importance": "one job of prior runs weighted by their likelihood: a check for weakly informative observations",
 }
 _EPILOG = """\
@@ -53,14 +54,22 @@ them, and check R-hat.
 One job of inference compilation (config section posteriors.ic): the trained network proposes every draw, and each run
 is weighted by prior x likelihood / proposal. Gather jobs with different --job, and check the ESS and k-hat.
 """,
+    "smc": """\
+One job of tempered sequential Monte Carlo (config section posteriors.smc): runs that the trained network proposes, or
+prior runs, become a population of traces. In stages, the likelihood is raised to its full power while the population is
+resampled and moved. Use it if the proposals of the network are too wide for IC (k-hat above 0.7). Gather jobs with
+different --job, and check the ESS.
+""",
     "importance": """\
-One job of importance sampling from the prior: runs of the simulator, weighted by the likelihood. Use it to check
-the other engines if the observation is weakly informative; otherwise nearly all weights are negligible.
+One job of importance sampling from the prior (config section posteriors.importance): runs of the simulator, weighted
+by the likelihood. Use it to check the other engines if the observation is weakly informative; otherwise nearly all
+weights are negligible.
 """,
 }
 _ENGINE_OPTIONS = {
     "rmh": "--chain 0",
     "ic": "--network $D/network --job 0",
+    "smc": "--network $D/network --job 0",
     "importance": "--runs 1000",
 }
 _ENGINE_EPILOG = """\
@@ -77,7 +86,7 @@ def register(subparsers: Any) -> None:
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "posteriors",
-        help="infer the latent choices behind an observation: rmh, ic, importance, gather",
+        help="infer the latent choices behind an observation: rmh, ic, smc, importance, gather",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -95,9 +104,17 @@ def register(subparsers: Any) -> None:
         default="first-shot",
         help="source of the draws in rejection loops: the network or the simulator (default: %(default)s)",
     )
+    population = _engine(actions, "smc")
+    population.add_argument(
+        "--network", type=Path, metavar="DIR",
+        help="folder of the trained network; required unless posteriors.smc.start is prior",
+    )  # fmt: skip
+    population.add_argument("--job", type=_number, required=True, metavar="K", help="number of the job, from 0")
     prior = _engine(actions, "importance")
     prior.add_argument("--job", type=_number, default=0, metavar="K", help="number of the job (default: 0)")
-    prior.add_argument("--runs", type=_number, required=True, metavar="N", help="number of simulator runs")
+    prior.add_argument(
+        "--runs", type=_number, metavar="N", help="number of simulator runs (default: posteriors.importance.runs)"
+    )
     add_workers(prior)
     text = "join the chains, or the jobs, of one engine into one file"
     gather = actions.add_parser(
@@ -267,21 +284,26 @@ def _rmh(args: argparse.Namespace) -> None:
         )  # fmt: skip
 
 
-def _ic(args: argparse.Namespace) -> None:
+def _load_network(folder: Path, built: BuiltSimulator) -> tuple[Any, str]:
+    """Return a trained network of this simulator, and the digest of its tensors."""
     import torch  # a second to import: only where it is needed
 
     from etalumis.network import checkpoint as network_file
 
     torch.set_num_threads(1)
-    job = _Job(args)
-    section = job.config.posteriors.ic
-    network = network_file.load(args.network)
-    misfit = job.built.misfit(network.layers.simulator_build_id, network.layers.config_digest)
+    network = network_file.load(folder)
+    misfit = built.misfit(network.layers.simulator_build_id, network.layers.config_digest)
     if misfit is not None:
         raise NetworkError(
-            f"{args.network}: trained on another simulator: {misfit}. Train the network on traces of this simulator."
+            f"{folder}: trained on another simulator: {misfit}. Train the network on traces of this simulator."
         )
-    network_digest = network_file.read_manifest(args.network)["tensors_sha256"]
+    return network, network_file.read_manifest(folder)["tensors_sha256"]
+
+
+def _ic(args: argparse.Namespace) -> None:
+    job = _Job(args)
+    section = job.config.posteriors.ic
+    network, network_digest = _load_network(args.network, job.built)
 
     def engine(simulator: Simulator | Pool, checkpoint: Checkpoint) -> Posterior:
         return compilation(
@@ -309,21 +331,56 @@ def _ic(args: argparse.Namespace) -> None:
     _log_weights(posterior)
 
 
+def _smc(args: argparse.Namespace) -> None:
+    job = _Job(args)
+    section = job.config.posteriors.smc
+    given = section.model_dump(mode="json", exclude={"jobs", "in_flight"})
+    network, origin = None, {}
+    if section.start == "network":
+        if args.network is None:
+            raise InferenceError(
+                f"{args.config}: posteriors.smc.start is network, but no --network is given; give the folder of a "
+                "trained network, or set posteriors.smc.start to prior"
+            )
+        network, origin["network_digest"] = _load_network(args.network, job.built)
+
+    def engine(simulator: Simulator | Pool, checkpoint: Checkpoint) -> Posterior:
+        return smc(
+            simulator,
+            job.observations,
+            network,
+            seed=job.config.run.seed,
+            job=args.job,
+            settings=SmcSettings(**{name: given[name] for name in SmcSettings._fields}),
+            in_flight=section.in_flight,
+            retries=job.config.simulator.retries,
+            checkpoint=checkpoint,
+        )
+
+    posterior = job.sample({"engine": "smc", "job": args.job, **origin, **given}, engine)
+    logger.info(
+        "smc job %d: %s, %d of %d lineages left, log evidence %.3f",
+        args.job, counted(len(posterior.info["stages"]), "stage"), posterior.info["stages"][-1]["lineages"],
+        section.starts, posterior.log_evidence,
+    )  # fmt: skip
+
+
 def _importance(args: argparse.Namespace) -> None:
     job = _Job(args)
+    runs = job.config.posteriors.importance.runs if args.runs is None else args.runs
 
     def engine(simulator: Simulator | Pool, checkpoint: Checkpoint) -> Posterior:
         return importance(
             simulator,
             job.observations,
-            runs=args.runs,
+            runs=runs,
             seed=job.config.run.seed,
             job=args.job,
             retries=job.config.simulator.retries,
             checkpoint=checkpoint,
         )
 
-    posterior = job.sample({"engine": "importance", "job": args.job, "runs": args.runs}, engine)
+    posterior = job.sample({"engine": "importance", "job": args.job, "runs": runs}, engine)
     logger.info("importance job %d: %.1f simulator runs/s", args.job, posterior.info["runs_per_s"])
     _log_weights(posterior)
 
@@ -343,4 +400,9 @@ def _log_weights(posterior: Posterior) -> None:
     )  # fmt: skip
 
 
-_ENGINES: dict[str, Callable[[argparse.Namespace], None]] = {"rmh": _rmh, "ic": _ic, "importance": _importance}
+_ENGINES: dict[str, Callable[[argparse.Namespace], None]] = {
+    "rmh": _rmh,
+    "ic": _ic,
+    "smc": _smc,
+    "importance": _importance,
+}

@@ -258,32 +258,82 @@ class RmhConfig(Section):
         return int(self.burn_in_fraction * self.sweeps)
 
 
+InFlight = Annotated[
+    int,
+    Field(ge=1, le=65536, description="runs whose values are proposed at a time; this does not change the draws"),
+]
+Replays = Annotated[
+    int, Field(ge=1, le=10**6, description="prior runs per proposed rejection scope of a run, for its 1/Z")
+]
+SharedReplays = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=10**6,
+        description="largest number of prior runs for the 1/Z of a scope, shared by all runs with the same discrete "
+        "controlled entries before it, if uncontrolled entries do not change Z; 0: none are shared",
+    ),
+]
+
+
 class IcConfig(Section):
     """Inference compilation: importance sampling with the network's proposals."""
 
     jobs: int = Field(2, ge=1, le=1000, description="number of jobs")
     runs: int = Field(15_000, ge=1, le=10**10, description="simulator runs per job")
-    in_flight: int = Field(
-        64,
-        ge=1,
-        le=65536,
-        description="runs whose values are proposed at a time; this does not change the draws",
+    in_flight: InFlight = 64
+    replays: Replays = 1
+    shared_replays: SharedReplays = 0
+
+
+class SmcConfig(Section):
+    """Tempered sequential Monte Carlo: a population of traces, from runs of the network or of the prior.
+
+    A stage raises the inverse temperature, resamples the population, and moves every trace.
+    """
+
+    jobs: int = Field(2, ge=1, le=1000, description="number of jobs, each with its own population")
+    start: Literal["network", "prior"] = Field("network", description="what proposes the first runs")
+    starts: int = Field(
+        20_000, ge=1, le=10**9, description="first runs per job, from which the population is resampled"
     )
-    replays: int = Field(1, ge=1, le=10**6, description="prior runs per proposed rejection scope of a run, for its 1/Z")
-    shared_replays: int = Field(
-        0,
-        ge=0,
-        le=10**6,
-        description="largest number of prior runs for the 1/Z of a scope, shared by all runs with the same discrete "
-        "controlled entries before it, if uncontrolled entries do not change Z; 0: none are shared",
+    particles: int = Field(4000, ge=2, le=10**8, description="traces of a population")
+    conditional_ess: float = Field(
+        0.9,
+        gt=0,
+        lt=1,
+        description="fraction of the effective sample size that a stage keeps; larger: more and smaller stages",
     )
+    entry_moves: int = Field(5, ge=0, le=10**6, description="steps of single entries, per trace and stage")
+    block_moves: int = Field(5, ge=0, le=10**6, description="joint steps of several entries, per trace and stage")
+    in_flight: InFlight = 64
+    replays: Replays = 1
+    shared_replays: SharedReplays = 0
+
+    @model_validator(mode="after")
+    def _check_moves(self) -> Self:
+        if self.entry_moves + self.block_moves == 0:
+            raise ValueError("entry_moves and block_moves: expected at least one move per stage, found 0 of both")
+        return self
+
+
+class ImportanceConfig(Section):
+    """Importance sampling from the prior."""
+
+    jobs: int = Field(2, ge=1, le=1000, description="number of jobs")
+    runs: int = Field(100_000, ge=1, le=10**10, description="simulator runs per job")
 
 
 class PosteriorsConfig(Section):
-    """The two inference engines."""
+    """The inference engines."""
 
+    engines: Annotated[tuple[Literal["rmh", "ic", "smc", "importance"], ...], AfterValidator(_distinct)] = Field(
+        ("rmh", "ic"), min_length=1, description="engines that the workflow runs and compares"
+    )
     rmh: RmhConfig = RmhConfig()
     ic: IcConfig = IcConfig()
+    smc: SmcConfig = SmcConfig()
+    importance: ImportanceConfig = ImportanceConfig()
 
 
 class FiguresConfig(Section):

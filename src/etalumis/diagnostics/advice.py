@@ -102,6 +102,8 @@ def uneven_weights(engine: str, ess: float, min_ess: float) -> str:
             " Train the network longer (training.max_minutes) or on more traces (traces.train), then raise "
             "posteriors.ic.runs."
         )
+    if engine == "smc":
+        return " Raise posteriors.smc.particles and posteriors.smc.starts."
     if engine == "importance":
         factor = max(2, math.ceil(min_ess / ess))
         return (

@@ -116,11 +116,13 @@ def _swaps(info: dict[str, Any]) -> str:
 def check_weights(engine: str, report: dict[str, Any], thresholds: Thresholds) -> Verdict:
     """Check whether the importance weights can be trusted."""
     weights, name = report["weights"], ENGINE_NAMES.get(engine, engine)
-    draws = f"{weights['draws']:,} draws"
+    lineages = weights.get("lineages")
+    independent = weights["draws"] if lineages is None else lineages
+    draws = f"{independent:,} {'draws' if lineages is None else 'lineages'}"
     if weights["ess"] == 0:
         return Verdict("weights", engine, False, f"{name}: no posterior: all {draws} have weight zero.")
     problems: list[str] = []
-    limit = thresholds.khat_for(weights["draws"])
+    limit = thresholds.khat_for(independent)
     if math.isnan(weights["khat"]):
         problems.append("too few non-zero weights for a k-hat")
     elif weights["khat"] > limit:

@@ -37,6 +37,14 @@ def draw_weights(posterior: Posterior) -> FloatArray:
     return normalise(np.asarray(posterior.log_weight, dtype=float))
 
 
+def lineages(posterior: Posterior) -> FloatArray | None:
+    """Return a number for each draw (draw,), equal for draws of one lineage of one job; None if draws have none."""
+    if posterior.lineage is None:
+        return None
+    pairs = np.stack([posterior.chain, posterior.lineage], axis=1)
+    return np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1).astype(np.float64)
+
+
 def diagnose(posteriors: Sequence[Posterior], thresholds: Thresholds | None = None) -> dict[str, Any]:
     """Diagnose each posterior, and compare every pair of them.
 
@@ -104,7 +112,9 @@ def diagnose_one(posterior: Posterior) -> dict[str, Any]:
             ),
         }
     else:
-        report["weights"] = weights.summarise_weights(np.asarray(posterior.log_weight, dtype=float))
+        report["weights"] = weights.summarise_weights(
+            np.asarray(posterior.log_weight, dtype=float), lineages(posterior)
+        )
     return report
 
 
@@ -117,7 +127,7 @@ def _summary(posterior: Posterior, quantity: Quantity) -> dict[str, Any]:
         summary = (chains.summarise_categorical if quantity.categorical else chains.summarise_continuous)(by_chain)
     else:
         summarise = weights.summarise_categorical if quantity.categorical else weights.summarise_continuous
-        summary = summarise(values, draw_weights(posterior))
+        summary = summarise(values, draw_weights(posterior), lineages(posterior))
     truth = quantity.truth_in(posterior.truth)
     if not np.isnan(truth):
         summary["truth"] = _truth_summary(values, draw_weights(posterior), truth, quantity.categorical)

@@ -311,11 +311,11 @@ class _Sampler:
             states[k] = self.chain.advance(state, self._settings.entry_moves, int(rng.integers(2**63)))
 
     def _move_blocks(self, states: list[ChainState], rng: np.random.Generator) -> None:
-        row = self.chain.counts.setdefault(BLOCK_MOVES, [0, 0, 0])
         for _ in range(self._settings.block_moves):
             proposed = block_moves.propose_moves(states, rng)
             makes = [partial(block_moves.BlockController, move, rng, self.runner.observations) for _, move in proposed]
             for (k, move), (trace, controller) in zip(proposed, self.runner.run_all(rng, makes), strict=True):
+                row = self.chain.counts.setdefault(BLOCK_MOVES, [0, 0, 0])
                 row[0] += 1
                 row[2] += controller.lost
                 if controller.lost or controller.mismatch:

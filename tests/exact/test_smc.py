@@ -1,0 +1,130 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Sequential Monte Carlo against exact posteriors; its joint moves against prior draws."""
+
+import numpy as np
+import pytest
+from exact.answers import ANSWERS, SIGMAS, assert_population
+from exact.test_ic_by_hand import SkewedSession
+from exact.test_rmh import chained_scopes
+
+from etalumis.diagnostics.run import lineages
+from etalumis.diagnostics.weights import summarise_continuous
+from etalumis.distributions import Beta, Exponential, Gamma, LogNormal, Normal, Poisson, Uniform, Weibull
+from etalumis.inference import Posterior, SmcSettings, importance
+from etalumis.inference.smc import next_beta, sample_population, systematic_resampling
+from etalumis.models import FunctionModel, examples, observe, sample, tag
+
+
+def settings_of(statistics, **more):
+    sizes = {"particles": statistics.size(300, 3_000), "starts": statistics.size(600, 6_000)}
+    return SmcSettings(**{**sizes, "conditional_ess": 0.7, "entry_moves": 3, "block_moves": 3, **more})
+
+
+@pytest.mark.parametrize("session", [None, SkewedSession()], ids=["prior", "proposals"])
+@pytest.mark.parametrize("name", list(ANSWERS))
+def test_smc_is_exact(name, session, statistics):
+    exact = ANSWERS[name]
+    settings = settings_of(statistics)
+    posterior = sample_population(examples.model(name), exact.observations, session, seed=3, settings=settings)
+    assert len(posterior) == settings.particles
+    assert_population(posterior, exact)
+
+
+def test_jobs_count_by_their_evidence(statistics):
+    exact, settings = ANSWERS["dependent_loop"], settings_of(statistics, particles=200, starts=300)
+    model = examples.model("dependent_loop")
+    jobs = [
+        sample_population(model, exact.observations, None, seed=3, job=job, settings=settings)
+        for job in range(statistics.size(3, 20))
+    ]
+    whole = Posterior.concatenate(jobs)
+    evidence = np.exp([job.log_evidence for job in jobs])
+    assert whole.log_evidence == pytest.approx(np.log(evidence.mean()))
+    expected = sum(e * job.values["x"].mean() for e, job in zip(evidence, jobs, strict=True)) / evidence.sum()
+    assert whole.mean("x") == pytest.approx(expected)
+    assert_population(whole, exact)
+
+
+@pytest.mark.parametrize("moves", [{"entry_moves": 0}, {"block_moves": 0}], ids=["blocks", "entries"])
+def test_each_kind_of_move_agrees_with_importance_sampling_on_chained_scopes(moves, statistics):
+    model, observations = FunctionModel(chained_scopes), {"obs": 2.0}
+    reference = importance(model, observations, runs=statistics.size(6_000, 30_000), seed=8)
+    settings = settings_of(statistics, **moves)
+    posterior = sample_population(model, observations, None, seed=4, settings=settings)
+    for name in ("theta", "count", "x", "z", "extra_or_zero", "last"):
+        for power in (1, 2):
+            truth = summarise_continuous(reference.values[name] ** power, reference.weight)
+            found = summarise_continuous(posterior.values[name] ** power, posterior.weight, lineages(posterior))
+            error = np.hypot(truth["mcse"], found["mcse"])
+            assert abs(found["mean"] - truth["mean"]) < SIGMAS * error, (name, power)
+
+
+def every_kind():
+    """Latents of every kind with a continuous coordinate, whose priors depend on earlier ones."""
+    uniform = sample(Uniform(-1.0, 2.0), name="uniform")
+    normal = sample(Normal(uniform, 1.0 + uniform * uniform), name="normal")
+    gamma = sample(Gamma(2.0, 1.0 + normal * normal), name="gamma")
+    beta = sample(Beta(1.5, 1.0 + gamma), name="beta")
+    exponential = sample(Exponential(0.5 + beta), name="exponential")
+    lognormal = sample(LogNormal(beta, 0.5), name="lognormal")
+    weibull = sample(Weibull(1.0 + lognormal, 1.5), name="weibull")
+    count = sample(Poisson(1.0 + weibull), name="count")
+    sample(Normal(count + exponential, 1.0), name="last")
+
+
+NAMES = ("uniform", "normal", "gamma", "beta", "exponential", "lognormal", "weibull", "count", "last")
+
+
+def test_joint_moves_keep_the_prior_of_every_kind_of_entry(statistics):
+    model, particles = FunctionModel(every_kind), statistics.size(600, 5_000)
+    settings = SmcSettings(particles, particles, entry_moves=0, block_moves=statistics.size(10, 30))
+    moved = sample_population(model, {}, None, seed=5, settings=settings)
+    moves = moved.info["acceptance"]["block of entries"]
+    assert moves["proposed"] >= 15 * particles  # two stages
+    assert moves["accepted"] > 0.05
+    reference = importance(model, {}, runs=20 * particles, seed=7)
+    for name in NAMES:
+        truth = np.sort(reference.values[name])
+        for share in (0.1, 0.5, 0.9):  # heavy tails have no usable moments
+            below = float((moved.values[name] <= np.quantile(truth, share, method="inverted_cdf")).mean())
+            exact = float((truth <= np.quantile(truth, share, method="inverted_cdf")).mean())
+            assert abs(below - exact) < SIGMAS * np.sqrt(exact * (1 - exact) / particles * 1.05), (name, share)
+
+
+def narrow_ridge():
+    """Two latents that the observation ties to a thousandth of their prior."""
+    x, y = sample(Uniform(0.0, 1.0), name="x"), sample(Uniform(0.0, 1.0), name="y")
+    tag("sum", x + y)
+    observe(Normal(x + y, 0.001), name="obs")
+
+
+def test_joint_moves_follow_a_narrow_ridge(statistics):
+    particles = statistics.size(400, 2_000)
+    settings = SmcSettings(particles, particles, conditional_ess=0.7, entry_moves=0, block_moves=5)
+    posterior = sample_population(FunctionModel(narrow_ridge), {"obs": 1.0}, None, seed=6, settings=settings)
+    assert posterior.info["acceptance_overall"] > 0.3
+    found = summarise_continuous(posterior.values["x"], posterior.weight, lineages(posterior))
+    assert abs(found["mean"] - 0.5) < SIGMAS * found["mcse"]
+    assert found["sd"] == pytest.approx(1 / np.sqrt(12), rel=0.2)
+
+
+def test_resampling_keeps_expectations():
+    weight = np.array([0.5, 0.0, 0.3, 0.2])
+    rng = np.random.default_rng(1)
+    counts = np.zeros(4)
+    for _ in range(2000):
+        chosen = systematic_resampling(rng, weight, 5)
+        drawn = np.bincount(chosen, minlength=4)
+        assert (np.abs(drawn - 5 * weight) < 1).all()
+        counts += drawn
+    assert counts[1] == 0
+    np.testing.assert_allclose(counts / counts.sum(), weight, atol=0.01)
+
+
+def test_the_next_temperature_keeps_the_conditional_effective_sample_size():
+    log_likelihood = np.random.default_rng(2).normal(-100.0, 30.0, 1000)
+    beta = next_beta(log_likelihood, 0.1, 0.8)
+    weight = np.exp((beta - 0.1) * (log_likelihood - log_likelihood.max()))
+    assert weight.sum() ** 2 / np.sum(weight**2) / 1000 == pytest.approx(0.8, abs=0.01)
+    assert next_beta(np.full(5, -3.0), 0.1, 0.8) == 1.0
