@@ -30,6 +30,7 @@ VERBS = {
     "layers": "list the controlled addresses, each of which becomes a layer of the network",
     "network": "train the 3DCNN-LSTM under MPI",
     "posteriors": "infer the latent choices behind an observation: rmh, ic, importance, gather",
+    "calibrate": "check on simulated observations that the posteriors of an engine are right: ranks, coverage",
     "diagnostics": "check posteriors: R-hat, ESS, k-hat, agreement of the engines",
     "figures": "draw the figures, with captions that give the numbers",
     "serve": "serve a Python function as a simulator over PPX",

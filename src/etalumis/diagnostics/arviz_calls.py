@@ -23,6 +23,8 @@ MIN_DRAWS = 4  # ArviZ needs two half chains of two draws each
 MIN_TAIL_DRAWS = 25  # PSIS fits its Pareto tail to a fifth of the draws and needs five of them
 
 array_stats: Any = importlib.import_module("arviz_stats.base").array_stats  # without type annotations
+BAND_SIMULATIONS = 4000
+"""Simulated samples behind a confidence band; its level is then right to 0.003."""
 
 
 def _varies(chains: FloatArray) -> bool:
@@ -122,3 +124,28 @@ def pareto_khat(log_weight: FloatArray) -> float:
         # psislw negates its argument: in leave-one-out cross-validation the ratio is 1 / likelihood
         _, khat = array_stats.psislw(-finite)
     return float(khat)
+
+
+def ecdf_band(count: int, probability: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the simultaneous confidence band of the empirical distribution function of uniform numbers.
+
+    The whole function lies within the band with the given probability (Säilynoja, Bürkner, Vehtari 2022, simulation
+    method, with a fixed seed).
+
+    Parameters
+    ----------
+    count : int
+        Number of uniform numbers, at least 2.
+    probability : float
+
+    Returns
+    -------
+    points, low, high : array (count - 1,)
+        Where the function is evaluated, i / count, and the band there.
+    """
+    ecdf: Any = importlib.import_module("arviz_stats.ecdf_utils")
+    points = np.arange(1, count) / count
+    rng = np.random.Generator(np.random.PCG64(0))
+    pointwise = ecdf.simulate_confidence_bands(count, 1, points, probability, BAND_SIMULATIONS, rng)
+    low, high = ecdf.get_pointwise_confidence_band(pointwise, count, points)
+    return points, low, high

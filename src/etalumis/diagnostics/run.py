@@ -68,7 +68,7 @@ def diagnose(posteriors: Sequence[Posterior], thresholds: Thresholds | None = No
     """
     thresholds = thresholds or Thresholds()
     for posterior in posteriors:
-        _check_log_weights(posterior)
+        check_log_weights(posterior)
     result: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
@@ -81,7 +81,8 @@ def diagnose(posteriors: Sequence[Posterior], thresholds: Thresholds | None = No
     return result
 
 
-def _check_log_weights(posterior: Posterior) -> None:
+def check_log_weights(posterior: Posterior) -> None:
+    """Raise InferenceError if a log weight is NaN or +inf."""
     log_weight = np.asarray(posterior.log_weight, dtype=float)
     wrong = np.flatnonzero(~(log_weight < np.inf))
     if len(wrong):
