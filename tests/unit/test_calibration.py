@@ -453,6 +453,7 @@ def test_calibrate_runs_rmh_and_refuses_another_calibration(capsys):
         (["--engine", "importance"], "--runs"),
         (["--engine", "rmh", "--runs", "1"], "Raise --runs"),
         (["--engine", "importance", "--runs", "9", "--categorical", "z"], "no such quantity; there are up, x"),
+        (["--engine", "importance", "--runs", "9", "--categorical", "x"], "expected whole numbers"),
     ],
 )
 @pytest.mark.usefixtures("coupled")

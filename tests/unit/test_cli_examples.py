@@ -104,6 +104,12 @@ INSTEAD = {
     "etalumis bench ppx --json > ppx.json": (
         "etalumis bench ppx --seconds 0.1 --simulator-examples build --json > ppx.json"
     ),
+    f"etalumis calibrate {DEMO} --engine importance --runs 2000 --observations 20 --output calibration/importance": (
+        f"etalumis calibrate {DEMO} --engine importance --runs 20 --observations 2 --output calibration/importance"
+    ),
+    f"etalumis calibrate {DEMO} --engine ic --network $R/network --runs 2000 --output calibration/ic": (
+        f"etalumis calibrate {DEMO} --engine ic --network $R/network --runs 20 --observations 2 --output calibration/ic"
+    ),
     f"etalumis bench infer {INFER} --network $R/network": (
         f"etalumis bench infer {INFER} --network $R/network --seconds 1 --json > infer.json"
     ),
@@ -126,6 +132,9 @@ PYTHON_LINES = [
     "etalumis layers --force --input $R/sorted/train --output layers.json",
     "etalumis network train --force --config $R/config.yaml --layers $R/layers/layers.json"
     " --train $R/sorted/train --valid $R/sorted/valid --output again --world-size 1",
+    f"etalumis calibrate {DEMO} --engine ic --network $R/network --scopes prior --runs 30 --observations 2 --force"
+    " --quantities px --min-ess 5 --max-khat 0.8 --max-rhat 1.1 --format png --output calibration/ic",
+    f"! etalumis calibrate {DEMO} --engine importance --runs 30 --categorical px --output calibration/none",
     f"etalumis posteriors importance {INFER} --job 1 --runs 20 --force --output importance-1.h5",
     f"etalumis posteriors importance {INFER} --output importance-0.h5 --force",
     f"etalumis posteriors smc {INFER} --network $R/network --job 1 --force --output smc-1.h5",
@@ -142,6 +151,8 @@ CPP_LINES = [
     "etalumis traces observation --input t.h5 --trace 0 --seed 1 --output o.h5",
     "etalumis posteriors rmh --workers 2 --pin --config $R/config.yaml --simulator muon --observation o.h5"
     " --unconditioned obs1 --chain 0 --output m.h5",
+    "etalumis calibrate --workers 2 --pin --config $R/config.yaml --simulator muon --engine importance --runs 50"
+    " --observations 3 --unconditioned obs0 --output calibrated",
     "etalumis posteriors importance --workers 2 --pin --config $R/config.yaml --simulator muon --observation o.h5"
     " --unconditioned obs0 --runs 50 --output i.h5",
 ]

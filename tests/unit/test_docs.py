@@ -233,6 +233,13 @@ def test_python_of_the_posterior_page_runs(tmp_path, monkeypatch, capsys):
     assert "RMH: converged" in printed
 
 
+def test_python_of_the_calibration_page_runs(capsys):
+    page = (ROOT / "docs" / "how-to-calibrate.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(code, "page", "exec"), {})
+    assert "of 20 posteriors are usable" in capsys.readouterr().out
+
+
 def test_citation_names_the_paper_and_this_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == __version__
@@ -267,6 +274,7 @@ def test_a_new_version_of_a_format_is_a_new_version_of_the_results():
     """Snakemake does not remake old products, so a run with an older format is refused as a whole."""
     versions = {
         "etalumis-results": 2,
+        "etalumis-calibration": 1,
         "etalumis-diagnostics": 1,
         "etalumis-layers": 1,
         "etalumis-network": 1,

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,15 @@ import numpy as np
 
 from etalumis import seeds
 from etalumis.calibration.ranks import category_rank, rank_of_truth, thinned
-from etalumis.calibration.simulation import STAGE, Simulated
+from etalumis.calibration.simulation import STAGE
 from etalumis.calibration.usability import Reliability, reliability
 from etalumis.diagnostics.quantities import Quantity, quantities_of
 from etalumis.diagnostics.run import check_log_weights, diagnose_one, draw_weights, is_markov, to_json
 from etalumis.diagnostics.weights import summarise_categorical
-from etalumis.errors import DatasetError
+from etalumis.errors import DatasetError, InferenceError
 from etalumis.files import read_json, write_json_atomic
 from etalumis.inference.posterior import Posterior
+from etalumis.typing import Array
 
 FORMAT = "etalumis-calibration"
 VERSION = 1
@@ -110,17 +111,35 @@ def _number(value: Any) -> float:
     return float(_NUMBERS.get(value, value))
 
 
-def case_quantities(truth: dict[str, Any], categorical: Sequence[str] = ()) -> tuple[Quantity, ...]:
-    """Return the scalar quantities that a truth has; those named in `categorical` are codes without an order."""
+def case_quantities(truth: Mapping[str, Array], categorical: Sequence[str] = ()) -> tuple[Quantity, ...]:
+    """Return the scalar quantities that a truth has; those named in `categorical` are codes without an order.
+
+    Raises
+    ------
+    InferenceError
+        If the value of one of these is not a whole number.
+    """
     quantities = quantities_of({name: np.asarray(value)[None] for name, value in truth.items()})
     marked = [replace(q, categorical=True) if q.key in categorical else q for q in quantities]
+    for quantity in marked:
+        value = quantity.truth_in(truth)
+        if quantity.categorical and math.isfinite(value) and not value.is_integer():
+            raise InferenceError(
+                f"quantity {quantity.key}: expected whole numbers, the codes of categories, found {value:g}; it is not "
+                "categorical (--categorical)"
+            )
     return tuple(quantity for quantity in marked if not math.isnan(quantity.truth_in(truth)))
 
 
 def assess(
-    index: int, simulated: Simulated, posterior: Posterior, seed: int, categorical: Sequence[str], seconds: float
+    index: int,
+    truth: Mapping[str, Array],
+    quantities: Sequence[Quantity],
+    posterior: Posterior,
+    seed: int,
+    seconds: float,
 ) -> Case:
-    """Rank the truth in the posterior of its observation.
+    """Rank the `quantities` of the truth in the posterior of its observation.
 
     Ties are ordered by random numbers from (seed, "calibrate/ties/<quantity>", index).
 
@@ -136,32 +155,35 @@ def assess(
     truths: dict[str, float] = {}
     ranks: dict[str, float] = {}
     categories: dict[str, CategoryRecord] = {}
-    for quantity in case_quantities(simulated.truth, categorical):
+    for quantity in quantities:
         values = quantity.of(posterior.values)
         if values is None and len(posterior):
             continue  # its shape differs between runs, so that posteriors do not keep it
-        values, truth = np.zeros(0) if values is None else values, quantity.truth_in(simulated.truth)
+        values, true_value = np.zeros(0) if values is None else values, quantity.truth_in(truth)
         if quantity.categorical:
             table = summarise_categorical(values, weight)["probabilities"]
-            categories[quantity.key] = CategoryRecord(int(truth), {int(code): p for code, p in table.items()})
-        own_ess = report["quantities"].get(quantity.key, {}).get("ess", math.nan)
-        kept = thinned(posterior.chain, found.ess if math.isnan(own_ess) else own_ess) if markov else slice(None)
+            categories[quantity.key] = CategoryRecord(int(true_value), {int(code): p for code, p in table.items()})
+        ess = report["quantities"].get(quantity.key, {}).get("ess", math.nan)
         tie = float(seeds.generator(seed, f"{STAGE}/ties/{quantity.key}", index).random())
         rank = category_rank if quantity.categorical else rank_of_truth
-        truths[quantity.key], ranks[quantity.key] = truth, rank(values[kept], weight[kept], truth, tie)
+        truths[quantity.key] = true_value
+        if markov:
+            kept = thinned(posterior.chain, found.ess if math.isnan(ess) else ess)
+            ranks[quantity.key] = rank(values[kept], weight[kept], true_value, tie)
+        else:
+            ranks[quantity.key] = rank(values, weight, true_value, tie, ess)
     return Case(index, found, markov, truths, ranks, categories, seconds)
 
 
-def failed(index: int, simulated: Simulated, markov: bool, categorical: Sequence[str], message: str) -> Case:
+def failed(index: int, truth: Mapping[str, Array], quantities: Sequence[Quantity], markov: bool, message: str) -> Case:
     """Return the case of an engine that gave no posterior: it has no rank of any quantity."""
-    quantities = case_quantities(simulated.truth, categorical)
     return Case(
         index=index,
         found=Reliability(0, 0.0, math.nan, math.nan),
         markov=markov,
-        truths={quantity.key: quantity.truth_in(simulated.truth) for quantity in quantities},
+        truths={quantity.key: quantity.truth_in(truth) for quantity in quantities},
         ranks=dict.fromkeys((quantity.key for quantity in quantities), math.nan),
-        categories={q.key: CategoryRecord(int(q.truth_in(simulated.truth)), {}) for q in quantities if q.categorical},
+        categories={q.key: CategoryRecord(int(q.truth_in(truth)), {}) for q in quantities if q.categorical},
         failure=message,
     )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from etalumis import __version__, seeds
-from etalumis.calibration.cases import Case, assess, failed, read_cases, write_cases
+from etalumis.calibration.cases import Case, assess, case_quantities, failed, read_cases, write_cases
 from etalumis.calibration.engines import Engine
 from etalumis.calibration.simulation import STAGE, simulate
 from etalumis.counting import counted
@@ -134,6 +134,7 @@ def _case(
     retries: int,
 ) -> Case:
     simulated = simulate(model, seed, index, unconditioned, retries)
+    truth, quantities = simulated.truth, case_quantities(simulated.truth, categorical)
     began = time.perf_counter()
     try:
         with as_details():
@@ -143,10 +144,10 @@ def _case(
                 seed=seeds.derive(seed, f"{STAGE}/{engine.name}", index),
                 checkpoint=None,
             )
-        return assess(index, simulated, posterior, seed, categorical, time.perf_counter() - began)
+        return assess(index, truth, quantities, posterior, seed, time.perf_counter() - began)
     except InferenceError as error:
         logger.warning("observation %d: %s gives no posterior: %s", index, engine.name, error)
-        return failed(index, simulated, engine.name in MARKOV_ENGINES, categorical, str(error))
+        return failed(index, truth, quantities, engine.name in MARKOV_ENGINES, str(error))
 
 
 def _check_failures(cases: dict[int, Case]) -> None:

@@ -10,7 +10,8 @@ with v uniform on (0, 1), which orders ties at random, and with a weight w_t for
 draws are exchangeable only together. For independent, equally weighted draws w_t = w_i, so that u = (r + v) / (M + 1)
 with the rank r of Talts et al. (2018), and u is exactly uniform. The importance weight of the truth is not known in
 general; in its place stands its expectation under the posterior, sum_i w_i^2 / sum_i w_i, which is 1 / ESS of the sum
-of the weights. So u spreads no more than ESS draws allow, and is uniform up to terms of order 1 / ESS.
+of the weights (for dependent draws, the ESS is less than that of the weights). So u spreads no more than ESS draws
+allow, and is uniform up to terms of order 1 / ESS.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from etalumis.diagnostics.rounding import rounding_error
 from etalumis.typing import FloatArray
 
 
-def rank_of_truth(values: FloatArray, weight: FloatArray, truth: float, tie: float) -> float:
+def rank_of_truth(values: FloatArray, weight: FloatArray, truth: float, tie: float, ess: float = math.nan) -> float:
     """Return the rank of the truth among weighted draws, as a number from 0 to 1.
 
     Parameters
@@ -38,6 +39,8 @@ def rank_of_truth(values: FloatArray, weight: FloatArray, truth: float, tie: flo
         The true value.
     tie : float
         Uniform random number from 0 to 1; the position of the truth among the draws that are equal to it.
+    ess : float
+        Effective number of draws that have the quantity; nan: that of independent draws with these weights.
 
     Returns
     -------
@@ -49,10 +52,10 @@ def rank_of_truth(values: FloatArray, weight: FloatArray, truth: float, tie: flo
         return math.nan
     x, w = values[present], weight[present]
     ties = np.abs(x - truth) <= rounding_error(x, truth) if math.isfinite(truth) else x == truth
-    return _scaled(w, float(w[(x < truth) & ~ties].sum()), float(w[ties].sum()), tie)
+    return _scaled(w, _own_weight(w, ess), float(w[(x < truth) & ~ties].sum()), float(w[ties].sum()), tie)
 
 
-def category_rank(values: FloatArray, weight: FloatArray, truth: float, tie: float) -> float:
+def category_rank(values: FloatArray, weight: FloatArray, truth: float, tie: float, ess: float = math.nan) -> float:
     """Return the rank of the true category, as a number from 0 to 1: the values are ordered by decreasing probability.
 
     The result is the posterior mass of the categories that are more probable than the true one, plus a random share of
@@ -63,21 +66,21 @@ def category_rank(values: FloatArray, weight: FloatArray, truth: float, tie: flo
     if math.isnan(truth) or not present.any():
         return math.nan
     x, w = values[present], weight[present]
-    own_weight = _own_weight(w)
+    own_weight = _own_weight(w, ess)
     # The truth takes part in the ordering, like every draw; equally probable categories are ordered by their codes.
     masses = {code: float(w[x == code].sum()) for code in {*x.tolist(), truth}}
     order = (masses[truth] + own_weight, -truth)
     above = sum(mass for code, mass in masses.items() if code != truth and (mass, -code) > order)
-    return _scaled(w, above, masses[truth], tie)
+    return _scaled(w, own_weight, above, masses[truth], tie)
 
 
-def _own_weight(weight: FloatArray) -> float:
-    """Return the expected importance weight of a draw from the posterior: sum w^2 / sum w."""
-    return float(np.sum(weight**2) / np.sum(weight))
+def _own_weight(weight: FloatArray, ess: float) -> float:
+    """Return the expected importance weight of a draw from the posterior: sum w / ESS, with sum w^2 / sum w if nan."""
+    total = float(np.sum(weight))
+    return float(np.sum(weight**2)) / total if math.isnan(ess) else total / ess
 
 
-def _scaled(weight: FloatArray, below: float, equal: float, tie: float) -> float:
-    own_weight = _own_weight(weight)
+def _scaled(weight: FloatArray, own_weight: float, below: float, equal: float, tie: float) -> float:
     return (below + tie * (equal + own_weight)) / (float(weight.sum()) + own_weight)
 
 

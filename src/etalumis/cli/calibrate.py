@@ -181,7 +181,9 @@ def _check_names(args: argparse.Namespace, simulator: Simulator | Pool, config: 
         return
     seed, retries = config.run.seed, config.simulator.retries
     truths = [simulate(simulator, seed, index, args.unconditioned, retries).truth for index in range(NAME_CHECK_RUNS)]
-    known = list(dict.fromkeys(quantity.key for truth in truths for quantity in case_quantities(truth)))
+    known = list(
+        dict.fromkeys(quantity.key for truth in truths for quantity in case_quantities(truth, args.categorical))
+    )
     for option in ("quantities", "categorical"):
         for name in getattr(args, option):
             if name not in known:
