@@ -133,7 +133,7 @@ def _verdicts(result: Mapping[str, Any]) -> list[Verdict]:
         verdicts.append(_ranks_verdict(engine, key, quantity))
         if quantity["usable"]["enough"]:
             verdicts.append(_coverage_verdict(engine, key, quantity))
-        if quantity["categorical"]:
+        if quantity["usable"]["enough"] and quantity["categorical"]:
             verdicts.append(_category_verdict(engine, key, quantity["confusion"]))
     return verdicts
 

@@ -13,7 +13,7 @@ import numpy as np
 from etalumis.diagnostics.arviz_calls import ecdf_band
 from etalumis.typing import FloatArray
 
-MIN_RANKS = 10
+MIN_RANKS = 20
 """With fewer ranks, the confidence band is so wide that hardly any error could be seen."""
 NOTABLE_SIGMAS = 2.0
 """Deviation of a mean from its expectation, in standard errors, that is named as the kind of an error."""

@@ -25,7 +25,7 @@ class Reliability(NamedTuple):
     Attributes
     ----------
     draws
-        Number of draws.
+        Number of independent draws: of all, or of lineages if draws descend from one another (smc).
     ess
         Kish's effective sample size of the weights, or the smallest effective sample size of any quantity of the
         chains; 0 if there is no draw with a weight.
@@ -45,7 +45,10 @@ def reliability(report: dict[str, Any]) -> Reliability:
     """Return the numbers from the report of `etalumis.diagnostics.run.diagnose_one` on a posterior."""
     draws = int(report["draws"])
     if not report["markov"]:
-        return Reliability(draws, float(report["weights"]["ess"]), float(report["weights"]["khat"]), math.nan)
+        weights = report["weights"]
+        return Reliability(
+            int(weights.get("lineages") or draws), float(weights["ess"]), float(weights["khat"]), math.nan
+        )
     moving = [summary for summary in report["quantities"].values() if not summary["constant"]]
     ess = [summary["ess"] for summary in moving if not math.isnan(summary["ess"])]
     rhat = [summary["rhat"] for summary in moving if not math.isnan(summary["rhat"])]
