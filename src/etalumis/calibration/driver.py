@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 SAVE_INTERVAL_S = 1.0
 """Time between two writes of the file: what a killed call loses, besides the observation in progress."""
+WRITE_SHARE = 0.2
+"""Largest share of the time that is spent on writing the file; if a write is slow, the interval is longer."""
 MAX_FAILURES = 3
 """If the engine fails for this many observations and for no other, the cause is the call, not the observations."""
 DESCRIPTIVE = frozenset({"producer", "model"})
@@ -199,7 +201,7 @@ class _Store:
         with explaining_loss(self._loss):
             write_cases(self._path, self._identity, self.ordered, {})
         self._saved = len(self.cases)
-        self._next = time.monotonic() + max(SAVE_INTERVAL_S, 20.0 * (time.monotonic() - began))
+        self._next = time.monotonic() + max(SAVE_INTERVAL_S, (time.monotonic() - began) / WRITE_SHARE)
 
     def _loss(self) -> str:
         lost = counted(len(self.cases) - self._saved, "finished observation")
