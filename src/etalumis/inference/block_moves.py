@@ -108,7 +108,89 @@ class BlockMove(NamedTuple):
         return slice(self.positions[0], self.positions[-1] + 1)
 
 
-def blocks_of(state: ChainState) -> list[list[int]]:
+def structure_key(state: ChainState) -> object:
+    """Return what is equal for two states of the same addresses and scopes."""
+    if isinstance(state.trace, PlannedTrace):
+        return state.rows.structure
+    return tuple(state.address), tuple(state.scope)
+
+
+class _Block:
+    """One block of a structure, with the coordinates (state, entry) of the states that moves take differences of."""
+
+    def __init__(self, positions: list[int], states: Sequence[ChainState]) -> None:
+        self.positions = positions
+        self._kinds = [_COORDINATES[states[0].prior(i).code] for i in positions]
+        self._circular = np.array([kind.circular for kind in self._kinds])
+        z = self._coordinates(self._values(states))
+        z = z[np.isfinite(z).all(axis=1)]  # a draw that underflowed to 0 has no logarithm
+        self._pool = z if len(np.unique(z, axis=0)) >= MIN_GROUP else None
+
+    def _values(self, states: Sequence[ChainState]) -> Array:
+        return np.array([[state.value[i] for i in self.positions] for state in states])
+
+    def _coordinates(self, x: Array) -> Array:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.column_stack([kind.forward(column) for kind, column in zip(self._kinds, x.T, strict=True)])
+
+    def propose(self, states: Sequence[ChainState], rng: np.random.Generator) -> list[BlockMove | None]:
+        """Propose a move for each state; None if there is none."""
+        pool = self._pool
+        if pool is None:
+            return [None] * len(states)
+        x = self._values(states)
+        z = self._coordinates(x)
+        low, width = _limits([[state.prior(i) for i in self.positions] for state in states])
+        first, second = _pairs(rng, len(pool), len(states))
+        difference = (pool[first] - pool[second]) / width
+        difference = np.where(self._circular, (difference + 0.5) % 1.0 - 0.5, difference)
+        changed = _subsets(rng, *difference.shape)
+        step = changed * (
+            _scales(rng, changed.sum(axis=1))[:, None] * difference + _JITTER * rng.standard_normal(difference.shape)
+        )
+        new = z + step * width
+        new = np.where(self._circular, low + (new - low) % width, new)
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            values = np.column_stack([k.backward(column) for k, column in zip(self._kinds, new.T, strict=True)])
+            jacobians = [
+                kind.log_jacobian(after) - kind.log_jacobian(before)
+                for kind, after, before in zip(self._kinds, values.T, x.T, strict=True)
+            ]
+        log_jacobian = np.where(changed, np.column_stack(jacobians), 0.0).sum(axis=1)
+        return [
+            BlockMove(
+                state,
+                [self.positions[i] for i in np.flatnonzero(changed[row])],
+                values[row, changed[row]].tolist(),
+                float(log_jacobian[row]),
+            )
+            if np.isfinite(log_jacobian[row])
+            else None
+            for row, state in enumerate(states)
+        ]
+
+
+class _Differences:
+    """The differences between the states of a population, in the blocks of each structure."""
+
+    def __init__(self, population: Sequence[ChainState]) -> None:
+        self._groups: dict[object, list[ChainState]] = {}
+        for state in population:
+            self._groups.setdefault(structure_key(state), []).append(state)
+        self._blocks: dict[object, list[_Block]] = {}
+
+    def blocks(self, state: ChainState) -> list[_Block]:
+        """Return the blocks of the structure of a state; none if the population has too few states of it."""
+        key = structure_key(state)
+        found = self._blocks.get(key)
+        if found is None:
+            group = self._groups.get(key, [])
+            segments = _segments(state) if len(group) >= MIN_GROUP else []
+            found = self._blocks[key] = [_Block(positions, group) for positions in segments]
+        return found
+
+
+def _segments(state: ChainState) -> list[list[int]]:
     """Return the positions of the entries of each block of a state."""
     found: dict[int, list[int]] = {}
     for position in state.candidates:
@@ -118,77 +200,25 @@ def blocks_of(state: ChainState) -> list[list[int]]:
 
 
 def propose_moves(states: Sequence[ChainState], rng: np.random.Generator) -> list[tuple[int, BlockMove]]:
-    """Propose one move for each state that has enough others of its structure.
+    """Propose one move for each state of a population that has enough others of its structure.
 
     Returns
     -------
     list of (int, BlockMove)
         Index of the state, and its move.
     """
-    groups: dict[object, list[int]] = {}
+    differences = _Differences(states)
+    chosen: dict[_Block, list[int]] = {}
     for index, state in enumerate(states):
-        groups.setdefault(structure_key(state), []).append(index)
-    found: list[tuple[int, BlockMove]] = []
-    for members in groups.values():
-        blocks = blocks_of(states[members[0]]) if len(members) >= MIN_GROUP else []
-        if blocks:
-            chosen = rng.integers(len(blocks), size=len(members))
-            for number, positions in enumerate(blocks):
-                found += _propose_in_block(states, members, chosen == number, positions, rng)
-    return sorted(found, key=lambda pair: pair[0])
-
-
-def structure_key(state: ChainState) -> object:
-    """Return what is equal for two states of the same addresses and scopes."""
-    if isinstance(state.trace, PlannedTrace):
-        return state.rows.structure
-    return tuple(state.address), tuple(state.scope)
-
-
-def _propose_in_block(
-    states: Sequence[ChainState], members: list[int], moved: Array, positions: list[int], rng: np.random.Generator
-) -> list[tuple[int, BlockMove]]:
-    """Propose a move in one block for the members (member,) that are `moved`, from the differences of all members."""
-    priors = [[states[index].prior(i) for i in positions] for index in members]
-    kinds = [_COORDINATES[prior.code] for prior in priors[0]]
-    x = np.array([[states[index].value[i] for i in positions] for index in members])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        z = np.column_stack([kind.forward(column) for kind, column in zip(kinds, x.T, strict=True)])
-    usable = np.isfinite(z).all(axis=1)  # a draw that underflowed to 0 has no logarithm
-    pool = np.flatnonzero(usable)
-    if len(np.unique(z[pool], axis=0)) < MIN_GROUP:
-        return []
-    own = np.flatnonzero(moved & usable)
-    low, width = _limits(priors)
-    circular = np.array([kind.circular for kind in kinds])
-    first, second = _pairs(rng, len(pool), len(own))
-    difference = (z[pool[first]] - z[pool[second]]) / width[own]
-    difference = np.where(circular, (difference + 0.5) % 1.0 - 0.5, difference)
-    changed = _subsets(rng, *difference.shape)
-    step = changed * (
-        _scales(rng, changed.sum(axis=1))[:, None] * difference + _JITTER * rng.standard_normal(difference.shape)
-    )
-    new = z[own] + step * width[own]
-    new = np.where(circular, low[own] + (new - low[own]) % width[own], new)
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        values = np.column_stack([kind.backward(column) for kind, column in zip(kinds, new.T, strict=True)])
-        jacobians = [
-            kind.log_jacobian(after) - kind.log_jacobian(before)
-            for kind, after, before in zip(kinds, values.T, x[own].T, strict=True)
-        ]
-    log_jacobian = np.where(changed, np.column_stack(jacobians), 0.0).sum(axis=1)
-    return [
-        (
-            members[own[row]],
-            BlockMove(
-                states[members[own[row]]],
-                [positions[i] for i in np.flatnonzero(changed[row])],
-                values[row, changed[row]].tolist(),
-                float(log_jacobian[row]),
-            ),
-        )
-        for row in np.flatnonzero(np.isfinite(log_jacobian))
+        if blocks := differences.blocks(state):
+            chosen.setdefault(blocks[int(rng.integers(len(blocks)))], []).append(index)
+    found = [
+        (index, move)
+        for block, members in chosen.items()
+        for index, move in zip(members, block.propose([states[i] for i in members], rng), strict=True)
+        if move is not None
     ]
+    return sorted(found, key=lambda pair: pair[0])
 
 
 def _limits(priors: list[list[Distribution]]) -> tuple[Array, Array]:

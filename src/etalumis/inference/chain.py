@@ -11,6 +11,8 @@ import numpy as np
 from etalumis.address import split
 from etalumis.delegation import PlannedTrace, StepFlag
 from etalumis.errors import InferenceError, ProtocolError
+from etalumis.inference import block_moves
+from etalumis.inference.block_moves import BlockController, BlockMove
 from etalumis.inference.controllers import (
     EXPECTED_REPLAY,
     RestoreController,
@@ -29,8 +31,12 @@ class ProposedMove(NamedTuple):
     """A move that requires a run of the model, and its row of the acceptance table."""
 
     state: ChainState
-    move: Move
+    move: Move | BlockMove
     row: list[int]
+
+
+BLOCK_MOVES = "block of entries"
+"""Label of the block moves in the acceptance table."""
 
 
 class Chain:
@@ -226,8 +232,16 @@ class Chain:
             return None  # the prior density of the value is zero
         return ProposedMove(state, move, row)
 
+    def block_move(self, move: BlockMove) -> ProposedMove:
+        """Return a proposed block move, and count it."""
+        row = self.counts.setdefault(BLOCK_MOVES, [0, 0, 0])
+        row[0] += 1
+        return ProposedMove(move.state, move, row)
+
     def move_controller(self, proposal: ProposedMove) -> MoveController:
         """Return the controller of the proposal run."""
+        if isinstance(proposal.move, BlockMove):
+            return BlockController(proposal.move, self.rng, self.runner.observations)
         return MoveController(proposal.state, proposal.move, self.rng, self.runner.observations)
 
     def decide(self, proposal: ProposedMove, trace: Trace, controller: MoveController) -> bool:
@@ -236,10 +250,16 @@ class Chain:
         if controller.lost:
             row[2] += 1
             return False
+        if isinstance(controller, BlockController) and controller.mismatch:
+            return False
         new = self.structures.state(trace)
         if new.log_likelihood == -math.inf:
             return False
-        log_ratio = log_acceptance(state, move, controller, trace, new, self.settings, self.beta)
+        if isinstance(move, BlockMove):
+            assert isinstance(controller, BlockController)
+            log_ratio = block_moves.log_acceptance(move, controller, trace, new, self.beta)
+        else:
+            log_ratio = log_acceptance(state, move, controller, trace, new, self.settings, self.beta)
         accepted = math.log(1.0 - self.rng.random()) < log_ratio
         if accepted:
             row[1] += 1

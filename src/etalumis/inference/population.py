@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""A population of traces at one inverse temperature, and how it is saved for resuming."""
+"""A population of traces at one inverse temperature, and how traces are saved for resuming."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,23 +49,44 @@ class Population:
         self.lineage = self.lineage[indices]
 
 
-def saved(chain: Chain, population: Population) -> dict[str, Any]:
-    """Return JSON values of a population. Equal traces, and the addresses of equal structures, are saved once."""
+def save_states(chain: Chain, states: Sequence[ChainState]) -> dict[str, Any]:
+    """Return JSON values of states. Equal states, and the addresses of equal structures, are saved once."""
     structures: dict[tuple[Any, ...], int] = {}
-    traces: dict[int, int] = {}
-    rows: list[tuple[int, list[float], float]] = []
-    particles: list[int] = []
-    for state in population.states:
-        if id(state) not in traces:
+    numbers: dict[int, int] = {}
+    traces: list[tuple[int, list[float], float]] = []
+    for state in states:
+        if id(state) not in numbers:
             trace = chain.saved(state)
             structure = structures.setdefault((tuple(trace.keys), tuple(trace.scopes)), len(structures))
-            traces[id(state)] = len(rows)
-            rows.append((structure, list(trace.values), state.log_likelihood))
-        particles.append(traces[id(state)])
+            numbers[id(state)] = len(traces)
+            traces.append((structure, list(trace.values), state.log_likelihood))
     return {
         "structures": list(structures),
-        "traces": rows,
-        "particles": particles,
+        "traces": traces,
+        "states": [numbers[id(state)] for state in states],
+    }
+
+
+def restore_states(chain: Chain, saved: Mapping[str, Any]) -> list[ChainState]:
+    """Return saved states; each of their traces is replayed once.
+
+    Raises
+    ------
+    InferenceError
+        If a replayed trace differs.
+    """
+    structures = [([tuple(key) for key in keys], list(scopes)) for keys, scopes in saved["structures"]]
+    restored = []
+    for structure, values, log_likelihood in saved["traces"]:
+        keys, scopes = structures[structure]
+        restored.append(chain.restore(SavedTrace(keys, values, scopes), log_likelihood))
+    return [restored[i] for i in saved["states"]]
+
+
+def save_population(chain: Chain, population: Population) -> dict[str, Any]:
+    """Return JSON values of a population."""
+    return {
+        **save_states(chain, population.states),
         "lineage": population.lineage.tolist(),
         "beta": population.beta,
         "log_evidence": population.log_evidence,
@@ -73,23 +94,7 @@ def saved(chain: Chain, population: Population) -> dict[str, Any]:
     }
 
 
-def restored(chain: Chain, snapshot: Mapping[str, Any]) -> Population:
-    """Return a saved population; each of its traces is replayed once.
-
-    Raises
-    ------
-    InferenceError
-        If a replayed trace differs.
-    """
-    structures = [([tuple(key) for key in keys], list(scopes)) for keys, scopes in snapshot["structures"]]
-    states = []
-    for structure, values, log_likelihood in snapshot["traces"]:
-        keys, scopes = structures[structure]
-        states.append(chain.restore(SavedTrace(keys, values, scopes), log_likelihood))
-    return Population(
-        [states[i] for i in snapshot["particles"]],
-        np.array(snapshot["lineage"]),
-        snapshot["beta"],
-        snapshot["log_evidence"],
-        list(snapshot["stages"]),
-    )
+def restore_population(chain: Chain, saved: Mapping[str, Any]) -> Population:
+    """Return a saved population; raises like `restore_states`."""
+    states, lineage = restore_states(chain, saved), np.array(saved["lineage"])
+    return Population(states, lineage, saved["beta"], saved["log_evidence"], list(saved["stages"]))

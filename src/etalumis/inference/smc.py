@@ -39,7 +39,7 @@ from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.compilation import network_input, weighted_runs
 from etalumis.inference.kernel import Settings
 from etalumis.inference.observations import Observations
-from etalumis.inference.population import Population, restored, saved
+from etalumis.inference.population import Population, restore_population, save_population
 from etalumis.inference.posterior import Posterior
 from etalumis.inference.proposal_controller import ProposalSource
 from etalumis.inference.runner import ModelRunner
@@ -50,9 +50,6 @@ from etalumis.trace import Trace
 from etalumis.typing import Array
 
 logger = logging.getLogger(__name__)
-
-BLOCK_MOVES = "block of entries"
-"""Label of the block moves in the acceptance table."""
 
 
 class SmcSettings(NamedTuple):
@@ -227,7 +224,7 @@ class _Sampler:
             return self._start()
         state = found[1]
         self.runner.observations.record_names(state["observed"])
-        population = restored(self.chain, state["population"])
+        population = restore_population(self.chain, state["population"])
         self.runner.runs, self.runner.failures = state["runs"], state["failures"]
         self.chain.counts = {label: list(count) for label, count in state["counts"].items()}
         self._wall_before = state["wall_s"]
@@ -236,7 +233,7 @@ class _Sampler:
     def state(self, population: Population) -> dict[str, Any]:
         """Return the JSON values from which `begin` resumes."""
         return {
-            "population": saved(self.chain, population),
+            "population": save_population(self.chain, population),
             "observed": self.runner.observations.seen,
             "runs": self.runner.runs,
             "failures": self.runner.failures,
@@ -314,18 +311,11 @@ class _Sampler:
         for _ in range(self._settings.block_moves):
             proposed = block_moves.propose_moves(states, rng)
             makes = [partial(block_moves.BlockController, move, rng, self.runner.observations) for _, move in proposed]
+            self.chain.rng = rng
             for (k, move), (trace, controller) in zip(proposed, self.runner.run_all(rng, makes), strict=True):
-                row = self.chain.counts.setdefault(BLOCK_MOVES, [0, 0, 0])
-                row[0] += 1
-                row[2] += controller.lost
-                if controller.lost or controller.mismatch:
-                    continue
-                new = self.chain.structures.state(trace)
-                if math.log(1.0 - rng.random()) < block_moves.log_acceptance(
-                    move, controller, trace, new, self.chain.beta
-                ):
-                    row[1] += 1
-                    states[k] = new
+                self.chain.state = states[k]
+                self.chain.decide(self.chain.block_move(move), trace, controller)
+                states[k] = self.chain.state
 
     def raise_beta(self, population: Population) -> None:
         """Raise the inverse temperature, and resample the population."""
