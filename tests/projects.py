@@ -106,6 +106,7 @@ EXTREMES = {
     "network.conv_channels": ([1] * 5, [4096] * 5),
     "observation.name": ("a", "$HOME {x} 'y'"),
     "observation.trace": (0, 10**9 - 1),
+    "posteriors.entries": ([], ["all", "[forward+1:2]__Uniform__*", "a {b}"]),
     "figures.format": (["pdf"], ["svg", "png"]),
     # the minibatch of 65,536 ranks must not exceed the training split
     "training.batch_size": (1, 10**10 // 65536),

@@ -35,7 +35,7 @@ traces: {train: 40, valid: 10, test: 3, jobs: 1, shard_traces: 20}
 network:
   {conv_channels: [2, 2, 2, 2, 2], observation_embedding: 4, lstm_hidden: 8, address_embedding: 4}
 training: {batch_size: 4, max_traces: 40, valid_every: 2}
-posteriors: {rmh: {chains: 2, runs: 60, thin: 1, temperatures: 2}, ic: {jobs: 1, runs: 20}}
+posteriors: {entries: [all], rmh: {chains: 2, runs: 60, thin: 1, temperatures: 2}, ic: {jobs: 1, runs: 20}}
 figures: {format: [png]}
 """
 MODELS = """\
@@ -84,7 +84,7 @@ BEFORE = {
     "etalumis posteriors gather": [
         f"etalumis posteriors rmh {INFER} --chain 1 --output chain-1.h5",
     ],
-    "etalumis diagnostics": [
+    "etalumis posteriors export --input $R/posteriors/ic.h5 --output ic.csv": [
         f"etalumis posteriors ic {INFER} --network $R/network --job 1 --scopes prior --force --output prior.h5",
         "mkdir -p $R/posteriors",
         "cp rmh.h5 $R/posteriors/rmh.h5",

@@ -16,6 +16,8 @@ from etalumis import __version__
 from etalumis.cli import _parse
 from etalumis.config import NetworkConfig, load
 from etalumis.config.describe import keys
+from etalumis.inference.entry_selection import DrawEntries, EntryAddress, EntryLayout
+from etalumis.inference.kept_entries import KeptEntries
 from etalumis.paths import FIGURES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -223,7 +225,10 @@ def test_the_readme_lists_every_figure():
 def test_python_of_the_posterior_page_runs(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "results" / "demo" / "posteriors"
     tau_posterior().save(folder / "rmh.h5")
-    tau_posterior("ic", seed=1, log_weight_sd=0.5).save(folder / "ic.h5")
+    ic = tau_posterior("ic", seed=1, log_weight_sd=0.5)
+    layout = EntryLayout((EntryAddress("[forward()+0x1]__Uniform__1", "px", "Uniform"),), ("all",))
+    ic.entries = KeptEntries.from_draws([DrawEntries(layout, px[:1]) for px in ic.values["momentum"]])
+    ic.save(folder / "ic.h5")
     page = (ROOT / "docs" / "how-to-read-a-posterior-file.md").read_text(encoding="utf-8")
     code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
     monkeypatch.chdir(tmp_path)
@@ -231,6 +236,7 @@ def test_python_of_the_posterior_page_runs(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "true p_x 0.6" in printed
     assert "RMH: converged" in printed
+    assert "Uniform px instance 1 of [forward()+0x1]\n  in 2000 draws; probability 1.0" in printed
 
 
 def test_python_of_the_calibration_page_runs(capsys):
@@ -279,7 +285,7 @@ def test_a_new_version_of_a_format_is_a_new_version_of_the_results():
         "etalumis-layers": 1,
         "etalumis-network": 1,
         "etalumis-observation": 3,
-        "etalumis-posterior": 2,
+        "etalumis-posterior": 3,
         "etalumis-simulator": 1,
         "etalumis-sort-plan": 3,
         "etalumis-trace-index": 2,

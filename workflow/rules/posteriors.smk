@@ -29,6 +29,7 @@ rule rmh:
             **wiring.settings(
                 CONFIG.posteriors.rmh, "runs", "burn_in_fraction", "thin", "temperatures", "hottest_beta"
             ),
+            **wiring.settings(CONFIG.posteriors, "entries"),
             "seed": CONFIG.run.seed,
         },
         simulator=subpath(input.build, parent=True),
@@ -58,7 +59,11 @@ rule ic:
         runtime=240,
     params:
         config=P.config,
-        settings={**wiring.settings(CONFIG.posteriors.ic, "runs", "replays", "shared_replays"), "seed": CONFIG.run.seed},
+        settings={
+            **wiring.settings(CONFIG.posteriors.ic, "runs", "replays", "shared_replays"),
+            **wiring.settings(CONFIG.posteriors, "entries"),
+            "seed": CONFIG.run.seed,
+        },
         simulator=subpath(input.build, parent=True),
         network=subpath(input.network, parent=True),
     shell:
@@ -89,6 +94,7 @@ rule smc:
         config=P.config,
         settings={
             **wiring.settings(CONFIG.posteriors.smc, *wiring.SMC_SETTINGS),
+            **wiring.settings(CONFIG.posteriors, "entries"),
             "seed": CONFIG.run.seed,
         },
         simulator=subpath(input.build, parent=True),
@@ -118,7 +124,11 @@ rule importance:
         runtime=240,
     params:
         config=P.config,
-        settings={**wiring.settings(CONFIG.posteriors.importance, "runs"), "seed": CONFIG.run.seed},
+        settings={
+            **wiring.settings(CONFIG.posteriors.importance, "runs"),
+            **wiring.settings(CONFIG.posteriors, "entries"),
+            "seed": CONFIG.run.seed,
+        },
         simulator=subpath(input.build, parent=True),
     shell:
         "etalumis --log {log} posteriors importance --config {params.config} --simulator {params.simulator}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from etalumis import __version__
+from etalumis.cli import posterior_export
 from etalumis.cli.workers import add_workers, started
 from etalumis.config import Config, load
 from etalumis.counting import counted
@@ -17,6 +18,7 @@ from etalumis.inference import Posterior, SmcSettings, compilation, importance, 
 from etalumis.inference import posterior as posterior_file
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.conditioning import read_observations
+from etalumis.inference.entry_selection import unmatched
 from etalumis.inference.temperatures import inverse_temperatures
 from etalumis.log_weights import effective_sample_size
 from etalumis.ppx import Pool, Simulator
@@ -86,7 +88,7 @@ def register(subparsers: Any) -> None:
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "posteriors",
-        help="infer the latent choices behind an observation: rmh, ic, smc, importance, gather",
+        help="infer the latent choices behind an observation: rmh, ic, smc, importance, gather, export",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -126,6 +128,7 @@ def register(subparsers: Any) -> None:
     )
     gather.add_argument("--input", type=Path, nargs="+", required=True, metavar="FILE", help="chains or jobs")
     _add_output(gather)
+    posterior_export.register(actions)
 
 
 def _engine(actions: Any, name: str) -> argparse.ArgumentParser:
@@ -165,9 +168,11 @@ def _number(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run an engine, or gather its posteriors."""
+    """Run an engine, or gather or export its posteriors."""
     if args.action == "gather":
         _gather(args)
+    elif args.action == "export":
+        posterior_export.export(args)
     else:
         _ENGINES[args.action](args)
     logger.info("wrote %s", args.output)
@@ -235,6 +240,9 @@ class _Job:
             "producer": f"etalumis {__version__}",
         }
         self._check_output({**provenance, **settings})
+        entries = self.config.posteriors.entries
+        if entries:
+            settings = {**settings, "entries": entries}
         identity = {**provenance, "seed": self.config.run.seed, "settings": settings}
         logger.info("conditioned on %s", self.conditioning)
         checkpoint = Checkpoint(Path(f"{self.args.output}.part"), identity)
@@ -245,6 +253,9 @@ class _Job:
         if "network_digest" in settings:
             posterior.info["network_digest"] = settings["network_digest"]
         posterior.truth = self.conditioning.truth
+        if posterior.entries is not None:
+            for pattern in unmatched(posterior.entries.addresses, entries):
+                logger.warning("posteriors.entries: no controlled draw has an address or name like %r", pattern)
         with checkpoint.explaining_loss(len(posterior)):
             posterior.save(self.args.output)
         checkpoint.remove()
@@ -266,6 +277,7 @@ def _rmh(args: argparse.Namespace) -> None:
             thin=section.thin,
             betas=inverse_temperatures(section.temperatures, section.hottest_beta),
             retries=job.config.simulator.retries,
+            entries=job.config.posteriors.entries,
             checkpoint=checkpoint,
         )
 
@@ -318,6 +330,7 @@ def _ic(args: argparse.Namespace) -> None:
             shared_replays=section.shared_replays,
             in_flight=section.in_flight,
             retries=job.config.simulator.retries,
+            entries=job.config.posteriors.entries,
             checkpoint=checkpoint,
         )
 
@@ -354,6 +367,7 @@ def _smc(args: argparse.Namespace) -> None:
             settings=SmcSettings(**{name: given[name] for name in SmcSettings._fields}),
             in_flight=section.in_flight,
             retries=job.config.simulator.retries,
+            entries=job.config.posteriors.entries,
             checkpoint=checkpoint,
         )
 
@@ -377,6 +391,7 @@ def _importance(args: argparse.Namespace) -> None:
             seed=job.config.run.seed,
             job=args.job,
             retries=job.config.simulator.retries,
+            entries=job.config.posteriors.entries,
             checkpoint=checkpoint,
         )
 

@@ -325,10 +325,15 @@ class ImportanceConfig(Section):
 
 
 class PosteriorsConfig(Section):
-    """The inference engines."""
+    """The inference engines, and what their files keep."""
 
     engines: Annotated[tuple[Literal["rmh", "ic", "smc", "importance"], ...], AfterValidator(_distinct)] = Field(
         ("rmh", "ic"), min_length=1, description="engines that the workflow runs and compares"
+    )
+    entries: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], AfterValidator(_distinct)] = Field(
+        (),
+        description="controlled draws that posterior files keep by address: patterns (`*`, `?`) of addresses or names; "
+        "all: every one",
     )
     rmh: RmhConfig = RmhConfig()
     ic: IcConfig = IcConfig()

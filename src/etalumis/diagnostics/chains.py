@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from etalumis.diagnostics import arviz_calls
 from etalumis.diagnostics.quantiles import quantile_table
 from etalumis.diagnostics.rounding import is_constant
+from etalumis.inference.export import rows_by_chain
 from etalumis.typing import FloatArray
 
 MIN_SHARE = 0.01  # codes with a smaller share of the draws have no R-hat and no ESS: too few draws
@@ -30,11 +31,7 @@ def as_chains(values: FloatArray, chain: NDArray[np.int64]) -> FloatArray:
     -------
     array (chain, draw)
     """
-    labels = np.unique(chain)
-    if len(labels) == 0:
-        return np.empty((0, 0))
-    length = min(int((chain == label).sum()) for label in labels)
-    return np.stack([values[chain == label][:length] for label in labels])
+    return values[rows_by_chain(chain)]
 
 
 def summarise_continuous(chains: FloatArray) -> dict[str, Any]:

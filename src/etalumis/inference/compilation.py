@@ -24,7 +24,7 @@ does not introduce a bias.
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,7 @@ def compilation(
     shared_replays: int = 0,
     in_flight: int = 64,
     retries: int = 3,
+    entries: Sequence[str] = (),
     checkpoint: Checkpoint | None = None,
 ) -> Posterior:
     """Sample the posterior by weighting runs that a trained `network` proposes.
@@ -81,6 +82,7 @@ def compilation(
         replays=replays,
         shared_replays=shared_replays,
         retries=retries,
+        entries=entries,
         checkpoint=checkpoint,
     )
 
@@ -97,6 +99,7 @@ def sample_with_proposals(
     replays: int = 1,
     shared_replays: int = 0,
     retries: int = 3,
+    entries: Sequence[str] = (),
     checkpoint: Checkpoint | None = None,
 ) -> Posterior:
     """Sample the posterior by weighting runs that `session` proposes.
@@ -129,6 +132,8 @@ def sample_with_proposals(
         entries are all discrete; 0: none are shared. See `etalumis.inference.acceptance` for when this is exact.
     retries
         Maximum number of consecutive restarts of a failed simulator.
+    entries
+        Controlled entries to keep by address: patterns as in `EntrySelection`.
     checkpoint
         Checkpoint to resume from and to write; the draws are the same as without an interruption.
 
@@ -159,6 +164,7 @@ def sample_with_proposals(
         stage=stage,
         job=job,
         counts=counts,
+        entries=entries,
         checkpoint=checkpoint,
     )
     posterior.info.update(

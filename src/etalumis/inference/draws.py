@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from etalumis.inference.entry_selection import DrawEntries, EntrySelection
 from etalumis.names import require_one_value_per_name, require_storable
 from etalumis.trace import REJECTED, Trace
 from etalumis.typing import Array
@@ -14,15 +15,33 @@ from etalumis.typing import Array
 
 @dataclass(slots=True)
 class Draw:
-    """Values kept of one trace: tags and named entries by name, log densities, and the trace type (32 hex digits)."""
+    """Values kept of one trace.
+
+    Attributes
+    ----------
+    values
+        Tags and named entries by name.
+    log_prior, log_likelihood
+        As in `Posterior`.
+    trace_type
+        32 hex digits.
+    entries
+        The selected entries by address; None if none were to be selected.
+    """
 
     values: dict[str, Array | float]
     log_prior: float
     log_likelihood: float
     trace_type: str
+    entries: DrawEntries | None = None
 
 
-def draw_of(trace: Trace, named: Sequence[tuple[int, str]] | None = None, trace_type: str | None = None) -> Draw:
+def draw_of(
+    trace: Trace,
+    named: Sequence[tuple[int, str]] | None = None,
+    trace_type: str | None = None,
+    selection: EntrySelection | None = None,
+) -> Draw:
     """Return the values to keep of `trace`.
 
     Of several entries with one name, the last one is kept. The result of the model is kept as `result`.
@@ -33,6 +52,8 @@ def draw_of(trace: Trace, named: Sequence[tuple[int, str]] | None = None, trace_
         Position and name of its accepted entries with a name; found in the trace if not given.
     trace_type
         Its type in hex digits; computed if not given.
+    selection
+        Selects entries to keep by address.
 
     Raises
     ------
@@ -57,7 +78,8 @@ def draw_of(trace: Trace, named: Sequence[tuple[int, str]] | None = None, trace_
         for name in tags:
             require_storable(name, "a tag")
         values.update(tags)
-    return Draw(values, trace.log_prior, trace.log_likelihood, trace_type or trace.type.hex())
+    entries = None if selection is None else selection.entries(trace)
+    return Draw(values, trace.log_prior, trace.log_likelihood, trace_type or trace.type.hex(), entries)
 
 
 def columns(draws: list[Draw]) -> tuple[dict[str, Array], list[str]]:

@@ -4,7 +4,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from etalumis import seeds
 from etalumis.execution import Model
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.draws import Draw, draw_of
+from etalumis.inference.entry_selection import EntrySelection
 from etalumis.inference.observations import Observations
 from etalumis.inference.posterior import Posterior
 from etalumis.inference.runner import ModelRunner
@@ -31,6 +32,7 @@ def importance(
     seed: int,
     job: int = 0,
     retries: int = 3,
+    entries: Sequence[str] = (),
     checkpoint: Checkpoint | None = None,
 ) -> Posterior:
     """Sample the posterior by weighting prior runs.
@@ -52,6 +54,8 @@ def importance(
         Run i draws from (seed, "posteriors/importance/<job>", i).
     retries
         Maximum number of consecutive restarts of a failed simulator.
+    entries
+        Controlled entries to keep by address: patterns as in `EntrySelection`.
     checkpoint
         Checkpoint to resume from and to write; the draws are the same as without an interruption.
 
@@ -69,7 +73,7 @@ def importance(
             yield trace, trace.log_likelihood
 
     return sample_weighted(
-        "importance", runner, draws, runs=runs, seed=seed, stage=stage, job=job, checkpoint=checkpoint
+        "importance", runner, draws, runs=runs, seed=seed, stage=stage, job=job, entries=entries, checkpoint=checkpoint
     )
 
 
@@ -83,6 +87,7 @@ def sample_weighted(
     stage: str,
     job: int,
     counts: dict[str, Any] | None = None,
+    entries: Sequence[str] = (),
     checkpoint: Checkpoint | None = None,
 ) -> Posterior:
     """Collect weighted traces into a posterior.
@@ -100,7 +105,7 @@ def sample_weighted(
         runner.runs, runner.failures = state["simulator_runs"], state["failures"]
         counts.update(state["counts"])
         runner.observations.record_names(state.get("observed", ()))
-    pieces = _DrawBuffer(engine, job, earlier)
+    pieces = _DrawBuffer(engine, job, EntrySelection.of(entries), earlier)
     with Progress(runs, "runs", f"{engine} job {job}", done=first) as progress:
         source = draws(first)
         for index in range(first, runs):
@@ -131,15 +136,15 @@ def sample_weighted(
 class _DrawBuffer:
     """Weighted draws, converted to columns from time to time."""
 
-    def __init__(self, engine: str, job: int, earlier: list[Posterior]) -> None:
-        self._engine, self._job, self._earlier = engine, job, earlier
+    def __init__(self, engine: str, job: int, selection: EntrySelection | None, earlier: list[Posterior]) -> None:
+        self._engine, self._job, self._selection, self._earlier = engine, job, selection, earlier
         self._draws: list[Draw] = []
         self._log_weights: list[float] = []
         self.best = max((float(np.max(part.log_weight, initial=-np.inf)) for part in earlier), default=-math.inf)
 
     def add(self, trace: Trace, log_weight: float) -> None:
         """Add one weighted trace."""
-        self._draws.append(draw_of(trace))
+        self._draws.append(draw_of(trace, selection=self._selection))
         self._log_weights.append(log_weight)
         self.best = max(self.best, log_weight)
 

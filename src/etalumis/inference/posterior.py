@@ -2,25 +2,31 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Posteriors: draws of named latents and tags with their log weights, and the posterior file."""
 
-import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import h5py
 import numpy as np
 
 from etalumis.errors import DatasetError, InferenceError
+from etalumis.inference import export
+from etalumis.inference.checked_columns import read_column, write_column
 from etalumis.inference.draws import Draw, columns, concatenate_columns
+from etalumis.inference.kept_entries import KeptEntries
 from etalumis.log_weights import normalise
-from etalumis.names import from_link_name, to_link_name
+from etalumis.names import from_link_name
 from etalumis.products import write_hdf5
 from etalumis.refusals import storage_error
 from etalumis.typing import Array
 
-FORMAT, VERSION = "etalumis-posterior", 2
+if TYPE_CHECKING:
+    import pandas
+    import xarray
+
+FORMAT, VERSION = "etalumis-posterior", 3
 ENGINES = ("prior", "importance", "rmh", "ic", "smc")
 _COLUMNS = ("log_weight", "log_likelihood", "log_prior", "chain", "trace_type")
 _LINEAGE = "lineage"
@@ -59,6 +65,8 @@ class Posterior:
     lineage
         (draw,) for smc: number of the first run of its job that the draw descends from. Draws of one lineage are
         dependent, those of different lineages nearly independent. None for other engines.
+    entries
+        Controlled entries by address; None if none were selected (config key `posteriors.entries`).
     """
 
     engine: str
@@ -71,6 +79,7 @@ class Posterior:
     info: dict[str, Any] = field(default_factory=dict)
     truth: dict[str, Array] = field(default_factory=dict)
     lineage: Array | None = None
+    entries: KeptEntries | None = None
 
     def __len__(self) -> int:
         return len(self.log_weight)
@@ -81,6 +90,7 @@ class Posterior:
     ) -> Self:
         """Create a posterior from draws; names whose shape varies between draws are listed in `info`."""
         values, left_out = columns(draws)
+        kept = [draw.entries for draw in draws if draw.entries is not None]
         return cls(
             engine=engine,
             values=values,
@@ -90,6 +100,7 @@ class Posterior:
             chain=np.full(len(draws), chain, dtype=np.int64),
             trace_type=np.array([draw.trace_type.encode() for draw in draws], dtype="S32"),
             info={**info, "left_out_values": left_out},
+            entries=KeptEntries.from_draws(kept) if kept else None,
         )
 
     @property
@@ -173,7 +184,20 @@ class Posterior:
             info={**parts[-1].info, "left_out_values": sorted(left_out)},
             truth=parts[0].truth,
             lineage=np.concatenate(lineages) if len(lineages) == len(parts) else None,
+            entries=_joined_entries(parts),
         )
+
+    def resample(self, number: int, seed: int | None = None) -> Self:
+        """Return `number` draws of equal weight, chosen by their weights; see `export.resample`."""
+        return export.resample(self, number, seed)
+
+    def to_arviz(self, entries: Sequence[str] = ()) -> "xarray.DataTree":
+        """Return the posterior as ArviZ stores it, with the kept entries that match a pattern; see `export`."""
+        return export.to_arviz(self, entries)
+
+    def to_pandas(self, entries: Sequence[str] = ()) -> "pandas.DataFrame":
+        """Return a table with one row per draw, with the kept entries that match a pattern; see `export`."""
+        return export.to_pandas(self, entries)
 
     def save(self, path: Path) -> None:
         """Write the posterior as HDF5 (docs/file-formats.md), whole or not at all.
@@ -188,12 +212,15 @@ class Posterior:
             file.attrs["format"], file.attrs["version"], file.attrs["engine"] = FORMAT, VERSION, self.engine
             file.attrs["producer"] = "etalumis"
             for name in _COLUMNS + ((_LINEAGE,) if self.lineage is not None else ()):
-                _write(file, name, getattr(self, name))
-            for group, columns_ in (("values", self.values), ("truth", self.truth)):
+                write_column(file, name, getattr(self, name))
+            groups = {"values": self.values, "truth": self.truth}
+            if self.entries is not None:
+                groups["entries"] = self.entries.as_columns()
+            for group, columns_ in groups.items():
                 file.create_group(group)
                 for name, column in columns_.items():
-                    _write(file[group], name, np.asarray(column))
-            _write(file, "info", np.frombuffer(json.dumps(self.info, allow_nan=False).encode(), dtype=np.uint8))
+                    write_column(file[group], name, np.asarray(column))
+            write_column(file, "info", np.frombuffer(json.dumps(self.info, allow_nan=False).encode(), dtype=np.uint8))
 
         write_hdf5(Path(path), fill)
 
@@ -212,7 +239,7 @@ class Posterior:
                 return cls(**_read_all(path, file))
         except FileNotFoundError:
             raise DatasetError(f"{path}: no such posterior file; create it with `etalumis posteriors`") from None
-        except (OSError, KeyError) as error:
+        except (OSError, KeyError, ValueError) as error:
             damaged = DatasetError(
                 f"{path}: cannot be read as a posterior ({error}); it is truncated or not an HDF5 file. Delete it "
                 "and create it again."
@@ -224,42 +251,27 @@ def _listed(numbers: list[int]) -> str:
     return ", ".join(map(str, numbers)) or "none"
 
 
-def _write(group: Any, name: str, array: Array) -> None:
-    options = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if array.ndim and array.size else {}
-    dataset = group.create_dataset(to_link_name(name), data=array, **options)
-    dataset.attrs["checksum"] = _checksum(array)
-
-
-def _checksum(array: Array) -> str:
-    return hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=16).hexdigest()
-
-
-def _read(path: Path, group: Any, name: str) -> Array:
-    array = np.asarray(group[name][()])
-    if group[name].attrs.get("checksum") != _checksum(array):
-        raise DatasetError(
-            f"{path}: column {name!r} does not match its checksum; the file was altered. Create it again."
-        )
-    return array
-
-
 def _read_all(path: Path, file: Any) -> dict[str, Any]:
     found = (file.attrs.get("format"), file.attrs.get("version"))
     if found[0] != FORMAT:
         raise DatasetError(f"{path}: expected a posterior file (format {FORMAT!r}), found format {found[0]!r}")
-    if found[1] not in (1, VERSION):
+    if found[1] not in range(1, VERSION + 1):
         raise DatasetError(
             f"{path}: version {found[1]} of {FORMAT}; this program reads versions up to {VERSION}. Make the file again "
             "with this program, or read it with the one that wrote it."
         )
     fields: dict[str, Any] = {
-        name: _read(path, file, name) for name in _COLUMNS + ((_LINEAGE,) if _LINEAGE in file else ())
+        name: read_column(path, file, name) for name in _COLUMNS + ((_LINEAGE,) if _LINEAGE in file else ())
     }
     decode = _name_of_version_1 if found[1] == 1 else from_link_name
     for group in ("values", "truth"):
-        fields[group] = {decode(link): _read(path, file[group], link) for link in file[group]}
+        fields[group] = {decode(link): read_column(path, file[group], link) for link in file[group]}
     fields["engine"] = str(file.attrs["engine"])
-    fields["info"] = json.loads(_read(path, file, "info").tobytes())
+    fields["info"] = json.loads(read_column(path, file, "info").tobytes())
+    if "entries" in file:
+        group = file["entries"]
+        kept = {name: read_column(path, group, name) for name in group}
+        fields["entries"] = KeptEntries.from_columns(kept, len(fields["log_weight"]))
     return fields
 
 
@@ -283,11 +295,24 @@ def _check_joinable(parts: list[Any]) -> None:
                 )
         if part.truth.keys() != first.truth.keys():
             raise InferenceError("cannot join posteriors with different known truths")
+    selected = {part.entries.patterns if part.entries is not None else () for part in parts if len(part)}
+    if len(selected) > 1:
+        shown = " and ".join(str(list(patterns)) for patterns in sorted(selected))
+        raise InferenceError(
+            f"cannot join posteriors that keep different entries: posteriors.entries is {shown}. Create them with the "
+            "same configuration."
+        )
     numbers = [int(number) for part in parts for number in np.unique(part.chain)]
     if len(numbers) != len(set(numbers)):
         raise InferenceError(
             f"cannot join posteriors: chain or job numbers {numbers} are not distinct, so some draws would count twice"
         )
+
+
+def _joined_entries(parts: list[Any]) -> KeptEntries | None:
+    """Return the kept entries of all parts; parts without draws, such as those of a burn-in, have none."""
+    kept = [part.entries for part in parts if part.entries is not None]
+    return KeptEntries.concatenate(kept) if kept else None
 
 
 def _joined_info(infos: list[dict[str, Any]]) -> dict[str, Any]:

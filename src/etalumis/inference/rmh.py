@@ -11,6 +11,7 @@ from etalumis.errors import InferenceError
 from etalumis.execution import Model
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.draws import Draw
+from etalumis.inference.entry_selection import EntrySelection
 from etalumis.inference.kernel import Settings
 from etalumis.inference.observations import Observations
 from etalumis.inference.posterior import Posterior
@@ -36,6 +37,7 @@ def rmh(
     settings: Settings | None = None,
     focus: Collection[str] | None = None,
     retries: int = 3,
+    entries: Sequence[str] = (),
     checkpoint: Checkpoint | None = None,
 ) -> Posterior:
     """Sample the posterior with one chain, a ladder of `len(betas)` replicas (`inference.tempering`).
@@ -64,6 +66,8 @@ def rmh(
         Fractions of the moves of the cold replica, and the names of the focused entries (None: all with a name).
     retries
         Maximum number of consecutive restarts of a failed simulator.
+    entries
+        Controlled entries to keep by address: patterns as in `EntrySelection`.
     checkpoint
         Checkpoint to resume from and to write; the draws are the same as without an interruption.
 
@@ -87,7 +91,7 @@ def rmh(
     settings = settings or Settings()
     runner = ModelRunner(model, Observations(observations), seeds.derive(seed, "posteriors/rmh", chain), retries)
     ladder = Ladder(runner, seeds.generator(seed, "posteriors/rmh", chain), settings, betas, focus)
-    sampling = _Sampling(ladder, sweeps, burn_in, thin, chain, checkpoint)
+    sampling = _Sampling(ladder, sweeps, burn_in, thin, chain, EntrySelection.of(entries), checkpoint)
     sampling.begin(init_runs)
     posterior = sampling.sample()
     runner.finish()
@@ -111,10 +115,17 @@ class _Sampling:
     """The loop over sweeps: draws to keep, progress, and checkpoints."""
 
     def __init__(
-        self, ladder: Ladder, sweeps: int, burn_in: int, thin: int, chain: int, checkpoint: Checkpoint | None
+        self,
+        ladder: Ladder,
+        sweeps: int,
+        burn_in: int,
+        thin: int,
+        chain: int,
+        selection: EntrySelection | None,
+        checkpoint: Checkpoint | None,
     ) -> None:
         self.ladder, self.sweeps, self.burn_in, self.thin, self.chain = ladder, sweeps, burn_in, thin, chain
-        self.checkpoint = checkpoint
+        self._selection, self.checkpoint = selection, checkpoint
         self._adapt_after = {burn_in >> halvings for halvings in range(ADAPTATIONS)}
         self._began = time.perf_counter()
         self._wall_before = 0.0
@@ -152,7 +163,8 @@ class _Sampling:
                     ladder.adapt()
                 if self._keeps(sweep):
                     state = ladder.state
-                    self._draws.append(self._draws[-1] if state is last and self._draws else state.draw())
+                    again = state is last and self._draws
+                    self._draws.append(self._draws[-1] if again else state.draw(self._selection))
                     last = state
                 progress.tick(shown)
                 if self.checkpoint is not None and self.checkpoint.due:

@@ -23,7 +23,7 @@ diagnostics compute Monte Carlo errors from sums over lineages (Lee and Whiteley
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -37,6 +37,7 @@ from etalumis.inference import block_moves
 from etalumis.inference.chain import Chain, acceptance
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.compilation import network_input, weighted_runs
+from etalumis.inference.entry_selection import EntrySelection
 from etalumis.inference.kernel import Settings
 from etalumis.inference.observations import Observations
 from etalumis.inference.population import Population, restore_population, save_population
@@ -44,7 +45,7 @@ from etalumis.inference.posterior import Posterior
 from etalumis.inference.proposal_controller import ProposalSource
 from etalumis.inference.runner import ModelRunner
 from etalumis.inference.state import ChainState
-from etalumis.log_weights import effective_sample_size, normalise
+from etalumis.log_weights import effective_sample_size, normalise, systematic_resampling
 from etalumis.progress import Progress
 from etalumis.trace import Trace
 from etalumis.typing import Array
@@ -89,6 +90,7 @@ def smc(
     in_flight: int = 64,
     focus: Collection[str] | None = None,
     retries: int = 3,
+    entries: Sequence[str] = (),
     checkpoint: Checkpoint | None = None,
 ) -> Posterior:
     """Sample the posterior with a population that starts from runs of a trained `network`, or of the prior if None.
@@ -102,7 +104,7 @@ def smc(
         session = network.session(network_input(network.layers, Observations(observations)), lanes=in_flight)
     return sample_population(
         model, observations, session, seed=seed, job=job, settings=settings, focus=focus, retries=retries,
-        checkpoint=checkpoint,
+        entries=entries, checkpoint=checkpoint,
     )  # fmt: skip
 
 
@@ -116,6 +118,7 @@ def sample_population(
     settings: SmcSettings | None = None,
     focus: Collection[str] | None = None,
     retries: int = 3,
+    entries: Sequence[str] = (),
     checkpoint: Checkpoint | None = None,
 ) -> Posterior:
     """Sample the posterior with a population that starts from runs that `session` proposes, or from prior runs if None.
@@ -136,6 +139,8 @@ def sample_population(
         Names of the entries that steps of single entries choose more often (None: all with a name).
     retries
         Maximum number of consecutive restarts of a failed simulator.
+    entries
+        Controlled entries to keep by address: patterns as in `EntrySelection`.
     checkpoint
         Checkpoint to resume from and to write after a stage; the draws are the same as without an interruption.
 
@@ -153,7 +158,7 @@ def sample_population(
     """
     settings = settings or SmcSettings()
     _check(settings)
-    sampler = _Sampler(model, observations, session, seed, job, settings, focus, retries)
+    sampler = _Sampler(model, observations, session, seed, job, settings, focus, retries, EntrySelection.of(entries))
     population = sampler.begin(checkpoint)
     while True:
         sampler.move(population)
@@ -205,7 +210,9 @@ class _Sampler:
         settings: SmcSettings,
         focus: Collection[str] | None,
         retries: int,
+        selection: EntrySelection | None,
     ) -> None:
+        self._selection = selection
         self._stage_name = f"posteriors/smc/{job}"
         self._session, self._seed, self._job, self._settings = session, seed, job, settings
         self.runner = ModelRunner(model, Observations(observations), seeds.derive(seed, self._stage_name, 0), retries)
@@ -334,7 +341,7 @@ class _Sampler:
     def posterior(self, population: Population) -> Posterior:
         """Return the population as weighted draws from the posterior; the weights are equal at beta = 1."""
         log_weight = population.log_evidence + (1.0 - population.beta) * population.log_likelihood
-        draws = [state.draw() for state in population.states]
+        draws = [state.draw(self._selection) for state in population.states]
         posterior = Posterior.from_draws("smc", draws, log_weight.tolist(), self._job, {})
         posterior.lineage = population.lineage.astype(np.int64)
         return posterior
@@ -378,9 +385,3 @@ def next_beta(log_likelihood: Array, beta: float, conditional_ess: float) -> flo
         middle = 0.5 * (low + high)
         low, high = (middle, high) if kept(middle) >= conditional_ess else (low, middle)
     return high
-
-
-def systematic_resampling(rng: np.random.Generator, weight: Array, count: int) -> Array:
-    """Return the indices (count,) of resampled draws, in ascending order, for normalised weights (draw,)."""
-    points = (rng.random() + np.arange(count)) / count
-    return np.minimum(np.searchsorted(np.cumsum(weight), points), len(weight) - 1)

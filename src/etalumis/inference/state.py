@@ -12,6 +12,7 @@ from etalumis.delegation import AddressKeys, PlannedTrace, ReplayRows
 from etalumis.distributions import Distribution
 from etalumis.errors import InferenceError
 from etalumis.inference.draws import Draw, draw_of
+from etalumis.inference.entry_selection import EntrySelection
 from etalumis.trace import CONTROLLED, Trace
 
 
@@ -90,14 +91,14 @@ class ChainState:
         self.log_likelihood = trace.log_likelihood
         self.candidates, self.focused = structure.candidates, structure.focused
 
-    def draw(self) -> Draw:
-        """Return the values that a posterior keeps of the state."""
+    def draw(self, selection: EntrySelection | None = None) -> Draw:
+        """Return the values that a posterior keeps of the state, with the entries that `selection` selects."""
         structure = self.structure
         if self._rows is None:
-            return draw_of(self.trace)
+            return draw_of(self.trace, selection=selection)
         if structure.trace_type is None:
             structure.trace_type = self.trace.type.hex()
-        return draw_of(self.trace, structure.named, structure.trace_type)
+        return draw_of(self.trace, structure.named, structure.trace_type, selection)
 
     @property
     def rows(self) -> ReplayRows:
