@@ -102,6 +102,7 @@ EXTREMES = {
     "simulator.momentum_gev.pz": ([-1.0, 1.0], [-1e9, 1e9]),
     "simulator.prefix": (None, "/a {b}"),
     "traces.tags": ([], ["momentum", "a {b}"]),
+    "network.from": (None, "another+run/network-1.0@x"),
     "network.embedding": ("paper", "a.b:C"),
     "network.conv_channels": ([1] * 5, [4096] * 5),
     "observation.name": ("a", "$HOME {x} 'y'"),
@@ -124,13 +125,14 @@ def extremes(model: type[BaseModel], end: str, prefix: str = "") -> dict[str, An
     data: dict[str, Any] = {}
     properties = model.model_json_schema()["properties"]
     for name, field in model.model_fields.items():
-        dotted = f"{prefix}{name}"
+        key = field.alias or name
+        dotted = f"{prefix}{key}"
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            data[name] = extremes(field.annotation, end, f"{dotted}.")
+            data[key] = extremes(field.annotation, end, f"{dotted}.")
         elif dotted in EXTREMES:
-            data[name] = EXTREMES[dotted][end == "highest"]
+            data[key] = EXTREMES[dotted][end == "highest"]
         else:
-            data[name] = _end_of_range(properties[name], end)
+            data[key] = _end_of_range(properties[key], end)
     return data
 
 

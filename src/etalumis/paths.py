@@ -33,6 +33,8 @@ class Paths:
         Name of the run (config key ``run.name``).
     results
         Folder of all runs.
+    network_from
+        Folder of the network that the run uses, if it trains none (config key ``network.from``).
 
     Notes
     -----
@@ -41,6 +43,7 @@ class Paths:
 
     run: str
     results: Path = Path("results")
+    network_from: Path | None = None
 
     @property
     def root(self) -> Path:
@@ -102,7 +105,7 @@ class Paths:
     @property
     def network(self) -> Path:
         """Folder of the trained network."""
-        return self.root / "network"
+        return self.root / "network" if self.network_from is None else self.network_from
 
     @property
     def network_manifest(self) -> Path:

@@ -97,6 +97,22 @@ def trace_files(paths: Paths, config: Config, split: str) -> list[Path]:
     return [paths.traces(split, part) for part in range(trace_jobs(config, split))]
 
 
+def paths_of(config: Config) -> Paths:
+    """Return the paths of the run of a configuration."""
+    folder = config.network.from_
+    return Paths(config.run.name, network_from=None if folder is None else Path(folder))
+
+
+def trains(config: Config) -> bool:
+    """Return whether the run trains a network, and so needs training and validation traces."""
+    return config.network.from_ is None
+
+
+def prior_traces(paths: Paths, config: Config) -> Path:
+    """Return the traces whose types and lengths are drawn: the training traces, or else the test traces."""
+    return paths.sorted_index("train") if trains(config) else paths.traces("test", 0)
+
+
 def training_runtime_min(config: Config) -> int:
     """Return the wall time that a batch system allows for the training, in minutes.
 

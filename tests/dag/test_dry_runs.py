@@ -122,6 +122,49 @@ def test_each_shell_line_is_one_etalumis_call(project: DryProject) -> None:
     ] == []
 
 
+def write_network(root: Path, folder: str) -> None:
+    """Write the manifest of a trained network, which is all that Snakemake looks at."""
+    (root / folder).mkdir(parents=True)
+    (root / folder / "manifest.json").write_text("{}\n", encoding="utf-8")
+
+
+def test_the_network_of_another_run_replaces_training_and_its_traces(project: DryProject) -> None:
+    write_network(project.root, "results/demo/network")
+    words = ["--config", "run={name: second}", "network={from: results/demo/network}"]
+    done = project.snakemake("--dry-run", *words)
+    assert done.returncode == 0, done.stdout
+    no_training = {"sort", "verify", "layers", "network"}
+    assert project.jobs(*words) == {rule: n for rule, n in DEMO.items() if rule not in no_training} | {"generate": 1}
+    assert "is used as it is: no training traces are generated and nothing is trained" in done.stdout
+    lines = [line for line in done.stdout.splitlines() if line.startswith("Shell command: ")]
+    readers = [line for line in lines if "--network" in line]
+    assert len(readers) == 6  # two jobs of ic and of smc, diagnostics, figures
+    assert all("--network results/demo/network " in line for line in readers)
+    (figures,) = [line for line in lines if " figures --config " in line]
+    assert "--traces results/second/traces/test-000.h5 " in figures
+    assert not any("results/demo/" in line.partition("--output")[2] for line in lines)
+    assert project.jobs("network", *words) == {}
+
+
+def test_a_changed_budget_of_training_reruns_nothing_with_the_network_of_another_run(project: DryProject) -> None:
+    write_network(project.root, "trained")
+    words = ["--config", "network={from: trained, lstm_hidden: 7}", "training={max_minutes: 1}"]
+    project.pretend_complete("--config", "network={from: trained}")
+    assert project.jobs(*words) == {}
+    again = project.jobs()  # without the key: train a network, and use it
+    assert {rule: again.get(rule) for rule in ("sort", "network", "rmh", "ic")} == {
+        "sort": 2, "network": 1, "rmh": None, "ic": 2,
+    }  # fmt: skip
+    assert "trained" not in {path.name for path in project.demo.root.iterdir()}
+
+
+def test_a_missing_network_of_another_run_stops_before_any_job(project: DryProject) -> None:
+    done = project.snakemake("--dry-run", "--config", "network={from: results/none/network}")
+    assert done.returncode != 0
+    assert "network.from: expected the folder of a trained network, found no manifest.json in" in done.stdout
+    assert "results/none/network" in done.stdout
+
+
 def test_the_workflow_lints(project: DryProject) -> None:
     done = project.snakemake("--lint")
     assert done.returncode == 0, done.stdout
@@ -213,6 +256,7 @@ def test_the_dag_supports_all_that_the_configuration_accepts(project: DryProject
     config = from_mapping(extremes(Config, end))
     paths = Paths(config.run.name)
     (project.root / "extreme.yaml").write_text(to_yaml(config), encoding="utf-8")
+    write_network(project.root, "another+run/network-1.0@x")
     (project.root / "fewer.yaml").write_text(yaml.safe_dump(SCATTERED if end == "highest" else {}), encoding="utf-8")
     last = [paths.traces("train", config.traces.jobs - 1)]
     engines = config.posteriors.engines

@@ -26,6 +26,7 @@ def test_a_complete_run_reruns_nothing(made: DryProject) -> None:
         ("posteriors={ic: {runs: 77}}", {"ic": 2, "gather": 1, "diagnostics": 1, "figures": 1}),
         ("posteriors={smc: {particles: 77}}", {"smc": 2, "gather": 1, "diagnostics": 1, "figures": 1}),
         ("posteriors={smc: {in_flight: 77}}", {}),
+        ("posteriors={entries: [all]}", {"rmh": 2, "ic": 2, "smc": 2, "gather": 3, "diagnostics": 1, "figures": 1}),
         ("training={learning_rate: 0.00077}", AFTER_NETWORK),
         ("network={lstm_hidden: 77}", AFTER_NETWORK),
         ("observation={seed: 77}", AFTER_OBSERVATION),

@@ -142,6 +142,9 @@ PYTHON_LINES = [
     "etalumis diagnostics --force --config $R/config.yaml --posteriors rmh.h5 --output diagnostics.json",
     "etalumis --verbose figures --format png svg --posteriors rmh.h5 --output drawn",
     "etalumis serve --arg times=3 models:decays {port} --idle-timeout 0.1",
+    f"etalumis posteriors ic {INFER} --job 0 --force --output from.h5".replace("$R/config.yaml", "from.yaml"),
+    "! etalumis network train --config from.yaml --layers $R/layers/layers.json --train $R/sorted/train"
+    " --valid $R/sorted/valid --output from",
     "etalumis config schema",
     "etalumis config check config/config.yaml --config 'run={name: second}'",
     f"! etalumis --quiet posteriors ic {INFER} --network $R/network --job 0 --unconditioned calorimeter --output no.h5",
@@ -298,6 +301,7 @@ class Demo:
         (root / "results" / "demo").mkdir(parents=True)
         (root / "results" / "demo" / "config.yaml").write_text(CONFIG, encoding="utf-8")
         (root / "other.yaml").write_text(CONFIG.replace("seed: 1", "seed: 2"), encoding="utf-8")
+        (root / "from.yaml").write_text(CONFIG.replace("{conv", "{from: results/demo/network, conv"), encoding="utf-8")
         (root / "many.yaml").write_text(CONFIG.replace("train: 40", "train: 1000"), encoding="utf-8")
         (root / "models.py").write_text(MODELS, encoding="utf-8")
         (root / "coin.py").write_text(textwrap.dedent(SERVE_HELP.partition("coin.py:\n")[2]), encoding="utf-8")

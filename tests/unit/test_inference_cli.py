@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from served import SERVE
+from synthetic_batches import PRIORS, SMALL, layer_table
 
 from etalumis.cli import main
 from etalumis.errors import StorageError
 from etalumis.inference import Posterior, importance
 from etalumis.models import examples
+from etalumis.network import ProposalNetwork, checkpoint
 
 MODEL = """\
 from etalumis.distributions import Normal, Uniform
@@ -230,3 +232,34 @@ def test_a_full_disk_is_one_message_and_leaves_nothing(jobs, tmp_path):
             posterior.save(jobs[0])
         assert jobs[0].read_bytes() == before
         assert sorted(path.name for path in tmp_path.iterdir()) == ["0.h5", "1.h5"]
+
+
+def test_the_network_of_another_run_is_checked_and_its_key_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("pair.py").write_text(MODEL, encoding="utf-8")
+    Path("config.yaml").write_text("network: {from: other/network}\n", encoding="utf-8")
+    Path("plain.yaml").write_text("run: {seed: 3}\n", encoding="utf-8")
+    assert main(["simulator", "couple", "--output", "coupled", "--", *SERVE, "pair:pair", "{endpoint}"]) == 0
+    np.save("data.npy", np.asarray(1.0))
+    assert main(["traces", "observation", "--measured", "data.npy", "--name", "left", "--output", "left.h5"]) == 0
+    capsys.readouterr()
+
+    def refused(*options, config="config.yaml"):
+        command = ["posteriors", "ic", "--config", config, "--simulator", "coupled", "--observation", "left.h5"]
+        assert main([*command, "--unconditioned", "right", "--job", "0", "--output", "p.h5", *options]) == 1
+        assert not Path("p.h5").exists()
+        return capsys.readouterr().err
+
+    assert "network.from: other/network: no network here" in refused()
+    assert "no trained network is given; give its folder with --network, or set network.from" in refused(
+        config="plain.yaml"
+    )
+    layers = layer_table(PRIORS, 2, (6,))
+    layers.simulator_build_id = "another build"
+    checkpoint.save(Path("other/network"), ProposalNetwork(layers, SMALL))
+    for options in ([], ["--network", "other/network"]):  # as the workflow calls it
+        said = refused(*options)
+        assert "network.from: other/network: trained on another simulator: expected simulator build" in said
+        assert "found another build; name a network of this simulator, or remove the key to train one" in said
+    said = refused("--network", "other/network", config="plain.yaml")
+    assert "error: other/network: trained on another simulator" in said

@@ -8,7 +8,7 @@ from snakemake.logging import logger
 
 from etalumis import workflow as wiring
 from etalumis.config import configuration_notes
-from etalumis.paths import FIGURES, SORTED_SPLITS, SPLITS, Paths
+from etalumis.paths import FIGURES, SORTED_SPLITS, SPLITS
 from etalumis.results import check_format, write_run_files
 
 CONFIG = wiring.read_config(workflow)
@@ -17,7 +17,7 @@ config.clear()
 config.update(CONFIG.model_dump(mode="json"))
 for line in configuration_notes(CONFIG):
     logger.warning(line)
-P = Paths(CONFIG.run.name)
+P = wiring.paths_of(CONFIG)
 ENGINES = CONFIG.posteriors.engines
 check_format(P)
 wiring.put_environment_first()

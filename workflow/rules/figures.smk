@@ -10,7 +10,7 @@ rule figures:
         posteriors=[P.posterior(engine) for engine in ENGINES],
         network=P.network_manifest,
         build=P.simulator_build,
-        traces=P.sorted_index("train"),
+        traces=wiring.prior_traces(P, CONFIG),
         observation=P.observation,
     output:
         **{
@@ -35,11 +35,10 @@ rule figures:
         config=P.config,
         formats=wiring.figure_formats(CONFIG),
         network=subpath(input.network, parent=True),
-        traces=subpath(input.traces, parent=True),
         simulator=subpath(input.build, parent=True),
         directory=subpath(output.figure8_posteriors, parent=True),
     shell:
         "etalumis --log {log} figures --config {params.config} --posteriors {input.posteriors}"
-        " --diagnostics {input.diagnostics} --network {params.network} --traces {params.traces}"
+        " --diagnostics {input.diagnostics} --network {params.network} --traces {input.traces}"
         " --observation {input.observation} --simulator {params.simulator} --output {params.directory}"
         " --format {params.formats}"

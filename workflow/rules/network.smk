@@ -29,7 +29,7 @@ rule network:
         config=P.config,
         settings={
             "seed": CONFIG.run.seed,
-            "network": wiring.settings(CONFIG.network),
+            "network": CONFIG.network.architecture(),
             "training": wiring.settings(CONFIG.training),
         },
         train=subpath(input.train, parent=True),

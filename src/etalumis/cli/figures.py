@@ -53,7 +53,9 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--posteriors", type=Path, nargs="+", default=[], metavar="FILE", help="one file per engine")
     parser.add_argument("--diagnostics", type=Path, metavar="FILE", help="output of `etalumis diagnostics`")
     parser.add_argument("--network", type=Path, metavar="DIR", help="trained network with its training history")
-    parser.add_argument("--traces", type=Path, metavar="PATH", help="sorted training traces: folder or index.json")
+    parser.add_argument(
+        "--traces", type=Path, metavar="PATH", help="traces from the prior: sorted folder, index.json or file"
+    )
     parser.add_argument("--observation", type=Path, metavar="FILE", help="observation")
     parser.add_argument(
         "--simulator", type=Path, metavar="DIR", help="built simulator, for the names of the decay channels"

@@ -15,7 +15,7 @@ from etalumis import config
 from etalumis.cli.logs import say
 from etalumis.cli.termination import abort_all_ranks
 from etalumis.counting import counted
-from etalumis.errors import EtalumisError
+from etalumis.errors import ConfigError, EtalumisError
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -87,6 +87,11 @@ def _train(args: argparse.Namespace) -> int:
     comm = MPI.COMM_WORLD
     with _failing_together(comm):
         settings = config.load(args.config)
+        if settings.network.from_ is not None:
+            raise ConfigError(
+                f"{args.config}: network.from is {settings.network.from_}, a trained network to use in place of "
+                "training; remove the key to train a network"
+            )
         outcome = train(settings, args.layers, args.train, args.valid, args.output, comm, args.world_size, args.force)
     if not outcome.finished:
         logger.warning("training was interrupted; the same command resumes from %s", args.output / "checkpoint")

@@ -13,7 +13,7 @@ from etalumis.cli import posterior_export
 from etalumis.cli.workers import add_workers, started
 from etalumis.config import Config, load
 from etalumis.counting import counted
-from etalumis.errors import InferenceError, NetworkError
+from etalumis.errors import DatasetError, InferenceError, NetworkError
 from etalumis.inference import Posterior, SmcSettings, compilation, importance, rmh, smc
 from etalumis.inference import posterior as posterior_file
 from etalumis.inference.checkpoint import Checkpoint
@@ -98,7 +98,9 @@ def register(subparsers: Any) -> None:
     chain.add_argument("--chain", type=_number, required=True, metavar="K", help="number of the chain, from 0")
     add_workers(chain)
     job = _engine(actions, "ic")
-    job.add_argument("--network", type=Path, required=True, metavar="DIR", help="folder of the trained network")
+    job.add_argument(
+        "--network", type=Path, metavar="DIR", help="folder of the trained network (default: network.from)"
+    )
     job.add_argument("--job", type=_number, required=True, metavar="K", help="number of the job, from 0")
     job.add_argument(
         "--scopes",
@@ -109,7 +111,7 @@ def register(subparsers: Any) -> None:
     population = _engine(actions, "smc")
     population.add_argument(
         "--network", type=Path, metavar="DIR",
-        help="folder of the trained network; required unless posteriors.smc.start is prior",
+        help="folder of the trained network (default: network.from); required unless posteriors.smc.start is prior",
     )  # fmt: skip
     population.add_argument("--job", type=_number, required=True, metavar="K", help="number of the job, from 0")
     prior = _engine(actions, "importance")
@@ -296,26 +298,38 @@ def _rmh(args: argparse.Namespace) -> None:
         )  # fmt: skip
 
 
-def _load_network(folder: Path, built: BuiltSimulator) -> tuple[Any, str]:
-    """Return a trained network of this simulator, and the digest of its tensors."""
+def _load_network(job: _Job) -> tuple[Any, str]:
+    """Return the trained network of --network or `network.from`, and the digest of its tensors."""
     import torch  # a second to import: only where it is needed
 
     from etalumis.network import checkpoint as network_file
 
     torch.set_num_threads(1)
-    network = network_file.load(folder)
-    misfit = built.misfit(network.layers.simulator_build_id, network.layers.config_digest)
-    if misfit is not None:
+    configured = job.config.network.from_
+    if job.args.network is None and configured is None:
         raise NetworkError(
-            f"{folder}: trained on another simulator: {misfit}. Train the network on traces of this simulator."
+            f"{job.args.config}: no trained network is given; give its folder with --network, or set network.from"
         )
-    return network, network_file.read_manifest(folder)["tensors_sha256"]
+    folder = Path(configured or "") if job.args.network is None else job.args.network
+    key = "network.from: " if configured is not None and folder == Path(configured) else ""
+    try:
+        network = network_file.load(folder)
+        digest = network_file.read_manifest(folder)["tensors_sha256"]
+    except (NetworkError, DatasetError) as error:
+        raise NetworkError(f"{key}{error}") from error
+    misfit = job.built.misfit(network.layers.simulator_build_id, network.layers.config_digest)
+    if misfit is not None:
+        remedy = (
+            "name a network of this simulator, or remove the key to train one" if key else "train the network again"
+        )
+        raise NetworkError(f"{key}{folder}: trained on another simulator: {misfit}; {remedy}.")
+    return network, digest
 
 
 def _ic(args: argparse.Namespace) -> None:
     job = _Job(args)
     section = job.config.posteriors.ic
-    network, network_digest = _load_network(args.network, job.built)
+    network, network_digest = _load_network(job)
 
     def engine(simulator: Simulator | Pool, checkpoint: Checkpoint) -> Posterior:
         return compilation(
@@ -350,12 +364,12 @@ def _smc(args: argparse.Namespace) -> None:
     given = section.model_dump(mode="json", exclude={"jobs", "in_flight"})
     network, origin = None, {}
     if section.start == "network":
-        if args.network is None:
+        if args.network is None and job.config.network.from_ is None:
             raise InferenceError(
                 f"{args.config}: posteriors.smc.start is network, but no --network is given; give the folder of a "
-                "trained network, or set posteriors.smc.start to prior"
+                "trained network, set network.from, or set posteriors.smc.start to prior"
             )
-        network, origin["network_digest"] = _load_network(args.network, job.built)
+        network, origin["network_digest"] = _load_network(job)
 
     def engine(simulator: Simulator | Pool, checkpoint: Checkpoint) -> Posterior:
         return smc(

@@ -37,11 +37,11 @@ def keys(model: type[BaseModel] = Config, prefix: tuple[str, ...] = ()) -> Itera
     """Yield every key of `model` and its sections, in the order of declaration."""
     properties = model.model_json_schema(mode="validation")["properties"]
     for name, field in model.model_fields.items():
-        path = (*prefix, name)
+        path = (*prefix, field.alias or name)
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from keys(field.annotation, path)
         else:
-            yield Key(path, inline_yaml(field.default), allowed(properties[name]), field.description or "")
+            yield Key(path, inline_yaml(field.default), allowed(properties[path[-1]]), field.description or "")
 
 
 def allowed(schema: dict[str, Any]) -> str:

@@ -34,7 +34,9 @@ Channels = Annotated[int, Field(ge=1, le=4096)]
 class Section(BaseModel):
     """A part of the configuration: closed (an unknown key is an error) and read-only."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, serialize_by_alias=True
+    )
 
     @field_validator("*", mode="before")
     @classmethod
@@ -136,6 +138,13 @@ class SortedConfig(Section):
 class NetworkConfig(Section):
     """The CNN-LSTM (paper, section 4.3); the defaults are the paper's."""
 
+    from_: str | None = Field(
+        None,
+        alias="from",
+        pattern=r"^[\w./+@][\w./+@-]*$",
+        description="folder of the trained network of another run, to use in place of training, so that the other keys "
+        "of this section and those of training have no effect; null: train one",
+    )
     embedding: str = Field(
         "paper",
         pattern=r"^(paper|strided|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$",
@@ -157,6 +166,10 @@ class NetworkConfig(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="data type of matrix products; auto: bfloat16 if the hardware supports it"
     )
+
+    def architecture(self) -> dict[str, Any]:
+        """Return the keys that describe a network, as JSON values: all except `from`."""
+        return self.model_dump(mode="json", exclude={"from_"})
 
     @field_validator("conv_channels")
     @classmethod

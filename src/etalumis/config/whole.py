@@ -3,10 +3,14 @@
 """Checks of a configuration as a whole: the workflow can run with it, and what a user may not expect of it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from etalumis.config.models import Config, Section
 from etalumis.counting import counted
 from etalumis.errors import ConfigError
+
+MANIFEST = "manifest.json"
+"""File in the folder of a trained network, which training writes last."""
 
 
 def require_runnable(config: Config) -> None:
@@ -15,8 +19,12 @@ def require_runnable(config: Config) -> None:
     Raises
     ------
     ConfigError
-        If a minibatch of all ranks has more traces than the training split.
+        If a minibatch of all ranks has more traces than the training split, or the folder `network.from` has no
+        trained network.
     """
+    if config.network.from_ is not None:
+        _require_network(config.network.from_)
+        return
     training = config.training
     minibatch = training.tasks * training.batch_size
     if minibatch > config.traces.train:
@@ -27,9 +35,23 @@ def require_runnable(config: Config) -> None:
         )
 
 
+def _require_network(folder: str) -> None:
+    if not (Path(folder) / MANIFEST).is_file():
+        raise ConfigError(
+            f"network.from: expected the folder of a trained network, found no {MANIFEST} in {folder}. Train that "
+            "network first, correct the path (relative to the folder in which Snakemake runs), or remove the key to "
+            "train a network for this run."
+        )
+
+
 def configuration_notes(config: Config) -> Iterator[str]:
     """Yield one line for every key without effect, because of other keys, and for every surprising choice."""
     training, rmh = config.training, config.posteriors.rmh
+    if config.network.from_ is not None:
+        yield (
+            f"network.from: {config.network.from_} is used as it is: no training traces are generated and nothing is "
+            "trained, so the sections sorted and training and the other keys of network have no effect"
+        )
     if config.traces.observation == "noisy" and training.noise_ramp_share > 0 and training.noise_start < 1:
         yield (
             "training.noise_start and training.noise_ramp_share have no effect with traces.observation: noisy, "

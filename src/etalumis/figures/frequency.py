@@ -15,7 +15,7 @@ from etalumis.figures import style
 from etalumis.traces.lengths import LengthCounts
 
 STEM = "trace_frequency"
-TITLE = "Trace types and trace lengths of the training traces"
+TITLE = "Trace types and trace lengths under the prior"
 BINS = 80
 SPREAD_BINS = 40
 LOG_FLOOR = 0.7  # lower end of a logarithmic axis of traces: below one trace

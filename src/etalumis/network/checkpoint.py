@@ -95,7 +95,7 @@ def _manifest(network: ProposalNetwork, checksum: str, training: dict[str, Any])
             "shift": float(network.input_scale.shift),
             "scale": float(network.input_scale.scale),
         },
-        "network": network.config.model_dump(mode="json"),
+        "network": network.config.architecture(),
         "tensors_sha256": checksum,
         "training": training,
     }

@@ -125,7 +125,7 @@ def identity(config: Config, layers: LayerTable, train_set: TraceDataset) -> str
             "build": layers.simulator_build_id,
             "traces": traces.hexdigest(),
             "seed": config.run.seed,
-            "network": config.network.model_dump(mode="json"),
+            "network": config.network.architecture(),
             "training": config.training.model_dump(mode="json", exclude=_KEYS_OUTSIDE_IDENTITY),
         }
     )
