@@ -57,9 +57,9 @@ def diagnose(posteriors: Sequence[Posterior], thresholds: Thresholds | None = No
     Returns
     -------
     dict
-        ``engines`` (by engine: ``draws``, ``chains`` or ``weights``, ``quantities``, ``info``), ``agreement`` (by pair
-        and quantity), ``truth`` (by quantity), ``checks`` (verdicts in words) and ``thresholds``. Numbers may be nan
-        or inf.
+        ``engines`` (by engine: ``draws``, ``chains`` or ``weights``, ``quantities``, ``cost``, ``info``),
+        ``agreement`` (by pair and quantity), ``truth`` (by quantity), ``checks`` (verdicts in words) and
+        ``thresholds``. Numbers may be nan or inf.
 
     Raises
     ------
@@ -116,7 +116,21 @@ def diagnose_one(posterior: Posterior) -> dict[str, Any]:
         report["weights"] = weights.summarise_weights(
             np.asarray(posterior.log_weight, dtype=float), lineages(posterior)
         )
+    report["cost"] = _cost(report)
     return report
+
+
+def _cost(report: dict[str, Any]) -> dict[str, float]:
+    """Return the smallest effective sample size, the core seconds of all chains or jobs, and their quotient.
+
+    The training of a network is not included. nan if the posterior does not say how long it took.
+    """
+    if report["markov"]:
+        size = min((s["ess"] for s in report["quantities"].values() if not np.isnan(s["ess"])), default=float("nan"))
+    else:
+        size = report["weights"]["ess"]
+    core_s = float(report["info"].get("wall_s") or float("nan"))
+    return {"ess": float(size), "core_s": core_s, "ess_per_core_s": float(size) / core_s}
 
 
 def _summary(posterior: Posterior, quantity: Quantity) -> dict[str, Any]:

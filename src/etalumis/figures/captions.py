@@ -92,7 +92,7 @@ def engine_lines(diagnostics: Mapping[str, Any]) -> list[str]:
         name = ENGINE_NAMES.get(engine, engine)
         if report["markov"]:
             drawn = f"{counted(report['draws'], 'draw')} in {counted(report['chains']['count'], 'chain')}"
-            lines.append(f"{name}: {drawn}, {_worst(report)}")
+            lines.append(f"{name}: {drawn}, {_worst(report)}{_cost(report)}")
         else:
             weights = report["weights"]
             khat = (
@@ -103,9 +103,15 @@ def engine_lines(diagnostics: Mapping[str, Any]) -> list[str]:
             lines.append(
                 f"{name}: {counted(weights['draws'], 'draw')}, ESS {number(weights['ess'], ',.1f')}, "
                 f"{khat}, log evidence {number(weights['log_evidence'], '.3f')} "
-                f"± {number(weights['log_evidence_mcse'], '.3f')}"
+                f"± {number(weights['log_evidence_mcse'], '.3f')}{_cost(report)}"
             )
     return lines
+
+
+def _cost(report: Mapping[str, Any]) -> str:
+    """Return the effective draws per core-second, if the posterior says how long it took."""
+    rate = report["cost"]["ess_per_core_s"]
+    return "" if math.isnan(rate) else f", {rate:.2g} effective draws per core-second"
 
 
 def with_error(mean: float, error: float) -> str:
