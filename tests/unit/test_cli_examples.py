@@ -35,7 +35,12 @@ traces: {train: 40, valid: 10, test: 3, jobs: 1, shard_traces: 20}
 network:
   {conv_channels: [2, 2, 2, 2, 2], observation_embedding: 4, lstm_hidden: 8, address_embedding: 4}
 training: {batch_size: 4, max_traces: 40, valid_every: 2}
-posteriors: {entries: [all], rmh: {chains: 2, runs: 60, thin: 1, temperatures: 2}, ic: {jobs: 1, runs: 20}}
+posteriors:
+  entries: [all]
+  rmh: {chains: 2, runs: 60, thin: 1, temperatures: 2}
+  ic: {jobs: 1, runs: 20}
+  smc: {jobs: 1, starts: 20, particles: 10, conditional_ess: 0.3, entry_moves: 1, block_moves: 1}
+  importance: {jobs: 1, runs: 20}
 figures: {format: [png]}
 """
 MODELS = """\
