@@ -446,11 +446,20 @@ def test_calibrate_runs_rmh_and_refuses_another_calibration(capsys):
     assert main([*other, "--force"]) == 0
 
 
+@pytest.mark.usefixtures("coupled")
+def test_calibrate_runs_smc(capsys):
+    smc = "{start: prior, particles: 40, conditional_ess: 0.5, entry_moves: 1, block_moves: 1}"
+    Path("config.yaml").write_text(f"posteriors: {{smc: {smc}}}\n", encoding="utf-8")
+    command = ["calibrate", "--config", "config.yaml", "--simulator", "coupled", "--output", "out", "--format", "png"]
+    assert main([*command, "--engine", "smc", "--runs", "100", "--observations", "2", "--min-ess", "2"]) == 0
+    assert "of 2 posteriors are usable" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--engine", "ic"], "give its folder (--network)"),
-        (["--engine", "importance"], "--runs"),
+        (["--engine", "smc"], "give its folder (--network)"),
         (["--engine", "rmh", "--runs", "1"], "Raise --runs"),
         (["--engine", "importance", "--runs", "9", "--categorical", "z"], "no such quantity; there are up, x"),
         (["--engine", "importance", "--runs", "9", "--categorical", "x"], "expected whole numbers"),

@@ -10,15 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+from pydantic import BaseModel
 
 from etalumis.config import Config
 from etalumis.errors import InferenceError, NetworkError
 from etalumis.execution import Model
-from etalumis.inference import Posterior, compilation, importance, inverse_temperatures, rmh
+from etalumis.inference import Posterior, SmcSettings, compilation, importance, inverse_temperatures, rmh, smc
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.proposal_controller import Scopes
 from etalumis.simulator.built import BuiltSimulator
+
+S = TypeVar("S", bound=BaseModel)
 
 
 class Sampler(Protocol):
@@ -64,7 +68,8 @@ class EngineInputs:
     built
         The simulator.
     runs
-        Number of runs per observation (per chain of rmh); None: that of the configuration.
+        Number of runs per observation; None: that of the configuration. Those of rmh are per chain, and
+        those of smc the first runs.
     network
         Folder of the trained network; None if no network was given.
     scopes
@@ -78,12 +83,54 @@ class EngineInputs:
     scopes: Scopes = "first-shot"
 
 
-def _importance(inputs: EngineInputs) -> Engine:
-    if inputs.runs is None:
-        raise InferenceError(
-            "engine importance: expected the number of runs per observation (--runs); it has no default"
+def _with_runs(section: S, key: str, runs: int | None) -> S:
+    """Return a section of the configuration with another number of runs, if it is not None."""
+    return section if runs is None else section.model_copy(update={key: runs})
+
+
+def _load_network(inputs: EngineInputs, engine: str) -> tuple[Any, str]:
+    """Return the network and its digest."""
+    if inputs.network is None:
+        raise InferenceError(f"engine {engine}: expected a trained network; give its folder (--network)")
+    import torch  # a second to import: only where it is needed
+
+    from etalumis.network import checkpoint as network_file
+
+    torch.set_num_threads(1)
+    network = network_file.load(inputs.network)
+    misfit = inputs.built.misfit(network.layers.simulator_build_id, network.layers.config_digest)
+    if misfit is not None:
+        raise NetworkError(
+            f"{inputs.network}: trained on another simulator: {misfit}. Train the network on traces of this simulator."
         )
-    runs = inputs.runs
+    return network, str(network_file.read_manifest(inputs.network)["tensors_sha256"])
+
+
+def _ic(inputs: EngineInputs) -> Engine:
+    network, network_digest = _load_network(inputs, "ic")
+    section = _with_runs(inputs.config.posteriors.ic, "runs", inputs.runs)
+
+    def sample(model: Model, observations: Mapping[str, Any], *, seed: int, checkpoint: Checkpoint | None) -> Posterior:
+        return compilation(
+            model,
+            observations,
+            network,
+            runs=section.runs,
+            seed=seed,
+            scopes=inputs.scopes,
+            replays=section.replays,
+            shared_replays=section.shared_replays,
+            in_flight=section.in_flight,
+            retries=inputs.config.simulator.retries,
+            checkpoint=checkpoint,
+        )
+
+    settings = {"network_digest": network_digest, "scopes": inputs.scopes}
+    return Engine("ic", {**settings, **section.model_dump(mode="json", exclude={"jobs", "in_flight"})}, sample)
+
+
+def _importance(inputs: EngineInputs) -> Engine:
+    runs = _with_runs(inputs.config.posteriors.importance, "runs", inputs.runs).runs
 
     def sample(model: Model, observations: Mapping[str, Any], *, seed: int, checkpoint: Checkpoint | None) -> Posterior:
         retries = inputs.config.simulator.retries
@@ -92,10 +139,30 @@ def _importance(inputs: EngineInputs) -> Engine:
     return Engine("importance", {"runs": runs}, sample, several_processes=True)
 
 
+def _smc(inputs: EngineInputs) -> Engine:
+    section = _with_runs(inputs.config.posteriors.smc, "starts", inputs.runs)
+    given = section.model_dump(mode="json", exclude={"jobs", "in_flight"})
+    network, origin = None, {}
+    if section.start == "network":
+        network, origin["network_digest"] = _load_network(inputs, "smc")
+
+    def sample(model: Model, observations: Mapping[str, Any], *, seed: int, checkpoint: Checkpoint | None) -> Posterior:
+        return smc(
+            model,
+            observations,
+            network,
+            seed=seed,
+            settings=SmcSettings(**{name: given[name] for name in SmcSettings._fields}),
+            in_flight=section.in_flight,
+            retries=inputs.config.simulator.retries,
+            checkpoint=checkpoint,
+        )
+
+    return Engine("smc", {**origin, **given}, sample)
+
+
 def _rmh(inputs: EngineInputs) -> Engine:
-    section = inputs.config.posteriors.rmh
-    if inputs.runs is not None:
-        section = section.model_copy(update={"runs": inputs.runs})
+    section = _with_runs(inputs.config.posteriors.rmh, "runs", inputs.runs)
     if section.sweeps - section.burn_in < section.thin:
         raise InferenceError(
             f"engine rmh: expected enough runs for one draw, found {section.runs}: {section.sweeps} sweeps of "
@@ -122,43 +189,5 @@ def _rmh(inputs: EngineInputs) -> Engine:
     return Engine("rmh", section.model_dump(mode="json"), sample, several_processes=True)
 
 
-def _ic(inputs: EngineInputs) -> Engine:
-    if inputs.network is None:
-        raise InferenceError("engine ic: expected a trained network; give its folder (--network)")
-    import torch  # a second to import: only where it is needed
-
-    from etalumis.network import checkpoint as network_file
-
-    torch.set_num_threads(1)
-    network = network_file.load(inputs.network)
-    misfit = inputs.built.misfit(network.layers.simulator_build_id, network.layers.config_digest)
-    if misfit is not None:
-        raise NetworkError(
-            f"{inputs.network}: trained on another simulator: {misfit}. Train the network on traces of this simulator."
-        )
-    section = inputs.config.posteriors.ic
-    if inputs.runs is not None:
-        section = section.model_copy(update={"runs": inputs.runs})
-
-    def sample(model: Model, observations: Mapping[str, Any], *, seed: int, checkpoint: Checkpoint | None) -> Posterior:
-        return compilation(
-            model,
-            observations,
-            network,
-            runs=section.runs,
-            seed=seed,
-            scopes=inputs.scopes,
-            replays=section.replays,
-            shared_replays=section.shared_replays,
-            in_flight=section.in_flight,
-            retries=inputs.config.simulator.retries,
-            checkpoint=checkpoint,
-        )
-
-    digest = network_file.read_manifest(inputs.network)["tensors_sha256"]
-    settings = section.model_dump(mode="json", exclude={"jobs", "in_flight"})
-    return Engine("ic", {"network_digest": digest, "scopes": inputs.scopes, **settings}, sample)
-
-
-ENGINES: dict[str, Callable[[EngineInputs], Engine]] = {"ic": _ic, "rmh": _rmh, "importance": _importance}
+ENGINES: dict[str, Callable[[EngineInputs], Engine]] = {"ic": _ic, "smc": _smc, "rmh": _rmh, "importance": _importance}
 """Name -> function that sets up the engine."""

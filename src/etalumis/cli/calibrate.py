@@ -76,7 +76,7 @@ def register(subparsers: Any) -> None:
         help="folder of the simulator, from `etalumis simulator build` or `couple`",
     )  # fmt: skip
     parser.add_argument("--engine", choices=list(ENGINES), required=True, help="engine to calibrate")
-    parser.add_argument("--network", type=Path, metavar="DIR", help="folder of the trained network; required by ic")
+    parser.add_argument("--network", type=Path, metavar="DIR", help="folder of the trained network, for ic and smc")
     parser.add_argument(
         "--scopes", choices=("first-shot", "prior"), default="first-shot",
         help="ic: source of the draws in rejection loops: the network or the simulator (default: %(default)s)",
@@ -87,7 +87,7 @@ def register(subparsers: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--runs", type=count, metavar="M",
-        help="simulator runs per observation; rmh: of each chain (default: those of posteriors.ENGINE)",
+        help="runs per observation; rmh: of each chain; smc: first runs (default: those of posteriors.ENGINE)",
     )  # fmt: skip
     parser.add_argument(
         "--unconditioned", nargs="+", action="extend", default=[], metavar="NAME",
