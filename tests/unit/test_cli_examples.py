@@ -153,7 +153,7 @@ PYTHON_LINES = [
     "etalumis config schema",
     "etalumis config check config/config.yaml --config 'run={name: second}'",
     f"! etalumis --quiet posteriors ic {INFER} --network $R/network --job 0 --unconditioned calorimeter --output no.h5",
-    f"! etalumis --quiet posteriors smc {INFER} --network $R/network --job 0 --unconditioned calorimeter --output no.h5",
+    f"! etalumis -q posteriors smc {INFER} --network $R/network --job 0 --unconditioned calorimeter --output no.h5",
 ]
 CPP_LINES = [
     "etalumis traces generate --workers 2 --pin --config $R/config.yaml --simulator muon --split test --output t.h5",
