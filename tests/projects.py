@@ -108,6 +108,10 @@ EXTREMES = {
     "observation.name": ("a", "$HOME {x} 'y'"),
     "observation.trace": (0, 10**9 - 1),
     "posteriors.entries": ([], ["all", "[forward+1:2]__Uniform__*", "a {b}"]),
+    "observations.first": (0, 10**9 - 1),
+    "observations.count": (1, 1),
+    "observations.engines": (["smc"], ["ic", "importance"]),
+    "observations.probabilities": ([], ["P(channel in {1, 2}) >= 0.9", '"$HOME \'y" > 0']),
     "figures.format": (["pdf"], ["svg", "png"]),
     # the minibatch of 65,536 ranks must not exceed the training split
     "training.batch_size": (1, 10**10 // 65536),

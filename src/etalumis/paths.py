@@ -126,6 +126,11 @@ class Paths:
         return self.root / "posteriors" / f"{engine}.h5"
 
     @property
+    def inference_table(self) -> Path:
+        """Return the results for many observations, one row each."""
+        return self.root / "inferences" / "test.csv"
+
+    @property
     def diagnostics(self) -> Path:
         """R-hat, ESS, k-hat, agreement of the engines, verdicts."""
         return self.root / "diagnostics" / "diagnostics.json"

@@ -113,3 +113,18 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} m {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} m"
+
+
+@contextmanager
+def only_warnings(*names: str) -> Iterator[None]:
+    """Let these loggers and those below them write warnings and errors only, unless details were requested."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [each.level for each in loggers]
+    if not logging.getLogger("etalumis").isEnabledFor(logging.DEBUG):
+        for each in loggers:
+            each.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for each, level in zip(loggers, levels, strict=True):
+            each.setLevel(level)

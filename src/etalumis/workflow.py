@@ -128,6 +128,44 @@ def posterior_files(paths: Paths, config: Config, engine: str) -> list[Path]:
     return [paths.posterior_part(engine, job) for job in range(count)]
 
 
+def needs_network(config: Config) -> bool:
+    """Return whether an engine that infers many observations uses a trained network."""
+    engines = config.observations.engines
+    return "ic" in engines or ("smc" in engines and config.posteriors.smc.start == "network")
+
+
+def inference_settings(config: Config) -> dict[str, Any]:
+    """Return all settings that determine the results for many observations, apart from simulator and network."""
+    return {
+        "seed": config.run.seed,
+        "noise_seed": config.observation.seed,
+        "observations": settings(config.observations),
+        "engines": {
+            engine: getattr(config.posteriors, engine).model_dump(mode="json", exclude={"jobs", "in_flight"})
+            for engine in config.observations.engines
+        },
+    }
+
+
+def inference_options(config: Config) -> list[str]:
+    """Return the options of `etalumis infer` for the section `observations`.
+
+    Raises
+    ------
+    ConfigError
+        If an expression does not follow the grammar of conditions.
+    """
+    section = config.observations
+    options = ["--engine", *section.engines, "--first", str(section.first)]
+    options += [] if section.count is None else ["--count", str(section.count)]
+    options += [] if section.runs is None else ["--runs", str(section.runs)]
+    if not section.probabilities:
+        return options
+    from etalumis.inference_table.conditions import ProbabilityColumn  # a second to import: only where it is needed
+
+    return [*options, "--probability", *(str(ProbabilityColumn.parse(text)) for text in section.probabilities)]
+
+
 def source_files(*places: str, without: str) -> list[Path]:
     """Return the given files and all files in the given folders, except those in `without`, in order."""
     found = [path for place in map(Path, places) for path in [place, *sorted(place.rglob("*"))] if path.is_file()]

@@ -101,6 +101,7 @@ def test_one_machine_uses_mpiexec_and_counts_its_cores(project: DryProject) -> N
         ("layers", {"simulator": 1, "generate": 2, "sort": 1, "layers": 1}),
         ("results/demo/posteriors/rmh-01.h5", {"simulator": 1, "generate": 1, "observation": 1, "rmh": 1}),
         ("results/demo/traces/valid-000.h5", {"simulator": 1, "generate": 1}),
+        ("infer", {"simulator": 1, "generate": 4, "sort": 2, "layers": 1, "network": 1, "infer": 1}),
     ],
 )
 def test_targets_by_rule_and_by_file(project: DryProject, target: str, jobs: dict[str, int]) -> None:
@@ -259,6 +260,7 @@ def test_the_dag_supports_all_that_the_configuration_accepts(project: DryProject
     write_network(project.root, "another+run/network-1.0@x")
     (project.root / "fewer.yaml").write_text(yaml.safe_dump(SCATTERED if end == "highest" else {}), encoding="utf-8")
     last = [paths.traces("train", config.traces.jobs - 1)]
+    last += [paths.inference_table]
     engines = config.posteriors.engines
     last += [posterior_files(paths, config, engine)[-1] for engine in engines]
     done = project.snakemake("all", *map(str, last), "--dry-run", "--configfile", "extreme.yaml", "fewer.yaml")
@@ -276,6 +278,23 @@ def test_the_name_of_an_observation_is_one_word_of_the_shell(project: DryProject
     done = project.snakemake("observation", "--dry-run", "--config", 'observation={name: "-a; b\'s"}')
     line = next(line for line in done.stdout.splitlines() if "etalumis" in line and "traces observation" in line)
     assert "--name=-a; b's" in shlex.split(line)
+
+
+def test_the_expressions_of_the_trigger_are_words_of_the_shell(project: DryProject) -> None:
+    texts = '["P(a in {1, 2}) >= 0.9", "b > 1"]'
+    given = f"observations={{first: 2, count: 5, engines: [importance], runs: 9, probabilities: {texts}}}"
+    done = project.snakemake("infer", "--dry-run", "--config", given)
+    line = next(line for line in done.stdout.splitlines() if "etalumis" in line and " infer --config " in line)
+    words = shlex.split(line)
+    assert words[words.index("--engine") : words.index("--output")] == [
+        *("--engine", "importance", "--first", "2", "--count", "5", "--runs", "9"),
+        *("--probability", "P(a in {1, 2}) >= 0.9", "P(b > 1)"),
+    ]
+    assert "--network" not in words
+    assert project.jobs("infer", "--config", given) == {"simulator": 1, "generate": 1, "infer": 1}
+    wrong = project.snakemake("--dry-run", "--config", 'observations={probabilities: ["px >"]}')
+    assert wrong.returncode != 0
+    assert "--probability 'px >': character 5: expected a number" in wrong.stdout
 
 
 @pytest.mark.parametrize("stamp", [None, {"format": "etalumis-results", "version": 0}])

@@ -44,6 +44,14 @@ def test_a_changed_key_reruns_its_readers(made: DryProject, given: str, jobs: di
     assert made.jobs("--config", given) == jobs
 
 
+def test_other_observations_rerun_neither_traces_nor_training(project: DryProject) -> None:
+    project.pretend_complete("all", "infer")
+    assert project.jobs("all", "infer") == {}
+    assert project.jobs("all", "infer", "--config", "observations={first: 1, count: 2}") == {"infer": 1}
+    assert project.jobs("infer", "--config", "posteriors={ic: {replays: 7}}") == {"infer": 1}
+    assert project.jobs("all", "--config", "observations={engines: [ic, smc]}") == {}
+
+
 def test_one_more_chain_is_one_more_job(made: DryProject) -> None:
     # `thin` and `runs` are unchanged, so the existing chains are kept
     assert made.jobs("--config", "posteriors={rmh: {chains: 3}}") == {**AFTER_RMH, "rmh": 1}

@@ -126,6 +126,9 @@ BENCHES = ("bench traces", "bench dataset")
 # options that no example uses
 PYTHON_LINES = [
     "etalumis -v traces info $R/sorted/train --mix",
+    f"etalumis infer {DEMO} --engine importance --runs 30 --traces $R/traces/test-000.h5 --first 1 --seed 2"
+    " --unconditioned none --force --output test.csv",
+    f"etalumis infer {DEMO} --network $R/network --scopes prior --traces $R/traces/test-000.h5 --output other.csv",
     "etalumis traces verify --quick $R/traces/*.h5 $R/sorted/train",
     "etalumis traces sort --mix --memory 200 --shard-traces 9 --input $R/traces/train-000.h5 more/0.h5 --output mixed",
     "etalumis traces merge --mix --world-size 1 --memory 200 --shard-traces 9 --input mixed --output merged",
@@ -164,6 +167,8 @@ CPP_LINES = [
     " --observations 3 --unconditioned obs0 --output calibrated",
     "etalumis posteriors importance --workers 2 --pin --config $R/config.yaml --simulator muon --observation o.h5"
     " --unconditioned obs0 --runs 50 --output i.h5",
+    "etalumis infer --workers 2 --pin --config $R/config.yaml --simulator muon --engine importance --observations o.h5"
+    " --output many.csv",
 ]
 SHERPA_LINES = [
     "etalumis simulator fetch --config config/config.yaml --cache {cache}",

@@ -18,6 +18,8 @@ from etalumis.config import NetworkConfig, load
 from etalumis.config.describe import keys
 from etalumis.inference.entry_selection import DrawEntries, EntryAddress, EntryLayout
 from etalumis.inference.kept_entries import KeptEntries
+from etalumis.inference_table import InferenceTable
+from etalumis.inference_table.record import summarise
 from etalumis.paths import FIGURES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -246,6 +248,18 @@ def test_python_of_the_calibration_page_runs(capsys):
     assert "of 20 posteriors are usable" in capsys.readouterr().out
 
 
+def test_python_of_the_page_of_many_observations_runs(tmp_path, monkeypatch, capsys):
+    table = InferenceTable(tmp_path / "test.csv", {})
+    for seed in range(3):
+        posterior = tau_posterior("ic", seed=seed, draws=1000, log_weight_sd=0.1)
+        table.append({"id": str(seed), **summarise(posterior)})
+    page = (ROOT / "docs" / "how-to-infer-many-observations.md").read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "page", "exec"), {})
+    assert re.search(r"p_x inside the central 90 % for \d of 3 observations", capsys.readouterr().out)
+
+
 def test_citation_names_the_paper_and_this_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == __version__
@@ -282,6 +296,7 @@ def test_a_new_version_of_a_format_is_a_new_version_of_the_results():
         "etalumis-results": 2,
         "etalumis-calibration": 1,
         "etalumis-diagnostics": 1,
+        "etalumis-inference-table": 1,
         "etalumis-layers": 1,
         "etalumis-network": 1,
         "etalumis-observation": 3,

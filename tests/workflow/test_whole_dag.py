@@ -139,6 +139,22 @@ def test_posteriors(run: Run, engine: str) -> None:
     assert set(posterior.truth) >= {"momentum", "channel"}
 
 
+def test_many_observations(run: Run) -> None:
+    for _ in range(2):  # the second call has nothing to do
+        done = run.snakemake("infer", "--cores", "2")
+        assert done.returncode == 0, done.stdout[-3000:]
+    assert "Nothing to be done" in done.stdout
+    with run.paths.inference_table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    data = TraceDataset(trace_files(run.paths, run.config, "test"))
+    assert [row["id"] for row in rows] == [f"trace-{trace:06d}" for trace in range(3)]
+    for trace, row in enumerate(rows):
+        assert row["status"] in ("reliable", "not reliable")
+        assert int(row["runs"]) == run.config.posteriors.ic.runs
+        assert float(row["px truth"]) == pytest.approx(data.trace(trace).by_name["px"], rel=1e-5)
+        assert row["P(px > 0 and channel in {1, 2}) >= 0.5"] in ("yes", "no")
+
+
 def test_the_engines_score_the_same_likelihood(run: Run) -> None:
     """The likelihood of the truth's own image is about what the engines reach at best: same data, same density."""
     best = {

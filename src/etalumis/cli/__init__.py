@@ -31,6 +31,7 @@ VERBS = {
     "network": "train the 3DCNN-LSTM under MPI",
     "posteriors": "infer the latent choices behind an observation: rmh, ic, importance, gather",
     "calibrate": "check on simulated observations that the posteriors of an engine are right: ranks, coverage",
+    "infer": "infer many observations and write one table, with trigger probabilities",
     "diagnostics": "check posteriors: R-hat, ESS, k-hat, agreement of the engines",
     "figures": "draw the figures, with captions that give the numbers",
     "serve": "serve a Python function as a simulator over PPX",

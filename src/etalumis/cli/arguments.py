@@ -57,6 +57,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def whole_number(text: str) -> int:
+    """Parse a whole number from 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0, found {text}")
+    return int(text)
+
+
 def seconds(text: str) -> float:
     """Parse a time in seconds."""
     try:

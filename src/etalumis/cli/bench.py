@@ -5,8 +5,6 @@
 import argparse
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from etalumis.cli.arguments import count, seconds
 from etalumis.cli.logs import say
 from etalumis.config import Config, SimulatorConfig, load
 from etalumis.inference.conditioning import read_observations
+from etalumis.progress import only_warnings
 from etalumis.simulator.built import BuiltSimulator
 
 logger = logging.getLogger(__name__)
@@ -122,7 +121,7 @@ def _summary(action: str) -> str:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print the result."""
-    with _quietly():
+    with only_warnings(*_QUIET):
         if args.action == "ppx":
             from etalumis.bench import ppx
 
@@ -158,16 +157,3 @@ def _infer(args: argparse.Namespace) -> Any:
 
 def _simulator(args: argparse.Namespace) -> SimulatorConfig:
     return load(args.config).simulator if args.config is not None else SimulatorConfig()
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in _QUIET]
-    levels = [each.level for each in loggers]
-    for each in loggers:
-        each.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        for each, level in zip(loggers, levels, strict=True):
-            each.setLevel(level)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from etalumis import __version__
 from etalumis.cli import posterior_export
+from etalumis.cli.arguments import whole_number
 from etalumis.cli.workers import add_workers, started
 from etalumis.config import Config, load
 from etalumis.counting import counted
@@ -95,13 +95,13 @@ def register(subparsers: Any) -> None:
     )
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
     chain = _engine(actions, "rmh")
-    chain.add_argument("--chain", type=_number, required=True, metavar="K", help="number of the chain, from 0")
+    chain.add_argument("--chain", type=whole_number, required=True, metavar="K", help="number of the chain, from 0")
     add_workers(chain)
     job = _engine(actions, "ic")
     job.add_argument(
         "--network", type=Path, metavar="DIR", help="folder of the trained network (default: network.from)"
     )
-    job.add_argument("--job", type=_number, required=True, metavar="K", help="number of the job, from 0")
+    job.add_argument("--job", type=whole_number, required=True, metavar="K", help="number of the job, from 0")
     job.add_argument(
         "--scopes",
         choices=("first-shot", "prior"),
@@ -113,11 +113,11 @@ def register(subparsers: Any) -> None:
         "--network", type=Path, metavar="DIR",
         help="folder of the trained network (default: network.from); required unless posteriors.smc.start is prior",
     )  # fmt: skip
-    population.add_argument("--job", type=_number, required=True, metavar="K", help="number of the job, from 0")
+    population.add_argument("--job", type=whole_number, required=True, metavar="K", help="number of the job, from 0")
     prior = _engine(actions, "importance")
-    prior.add_argument("--job", type=_number, default=0, metavar="K", help="number of the job (default: 0)")
+    prior.add_argument("--job", type=whole_number, default=0, metavar="K", help="number of the job (default: 0)")
     prior.add_argument(
-        "--runs", type=_number, metavar="N", help="number of simulator runs (default: posteriors.importance.runs)"
+        "--runs", type=whole_number, metavar="N", help="number of simulator runs (default: posteriors.importance.runs)"
     )
     add_workers(prior)
     text = "join the chains, or the jobs, of one engine into one file"
@@ -161,12 +161,6 @@ def _engine(actions: Any, name: str) -> argparse.ArgumentParser:
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="posterior file to write")
     parser.add_argument("--force", action="store_true", help="overwrite FILE even if it is another finished product")
-
-
-def _number(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0, found {text}")
-    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -213,14 +207,7 @@ class _Job:
         self._check_output()
         self.conditioning = read_observations(args.observation, args.unconditioned)
         self.built = BuiltSimulator(args.simulator, self.config.simulator)
-        for path, observation in self.conditioning.files.items():
-            origin = observation.provenance
-            misfit = self.built.misfit(origin.simulator_build_id, origin.config_digest, origin.settings)
-            if misfit is not None:
-                raise InferenceError(
-                    f"{path}: belongs to another simulator: {misfit}. Create the observation with this simulator, or "
-                    "give the simulator and the configuration that it was created with."
-                )
+        self.conditioning.require_simulator(self.built)
 
     def _check_output(self, origin: Mapping[str, Any] | None = None) -> None:
         number = getattr(self.args, "chain", getattr(self.args, "job", 0))
@@ -235,12 +222,7 @@ class _Job:
         self, settings: dict[str, Any], engine: Callable[[Simulator | Pool, Checkpoint], Posterior]
     ) -> Posterior:
         """Start or resume an engine, and write its posterior with its provenance."""
-        provenance = {
-            "config_digest": self.built.config_digest,
-            "simulator_build_id": self.built.build_id,
-            "observation_digest": self.conditioning.digest,
-            "producer": f"etalumis {__version__}",
-        }
+        provenance = self.conditioning.provenance(self.built)
         self._check_output({**provenance, **settings})
         entries = self.config.posteriors.entries
         if entries:

@@ -235,6 +235,25 @@ class ObservationConfig(Section):
     seed: int = Field(1, ge=0, lt=2**63, description="seed of the observation noise")
 
 
+class ObservationsConfig(Section):
+    """The test decays that the target `infer` infers, with the noise of `observation.seed`."""
+
+    first: int = Field(0, ge=0, description="index of the first trace in the test split")
+    count: int | None = Field(None, ge=1, description="number of traces; null: all from the first one on")
+    engines: Annotated[tuple[Literal["ic", "smc", "importance"], ...], AfterValidator(_distinct)] = Field(
+        ("ic",),
+        min_length=1,
+        description="engines, with their settings in `posteriors`; the later ones are used for traces without a "
+        "reliable result",
+    )
+    runs: int | None = Field(
+        None, ge=1, le=10**9, description="simulator runs per trace (smc: first runs); null: as in `posteriors`"
+    )
+    probabilities: Annotated[tuple[str, ...], AfterValidator(_distinct)] = Field(
+        (), description="conditions whose posterior probabilities are reported, such as `P(channel in {1}) >= 0.9`"
+    )
+
+
 class RmhConfig(Section):
     """Random-walk Metropolis-Hastings with parallel tempering.
 
@@ -372,6 +391,7 @@ class Config(Section):
     network: NetworkConfig = NetworkConfig()
     training: TrainingConfig = TrainingConfig()
     observation: ObservationConfig = ObservationConfig()
+    observations: ObservationsConfig = ObservationsConfig()
     posteriors: PosteriorsConfig = PosteriorsConfig()
     figures: FiguresConfig = FiguresConfig()
 
@@ -386,6 +406,12 @@ class Config(Section):
         if self.observation.trace >= self.traces.test:
             raise ValueError(
                 f"observation.trace: expected less than traces.test, {self.traces.test}, found {self.observation.trace}"
+            )
+        last = self.observations.first + (self.observations.count or 1) - 1
+        if last >= self.traces.test:
+            raise ValueError(
+                f"observations: expected traces below traces.test, {self.traces.test}, found trace {last} (first and "
+                "count)"
             )
         if self.traces.jobs > self.traces.train:
             raise ValueError(

@@ -21,6 +21,7 @@ from etalumis.files import atomic_path, sha256_of, write_json_atomic
 from etalumis.layers import LayerTable
 from etalumis.network.model import ProposalNetwork
 from etalumis.refusals import storage_errors
+from etalumis.simulator.built import BuiltSimulator
 
 FORMAT = "etalumis-network"
 VERSION = 1
@@ -111,6 +112,23 @@ def load(directory: Path) -> ProposalNetwork:
     """
     network, _, _ = load_training(directory)
     return network
+
+
+def load_for(directory: Path, built: BuiltSimulator) -> tuple[ProposalNetwork, str]:
+    """Read a network that was trained on traces of a simulator; return it and the digest of its tensors.
+
+    Raises
+    ------
+    NetworkError
+        As `load`, or if it was trained on another simulator or other settings.
+    """
+    network = load(directory)
+    misfit = built.misfit(network.layers.simulator_build_id, network.layers.config_digest)
+    if misfit is not None:
+        raise NetworkError(
+            f"{directory}: trained on another simulator: {misfit}. Train the network on traces of this simulator."
+        )
+    return network, str(read_manifest(directory)["tensors_sha256"])
 
 
 def load_training(directory: Path) -> tuple[ProposalNetwork, dict[str, Any], dict[str, dict[str, Tensor]]]:
