@@ -3,9 +3,9 @@
 """Tempered sequential Monte Carlo over simulator traces, from runs that a network proposes or from prior runs.
 
 A population of traces moves through the targets prior x likelihood^beta, with beta rising to 1 (Neal 2001; Del Moral,
-Doucet and Jasra 2006). The first runs are weighted for the inverse temperature at which they are most effective: at
-beta = 0 for prior runs, and higher for runs that a network proposes, whose proposals are seldom as narrow as the
-posterior. Each stage then
+Doucet and Jasra 2006). The first runs are weighted for an inverse temperature at which they are effective: near 0
+for prior runs, and higher for runs that a network proposes, whose proposals are seldom as narrow as the posterior.
+Each stage then
 
 1. raises beta as far as the conditional effective sample size allows (Zhou, Johansen and Aston 2016),
 2. resamples the population by the weights likelihood^(difference of beta) (systematic resampling),
@@ -51,6 +51,9 @@ from etalumis.trace import Trace
 from etalumis.typing import Array
 
 logger = logging.getLogger(__name__)
+
+MIN_START_SHARE = 0.5
+"""Share of the largest effective sample size, over all temperatures, that the first runs have to keep."""
 
 
 class SmcSettings(NamedTuple):
@@ -249,7 +252,7 @@ class _Sampler:
         }
 
     def _start(self) -> Population:
-        """Make the first runs, and resample the population from them at their most effective temperature."""
+        """Make the first runs, and resample the population from them at the starting temperature."""
         traces: list[Trace] = []
         index: list[int] = []
         without_likelihood: list[float] = []
@@ -268,7 +271,7 @@ class _Sampler:
                 "allow more first runs."
             )
         log_likelihood = np.array([trace.log_likelihood for trace in traces])
-        beta, log_weight_ = most_effective_beta(np.array(without_likelihood), log_likelihood)
+        beta, log_weight_ = starting_beta(np.array(without_likelihood), log_likelihood)
         rng = seeds.generator(self._seed, f"{self._stage_name}/stages", 0)
         chosen = systematic_resampling(rng, normalise(log_weight_), self._settings.particles)
         states = [self.chain.structures.state(traces[i]) for i in chosen]
@@ -347,8 +350,10 @@ class _Sampler:
         return posterior
 
 
-def most_effective_beta(log_weight: Array, log_likelihood: Array) -> tuple[float, Array]:
-    """Return the inverse temperature at which weighted draws have the largest effective sample size.
+def starting_beta(log_weight: Array, log_likelihood: Array) -> tuple[float, Array]:
+    """Return the highest inverse temperature at which weighted draws have half of their largest effective sample size.
+
+    Between two that are about as effective, the higher one saves stages, and each stage costs lineages.
 
     Parameters
     ----------
@@ -364,7 +369,7 @@ def most_effective_beta(log_weight: Array, log_likelihood: Array) -> tuple[float
     """
     betas = np.concatenate([[0.0], np.geomspace(1e-4, 1.0, 81)])
     sizes = [effective_sample_size(normalise(log_weight + beta * log_likelihood)) for beta in betas]
-    beta = float(betas[int(np.argmax(sizes))])
+    beta = float(betas[np.flatnonzero(np.array(sizes) >= MIN_START_SHARE * max(sizes))[-1]])
     return beta, log_weight + beta * log_likelihood
 
 
