@@ -129,8 +129,8 @@ def test_a_mode_that_only_one_engine_visited_is_named():
 
 def test_too_few_effective_draws_are_not_reported_as_an_unvisited_mode():
     rng = np.random.default_rng(6)
-    # 25 values, each kept for 70 draws; moved by half a standard deviation, they leave the lowest 5 % empty
-    x = np.repeat(rng.permutation(norm.ppf((np.arange(25) + 0.5) / 25)) + 0.5, 70)
+    # 25 values, each kept for 70 draws; moved by 0.85 standard deviations, they leave the lowest tenth empty
+    x = np.repeat(rng.permutation(norm.ppf((np.arange(25) + 0.5) / 25)) + 0.85, 70)
     few = posterior_of({"x": x}, inverse_temperatures=[1.0])
     many = posterior_of({"x": rng.normal(size=4000)}, "ic")
     result = diagnose([few, many])
@@ -140,3 +140,17 @@ def test_too_few_effective_draws_are_not_reported_as_an_unvisited_mode():
     assert " differ: x by " in sentence
     assert "an unvisited mode" not in sentence
     assert "Do not trust RMH, whose own check fails" in sentence
+
+
+@pytest.mark.parametrize(("draws", "agree"), [(60, True), (4000, False)])
+def test_engines_may_differ_by_their_monte_carlo_errors(draws, agree):
+    rng = np.random.default_rng(8)
+    codes, p, q = np.arange(3), (0.5, 0.3, 0.2), (0.35, 0.4, 0.25)  # total variation 0.15
+    one = posterior_of(
+        {"x": norm.ppf((np.arange(draws) + 0.5) / draws), "channel": rng.choice(codes, draws, p=p)}, "ic"
+    )
+    other = posterior_of({"x": one.values["x"] + 0.45, "channel": rng.choice(codes, draws, p=q)}, "importance")
+    (sentence,) = sentences(diagnose([one, other]), "agreement")
+    assert (" agree in all " in sentence) == agree
+    if not agree:
+        assert re.search(r"x by 0\.4\d sd \(> 0\.2\d?, Monte Carlo errors included\)", sentence)

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from etalumis.diagnostics import advice
@@ -14,6 +14,8 @@ from etalumis.diagnostics.verdict import ENGINE_NAMES, MIN_EFFECTIVE_DRAWS, Thre
 
 MIN_PROBABILITY = 0.05
 """Of the true channel. A discrete truth with this probability is inside the central 95 % too."""
+SIGMAS = 3.0
+"""Monte Carlo standard errors by which two estimates of one mean may differ."""
 
 
 def check_truth(engine: str, report: dict[str, Any]) -> list[Verdict]:
@@ -121,10 +123,11 @@ def check_agreement(
         return Verdict("agreement", pair, False, text)
     empty = [key for key, distance in distances.items() if key not in unknown and math.isnan(_measure(distance)[0])]
     judged = [key for key in distances if key not in unknown and key not in empty]
-    apart = [key for key in judged if abs(_measure(distances[key])[0]) > _limit(distances[key], thresholds)]
+    limits = {key: _limit(distances[key], [engines[e]["quantities"][key] for e in sides], thresholds) for key in judged}
+    apart = [key for key in judged if abs(_measure(distances[key])[0]) > limits[key]]
     remark = (f" Cannot be compared: {', '.join(empty)}." if empty else "") + _not_judged(unknown)
     if apart:
-        differences = ", ".join(_difference(key, distances[key], sides, engines, thresholds) for key in apart)
+        differences = ", ".join(_difference(key, distances[key], sides, engines, limits[key]) for key in apart)
         cause = advice.disagreement({key: distances[key]["unvisited"] for key in apart}, sizes, engines, trusted)
         return Verdict("agreement", pair, False, f"{names} differ: {differences}.{cause}{remark}")
     if not judged:
@@ -140,15 +143,24 @@ def _measure(distance: dict[str, Any]) -> tuple[float, str]:
     return distance["mean_difference"], "sd"
 
 
-def _limit(distance: dict[str, Any], thresholds: Thresholds) -> float:
-    return thresholds.total_variation if "total_variation" in distance else thresholds.mean_difference
+def _limit(distance: dict[str, Any], summaries: Sequence[dict[str, Any]], thresholds: Thresholds) -> float:
+    """Return the threshold of a distance and what Monte Carlo errors add to it.
+
+    Means may differ by three standard errors more. The total variation of two estimates of equal probabilities is
+    sum_k |e_k| / 2 with normal errors e_k, and E|e_k| = sqrt(2 / pi) sd(e_k).
+    """
+    if "total_variation" not in distance:
+        errors = [s["mcse"] / s["sd"] for s in summaries if s["sd"] > 0 and math.isfinite(s["mcse"])]
+        return thresholds.mean_difference + SIGMAS * math.hypot(*errors)
+    categories = {code for s in summaries for code in s["mcse"]}
+    of_category = [[s["mcse"].get(code, 0.0) for s in summaries] for code in categories]
+    chance = math.fsum(math.hypot(*(e for e in errors if math.isfinite(e))) for errors in of_category)
+    return thresholds.total_variation + 0.5 * math.sqrt(2.0 / math.pi) * chance
 
 
-def _difference(
-    key: str, distance: dict[str, Any], sides: list[str], engines: dict[str, Any], thresholds: Thresholds
-) -> str:
+def _difference(key: str, distance: dict[str, Any], sides: list[str], engines: dict[str, Any], limit: float) -> str:
     value, unit = _measure(distance)
     if math.isinf(value):
         first, second = (engines[engine]["quantities"][key]["mean"] for engine in sides)
         return f"{key} ({first:g} and {second:g} in every draw)"
-    return f"{key} by {abs(value):.2f} {unit} (> {_limit(distance, thresholds):g})"
+    return f"{key} by {abs(value):.2f} {unit} (> {limit:.2g}, Monte Carlo errors included)"

@@ -26,9 +26,10 @@ class Thresholds:
     khat : float
         Largest PSIS k-hat; for n draws the stricter min(1 - 1 / log10 n, khat) applies (Vehtari et al. 2024).
     mean_difference : float
-        Largest difference between the means of two engines, in standard deviations.
+        Largest difference between the means of two engines, in standard deviations, beyond their Monte Carlo errors.
     total_variation : float
-        Largest total variation distance between the channel probabilities of two engines.
+        Largest total variation distance between the channel probabilities of two engines, beyond what their Monte Carlo
+        errors explain.
     """
 
     rhat: float = 1.01
