@@ -127,8 +127,8 @@ def test_errors_say_where_and_what_is_expected(text, message):
 
 
 def test_an_unknown_name_lists_the_known_ones_the_closest_first():
-    with pytest.raises(InferenceError, match=r"there is no quantity 'chanel'; the simulator has channel, "):
-        ProbabilityColumn.parse("chanel in {1}").check_names(VALUES)
+    with pytest.raises(InferenceError, match=r"there is no quantity 'xchannel'; the simulator has channel, "):
+        ProbabilityColumn.parse("xchannel in {1}").check_names(VALUES)
     for name in ("energies", "energies[2]", "px[0]"):
         with pytest.raises(InferenceError, match="A component of a vector is written NAME"):
             ProbabilityColumn.parse(f"{name} > 0").check_names(VALUES)
