@@ -11,6 +11,7 @@ from exact.test_rmh import chained_scopes
 from etalumis.diagnostics.run import lineages
 from etalumis.diagnostics.weights import summarise_continuous
 from etalumis.distributions import Beta, Exponential, Gamma, LogNormal, Normal, Poisson, Uniform, Weibull
+from etalumis.errors import InferenceError
 from etalumis.inference import Posterior, SmcSettings, importance
 from etalumis.inference.smc import next_beta, sample_population, starting_beta, systematic_resampling
 from etalumis.models import FunctionModel, examples, observe, sample, tag
@@ -142,3 +143,39 @@ def test_the_start_is_as_cold_as_its_effective_draws_allow():
     np.testing.assert_array_equal(log_weight, beta * log_likelihood)
     proposed_well = -log_likelihood  # weights are equal at 1
     assert starting_beta(proposed_well, log_likelihood)[0] == 1.0
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-9])
+def test_joint_moves_do_not_depend_on_units(scale):
+    def model():
+        time_s = sample(Normal(0.0, scale), name="time_s")
+        observe(Normal(time_s, 0.3 * scale), name="obs")
+
+    settings = SmcSettings(200, 200, entry_moves=0, block_moves=5)
+    posterior = sample_population(FunctionModel(model), {"obs": 0.5 * scale}, None, seed=9, settings=settings)
+    assert posterior.info["acceptance_overall"] > 0.4
+
+
+def test_joint_moves_of_few_states_keep_their_spread(statistics):
+    """The state that moves is not one of the two that its move is the difference of; if it were, the spread shrinks."""
+    variances = []
+    for job in range(statistics.size(150, 1_000)):
+        model = FunctionModel(lambda: sample(Normal(0.0, 1.0), name="x"))
+        settings = SmcSettings(8, 8, entry_moves=0, block_moves=20)
+        posterior = sample_population(model, {}, None, seed=10, job=job, settings=settings)
+        variances.append(np.mean(posterior.values["x"] ** 2))
+    error = np.std(variances) / np.sqrt(len(variances))
+    assert abs(np.mean(variances) - 1.0) < 3.5 * error
+
+
+def test_an_infinite_likelihood_is_refused():
+    def model():
+        observe(Normal(sample(Uniform(0.0, 1.0)), 1.0), name="obs")
+        return np.inf
+
+    class Infinite(SkewedSession):
+        def propose(self, address, distribution, rng):
+            return 0.5, -np.inf
+
+    with pytest.raises(InferenceError, match=r"inf"):
+        sample_population(FunctionModel(model), {"obs": 0.5}, Infinite(), seed=9, settings=SmcSettings(10, 10))

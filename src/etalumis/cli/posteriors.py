@@ -59,8 +59,8 @@ is weighted by prior x likelihood / proposal. Gather jobs with different --job, 
     "smc": """\
 One job of tempered sequential Monte Carlo (config section posteriors.smc): runs that the trained network proposes, or
 prior runs, become a population of traces. In stages, the likelihood is raised to its full power while the population is
-resampled and moved. Use it if the proposals of the network are too wide for IC (k-hat above 0.7). Gather jobs with
-different --job, and check the ESS.
+resampled and moved; an interrupted job resumes at its last stage. Use it if the proposals of the network are too wide
+for IC (k-hat above 0.7). Gather jobs with different --job, and check the ESS.
 """,
     "importance": """\
 One job of importance sampling from the prior (config section posteriors.importance): runs of the simulator, weighted
@@ -344,6 +344,8 @@ def _smc(args: argparse.Namespace) -> None:
     job = _Job(args)
     section = job.config.posteriors.smc
     given = section.model_dump(mode="json", exclude={"jobs", "in_flight"})
+    if section.start == "prior" and args.network is not None:
+        raise InferenceError("--network has no effect with posteriors.smc.start: prior; leave one of them out")
     network, origin = None, {}
     if section.start == "network":
         if args.network is None and job.config.network.from_ is None:

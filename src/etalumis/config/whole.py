@@ -5,7 +5,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from etalumis.config.models import Config, Section
+from etalumis.config.models import Config, PosteriorsConfig, Section
 from etalumis.counting import counted
 from etalumis.errors import ConfigError
 
@@ -71,8 +71,18 @@ def configuration_notes(config: Config) -> Iterator[str]:
             f"training.max_traces: {training.max_traces} and training.max_minutes: {training.max_minutes:g} are both "
             "set; training ends at the first one reached"
         )
+    yield from _smc_notes(config.posteriors)
     if rmh.chains == 1:
         yield "posteriors.rmh.chains: 1 leaves the convergence unchecked, since R-hat requires two or more chains"
+
+
+def _smc_notes(posteriors: PosteriorsConfig) -> Iterator[str]:
+    smc = posteriors.smc
+    for key in ("in_flight", "replays", "shared_replays"):
+        if smc.start == "prior" and _changed(smc, key):
+            yield f"posteriors.smc.{key} has no effect with posteriors.smc.start: prior"
+    if "smc" in posteriors.engines and smc.jobs == 1:
+        yield "posteriors.smc.jobs: 1 leaves the evidence unchecked, which should agree between two or more jobs"
 
 
 def _changed(section: Section, key: str) -> bool:

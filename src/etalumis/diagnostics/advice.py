@@ -170,6 +170,8 @@ def disagreement(
 
 
 def _reach(report: dict[str, Any]) -> str:
+    if not report["markov"] and report["weights"]["lineages"] is not None:
+        return "Raise posteriors.smc.starts, so that first runs reach it."
     if not report["markov"]:
         return "Raise its runs; for IC, train the network longer."
     temperatures = report["chains"]["mixing"]["temperatures"]

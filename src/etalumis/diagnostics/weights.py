@@ -35,12 +35,14 @@ def summarise_weights(log_weight: FloatArray, lineage: FloatArray | None = None)
     dict
         ``ess`` = (sum w)^2 / sum w^2 (Kish). ``log_evidence`` is the log of the mean weight, which is an unbiased
         estimate of p(y); ``log_evidence_mcse`` = sqrt(1/ess - 1/n) is its standard error (delta method). With lineages,
-        ``lineages`` is their number, and effective sample size, k-hat and largest weight are those of the lineages.
+        ``lineages`` is their number, effective sample size, k-hat and largest weight are those of the lineages, and
+        the standard error is sqrt(1/ess).
     """
     count = len(log_weight)
     alive = bool(normalise(log_weight).any())
     weight = _total(normalise(log_weight), lineage)
     size = effective_sample_size(weight)
+    independent = 1.0 / count if lineage is None and count else 0.0  # lineages had unequal weights from the start
     top = float(log_weight.max()) if alive else float("-inf")
     with np.errstate(divide="ignore"):
         khat = arviz_calls.pareto_khat(log_weight if lineage is None else np.log(weight))
@@ -51,7 +53,7 @@ def summarise_weights(log_weight: FloatArray, lineage: FloatArray | None = None)
         "ess_fraction": size / count if count else float("nan"),
         "khat": khat,
         "log_evidence": top + float(np.log(np.mean(np.exp(log_weight - top)))) if alive else float("-inf"),
-        "log_evidence_mcse": float(np.sqrt(max(1.0 / size - 1.0 / count, 0.0))) if alive else float("nan"),
+        "log_evidence_mcse": float(np.sqrt(max(1.0 / size - independent, 0.0))) if alive else float("nan"),
         "zero_fraction": float(np.mean(np.isneginf(log_weight))) if count else float("nan"),
         "largest_weight": float(weight.max()) if count else float("nan"),
     }

@@ -7,10 +7,10 @@ of its states to a third one of the same structure (differential evolution; ter 
 has to be set, and an entry that the observation fixes to a thousandth of its prior moves by steps of that size.
 
 The entries of a move belong to one block: continuous controlled entries between which no rejection scope begins. They
-change in coordinates in which their support is a circle or the whole line. The two states come from a copy of the
-population that stays fixed while its states move, and each order of the two is equally likely, so the step is
-symmetric in these coordinates. A move into a trace of another structure, or of other supports, is rejected: the reverse
-move would have other coordinates.
+change in coordinates in which their support is a circle or the whole line. Neither of the two states is the moved one,
+and each order of them is equally likely, so the step is symmetric in these coordinates. (All states of a population
+move at a time, with differences from before; this is exact for a large population.) A move into a trace of another
+structure, or of other supports, is rejected: the reverse move would have other coordinates.
 """
 
 import math
@@ -31,6 +31,7 @@ from etalumis.distributions import (
     Weibull,
 )
 from etalumis.execution import Site
+from etalumis.inference.controllers import check_replayed
 from etalumis.inference.entry_proposals import same_support
 from etalumis.inference.kernel import Move, MoveController
 from etalumis.inference.observations import Observations
@@ -46,8 +47,8 @@ _JUMP_SHARE = 0.1
 """Fraction of the moves that add the whole difference, which leads from one mode to another."""
 _MEDIAN_SCALE, _LOG_SCALE_SD = 0.7, 0.7
 """Distribution of the scale relative to 2.38 / sqrt(2 d), which is best for normal targets."""
-_JITTER = 1e-6
-"""Standard deviation of the noise added to each coordinate, so that the chain is irreducible."""
+_JITTER = 1e-3
+"""Standard deviation of the noise added to each coordinate, relative to that of the population."""
 
 
 class Coordinate(NamedTuple):
@@ -109,10 +110,11 @@ class BlockMove(NamedTuple):
 
 
 def structure_key(state: ChainState) -> object:
-    """Return what is equal for two states of the same addresses and scopes."""
-    if isinstance(state.trace, PlannedTrace):
-        return state.rows.structure
-    return tuple(state.address), tuple(state.scope)
+    """Return what is equal for two states of the same addresses and scopes, whichever process made them."""
+    structure = state.structure
+    if structure.key is None:
+        structure.key = tuple(state.address), tuple(state.scope)
+    return structure.key
 
 
 class _Block:
@@ -122,9 +124,13 @@ class _Block:
         self.positions = positions
         self._kinds = [_COORDINATES[states[0].prior(i).code] for i in positions]
         self._circular = np.array([kind.circular for kind in self._kinds])
-        z = self._coordinates(self._values(states))
-        z = z[np.isfinite(z).all(axis=1)]  # a draw that underflowed to 0 has no logarithm
+        distinct = list(dict.fromkeys(states))  # resampling repeats states
+        z = self._coordinates(self._values(distinct))
+        usable = np.isfinite(z).all(axis=1)  # a draw that underflowed to 0 has no logarithm
+        z = z[usable]
         self._pool = z if len(np.unique(z, axis=0)) >= MIN_GROUP else None
+        self._row = {distinct[i]: row for row, i in enumerate(np.flatnonzero(usable))}
+        self._jitter = _JITTER * z.std(axis=0) if self._pool is not None else 0.0
 
     def _values(self, states: Sequence[ChainState]) -> Array:
         return np.array([[state.value[i] for i in self.positions] for state in states])
@@ -134,22 +140,24 @@ class _Block:
             return np.column_stack([kind.forward(column) for kind, column in zip(self._kinds, x.T, strict=True)])
 
     def propose(self, states: Sequence[ChainState], rng: np.random.Generator) -> list[BlockMove | None]:
-        """Propose a move for each state; None if there is none."""
+        """Propose a move for each state of the population; None if there is none."""
         pool = self._pool
         if pool is None:
             return [None] * len(states)
+        own = np.array([self._row.get(state, len(pool)) for state in states])
         x = self._values(states)
         z = self._coordinates(x)
         low, width = _limits([[state.prior(i) for i in self.positions] for state in states])
-        first, second = _pairs(rng, len(pool), len(states))
+        first, second = _pairs(rng, len(pool), own)
         difference = (pool[first] - pool[second]) / width
         difference = np.where(self._circular, (difference + 0.5) % 1.0 - 0.5, difference)
         changed = _subsets(rng, *difference.shape)
         step = changed * (
-            _scales(rng, changed.sum(axis=1))[:, None] * difference + _JITTER * rng.standard_normal(difference.shape)
+            _scales(rng, changed.sum(axis=1))[:, None] * difference
+            + self._jitter / width * rng.standard_normal(difference.shape)
         )
         new = z + step * width
-        new = np.where(self._circular, low + (new - low) % width, new)
+        new = np.where(self._circular, np.minimum(low + (new - low) % width, low + width), new)
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             values = np.column_stack([k.backward(column) for k, column in zip(self._kinds, new.T, strict=True)])
             jacobians = [
@@ -234,10 +242,12 @@ def _limits(priors: list[list[Distribution]]) -> tuple[Array, Array]:
     return found[:, :, 0], found[:, :, 1]
 
 
-def _pairs(rng: np.random.Generator, pool: int, count: int) -> tuple[Array, Array]:
-    """Return two different random indices below `pool` for each of `count` moves."""
-    first = rng.integers(pool, size=count)
-    return first, (first + rng.integers(1, pool, size=count)) % pool
+def _pairs(rng: np.random.Generator, pool: int, own: Array) -> tuple[Array, Array]:
+    """Return two different random indices below `pool` for each move, neither of which is its `own` (move,)."""
+    others = pool - (own < pool)
+    first = rng.integers(others)
+    second = (first + rng.integers(1, others)) % others
+    return first + (first >= own), second + (second >= own)
 
 
 def _subsets(rng: np.random.Generator, count: int, entries: int) -> Array:
@@ -274,6 +284,8 @@ class BlockController(MoveController):
         position, state = site.position, self._state
         if position > self._last or self.mismatch:
             return self.continued(site)
+        if position < self._span.start:  # a difference here is not due to the move
+            check_replayed(site, state.address[position], state.distribution[position])
         if site.address != state.address[position] or site.repetition:
             self.mismatch = True
             return self.continued(site)
@@ -312,6 +324,8 @@ def log_acceptance(move: BlockMove, controller: BlockController, trace: Trace, n
     if not all(same_support(new.prior(i), state.prior(i)) for i in move.positions):
         return -math.inf
     span = move.span
+    if -math.inf in new.log_prob[span]:
+        return -math.inf
     log_prior = math.fsum(new.log_prob[span]) - math.fsum(state.log_prob[span])
     log_likelihood = beta * (new.log_likelihood - state.log_likelihood)
     return log_likelihood + log_prior + controller.kept_log_ratio(trace) + move.log_jacobian

@@ -21,7 +21,7 @@ from etalumis.inference.controllers import (
     replay_difference,
 )
 from etalumis.inference.kernel import WHOLE_TRACE, Move, MoveController, Settings, choose_move, log_acceptance
-from etalumis.inference.remote_steps import RemoteSteps
+from etalumis.inference.remote_steps import MAX_STEPS, RemoteSteps
 from etalumis.inference.runner import ModelRunner, draw_seed
 from etalumis.inference.state import ChainState, StructureCache
 from etalumis.trace import CONTROLLED, REPLACED, Trace
@@ -183,7 +183,7 @@ class Chain:
         self.state = state
         stepper = self.runner.stepper
         if stepper is not None:
-            self._remote = RemoteSteps(self.runner, stepper, seed, self._focus, steps)
+            self._remote = RemoteSteps(self.runner, stepper, seed, self._focus, min(steps, MAX_STEPS))
         else:
             self.rng = np.random.Generator(np.random.PCG64(seed))
         for _ in range(steps):

@@ -126,7 +126,9 @@ class ModelRunner:
                 return [self.run(rng, make) for make in makes]
             plans.append(controller.plan())
         traces = self._run_plans([(plan, draw_seed(rng)) for plan in plans])
-        for controller, trace in zip(controllers, traces, strict=True):
+        before = self.runs - len(traces)
+        for number, (controller, trace) in enumerate(zip(controllers, traces, strict=True), 1):
+            self.runs = before + number  # messages name the last run
             if isinstance(controller, Planner):
                 controller.receive(trace)
             self.check(trace)

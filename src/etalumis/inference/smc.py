@@ -135,7 +135,8 @@ def sample_population(
     session
         Source of the proposed values of the first runs.
     seed, job
-        First run i draws from (seed, "posteriors/smc/<job>", i), stage t from (seed, "posteriors/smc/<job>/stages", t).
+        First run i draws from (seed, "posteriors/smc/<job>", i), stage t from (seed, "posteriors/smc/<job>/stages", t),
+        and the resampling after it from (seed, "posteriors/smc/<job>/resampling", t).
     settings
         See `SmcSettings`.
     focus
@@ -164,12 +165,12 @@ def sample_population(
     sampler = _Sampler(model, observations, session, seed, job, settings, focus, retries, EntrySelection.of(entries))
     population = sampler.begin(checkpoint)
     while True:
+        if checkpoint is not None and checkpoint.due:
+            checkpoint.save(sampler.posterior(population), sampler.state(population))
         sampler.move(population)
         if population.beta == 1.0:
             break
         sampler.raise_beta(population)
-        if checkpoint is not None and checkpoint.due:
-            checkpoint.save(sampler.posterior(population), sampler.state(population))
     sampler.finish()
     posterior = sampler.posterior(population)
     posterior.info.update(
@@ -260,6 +261,11 @@ class _Sampler:
         with Progress(starts, "first runs", label) as progress:
             for i, (trace, log_weight) in enumerate(self._first_runs()):
                 progress.update()
+                if not max(log_weight, trace.log_likelihood) < math.inf:  # or NaN
+                    raise InferenceError(
+                        f"{self.runner.model.name}: first run {i} has log weight {log_weight} and log likelihood "
+                        f"{trace.log_likelihood}; expected finite numbers or -inf. Correct the model."
+                    )
                 if log_weight > -math.inf and trace.log_likelihood > -math.inf:
                     traces.append(trace)
                     index.append(i)
@@ -298,7 +304,9 @@ class _Sampler:
         """Move every trace by Metropolis-Hastings steps at the current temperature."""
         number = len(population.stages) + 1
         rng = seeds.generator(self._seed, f"{self._stage_name}/stages", number)
-        self.runner.begin(seeds.derive(self._seed, self._stage_name, 0), f"stage {number} of {self._stage_name}")
+        self.runner.begin(
+            seeds.derive(self._seed, f"{self._stage_name}/stages", number), f"stage {number} of {self._stage_name}"
+        )
         self.chain.beta, began, runs = population.beta, time.perf_counter(), self.runner.runs
         if self._settings.entry_moves:
             self._move_entries(population.states, rng)

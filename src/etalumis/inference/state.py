@@ -43,6 +43,7 @@ class TraceStructure:
         self.focused = [i for i in self.candidates if name[i] and (focus is None or name[i] in focus)]
         self.focused_set = frozenset(self.focused)
         self.trace_type: str | None = None
+        self.key: tuple[tuple[int, ...], tuple[int, ...]] | None = None
         self.labels: dict[int, str] = {}
         """Kind of move by position, for the acceptance table; an address always has the same kind of prior."""
 
