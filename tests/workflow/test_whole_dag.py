@@ -141,7 +141,7 @@ def test_posteriors(run: Run, engine: str) -> None:
 
 def test_many_observations(run: Run) -> None:
     for _ in range(2):  # the second call has nothing to do
-        done = run.snakemake("infer", "--cores", "2")
+        done = run.snakemake("--cores", "2", "infer")
         assert done.returncode == 0, done.stdout[-3000:]
     assert "Nothing to be done" in done.stdout
     with run.paths.inference_table.open(encoding="utf-8", newline="") as file:
