@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Exact posteriors of the models in C++, through PPX."""
 
+import numpy as np
 import pytest
 from exact.answers import ANSWERS, assert_chain, assert_population, assert_weighted
 from exact.test_ic_by_hand import SkewedSession
@@ -65,3 +66,28 @@ def test_populations_through_cpp(named_simulator, statistics):
     settings = SmcSettings(statistics.size(200, 1_000), statistics.size(400, 2_000), 0.7, entry_moves=3, block_moves=3)
     posterior = sample_population(simulator, ANSWERS[name].observations, SkewedSession(), seed=34, settings=settings)
     assert_population(posterior, ANSWERS[name])
+
+
+class Restarting(Simulator):
+    """Replaces its process in the middle of the work, as after a failure."""
+
+    calls = 0
+
+    def carry_out_each(self, requests, addresses):
+        self.calls += 1
+        if self.calls == 5:
+            self.restart()
+        return super().carry_out_each(requests, addresses)
+
+
+def test_a_restart_changes_no_draw_of_a_population(cpp_examples):
+    found = []
+    for kind in (Simulator, Restarting):
+        with kind([str(cpp_examples / "marsaglia"), "--replaced"]) as simulator:
+            observations = ANSWERS["marsaglia_replaced"].observations
+            settings = SmcSettings(60, 60, 0.7, entry_moves=1, block_moves=3)
+            found.append(sample_population(simulator, observations, None, seed=35, settings=settings))
+            assert kind is Simulator or simulator.calls > 5
+    for name, values in found[0].values.items():
+        np.testing.assert_array_equal(values, found[1].values[name])
+    assert found[0].info["acceptance"] == found[1].info["acceptance"]
