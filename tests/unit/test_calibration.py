@@ -458,8 +458,8 @@ def test_calibrate_runs_smc(capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--engine", "ic"], "give its folder (--network)"),
-        (["--engine", "smc"], "give its folder (--network)"),
+        (["--engine", "ic"], "give its folder with --network"),
+        (["--engine", "smc"], "give its folder with --network"),
         (["--engine", "rmh", "--runs", "1"], "Raise --runs"),
         (["--engine", "importance", "--runs", "9", "--categorical", "z"], "no such quantity; there are up, x"),
         (["--engine", "importance", "--runs", "9", "--categorical", "x"], "expected whole numbers"),

@@ -151,6 +151,9 @@ PYTHON_LINES = [
     "etalumis --verbose figures --format png svg --posteriors rmh.h5 --output drawn",
     "etalumis serve --arg times=3 models:decays {port} --idle-timeout 0.1",
     f"etalumis posteriors ic {INFER} --job 0 --force --output from.h5".replace("$R/config.yaml", "from.yaml"),
+    "etalumis infer --config from.yaml --simulator $R/simulator --traces $R/traces/test-000.h5 --count 1"
+    " --output from.csv",
+    "etalumis calibrate --config from.yaml --simulator $R/simulator --engine ic --observations 1 --output from-cal",
     "! etalumis network train --config from.yaml --layers $R/layers/layers.json --train $R/sorted/train"
     " --valid $R/sorted/valid --output from",
     "etalumis config schema",

@@ -153,4 +153,4 @@ def test_engines_may_differ_by_their_monte_carlo_errors(draws, agree):
     (sentence,) = sentences(diagnose([one, other]), "agreement")
     assert (" agree in all " in sentence) == agree
     if not agree:
-        assert re.search(r"x by 0\.4\d sd \(> 0\.2\d?, Monte Carlo errors included\)", sentence)
+        assert re.search(r"x by 0\.4\d sd \(> 0\.1\d?, Monte Carlo errors included\)", sentence)

@@ -132,7 +132,7 @@ def test_wrong_observations_are_named_and_the_others_inferred(folder, capsys):
         (["--observations", "measured", "--seed", "1"], "--seed: belongs to --traces"),
         (["--observations", "measured", "--probability", "x >"], "--probability 'x >': character 4: expected a number"),
         (["--traces", "coupled.h5", "--probability", "y > 0"], "there is no quantity 'y'; the simulator has x"),
-        (["--observations", "measured", "--engine", "ic"], "engine ic: expected a trained network"),
+        (["--observations", "measured", "--engine", "ic"], "engine ic: no trained network is given; give its folder"),
         (["--observations", "measured", "--engine", "ic", "--network", "gone"], "gone"),
         (["--traces", "coupled.h5", "--engine", "ic", "--network", "foreign"], "foreign: trained on another simulator"),
         (["--observations", "measured", "--keep", "pair.py"], "pair.py: is a file; expected a folder"),

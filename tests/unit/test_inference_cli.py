@@ -260,6 +260,7 @@ def test_the_network_of_another_run_is_checked_and_its_key_is_named(tmp_path, mo
     for options in ([], ["--network", "other/network"]):  # as the workflow calls it
         said = refused(*options)
         assert "network.from: other/network: trained on another simulator: expected simulator build" in said
-        assert "found another build; name a network of this simulator, or remove the key to train one" in said
+        assert "found another build. Train the network on traces of this simulator. Or name a network of " in said
+        assert "this simulator in the key, or remove the key to train one" in said
     said = refused("--network", "other/network", config="plain.yaml")
     assert "error: other/network: trained on another simulator" in said

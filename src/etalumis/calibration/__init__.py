@@ -10,7 +10,6 @@ simulation    the truth and the observation of one case
 ranks         the rank of the truth in weighted draws or chains, from 0 to 1
 usability     whether a posterior can be used at all
 cases         what is kept of each case; the file
-engines       the engines by name
 driver        the loop over the observations, which resumes
 coverage, categories, summary     what the ranks say, in numbers and in words
 """
@@ -18,9 +17,9 @@ coverage, categories, summary     what the ranks say, in numbers and in words
 from etalumis.calibration.cases import Case, CategoryRecord
 from etalumis.calibration.coverage import Coverage, coverage
 from etalumis.calibration.driver import calibrate
-from etalumis.calibration.engines import ENGINES, Engine, EngineInputs
 from etalumis.calibration.ranks import category_rank, rank_of_truth
 from etalumis.calibration.summary import summarise
+from etalumis.engines import ENGINES, Engine, EngineInputs
 
 __all__ = [
     "ENGINES",

@@ -12,10 +12,10 @@ from typing import Any
 
 from etalumis import __version__, seeds
 from etalumis.calibration.cases import Case, assess, case_quantities, failed, read_cases, write_cases
-from etalumis.calibration.engines import Engine
 from etalumis.calibration.simulation import STAGE, simulate
 from etalumis.counting import counted
 from etalumis.diagnostics.run import MARKOV_ENGINES
+from etalumis.engines import Engine
 from etalumis.errors import DatasetError, InferenceError
 from etalumis.execution import Model
 from etalumis.progress import Progress, as_details

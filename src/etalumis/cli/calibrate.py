@@ -12,7 +12,6 @@ from typing import Any
 
 from etalumis.calibration.cases import FORMAT, case_quantities, read_cases, write_cases
 from etalumis.calibration.driver import calibrate, difference, identity_of
-from etalumis.calibration.engines import ENGINES, EngineInputs
 from etalumis.calibration.simulation import simulate
 from etalumis.calibration.summary import DEFAULT_THRESHOLDS, summarise, usable_cases
 from etalumis.calibration.table import csv_text
@@ -22,6 +21,7 @@ from etalumis.cli.logs import say
 from etalumis.cli.workers import add_workers, started
 from etalumis.config import Config, load
 from etalumis.counting import counted
+from etalumis.engines import ENGINES, EngineInputs
 from etalumis.errors import InferenceError
 from etalumis.figures import calibration as figures
 from etalumis.figures import style
@@ -76,7 +76,12 @@ def register(subparsers: Any) -> None:
         help="folder of the simulator, from `etalumis simulator build` or `couple`",
     )  # fmt: skip
     parser.add_argument("--engine", choices=list(ENGINES), required=True, help="engine to calibrate")
-    parser.add_argument("--network", type=Path, metavar="DIR", help="folder of the trained network, for ic and smc")
+    parser.add_argument(
+        "--network",
+        type=Path,
+        metavar="DIR",
+        help="folder of the trained network, for ic and smc (default: network.from)",
+    )
     parser.add_argument(
         "--scopes", choices=("first-shot", "prior"), default="first-shot",
         help="ic: source of the draws in rejection loops: the network or the simulator (default: %(default)s)",

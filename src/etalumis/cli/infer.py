@@ -15,6 +15,7 @@ from etalumis.cli.logs import say
 from etalumis.cli.workers import add_workers, started
 from etalumis.config import Config, load
 from etalumis.counting import counted
+from etalumis.diagnostics.run import MARKOV_ENGINES
 from etalumis.errors import InferenceError
 from etalumis.files import locked
 from etalumis.inference_table import (
@@ -76,10 +77,15 @@ def register(subparsers: Any) -> None:
         help="folder of the simulator, from `etalumis simulator build` or `couple`",
     )  # fmt: skip
     parser.add_argument(
-        "--engine", nargs="+", choices=list(ENGINES), default=["ic"],
+        "--engine", nargs="+", choices=[name for name in ENGINES if name not in MARKOV_ENGINES], default=["ic"],
         help="engine (default: ic); a second one is used for the observations without a reliable result",
     )  # fmt: skip
-    parser.add_argument("--network", type=Path, metavar="DIR", help="folder of the trained network; for ic and smc")
+    parser.add_argument(
+        "--network",
+        type=Path,
+        metavar="DIR",
+        help="folder of the trained network, for ic and smc (default: network.from)",
+    )
     parser.add_argument(
         "--scopes", choices=("first-shot", "prior"), default="first-shot",
         help="ic: source of the draws in rejection loops: the network or the simulator (default: %(default)s)",
@@ -126,7 +132,8 @@ def run(args: argparse.Namespace) -> int:
         check_output_folder(args.keep)
     built = BuiltSimulator(args.simulator, config.simulator)
     sources = _sources(args, config, built)
-    inputs = EngineInputs(config, built, args.runs, args.network, args.scopes)
+    entries = tuple(config.posteriors.entries) if args.keep is not None else ()
+    inputs = EngineInputs(config, built, args.runs, args.network, args.scopes, entries)
     engines = [ENGINES[name](inputs) for name in dict.fromkeys(args.engine)]
     if args.workers > 1 and not all(engine.several_processes for engine in engines):
         one = next(engine.name for engine in engines if not engine.several_processes)

@@ -13,18 +13,16 @@ from etalumis.cli.arguments import whole_number
 from etalumis.cli.workers import add_workers, started
 from etalumis.config import Config, load
 from etalumis.counting import counted
-from etalumis.errors import DatasetError, InferenceError, NetworkError
-from etalumis.inference import Posterior, SmcSettings, compilation, importance, rmh, smc
+from etalumis.engines import ENGINES, Engine, EngineInputs
+from etalumis.errors import InferenceError
+from etalumis.inference import Posterior
 from etalumis.inference import posterior as posterior_file
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.conditioning import read_observations
 from etalumis.inference.entry_selection import unmatched
-from etalumis.inference.temperatures import inverse_temperatures
 from etalumis.log_weights import effective_sample_size
-from etalumis.ppx import Pool, Simulator
 from etalumis.products import check_output_file
 from etalumis.simulator.built import BuiltSimulator
-from etalumis.typing import Array
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +168,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.action == "export":
         posterior_export.export(args)
     else:
-        _ENGINES[args.action](args)
+        _infer(args)
     logger.info("wrote %s", args.output)
     return 0
 
@@ -209,30 +207,30 @@ class _Job:
         self.built = BuiltSimulator(args.simulator, self.config.simulator)
         self.conditioning.require_simulator(self.built)
 
-    def _check_output(self, origin: Mapping[str, Any] | None = None) -> None:
-        number = getattr(self.args, "chain", getattr(self.args, "job", 0))
-        _check_output(self.args, self.args.action, self.config.run.seed, [number], origin)
-
     @property
-    def observations(self) -> dict[str, Array | None]:
-        """Name of each observe statement -> value, or None if it is left out."""
-        return self.conditioning.values
+    def number(self) -> int:
+        """Number of the chain or job."""
+        return int(getattr(self.args, "chain", getattr(self.args, "job", 0)))
 
-    def sample(
-        self, settings: dict[str, Any], engine: Callable[[Simulator | Pool, Checkpoint], Posterior]
-    ) -> Posterior:
+    def _check_output(self, origin: Mapping[str, Any] | None = None) -> None:
+        _check_output(self.args, self.args.action, self.config.run.seed, [self.number], origin)
+
+    def sample(self, engine: Engine) -> Posterior:
         """Start or resume an engine, and write its posterior with its provenance."""
-        provenance = self.conditioning.provenance(self.built)
+        provenance, entries = self.conditioning.provenance(self.built), self.config.posteriors.entries
+        # one more chain or job does not change those that exist
+        own = {key: value for key, value in engine.settings.items() if key != "chains"}
+        settings = {"engine": engine.name, "number": self.number, **own}
         self._check_output({**provenance, **settings})
-        entries = self.config.posteriors.entries
-        if entries:
-            settings = {**settings, "entries": entries}
         identity = {**provenance, "seed": self.config.run.seed, "settings": settings}
         logger.info("conditioned on %s", self.conditioning)
         checkpoint = Checkpoint(Path(f"{self.args.output}.part"), identity)
         workers, pin = getattr(self.args, "workers", 1), getattr(self.args, "pin", False)
         with started(self.built, workers, pin) as simulator:
-            posterior = engine(simulator, checkpoint)
+            posterior = engine.sample(
+                simulator, self.conditioning.values, seed=self.config.run.seed, checkpoint=checkpoint,
+                number=self.number,
+            )  # fmt: skip
         posterior.info.update(provenance, model=simulator.name, observation=self.conditioning.source)
         if "network_digest" in settings:
             posterior.info["network_digest"] = settings["network_digest"]
@@ -246,155 +244,55 @@ class _Job:
         return posterior
 
 
-def _rmh(args: argparse.Namespace) -> None:
+def _infer(args: argparse.Namespace) -> None:
+    """Run an engine, and log how it went."""
     job = _Job(args)
-    section = job.config.posteriors.rmh
-
-    def engine(simulator: Simulator | Pool, checkpoint: Checkpoint) -> Posterior:
-        return rmh(
-            simulator,
-            job.observations,
-            runs=section.runs,
-            seed=job.config.run.seed,
-            chain=args.chain,
-            burn_in=section.burn_in,
-            thin=section.thin,
-            betas=inverse_temperatures(section.temperatures, section.hottest_beta),
-            retries=job.config.simulator.retries,
-            entries=job.config.posteriors.entries,
-            checkpoint=checkpoint,
-        )
-
-    posterior = job.sample(
-        {"engine": "rmh", "chain": args.chain, **section.model_dump(mode="json", exclude={"chains"})}, engine
+    network = getattr(args, "network", None)
+    if args.action == "smc" and job.config.posteriors.smc.start == "prior" and network is not None:
+        raise InferenceError("--network has no effect with posteriors.smc.start: prior; leave one of them out")
+    inputs = EngineInputs(
+        job.config,
+        job.built,
+        runs=getattr(args, "runs", None),
+        network=network,
+        scopes=getattr(args, "scopes", "first-shot"),
+        entries=tuple(job.config.posteriors.entries),
     )
+    _REPORTS[args.action](job.sample(ENGINES[args.action](inputs)), job.number)
+
+
+def _report_rmh(posterior: Posterior, chain: int) -> None:
     logger.info(
         "rmh chain %d: %.1f simulator runs/s, acceptance rate %.2f, %.1f %% of the proposals lost to the scope rule",
-        args.chain, posterior.info["runs_per_s"], posterior.info["acceptance_overall"],
-        100 * posterior.info["lost_share"],
+        chain, posterior.info["runs_per_s"], posterior.info["acceptance_overall"], 100 * posterior.info["lost_share"],
     )  # fmt: skip
-    if section.temperatures > 1:
+    if "swap_acceptance" in posterior.info:
         logger.info(
             "acceptance rates of swaps, coldest pair first: %s; %d round trips between the cold replica and the prior",
             " ".join(f"{rate:.2f}" for rate in posterior.info["swap_acceptance"]), posterior.info["round_trips"],
         )  # fmt: skip
 
 
-def _load_network(job: _Job) -> tuple[Any, str]:
-    """Return the trained network of --network or `network.from`, and the digest of its tensors."""
-    import torch  # a second to import: only where it is needed
-
-    from etalumis.network import checkpoint as network_file
-
-    torch.set_num_threads(1)
-    configured = job.config.network.from_
-    if job.args.network is None and configured is None:
-        raise NetworkError(
-            f"{job.args.config}: no trained network is given; give its folder with --network, or set network.from"
-        )
-    folder = Path(configured or "") if job.args.network is None else job.args.network
-    key = "network.from: " if configured is not None and folder == Path(configured) else ""
-    try:
-        network = network_file.load(folder)
-        digest = network_file.read_manifest(folder)["tensors_sha256"]
-    except (NetworkError, DatasetError) as error:
-        raise NetworkError(f"{key}{error}") from error
-    misfit = job.built.misfit(network.layers.simulator_build_id, network.layers.config_digest)
-    if misfit is not None:
-        remedy = (
-            "name a network of this simulator, or remove the key to train one" if key else "train the network again"
-        )
-        raise NetworkError(f"{key}{folder}: trained on another simulator: {misfit}; {remedy}.")
-    return network, digest
-
-
-def _ic(args: argparse.Namespace) -> None:
-    job = _Job(args)
-    section = job.config.posteriors.ic
-    network, network_digest = _load_network(job)
-
-    def engine(simulator: Simulator | Pool, checkpoint: Checkpoint) -> Posterior:
-        return compilation(
-            simulator,
-            job.observations,
-            network,
-            runs=section.runs,
-            seed=job.config.run.seed,
-            job=args.job,
-            scopes=args.scopes,
-            replays=section.replays,
-            shared_replays=section.shared_replays,
-            in_flight=section.in_flight,
-            retries=job.config.simulator.retries,
-            entries=job.config.posteriors.entries,
-            checkpoint=checkpoint,
-        )
-
-    settings = {"engine": "ic", "job": args.job, "scopes": args.scopes, "network_digest": network_digest}
-    posterior = job.sample({**settings, **section.model_dump(mode="json", exclude={"jobs", "in_flight"})}, engine)
+def _report_ic(posterior: Posterior, job: int) -> None:
     logger.info(
         "ic job %d: %.1f weighted runs/s, %.1f %% lost to second repetitions, %.2f %% of the addresses unknown",
-        args.job, posterior.info["runs_per_s"], 100 * posterior.info["lost_share"],
+        job, posterior.info["runs_per_s"], 100 * posterior.info["lost_share"],
         100 * posterior.info["unknown_address_fraction"],
     )  # fmt: skip
     _log_weights(posterior)
 
 
-def _smc(args: argparse.Namespace) -> None:
-    job = _Job(args)
-    section = job.config.posteriors.smc
-    given = section.model_dump(mode="json", exclude={"jobs", "in_flight"})
-    if section.start == "prior" and args.network is not None:
-        raise InferenceError("--network has no effect with posteriors.smc.start: prior; leave one of them out")
-    network, origin = None, {}
-    if section.start == "network":
-        if args.network is None and job.config.network.from_ is None:
-            raise InferenceError(
-                f"{args.config}: posteriors.smc.start is network, but no --network is given; give the folder of a "
-                "trained network, set network.from, or set posteriors.smc.start to prior"
-            )
-        network, origin["network_digest"] = _load_network(job)
-
-    def engine(simulator: Simulator | Pool, checkpoint: Checkpoint) -> Posterior:
-        return smc(
-            simulator,
-            job.observations,
-            network,
-            seed=job.config.run.seed,
-            job=args.job,
-            settings=SmcSettings(**{name: given[name] for name in SmcSettings._fields}),
-            in_flight=section.in_flight,
-            retries=job.config.simulator.retries,
-            entries=job.config.posteriors.entries,
-            checkpoint=checkpoint,
-        )
-
-    posterior = job.sample({"engine": "smc", "job": args.job, **origin, **given}, engine)
+def _report_smc(posterior: Posterior, job: int) -> None:
+    stages = posterior.info["stages"]
     logger.info(
         "smc job %d: %s, %d of %d lineages left, log evidence %.3f",
-        args.job, counted(len(posterior.info["stages"]), "stage"), posterior.info["stages"][-1]["lineages"],
-        section.starts, posterior.log_evidence,
+        job, counted(len(stages), "stage"), stages[-1]["lineages"], posterior.info["settings"]["starts"],
+        posterior.log_evidence,
     )  # fmt: skip
 
 
-def _importance(args: argparse.Namespace) -> None:
-    job = _Job(args)
-    runs = job.config.posteriors.importance.runs if args.runs is None else args.runs
-
-    def engine(simulator: Simulator | Pool, checkpoint: Checkpoint) -> Posterior:
-        return importance(
-            simulator,
-            job.observations,
-            runs=runs,
-            seed=job.config.run.seed,
-            job=args.job,
-            retries=job.config.simulator.retries,
-            entries=job.config.posteriors.entries,
-            checkpoint=checkpoint,
-        )
-
-    posterior = job.sample({"engine": "importance", "job": args.job, "runs": runs}, engine)
-    logger.info("importance job %d: %.1f simulator runs/s", args.job, posterior.info["runs_per_s"])
+def _report_importance(posterior: Posterior, job: int) -> None:
+    logger.info("importance job %d: %.1f simulator runs/s", job, posterior.info["runs_per_s"])
     _log_weights(posterior)
 
 
@@ -413,9 +311,9 @@ def _log_weights(posterior: Posterior) -> None:
     )  # fmt: skip
 
 
-_ENGINES: dict[str, Callable[[argparse.Namespace], None]] = {
-    "rmh": _rmh,
-    "ic": _ic,
-    "smc": _smc,
-    "importance": _importance,
+_REPORTS: dict[str, Callable[[Posterior, int], None]] = {
+    "rmh": _report_rmh,
+    "ic": _report_ic,
+    "smc": _report_smc,
+    "importance": _report_importance,
 }

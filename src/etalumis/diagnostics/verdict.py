@@ -35,7 +35,7 @@ class Thresholds:
     rhat: float = 1.01
     ess: float = 400.0
     khat: float = 0.7
-    mean_difference: float = 0.2
+    mean_difference: float = 0.1
     total_variation: float = 0.1
 
     def as_dict(self) -> dict[str, float]:

@@ -4,15 +4,14 @@
 
 conditions      conditions on the quantities of a posterior, and their probabilities
 sources         observations from files, folders or traces
-engines         the weighted engines by name, each set up once for all observations
 record          the result of one observation
 table           the records in a file (JSON lines), and as a table (CSV)
 job             the inference of one observation
 run             the loop
 """
 
+from etalumis.engines import ENGINES, Engine, EngineInputs
 from etalumis.inference_table.conditions import ProbabilityColumn
-from etalumis.inference_table.engines import ENGINES, Engine, EngineInputs
 from etalumis.inference_table.run import Outcome, infer_all
 from etalumis.inference_table.sources import ObservationSource, from_files, from_traces
 from etalumis.inference_table.table import InferenceTable

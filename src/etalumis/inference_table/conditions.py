@@ -295,8 +295,7 @@ class _Parser:
         elif relation in ("==", "!="):
             inside = _one_of([self._number()])
         else:
-            compare, bound = _INEQUALITIES[relation], self._number()
-            inside = lambda x: compare(x, bound)  # noqa: E731
+            inside = _beyond(relation, self._number())
         inverted = relation in ("not", "!=")
 
         def condition(lookup: Lookup) -> BoolArray:
@@ -322,6 +321,15 @@ class _Parser:
 
     def _number(self) -> float:
         return float(self._of_kind("number", "a number"))
+
+
+def _beyond(relation: str, bound: float) -> Callable[[FloatArray], BoolArray]:
+    compare = _INEQUALITIES[relation]
+
+    def inside(x: FloatArray) -> BoolArray:
+        return compare(x, bound)
+
+    return inside
 
 
 def _one_of(members: Sequence[float]) -> Callable[[FloatArray], BoolArray]:

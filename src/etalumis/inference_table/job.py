@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from etalumis import seeds
+from etalumis.engines import Engine
 from etalumis.errors import EtalumisError, StorageError
 from etalumis.execution import Model
 from etalumis.inference import Posterior
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.conditioning import Conditioning
 from etalumis.inference_table.conditions import ProbabilityColumn
-from etalumis.inference_table.engines import Engine
 from etalumis.inference_table.record import FAILED, RELIABLE, summarise
 from etalumis.inference_table.sources import ObservationSource
 from etalumis.inference_table.table import InferenceTable

@@ -12,11 +12,11 @@ from typing import Any
 
 from etalumis import seeds
 from etalumis.counting import counted
+from etalumis.engines import Engine
 from etalumis.errors import EtalumisError, StorageError
 from etalumis.execution import Model
 from etalumis.inference import importance
 from etalumis.inference_table.conditions import ProbabilityColumn
-from etalumis.inference_table.engines import Engine
 from etalumis.inference_table.job import InferenceJob
 from etalumis.inference_table.record import RELIABLE
 from etalumis.inference_table.sources import ObservationSource

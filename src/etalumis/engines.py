@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The engines by name, each set up once for all observations.
+"""The engines by name, each set up once from a configuration, for one observation or many.
 
 A new engine is a function that sets it up, and a line in `ENGINES`.
 """
@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 from pydantic import BaseModel
 
 from etalumis.config import Config
-from etalumis.errors import InferenceError, NetworkError
+from etalumis.errors import DatasetError, InferenceError, NetworkError
 from etalumis.execution import Model
 from etalumis.inference import Posterior, SmcSettings, compilation, importance, inverse_temperatures, rmh, smc
 from etalumis.inference.checkpoint import Checkpoint
@@ -29,9 +29,18 @@ class Sampler(Protocol):
     """Samples the posterior of one observation."""
 
     def __call__(
-        self, model: Model, observations: Mapping[str, Any], *, seed: int, checkpoint: Checkpoint | None
+        self,
+        model: Model,
+        observations: Mapping[str, Any],
+        *,
+        seed: int,
+        checkpoint: Checkpoint | None,
+        number: int | None = None,
     ) -> Posterior:
-        """Return the posterior; the draws depend on the arguments only."""
+        """Return the posterior of a job or chain; the draws depend on the arguments only.
+
+        Without a `number`, this is job 0, or all chains of the configuration.
+        """
         ...
 
 
@@ -71,9 +80,11 @@ class EngineInputs:
         Number of runs per observation; None: that of the configuration. Those of rmh are per chain, and
         those of smc the first runs.
     network
-        Folder of the trained network; None if no network was given.
+        Folder of the trained network; None: that of `network.from`.
     scopes
-        Source of the draws in rejection loops, for the engines that use a network.
+        Source of the draws in rejection loops, for IC.
+    entries
+        Patterns of the controlled draws to keep, as `posteriors.entries`.
     """
 
     config: Config
@@ -81,6 +92,7 @@ class EngineInputs:
     runs: int | None = None
     network: Path | None = None
     scopes: Scopes = "first-shot"
+    entries: tuple[str, ...] = ()
 
 
 def _with_runs(section: S, key: str, runs: int | None) -> S:
@@ -89,72 +101,116 @@ def _with_runs(section: S, key: str, runs: int | None) -> S:
 
 
 def _load_network(inputs: EngineInputs, engine: str) -> tuple[Any, str]:
-    """Return the network and its digest."""
-    if inputs.network is None:
-        raise InferenceError(f"engine {engine}: expected a trained network; give its folder (--network)")
+    """Return the network of `inputs.network` or `network.from`, and the digest of its tensors."""
     import torch  # a second to import: only where it is needed
 
     from etalumis.network import checkpoint as network_file
 
-    torch.set_num_threads(1)
-    network = network_file.load(inputs.network)
-    misfit = inputs.built.misfit(network.layers.simulator_build_id, network.layers.config_digest)
-    if misfit is not None:
+    configured = inputs.config.network.from_
+    if inputs.network is None and configured is None:
+        remedy = "; or set posteriors.smc.start to prior" if engine == "smc" else ""
         raise NetworkError(
-            f"{inputs.network}: trained on another simulator: {misfit}. Train the network on traces of this simulator."
+            f"engine {engine}: no trained network is given; give its folder with --network, or set network.from{remedy}"
         )
-    return network, str(network_file.read_manifest(inputs.network)["tensors_sha256"])
+    torch.set_num_threads(1)
+    folder = Path(configured or "") if inputs.network is None else inputs.network
+    from_key = configured is not None and folder == Path(configured)
+    try:
+        return network_file.load_for(folder, inputs.built)
+    except (NetworkError, DatasetError) as error:
+        if not from_key:
+            raise
+        raise NetworkError(
+            f"network.from: {error} Or name a network of this simulator in the key, or remove the key to train one."
+        ) from error
+
+
+def _entries_setting(inputs: EngineInputs) -> dict[str, Any]:
+    return {"entries": list(inputs.entries)} if inputs.entries else {}
 
 
 def _ic(inputs: EngineInputs) -> Engine:
     network, network_digest = _load_network(inputs, "ic")
     section = _with_runs(inputs.config.posteriors.ic, "runs", inputs.runs)
 
-    def sample(model: Model, observations: Mapping[str, Any], *, seed: int, checkpoint: Checkpoint | None) -> Posterior:
+    def sample(
+        model: Model,
+        observations: Mapping[str, Any],
+        *,
+        seed: int,
+        checkpoint: Checkpoint | None,
+        number: int | None = None,
+    ) -> Posterior:
         return compilation(
             model,
             observations,
             network,
             runs=section.runs,
             seed=seed,
+            job=number or 0,
             scopes=inputs.scopes,
             replays=section.replays,
             shared_replays=section.shared_replays,
             in_flight=section.in_flight,
             retries=inputs.config.simulator.retries,
+            entries=inputs.entries,
             checkpoint=checkpoint,
         )
 
-    settings = {"network_digest": network_digest, "scopes": inputs.scopes}
-    return Engine("ic", {**settings, **section.model_dump(mode="json", exclude={"jobs", "in_flight"})}, sample)
+    origin = {"network_digest": network_digest, "scopes": inputs.scopes, **_entries_setting(inputs)}
+    return Engine("ic", {**origin, **section.model_dump(mode="json", exclude={"jobs", "in_flight"})}, sample)
 
 
 def _importance(inputs: EngineInputs) -> Engine:
     runs = _with_runs(inputs.config.posteriors.importance, "runs", inputs.runs).runs
 
-    def sample(model: Model, observations: Mapping[str, Any], *, seed: int, checkpoint: Checkpoint | None) -> Posterior:
-        retries = inputs.config.simulator.retries
-        return importance(model, observations, runs=runs, seed=seed, retries=retries, checkpoint=checkpoint)
+    def sample(
+        model: Model,
+        observations: Mapping[str, Any],
+        *,
+        seed: int,
+        checkpoint: Checkpoint | None,
+        number: int | None = None,
+    ) -> Posterior:
+        return importance(
+            model,
+            observations,
+            runs=runs,
+            seed=seed,
+            job=number or 0,
+            retries=inputs.config.simulator.retries,
+            entries=inputs.entries,
+            checkpoint=checkpoint,
+        )
 
-    return Engine("importance", {"runs": runs}, sample, several_processes=True)
+    return Engine("importance", {"runs": runs, **_entries_setting(inputs)}, sample, several_processes=True)
 
 
 def _smc(inputs: EngineInputs) -> Engine:
     section = _with_runs(inputs.config.posteriors.smc, "starts", inputs.runs)
     given = section.model_dump(mode="json", exclude={"jobs", "in_flight"})
-    network, origin = None, {}
+    network, origin = None, _entries_setting(inputs)
     if section.start == "network":
         network, origin["network_digest"] = _load_network(inputs, "smc")
 
-    def sample(model: Model, observations: Mapping[str, Any], *, seed: int, checkpoint: Checkpoint | None) -> Posterior:
+    def sample(
+        model: Model,
+        observations: Mapping[str, Any],
+        *,
+        seed: int,
+        checkpoint: Checkpoint | None,
+        number: int | None = None,
+    ) -> Posterior:
         return smc(
             model,
             observations,
             network,
             seed=seed,
+            job=number or 0,
             settings=SmcSettings(**{name: given[name] for name in SmcSettings._fields}),
             in_flight=section.in_flight,
             retries=inputs.config.simulator.retries,
+            entries=inputs.entries,
             checkpoint=checkpoint,
         )
 
@@ -170,7 +226,9 @@ def _rmh(inputs: EngineInputs) -> Engine:
             "sweeps. Raise --runs."
         )
 
-    def chain(model: Model, observations: Mapping[str, Any], number: int, seed: int) -> Posterior:
+    def chain(
+        model: Model, observations: Mapping[str, Any], number: int, seed: int, checkpoint: Checkpoint | None
+    ) -> Posterior:
         return rmh(
             model,
             observations,
@@ -181,12 +239,26 @@ def _rmh(inputs: EngineInputs) -> Engine:
             thin=section.thin,
             betas=inverse_temperatures(section.temperatures, section.hottest_beta),
             retries=inputs.config.simulator.retries,
+            entries=inputs.entries,
+            checkpoint=checkpoint,
         )
 
-    def sample(model: Model, observations: Mapping[str, Any], *, seed: int, checkpoint: Checkpoint | None) -> Posterior:
-        return Posterior.concatenate([chain(model, observations, number, seed) for number in range(section.chains)])
+    def sample(
+        model: Model,
+        observations: Mapping[str, Any],
+        *,
+        seed: int,
+        checkpoint: Checkpoint | None,
+        number: int | None = None,
+    ) -> Posterior:
+        if number is not None:
+            return chain(model, observations, number, seed, checkpoint)
+        # a checkpoint belongs to one chain
+        return Posterior.concatenate([chain(model, observations, k, seed, None) for k in range(section.chains)])
 
-    return Engine("rmh", section.model_dump(mode="json"), sample, several_processes=True)
+    return Engine(
+        "rmh", {**section.model_dump(mode="json"), **_entries_setting(inputs)}, sample, several_processes=True
+    )
 
 
 ENGINES: dict[str, Callable[[EngineInputs], Engine]] = {"ic": _ic, "smc": _smc, "rmh": _rmh, "importance": _importance}
