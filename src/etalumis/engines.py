@@ -24,6 +24,9 @@ from etalumis.simulator.built import BuiltSimulator
 
 S = TypeVar("S", bound=BaseModel)
 
+ENGINE_LOGGERS = ("etalumis.progress", "etalumis.inference")
+"""Loggers of the progress of an engine, which hides that of a loop over observations."""
+
 
 class Sampler(Protocol):
     """Samples the posterior of one observation."""

@@ -6,13 +6,10 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from types import TracebackType
 from typing import Self
 
 logger = logging.getLogger(__name__)
-
-_level: ContextVar[int] = ContextVar("_level", default=logging.INFO)
 
 
 class Progress:
@@ -32,7 +29,6 @@ class Progress:
 
     def __init__(self, total: int | None, unit: str, label: str, interval_s: float = 5.0, done: int = 0) -> None:
         self.total, self.unit, self.label, self.interval_s = total, unit, label, interval_s
-        self._level = _level.get()
         self.done = done
         self._done_before = done  # items of an earlier, interrupted call do not count in the rate
         self._start = self._last_line = time.monotonic()
@@ -61,7 +57,7 @@ class Progress:
         now = time.monotonic()
         if now - self._last_line >= self.interval_s:
             self._last_line = now
-            logger.log(self._level, "%s", self._line())
+            logger.info("%s", self._line())
 
     def tick(self, show: Callable[[], Mapping[str, object]]) -> None:
         """Count one more item. `show` is called only when a line is due, which is cheap for items of microseconds."""
@@ -71,14 +67,14 @@ class Progress:
             self._shown = show()
             if now - self._last_line >= self.interval_s:
                 self._last_line = now
-                logger.log(self._level, "%s", self._line())
+                logger.info("%s", self._line())
 
     def close(self) -> None:
         """Log the last line, with the duration of the step."""
         elapsed = time.monotonic() - self._start
         extra = "".join(f"  {key}={value}" for key, value in self._shown.items())
         took = f"{self.done:,} {self.unit} in {duration(elapsed)}"
-        logger.log(self._level, "%s  %s  %s%s", self.label, took, self._rate(), extra)
+        logger.info("%s  %s  %s%s", self.label, took, self._rate(), extra)
 
     def _rate(self) -> str:
         return f"{self.rate:,.1f} {self.unit}/s"
@@ -93,16 +89,6 @@ class Progress:
             parts += [f"{self.done:,}/{self.total:,} {self.unit}", f"{share:4.0%}", self._rate(), f"left {left}"]
         parts += [f"{key}={value}" for key, value in self._shown.items()]
         return "  ".join(parts)
-
-
-@contextmanager
-def as_details() -> Iterator[None]:
-    """Log the progress of steps that start in the block as details (DEBUG), since it belongs to a longer step."""
-    token = _level.set(logging.DEBUG)
-    try:
-        yield
-    finally:
-        _level.reset(token)
 
 
 def duration(seconds: float) -> str:

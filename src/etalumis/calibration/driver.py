@@ -15,10 +15,10 @@ from etalumis.calibration.cases import Case, assess, case_quantities, failed, re
 from etalumis.calibration.simulation import STAGE, simulate
 from etalumis.counting import counted
 from etalumis.diagnostics.run import MARKOV_ENGINES
-from etalumis.engines import Engine
+from etalumis.engines import ENGINE_LOGGERS, Engine
 from etalumis.errors import DatasetError, InferenceError
 from etalumis.execution import Model
-from etalumis.progress import Progress, as_details
+from etalumis.progress import Progress, only_warnings
 from etalumis.refusals import explaining_loss
 
 logger = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ def _case(
     truth, quantities = simulated.truth, case_quantities(simulated.truth, categorical)
     began = time.perf_counter()
     try:
-        with as_details():
+        with only_warnings(*ENGINE_LOGGERS):
             posterior = engine.sample(
                 model,
                 simulated.observations,

@@ -12,7 +12,7 @@ from typing import Any
 
 from etalumis import seeds
 from etalumis.counting import counted
-from etalumis.engines import Engine
+from etalumis.engines import ENGINE_LOGGERS, Engine
 from etalumis.errors import EtalumisError, StorageError
 from etalumis.execution import Model
 from etalumis.inference import importance
@@ -29,8 +29,6 @@ logger = logging.getLogger(__name__)
 NAME_CHECK_RUNS = 100
 """Number of prior runs that must have the quantities of the expressions."""
 _CSV_INTERVAL_S = 10.0
-_QUIET = ("etalumis.progress", "etalumis.inference")
-"""Loggers of the progress of an engine, which would hide the lines of the observations."""
 
 
 @dataclass
@@ -128,7 +126,7 @@ def _check_names(model: Model, columns: Sequence[ProbabilityColumn], seed: int) 
     """Check that prior runs have the quantities of the expressions."""
     if not columns:
         return
-    with only_warnings(*_QUIET):
+    with only_warnings(*ENGINE_LOGGERS):
         prior = importance(model, {}, runs=NAME_CHECK_RUNS, seed=seeds.derive(seed, "infer/names", 0))
     for column in columns:
         column.check_names(prior.values)
@@ -139,7 +137,7 @@ def _infer_each(todo: Sequence[ObservationSource], model: Model, job: InferenceJ
     next_csv = began + _CSV_INTERVAL_S
     for done, source in enumerate(todo, 1):
         try:
-            with only_warnings(*_QUIET):
+            with only_warnings(*ENGINE_LOGGERS):
                 record = job.infer(source, model)
         except StorageError:
             raise
