@@ -12,9 +12,14 @@ from etalumis.layers import LayerRow, LayerTable, ObservationLayout
 from etalumis.traces.reading.batch import Minibatch
 
 SMALL = NetworkConfig(
-    conv_channels=(2, 2, 2, 2, 2), observation_embedding=8, lstm_hidden=16, address_embedding=4, dtype="float32"
+    conv_channels=(2, 2, 2, 2, 2),
+    observation_embedding=8,
+    lstm_hidden=16,
+    address_embedding=4,
+    value_frequencies=2,
+    dtype="float32",
 )
-"""An architecture with every part of the paper's, small enough for tests."""
+"""An architecture with every part, small enough for tests."""
 
 _SCALAR = tuple(
     BY_CODE[code](*parameters)

@@ -19,7 +19,7 @@ from etalumis.errors import DatasetError, InferenceError, NetworkError
 from etalumis.execution import Model
 from etalumis.inference import Posterior, SmcSettings, compilation, importance, inverse_temperatures, rmh, smc
 from etalumis.inference.checkpoint import Checkpoint
-from etalumis.inference.proposal_controller import Scopes
+from etalumis.inference.scope_choice import Scopes
 from etalumis.simulator.built import BuiltSimulator
 
 S = TypeVar("S", bound=BaseModel)
@@ -94,7 +94,7 @@ class EngineInputs:
     built: BuiltSimulator
     runs: int | None = None
     network: Path | None = None
-    scopes: Scopes = "first-shot"
+    scopes: Scopes = "auto"
     entries: tuple[str, ...] = ()
 
 

@@ -4,12 +4,13 @@
 
 import math
 
+import numpy as np
 import pytest
 from exact.answers import ANSWERS, assert_weighted
 
-from etalumis.distributions import Beta, Normal, Poisson
+from etalumis.distributions import Beta, Categorical, Normal, Poisson, Uniform
 from etalumis.inference.compilation import sample_with_proposals
-from etalumis.models import examples
+from etalumis.models import FunctionModel, examples, observe, rejection_scope, sample
 
 
 class SkewedSession:
@@ -39,7 +40,7 @@ class SkewedSession:
         return value, proposal.log_prob(value)
 
 
-@pytest.mark.parametrize("scopes", ["first-shot", "prior"])
+@pytest.mark.parametrize("scopes", ["auto", "first-shot", "prior"])
 @pytest.mark.parametrize("name", list(ANSWERS))
 def test_weights_correct_for_any_proposal(name, scopes, statistics):
     exact = ANSWERS[name]
@@ -49,8 +50,57 @@ def test_weights_correct_for_any_proposal(name, scopes, statistics):
     )
     assert_weighted(posterior, exact)
     looped = name in ("marsaglia_replaced", "dependent_loop")
-    assert (posterior.info["lost_share"] > 0.1) == (looped and scopes == "first-shot")
-    assert (posterior.info["replay_runs"] > 0) == (looped and scopes == "first-shot")
+    assert (posterior.info["lost_share"] > 0.1) == (looped and scopes != "prior")
+    assert (posterior.info["replay_runs"] > 0) == (looped and scopes != "prior")
+
+
+def seldom_or_often():
+    """Draw k in {0, 1}, then x with a loop that accepts with probability 0.02 if k = 0 and 0.6 if k = 1."""
+    k = sample(Categorical((0.7, 0.3)), name="k")
+    rate = (0.04, 1.2)[int(k)]
+    with rejection_scope() as scope:
+        while True:
+            x = sample(Uniform(0.0, 1.0), name="x")
+            if sample(Uniform(0.0, 1.0), name="u") <= rate * x:
+                break
+            scope.repeat()
+    observe(Normal(x + k, 0.3), name="obs")
+    return x
+
+
+class NearlyPrior:
+    """Draw categories from the other side, and other values from a line."""
+
+    def begin(self):
+        pass
+
+    def propose(self, address, distribution, rng):
+        proposal = Categorical((0.4, 0.6)) if distribution.kind == "Categorical" else Beta(1.0, 1.4)
+        value = proposal.sample(rng)
+        return value, proposal.log_prob(value)
+
+
+@pytest.mark.parametrize("scopes", ["auto", "first-shot", "prior"])
+def test_the_choice_of_scopes_by_context_is_exact(scopes, statistics):
+    """ "auto" leaves the scope that seldom accepts to the model, and proposes the other one: few runs are lost."""
+    runs = statistics.size(4_000, 40_000)
+    posterior = sample_with_proposals(
+        FunctionModel(seldom_or_often), {"obs": 1.0}, NearlyPrior(), runs=runs, seed=3, scopes=scopes,
+        shared_replays=1000,
+    )  # fmt: skip
+    x = (np.arange(20_000) + 0.5) / 20_000
+    accepted = [2.0 * x, np.minimum(1.2 * x, 1.0)]
+    joint = [
+        share * np.mean(density / density.mean() * np.exp(-0.5 * ((1.0 - x - k) / 0.3) ** 2))
+        for k, (share, density) in enumerate(zip((0.7, 0.3), accepted, strict=True))
+    ]
+    weight, k = posterior.weight, posterior.values["k"]
+    mean, exact = np.sum(weight * k), joint[1] / sum(joint)
+    assert mean == pytest.approx(exact, abs=5 * math.sqrt(np.sum((weight * (k - mean)) ** 2)))
+    evidence = math.log(sum(joint) / 0.3 / math.sqrt(2 * math.pi))
+    assert posterior.log_evidence == pytest.approx(evidence, abs=5 * math.sqrt(np.sum(weight**2)))
+    low, high = {"auto": (0.1, 0.3), "first-shot": (0.4, 1.0), "prior": (0.0, 0.0)}[scopes]
+    assert low <= posterior.info["lost_share"] <= high
 
 
 def test_averaged_replays_are_exact(statistics):

@@ -25,6 +25,8 @@ from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.compilation import network_input, sample_with_proposals
 from etalumis.inference.observations import NAME_CHECK_RUNS, Observations
 from etalumis.inference.proposal_controller import ProposalController
+from etalumis.inference.runner import ModelRunner
+from etalumis.inference.scope_choice import ScopeChoice
 from etalumis.inference.smc import sample_population
 from etalumis.layers import LayerTable, ObservationLayout
 from etalumis.models import FunctionModel, examples, observe, rejection_scope, sample, tag
@@ -601,9 +603,9 @@ def test_a_second_repetition_without_controlled_draws_loses_a_proposed_scope():
             return ReplayRows(np.zeros(len(self._details), ENTRY), self._details, SavedKeys([]))
 
     for repetitions, lost in (((0, 0), False), ((1,), True)):
-        proposing = ProposalController(
-            PriorSession(), AddressTable(), np.random.default_rng(1), Observations({}), scopes="first-shot"
-        )
+        rng = np.random.default_rng(1)
+        choice = ScopeChoice(ModelRunner(examples.model("branching"), Observations({}), 1), 1, "test", "first-shot")
+        proposing = ProposalController(PriorSession(), AddressTable(), rng, Observations({}), choice)
         proposing.proposed_scopes.append(1)
         proposing.receive(Came(repetitions))
         assert proposing.lost is lost

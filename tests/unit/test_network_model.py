@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The token-parallel network against a plain one that walks through each trace."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,7 @@ from etalumis.layers import LayerRow, LayerTable, ObservationLayout
 from etalumis.network import ProposalNetwork
 from etalumis.network.minibatch_plan import plan_minibatch
 from etalumis.network.proposal_densities import log_density
-from etalumis.network.standardise import standardise
+from etalumis.network.standardise import FAMILIES, standardise
 from etalumis.traces.reading.batch import Minibatch
 from etalumis.training.evaluate import log_proposals
 
@@ -62,14 +64,23 @@ def reference(network: ProposalNetwork, batch: Minibatch) -> tuple[Tensor, dict[
             )
             log_q.append(log_density(group.kind, raw[None], x, context) + jacobian)
             weight = t["sample_weight"]
-            value = weight[int(feature)] if group.kind == "Categorical" else weight[0] * feature
+            if group.kind == "Categorical":
+                value = weight[int(feature)]
+            else:
+                scaled = feature if FAMILIES[group.kind] == "unit" else 2 * torch.special.ndtr(feature) - 1
+                waves = [
+                    wave(k * math.pi * scaled)
+                    for wave in (torch.sin, torch.cos)
+                    for k in range(1, 1 + network.config.value_frequencies)
+                ]
+                value = torch.cat([feature, *waves]) @ weight
             past = torch.cat([value + t["sample_bias"], address])
     return torch.cat(log_q), tables
 
 
-@pytest.mark.parametrize("layers_of_lstm", [1, 2])
-def test_outputs_and_gradients_are_those_of_the_reference(layers_of_lstm: int) -> None:
-    config = SMALL.model_copy(update={"lstm_layers": layers_of_lstm})
+@pytest.mark.parametrize(("layers_of_lstm", "frequencies"), [(1, 0), (1, 3), (2, 2)])
+def test_outputs_and_gradients_are_those_of_the_reference(layers_of_lstm: int, frequencies: int) -> None:
+    config = SMALL.model_copy(update={"lstm_layers": layers_of_lstm, "value_frequencies": frequencies})
     network = network_of(config=config)
     batch = random_batch(LAYERS, PRIORS, LENGTHS, np.random.default_rng(1), unknown=0.2)
     plan = plan_minibatch(batch, network.grouping)
@@ -195,6 +206,33 @@ def test_a_session_has_the_densities_of_training() -> None:
                 expected = np.logaddexp(np.log1p(-defensive) + network_only, np.log(defensive) + log_prior)
             # float32 in training, float64 behind the last layer here
             np.testing.assert_allclose(np.array(log_densities)[possible], expected[possible], rtol=1e-3, atol=2e-3)
+
+
+def test_several_defensive_shares_are_a_mixture_of_whole_runs() -> None:
+    """The entries' densities multiply to the mean over shares of the density of the run with one share."""
+    network, shares = network_of(), (0.0, 0.1, 0.6)
+    rng = np.random.default_rng(4)
+    batch = random_batch(LAYERS, PRIORS, [24], rng)
+    session = network.session(batch.observation[0], defensive=shares)
+    for _ in range(3):  # a run starts with equal shares, whatever the run before it
+        session.begin()
+        drawn = [
+            (
+                *session.propose(LAYERS.rows[layer].address, PRIORS[layer % len(PRIORS)], rng),
+                PRIORS[layer % len(PRIORS)],
+            )
+            for layer in batch.layer.tolist()
+        ]
+        values = np.array([value for value, _, _ in drawn])
+        log_prior = np.array([prior.log_prob(value) for value, _, prior in drawn])
+        again = Minibatch(
+            batch.observation, batch.offset, batch.layer, values, batch.low, batch.high, batch.parameters, log_prior
+        )
+        by_entry = log_proposals(network, again)
+        with np.errstate(divide="ignore"):
+            by_share = [np.logaddexp(np.log1p(-d) + by_entry, np.log(d) + log_prior).sum() for d in shares]
+        expected = np.logaddexp.reduce(by_share) - np.log(len(shares))
+        assert sum(log_q for _, log_q, _ in drawn) == pytest.approx(expected, abs=2e-2)  # float32 in training
 
 
 def test_a_session_skips_unknown_addresses() -> None:

@@ -73,3 +73,14 @@ def seconds(text: str) -> float:
     if not 0.0 < value < _MAX_SECONDS:
         raise argparse.ArgumentTypeError(f"expected seconds, more than 0 and less than {_MAX_SECONDS:g}, found {text}")
     return value
+
+
+def add_scopes(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says who draws in rejection loops, with IC."""
+    parser.add_argument(
+        "--scopes",
+        choices=("auto", "first-shot", "prior"),
+        default="auto",
+        help="ic: source of the draws in rejection loops. first-shot: the network; prior: the simulator; auto: the "
+        "simulator if its loop seldom accepts, else the network (default: %(default)s)",
+    )

@@ -16,7 +16,7 @@ from etalumis.calibration.simulation import simulate
 from etalumis.calibration.summary import DEFAULT_THRESHOLDS, summarise, usable_cases
 from etalumis.calibration.table import csv_text
 from etalumis.calibration.usability import DEFAULT_MAX_RHAT, DEFAULT_MIN_ESS
-from etalumis.cli.arguments import count
+from etalumis.cli.arguments import add_scopes, count
 from etalumis.cli.logs import say
 from etalumis.cli.workers import add_workers, started
 from etalumis.config import Config, load
@@ -82,10 +82,7 @@ def register(subparsers: Any) -> None:
         metavar="DIR",
         help="folder of the trained network, for ic and smc (default: network.from)",
     )
-    parser.add_argument(
-        "--scopes", choices=("first-shot", "prior"), default="first-shot",
-        help="ic: source of the draws in rejection loops: the network or the simulator (default: %(default)s)",
-    )  # fmt: skip
+    add_scopes(parser)
     parser.add_argument(
         "--observations", type=count, default=100, metavar="N",
         help="number of simulated observations (default: %(default)s)",

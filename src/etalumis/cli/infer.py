@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from etalumis.cli.arguments import count, whole_number
+from etalumis.cli.arguments import add_scopes, count, whole_number
 from etalumis.cli.logs import say
 from etalumis.cli.workers import add_workers, started
 from etalumis.config import Config, load
@@ -86,10 +86,7 @@ def register(subparsers: Any) -> None:
         metavar="DIR",
         help="folder of the trained network, for ic and smc (default: network.from)",
     )
-    parser.add_argument(
-        "--scopes", choices=("first-shot", "prior"), default="first-shot",
-        help="ic: source of the draws in rejection loops: the network or the simulator (default: %(default)s)",
-    )  # fmt: skip
+    add_scopes(parser)
     parser.add_argument(
         "--runs", type=count, metavar="N",
         help="simulator runs per observation; for smc, first runs (default: those of the engine in the configuration)",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from etalumis.cli import posterior_export
-from etalumis.cli.arguments import whole_number
+from etalumis.cli.arguments import add_scopes, whole_number
 from etalumis.cli.workers import add_workers, started
 from etalumis.config import Config, load
 from etalumis.counting import counted
@@ -100,12 +100,7 @@ def register(subparsers: Any) -> None:
         "--network", type=Path, metavar="DIR", help="folder of the trained network (default: network.from)"
     )
     job.add_argument("--job", type=whole_number, required=True, metavar="K", help="number of the job, from 0")
-    job.add_argument(
-        "--scopes",
-        choices=("first-shot", "prior"),
-        default="first-shot",
-        help="source of the draws in rejection loops: the network or the simulator (default: %(default)s)",
-    )
+    add_scopes(job)
     population = _engine(actions, "smc")
     population.add_argument(
         "--network", type=Path, metavar="DIR",
@@ -255,7 +250,7 @@ def _infer(args: argparse.Namespace) -> None:
         job.built,
         runs=getattr(args, "runs", None),
         network=network,
-        scopes=getattr(args, "scopes", "first-shot"),
+        scopes=getattr(args, "scopes", "auto"),
         entries=tuple(job.config.posteriors.entries),
     )
     _REPORTS[args.action](job.sample(ENGINES[args.action](inputs)), job.number)

@@ -162,6 +162,13 @@ class NetworkConfig(Section):
     lstm_layers: int = Field(1, ge=1, le=16, description="number of stacked LSTM layers")
     address_embedding: int = Field(64, ge=1, le=4096, description="size of the address embedding")
     sample_embedding: int = Field(4, ge=1, le=4096, description="size of the embedding of the previous value")
+    value_frequencies: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="number of frequencies of which sines and cosines of the previous value enter its embedding; "
+        "0: the value alone, as in the paper",
+    )
     mixture_components: int = Field(10, ge=1, le=1000, description="mixture components of a continuous proposal")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="data type of matrix products; auto: bfloat16 if the hardware supports it"

@@ -19,10 +19,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from etalumis import seeds
+from etalumis.address import AddressTable
 from etalumis.inference.controllers import CountRepetitions
 from etalumis.inference.runner import ModelRunner
 from etalumis.trace import CONTROLLED, Trace
 
+Context = tuple[tuple[int, float], ...]
+"""Address and value of the controlled entries before a scope, and the address of its first entry, with value 0."""
+
+_MIN_SHARED_REPLAYS = 32
+"""Replays of the first scope with a context: with a single one, a rare context could get the weight of many runs."""
 _MAX_CONTEXTS = 100_000
 """Bound on the contexts that share replays: they are kept in memory and in checkpoints."""
 
@@ -40,8 +46,8 @@ class InverseAcceptance:
         Number of replays of each scope of each run whose context is not shared.
     shared_replays
         Maximum number of replays for a context that has discrete controlled entries only; 0 shares none. The k-th scope
-        with this context uses the first 2^ceil(log2 k) of them, but at least `replays`, so that rare contexts with long
-        loops cost little. Only the first 100,000 contexts share replays.
+        with this context uses the first 2^ceil(log2 k) of them, but at least `replays` and 32, so that rare contexts
+        with long loops cost little. Only the first 100,000 contexts share replays.
     uses
         Number of scopes per context so far, which this object updates: its state, if it has to be continued later.
 
@@ -64,7 +70,7 @@ class InverseAcceptance:
         self._replays, self._shared_replays = replays, shared_replays
         self._uses = {} if uses is None else uses
         self._shared: dict[str, _SharedReplays] = {}
-        self._digests: dict[tuple[tuple[int, float], ...], str] = {}
+        self._digests = ContextDigests(runner.addresses)
         self.replay_runs = 0
 
     def log_estimate(self, trace: Trace, scope: int, rng: np.random.Generator) -> float:
@@ -72,14 +78,15 @@ class InverseAcceptance:
         context = self._context(trace, scope) if self._shared_replays else None
         if context is None:
             return math.log(self._repetitions(trace, scope, rng, self._replays) / self._replays)
-        digest = self._digest(context)
+        digest = self._digests.of(context)
         if digest not in self._uses and len(self._uses) >= _MAX_CONTEXTS:
             return math.log(self._repetitions(trace, scope, rng, self._replays) / self._replays)
         uses = self._uses[digest] = self._uses.get(digest, 0) + 1
         shared = self._shared.get(digest)
         if shared is None:
             shared = self._shared[digest] = _SharedReplays(seeds.generator(self._seed, self._stage, int(digest, 16)))
-        missing = min(self._shared_replays, max(self._replays, 1 << (uses - 1).bit_length())) - shared.count
+        wanted = max(self._replays, _MIN_SHARED_REPLAYS, 1 << (uses - 1).bit_length())
+        missing = min(self._shared_replays, wanted) - shared.count
         if missing > 0:
             shared.repetitions += self._repetitions(trace, scope, shared.rng, missing)
             shared.count += missing
@@ -91,16 +98,7 @@ class InverseAcceptance:
         # without observations: these runs are not scored
         return sum(self._runner.run_repeatedly(rng, lambda: CountRepetitions(trace, scope, rng), count))
 
-    def _digest(self, context: tuple[tuple[int, float], ...]) -> str:
-        found = self._digests.get(context)
-        if found is None:
-            text = repr([(self._runner.addresses.name(address), value) for address, value in context])
-            found = hashlib.blake2b(text.encode(), digest_size=7).hexdigest()
-            if len(self._digests) < _MAX_CONTEXTS:
-                self._digests[context] = found
-        return found
-
-    def _context(self, trace: Trace, scope: int) -> tuple[tuple[int, float], ...] | None:
+    def _context(self, trace: Trace, scope: int) -> Context | None:
         """Return addresses and values of the controlled entries before a scope; None if one is continuous."""
         scopes, flags = trace.scope, trace.flags
         address, value, distribution = trace.address, trace.value, trace.distribution
@@ -114,6 +112,30 @@ class InverseAcceptance:
                     return None
                 found.append((address[i], value[i]))
         return tuple(found)
+
+
+class ContextDigests:
+    """Names contexts independently of the numbers that a process gave to addresses.
+
+    Parameters
+    ----------
+    addresses
+        Table of the addresses.
+    """
+
+    def __init__(self, addresses: AddressTable) -> None:
+        self._addresses = addresses
+        self._known: dict[Context, str] = {}
+
+    def of(self, context: Context) -> str:
+        """Return the digest of a context, hexadecimal."""
+        found = self._known.get(context)
+        if found is None:
+            text = repr([(self._addresses.name(address), value) for address, value in context])
+            found = hashlib.blake2b(text.encode(), digest_size=7).hexdigest()
+            if len(self._known) < _MAX_CONTEXTS:
+                self._known[context] = found
+        return found
 
 
 @dataclass

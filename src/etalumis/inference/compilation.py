@@ -25,6 +25,7 @@ does not introduce a bias.
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,9 +38,10 @@ from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.importance import sample_weighted
 from etalumis.inference.observations import Observations
 from etalumis.inference.posterior import Posterior
-from etalumis.inference.proposal_controller import ProposalSource, Scopes
+from etalumis.inference.proposal_controller import ProposalSource
 from etalumis.inference.proposed_runs import LaneSource, ProposedRun, ProposedRuns, draw_by_draw
 from etalumis.inference.runner import ModelRunner
+from etalumis.inference.scope_choice import ScopeChoice, Scopes
 from etalumis.trace import Trace
 from etalumis.typing import Array
 
@@ -54,7 +56,7 @@ def compilation(
     runs: int,
     seed: int,
     job: int = 0,
-    scopes: Scopes = "first-shot",
+    scopes: Scopes = "auto",
     replays: int = 1,
     shared_replays: int = 0,
     in_flight: int = 64,
@@ -95,7 +97,7 @@ def sample_with_proposals(
     runs: int,
     seed: int,
     job: int = 0,
-    scopes: Scopes = "first-shot",
+    scopes: Scopes = "auto",
     replays: int = 1,
     shared_replays: int = 0,
     retries: int = 3,
@@ -124,7 +126,8 @@ def sample_with_proposals(
     seed, job
         Run i draws from (seed, "posteriors/ic/<job>", i).
     scopes
-        "first-shot": the network proposes rejection scopes; "prior": the model's loops draw them.
+        "first-shot": the network proposes rejection scopes; "prior": the model's loops draw them; "auto": the loops
+        draw those that seldom accept (`etalumis.inference.scope_choice`).
     replays
         Number of prior runs R_{s,r} to average for each proposed scope, if the weight of the run is not zero anyway.
     shared_replays
@@ -147,7 +150,11 @@ def sample_with_proposals(
         raise InferenceError(f"ic: expected replays >= 1 and shared_replays >= 0, found {replays} and {shared_replays}")
     stage = f"posteriors/ic/{job}"
     runner = ModelRunner(model, Observations(observations), seeds.derive(seed, stage, 0), retries)
-    counts: dict[str, Any] = {**dict.fromkeys(("asked", "unknown", "lost", "replay_runs"), 0), "contexts": {}}
+    counts: dict[str, Any] = {
+        **dict.fromkeys(("asked", "unknown", "lost", "replay_runs"), 0),
+        "contexts": {},
+        "drawn": {},
+    }
 
     def draws(first: int) -> Iterator[tuple[Trace, float]]:
         return weighted_runs(
@@ -178,6 +185,15 @@ def sample_with_proposals(
     return posterior
 
 
+def new_counts() -> dict[str, Any]:
+    """Return the counts of `weighted_runs` before the first run.
+
+    They are the numbers of entries that the network was `asked` for and whose address was `unknown`, of `lost` runs and
+    of `replay_runs`, the number of scopes by context, and the contexts whose scope is `drawn` by the model.
+    """
+    return {**dict.fromkeys(("asked", "unknown", "lost", "replay_runs"), 0), "contexts": {}, "drawn": {}}
+
+
 def weighted_runs(
     runner: ModelRunner,
     session: ProposalSource,
@@ -192,17 +208,17 @@ def weighted_runs(
 ) -> Iterator[tuple[Trace, float]]:
     """Yield the trace and the log weight of each run, in order; see `sample_with_proposals`.
 
-    Run i draws from (seed, stage, i). `counts` has the numbers of entries that the network was `asked` for and whose
-    address was `unknown`, of `lost` runs and of `replay_runs`, and the scopes per context, all of which are updated.
+    Run i draws from (seed, stage, i). `counts` is updated; see `new_counts`.
     """
-    before, uses = counts["replay_runs"], counts["contexts"]  # of an interrupted job, if it is resumed
-    inverse_acceptance = InverseAcceptance(runner, seed, stage, replays, shared_replays, uses)
+    before = counts["replay_runs"]  # of an interrupted job, if it is resumed
+    inverse_acceptance = InverseAcceptance(runner, seed, stage, replays, shared_replays, counts["contexts"])
+    choice = ScopeChoice(runner, seed, stage, scopes, counts["drawn"])
 
     def begin(first: int, last: int) -> None:
         draws = f"draw {first}" if first == last else f"draws {first} to {last}"
         runner.begin(seeds.derive(seed, stage, first), f"{draws} of {stage}")
 
-    for run in _runs(runner, session, indices, lambda i: seeds.generator(seed, stage, i), begin, scopes):
+    for run in _runs(runner, session, indices, lambda i: seeds.generator(seed, stage, i), begin, choice):
         counts["asked"] += run.asked
         counts["unknown"] += run.unknown
         counts["lost"] += run.lost
@@ -210,7 +226,7 @@ def weighted_runs(
         if log_weight > -math.inf:
             for scope in run.proposed_scopes:
                 log_weight += inverse_acceptance.log_estimate(run.trace, scope, run.rng)
-            counts["replay_runs"] = before + inverse_acceptance.replay_runs
+        counts["replay_runs"] = before + choice.replay_runs + inverse_acceptance.replay_runs
         yield run.trace, log_weight
 
 
@@ -220,15 +236,15 @@ def _runs(
     indices: range,
     make_rng: Callable[[int], np.random.Generator],
     begin: Callable[[int, int], None],
-    scopes: Scopes,
+    choice: ScopeChoice,
 ) -> Iterator[ProposedRun]:
     """Yield the runs in order: many at a time, if the model takes proposals and the session has several lanes."""
     model, lanes = runner.proposable, session.lanes if isinstance(session, LaneSource) else 1
     if model is None and lanes > 1:
         logger.info("%s asks for each value: one run in flight", runner.model.name)
     if model is not None and isinstance(session, LaneSource) and lanes > 1:
-        return ProposedRuns(runner, model, session, make_rng, begin, scopes).runs(indices)
-    return (draw_by_draw(runner, session, make_rng(index), scopes) for index in indices)
+        return ProposedRuns(runner, model, session, make_rng, begin, choice).runs(indices)
+    return (draw_by_draw(runner, session, partial(make_rng, index), choice) for index in indices)
 
 
 def network_input(layers: Any, observations: Observations) -> Array:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from etalumis.delegation import AddressKeys, PlannedTrace
 from etalumis.distributions import Distribution
+from etalumis.inference.acceptance import Context
+from etalumis.inference.scope_choice import ContextTracker
 from etalumis.trace import CONTROLLED
 
 _MAX_NODES = 200_000
@@ -19,7 +21,8 @@ _MAX_NODES = 200_000
 class ExpectedEntry(NamedTuple):
     """A controlled entry. `number` and `prior_number` are the numbers of address and prior in the trace's keys.
 
-    `opens` says whether it is the first entry of its rejection scope.
+    `opens` says whether it is the first entry of its rejection scope, and `drawn` whether the model then draws the
+    scope although the network might know the address.
     """
 
     number: int
@@ -28,6 +31,7 @@ class ExpectedEntry(NamedTuple):
     opens: bool
     address: str
     prior: Distribution
+    drawn: bool
 
 
 class Node:
@@ -87,14 +91,17 @@ class ExpectedEntries:
         self.keys: AddressKeys | None = None
         self._nodes = 0
 
-    def learn(self, trace: PlannedTrace, is_drawn: Callable[[ExpectedEntry], bool]) -> None:
+    def learn(
+        self, trace: PlannedTrace, knows: Callable[[str], bool], is_drawn: Callable[[Context | None], bool]
+    ) -> None:
         """Expect the controlled entries of a trace in runs with the same discrete values.
 
-        `is_drawn` says of the first entry of a scope whether the model draws the scope; its entries are no points then.
+        `knows` says whether the network knows an address, and `is_drawn` whether the model draws the scope with a
+        context. The entries of a scope that the model draws are no points.
         """
         if trace.keys is not self.keys or self._nodes > _MAX_NODES:
             self.root, self.keys, self._nodes = Node(), trace.keys, 0
-        node, scope, scope_drawn = self.root, 0, False
+        node, scope, scope_drawn, contexts = self.root, 0, False, ContextTracker()
         entries, details = trace.accepted_entries, trace.rows.details
         addresses, flags, values = trace.address, trace.flags, entries["value"].tolist()
         # a scope is drawn by the model if its first draw is not controlled
@@ -105,12 +112,19 @@ class ExpectedEntries:
             controlled = bool(flags[position] & CONTROLLED)
             if in_scope != scope:
                 scope, scope_drawn = in_scope, opens and not controlled
+            if scope_drawn and opens:
+                contexts.end()
             if not controlled or scope_drawn:
                 continue
-            address = trace.addresses.name(addresses[position])
-            entry = ExpectedEntry(number, prior_number, in_scope, opens, address, trace.prior(prior_number))
+            address, prior = trace.addresses.name(addresses[position]), trace.prior(prior_number)
+            drawn = opens and is_drawn(contexts.of_scope(addresses[position]))
+            entry = ExpectedEntry(number, prior_number, in_scope, opens, address, prior, drawn)
             node.expect(entry)
-            scope_drawn = opens and is_drawn(entry)
+            scope_drawn = opens and (drawn or not knows(address))
+            if scope_drawn:
+                contexts.end()
+            else:
+                contexts.add(addresses[position], values[position], prior.discrete)
             node, new = node.grow(None if scope_drawn else values[position])
             self._nodes += new
             if self._nodes > _MAX_NODES:

@@ -3,7 +3,7 @@
 """Controller of a run whose values a network proposes."""
 
 import math
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -14,8 +14,7 @@ from etalumis.errors import InferenceError
 from etalumis.execution import Site
 from etalumis.inference.controllers import PriorController
 from etalumis.inference.observations import Observations
-
-Scopes = Literal["first-shot", "prior"]
+from etalumis.inference.scope_choice import ContextTracker, ScopeChoice
 
 
 class Proposal(NamedTuple):
@@ -61,10 +60,11 @@ class ProposalController(PriorController):
         addresses: AddressTable,
         rng: np.random.Generator,
         observations: Observations,
-        scopes: Scopes,
+        choice: ScopeChoice,
     ) -> None:
         super().__init__(rng, observations, details=True)
-        self._session, self._addresses, self._scopes = session, addresses, scopes
+        self._session, self._addresses, self._choice = session, addresses, choice
+        self._contexts = ContextTracker()
         self._scope = 0
         self._scope_from_prior = False
         self.log_weight = 0.0
@@ -83,10 +83,13 @@ class ProposalController(PriorController):
         entered = site.scope != self._scope
         if entered:
             self._scope = site.scope
-            self._scope_from_prior = bool(site.scope) and (self._scopes == "prior" or site.repetition > 0)
+            self._scope_from_prior = bool(site.scope) and (
+                site.repetition > 0 or self._choice.is_drawn(self._contexts.of_scope(site.address))
+            )
         if self.lost:
             return Answer(None, HandOver.REST)
         if self._scope_from_prior:
+            self._contexts.end()
             return Answer(None, HandOver.SCOPE)
         if site.scope and site.repetition:
             self.lost, self.log_weight = True, -math.inf
@@ -95,10 +98,13 @@ class ProposalController(PriorController):
         if value is None:
             self._scope_from_prior = entered and bool(site.scope)
             if self._scope_from_prior:
+                self._contexts.end()
                 return Answer(None, HandOver.SCOPE)
-            return Answer(site.distribution.sample(self.rng))
-        if entered and site.scope:
+            value = site.distribution.sample(self.rng)
+        elif entered and site.scope:
             self.proposed_scopes.append(site.scope)
+        if site.control:
+            self._contexts.add(site.address, value, site.distribution.discrete)
         return Answer(value)
 
     def receive(self, trace: PlannedTrace) -> None:

@@ -14,6 +14,7 @@ the entries before them, so that a repeated run has the same values up to the en
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -25,10 +26,10 @@ from etalumis.inference.proposal_controller import (
     Proposal,
     ProposalController,
     ProposalSource,
-    Scopes,
     require_finite,
 )
 from etalumis.inference.runner import ModelRunner, draw_seed
+from etalumis.inference.scope_choice import ScopeChoice
 from etalumis.trace import Trace
 
 logger = logging.getLogger(__name__)
@@ -134,8 +135,8 @@ class ProposedRuns:
         Run number -> a new random generator of this run.
     begin
         Called with the numbers of the first and the last of the next runs, for messages.
-    scopes
-        As in `etalumis.inference.compilation`.
+    choice
+        Which rejection scopes the session proposes.
     """
 
     def __init__(
@@ -145,10 +146,10 @@ class ProposedRuns:
         session: LaneSource,
         make_rng: Callable[[int], np.random.Generator],
         begin: Callable[[int, int], None],
-        scopes: Scopes,
+        choice: ScopeChoice,
     ) -> None:
         self._runner, self._model, self._session = runner, model, session
-        self._make_rng, self._begin, self._scopes = make_rng, begin, scopes
+        self._make_rng, self._begin, self._choice = make_rng, begin, choice
         self._expected = ExpectedEntries()
         self._wasted = self._completed = 0
         self._guesses = True
@@ -191,7 +192,7 @@ class ProposedRuns:
             if trace.diverged or (lane.entries and trace.keys is not keys):  # its rows were wrong, or not sent
                 self._wasted += bool(lane.entries)
                 lane.guesses += 1
-                self._expected.learn(trace, self._is_drawn)
+                self._learn(trace)
                 again.append(lane)
             else:
                 self._runner.check(trace)
@@ -231,7 +232,7 @@ class ProposedRuns:
     def _next(self, lane: _Lane) -> ExpectedEntry | None:
         """Advance a lane to the next entry that the network proposes; return None if there is none."""
         while lane.node is not None and (entry := lane.node.entry) is not None:
-            if entry.opens and self._scopes == "prior":
+            if entry.drawn:
                 lane.take(entry, None)
                 continue
             lane.asked += 1
@@ -241,8 +242,9 @@ class ProposedRuns:
             lane.take(entry, None if entry.opens else entry.prior.sample(lane.rng))
         return None
 
-    def _is_drawn(self, entry: ExpectedEntry) -> bool:
-        return self._scopes == "prior" or not self._session.knows(entry.address)
+    def _learn(self, trace: PlannedTrace) -> None:
+        self._choice.learn(trace)
+        self._expected.learn(trace, self._session.knows, self._choice.is_drawn)
 
     def _plan(self, lane: _Lane) -> RunPlan:
         rows = None
@@ -268,15 +270,22 @@ class ProposedRuns:
 
     def _draw_by_draw(self, index: int) -> ProposedRun:
         self._begin(index, index)
-        run = draw_by_draw(self._runner, self._session, self._make_rng(index), self._scopes)
+        run = draw_by_draw(self._runner, self._session, lambda: self._make_rng(index), self._choice)
         if self._guesses and isinstance(run.trace, PlannedTrace):
-            self._expected.learn(run.trace, self._is_drawn)
+            self._learn(run.trace)
         return run
 
 
-def draw_by_draw(runner: ModelRunner, session: ProposalSource, rng: np.random.Generator, scopes: Scopes) -> ProposedRun:
-    """Make one run in which the model asks for every controlled value."""
-    trace, run = runner.run(
-        rng, lambda: ProposalController(session, runner.addresses, rng, runner.observations, scopes)
-    )
-    return ProposedRun(trace, run.log_weight, run.lost, run.proposed_scopes, run.asked, run.unknown, rng)
+def draw_by_draw(
+    runner: ModelRunner, session: ProposalSource, make_rng: Callable[[], np.random.Generator], choice: ScopeChoice
+) -> ProposedRun:
+    """Make one run in which the model asks for every controlled value.
+
+    It is repeated if it meets a scope that the model shall draw, as only the completed run shows.
+    """
+    while True:
+        rng = make_rng()
+        controller = partial(ProposalController, session, runner.addresses, rng, runner.observations, choice)
+        trace, run = runner.run(rng, controller)
+        if not choice.learn(trace):
+            return ProposedRun(trace, run.log_weight, run.lost, run.proposed_scopes, run.asked, run.unknown, rng)

@@ -36,7 +36,7 @@ from etalumis.execution import Model
 from etalumis.inference import block_moves
 from etalumis.inference.chain import Chain, acceptance
 from etalumis.inference.checkpoint import Checkpoint
-from etalumis.inference.compilation import network_input, weighted_runs
+from etalumis.inference.compilation import network_input, new_counts, weighted_runs
 from etalumis.inference.entry_selection import EntrySelection
 from etalumis.inference.kernel import Settings
 from etalumis.inference.observations import Observations
@@ -292,10 +292,9 @@ class _Sampler:
     def _first_runs(self) -> Iterator[tuple[Trace, float]]:
         settings = self._settings
         if self._session is not None:
-            counts = {**dict.fromkeys(("asked", "unknown", "lost", "replay_runs"), 0), "contexts": {}}
             return weighted_runs(
                 self.runner, self._session, range(settings.starts), self._seed, self._stage_name,
-                scopes="first-shot", replays=settings.replays, shared_replays=settings.shared_replays, counts=counts,
+                scopes="auto", replays=settings.replays, shared_replays=settings.shared_replays, counts=new_counts(),
             )  # fmt: skip
         origins = [seeds.derive(self._seed, self._stage_name, i) for i in range(settings.starts)]
         return ((trace, trace.log_likelihood) for trace in self.runner.priors(origins, details=True))

@@ -25,11 +25,6 @@ class Group:
         """Name of the group in parameter names: "Uniform", "Categorical13"."""
         return f"{self.kind}{self.categories or ''}"
 
-    @property
-    def inputs(self) -> int:
-        """Number of inputs of the sample embedding: one for a value, or one per category."""
-        return self.categories if self.kind == "Categorical" else 1
-
 
 @dataclass(frozen=True)
 class Grouping:

@@ -12,6 +12,7 @@ minibatch of any trace types at once; gradients are computed for compact copies 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,8 +26,9 @@ from etalumis.network.grouped_linear import grouped_linear
 from etalumis.network.grouping import Group, Grouping
 from etalumis.network.minibatch_plan import GroupPlan, MinibatchPlan, plan_minibatch
 from etalumis.network.proposal_densities import initial_bias, log_density, width
-from etalumis.network.proposal_session import ProposalSession
+from etalumis.network.proposal_session import DEFENSIVE_SHARES, ProposalSession
 from etalumis.network.recurrent import linear, packed_lstm
+from etalumis.network.value_features import embed_values, feature_count, value_features
 from etalumis.traces.reading.batch import Minibatch
 
 ADDRESS_TABLE = "address"
@@ -99,8 +101,10 @@ class ProposalNetwork(nn.Module):
         config = self.config
         out = width(group.kind, group.categories, config.mixture_components)
         hidden = (config.lstm_hidden + out) // 2
+        inputs = group.categories or feature_count(config.value_frequencies)
+        scale = 1.0 if group.categories else 1.0 / math.sqrt(inputs)
         tables = {
-            "sample_weight": torch.randn(rows, group.inputs, config.sample_embedding),
+            "sample_weight": torch.randn(rows, inputs, config.sample_embedding) * scale,
             "sample_bias": torch.zeros(rows, config.sample_embedding),
             "hidden_weight": torch.randn(rows, config.lstm_hidden, hidden) * math.sqrt(2.0 / config.lstm_hidden),
             "hidden_bias": torch.zeros(rows, hidden),
@@ -159,10 +163,21 @@ class ProposalNetwork(nn.Module):
 
     def _hidden(self, plan: MinibatchPlan, embedded: Tensor, leaves: Leaves) -> Tensor:
         address = leaves[ADDRESS_TABLE].value.index_select(0, plan.layer)
-        samples = torch.cat([_sample_embedding(group, leaves) for group in plan.groups]).index_select(0, plan.order)
+        samples = torch.cat([self._sample_embedding(group, leaves) for group in plan.groups]).index_select(
+            0, plan.order
+        )
         past = torch.cat([samples, address], 1)
         past = torch.cat([past, past.new_zeros(1, past.shape[1])]).index_select(0, plan.previous)
         return self._lstm(plan, embedded, torch.cat([past, address], 1))
+
+    def _sample_embedding(self, group: GroupPlan, leaves: Leaves) -> Tensor:
+        weight = leaves[f"{group.group.key}_sample_weight"].value
+        bias = leaves[f"{group.group.key}_sample_bias"].value.index_select(0, group.inverse)
+        if group.group.kind == "Categorical":
+            place = group.inverse * group.group.categories + group.feature.long()
+            return weight.flatten(0, 1).index_select(0, place) + bias
+        features = value_features(group.group.kind, group.feature, self.config.value_frequencies)
+        return embed_values(features, weight.index_select(0, group.inverse)) + bias
 
     def _lstm(self, plan: MinibatchPlan, embedded: Tensor, inputs: Tensor) -> Tensor:
         """Return the hidden states (token, hidden); the observation's part of the gates is computed once per trace."""
@@ -213,18 +228,11 @@ class ProposalNetwork(nn.Module):
             parts[kind] = parts.get(kind, 0.0) + float(loss.detach().index_select(0, group.tokens).sum())
         return loss.sum() + unknown, parts
 
-    def session(self, observation: np.ndarray, defensive: float = 0.05, lanes: int = 1) -> ProposalSession:
+    def session(
+        self, observation: np.ndarray, defensive: float | Sequence[float] = DEFENSIVE_SHARES, lanes: int = 1
+    ) -> ProposalSession:
         """Return a session that proposes values for runs with one observation; see `ProposalSession`."""
         return ProposalSession(self, observation, defensive, lanes)
-
-
-def _sample_embedding(group: GroupPlan, leaves: Leaves) -> Tensor:
-    weight = leaves[f"{group.group.key}_sample_weight"].value
-    bias = leaves[f"{group.group.key}_sample_bias"].value.index_select(0, group.inverse)
-    if group.group.kind == "Categorical":
-        place = group.inverse * group.group.categories + group.feature.long()
-        return weight.flatten(0, 1).index_select(0, place) + bias
-    return weight[:, 0].index_select(0, group.inverse) * group.feature.unsqueeze(1) + bias
 
 
 def fast_bfloat16() -> bool:

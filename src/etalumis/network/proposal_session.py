@@ -15,11 +15,14 @@ from etalumis.errors import NetworkError
 from etalumis.inference.proposal_controller import Proposal
 from etalumis.network import sampling
 from etalumis.network.standardise import restore, standardise
+from etalumis.network.value_features import embed_values, value_features
 from etalumis.typing import Array
 
 if TYPE_CHECKING:
     from etalumis.network.model import ProposalNetwork
 
+DEFENSIVE_SHARES = (0.01, 0.03, 0.1, 0.3, 0.7)
+"""Shares of the prior in proposals, if none are given."""
 _MAX_CACHED_GATES = 16_384
 """Bound on the pairs of addresses whose part of the gates is remembered."""
 
@@ -27,8 +30,15 @@ _MAX_CACHED_GATES = 16_384
 class ProposalSession:
     """Proposes the values of runs, given one observation; several runs at a time, each in a lane of its own.
 
-    The proposal is a defensive mixture, q(x) = (1 - d) q_network(x) + d p(x), so that the weight p/q of an entry is at
-    most 1/d. The density is that of the mixture, whichever component a value was drawn from.
+    A network is surer of itself than it should be, so a run is proposed with one of several defensive shares d of the
+    prior (Hesterberg 1995), each as likely as the others::
+
+        q(x) = mean_d prod_i [(1 - d) q_network(x_i | x_<i) + d p(x_i)]
+
+    The density is that of the whole mixture, however a value was drawn. It is computed entry by entry: given the values
+    so far, each share has a posterior probability, and the next entry is proposed with the mean share. If the network's
+    proposals fit, the weight p / q of a run is hardly larger than with the smallest share alone; if they do not, it is
+    bounded by the largest share.
 
     What is proposed in a lane does not depend on the other lanes of a call, bit for bit: matrix products have at least
     two rows, since BLAS computes one row by another routine, and weights are stored so that the sums do not depend on
@@ -41,7 +51,7 @@ class ProposalSession:
     observation
         (*shape), unscaled, as in the observe statement of the model.
     defensive
-        Share d of the prior, in [0, 1).
+        Share d of the prior, in [0, 1), or several of them.
     lanes
         Number of runs that can be in progress at the same time.
 
@@ -51,12 +61,17 @@ class ProposalSession:
         If the shape of the observation is not that of the network, or a number is not finite.
     """
 
-    def __init__(self, network: "ProposalNetwork", observation: Array, defensive: float = 0.05, lanes: int = 1) -> None:
-        if not 0.0 <= defensive < 1.0:
-            raise NetworkError(f"defensive share: expected a number in [0, 1), found {defensive}")
-        self.network, self.defensive = network, defensive
-        self._log_network_share = math.log1p(-defensive)
-        self._log_prior_share = math.log(defensive) if defensive > 0 else -math.inf
+    def __init__(
+        self,
+        network: "ProposalNetwork",
+        observation: Array,
+        defensive: float | Sequence[float] = DEFENSIVE_SHARES,
+        lanes: int = 1,
+    ) -> None:
+        shares = np.atleast_1d(np.asarray(defensive, np.float64))
+        if shares.ndim > 1 or len(shares) == 0 or not np.all((shares >= 0.0) & (shares < 1.0)):
+            raise NetworkError(f"defensive shares: expected numbers in [0, 1), found {defensive}")
+        self.network, self._shares = network, shares
         self._weights = [_LstmLayer(network, i) for i in range(network.config.lstm_layers)]
         self._observation_gates = self._embed(observation)
         self._sample_gates = self._weights[0].inputs[self._columns(network.config.sample_embedding)].contiguous()
@@ -64,7 +79,7 @@ class ProposalSession:
         self._gate_rows: dict[tuple[int, int], int] = {}
         self._rows: dict[str, int] = {}
         self._layers: dict[int, _LayerRow] = {}
-        self._state = _LaneState(network, lanes)
+        self._state = _LaneState(network, lanes, len(shares))
 
     def _columns(self, count: int) -> slice:
         start = self.network.config.observation_embedding
@@ -138,6 +153,7 @@ class ProposalSession:
                     self.network.grouping.groups[group].kind,
                     raw,
                     [distributions[i] for i in positions],
+                    [lanes[i] for i in positions],
                     [rngs[i] for i in positions],
                 )
                 embedded = self._sample_embedding(group, [layers[i] for i in positions], feature)
@@ -149,15 +165,23 @@ class ProposalSession:
         return found
 
     def _draw(
-        self, kind: str, raw: Array, distributions: list[Distribution], rngs: list[np.random.Generator]
+        self,
+        kind: str,
+        raw: Array,
+        distributions: list[Distribution],
+        lanes: list[int],
+        rngs: list[np.random.Generator],
     ) -> tuple[list[Proposal], Array]:
         """Return a proposal for each token of one kind, and the inputs (token,) of the sample embedding."""
         columns = np.array([_prior_columns(distribution) for distribution in distributions])
         low, high, parameters = columns[:, 0], columns[:, 1], columns[:, 2:]
+        log_weight = self._state.log_share_weight[lanes]
+        weight = np.exp(log_weight)
+        share = (weight * self._shares).sum(axis=1) / weight.sum(axis=1)
         uniforms = np.empty((len(rngs), 2))
         from_prior: list[tuple[int, float]] = []
         for i, rng in enumerate(rngs):
-            if self.defensive > 0 and rng.random() < self.defensive:
+            if share[i] > 0 and rng.random() < share[i]:
                 uniforms[i] = 0.5
                 from_prior.append((i, distributions[i].sample(rng)))
             else:
@@ -169,9 +193,8 @@ class ProposalSession:
         log_network = sampling.log_density(kind, raw, form.x, form.context) + form.log_jacobian
         values: list[float] = value.tolist()
         log_prior = [prior.log_prob(x) for prior, x in zip(distributions, values, strict=True)]
-        log_q = log_network
-        if self.defensive > 0:
-            log_q = np.logaddexp(self._log_network_share + log_network, self._log_prior_share + np.array(log_prior))
+        self._state.log_share_weight[lanes] = _updated_weights(log_weight, log_network, log_prior, self._shares)
+        log_q = _log_mixture(share, log_network, np.array(log_prior))
         return list(map(Proposal, values, log_q.tolist(), log_prior)), form.feature
 
     def _row(self, address: str) -> int:
@@ -202,7 +225,9 @@ class ProposalSession:
         if grouping.groups[group].kind == "Categorical":
             embedded: Tensor = weight[rows, torch.from_numpy(feature.astype(np.int64))]
         else:
-            embedded = weight[rows, 0] * torch.from_numpy(feature.astype(np.float32))[:, None]
+            value = torch.from_numpy(feature.astype(np.float32))
+            features = value_features(grouping.groups[group].kind, value, self.network.config.value_frequencies)
+            embedded = embed_values(features, weight[rows])
         return embedded.add_(bias[rows])
 
     def _gates(self, lanes: Sequence[int], layers: Sequence[int]) -> Tensor:
@@ -261,20 +286,26 @@ _NOTHING = Proposal(math.nan, math.nan, math.nan)
 
 
 class _LaneState:
-    """State of the LSTM in each lane: the previous entry, and (lane, hidden) of each LSTM layer."""
+    """State of each lane: the previous entry, (lane, hidden) of each LSTM layer, and the log weights of the shares.
 
-    def __init__(self, network: "ProposalNetwork", lanes: int) -> None:
+    `log_share_weight` (lane, share) is the log probability of each defensive share given the values so far, up to a
+    constant.
+    """
+
+    def __init__(self, network: "ProposalNetwork", lanes: int, shares: int) -> None:
         config = network.config
         self.hidden = [torch.zeros(lanes, config.lstm_hidden) for _ in range(config.lstm_layers)]
         self.cell = [torch.zeros(lanes, config.lstm_hidden) for _ in range(config.lstm_layers)]
         self.previous_layer = [-1] * lanes
         self.previous_value = torch.zeros(lanes, config.sample_embedding)
+        self.log_share_weight = np.zeros((lanes, shares))
 
     def reset(self, lane: int) -> None:
         """Set the state of a lane to that before the first entry."""
         for tensor in (*self.hidden, *self.cell, self.previous_value):
             tensor[lane] = 0.0
         self.previous_layer[lane] = -1
+        self.log_share_weight[lane] = 0.0
 
 
 class _LayerRow(NamedTuple):
@@ -301,6 +332,19 @@ class _LstmLayer:
         self.inputs: Tensor = getattr(lstm, f"weight_ih_l{number}").detach().T.contiguous()
         self.recurrent: Tensor = getattr(lstm, f"weight_hh_l{number}").detach().T.contiguous()
         self.bias: Tensor = (getattr(lstm, f"bias_ih_l{number}") + getattr(lstm, f"bias_hh_l{number}")).detach()
+
+
+def _log_mixture(share: Array, log_network: Array, log_prior: Array) -> Array:
+    """Return log[(1 - d) q_network + d p] for shares d of the prior."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.logaddexp(np.log1p(-share) + log_network, np.log(share) + log_prior))
+
+
+def _updated_weights(log_weight: Array, log_network: Array, log_prior: list[float], shares: Array) -> Array:
+    """Return the log weights (token, share) after an entry; the largest of each token is 0."""
+    log_prior_column = np.array(log_prior)[:, None]
+    found = log_weight + _log_mixture(shares, log_network[:, None], log_prior_column)
+    return np.asarray(found - found.max(axis=1, keepdims=True))
 
 
 def _affine(offset: Tensor, x: Tensor, weight: Tensor) -> Tensor:
