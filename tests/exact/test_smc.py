@@ -14,6 +14,7 @@ from etalumis.distributions import Beta, Exponential, Gamma, LogNormal, Normal, 
 from etalumis.errors import InferenceError
 from etalumis.inference import Posterior, SmcSettings, importance
 from etalumis.inference.smc import next_beta, sample_population, starting_beta, systematic_resampling
+from etalumis.log_weights import effective_sample_size, normalise
 from etalumis.models import FunctionModel, examples, observe, sample, tag
 
 
@@ -143,6 +144,10 @@ def test_the_start_is_as_cold_as_its_effective_draws_allow():
     np.testing.assert_array_equal(log_weight, beta * log_likelihood)
     proposed_well = -log_likelihood  # weights are equal at 1
     assert starting_beta(proposed_well, log_likelihood)[0] == 1.0
+    # fewer effective draws are enough: a higher temperature is not needed
+    higher, log_weight = starting_beta(np.zeros(1000), log_likelihood, 100.0)
+    assert beta < higher < 1.0
+    assert effective_sample_size(normalise(log_weight)) >= 100.0
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-9])

@@ -53,7 +53,9 @@ from etalumis.typing import Array
 logger = logging.getLogger(__name__)
 
 MIN_START_SHARE = 0.5
-"""Share of the largest effective sample size, over all temperatures, that the first runs have to keep."""
+"""Share of the largest effective sample size, over all temperatures, that the first runs have to keep..."""
+_ENOUGH_STARTS = 0.5
+"""...unless they are worth this share of the particles: the later stages leave fewer lineages anyway."""
 
 
 class SmcSettings(NamedTuple):
@@ -277,7 +279,8 @@ class _Sampler:
                 "allow more first runs."
             )
         log_likelihood = np.array([trace.log_likelihood for trace in traces])
-        beta, log_weight_ = starting_beta(np.array(without_likelihood), log_likelihood)
+        enough = _ENOUGH_STARTS * self._settings.particles
+        beta, log_weight_ = starting_beta(np.array(without_likelihood), log_likelihood, enough)
         rng = seeds.generator(self._seed, f"{self._stage_name}/stages", 0)
         chosen = systematic_resampling(rng, normalise(log_weight_), self._settings.particles)
         states = [self.chain.structures.state(traces[i]) for i in chosen]
@@ -357,8 +360,8 @@ class _Sampler:
         return posterior
 
 
-def starting_beta(log_weight: Array, log_likelihood: Array) -> tuple[float, Array]:
-    """Return the highest inverse temperature at which weighted draws have half of their largest effective sample size.
+def starting_beta(log_weight: Array, log_likelihood: Array, enough: float = math.inf) -> tuple[float, Array]:
+    """Return the highest inverse temperature at which weighted draws are worth `enough`, or half of what they can be.
 
     Between two that are about as effective, the higher one saves stages, and each stage costs lineages.
 
@@ -368,6 +371,8 @@ def starting_beta(log_weight: Array, log_likelihood: Array) -> tuple[float, Arra
         (draw,) log weights for the prior.
     log_likelihood
         (draw,) log likelihoods, finite.
+    enough
+        Effective sample size that is large enough, although it is larger at another temperature.
 
     Returns
     -------
@@ -376,7 +381,7 @@ def starting_beta(log_weight: Array, log_likelihood: Array) -> tuple[float, Arra
     """
     betas = np.concatenate([[0.0], np.geomspace(1e-4, 1.0, 81)])
     sizes = [effective_sample_size(normalise(log_weight + beta * log_likelihood)) for beta in betas]
-    beta = float(betas[np.flatnonzero(np.array(sizes) >= MIN_START_SHARE * max(sizes))[-1]])
+    beta = float(betas[np.flatnonzero(np.array(sizes) >= min(enough, MIN_START_SHARE * max(sizes)))[-1]])
     return beta, log_weight + beta * log_likelihood
 
 
