@@ -132,9 +132,8 @@ def _entries_setting(inputs: EngineInputs) -> dict[str, Any]:
     return {"entries": list(inputs.entries)} if inputs.entries else {}
 
 
-def _ic(inputs: EngineInputs) -> Engine:
-    network, network_digest = _load_network(inputs, "ic")
-    section = _with_runs(inputs.config.posteriors.ic, "runs", inputs.runs)
+def _one_job(engine: Callable[..., Posterior], inputs: EngineInputs, **settings: Any) -> Sampler:
+    """Return the sampler of an engine that has jobs."""
 
     def sample(
         model: Model,
@@ -144,48 +143,26 @@ def _ic(inputs: EngineInputs) -> Engine:
         checkpoint: Checkpoint | None,
         number: int | None = None,
     ) -> Posterior:
-        return compilation(
-            model,
-            observations,
-            network,
-            runs=section.runs,
-            seed=seed,
-            job=number or 0,
-            scopes=inputs.scopes,
-            replays=section.replays,
-            shared_replays=section.shared_replays,
-            in_flight=section.in_flight,
-            retries=inputs.config.simulator.retries,
-            entries=inputs.entries,
-            checkpoint=checkpoint,
-        )
+        return engine(
+            model, observations, seed=seed, job=number or 0, retries=inputs.config.simulator.retries,
+            entries=inputs.entries, checkpoint=checkpoint, **settings,
+        )  # fmt: skip
 
+    return sample
+
+
+def _ic(inputs: EngineInputs) -> Engine:
+    network, network_digest = _load_network(inputs, "ic")
+    section = _with_runs(inputs.config.posteriors.ic, "runs", inputs.runs)
+    given = section.model_dump(exclude={"jobs"})
+    sample = _one_job(compilation, inputs, network=network, scopes=inputs.scopes, **given)
     origin = {"network_digest": network_digest, "scopes": inputs.scopes, **_entries_setting(inputs)}
     return Engine("ic", {**origin, **section.model_dump(mode="json", exclude={"jobs", "in_flight"})}, sample)
 
 
 def _importance(inputs: EngineInputs) -> Engine:
     runs = _with_runs(inputs.config.posteriors.importance, "runs", inputs.runs).runs
-
-    def sample(
-        model: Model,
-        observations: Mapping[str, Any],
-        *,
-        seed: int,
-        checkpoint: Checkpoint | None,
-        number: int | None = None,
-    ) -> Posterior:
-        return importance(
-            model,
-            observations,
-            runs=runs,
-            seed=seed,
-            job=number or 0,
-            retries=inputs.config.simulator.retries,
-            entries=inputs.entries,
-            checkpoint=checkpoint,
-        )
-
+    sample = _one_job(importance, inputs, runs=runs)
     return Engine("importance", {"runs": runs, **_entries_setting(inputs)}, sample, several_processes=True)
 
 
@@ -195,28 +172,8 @@ def _smc(inputs: EngineInputs) -> Engine:
     network, origin = None, _entries_setting(inputs)
     if section.start == "network":
         network, origin["network_digest"] = _load_network(inputs, "smc")
-
-    def sample(
-        model: Model,
-        observations: Mapping[str, Any],
-        *,
-        seed: int,
-        checkpoint: Checkpoint | None,
-        number: int | None = None,
-    ) -> Posterior:
-        return smc(
-            model,
-            observations,
-            network,
-            seed=seed,
-            job=number or 0,
-            settings=SmcSettings(**{name: given[name] for name in SmcSettings._fields}),
-            in_flight=section.in_flight,
-            retries=inputs.config.simulator.retries,
-            entries=inputs.entries,
-            checkpoint=checkpoint,
-        )
-
+    settings = SmcSettings(**{name: given[name] for name in SmcSettings._fields})
+    sample = _one_job(smc, inputs, network=network, settings=settings, in_flight=section.in_flight)
     return Engine("smc", {**origin, **given}, sample)
 
 

@@ -13,6 +13,7 @@ from scipy import integrate, stats
 
 from etalumis.distributions import Categorical, Normal, Uniform
 from etalumis.errors import SimulatorError
+from etalumis.inference import scope_choice
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.compilation import sample_with_proposals
 from etalumis.inference.proposal_controller import Proposal
@@ -99,6 +100,34 @@ def test_draws_are_those_of_runs_that_ask(name, scopes, cpp_examples):
             # the loop of this model draws all entries by itself
             assert (session.calls == 0) == (name == "marsaglia_replaced" and scopes == "prior")
         assert session.calls < runs  # several runs per call
+
+
+def test_draws_are_those_of_runs_that_ask_if_a_scope_is_left_to_the_model(cpp_examples, tmp_path, monkeypatch):
+    """The loop of the model needs 4 / pi repetitions, which is too many here: no run is lost; also if interrupted."""
+    monkeypatch.setattr(scope_choice, "MAX_REPETITIONS", 1.0)
+    saved = []
+
+    class Noted(Checkpoint):
+        def save(self, posterior, state):
+            saved.append(state["counts"]["drawn"])
+            super().save(posterior, state)
+            raise KeyboardInterrupt
+
+    program, *options = COMMANDS["marsaglia_replaced"]
+    with Simulator([str(cpp_examples / program), *options]) as simulator:
+
+        def posterior(session, checkpoint=None):
+            return sample_with_proposals(
+                simulator, ANSWERS["marsaglia_replaced"].observations, session, runs=300, seed=9, checkpoint=checkpoint
+            )
+
+        asking = posterior(SkewedSession())
+        assert asking.info["lost_share"] == 0.0
+        assert_same_draws(posterior(LanesOfSkewed(20)), asking)
+        with pytest.raises(KeyboardInterrupt):
+            posterior(LanesOfSkewed(20), Noted(tmp_path / "part.h5", {}, interval_s=0.0))
+        assert [list(drawn.values()) for drawn in saved] == [[True]]
+        assert_same_draws(posterior(LanesOfSkewed(3), Checkpoint(tmp_path / "part.h5", {})), asking)
 
 
 @pytest.mark.parametrize("unknown", ["", "Bernoulli", "Exponential", "Uniform", "Normal", "Binomial"])

@@ -13,7 +13,8 @@ from etalumis.diagnostics.weights import summarise_continuous
 from etalumis.distributions import Beta, Exponential, Gamma, LogNormal, Normal, Poisson, Uniform, Weibull
 from etalumis.errors import InferenceError
 from etalumis.inference import Posterior, SmcSettings, importance
-from etalumis.inference.smc import next_beta, sample_population, starting_beta, systematic_resampling
+from etalumis.inference.annealing import next_beta, starting_beta
+from etalumis.inference.smc import sample_population, systematic_resampling
 from etalumis.log_weights import effective_sample_size, normalise
 from etalumis.models import FunctionModel, examples, observe, sample, tag
 

@@ -150,11 +150,7 @@ def sample_with_proposals(
         raise InferenceError(f"ic: expected replays >= 1 and shared_replays >= 0, found {replays} and {shared_replays}")
     stage = f"posteriors/ic/{job}"
     runner = ModelRunner(model, Observations(observations), seeds.derive(seed, stage, 0), retries)
-    counts: dict[str, Any] = {
-        **dict.fromkeys(("asked", "unknown", "lost", "replay_runs"), 0),
-        "contexts": {},
-        "drawn": {},
-    }
+    counts = new_counts()
 
     def draws(first: int) -> Iterator[tuple[Trace, float]]:
         return weighted_runs(

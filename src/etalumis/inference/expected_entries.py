@@ -112,8 +112,8 @@ class ExpectedEntries:
             controlled = bool(flags[position] & CONTROLLED)
             if in_scope != scope:
                 scope, scope_drawn = in_scope, opens and not controlled
-            if scope_drawn and opens:
-                contexts.end()
+                if scope_drawn:
+                    contexts.end()
             if not controlled or scope_drawn:
                 continue
             address, prior = trace.addresses.name(addresses[position]), trace.prior(prior_number)

@@ -34,6 +34,7 @@ from etalumis.counting import counted
 from etalumis.errors import InferenceError
 from etalumis.execution import Model
 from etalumis.inference import block_moves
+from etalumis.inference.annealing import next_beta, starting_beta
 from etalumis.inference.chain import Chain, acceptance
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.compilation import network_input, new_counts, weighted_runs
@@ -48,14 +49,14 @@ from etalumis.inference.state import ChainState
 from etalumis.log_weights import effective_sample_size, normalise, systematic_resampling
 from etalumis.progress import Progress
 from etalumis.trace import Trace
-from etalumis.typing import Array
 
 logger = logging.getLogger(__name__)
 
-MIN_START_SHARE = 0.5
-"""Share of the largest effective sample size, over all temperatures, that the first runs have to keep..."""
-_ENOUGH_STARTS = 0.5
-"""...unless they are worth this share of the particles: the later stages leave fewer lineages anyway."""
+ENOUGH_STARTS = 0.5
+"""Effective sample size of the first runs, as a share of the particles, that is enough to start with.
+
+The later stages leave fewer lineages anyway.
+"""
 
 
 class SmcSettings(NamedTuple):
@@ -279,7 +280,7 @@ class _Sampler:
                 "allow more first runs."
             )
         log_likelihood = np.array([trace.log_likelihood for trace in traces])
-        enough = _ENOUGH_STARTS * self._settings.particles
+        enough = ENOUGH_STARTS * self._settings.particles
         beta, log_weight_ = starting_beta(np.array(without_likelihood), log_likelihood, enough)
         rng = seeds.generator(self._seed, f"{self._stage_name}/stages", 0)
         chosen = systematic_resampling(rng, normalise(log_weight_), self._settings.particles)
@@ -358,47 +359,3 @@ class _Sampler:
         posterior = Posterior.from_draws("smc", draws, log_weight.tolist(), self._job, {})
         posterior.lineage = population.lineage.astype(np.int64)
         return posterior
-
-
-def starting_beta(log_weight: Array, log_likelihood: Array, enough: float = math.inf) -> tuple[float, Array]:
-    """Return the highest inverse temperature at which weighted draws are worth `enough`, or half of what they can be.
-
-    Between two that are about as effective, the higher one saves stages, and each stage costs lineages.
-
-    Parameters
-    ----------
-    log_weight
-        (draw,) log weights for the prior.
-    log_likelihood
-        (draw,) log likelihoods, finite.
-    enough
-        Effective sample size that is large enough, although it is larger at another temperature.
-
-    Returns
-    -------
-    float, array (draw,)
-        The inverse temperature, and the log weights there.
-    """
-    betas = np.concatenate([[0.0], np.geomspace(1e-4, 1.0, 81)])
-    sizes = [effective_sample_size(normalise(log_weight + beta * log_likelihood)) for beta in betas]
-    beta = float(betas[np.flatnonzero(np.array(sizes) >= min(enough, MIN_START_SHARE * max(sizes)))[-1]])
-    return beta, log_weight + beta * log_likelihood
-
-
-def next_beta(log_likelihood: Array, beta: float, conditional_ess: float) -> float:
-    """Return the largest inverse temperature up to 1 that keeps the conditional effective sample size.
-
-    For equally weighted draws (draw,) it is (sum w)^2 / sum w^2 with w = likelihood^(next beta - beta).
-    """
-
-    def kept(candidate: float) -> float:
-        weight = normalise((candidate - beta) * log_likelihood)
-        return effective_sample_size(weight) / len(weight)
-
-    if kept(1.0) >= conditional_ess:
-        return 1.0
-    low, high = beta, 1.0
-    while high - low > 1e-3 * (high - beta):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if kept(middle) >= conditional_ess else (low, middle)
-    return high

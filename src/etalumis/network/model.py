@@ -163,10 +163,8 @@ class ProposalNetwork(nn.Module):
 
     def _hidden(self, plan: MinibatchPlan, embedded: Tensor, leaves: Leaves) -> Tensor:
         address = leaves[ADDRESS_TABLE].value.index_select(0, plan.layer)
-        samples = torch.cat([self._sample_embedding(group, leaves) for group in plan.groups]).index_select(
-            0, plan.order
-        )
-        past = torch.cat([samples, address], 1)
+        samples = torch.cat([self._sample_embedding(group, leaves) for group in plan.groups])
+        past = torch.cat([samples.index_select(0, plan.order), address], 1)
         past = torch.cat([past, past.new_zeros(1, past.shape[1])]).index_select(0, plan.previous)
         return self._lstm(plan, embedded, torch.cat([past, address], 1))
 

@@ -192,10 +192,11 @@ class ProposalSession:
         form = standardise(kind, value, low, high, parameters)
         log_network = sampling.log_density(kind, raw, form.x, form.context) + form.log_jacobian
         values: list[float] = value.tolist()
-        log_prior = [prior.log_prob(x) for prior, x in zip(distributions, values, strict=True)]
-        self._state.log_share_weight[lanes] = _updated_weights(log_weight, log_network, log_prior, self._shares)
-        log_q = _log_mixture(share, log_network, np.array(log_prior))
-        return list(map(Proposal, values, log_q.tolist(), log_prior)), form.feature
+        log_prior = np.array([prior.log_prob(x) for prior, x in zip(distributions, values, strict=True)])
+        log_weight = log_weight + _log_mixture(self._shares, log_network[:, None], log_prior[:, None])
+        self._state.log_share_weight[lanes] = log_weight - log_weight.max(axis=1, keepdims=True)
+        log_q = _log_mixture(share, log_network, log_prior)
+        return list(map(Proposal, values, log_q.tolist(), log_prior.tolist())), form.feature
 
     def _row(self, address: str) -> int:
         row = self._rows.get(address)
@@ -289,7 +290,7 @@ class _LaneState:
     """State of each lane: the previous entry, (lane, hidden) of each LSTM layer, and the log weights of the shares.
 
     `log_share_weight` (lane, share) is the log probability of each defensive share given the values so far, up to a
-    constant.
+    constant; the largest of a lane is 0.
     """
 
     def __init__(self, network: "ProposalNetwork", lanes: int, shares: int) -> None:
@@ -338,13 +339,6 @@ def _log_mixture(share: Array, log_network: Array, log_prior: Array) -> Array:
     """Return log[(1 - d) q_network + d p] for shares d of the prior."""
     with np.errstate(divide="ignore"):
         return np.asarray(np.logaddexp(np.log1p(-share) + log_network, np.log(share) + log_prior))
-
-
-def _updated_weights(log_weight: Array, log_network: Array, log_prior: list[float], shares: Array) -> Array:
-    """Return the log weights (token, share) after an entry; the largest of each token is 0."""
-    log_prior_column = np.array(log_prior)[:, None]
-    found = log_weight + _log_mixture(shares, log_network[:, None], log_prior_column)
-    return np.asarray(found - found.max(axis=1, keepdims=True))
 
 
 def _affine(offset: Tensor, x: Tensor, weight: Tensor) -> Tensor:
