@@ -119,7 +119,11 @@ EXTREMES = {
     "posteriors.rmh.runs": (1, 10**10),
     "posteriors.rmh.burn_in_fraction": (0.0, 0.5),
     "posteriors.rmh.thin": (1, 10**6),
-    "posteriors.engines": (["smc"], ["importance", "smc", "ic", "rmh"]),
+    # a sweep takes two runs at least, and 1.001 x 10^9 at most
+    "posteriors.network_rmh.runs": (2, 10**10),
+    "posteriors.network_rmh.burn_in_fraction": (0.0, 0.5),
+    "posteriors.network_rmh.thin": (1, 4),
+    "posteriors.engines": (["smc"], ["importance", "smc", "ic", "network_rmh", "rmh"]),
     "posteriors.smc.block_moves": (1, 10**6),
 }
 

@@ -14,10 +14,20 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from etalumis.config import Config
+from etalumis.config import Config, NetworkRmhConfig, RmhConfig
 from etalumis.errors import DatasetError, InferenceError, NetworkError
 from etalumis.execution import Model
-from etalumis.inference import Posterior, SmcSettings, compilation, importance, inverse_temperatures, rmh, smc
+from etalumis.inference import (
+    NetworkRmhSettings,
+    Posterior,
+    SmcSettings,
+    compilation,
+    importance,
+    inverse_temperatures,
+    network_rmh,
+    rmh,
+    smc,
+)
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.scope_choice import Scopes
 from etalumis.simulator.built import BuiltSimulator
@@ -80,8 +90,8 @@ class EngineInputs:
     built
         The simulator.
     runs
-        Number of runs per observation; None: that of the configuration. Those of rmh are per chain, and
-        those of smc the first runs.
+        Number of runs per observation; None: that of the configuration. Those of rmh and network_rmh are
+        per chain, and those of smc the first runs.
     network
         Folder of the trained network; None: that of `network.from`.
     scopes
@@ -177,31 +187,8 @@ def _smc(inputs: EngineInputs) -> Engine:
     return Engine("smc", {**origin, **given}, sample)
 
 
-def _rmh(inputs: EngineInputs) -> Engine:
-    section = _with_runs(inputs.config.posteriors.rmh, "runs", inputs.runs)
-    if section.sweeps - section.burn_in < section.thin:
-        raise InferenceError(
-            f"engine rmh: expected enough runs for one draw, found {section.runs}: {section.sweeps} sweeps of "
-            f"{section.temperatures} temperatures, {section.burn_in} of them burn-in, and a draw per {section.thin} "
-            "sweeps. Raise --runs."
-        )
-
-    def chain(
-        model: Model, observations: Mapping[str, Any], number: int, seed: int, checkpoint: Checkpoint | None
-    ) -> Posterior:
-        return rmh(
-            model,
-            observations,
-            runs=section.runs,
-            seed=seed,
-            chain=number,
-            burn_in=section.burn_in,
-            thin=section.thin,
-            betas=inverse_temperatures(section.temperatures, section.hottest_beta),
-            retries=inputs.config.simulator.retries,
-            entries=inputs.entries,
-            checkpoint=checkpoint,
-        )
+def _all_chains(engine: Callable[..., Posterior], inputs: EngineInputs, chains: int, **settings: Any) -> Sampler:
+    """Return the sampler of an engine that has chains."""
 
     def sample(
         model: Model,
@@ -211,15 +198,58 @@ def _rmh(inputs: EngineInputs) -> Engine:
         checkpoint: Checkpoint | None,
         number: int | None = None,
     ) -> Posterior:
+        def chain(number: int, checkpoint: Checkpoint | None) -> Posterior:
+            return engine(
+                model, observations, seed=seed, chain=number, retries=inputs.config.simulator.retries,
+                entries=inputs.entries, checkpoint=checkpoint, **settings,
+            )  # fmt: skip
+
         if number is not None:
-            return chain(model, observations, number, seed, checkpoint)
+            return chain(number, checkpoint)
         # a checkpoint belongs to one chain
-        return Posterior.concatenate([chain(model, observations, k, seed, None) for k in range(section.chains)])
+        return Posterior.concatenate([chain(k, None) for k in range(chains)])
 
-    return Engine(
-        "rmh", {**section.model_dump(mode="json"), **_entries_setting(inputs)}, sample, several_processes=True
+    return sample
+
+
+def _check_length(engine: str, section: RmhConfig | NetworkRmhConfig) -> None:
+    if section.sweeps - section.burn_in < section.thin:
+        raise InferenceError(
+            f"engine {engine}: expected enough runs for one draw, found {section.runs}: {section.sweeps} sweeps of "
+            f"{section.temperatures} temperatures, {section.burn_in} of them burn-in, and a draw per {section.thin} "
+            "sweeps. Raise --runs."
+        )
+
+
+def _rmh(inputs: EngineInputs) -> Engine:
+    section = _with_runs(inputs.config.posteriors.rmh, "runs", inputs.runs)
+    _check_length("rmh", section)
+    betas = inverse_temperatures(section.temperatures, section.hottest_beta)
+    sample = _all_chains(
+        rmh, inputs, section.chains, runs=section.runs, burn_in=section.burn_in, thin=section.thin, betas=betas
     )
+    settings = {**section.model_dump(mode="json"), **_entries_setting(inputs)}
+    return Engine("rmh", settings, sample, several_processes=True)
 
 
-ENGINES: dict[str, Callable[[EngineInputs], Engine]] = {"ic": _ic, "smc": _smc, "rmh": _rmh, "importance": _importance}
+def _network_rmh(inputs: EngineInputs) -> Engine:
+    section = _with_runs(inputs.config.posteriors.network_rmh, "runs", inputs.runs)
+    _check_length("network_rmh", section)
+    network, network_digest = _load_network(inputs, "network_rmh")
+    moves = NetworkRmhSettings(**section.model_dump(include=set(NetworkRmhSettings._fields)))
+    sample = _all_chains(
+        network_rmh, inputs, section.chains, network=network, runs=section.runs, burn_in=section.burn_in,
+        thin=section.thin, init_runs=section.init_runs, settings=moves, in_flight=section.in_flight,
+    )  # fmt: skip
+    origin = {"network_digest": network_digest, **_entries_setting(inputs)}
+    return Engine("network_rmh", {**origin, **section.model_dump(mode="json", exclude={"in_flight"})}, sample)
+
+
+ENGINES: dict[str, Callable[[EngineInputs], Engine]] = {
+    "ic": _ic,
+    "smc": _smc,
+    "rmh": _rmh,
+    "network_rmh": _network_rmh,
+    "importance": _importance,
+}
 """Name -> function that sets up the engine."""

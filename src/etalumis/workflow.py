@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from etalumis.config import Config, SmcConfig, TracesConfig, read
+from etalumis.config import Config, TracesConfig, read
 from etalumis.errors import ConfigError
 from etalumis.paths import Paths
 
@@ -21,8 +21,6 @@ _STORED_COLUMNS = ("entries", "observation", "tags")
 """Keys that say which columns of a trace are stored."""
 MPIEXEC = "python -m etalumis.mpiexec"
 """Command that starts MPI ranks on this machine; the profile of a cluster replaces it."""
-SMC_SETTINGS = tuple(key for key in SmcConfig.model_fields if key not in ("jobs", "in_flight"))
-"""Keys that change the draws of one job of sequential Monte Carlo."""
 _SINGLE_OPTIONS = (("--config", "-C"), ("--configfile", "--configfiles"))
 """Options of which Snakemake uses only the last one."""
 
@@ -122,9 +120,9 @@ def training_runtime_min(config: Config) -> int:
 
 
 def posterior_files(paths: Paths, config: Config, engine: str) -> list[Path]:
-    """Return the posterior files of the chains (rmh) or jobs (other engines) of an engine."""
+    """Return the posterior files of the chains or jobs of an engine."""
     section = getattr(config.posteriors, engine)
-    count = section.chains if engine == "rmh" else section.jobs
+    count = section.chains if hasattr(section, "chains") else section.jobs
     return [paths.posterior_part(engine, job) for job in range(count)]
 
 
@@ -132,6 +130,13 @@ def needs_network(config: Config) -> bool:
     """Return whether an engine that infers many observations uses a trained network."""
     engines = config.observations.engines
     return "ic" in engines or ("smc" in engines and config.posteriors.smc.start == "network")
+
+
+def engine_settings(config: Config, engine: str) -> dict[str, Any]:
+    """Return what the draws of one chain or job of an engine depend on, apart from its inputs."""
+    section = getattr(config.posteriors, engine)
+    keys = [key for key in type(section).model_fields if key not in ("chains", "jobs", "in_flight")]
+    return {**settings(section, *keys), **settings(config.posteriors, "entries"), "seed": config.run.seed}
 
 
 def inference_settings(config: Config) -> dict[str, Any]:

@@ -52,6 +52,8 @@ def test_the_other_configurations_have_the_configured_numbers_of_jobs(
         "smc": config.posteriors.smc.jobs,
         "gather": len(config.posteriors.engines),
     }
+    if name == "test":
+        scattered["network_rmh"] = config.posteriors.network_rmh.chains
     expected = {job: count for job, count in (DEMO | scattered).items() if job != "smc" or name == "test"}
     assert project.jobs("--configfile", f"config/{name}.yaml") == expected
 

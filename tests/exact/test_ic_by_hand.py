@@ -26,18 +26,24 @@ class SkewedSession:
     def propose(self, address, distribution, rng):
         if self.unknown and self.unknown in address:
             return None
+        origin, width, proposal = self._proposal(distribution)
+        value = proposal.sample(rng)
+        return origin + width * value, proposal.log_prob(value) - math.log(width)
+
+    def log_density(self, address, distribution, value):
+        if self.unknown and self.unknown in address:
+            return None
+        origin, width, proposal = self._proposal(distribution)
+        return proposal.log_prob((value - origin) / width) - math.log(width)
+
+    def _proposal(self, distribution):
         self.steps += 1
         if distribution.kind == "Uniform":
             width = distribution.high - distribution.low
-            shape = Beta(0.9, 1.2) if self.steps % 2 else Beta(1.3, 0.9)
-            u = shape.sample(rng)
-            return distribution.low + width * u, shape.log_prob(u) - math.log(width)
+            return distribution.low, width, Beta(0.9, 1.2) if self.steps % 2 else Beta(1.3, 0.9)
         if distribution.kind == "Normal":
-            proposal = Normal(distribution.mean + 2.0 * distribution.stddev, distribution.stddev)
-        else:
-            proposal = Poisson(distribution.rate + 1.0)
-        value = proposal.sample(rng)
-        return value, proposal.log_prob(value)
+            return 0.0, 1.0, Normal(distribution.mean + 2.0 * distribution.stddev, distribution.stddev)
+        return 0.0, 1.0, Poisson(distribution.rate + 1.0)
 
 
 @pytest.mark.parametrize("scopes", ["auto", "first-shot", "prior"])
@@ -75,9 +81,15 @@ class NearlyPrior:
         pass
 
     def propose(self, address, distribution, rng):
-        proposal = Categorical((0.4, 0.6)) if distribution.kind == "Categorical" else Beta(1.0, 1.4)
+        proposal = self._proposal(distribution)
         value = proposal.sample(rng)
         return value, proposal.log_prob(value)
+
+    def log_density(self, address, distribution, value):
+        return self._proposal(distribution).log_prob(value)
+
+    def _proposal(self, distribution):
+        return Categorical((0.4, 0.6)) if distribution.kind == "Categorical" else Beta(1.0, 1.4)
 
 
 @pytest.mark.parametrize("scopes", ["auto", "first-shot", "prior"])

@@ -45,6 +45,9 @@ class LanesOfSkewed:
         self.asked_alone += 1
         return self.sessions[0].propose(address, distribution, rng)
 
+    def log_density(self, address, distribution, value):
+        return self.sessions[0].log_density(address, distribution, value)
+
     def propose_all(self, lanes, addresses, distributions, rngs):
         self.calls += 1
         found = []

@@ -38,6 +38,7 @@ training: {batch_size: 4, max_traces: 40, valid_every: 2}
 posteriors:
   entries: [all]
   rmh: {chains: 2, runs: 60, thin: 1, temperatures: 2}
+  network_rmh: {chains: 1, runs: 60, init_runs: 20, temperatures: 2, steps: 2, candidates: 4}
   ic: {jobs: 1, runs: 20}
   smc: {jobs: 1, starts: 20, particles: 10, conditional_ess: 0.3, entry_moves: 1, block_moves: 1}
   importance: {jobs: 1, runs: 20}
@@ -147,6 +148,7 @@ PYTHON_LINES = [
     f"etalumis posteriors importance {INFER} --output importance-0.h5 --force",
     f"etalumis posteriors smc {INFER} --network $R/network --job 1 --force --output smc-1.h5",
     f"etalumis posteriors rmh {INFER} --chain 1 --force --output chain-1.h5",
+    f"etalumis posteriors network_rmh {INFER} --network $R/network --chain 1 --force --output guided-1.h5",
     "etalumis diagnostics --force --config $R/config.yaml --posteriors rmh.h5 --output diagnostics.json",
     "etalumis --verbose figures --format png svg --posteriors rmh.h5 --output drawn",
     "etalumis serve --arg times=3 models:decays {port} --idle-timeout 0.1",

@@ -21,8 +21,10 @@ from etalumis.delegation import DETAIL, ENTRY, PlannedTrace, ReplayRows, SavedKe
 from etalumis.distributions import ArrayDistribution, Bernoulli, Categorical, Normal, Uniform
 from etalumis.errors import InferenceError, SimulatorError, StorageError
 from etalumis.inference import Posterior, SmcSettings, importance, rmh
+from etalumis.inference.chain import NETWORK_MOVES
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.compilation import network_input, sample_with_proposals
+from etalumis.inference.network_rmh import NetworkRmhSettings, sample_with_network_moves
 from etalumis.inference.observations import NAME_CHECK_RUNS, Observations
 from etalumis.inference.proposal_controller import ProposalController
 from etalumis.inference.runner import ModelRunner
@@ -41,6 +43,9 @@ class PriorSession:
     def propose(self, address, distribution, rng):
         value = distribution.sample(rng)
         return value, distribution.log_prob(value)
+
+    def log_density(self, address, distribution, value):
+        return distribution.log_prob(value)
 
 
 def rmh_briefly(model, observations, **more):
@@ -68,8 +73,14 @@ def smc_from_proposals(model, observations, **more):
     return smc_briefly(model, observations, PriorSession(), **more)
 
 
+def guided_briefly(model, observations, **more):
+    settings = NetworkRmhSettings(temperatures=3, steps=2, candidates=8, replays=2)
+    given = {"runs": 40 * settings.runs_per_sweep, "seed": 5, "burn_in": 8, "init_runs": 20, "settings": settings}
+    return sample_with_network_moves(model, observations, PriorSession(), **{**given, **more})
+
+
 DRAW_BY_DRAW = [rmh_briefly, tempered_briefly, importance_briefly, ic_briefly]
-ENGINES = [*DRAW_BY_DRAW, smc_briefly, smc_from_proposals]
+ENGINES = [*DRAW_BY_DRAW, smc_briefly, smc_from_proposals, guided_briefly]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -416,6 +427,26 @@ def test_an_interrupted_engine_resumes_with_the_same_draws(engine, tmp_path):
     np.testing.assert_array_equal(resumed.log_weight, whole.log_weight)
     for key in ("simulator_runs", "acceptance", "lost_share", "replay_runs", "zero_weights", "swap_acceptance"):
         assert resumed.info.get(key) == whole.info.get(key)
+
+
+def test_interrupted_network_moves_resume_with_the_same_draws(tmp_path):
+    def checkpoint():
+        return Always(tmp_path / "p.h5.part", {"seed": 1})
+
+    model, observations = examples.model("dependent_loop"), {"obs": 0.05}
+    whole = guided_briefly(model, observations)
+    assert len(whole.info["inverse_temperatures"]) == 3
+    assert whole.info["acceptance"][NETWORK_MOVES]["accepted"] > 0
+    runs = whole.info["simulator_runs"]
+    for dies_at in (runs // 2, runs // 3):
+        with pytest.raises(Interrupted):
+            guided_briefly(Interrupting(model, {dies_at}), observations, checkpoint=checkpoint())
+    resumed = guided_briefly(model, observations, checkpoint=checkpoint())
+    for name in ("theta", "x", "u"):
+        np.testing.assert_array_equal(resumed.values[name], whole.values[name])
+    keys = ("inverse_temperatures", "acceptance", "replica_acceptance", "swap_acceptance", "round_trips", "sweeps")
+    for key in keys:
+        assert resumed.info[key] == whole.info[key]
 
 
 class Always(Checkpoint):

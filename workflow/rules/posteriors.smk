@@ -25,17 +25,40 @@ rule rmh:
         runtime=720,
     params:
         config=P.config,
-        settings={
-            **wiring.settings(
-                CONFIG.posteriors.rmh, "runs", "burn_in_fraction", "thin", "temperatures", "hottest_beta"
-            ),
-            **wiring.settings(CONFIG.posteriors, "entries"),
-            "seed": CONFIG.run.seed,
-        },
+        settings=wiring.engine_settings(CONFIG, "rmh"),
         simulator=subpath(input.build, parent=True),
     shell:
         "etalumis --log {log} posteriors rmh --config {params.config} --simulator {params.simulator}"
         " --observation {input.observation} --chain {wildcards.job} --output {output}"
+
+
+rule network_rmh:
+    """Run one chain of random-walk Metropolis-Hastings that also moves to runs of the network."""
+    input:
+        build=P.simulator_build,
+        simulator=P.simulator_config,
+        observation=P.observation,
+        network=P.network_manifest,
+    output:
+        P.posterior_part("network_rmh", "{job}"),
+    log:
+        P.log("posteriors", "network_rmh-{job}"),
+    benchmark:
+        P.benchmark("posteriors", "network_rmh-{job}")
+    conda:
+        "../envs/etalumis.yml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=720,
+    params:
+        config=P.config,
+        settings=wiring.engine_settings(CONFIG, "network_rmh"),
+        simulator=subpath(input.build, parent=True),
+        network=subpath(input.network, parent=True),
+    shell:
+        "etalumis --log {log} posteriors network_rmh --config {params.config} --simulator {params.simulator}"
+        " --observation {input.observation} --network {params.network} --chain {wildcards.job} --output {output}"
 
 
 rule ic:
@@ -59,11 +82,7 @@ rule ic:
         runtime=240,
     params:
         config=P.config,
-        settings={
-            **wiring.settings(CONFIG.posteriors.ic, "runs", "replays", "shared_replays"),
-            **wiring.settings(CONFIG.posteriors, "entries"),
-            "seed": CONFIG.run.seed,
-        },
+        settings=wiring.engine_settings(CONFIG, "ic"),
         simulator=subpath(input.build, parent=True),
         network=subpath(input.network, parent=True),
     shell:
@@ -92,11 +111,7 @@ rule smc:
         runtime=240,
     params:
         config=P.config,
-        settings={
-            **wiring.settings(CONFIG.posteriors.smc, *wiring.SMC_SETTINGS),
-            **wiring.settings(CONFIG.posteriors, "entries"),
-            "seed": CONFIG.run.seed,
-        },
+        settings=wiring.engine_settings(CONFIG, "smc"),
         simulator=subpath(input.build, parent=True),
         network=lambda wildcards, input: f" --network {Path(input.network[0]).parent}" if input.network else "",
     shell:
@@ -124,11 +139,7 @@ rule importance:
         runtime=240,
     params:
         config=P.config,
-        settings={
-            **wiring.settings(CONFIG.posteriors.importance, "runs"),
-            **wiring.settings(CONFIG.posteriors, "entries"),
-            "seed": CONFIG.run.seed,
-        },
+        settings=wiring.engine_settings(CONFIG, "importance"),
         simulator=subpath(input.build, parent=True),
     shell:
         "etalumis --log {log} posteriors importance --config {params.config} --simulator {params.simulator}"

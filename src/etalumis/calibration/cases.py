@@ -17,7 +17,7 @@ from etalumis.calibration.ranks import category_rank, rank_of_truth, thinned
 from etalumis.calibration.simulation import STAGE
 from etalumis.calibration.usability import Reliability, reliability
 from etalumis.diagnostics.quantities import Quantity, quantities_of
-from etalumis.diagnostics.run import check_log_weights, diagnose_one, draw_weights, is_markov, to_json
+from etalumis.diagnostics.run import check_log_weights, diagnose_one, draw_weights, to_json
 from etalumis.diagnostics.weights import summarise_categorical
 from etalumis.errors import DatasetError, InferenceError
 from etalumis.files import read_json, write_json_atomic
@@ -150,7 +150,7 @@ def assess(
     """
     check_log_weights(posterior)
     report = diagnose_one(posterior)
-    found, markov = reliability(report), is_markov(posterior)
+    found, markov = reliability(report), posterior.is_markov
     weight = draw_weights(posterior)
     truths: dict[str, float] = {}
     ranks: dict[str, float] = {}

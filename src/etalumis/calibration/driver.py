@@ -14,10 +14,10 @@ from etalumis import __version__, seeds
 from etalumis.calibration.cases import Case, assess, case_quantities, failed, read_cases, write_cases
 from etalumis.calibration.simulation import STAGE, simulate
 from etalumis.counting import counted
-from etalumis.diagnostics.run import MARKOV_ENGINES
 from etalumis.engines import ENGINE_LOGGERS, Engine
 from etalumis.errors import DatasetError, InferenceError
 from etalumis.execution import Model
+from etalumis.inference.posterior import MARKOV_ENGINES
 from etalumis.progress import Progress, only_warnings
 from etalumis.refusals import explaining_loss
 

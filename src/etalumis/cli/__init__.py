@@ -29,7 +29,7 @@ VERBS = {
     "traces": "run the simulator from its prior and record it; sort, merge, split, convert and verify traces",
     "layers": "list the controlled addresses, each of which becomes a layer of the network",
     "network": "train the 3DCNN-LSTM under MPI",
-    "posteriors": "infer the latent choices behind an observation: rmh, ic, smc, importance, gather",
+    "posteriors": "infer the latent choices behind an observation: rmh, network_rmh, ic, smc, importance, gather",
     "calibrate": "check on simulated observations that the posteriors of an engine are right: ranks, coverage",
     "infer": "infer many observations and write one table, with trigger probabilities",
     "diagnostics": "check posteriors: R-hat, ESS, k-hat, agreement of the engines",

@@ -80,7 +80,7 @@ def register(subparsers: Any) -> None:
         "--network",
         type=Path,
         metavar="DIR",
-        help="folder of the trained network, for ic and smc (default: network.from)",
+        help="folder of the trained network, for ic, smc and network_rmh (default: network.from)",
     )
     add_scopes(parser)
     parser.add_argument(
@@ -89,7 +89,8 @@ def register(subparsers: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--runs", type=count, metavar="M",
-        help="runs per observation; rmh: of each chain; smc: first runs (default: those of posteriors.ENGINE)",
+        help="runs per observation; rmh and network_rmh: of each chain; smc: first runs (default: those of "
+        "posteriors.ENGINE)",
     )  # fmt: skip
     parser.add_argument(
         "--unconditioned", nargs="+", action="extend", default=[], metavar="NAME",

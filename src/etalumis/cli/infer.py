@@ -15,9 +15,9 @@ from etalumis.cli.logs import say
 from etalumis.cli.workers import add_workers, started
 from etalumis.config import Config, load
 from etalumis.counting import counted
-from etalumis.diagnostics.run import MARKOV_ENGINES
 from etalumis.errors import InferenceError
 from etalumis.files import locked
+from etalumis.inference.posterior import MARKOV_ENGINES
 from etalumis.inference_table import (
     ENGINES,
     EngineInputs,

@@ -80,7 +80,7 @@ def export(args: argparse.Namespace) -> None:
     if args.resample is not None:
         posterior = posterior.resample(args.resample)
     write(posterior, args.output, args.entries)
-    weights = "of equal weight" if args.resample is not None or posterior.engine == "rmh" else "with weights"
+    weights = "of equal weight" if args.resample is not None or posterior.is_markov else "with weights"
     logger.info("%s: %s %s", args.input, counted(len(posterior), "draw"), weights)
 
 

@@ -17,6 +17,7 @@ from etalumis.engines import ENGINES, Engine, EngineInputs
 from etalumis.errors import InferenceError
 from etalumis.inference import Posterior
 from etalumis.inference import posterior as posterior_file
+from etalumis.inference.chain import NETWORK_MOVES
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.conditioning import read_observations
 from etalumis.inference.entry_selection import unmatched
@@ -31,6 +32,7 @@ Infer the latent choices of the simulator run that produced an observation.
 """
 _ENGINE_SUMMARIES = {
     "rmh": "one Markov chain with parallel tempering: slow, asymptotically exact; run at least two and check R-hat",
+    "network_rmh": "one Markov chain that also moves to runs of the trained network; check R-hat over two or more",
     "ic": "one job of weighted runs proposed by the trained network: fast; check the ESS and k-hat",
     "smc": "one job of sequential Monte Carlo: runs of the network, repaired by local moves; check the ESS",
     "importance": "one job of prior runs weighted by their likelihood: a check for weakly informative observations",
@@ -50,6 +52,11 @@ One chain of random-walk Metropolis-Hastings (config section posteriors.rmh): ch
 and accept or reject the result. The chain is asymptotically exact. Run at least two, with different --chain, gather
 them, and check R-hat.
 """,
+    "network_rmh": """\
+One Markov chain (config section posteriors.network_rmh) of steps of single draws, as in rmh, and of moves to runs that
+the trained network proposes: the network finds the regions of the posterior, the steps cover them, and the chain is
+asymptotically exact for any network. Run at least two, with different --chain, gather them, and check R-hat.
+""",
     "ic": """\
 One job of inference compilation (config section posteriors.ic): the trained network proposes every draw, and each run
 is weighted by prior x likelihood / proposal. Gather jobs with different --job, and check the ESS and k-hat.
@@ -68,6 +75,7 @@ weights are negligible.
 }
 _ENGINE_OPTIONS = {
     "rmh": "--chain 0",
+    "network_rmh": "--network $D/network --chain 0",
     "ic": "--network $D/network --job 0",
     "smc": "--network $D/network --job 0",
     "importance": "--runs 1000",
@@ -86,19 +94,20 @@ def register(subparsers: Any) -> None:
     """Add the verb to the command line."""
     parser = subparsers.add_parser(
         "posteriors",
-        help="infer the latent choices behind an observation: rmh, ic, smc, importance, gather, export",
+        help="infer the latent choices behind an observation: rmh, network_rmh, ic, smc, importance, gather, export",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
     chain = _engine(actions, "rmh")
-    chain.add_argument("--chain", type=whole_number, required=True, metavar="K", help="number of the chain, from 0")
+    _add_chain(chain)
     add_workers(chain)
+    guided = _engine(actions, "network_rmh")
+    _add_network(guided)
+    _add_chain(guided)
     job = _engine(actions, "ic")
-    job.add_argument(
-        "--network", type=Path, metavar="DIR", help="folder of the trained network (default: network.from)"
-    )
+    _add_network(job)
     job.add_argument("--job", type=whole_number, required=True, metavar="K", help="number of the job, from 0")
     add_scopes(job)
     population = _engine(actions, "smc")
@@ -124,6 +133,16 @@ def register(subparsers: Any) -> None:
     gather.add_argument("--input", type=Path, nargs="+", required=True, metavar="FILE", help="chains or jobs")
     _add_output(gather)
     posterior_export.register(actions)
+
+
+def _add_chain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--chain", type=whole_number, required=True, metavar="K", help="number of the chain, from 0")
+
+
+def _add_network(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--network", type=Path, metavar="DIR", help="folder of the trained network (default: network.from)"
+    )
 
 
 def _engine(actions: Any, name: str) -> argparse.ArgumentParser:
@@ -268,6 +287,16 @@ def _report_rmh(posterior: Posterior, chain: int) -> None:
         )  # fmt: skip
 
 
+def _report_network_rmh(posterior: Posterior, chain: int) -> None:
+    moves = posterior.info["acceptance"].get(NETWORK_MOVES, {"proposed": 0, "accepted": 0.0})
+    betas = " ".join(f"{beta:.2g}" for beta in posterior.info["inverse_temperatures"])
+    logger.info(
+        "network_rmh chain %d: %.1f simulator runs/s; inverse temperatures %s; at temperature 1, %.0f %% of %d "
+        "comparisons with runs of the network changed the state",
+        chain, posterior.info["runs_per_s"], betas, 100 * moves["accepted"], moves["proposed"],
+    )  # fmt: skip
+
+
 def _report_ic(posterior: Posterior, job: int) -> None:
     logger.info(
         "ic job %d: %.1f weighted runs/s, %.1f %% lost to second repetitions, %.2f %% of the addresses unknown",
@@ -308,6 +337,7 @@ def _log_weights(posterior: Posterior) -> None:
 
 _REPORTS: dict[str, Callable[[Posterior, int], None]] = {
     "rmh": _report_rmh,
+    "network_rmh": _report_network_rmh,
     "ic": _report_ic,
     "smc": _report_smc,
     "importance": _report_importance,

@@ -356,6 +356,49 @@ class SmcConfig(Section):
         return self
 
 
+class NetworkRmhConfig(Section):
+    """Random-walk Metropolis-Hastings that also moves to runs of the network.
+
+    A sweep is some steps of single entries at every temperature, one comparison of the state at one temperature, in
+    turn, with runs of the network, and swaps between temperatures. Draws come from temperature 1.
+    """
+
+    chains: int = Field(2, ge=1, le=1000, description="number of chains, one job each; R-hat requires two or more")
+    runs: int = Field(
+        200_000, ge=1, le=10**10, description="simulator runs per chain, burn-in included; replays for 1/Z are extra"
+    )
+    burn_in_fraction: float = Field(
+        0.25, ge=0, lt=1, description="fraction of a chain's sweeps that is discarded at its start"
+    )
+    thin: int = Field(1, ge=1, le=10**7, description="sweeps per stored draw")
+    temperatures: int = Field(
+        4,
+        ge=1,
+        le=1000,
+        description="temperatures per chain, up to the one at which runs of the network are effective; if they are at "
+        "temperature 1, this is the only one",
+    )
+    init_runs: int = Field(
+        2000, ge=1, le=10**9, description="runs of the network that a chain starts from, and that set its temperatures"
+    )
+    steps: int = Field(32, ge=1, le=10**6, description="steps of single entries, per temperature and sweep")
+    candidates: int = Field(64, ge=1, le=10**6, description="runs of the network that a state is compared with")
+    replays: int = Field(
+        16, ge=1, le=10**6, description="prior runs for the 1/Z of each context of a rejection scope, per comparison"
+    )
+    in_flight: InFlight = 64
+
+    @property
+    def sweeps(self) -> int:
+        """Sweeps per chain."""
+        return self.runs // (self.temperatures * self.steps + self.candidates)
+
+    @property
+    def burn_in(self) -> int:
+        """Sweeps that are discarded."""
+        return int(self.burn_in_fraction * self.sweeps)
+
+
 class ImportanceConfig(Section):
     """Importance sampling from the prior."""
 
@@ -366,15 +409,16 @@ class ImportanceConfig(Section):
 class PosteriorsConfig(Section):
     """The inference engines, and what their files keep."""
 
-    engines: Annotated[tuple[Literal["rmh", "ic", "smc", "importance"], ...], AfterValidator(_distinct)] = Field(
-        ("rmh", "ic"), min_length=1, description="engines that the workflow runs and compares"
-    )
+    engines: Annotated[
+        tuple[Literal["rmh", "network_rmh", "ic", "smc", "importance"], ...], AfterValidator(_distinct)
+    ] = Field(("rmh", "ic"), min_length=1, description="engines that the workflow runs and compares")
     entries: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], AfterValidator(_distinct)] = Field(
         (),
         description="controlled draws that posterior files keep by address: patterns (`*`, `?`) of addresses or names; "
         "all: every one",
     )
     rmh: RmhConfig = RmhConfig()
+    network_rmh: NetworkRmhConfig = NetworkRmhConfig()
     ic: IcConfig = IcConfig()
     smc: SmcConfig = SmcConfig()
     importance: ImportanceConfig = ImportanceConfig()
@@ -424,11 +468,11 @@ class Config(Section):
             raise ValueError(
                 f"traces.jobs: expected at most traces.train, {self.traces.train}, found {self.traces.jobs}"
             )
-        rmh = self.posteriors.rmh
-        if rmh.sweeps - rmh.burn_in < rmh.thin:
-            raise ValueError(
-                f"posteriors.rmh.runs: expected enough for one draw, found {rmh.runs}: {rmh.sweeps} sweeps of "
-                f"{rmh.temperatures} temperatures, {rmh.burn_in} of them burn-in, and a draw per {rmh.thin} sweeps. "
-                "Raise runs or lower temperatures, burn_in_fraction or thin."
-            )
+        for name, chain in (("rmh", self.posteriors.rmh), ("network_rmh", self.posteriors.network_rmh)):
+            if chain.sweeps - chain.burn_in < chain.thin:
+                raise ValueError(
+                    f"posteriors.{name}.runs: expected enough for one draw, found {chain.runs}: {chain.sweeps} sweeps of "
+                    f"{chain.temperatures} temperatures, {chain.burn_in} of them burn-in, and a draw per {chain.thin} "
+                    "sweeps. Raise runs or lower temperatures, burn_in_fraction or thin."
+                )
         return self

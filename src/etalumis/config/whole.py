@@ -72,8 +72,11 @@ def configuration_notes(config: Config) -> Iterator[str]:
             "set; training ends at the first one reached"
         )
     yield from _smc_notes(config.posteriors)
-    if rmh.chains == 1:
-        yield "posteriors.rmh.chains: 1 leaves the convergence unchecked, since R-hat requires two or more chains"
+    for name in ("rmh", "network_rmh"):
+        if getattr(config.posteriors, name).chains == 1:
+            yield (
+                f"posteriors.{name}.chains: 1 leaves the convergence unchecked, since R-hat requires two or more chains"
+            )
 
 
 def _smc_notes(posteriors: PosteriorsConfig) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from etalumis.config.models import RmhConfig
 from etalumis.diagnostics.verdict import ENGINE_NAMES
+from etalumis.inference.chain import NETWORK_MOVES
 
 DEFAULT_TEMPERATURES: int = RmhConfig().temperatures
 _SET_TEMPERATURES = (
@@ -27,7 +28,7 @@ MIN_ROUND_TRIPS = 10
 """Per chain: with fewer, a tempered chain has seen few states that came down from the prior."""
 
 
-def slow_chains(report: dict[str, Any], failed: Collection[str], min_ess: float) -> str:
+def slow_chains(engine: str, report: dict[str, Any], failed: Collection[str], min_ess: float) -> str:
     """Return the likely causes and the remedy for chains with a large R-hat or a small ESS, as sentences.
 
     Parameters
@@ -42,7 +43,7 @@ def slow_chains(report: dict[str, Any], failed: Collection[str], min_ess: float)
     mixing = report["chains"]["mixing"]
     causes = likely_causes(mixing, failed, min_ess)
     text = f" Likely cause: {'; '.join(causes)}." if causes else ""
-    return f"{text} {_remedy(report, failed, min_ess, known=bool(causes))}"
+    return f"{text} {_remedy(engine, report, failed, min_ess, known=bool(causes))}"
 
 
 def likely_causes(mixing: dict[str, Any], failed: Collection[str], min_ess: float) -> list[str]:
@@ -72,7 +73,7 @@ def likely_causes(mixing: dict[str, Any], failed: Collection[str], min_ess: floa
     return causes
 
 
-def _remedy(report: dict[str, Any], failed: Collection[str], min_ess: float, *, known: bool) -> str:
+def _remedy(engine: str, report: dict[str, Any], failed: Collection[str], min_ess: float, *, known: bool) -> str:
     temperatures, swaps = report["chains"]["mixing"]["temperatures"], swap_facts(report["info"])
     sizes = [
         summary["ess"]
@@ -81,6 +82,11 @@ def _remedy(report: dict[str, Any], failed: Collection[str], min_ess: float, *, 
     ]
     smallest = min(sizes, default=min_ess)
     more = f"about {max(2, math.ceil(min_ess / smallest)):,} times as many"
+    if engine == "network_rmh":
+        return (
+            f"Raise posteriors.network_rmh.runs (in Python: runs; {more}), or train the network longer "
+            "(training.max_minutes)."
+        )
     slow = known or smallest < MIN_EFFICIENCY * report["draws"]
     if temperatures == 1 and slow:
         return (
@@ -123,8 +129,12 @@ def swap_facts(info: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def reaches_prior(info: dict[str, Any]) -> bool:
-    """Return whether every chain is tempered and states came down from the prior often enough to visit other modes."""
+def leaves_modes(info: dict[str, Any]) -> bool:
+    """Return whether every chain often got new states, from the prior or a network, and so may visit other modes."""
+    chains = info.get("parts", [info])
+    moves = [chain.get("acceptance", {}).get(NETWORK_MOVES) for chain in chains]
+    if all(moves):
+        return all(move["accepted"] * move["proposed"] >= MIN_ROUND_TRIPS for move in moves)
     facts = swap_facts(info)
     return facts is not None and min(facts["round_trips"]) >= MIN_ROUND_TRIPS
 
@@ -161,7 +171,7 @@ def disagreement(
         return (
             f" Likely cause: {name} has no draw where {other} has at least {100 * share:.0f} % of its mass ({key}), an "
             "unvisited mode. "
-            f"{_reach(engines[engine])}"
+            f"{_reach(engine, engines[engine])}"
         )
     doubtful = [ENGINE_NAMES.get(engine, engine) for engine in sides if engine not in trusted]
     if doubtful:
@@ -169,12 +179,12 @@ def disagreement(
     return " Both pass their own checks: one of them may have missed a mode. Try other seeds and more chains or runs."
 
 
-def _reach(report: dict[str, Any]) -> str:
+def _reach(engine: str, report: dict[str, Any]) -> str:
     if not report["markov"] and report["weights"]["lineages"] is not None:
         return "Raise posteriors.smc.starts, so that first runs reach it."
     if not report["markov"]:
         return "Raise its runs; for IC, train the network longer."
     temperatures = report["chains"]["mixing"]["temperatures"]
-    if temperatures == 1:
+    if temperatures == 1 and engine == "rmh":
         return f"{_SET_TEMPERATURES}."
-    return "Raise posteriors.rmh.runs and posteriors.rmh.chains (in Python: runs, and rmh with more values of chain)."
+    return f"Raise posteriors.{engine}.runs and posteriors.{engine}.chains (in Python: runs, and more values of chain)."

@@ -43,12 +43,12 @@ def check_chains(
     quantities = report["quantities"] | {LOG_LIKELIHOOD: report["chains"]["log_likelihood"]}
     moving = {key: summary for key, summary in quantities.items() if not summary["constant"]}
     constant = [key for key in report["quantities"] if key not in moving]
-    doubtful = [] if advice.reaches_prior(report["info"]) else [key for key in constant if key not in confirmed]
+    doubtful = [] if advice.leaves_modes(report["info"]) else [key for key in constant if key not in confirmed]
     problems, slow = _problems(moving, report["chains"]["count"], thresholds)
     name = ENGINE_NAMES.get(engine, engine)
     remarks = _constants(constant, doubtful) + _swaps(report["info"])
     if problems:
-        advised = advice.slow_chains(report, slow, thresholds.ess) if slow else ""
+        advised = advice.slow_chains(engine, report, slow, thresholds.ess) if slow else ""
         return Verdict("convergence", engine, False, f"{name}: not converged: {'; '.join(problems)}.{advised}{remarks}")
     worst_rhat, worst_ess = _extreme(moving, "rhat", max), _extreme(moving, "ess", min)
     if not moving:
@@ -59,7 +59,7 @@ def check_chains(
         f"{name}: converged by these measures: largest R-hat {worst_rhat[1]:.3f} ({worst_rhat[0]}), "
         f"smallest ESS {worst_ess[1]:,.0f} ({worst_ess[0]}).{remarks}"
     )
-    if alone and report["chains"]["mixing"]["temperatures"] == 1:
+    if alone and engine == "rmh" and report["chains"]["mixing"]["temperatures"] == 1:
         sentence += " Without tempering, a mode that no chain visited goes unnoticed: compare with another engine."
     return Verdict("convergence", engine, not doubtful, sentence)
 

@@ -24,12 +24,6 @@ if TYPE_CHECKING:
 
 FORMAT = "etalumis-diagnostics"
 VERSION = 1
-MARKOV_ENGINES = frozenset({"rmh"})
-
-
-def is_markov(posterior: Posterior) -> bool:
-    """Return whether the draws are Markov chains; otherwise they are independent and weighted."""
-    return posterior.engine in MARKOV_ENGINES
 
 
 def draw_weights(posterior: Posterior) -> FloatArray:
@@ -98,11 +92,11 @@ def diagnose_one(posterior: Posterior) -> dict[str, Any]:
     quantities = quantities_of(posterior.values)
     report: dict[str, Any] = {
         "draws": len(posterior.log_weight),
-        "markov": is_markov(posterior),
+        "markov": posterior.is_markov,
         "quantities": {q.key: _summary(posterior, q) for q in quantities},
         "info": dict(posterior.info),
     }
-    if is_markov(posterior):
+    if posterior.is_markov:
         labels, lengths = np.unique(posterior.chain, return_counts=True)
         report["chains"] = {
             "count": len(labels),
@@ -137,7 +131,7 @@ def _summary(posterior: Posterior, quantity: Quantity) -> dict[str, Any]:
     values = quantity.of(posterior.values)
     if values is None:
         raise AssertionError(f"quantities_of returned {quantity.key!r}, which the posterior does not have")
-    if is_markov(posterior):
+    if posterior.is_markov:
         by_chain = chains.as_chains(values, posterior.chain)
         summary = (chains.summarise_categorical if quantity.categorical else chains.summarise_continuous)(by_chain)
     else:

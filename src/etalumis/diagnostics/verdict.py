@@ -10,7 +10,14 @@ from typing import Any
 
 MIN_EFFECTIVE_DRAWS = 20.0
 """With fewer, a mean or a 95 % interval says more about the sampler than about the posterior."""
-ENGINE_NAMES = {"rmh": "RMH", "ic": "IC", "importance": "Importance sampling", "smc": "SMC", "prior": "Prior"}
+ENGINE_NAMES = {
+    "rmh": "RMH",
+    "network_rmh": "Network RMH",
+    "ic": "IC",
+    "importance": "Importance sampling",
+    "smc": "SMC",
+    "prior": "Prior",
+}
 
 
 @dataclass(frozen=True)

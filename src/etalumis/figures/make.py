@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from etalumis.config import Config
-from etalumis.diagnostics.run import diagnose, is_markov
+from etalumis.diagnostics.run import diagnose
 from etalumis.errors import DatasetError
 from etalumis.figures import STEMS, chains, frequency, loss, observation, posteriors, style
 from etalumis.figures.inputs import FigureInputs, is_image
@@ -35,7 +35,7 @@ def drawings(inputs: FigureInputs) -> Iterator[style.Drawing]:
             inputs.channel_labels,
         )
     for posterior in inputs.posteriors:
-        if is_markov(posterior):
+        if posterior.is_markov:
             yield from chains.draw_all(posterior)
 
 

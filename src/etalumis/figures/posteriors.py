@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter
 from etalumis.diagnostics.quantiles import quantiles
 from etalumis.diagnostics.quantities import Quantity, is_tau_decay, quantities_of, with_prior_ranges
 from etalumis.diagnostics.rounding import is_constant, is_discrete
-from etalumis.diagnostics.run import draw_weights, is_markov
+from etalumis.diagnostics.run import draw_weights
 from etalumis.diagnostics.verdict import ENGINE_NAMES
 from etalumis.figures import captions, style
 from etalumis.log_weights import effective_sample_size
@@ -53,7 +53,7 @@ def draw(
     channel_labels : sequence of str, optional
         Decay products by channel number.
     """
-    posteriors = sorted(posteriors, key=lambda p: not is_markov(p))
+    posteriors = sorted(posteriors, key=lambda p: not p.is_markov)
     with style.style():
         if all(is_tau_decay(p.values) for p in posteriors):
             figure = _tau_decay(posteriors, momentum_gev, channel_labels)
@@ -103,7 +103,7 @@ def _legend(figure: Any, posteriors: Sequence[Posterior]) -> None:
         name = ENGINE_NAMES.get(posterior.engine, posterior.engine)
         handles.append(
             Patch(facecolor=colour, alpha=0.75, label=name)
-            if is_markov(posterior)
+            if posterior.is_markov
             else Patch(facecolor="none", edgecolor=colour, linewidth=1.4, label=name)
         )
     if any(p.truth for p in posteriors):
@@ -195,7 +195,7 @@ def histogram(axes: Axes, quantity: Quantity, posteriors: Sequence[Posterior]) -
             continue
         density = np.histogram(values, edges, weights=weight)[0] / np.diff(edges)
         colour = style.ENGINE_COLOURS.get(posterior.engine, style.GREEN)
-        if is_markov(posterior):
+        if posterior.is_markov:
             axes.stairs(density, edges, fill=True, color=colour, alpha=0.75)
         else:
             axes.stairs(density, edges, color=colour, linewidth=1.4)
@@ -230,7 +230,7 @@ def channels(axes: Axes, quantity: Quantity, posteriors: Sequence[Posterior], la
         heights = [table.get(code, 0.0) for code in shown]
         heights.append(max(0.0, sum(table.values()) - sum(heights)))
         colour = style.ENGINE_COLOURS.get(posterior.engine, style.GREEN)
-        if is_markov(posterior):
+        if posterior.is_markov:
             axes.bar(places, heights, width=0.8, color=colour, alpha=0.75)
         else:
             axes.bar(places, heights, width=0.8, facecolor="none", edgecolor=colour, linewidth=1.4)
@@ -271,7 +271,7 @@ def correlation(axes: Axes, x: Quantity, y: Quantity, posteriors: Sequence[Poste
         density = gaussian_filter(counts, CONTOUR_SMOOTHING, mode="constant")
         levels = np.unique([mass_level(density, mass) for mass in MASSES])
         centre_x, centre_y = 0.5 * (edges_x[1:] + edges_x[:-1]), 0.5 * (edges_y[1:] + edges_y[:-1])
-        if is_markov(posterior):
+        if posterior.is_markov:
             shades = [(colour, 0.35), (colour, 0.85)][-len(levels) :]
             axes.contourf(centre_x, centre_y, density.T, [*levels, density.max() * 1.001], colors=shades)
         else:

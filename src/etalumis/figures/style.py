@@ -26,7 +26,7 @@ BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW, BLACK = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#000000",
 )  # fmt: skip
 CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
-ENGINE_COLOURS = {"rmh": SKY, "ic": VERMILION, "smc": BLACK, "importance": GREEN, "prior": PURPLE}
+ENGINE_COLOURS = {"rmh": SKY, "ic": VERMILION, "smc": BLACK, "network_rmh": BLUE, "importance": GREEN, "prior": PURPLE}
 TRUTH: dict[str, Any] = {"color": BLACK, "linestyle": (0, (4, 2)), "linewidth": 1.2}
 SEQUENTIAL = "viridis"
 

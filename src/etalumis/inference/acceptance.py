@@ -7,6 +7,9 @@ E[R] = 1 / Z. The weight of a run stays exact if 1 / Z is replaced by any unbias
 run given the context: the mean of R over some replays of this run, or over replays made once for all runs with an equal
 context. The second has far less variance at less cost, since contexts such as the decay channel repeat.
 
+A chain that compares its state with proposed runs needs an estimate for the state too, although the state was selected
+by its weight. It is drawn again for each comparison, see `AuxiliaryInverseAcceptance`.
+
 Contexts are equal if the controlled entries before the scope have the same addresses and values, and the scopes begin
 at the same address; only discrete entries repeat. Uncontrolled entries before the scope are not compared: sharing
 replays is exact only if they do not change Z.
@@ -14,6 +17,7 @@ replays is exact only if they do not change Z.
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +37,36 @@ _MAX_CONTEXTS = 100_000
 """Bound on the contexts that share replays: they are kept in memory and in checkpoints."""
 
 
-class InverseAcceptance:
+class _Replays:
+    """Replays of scopes, and the contexts of these."""
+
+    def __init__(self, runner: ModelRunner) -> None:
+        self._runner = runner
+        self.replay_runs = 0
+
+    def _repetitions(self, trace: Trace, scope: int, rng: np.random.Generator, count: int) -> int:
+        """Return the total number of repetitions of a scope in `count` replays."""
+        self.replay_runs += count
+        # without observations: these runs are not scored
+        return sum(self._runner.run_repeatedly(rng, lambda: CountRepetitions(trace, scope, rng), count))
+
+    def _context(self, trace: Trace, scope: int) -> Context | None:
+        """Return addresses and values of the controlled entries before a scope; None if one is continuous."""
+        scopes, flags = trace.scope, trace.flags
+        address, value, distribution = trace.address, trace.value, trace.distribution
+        found = []
+        for i in trace.accepted:
+            if scopes[i] == scope:
+                found.append((address[i], 0.0))
+                break
+            if flags[i] & CONTROLLED:
+                if not distribution[i].discrete:
+                    return None
+                found.append((address[i], value[i]))
+        return tuple(found)
+
+
+class InverseAcceptance(_Replays):
     """Estimates 1 / Z of the rejection scopes of traces.
 
     Parameters
@@ -66,12 +99,12 @@ class InverseAcceptance:
         shared_replays: int,
         uses: dict[str, int] | None = None,
     ) -> None:
-        self._runner, self._seed, self._stage = runner, seed, f"{stage}/contexts"
+        super().__init__(runner)
+        self._seed, self._stage = seed, f"{stage}/contexts"
         self._replays, self._shared_replays = replays, shared_replays
         self._uses = {} if uses is None else uses
         self._shared: dict[str, _SharedReplays] = {}
         self._digests = ContextDigests(runner.addresses)
-        self.replay_runs = 0
 
     def log_estimate(self, trace: Trace, scope: int, rng: np.random.Generator) -> float:
         """Return the log of an unbiased estimate of 1 / Z of a scope; replays of this run alone draw from `rng`."""
@@ -92,26 +125,49 @@ class InverseAcceptance:
             shared.count += missing
         return math.log(shared.repetitions / shared.count)
 
-    def _repetitions(self, trace: Trace, scope: int, rng: np.random.Generator, count: int) -> int:
-        """Return the total number of repetitions of a scope in `count` replays."""
-        self.replay_runs += count
-        # without observations: these runs are not scored
-        return sum(self._runner.run_repeatedly(rng, lambda: CountRepetitions(trace, scope, rng), count))
 
-    def _context(self, trace: Trace, scope: int) -> Context | None:
-        """Return addresses and values of the controlled entries before a scope; None if one is continuous."""
-        scopes, flags = trace.scope, trace.flags
-        address, value, distribution = trace.address, trace.value, trace.distribution
-        found = []
-        for i in trace.accepted:
-            if scopes[i] == scope:
-                found.append((address[i], 0.0))
-                break
-            if flags[i] & CONTROLLED:
-                if not distribution[i].discrete:
-                    return None
-                found.append((address[i], value[i]))
-        return tuple(found)
+class AuxiliaryInverseAcceptance(_Replays):
+    """Estimates of 1 / Z as auxiliary variables of a chain, for one comparison of its state with proposed runs.
+
+    Extend the target by an independent mean R_c of `replays` numbers of repetitions for every context c. Given a
+    state x, the R_c of its own contexts then have the density R_c Z_c g(R_c), and all others g(R_c), which is that of
+    `replays` replays: `state` and `proposed` draw from these. Given all R_c, the target is proportional to the product
+    of the R_c of x, in place of its 1 / Z_c (pseudo-marginal: Andrieu and Roberts 2009). The first density is that of
+    a sum with one more replay, less 1: the number of repetitions n is geometric, and n Z (1 - Z)^(n - 1) Z is the
+    distribution of the sum of two of them, less 1.
+
+    Parameters
+    ----------
+    runner
+        What runs the model.
+    rng
+        Random generator of the replays.
+    replays
+        Number of replays of each context.
+    """
+
+    def __init__(self, runner: ModelRunner, rng: np.random.Generator, replays: int) -> None:
+        super().__init__(runner)
+        self._rng, self._replays = rng, replays
+        self._shared: dict[Context, float] = {}
+
+    def state(self, trace: Trace, scopes: Sequence[int]) -> float:
+        """Return the log of the product of R_c over scopes of the state; to call first, and once."""
+        return sum(self._log_mean(trace, scope, 1) for scope in scopes)
+
+    def proposed(self, trace: Trace, scopes: Sequence[int]) -> float:
+        """Return the log of the product of R_c over scopes of a proposed run."""
+        return sum(self._log_mean(trace, scope, 0) for scope in scopes)
+
+    def _log_mean(self, trace: Trace, scope: int, more: int) -> float:
+        context = self._context(trace, scope)
+        if context is not None and context in self._shared:
+            return self._shared[context]
+        total = self._repetitions(trace, scope, self._rng, self._replays + more) - more
+        found = math.log(total / self._replays)
+        if context is not None:
+            self._shared[context] = found
+        return found
 
 
 class ContextDigests:

@@ -37,6 +37,8 @@ class ProposedMove(NamedTuple):
 
 BLOCK_MOVES = "block of entries"
 """Label of the block moves in the acceptance table."""
+NETWORK_MOVES = "runs of the network"
+"""Label of the moves to runs of a network."""
 
 
 class Chain:

@@ -22,10 +22,8 @@ loop draws the whole scope, which then contributes nothing. This choice depends 
 does not introduce a bias.
 """
 
-import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,13 +37,11 @@ from etalumis.inference.importance import sample_weighted
 from etalumis.inference.observations import Observations
 from etalumis.inference.posterior import Posterior
 from etalumis.inference.proposal_controller import ProposalSource
-from etalumis.inference.proposed_runs import LaneSource, ProposedRun, ProposedRuns, draw_by_draw
+from etalumis.inference.proposed_runs import run_proposer
 from etalumis.inference.runner import ModelRunner
 from etalumis.inference.scope_choice import ScopeChoice, Scopes
 from etalumis.trace import Trace
 from etalumis.typing import Array
-
-logger = logging.getLogger(__name__)
 
 
 def compilation(
@@ -214,7 +210,8 @@ def weighted_runs(
         draws = f"draw {first}" if first == last else f"draws {first} to {last}"
         runner.begin(seeds.derive(seed, stage, first), f"{draws} of {stage}")
 
-    for run in _runs(runner, session, indices, lambda i: seeds.generator(seed, stage, i), begin, choice):
+    runs = run_proposer(runner, session, lambda i: seeds.generator(seed, stage, i), begin, choice)
+    for run in runs(indices):
         counts["asked"] += run.asked
         counts["unknown"] += run.unknown
         counts["lost"] += run.lost
@@ -224,23 +221,6 @@ def weighted_runs(
                 log_weight += inverse_acceptance.log_estimate(run.trace, scope, run.rng)
         counts["replay_runs"] = before + choice.replay_runs + inverse_acceptance.replay_runs
         yield run.trace, log_weight
-
-
-def _runs(
-    runner: ModelRunner,
-    session: ProposalSource,
-    indices: range,
-    make_rng: Callable[[int], np.random.Generator],
-    begin: Callable[[int, int], None],
-    choice: ScopeChoice,
-) -> Iterator[ProposedRun]:
-    """Yield the runs in order: many at a time, if the model takes proposals and the session has several lanes."""
-    model, lanes = runner.proposable, session.lanes if isinstance(session, LaneSource) else 1
-    if model is None and lanes > 1:
-        logger.info("%s asks for each value: one run in flight", runner.model.name)
-    if model is not None and isinstance(session, LaneSource) and lanes > 1:
-        return ProposedRuns(runner, model, session, make_rng, begin, choice).runs(indices)
-    return (draw_by_draw(runner, session, partial(make_rng, index), choice) for index in indices)
 
 
 def network_input(layers: Any, observations: Observations) -> Array:

@@ -80,7 +80,7 @@ def resample(posterior: P, number: int, seed: int | None = None) -> P:
     return replace(
         posterior,
         values={name: column[rows] for name, column in posterior.values.items()},
-        log_weight=np.full(number, 0.0 if posterior.engine == "rmh" else posterior.log_evidence),
+        log_weight=np.full(number, 0.0 if posterior.is_markov else posterior.log_evidence),
         log_likelihood=posterior.log_likelihood[rows],
         log_prior=posterior.log_prior[rows],
         chain=posterior.chain[rows],
@@ -114,11 +114,11 @@ def to_arviz(posterior: Posterior, entries: Sequence[str] = ()) -> xarray.DataTr
     """
     kept = _kept(posterior, entries)
     resampled = "resampled" in posterior.info
-    dimensions = ["chain", "draw"] if resampled or posterior.engine == "rmh" else ["sample"]
+    dimensions = ["chain", "draw"] if resampled or posterior.is_markov else ["sample"]
     rows: Array = np.arange(len(posterior))
     if resampled:
         rows = rows[None]
-    elif posterior.engine == "rmh":
+    elif posterior.is_markov:
         rows = rows_by_chain(posterior.chain)
     if rows.size < len(posterior):
         logger.warning(

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     import xarray
 
 FORMAT, VERSION = "etalumis-posterior", 3
-ENGINES = ("prior", "importance", "rmh", "ic", "smc")
+ENGINES = ("prior", "importance", "rmh", "network_rmh", "ic", "smc")
+MARKOV_ENGINES = frozenset({"rmh", "network_rmh"})
 _COLUMNS = ("log_weight", "log_likelihood", "log_prior", "chain", "trace_type")
 _LINEAGE = "lineage"
 MUST_AGREE = {
@@ -46,7 +47,7 @@ class Posterior:
     Attributes
     ----------
     engine
-        "prior", "importance", "rmh", "ic" or "smc".
+        "prior", "importance", "rmh", "network_rmh", "ic" or "smc".
     values
         Name -> (draw, ...): tags of fixed shape, named entries (NaN if a trace lacks them), and `result`.
     log_weight
@@ -120,9 +121,14 @@ class Posterior:
         return normalise(self.log_weight)
 
     @property
+    def is_markov(self) -> bool:
+        """Whether the draws are Markov chains; otherwise they are independent and weighted."""
+        return self.engine in MARKOV_ENGINES
+
+    @property
     def log_evidence(self) -> float:
         """Estimate of log p(y): the log of the mean weight. Not available for MCMC."""
-        if self.engine == "rmh":
+        if self.is_markov:
             raise InferenceError("MCMC draws do not estimate the evidence; use importance sampling or ic")
         return float(np.logaddexp.reduce(self.log_weight) - np.log(len(self)))
 
@@ -145,7 +151,7 @@ class Posterior:
             return f"is a posterior of seed {self.info.get('seed')}, not {seed}"
         found, expected = (sorted({int(number) for number in numbers}) for numbers in (self.chain, chains))
         if not set(found) <= set(expected):
-            what = "chain" if engine == "rmh" else "job"
+            what = "chain" if engine in MARKOV_ENGINES else "job"
             return f"is a posterior of {what} {_listed(found)}, not {_listed(expected)}"
         for key, source in MUST_AGREE.items():
             if origin is not None and key in origin and self.info.get(key) != origin[key]:

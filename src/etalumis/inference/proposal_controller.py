@@ -15,6 +15,7 @@ from etalumis.execution import Site
 from etalumis.inference.controllers import PriorController
 from etalumis.inference.observations import Observations
 from etalumis.inference.scope_choice import ContextTracker, ScopeChoice
+from etalumis.trace import CONTROLLED, Trace
 
 
 class Proposal(NamedTuple):
@@ -34,6 +35,14 @@ class ProposalSource(Protocol):
 
     def propose(self, address: str, distribution: Distribution, rng: np.random.Generator) -> tuple[float, float] | None:
         """Return (value, log q(value)), or None if the address is unknown."""
+        ...
+
+
+class DensitySource(ProposalSource, Protocol):
+    """A source that also says how densely it would have proposed a given value."""
+
+    def log_density(self, address: str, distribution: Distribution, value: float) -> float | None:
+        """Return log q(value) as if `propose` had returned this value, or None if the address is unknown."""
         ...
 
 
@@ -127,6 +136,44 @@ class ProposalController(PriorController):
         require_finite(value, log_q, address)
         self.log_weight += site.distribution.log_prob(value) - log_q
         return value
+
+
+def proposed_before(
+    trace: Trace, session: DensitySource, addresses: AddressTable, choice: ScopeChoice
+) -> tuple[float, list[int]]:
+    """Return what a `ProposalController` would have found if it had proposed the accepted entries of a trace.
+
+    Returns
+    -------
+    float, list
+        Sum over the proposed entries of log p(x_i) - log q(x_i), and the numbers of the proposed scopes.
+    """
+    session.begin()
+    choice.learn(trace)
+    contexts, scope, from_prior = ContextTracker(), 0, False
+    log_weight, proposed_scopes = 0.0, []
+    address, value, distribution = trace.address, trace.value, trace.distribution
+    flags, scopes, log_prior = trace.flags, trace.scope, trace.log_prob
+    for i in trace.accepted:
+        entered = scopes[i] != scope
+        if entered:
+            scope = scopes[i]
+            from_prior = bool(scope) and choice.is_drawn(contexts.of_scope(address[i]))
+        log_q, name = None, addresses.name(address[i])
+        if flags[i] & CONTROLLED and not from_prior:
+            log_q = session.log_density(name, distribution[i], value[i])
+        if log_q is not None:
+            require_finite(value[i], log_q, name)
+            log_weight += log_prior[i] - log_q
+            if entered and scope:
+                proposed_scopes.append(scope)
+        elif entered and scope:
+            from_prior = True
+        if from_prior:
+            contexts.end()
+        elif flags[i] & CONTROLLED:
+            contexts.add(address[i], value[i], distribution[i].discrete)
+    return log_weight, proposed_scopes
 
 
 def require_finite(value: float, log_q: float, address: str) -> None:

@@ -289,3 +289,22 @@ def draw_by_draw(
         trace, run = runner.run(rng, controller)
         if not choice.learn(trace):
             return ProposedRun(trace, run.log_weight, run.lost, run.proposed_scopes, run.asked, run.unknown, rng)
+
+
+def run_proposer(
+    runner: ModelRunner,
+    session: ProposalSource,
+    make_rng: Callable[[int], np.random.Generator],
+    begin: Callable[[int, int], None],
+    choice: ScopeChoice,
+) -> Callable[[range], Iterator[ProposedRun]]:
+    """Return a function that yields the runs of a range in order; the parameters are those of `ProposedRuns`.
+
+    Many runs are made at a time, if the model takes proposals and the session has several lanes.
+    """
+    model, lanes = runner.proposable, session.lanes if isinstance(session, LaneSource) else 1
+    if model is None and lanes > 1:
+        logger.info("%s asks for each value: one run in flight", runner.model.name)
+    if model is not None and isinstance(session, LaneSource) and lanes > 1:
+        return ProposedRuns(runner, model, session, make_rng, begin, choice).runs
+    return lambda indices: (draw_by_draw(runner, session, partial(make_rng, index), choice) for index in indices)

@@ -91,31 +91,30 @@ def rmh(
     settings = settings or Settings()
     runner = ModelRunner(model, Observations(observations), seeds.derive(seed, "posteriors/rmh", chain), retries)
     ladder = Ladder(runner, seeds.generator(seed, "posteriors/rmh", chain), settings, betas, focus)
-    sampling = _Sampling(ladder, sweeps, burn_in, thin, chain, EntrySelection.of(entries), checkpoint)
-    sampling.begin(init_runs)
-    posterior = sampling.sample()
-    runner.finish()
+    sampling = Sampling("rmh", ladder, sweeps, burn_in, thin, chain, EntrySelection.of(entries), checkpoint)
+    posterior = sampling.run(init_runs)
     posterior.info.update(
-        seed=seed,
-        runs=runs,
-        burn_in=burn_in,
-        thin=thin,
-        init_runs=init_runs,
-        settings=settings._asdict(),
-        simulator_runs=runner.runs,
-        failures=runner.failures,
-        wall_s=sampling.wall_s,
-        runs_per_s=runner.runs / sampling.wall_s,
-        **ladder.info(),
+        seed=seed, runs=runs, burn_in=burn_in, thin=thin, init_runs=init_runs, settings=settings._asdict()
     )
     return posterior
 
 
-class _Sampling:
-    """The loop over sweeps: draws to keep, progress, and checkpoints."""
+class Sampling:
+    """The loop over the sweeps of a ladder: draws to keep, progress, and checkpoints.
+
+    Parameters
+    ----------
+    engine
+        Name of the engine.
+    ladder
+        The replicas.
+    sweeps, burn_in, thin, chain, selection, checkpoint
+        As in `rmh`; `selection` are the entries to keep.
+    """
 
     def __init__(
         self,
+        engine: str,
         ladder: Ladder,
         sweeps: int,
         burn_in: int,
@@ -124,6 +123,7 @@ class _Sampling:
         selection: EntrySelection | None,
         checkpoint: Checkpoint | None,
     ) -> None:
+        self._engine = engine
         self.ladder, self.sweeps, self.burn_in, self.thin, self.chain = ladder, sweeps, burn_in, thin, chain
         self._selection, self.checkpoint = selection, checkpoint
         self._adapt_after = {burn_in >> halvings for halvings in range(ADAPTATIONS)}
@@ -137,7 +137,22 @@ class _Sampling:
         """Duration of the chain in seconds, summed over its interruptions."""
         return self._wall_before + time.perf_counter() - self._began
 
-    def begin(self, init_runs: int) -> None:
+    def run(self, init_runs: int) -> Posterior:
+        """Start or resume the chain, make its remaining sweeps, and return all draws with the counts of the ladder."""
+        runner = self.ladder.runner
+        self._begin(init_runs)
+        posterior = self._sample()
+        runner.finish()
+        posterior.info.update(
+            simulator_runs=runner.runs,
+            failures=runner.failures,
+            wall_s=self.wall_s,
+            runs_per_s=runner.runs / self.wall_s,
+            **self.ladder.info(),
+        )
+        return posterior
+
+    def _begin(self, init_runs: int) -> None:
         """Start the chain, or resume an interrupted one."""
         found = self.checkpoint.load() if self.checkpoint is not None else None
         if found is None:
@@ -148,7 +163,7 @@ class _Sampling:
         self.ladder.runner.observations.record_names(state.get("observed", ()))
         self.ladder.resume(state["ladder"])
 
-    def sample(self) -> Posterior:
+    def _sample(self) -> Posterior:
         """Make the remaining sweeps, and return all draws."""
         ladder, last, accepted, sweep = self.ladder, None, 0, 0
         first = ladder.sweeps
@@ -156,7 +171,7 @@ class _Sampling:
         def shown() -> dict[str, object]:
             return self._shown(accepted / (sweep + 1 - first))
 
-        with Progress(self.sweeps, "sweeps", f"rmh chain {self.chain}", done=first) as progress:
+        with Progress(self.sweeps, "sweeps", f"{self._engine} chain {self.chain}", done=first) as progress:
             for sweep in range(first, self.sweeps):
                 accepted += ladder.sweep()
                 if sweep + 1 in self._adapt_after:
@@ -182,7 +197,7 @@ class _Sampling:
         return sweep >= self.burn_in and (sweep - self.burn_in) % self.thin == self.thin - 1
 
     def _so_far(self) -> Posterior:
-        new = Posterior.from_draws("rmh", self._draws, [0.0] * len(self._draws), self.chain, {})
+        new = Posterior.from_draws(self._engine, self._draws, [0.0] * len(self._draws), self.chain, {})
         whole = Posterior.join_pieces([*self._earlier, new])
         self._earlier, self._draws = [whole], []
         return whole

@@ -51,11 +51,17 @@ class Ladder:
         betas: Sequence[float] = (1.0,),
         focus: Collection[str] | None = None,
     ) -> None:
-        check_betas(betas)
-        self.runner, self._rng, self._settings = runner, rng, settings
-        self.replicas = [Chain(runner, rng, replica_settings(settings, beta), focus, beta) for beta in betas]
+        self.runner, self._rng, self._settings, self._focus = runner, rng, settings, focus
         self.sweeps = 0
         self._first: ChainState | None = None
+        self._set_up(betas)
+
+    def _set_up(self, betas: Sequence[float]) -> None:
+        """Create the replicas, without states."""
+        check_betas(betas)
+        self.replicas = [
+            Chain(self.runner, self._rng, replica_settings(self._settings, beta), self._focus, beta) for beta in betas
+        ]
         self._swaps = [[0, 0.0] for _ in betas[1:]]  # of each neighbouring pair: proposed, sum of min(1, a)
         self._round_trip_counter = RoundTripCounter(len(betas))
 
@@ -124,12 +130,18 @@ class Ladder:
             self.sweeps += 1
             return self.replicas[0].step()
         accepted = self._step()
-        # Alternating even and odd pairs: a state that moves up the ladder keeps moving; random pairs would diffuse it.
+        self._exchange()
+        self.sweeps += 1
+        return accepted
+
+    def _exchange(self) -> None:
+        """Propose to swap the states of every other pair of neighbours.
+
+        Even and odd pairs alternate: a state that moves up the ladder keeps moving; random pairs would diffuse it.
+        """
         for i in range(self.sweeps % 2, len(self._swaps), 2):
             self._swap(i)
         self._round_trip_counter.record()
-        self.sweeps += 1
-        return accepted
 
     def _step(self) -> bool:
         """Make one step of every replica; a model with several processes makes the runs concurrently.

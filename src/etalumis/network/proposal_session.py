@@ -128,6 +128,18 @@ class ProposalSession:
         value, log_q, _ = self.propose_all([0], [address], [distribution], [rng])[0]
         return value, log_q
 
+    def log_density(self, address: str, distribution: Distribution, value: float) -> float | None:
+        """Return log q(value) in lane 0, as if `propose` had returned this value; None if the address is unknown.
+
+        Raises
+        ------
+        NetworkError
+            If the distribution is not of the kind of the layer.
+        """
+        if not self.knows(address):
+            return None
+        return self._advance([0], [address], [distribution], [value])[0].log_q
+
     def propose_all(
         self,
         lanes: Sequence[int],
@@ -139,6 +151,16 @@ class ProposalSession:
 
         Each lane draws from its own random generator.
         """
+        return self._advance(lanes, addresses, distributions, rngs)
+
+    def _advance(
+        self,
+        lanes: Sequence[int],
+        addresses: Sequence[str],
+        distributions: Sequence[Distribution],
+        sources: Sequence[np.random.Generator] | Sequence[float],
+    ) -> list[Proposal]:
+        """Advance each of some lanes by one entry, to a new value from a random generator, or to a given one."""
         layers = [self._row(address) for address in addresses]
         by_group: dict[int, list[int]] = {}
         for position, (layer, distribution) in enumerate(zip(layers, distributions, strict=True)):
@@ -154,7 +176,7 @@ class ProposalSession:
                     raw,
                     [distributions[i] for i in positions],
                     [lanes[i] for i in positions],
-                    [rngs[i] for i in positions],
+                    [sources[i] for i in positions],
                 )
                 embedded = self._sample_embedding(group, [layers[i] for i in positions], feature)
                 self._state.previous_value[[lanes[i] for i in positions]] = embedded
@@ -170,7 +192,7 @@ class ProposalSession:
         raw: Array,
         distributions: list[Distribution],
         lanes: list[int],
-        rngs: list[np.random.Generator],
+        sources: list[np.random.Generator | float],
     ) -> tuple[list[Proposal], Array]:
         """Return a proposal for each token of one kind, and the inputs (token,) of the sample embedding."""
         columns = np.array([_prior_columns(distribution) for distribution in distributions])
@@ -178,17 +200,18 @@ class ProposalSession:
         log_weight = self._state.log_share_weight[lanes]
         weight = np.exp(log_weight)
         share = (weight * self._shares).sum(axis=1) / weight.sum(axis=1)
-        uniforms = np.empty((len(rngs), 2))
-        from_prior: list[tuple[int, float]] = []
-        for i, rng in enumerate(rngs):
-            if share[i] > 0 and rng.random() < share[i]:
-                uniforms[i] = 0.5
-                from_prior.append((i, distributions[i].sample(rng)))
+        uniforms = np.full((len(sources), 2), 0.5)
+        known: list[tuple[int, float]] = []
+        for i, source in enumerate(sources):
+            if not isinstance(source, np.random.Generator):
+                known.append((i, source))
+            elif share[i] > 0 and source.random() < share[i]:
+                known.append((i, distributions[i].sample(source)))
             else:
-                rng.random(out=uniforms[i])
+                source.random(out=uniforms[i])
         value = restore(kind, sampling.sample(kind, raw, uniforms), low, high, parameters)
-        for i, drawn in from_prior:
-            value[i] = drawn
+        for i, given in known:
+            value[i] = given
         form = standardise(kind, value, low, high, parameters)
         log_network = sampling.log_density(kind, raw, form.x, form.context) + form.log_jacobian
         values: list[float] = value.tolist()
