@@ -35,7 +35,9 @@ def chain_of(model, observations, session, *, beta=1.0, scopes="auto", candidate
     chain = Chain(runner, np.random.default_rng(5), Settings(), beta=beta)
     starts = runner.priors(range(1000), details=True)
     chain.state = chain.structures.state(next(trace for trace in starts if trace.log_likelihood > -math.inf))
-    moves = NetworkMoves(runner, session, 5, "test", candidates=candidates, replays=replays, scopes=scopes)
+    moves = NetworkMoves(
+        runner, session, 5, "test", candidates=candidates, replays=replays, shared_replays=replays, scopes=scopes
+    )
     return chain, moves
 
 
@@ -95,10 +97,10 @@ def test_auxiliary_estimates_of_a_state_are_biased_by_their_size(statistics):
     state, proposed = [], []
     for k in range(statistics.size(1_000, 10_000)):
         rng = np.random.default_rng(k)
-        own = AuxiliaryInverseAcceptance(runner, rng, replays)
+        own = AuxiliaryInverseAcceptance(runner, rng, 1, replays)
         state.append(math.exp(own.state(trace, [scope])))
         assert own.proposed(trace, [scope]) == math.log(state[-1])  # the same context
-        proposed.append(math.exp(AuxiliaryInverseAcceptance(runner, rng, replays).proposed(trace, [scope])))
+        proposed.append(math.exp(AuxiliaryInverseAcceptance(runner, rng, 1, replays).proposed(trace, [scope])))
     assert_mean(np.array(proposed), 1.0 / acceptance, "proposed")
     assert_mean(np.array(state), ((replays - 1) / acceptance + (2.0 - acceptance) / acceptance) / replays, "state")
 

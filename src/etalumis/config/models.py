@@ -383,10 +383,15 @@ class NetworkRmhConfig(Section):
     )
     steps: int = Field(32, ge=1, le=10**6, description="steps of single entries, per temperature and sweep")
     candidates: int = Field(64, ge=1, le=10**6, description="runs of the network that a state is compared with")
-    replays: int = Field(
-        16, ge=1, le=10**6, description="prior runs for the 1/Z of each context of a rejection scope, per comparison"
-    )
     in_flight: InFlight = 64
+    replays: Replays = 1
+    shared_replays: int = Field(
+        32,
+        ge=1,
+        le=10**6,
+        description="prior runs for the 1/Z of all scopes with the same discrete controlled entries before them, in "
+        "each comparison",
+    )
 
     @property
     def sweeps(self) -> int:
@@ -471,8 +476,8 @@ class Config(Section):
         for name, chain in (("rmh", self.posteriors.rmh), ("network_rmh", self.posteriors.network_rmh)):
             if chain.sweeps - chain.burn_in < chain.thin:
                 raise ValueError(
-                    f"posteriors.{name}.runs: expected enough for one draw, found {chain.runs}: {chain.sweeps} sweeps of "
-                    f"{chain.temperatures} temperatures, {chain.burn_in} of them burn-in, and a draw per {chain.thin} "
-                    "sweeps. Raise runs or lower temperatures, burn_in_fraction or thin."
+                    f"posteriors.{name}.runs: expected enough for one draw, found {chain.runs}: {chain.sweeps} "
+                    f"sweeps of {chain.temperatures} temperatures, {chain.burn_in} of them burn-in, and a draw per "
+                    f"{chain.thin} sweeps. Raise runs or lower temperatures, burn_in_fraction or thin."
                 )
         return self

@@ -129,9 +129,9 @@ class InverseAcceptance(_Replays):
 class AuxiliaryInverseAcceptance(_Replays):
     """Estimates of 1 / Z as auxiliary variables of a chain, for one comparison of its state with proposed runs.
 
-    Extend the target by an independent mean R_c of `replays` numbers of repetitions for every context c. Given a
-    state x, the R_c of its own contexts then have the density R_c Z_c g(R_c), and all others g(R_c), which is that of
-    `replays` replays: `state` and `proposed` draw from these. Given all R_c, the target is proportional to the product
+    Extend the target by an independent mean R_c of m numbers of repetitions for every context c. Given a state x, the
+    R_c of its own contexts then have the density R_c Z_c g(R_c), and all others g(R_c), which is that of m replays:
+    `state` and `proposed` draw from these. Given all R_c, the target is proportional to the product
     of the R_c of x, in place of its 1 / Z_c (pseudo-marginal: Andrieu and Roberts 2009). The first density is that of
     a sum with one more replay, less 1: the number of repetitions n is geometric, and n Z (1 - Z)^(n - 1) Z is the
     distribution of the sum of two of them, less 1.
@@ -142,13 +142,14 @@ class AuxiliaryInverseAcceptance(_Replays):
         What runs the model.
     rng
         Random generator of the replays.
-    replays
-        Number of replays of each context.
+    replays, shared_replays
+        Number of replays m of each scope whose context is not shared, and of each context that has discrete controlled
+        entries only.
     """
 
-    def __init__(self, runner: ModelRunner, rng: np.random.Generator, replays: int) -> None:
+    def __init__(self, runner: ModelRunner, rng: np.random.Generator, replays: int, shared_replays: int) -> None:
         super().__init__(runner)
-        self._rng, self._replays = rng, replays
+        self._rng, self._replays, self._shared_replays = rng, replays, shared_replays
         self._shared: dict[Context, float] = {}
 
     def state(self, trace: Trace, scopes: Sequence[int]) -> float:
@@ -163,8 +164,8 @@ class AuxiliaryInverseAcceptance(_Replays):
         context = self._context(trace, scope)
         if context is not None and context in self._shared:
             return self._shared[context]
-        total = self._repetitions(trace, scope, self._rng, self._replays + more) - more
-        found = math.log(total / self._replays)
+        count = self._replays if context is None else self._shared_replays
+        found = math.log((self._repetitions(trace, scope, self._rng, count + more) - more) / count)
         if context is not None:
             self._shared[context] = found
         return found

@@ -42,8 +42,8 @@ class NetworkMoves:
         (seed, "<stage>/moves", k).
     candidates
         Number of runs of each move.
-    replays
-        Number of replays of each context of a proposed rejection scope, per move.
+    replays, shared_replays
+        Number of replays of each proposed rejection scope, per move, see `AuxiliaryInverseAcceptance`.
     scopes
         Which rejection scopes the network proposes, see `ScopeChoice`.
 
@@ -62,10 +62,11 @@ class NetworkMoves:
         *,
         candidates: int,
         replays: int,
+        shared_replays: int,
         scopes: Scopes = "auto",
     ) -> None:
         self._runner, self._session, self._seed, self._stage = runner, session, seed, stage
-        self._candidates, self._replays = candidates, replays
+        self._candidates, self._replays, self._shared_replays = candidates, replays, shared_replays
         self._drawn: dict[str, bool] = {}
         self._choice = ScopeChoice(runner, seed, stage, scopes, self._drawn)
         self._propose = run_proposer(
@@ -80,7 +81,7 @@ class NetworkMoves:
         self.moves += 1
         state = chain.state
         log_weight, scopes = proposed_before(state.trace, self._session, self._runner.addresses, self._choice)
-        inverse_acceptance = AuxiliaryInverseAcceptance(self._runner, rng, self._replays)
+        inverse_acceptance = AuxiliaryInverseAcceptance(self._runner, rng, self._replays, self._shared_replays)
         log_weight += chain.beta * state.log_likelihood + inverse_acceptance.state(state.trace, scopes)
         runs = [run for run in self._propose(range(first, first + self._candidates)) if _is_possible(run)]
         log_weights = [

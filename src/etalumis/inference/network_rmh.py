@@ -48,14 +48,16 @@ class NetworkRmhSettings(NamedTuple):
         Number of steps of single entries of each replica and sweep.
     candidates
         Number of runs of the network that the state of one replica, in turn, is compared with in each sweep.
-    replays
-        Number of prior runs for the 1/Z of each context, in each such comparison.
+    replays, shared_replays
+        Number of prior runs for the 1/Z of each proposed rejection scope in such a comparison: of a scope of one run,
+        and of all scopes with the same context, if this has discrete controlled entries only.
     """
 
     temperatures: int = 4
     steps: int = 32
     candidates: int = 64
-    replays: int = 16
+    replays: int = 1
+    shared_replays: int = 32
 
     @property
     def runs_per_sweep(self) -> int:
@@ -193,7 +195,13 @@ class _Ladder(Ladder):
         super().__init__(runner, seeds.generator(seed, stage, chain), Settings(), focus=focus)
         self._session, self._seed, self._stage, self._moves_of = session, seed, f"{stage}/{chain}", settings
         self._network_moves = NetworkMoves(
-            runner, session, seed, self._stage, candidates=settings.candidates, replays=settings.replays
+            runner,
+            session,
+            seed,
+            self._stage,
+            candidates=settings.candidates,
+            replays=settings.replays,
+            shared_replays=settings.shared_replays,
         )
 
     def start(self, init_runs: int) -> None:
