@@ -183,7 +183,9 @@ def _smc(inputs: EngineInputs) -> Engine:
     if section.start == "network":
         network, origin["network_digest"] = _load_network(inputs, "smc")
     settings = SmcSettings(**{name: given[name] for name in SmcSettings._fields})
-    sample = _one_job(smc, inputs, network=network, settings=settings, in_flight=section.in_flight)
+    sample = _one_job(
+        smc, inputs, network=network, settings=settings, strata=section.strata, in_flight=section.in_flight
+    )
     return Engine("smc", {**origin, **given}, sample)
 
 

@@ -59,10 +59,16 @@ def test_moves_alone_sample_a_tempered_posterior_whose_scopes_depend_on_a_choice
     """The loop accepts with probability 0.02 or 0.6, so a wrong 1/Z would show at once."""
     beta = 0.4
     chain, moves = chain_of(
-        FunctionModel(seldom_or_often), {"obs": 1.0}, NearlyPrior(), beta=beta, scopes="first-shot", candidates=6
+        FunctionModel(seldom_or_often),
+        {"obs": 1.0},
+        NearlyPrior(),
+        beta=beta,
+        scopes="first-shot",
+        candidates=6,
+        replays=1,
     )
     found = []
-    for _ in range(statistics.size(1_500, 20_000)):
+    for _ in range(statistics.size(1_500, 8_000)):
         moves.move(chain)
         found.append(chain.state.draw().values["k"])
     x = (np.arange(20_000) + 0.5) / 20_000

@@ -2,15 +2,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Sequential Monte Carlo against exact posteriors; its joint moves against prior draws."""
 
+import math
+
 import numpy as np
 import pytest
 from exact.answers import ANSWERS, SIGMAS, assert_population
 from exact.test_ic_by_hand import SkewedSession
+from exact.test_proposed_runs import Drifted
 from exact.test_rmh import chained_scopes
+from exact.test_tempering import ORIGIN, channel_shares, channels
 
 from etalumis.diagnostics.run import lineages
 from etalumis.diagnostics.weights import summarise_continuous
-from etalumis.distributions import Beta, Exponential, Gamma, LogNormal, Normal, Poisson, Uniform, Weibull
+from etalumis.distributions import Beta, Categorical, Exponential, Gamma, LogNormal, Normal, Poisson, Uniform, Weibull
 from etalumis.errors import InferenceError
 from etalumis.inference import Posterior, SmcSettings, importance
 from etalumis.inference.annealing import next_beta, starting_beta
@@ -47,6 +51,67 @@ def test_jobs_count_by_their_evidence(statistics):
     expected = sum(e * job.values["x"].mean() for e, job in zip(evidence, jobs, strict=True)) / evidence.sum()
     assert whole.mean("x") == pytest.approx(expected)
     assert_population(whole, exact)
+
+
+def shares_of_channels(statistics, jobs, **more):
+    """Return the estimates of P(channel) and of the log evidence of independent jobs."""
+    settings = SmcSettings(statistics.size(150, 600), statistics.size(300, 1_200), 0.7, entry_moves=3, block_moves=2)
+    found = []
+    for job in range(jobs):
+        posterior = sample_population(
+            FunctionModel(channels), ORIGIN, SkewedChannels(), seed=3, job=job, settings=settings, **more
+        )
+        weight, channel = posterior.weight, posterior.values["channel"]
+        found.append([weight[channel == k].sum() for k in range(3)] + [posterior.log_evidence])
+    return np.array(found), posterior
+
+
+class SkewedChannels(Drifted):
+    """Proposes the third channel more often than its prior, and offsets from the prior."""
+
+    def propose(self, address, distribution, rng):
+        if distribution.kind != "Categorical":
+            return super().propose(address, distribution, rng)
+        value = Categorical((0.2, 0.2, 0.6)).sample(rng)
+        return value, math.log((0.2, 0.2, 0.6)[int(value)])
+
+
+def test_strata_give_the_shares_of_modes_with_less_variance(statistics):
+    exact, jobs = channel_shares(), statistics.size(10, 40)
+    pooled, _ = shares_of_channels(statistics, jobs)
+    found, posterior = shares_of_channels(statistics, jobs, strata="channel")
+    error = found.std(axis=0, ddof=1) / math.sqrt(jobs)
+    assert np.all(np.abs(found[:, :3].mean(axis=0) - exact) < SIGMAS * error[:3])
+    assert np.all(error[:3] < 0.05)
+    assert found[:, :3].std(axis=0).sum() < 0.7 * pooled[:, :3].std(axis=0).sum()
+    assert found[:, 3].mean() == pytest.approx(pooled[:, 3].mean(), abs=0.1)
+    assert [part["stratum"] for part in posterior.info["strata"]] == ["channel 0", "channel 1", "channel 2"]
+    total = np.logaddexp.reduce([part["log_evidence"] for part in posterior.info["strata"]])
+    assert posterior.log_evidence == pytest.approx(total)
+
+
+def test_rare_values_and_missing_entries_share_a_stratum(statistics):
+    """In this model `s` is drawn only if r <= 4, so some first runs have no value of it."""
+    exact = ANSWERS["branching"]
+    settings = settings_of(statistics)
+    for name in ("r", "s"):
+        posterior = sample_population(
+            examples.model("branching"), exact.observations, None, seed=3, settings=settings, strata=name
+        )
+        assert posterior.info["strata"][-1]["stratum"] == f"other {name}"
+        assert len(posterior.info["strata"]) > 3
+        assert_population(posterior, exact)
+
+
+def test_only_a_discrete_entry_has_strata():
+    def sampled(name):
+        model, observations = examples.model("dependent_loop"), {"obs": 0.4}
+        sample_population(model, observations, None, seed=3, settings=SmcSettings(10, 20), strata=name)
+
+    with pytest.raises(InferenceError, match="'theta' has a Uniform prior; expected the name of a discrete entry"):
+        sampled("theta")
+    with pytest.raises(InferenceError, match="no first run has an entry of the name 'channel'; found theta, u, x"):
+        sampled("channel")
 
 
 @pytest.mark.parametrize("moves", [{"entry_moves": 0}, {"block_moves": 0}], ids=["blocks", "entries"])

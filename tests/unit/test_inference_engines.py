@@ -455,6 +455,32 @@ class Always(Checkpoint):
     due = True
 
 
+def smc_with_strata(model, observations, **more):
+    return smc_briefly(model, observations, strata="choice", **more)
+
+
+def test_an_interrupted_job_with_strata_resumes_with_the_same_draws(tmp_path):
+    def model():
+        shift = sample(Categorical((0.6, 0.4)), name="choice")
+        observe(Normal(sample(Normal(shift, 1.0), name="x"), 0.1), name="obs")
+
+    def checkpoint():
+        return Always(tmp_path / "p.h5.part", {"seed": 1})
+
+    whole = smc_with_strata(FunctionModel(model), {"obs": 2.0})
+    assert len(whole.info["strata"]) == 2
+    runs, stages = whole.info["simulator_runs"], sum(len(part["stages"]) for part in whole.info["strata"])
+    assert stages >= 6
+    for dies_at in (3 * runs // 4, runs // 3):
+        with pytest.raises(Interrupted):
+            smc_with_strata(Interrupting(FunctionModel(model), {dies_at}), {"obs": 2.0}, checkpoint=checkpoint())
+    resumed = smc_with_strata(FunctionModel(model), {"obs": 2.0}, checkpoint=checkpoint())
+    for name in ("choice", "x"):
+        np.testing.assert_array_equal(resumed.values[name], whole.values[name])
+    np.testing.assert_array_equal(resumed.log_weight, whole.log_weight)
+    assert resumed.info["strata"] == whole.info["strata"]
+
+
 @pytest.mark.parametrize("engine", [smc_briefly, smc_from_proposals])
 def test_an_interrupted_population_resumes_with_the_same_draws(engine, tmp_path):
     def checkpoint():
@@ -462,20 +488,20 @@ def test_an_interrupted_population_resumes_with_the_same_draws(engine, tmp_path)
 
     observations = {"obs": 0.05}
     whole = engine(examples.model("dependent_loop"), observations)
-    runs, stages = whole.info["simulator_runs"], len(whole.info["stages"])
+    runs, stages = whole.info["simulator_runs"], len(whole.info["strata"][0]["stages"])
     assert stages >= 4
     found = []
     for dies_at in (runs // 2, runs // 3):  # of the whole, then of what is left and the replays
         with pytest.raises(Interrupted):
             engine(Interrupting(examples.model("dependent_loop"), {dies_at}), observations, checkpoint=checkpoint())
-        found.append(len(Posterior.load(tmp_path / "p.h5.part").info["state"]["population"]["stages"]))
+        found.append(len(Posterior.load(tmp_path / "p.h5.part").info["state"]["populations"][0]["stages"]))
     assert 0 < found[0] <= found[1] < stages
     resumed = engine(examples.model("dependent_loop"), observations, checkpoint=checkpoint())
     for name in ("theta", "x", "u"):
         np.testing.assert_array_equal(resumed.values[name], whole.values[name])
     np.testing.assert_array_equal(resumed.log_weight, whole.log_weight)
     np.testing.assert_array_equal(resumed.lineage, whole.lineage)
-    for key in ("simulator_runs", "acceptance", "stages"):
+    for key in ("simulator_runs", "acceptance", "strata"):
         assert resumed.info[key] == whole.info[key]
 
 

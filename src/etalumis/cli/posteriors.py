@@ -307,12 +307,15 @@ def _report_ic(posterior: Posterior, job: int) -> None:
 
 
 def _report_smc(posterior: Posterior, job: int) -> None:
-    stages = posterior.info["stages"]
-    logger.info(
-        "smc job %d: %s, %d of %d lineages left, log evidence %.3f",
-        job, counted(len(stages), "stage"), stages[-1]["lineages"], posterior.info["settings"]["starts"],
-        posterior.log_evidence,
-    )  # fmt: skip
+    strata = posterior.info["strata"]
+    for part in strata:
+        logger.info(
+            "smc job %d  %s%s, %d lineages left, log evidence %.3f",
+            job, f"{part['stratum']}: " if part["stratum"] else "", counted(len(part["stages"]), "stage"),
+            part["stages"][-1]["lineages"], part["log_evidence"],
+        )  # fmt: skip
+    if len(strata) > 1:
+        logger.info("smc job %d: log evidence %.3f", job, posterior.log_evidence)
 
 
 def _report_importance(posterior: Posterior, job: int) -> None:

@@ -343,6 +343,12 @@ class SmcConfig(Section):
         lt=1,
         description="fraction of the effective sample size that a stage keeps; larger: more and smaller stages",
     )
+    strata: str | None = Field(
+        None,
+        min_length=1,
+        description="name of a discrete draw, such as `channel`; each value has a population of its own, and its "
+        "probability follows from their evidence; null: one population",
+    )
     entry_moves: int = Field(5, ge=0, le=10**6, description="steps of single entries, per trace and stage")
     block_moves: int = Field(5, ge=0, le=10**6, description="joint steps of several entries, per trace and stage")
     in_flight: InFlight = 64

@@ -30,6 +30,8 @@ class Population:
         Estimate of the log of the normalising constant of the target.
     stages
         One dict per completed stage: ``beta``, ``log_evidence``, ``lineages`` and ``runs``.
+    stratum
+        Number of the stratum of all traces, see `etalumis.inference.strata`.
     """
 
     states: list[ChainState]
@@ -37,6 +39,7 @@ class Population:
     beta: float
     log_evidence: float
     stages: list[dict[str, float]] = field(default_factory=list)
+    stratum: int = 0
 
     @property
     def log_likelihood(self) -> Array:
@@ -91,10 +94,11 @@ def save_population(chain: Chain, population: Population) -> dict[str, Any]:
         "beta": population.beta,
         "log_evidence": population.log_evidence,
         "stages": population.stages,
+        "stratum": population.stratum,
     }
 
 
 def restore_population(chain: Chain, saved: Mapping[str, Any]) -> Population:
     """Return a saved population; raises like `restore_states`."""
     states, lineage = restore_states(chain, saved), np.array(saved["lineage"])
-    return Population(states, lineage, saved["beta"], saved["log_evidence"], list(saved["stages"]))
+    return Population(states, lineage, saved["beta"], saved["log_evidence"], list(saved["stages"]), saved["stratum"])

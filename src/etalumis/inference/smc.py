@@ -18,6 +18,9 @@ these are adapted to the population, it is consistent (Beskos et al. 2016).
 
 Draws that descend from one of the first runs are dependent. The posterior names this run, the `lineage` of a draw, and
 diagnostics compute Monte Carlo errors from sums over lineages (Lee and Whiteley 2018).
+
+With `strata`, each value of a discrete entry has its own population, whose moves keep the value: see
+`etalumis.inference.strata`. A population is then weighted by its estimate of the evidence of its stratum.
 """
 
 import logging
@@ -46,6 +49,7 @@ from etalumis.inference.posterior import Posterior
 from etalumis.inference.proposal_controller import ProposalSource
 from etalumis.inference.runner import ModelRunner
 from etalumis.inference.state import ChainState
+from etalumis.inference.strata import Strata, strata_of
 from etalumis.log_weights import effective_sample_size, normalise, systematic_resampling
 from etalumis.progress import Progress
 from etalumis.trace import Trace
@@ -93,6 +97,7 @@ def smc(
     seed: int,
     job: int = 0,
     settings: SmcSettings | None = None,
+    strata: str | None = None,
     in_flight: int = 64,
     focus: Collection[str] | None = None,
     retries: int = 3,
@@ -109,8 +114,8 @@ def smc(
     if network is not None:
         session = network.session(network_input(network.layers, Observations(observations)), lanes=in_flight)
     return sample_population(
-        model, observations, session, seed=seed, job=job, settings=settings, focus=focus, retries=retries,
-        entries=entries, checkpoint=checkpoint,
+        model, observations, session, seed=seed, job=job, settings=settings, strata=strata, focus=focus,
+        retries=retries, entries=entries, checkpoint=checkpoint,
     )  # fmt: skip
 
 
@@ -122,6 +127,7 @@ def sample_population(
     seed: int,
     job: int = 0,
     settings: SmcSettings | None = None,
+    strata: str | None = None,
     focus: Collection[str] | None = None,
     retries: int = 3,
     entries: Sequence[str] = (),
@@ -139,9 +145,12 @@ def sample_population(
         Source of the proposed values of the first runs.
     seed, job
         First run i draws from (seed, "posteriors/smc/<job>", i), stage t from (seed, "posteriors/smc/<job>/stages", t),
-        and the resampling after it from (seed, "posteriors/smc/<job>/resampling", t).
+        and the resampling after it from (seed, "posteriors/smc/<job>/resampling", t); those of stratum k > 0 from
+        "posteriors/smc/<job>/strata/<k>" in the same way.
     settings
-        See `SmcSettings`.
+        See `SmcSettings`. The particles are divided equally among the strata.
+    strata
+        Name of a discrete entry whose values have a population each; None for one population.
     focus
         Names of the entries that steps of single entries choose more often (None: all with a name).
     retries
@@ -154,8 +163,8 @@ def sample_population(
     Returns
     -------
     Posterior
-        `settings.particles` draws with equal log weights, the estimate of the log evidence; joined with other jobs,
-        each counts by its estimate. `lineage` is set.
+        About `settings.particles` draws. Without strata, their log weights are equal, the estimate of the log evidence;
+        joined with other jobs, each counts by its estimate. `lineage` is set.
 
     Raises
     ------
@@ -166,16 +175,16 @@ def sample_population(
     settings = settings or SmcSettings()
     _check(settings)
     sampler = _Sampler(model, observations, session, seed, job, settings, focus, retries, EntrySelection.of(entries))
-    population = sampler.begin(checkpoint)
-    while True:
-        if checkpoint is not None and checkpoint.due:
-            checkpoint.save(sampler.posterior(population), sampler.state(population))
-        sampler.move(population)
-        if population.beta == 1.0:
-            break
-        sampler.raise_beta(population)
+    sampler.begin(strata, checkpoint)
+    for population in sampler.populations:
+        while len(population.stages) == 0 or population.stages[-1]["beta"] < 1.0:
+            if checkpoint is not None and checkpoint.due:
+                checkpoint.save(sampler.posterior(), sampler.state())
+            if population.stages:
+                sampler.raise_beta(population)
+            sampler.move(population)
     sampler.finish()
-    posterior = sampler.posterior(population)
+    posterior = sampler.posterior()
     posterior.info.update(
         seed=seed,
         settings=settings._asdict(),
@@ -185,7 +194,15 @@ def sample_population(
         failures=sampler.runner.failures,
         wall_s=sampler.wall_s,
         runs_per_s=sampler.runner.runs / sampler.wall_s,
-        stages=population.stages,
+        strata=[
+            {
+                "stratum": sampler.strata.label(population.stratum),
+                "particles": len(population.states),
+                "log_evidence": population.log_evidence,
+                "stages": population.stages,
+            }
+            for population in sampler.populations
+        ],
         **acceptance(sampler.chain.counts),
     )
     return posterior
@@ -224,6 +241,8 @@ class _Sampler:
         self._session, self._seed, self._job, self._settings = session, seed, job, settings
         self.runner = ModelRunner(model, Observations(observations), seeds.derive(seed, self._stage_name, 0), retries)
         self.chain = Chain(self.runner, seeds.generator(seed, self._stage_name, 0), Settings(), focus)
+        self.strata = Strata()
+        self.populations: list[Population] = []
         self._began, self._wall_before = time.perf_counter(), 0.0
 
     @property
@@ -231,23 +250,25 @@ class _Sampler:
         """Duration in seconds, summed over interruptions."""
         return self._wall_before + time.perf_counter() - self._began
 
-    def begin(self, checkpoint: Checkpoint | None) -> Population:
-        """Return the population of the first stage, or that of an interrupted job."""
+    def begin(self, strata: str | None, checkpoint: Checkpoint | None) -> None:
+        """Start the populations, or restore those of an interrupted job."""
         found = checkpoint.load() if checkpoint is not None else None
         if found is None:
-            return self._start()
+            self._start(strata)
+            return
         state = found[1]
         self.runner.observations.record_names(state["observed"])
-        population = restore_population(self.chain, state["population"])
+        self.strata = Strata(strata, tuple(state["strata"]))
+        self.populations = [restore_population(self.chain, saved) for saved in state["populations"]]
         self.runner.runs, self.runner.failures = state["runs"], state["failures"]
         self.chain.counts = {label: list(count) for label, count in state["counts"].items()}
         self._wall_before = state["wall_s"]
-        return population
 
-    def state(self, population: Population) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """Return the JSON values from which `begin` resumes."""
         return {
-            "population": save_population(self.chain, population),
+            "strata": self.strata.own,
+            "populations": [save_population(self.chain, population) for population in self.populations],
             "observed": self.runner.observations.seen,
             "runs": self.runner.runs,
             "failures": self.runner.failures,
@@ -255,13 +276,13 @@ class _Sampler:
             "wall_s": self.wall_s,
         }
 
-    def _start(self) -> Population:
-        """Make the first runs, and resample the population from them at the starting temperature."""
-        traces: list[Trace] = []
+    def _start(self, strata: str | None) -> None:
+        """Make the first runs, and resample a population from those of each stratum at its starting temperature."""
+        states: list[ChainState] = []
         index: list[int] = []
         without_likelihood: list[float] = []
-        starts, label = self._settings.starts, f"smc job {self._job}"
-        with Progress(starts, "first runs", label) as progress:
+        starts = self._settings.starts
+        with Progress(starts, "first runs", f"smc job {self._job}") as progress:
             for i, (trace, log_weight) in enumerate(self._first_runs()):
                 progress.update()
                 if not max(log_weight, trace.log_likelihood) < math.inf:  # or NaN
@@ -270,28 +291,39 @@ class _Sampler:
                         f"{trace.log_likelihood}; expected finite numbers or -inf. Correct the model."
                     )
                 if log_weight > -math.inf and trace.log_likelihood > -math.inf:
-                    traces.append(trace)
+                    states.append(self.chain.structures.state(trace))
                     index.append(i)
                     without_likelihood.append(log_weight - trace.log_likelihood)
-        if not traces:
+        if not states:
             raise InferenceError(
                 f"{self.runner.model.name}: the observation has weight zero in all of {starts} first runs, so the "
                 "population cannot start; expected at least one run that can produce it. Check the observation, or "
                 "allow more first runs."
             )
-        log_likelihood = np.array([trace.log_likelihood for trace in traces])
-        enough = ENOUGH_STARTS * self._settings.particles
-        beta, log_weight_ = starting_beta(np.array(without_likelihood), log_likelihood, enough)
-        rng = seeds.generator(self._seed, f"{self._stage_name}/stages", 0)
-        chosen = systematic_resampling(rng, normalise(log_weight_), self._settings.particles)
-        states = [self.chain.structures.state(traces[i]) for i in chosen]
-        log_evidence = float(np.logaddexp.reduce(log_weight_)) - math.log(starts)
-        self.chain.check_replay(states[0], times=2)
-        logger.info(
-            "%s  start at inverse temperature %.3g, where %s are worth %.0f draws",
-            label, beta, counted(starts, "first run"), effective_sample_size(normalise(log_weight_)),
-        )  # fmt: skip
-        return Population(states, np.array(index)[chosen], beta, log_evidence)
+        log_likelihood = np.array([state.log_likelihood for state in states])
+        log_weights = np.array(without_likelihood)
+        self.strata, groups = strata_of(states, strata, log_weights, log_likelihood)
+        particles = max(2, self._settings.particles // len(groups))
+        for number, group in enumerate(groups):
+            beta, log_weight_ = starting_beta(log_weights[group], log_likelihood[group], ENOUGH_STARTS * particles)
+            rng = seeds.generator(self._seed, f"{self._name(number)}/stages", 0)
+            chosen = group[systematic_resampling(rng, normalise(log_weight_), particles)]
+            log_evidence = float(np.logaddexp.reduce(log_weight_)) - math.log(starts)
+            self.populations.append(
+                Population([states[i] for i in chosen], np.array(index)[chosen], beta, log_evidence, stratum=number)
+            )
+            logger.info(
+                "%s  start at inverse temperature %.3g, where %s are worth %.0f draws",
+                self._label(number), beta, counted(len(group), "first run"),
+                effective_sample_size(normalise(log_weight_)),
+            )  # fmt: skip
+        self.chain.check_replay(self.populations[0].states[0], times=2)
+
+    def _name(self, stratum: int) -> str:
+        return f"{self._stage_name}/strata/{stratum}" if stratum else self._stage_name
+
+    def _label(self, stratum: int) -> str:
+        return f"smc job {self._job}  {self.strata.label(stratum)}".rstrip()
 
     def _first_runs(self) -> Iterator[tuple[Trace, float]]:
         settings = self._settings
@@ -306,13 +338,12 @@ class _Sampler:
     def move(self, population: Population) -> None:
         """Move every trace by Metropolis-Hastings steps at the current temperature."""
         number = len(population.stages) + 1
-        rng = seeds.generator(self._seed, f"{self._stage_name}/stages", number)
-        self.runner.begin(
-            seeds.derive(self._seed, f"{self._stage_name}/stages", number), f"stage {number} of {self._stage_name}"
-        )
+        name = self._name(population.stratum)
+        rng = seeds.generator(self._seed, f"{name}/stages", number)
+        self.runner.begin(seeds.derive(self._seed, f"{name}/stages", number), f"stage {number} of {name}")
         self.chain.beta, began, runs = population.beta, time.perf_counter(), self.runner.runs
         if self._settings.entry_moves:
-            self._move_entries(population.states, rng)
+            self._move_entries(population, rng)
         self._move_blocks(population.states, rng)
         seconds, runs = time.perf_counter() - began, self.runner.runs - runs
         lineages = len(np.unique(population.lineage))
@@ -320,13 +351,18 @@ class _Sampler:
             {"beta": population.beta, "log_evidence": population.log_evidence, "lineages": lineages, "runs": runs}
         )
         logger.info(
-            "smc job %d  stage %d: inverse temperature %.3g, log evidence %.2f, %d lineages, %.0f runs/s",
-            self._job, number, population.beta, population.log_evidence, lineages, runs / max(seconds, 1e-9),
+            "%s  stage %d: inverse temperature %.3g, log evidence %.2f, %d lineages, %.0f runs/s",
+            self._label(population.stratum), number, population.beta, population.log_evidence, lineages,
+            runs / max(seconds, 1e-9),
         )  # fmt: skip
 
-    def _move_entries(self, states: list[ChainState], rng: np.random.Generator) -> None:
-        for k, state in enumerate(states):
-            states[k] = self.chain.advance(state, self._settings.entry_moves, int(rng.integers(2**63)))
+    def _move_entries(self, population: Population, rng: np.random.Generator) -> None:
+        for k, state in enumerate(population.states):
+            moved = self.chain.advance(state, self._settings.entry_moves, int(rng.integers(2**63)))
+            # All steps together are one reversible proposal, so refusing to leave the stratum keeps its posterior
+            # invariant. Block moves never change a discrete entry.
+            if self.strata.of(moved) == population.stratum:
+                population.states[k] = moved
 
     def _move_blocks(self, states: list[ChainState], rng: np.random.Generator) -> None:
         for _ in range(self._settings.block_moves):
@@ -344,7 +380,7 @@ class _Sampler:
         beta = next_beta(log_likelihood, population.beta, self._settings.conditional_ess)
         log_weight = (beta - population.beta) * log_likelihood
         population.log_evidence += float(np.logaddexp.reduce(log_weight)) - math.log(len(log_weight))
-        rng = seeds.generator(self._seed, f"{self._stage_name}/resampling", len(population.stages))
+        rng = seeds.generator(self._seed, f"{self._name(population.stratum)}/resampling", len(population.stages))
         population.select(systematic_resampling(rng, normalise(log_weight), len(log_weight)))
         population.beta = beta
 
@@ -352,10 +388,15 @@ class _Sampler:
         """Check that the observations were used."""
         self.runner.finish()
 
-    def posterior(self, population: Population) -> Posterior:
-        """Return the population as weighted draws from the posterior; the weights are equal at beta = 1."""
-        log_weight = population.log_evidence + (1.0 - population.beta) * population.log_likelihood
-        draws = [state.draw(self._selection) for state in population.states]
-        posterior = Posterior.from_draws("smc", draws, log_weight.tolist(), self._job, {})
-        posterior.lineage = population.lineage.astype(np.int64)
+    def posterior(self) -> Posterior:
+        """Return the populations as weighted draws; at the end, those of a stratum have equal weights."""
+        total = sum(len(population.states) for population in self.populations)
+        draws, log_weight, lineage = [], [], []
+        for population in self.populations:
+            share = math.log(total / len(population.states))
+            log_weight.append(population.log_evidence + share + (1.0 - population.beta) * population.log_likelihood)
+            draws += [state.draw(self._selection) for state in population.states]
+            lineage.append(population.lineage)
+        posterior = Posterior.from_draws("smc", draws, np.concatenate(log_weight).tolist(), self._job, {})
+        posterior.lineage = np.concatenate(lineage).astype(np.int64)
         return posterior

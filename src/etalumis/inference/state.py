@@ -31,6 +31,8 @@ class TraceStructure:
         Candidates that are focused.
     named
         (position, name) of the entries with a name.
+    names
+        Name -> position of its first entry.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class TraceStructure:
     ) -> None:
         self.name, self.scope, self.control = name, scope, control
         self.named = [(i, text) for i, text in enumerate(name) if text]
+        self.names = {text: i for i, text in reversed(self.named)}
         self.scopes_begun = _running_maximum(scope)
         self.candidates = [i for i, controlled in enumerate(control) if controlled]
         self.focused = [i for i in self.candidates if name[i] and (focus is None or name[i] in focus)]

@@ -1,0 +1,104 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Strata of first runs by the value of one discrete entry, such as the decay channel.
+
+Moves seldom cross from one value to another, so the share of a value in a population depends on the few first runs from
+which its particles descend. With a population for each value, the share follows from the evidence of each, which is
+estimated independently of the others.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from etalumis.errors import InferenceError
+from etalumis.inference.annealing import starting_beta
+from etalumis.inference.state import ChainState
+from etalumis.log_weights import normalise
+from etalumis.typing import Array
+
+MIN_SHARE = 0.002
+"""Smallest share of a value in the weights of the first runs for a stratum of its own; all others have one together."""
+
+
+@dataclass(frozen=True)
+class Strata:
+    """Values of an entry that have a stratum of their own; the last stratum has all other traces.
+
+    Attributes
+    ----------
+    name
+        Name of the entry; None: all traces are in one stratum.
+    own
+        The values, in ascending order.
+    """
+
+    name: str | None = None
+    own: tuple[float, ...] = ()
+
+    def of(self, state: ChainState) -> int:
+        """Return the number of the stratum of a trace."""
+        if self.name is None:
+            return 0
+        value = _value(state, self.name)
+        return self.own.index(value) if value in self.own else len(self.own)
+
+    def label(self, number: int) -> str:
+        """Return the name of a stratum for messages."""
+        if self.name is None:
+            return ""
+        return f"{self.name} {self.own[number]:g}" if number < len(self.own) else f"other {self.name}"
+
+
+def strata_of(
+    states: Sequence[ChainState], name: str | None, log_weight: Array, log_likelihood: Array
+) -> tuple[Strata, list[Array]]:
+    """Return the strata of first runs, and the indices of the runs in each; no stratum is empty.
+
+    Parameters
+    ----------
+    states
+        The first runs.
+    name
+        Name of the entry; None for one stratum.
+    log_weight
+        (run,) log weights for the prior.
+    log_likelihood
+        (run,) log likelihoods, finite.
+
+    Raises
+    ------
+    InferenceError
+        If no run has an entry of this name, or it is not discrete.
+    """
+    if name is None:
+        return Strata(), [np.arange(len(states))]
+    values = np.array([np.nan if (value := _value(state, name)) is None else value for state in states])
+    if np.isnan(values).all():
+        known = sorted({text for state in states for text in state.structure.names})
+        raise InferenceError(f"strata: no first run has an entry of the name {name!r}; found {', '.join(known)}")
+    _, weight = starting_beta(log_weight, log_likelihood)
+    share = normalise(weight)
+    found = [value for value in np.unique(values[~np.isnan(values)]) if share[values == value].sum() >= MIN_SHARE]
+    strata = Strata(name, tuple(float(value) for value in found))
+    groups = [np.flatnonzero(values == value) for value in strata.own]
+    rest = np.flatnonzero(~np.isin(values, found))
+    return strata, [*groups, rest] if len(rest) else groups
+
+
+def _value(state: ChainState, name: str) -> float | None:
+    """Return the value of the first entry of a name; None if there is none.
+
+    Raises
+    ------
+    InferenceError
+        If its prior is continuous.
+    """
+    position = state.structure.names.get(name)
+    if position is None:
+        return None
+    distribution, value, _ = state.entry(position)
+    if not distribution.discrete:
+        raise InferenceError(f"strata: {name!r} has a {distribution.kind} prior; expected the name of a discrete entry")
+    return float(value)
