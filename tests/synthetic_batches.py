@@ -81,4 +81,5 @@ def random_batch(
         high=columns[:, 1],
         parameters=columns[:, 2:4],
         log_prior=columns[:, 4],
+        tags=rng.standard_normal((len(lengths), sum(tag.size for tag in layers.tags))),
     )

@@ -56,6 +56,19 @@ class ObservationLayout:
     stddev: float | None
 
 
+@dataclass(frozen=True)
+class TagInput:
+    """A tag of fixed shape, as input of the network."""
+
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return _size(self.shape)
+
+
 class LayerTable:
     """Rows in a fixed order, indexed by address.
 
@@ -67,6 +80,8 @@ class LayerTable:
         The observe statements, in the order of their concatenation.
     simulator_build_id, config_digest
         Those of the dataset from which the table was built.
+    tags
+        The tags of fixed shape, which a network may see. They are not part of the digest.
     """
 
     def __init__(
@@ -75,11 +90,13 @@ class LayerTable:
         observations: Sequence[ObservationLayout],
         simulator_build_id: str = "",
         config_digest: str = "",
+        tags: Sequence[TagInput] = (),
     ) -> None:
         self.rows = tuple(rows)
         self.observations = tuple(observations)
         self.simulator_build_id = simulator_build_id
         self.config_digest = config_digest
+        self.tags = tuple(tags)
         self._row_of = {row.address: position for position, row in enumerate(self.rows)}
         if len(self._row_of) != len(self.rows):
             raise DatasetError("layer table: an address has two rows; every address must have exactly one")
@@ -131,7 +148,8 @@ class LayerTable:
             for row in self.rows
         ]
         new = [row for row in other.rows if row.address not in self._row_of]
-        return LayerTable(kept + new, self.observations, other.simulator_build_id, other.config_digest)
+        tags = [tag for tag in self.tags if tag in other.tags]
+        return LayerTable(kept + new, self.observations, other.simulator_build_id, other.config_digest, tags)
 
     def save(self, path: Path) -> None:
         """Write the table as JSON, whole or not at all.
@@ -148,6 +166,7 @@ class LayerTable:
             "simulator_build_id": self.simulator_build_id,
             "config_digest": self.config_digest,
             "observations": [asdict(layout) for layout in self.observations],
+            "tags": [asdict(tag) for tag in self.tags],
             "rows": [asdict(row) for row in self.rows],
         }
         write_json_atomic(path, content)
@@ -173,6 +192,7 @@ class LayerTable:
                 [ObservationLayout(o["name"], tuple(o["shape"]), o["stddev"]) for o in content["observations"]],
                 content["simulator_build_id"],
                 content["config_digest"],
+                [TagInput(tag["name"], tuple(tag["shape"])) for tag in content.get("tags", ())],
             )
             recorded = content["digest"]
         except (KeyError, TypeError) as error:
@@ -206,6 +226,7 @@ def build(paths: Sequence[Path]) -> LayerTable:
         ],
         dataset.provenance.simulator_build_id,
         dataset.provenance.config_digest,
+        [TagInput(name, tag.shape) for name, tag in sorted(dataset.tag_layouts.items()) if not tag.ragged],
     )
 
 

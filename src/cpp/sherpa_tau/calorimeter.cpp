@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 
 namespace sherpa_tau {
 namespace {
@@ -14,21 +13,6 @@ namespace {
 constexpr double reach = 5.0;
 // Layers with less energy are skipped; this is well below any sensible cut on a voxel.
 constexpr double negligible_gev = 1e-5;
-
-enum class Kind { invisible, electromagnetic, minimum_ionising, hadronic };
-
-Kind kind_of(long pdg) {
-  if (is_neutrino(pdg)) return Kind::invisible;
-  switch (std::labs(pdg)) {
-    case 11:
-    case 22:
-      return Kind::electromagnetic;
-    case 13:
-      return Kind::minimum_ionising;
-    default:
-      return Kind::hadronic;
-  }
-}
 
 double normal_cdf(double z) { return 0.5 * std::erfc(-z / std::sqrt(2.0)); }
 

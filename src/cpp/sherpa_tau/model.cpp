@@ -50,6 +50,8 @@ double TauDecay::draw(std::string_view name, const Range& range) const {
 
 ppx::Tensor TauDecay::forward() {
   const Decay decay = generator_.decay();
+  // A network can see this tag when it proposes the momentum: a boost is easier to learn than a decay (network.tags).
+  ppx::tag("visible_at_rest", {visible_sums(decay.particles), {4 * static_cast<std::int32_t>(Kind::invisible)}});
   const Momentum momentum{draw("px", config_.px_gev), draw("py", config_.py_gev), draw("pz", config_.pz_gev)};
   const std::vector<Particle> particles = boosted(decay.particles, decay.mass_gev, momentum);
 

@@ -20,9 +20,11 @@ namespace sherpa_tau {
 // "calorimeter": a normal around the deposited energy of each voxel, in GeV). The momentum is drawn last because
 // nothing in Sherpa depends on it: an engine that changes it need not redraw anything else.
 //
-// Tags: "momentum" {3} GeV; "channel" scalar; "energies" {2} GeV, of the two particles of highest energy, neutrinos
-// included (SC'19, Figure 8); "missing_et" scalar GeV, the transverse momentum of the sum of the neutrinos;
-// "final_state" {n, 5}: PDG number, E, px, py, pz of the stable particles. The result is the channel.
+// Tags: "visible_at_rest" {12} GeV, before the momentum is drawn: E, px, py, pz in the rest frame, summed over
+// electromagnetic, hadronic and minimum ionising particles; "momentum" {3} GeV; "channel" scalar; "energies" {2} GeV,
+// of the two particles of highest energy, neutrinos included (SC'19, Figure 8); "missing_et" scalar GeV, the transverse
+// momentum of the sum of the neutrinos; "final_state" {n, 5}: PDG number, E, px, py, pz of the stable particles. The
+// result is the channel.
 class TauDecay : public ppx::Model {
  public:
   // Without the calorimeter nothing is observed; this measures the cost of the physics alone.

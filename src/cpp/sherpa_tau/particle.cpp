@@ -4,6 +4,7 @@
 #include "particle.hpp"
 
 #include <cmath>
+#include <cstddef>
 #include <cstdlib>
 
 namespace sherpa_tau {
@@ -26,6 +27,33 @@ std::vector<Particle> boosted(const std::vector<Particle>& at_rest, double mass_
 bool is_neutrino(long pdg) noexcept {
   const long kind = std::labs(pdg);
   return kind == 12 || kind == 14 || kind == 16;
+}
+
+Kind kind_of(long pdg) noexcept {
+  if (is_neutrino(pdg)) return Kind::invisible;
+  switch (std::labs(pdg)) {
+    case 11:
+    case 22:
+      return Kind::electromagnetic;
+    case 13:
+      return Kind::minimum_ionising;
+    default:
+      return Kind::hadronic;
+  }
+}
+
+std::vector<double> visible_sums(const std::vector<Particle>& particles) {
+  std::vector<double> sums(4 * static_cast<std::size_t>(Kind::invisible));
+  for (const Particle& p : particles) {
+    const Kind kind = kind_of(p.pdg);
+    if (kind == Kind::invisible) continue;
+    const std::size_t first = 4 * static_cast<std::size_t>(kind);
+    sums[first] += p.energy;
+    sums[first + 1] += p.px;
+    sums[first + 2] += p.py;
+    sums[first + 3] += p.pz;
+  }
+  return sums;
 }
 
 }  // namespace sherpa_tau

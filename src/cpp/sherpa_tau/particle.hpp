@@ -25,6 +25,14 @@ std::vector<Particle> boosted(const std::vector<Particle>& at_rest, double mass_
 
 bool is_neutrino(long pdg) noexcept;
 
+// How a particle appears in the calorimeter.
+enum class Kind { electromagnetic, hadronic, minimum_ionising, invisible };
+
+Kind kind_of(long pdg) noexcept;
+
+// Energy and momentum (E, px, py, pz) in GeV, summed over the particles of each visible kind, in the order of `Kind`.
+std::vector<double> visible_sums(const std::vector<Particle>& particles);
+
 }  // namespace sherpa_tau
 
 #endif

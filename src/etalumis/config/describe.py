@@ -54,6 +54,8 @@ def allowed(schema: dict[str, Any]) -> str:
         return ", ".join(str(value) for value in schema["enum"])
     if schema["type"] == "array":
         return _allowed_list(schema)
+    if schema["type"] == "object":
+        return f"mapping of names to {allowed(schema['additionalProperties'])}"
     words = {"integer": "integer", "number": "number", "string": "text", "null": "null", "boolean": "true or false"}
     text = words[schema["type"]]
     bounds = [form.format(_bound(schema[key])) for key, form in _BOUNDS.items() if key in schema]

@@ -169,6 +169,11 @@ class NetworkConfig(Section):
         description="number of frequencies of which sines and cosines of the previous value enter its embedding; "
         "0: the value alone, as in the paper",
     )
+    tags: dict[str, tuple[str, ...]] = Field(
+        {},
+        description="tags of the simulator that the network sees when it proposes draws: name of the tag -> names of "
+        "the draws. The simulator must emit the tag before these draws; the paper has none",
+    )
     mixture_components: int = Field(10, ge=1, le=1000, description="mixture components of a continuous proposal")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="data type of matrix products; auto: bfloat16 if the hardware supports it"

@@ -3,7 +3,8 @@
 """Controller of a run whose values a network proposes."""
 
 import math
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from etalumis.inference.controllers import PriorController
 from etalumis.inference.observations import Observations
 from etalumis.inference.scope_choice import ContextTracker, ScopeChoice
 from etalumis.trace import CONTROLLED, Trace
+from etalumis.typing import Array
 
 
 class Proposal(NamedTuple):
@@ -35,6 +37,23 @@ class ProposalSource(Protocol):
 
     def propose(self, address: str, distribution: Distribution, rng: np.random.Generator) -> tuple[float, float] | None:
         """Return (value, log q(value)), or None if the address is unknown."""
+        ...
+
+
+@runtime_checkable
+class TagReader(Protocol):
+    """A source of which some proposals depend on tags that the run has emitted before."""
+
+    def needs_tags(self, address: str) -> bool:
+        """Return whether the proposal at an address depends on tags."""
+        ...
+
+    def visible_tags(self, tags: Mapping[str, Array]) -> Array:
+        """Return those of the tags of a run that it sees, as one vector; NaN for a tag that it does not have."""
+        ...
+
+    def see(self, tags: Array, lane: int = 0) -> None:
+        """Set what `visible_tags` returned for the run in a lane, after its `begin`."""
         ...
 
 
@@ -59,6 +78,9 @@ class ProposalController(PriorController):
         Numbers of the proposed scopes, in order.
     asked, unknown
         Number of controlled entries that the network was asked for, and of those whose address it does not know.
+    blind
+        Whether an entry was reached whose proposal depends on tags that were not given: the rest of the run, from this
+        entry on, was drawn from the prior.
     """
 
     assisted = True
@@ -70,9 +92,12 @@ class ProposalController(PriorController):
         rng: np.random.Generator,
         observations: Observations,
         choice: ScopeChoice,
+        tags: Array | None = None,
     ) -> None:
         super().__init__(rng, observations, details=True)
         self._session, self._addresses, self._choice = session, addresses, choice
+        self._needs_tags = session.needs_tags if isinstance(session, TagReader) and tags is None else None
+        self.blind = False
         self._contexts = ContextTracker()
         self._scope = 0
         self._scope_from_prior = False
@@ -81,6 +106,8 @@ class ProposalController(PriorController):
         self.proposed_scopes: list[int] = []
         self.asked = self.unknown = 0
         session.begin()
+        if tags is not None and isinstance(session, TagReader):
+            session.see(tags)
 
     def sample(self, site: Site) -> float:
         """Return a proposed value, or a draw from the prior."""
@@ -95,7 +122,7 @@ class ProposalController(PriorController):
             self._scope_from_prior = bool(site.scope) and (
                 site.repetition > 0 or self._choice.is_drawn(self._contexts.of_scope(site.address))
             )
-        if self.lost:
+        if self.lost or self.blind:
             return Answer(None, HandOver.REST)
         if self._scope_from_prior:
             self._contexts.end()
@@ -104,6 +131,8 @@ class ProposalController(PriorController):
             self.lost, self.log_weight = True, -math.inf
             return Answer(None, HandOver.REST)
         value = self._proposed(site)
+        if self.blind:
+            return Answer(None, HandOver.REST)
         if value is None:
             self._scope_from_prior = entered and bool(site.scope)
             if self._scope_from_prior:
@@ -126,8 +155,11 @@ class ProposalController(PriorController):
     def _proposed(self, site: Site) -> float | None:
         if not site.control:
             return None
-        self.asked += 1
         address = self._addresses.name(site.address)
+        if self._needs_tags is not None and self._needs_tags(address):
+            self.blind = True
+            return None
+        self.asked += 1
         proposal = self._session.propose(address, site.distribution, self.rng)
         if proposal is None:
             self.unknown += 1
@@ -150,6 +182,7 @@ def proposed_before(
     """
     session.begin()
     choice.learn(trace)
+    reader = session if isinstance(session, TagReader) else None
     contexts, scope, from_prior = ContextTracker(), 0, False
     log_weight, proposed_scopes = 0.0, []
     address, value, distribution = trace.address, trace.value, trace.distribution
@@ -160,6 +193,9 @@ def proposed_before(
             scope = scopes[i]
             from_prior = bool(scope) and choice.is_drawn(contexts.of_scope(address[i]))
         log_q, name = None, addresses.name(address[i])
+        if reader is not None and reader.needs_tags(name):
+            reader.see(reader.visible_tags(trace.tags))
+            reader = None
         if flags[i] & CONTROLLED and not from_prior:
             log_q = session.log_density(name, distribution[i], value[i])
         if log_q is not None:

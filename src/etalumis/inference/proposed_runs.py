@@ -7,6 +7,9 @@ fastest with many runs at a time. Therefore the next entry is guessed from earli
 proposed values of a whole run are sent to the model at once. The model takes them for as long as the guesses are right.
 If one is wrong, the run is repeated with better guesses, and in the end draw by draw.
 
+A network may see tags (`TagReader`). A run then stops at the first entry whose proposal depends on them: the model
+carries it out up to there, and returns its tags. The values go on from this entry, and the run is repeated with them.
+
 This changes no result. Whether the guess for an entry is right depends on the values before it only, so discarding a
 value that was proposed for a wrong guess does not select values. All values are functions of the seed of the run and of
 the entries before them, so that a repeated run has the same values up to the entry that was guessed wrongly.
@@ -21,16 +24,19 @@ import numpy as np
 
 from etalumis.delegation import DETAIL, ENTRY, PlannedTrace, Proposable, ReplayRows, RunPlan
 from etalumis.distributions import Distribution
+from etalumis.errors import InferenceError
 from etalumis.inference.expected_entries import ExpectedEntries, ExpectedEntry, Node
 from etalumis.inference.proposal_controller import (
     Proposal,
     ProposalController,
     ProposalSource,
+    TagReader,
     require_finite,
 )
 from etalumis.inference.runner import ModelRunner, draw_seed
 from etalumis.inference.scope_choice import ScopeChoice
 from etalumis.trace import Trace
+from etalumis.typing import Array
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +46,8 @@ _MAX_WASTE = 2.0
 """Guessing stops if more runs than this were wasted per completed run..."""
 _FREE_WASTE = 4
 """...apart from this number per lane, for the first guesses."""
+_MAX_REPEATS = 8
+"""How often a run is repeated with other tags; once is enough unless a tag depends on draws that see another tag."""
 
 
 @runtime_checkable
@@ -101,17 +109,22 @@ class _Lane:
 
     def __init__(self, index: int, number: int) -> None:
         self.index, self.number, self.guesses = index, number, 0
+        self.tags: Array | None = None
+        self.needs_tags = False  # stopped before an entry that depends on tags
+        self.repeats = 0
 
-    def begin(self, rng: np.random.Generator, root: Node) -> None:
+    def begin(self, rng: np.random.Generator, expected: ExpectedEntries) -> None:
         """Start the run, or start it again."""
         self.rng, self.seed = rng, draw_seed(rng)
-        self.node: Node | None = root
+        self.node: Node | None = expected.root
+        self.keys = expected.keys
         self.entries: list[tuple[float, int, int]] = []
         self.scopes: list[int] = []
         self.counts: list[tuple[int, int]] = []  # (asked, unknown) up to each entry
         self.proposed_scopes: list[int] = []
         self.log_weight = 0.0
         self.asked = self.unknown = 0
+        self.needs_tags = False
 
     def take(self, entry: ExpectedEntry, value: float | None) -> None:
         """Add a value; None leaves the scope that the entry opens to the model."""
@@ -153,6 +166,7 @@ class ProposedRuns:
         self._expected = ExpectedEntries()
         self._wasted = self._completed = 0
         self._guesses = True
+        self._reader = session if isinstance(session, TagReader) else None
 
     def runs(self, indices: range) -> Iterator[ProposedRun]:
         """Yield the run of each index, in order."""
@@ -169,16 +183,23 @@ class ProposedRuns:
     def _round(self, lanes: list[_Lane], done: dict[int, ProposedRun], free: list[int]) -> list[_Lane]:
         """Let the model run each lane once; return the lanes that have to be repeated."""
         guessed: list[_Lane] = []
+        asked = False
         for lane in lanes:
             if self._guesses and lane.guesses < _MAX_GUESSES:
                 guessed.append(lane)
-            else:  # before the others begin: these runs use a lane of the session, too
+            else:  # before the others begin: these runs use lane 0 of the session, too
+                asked = True
                 self._finish(lane, self._draw_by_draw(lane.index), done, free)
         if not guessed:
             return []
         for lane in guessed:
-            lane.begin(self._make_rng(lane.index), self._expected.root)
-            self._session.begin(lane.number)
+            if lane.needs_tags and lane.keys is self._expected.keys and not (lane.number == 0 and asked):
+                lane.needs_tags = False
+            else:
+                lane.begin(self._make_rng(lane.index), self._expected)
+                self._session.begin(lane.number)
+            if self._reader is not None and lane.tags is not None:
+                self._reader.see(lane.tags, lane.number)
         self._propose(guessed)
         keys = self._expected.keys
         self._begin(min(lane.index for lane in guessed), max(lane.index for lane in guessed))
@@ -189,10 +210,25 @@ class ProposedRuns:
                 lane.guesses = _MAX_GUESSES
             return guessed
         for lane, trace in zip(guessed, traces, strict=True):
-            if trace.diverged or (lane.entries and trace.keys is not keys):  # its rows were wrong, or not sent
+            not_sent = bool(lane.entries) and trace.keys is not keys
+            if lane.needs_tags and not not_sent:
+                assert self._reader is not None
+                lane.tags = self._reader.visible_tags(trace.tags)
+                again.append(lane)
+            elif trace.diverged or not_sent:  # its rows were wrong
                 self._wasted += bool(lane.entries)
                 lane.guesses += 1
+                lane.tags, lane.needs_tags = None, False
                 self._learn(trace)
+                again.append(lane)
+            elif (
+                self._reader is not None
+                and lane.tags is not None
+                and not np.array_equal(lane.tags, seen := self._reader.visible_tags(trace.tags), equal_nan=True)
+            ):
+                lane.tags, lane.needs_tags, lane.repeats = seen, False, lane.repeats + 1
+                if lane.repeats > _MAX_REPEATS:
+                    lane.guesses = _MAX_GUESSES  # the run that asks for each value says what is wrong
                 again.append(lane)
             else:
                 self._runner.check(trace)
@@ -235,6 +271,9 @@ class ProposedRuns:
             if entry.drawn:
                 lane.take(entry, None)
                 continue
+            if lane.tags is None and self._reader is not None and self._reader.needs_tags(entry.address):
+                lane.needs_tags = True
+                return None
             lane.asked += 1
             if self._session.knows(entry.address):
                 return entry
@@ -281,14 +320,35 @@ def draw_by_draw(
 ) -> ProposedRun:
     """Make one run in which the model asks for every controlled value.
 
-    It is repeated if it meets a scope that the model shall draw, as only the completed run shows.
+    It is repeated if it meets a scope that the model shall draw, or if a proposal depends on tags, as only the
+    completed run shows.
+
+    Raises
+    ------
+    InferenceError
+        If the tags on which a proposal depends are computed after the draw.
     """
+    tags: Array | None = None
+    repeats = 0
     while True:
         rng = make_rng()
-        controller = partial(ProposalController, session, runner.addresses, rng, runner.observations, choice)
+        controller = partial(ProposalController, session, runner.addresses, rng, runner.observations, choice, tags)
         trace, run = runner.run(rng, controller)
-        if not choice.learn(trace):
+        if choice.learn(trace):
+            tags = None
+            continue
+        seen = None
+        if isinstance(session, TagReader) and (run.blind or tags is not None):
+            seen = session.visible_tags(trace.tags)
+        if seen is None or (tags is not None and np.array_equal(tags, seen, equal_nan=True)):
             return ProposedRun(trace, run.log_weight, run.lost, run.proposed_scopes, run.asked, run.unknown, rng)
+        tags, repeats = seen, repeats + 1
+        if repeats > _MAX_REPEATS:
+            raise InferenceError(
+                f"{runner.model.name}: the tags that the network sees (network.tags) change when the draws that see "
+                "them are proposed; expected tags that the model emits before these draws, and that do not depend on "
+                "them. Emit them earlier, or train a network without them."
+            )
 
 
 def run_proposer(

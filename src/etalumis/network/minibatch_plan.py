@@ -72,6 +72,8 @@ class MinibatchPlan:
         One plan per group that occurs.
     order
         int64 (token,). Permutation from the concatenated groups back to LSTM order.
+    tags
+        float64 (trace, n). As in the minibatch.
     """
 
     source: Array
@@ -82,6 +84,7 @@ class MinibatchPlan:
     layer: Tensor
     groups: tuple[GroupPlan, ...]
     order: Tensor
+    tags: Tensor
 
     def __len__(self) -> int:
         return len(self.source)
@@ -109,6 +112,7 @@ def plan_minibatch(batch: Minibatch, grouping: Grouping) -> MinibatchPlan:
         torch.from_numpy(inverse.astype(np.int64)),
         groups,
         torch.argsort(together),
+        torch.from_numpy(batch.tags),
     )
 
 

@@ -4,11 +4,12 @@
 
 At each controlled entry the input of the LSTM is
 
-    [observation embedding, embedding of the previous value, previous address embedding, address embedding]
+    [observation embedding, embedding of the previous value, previous address embedding, address embedding, tags]
 
-and its output is the input of the two proposal layers of that address. At the first entry, the previous embeddings are
-zero. All address-dependent parameters are tables with one row per layer. `ProposalNetwork.log_proposal` evaluates a
-minibatch of any trace types at once; gradients are computed for compact copies of the used rows only (`Leaf`).
+with the tags that the address sees, if any (`network.tags`; the paper has none), and its output is the input of the two
+proposal layers of that address. At the first entry, the previous embeddings are zero. All address-dependent parameters
+are tables with one row per layer. `ProposalNetwork.log_proposal` evaluates a minibatch of any trace types at once;
+gradients are computed for compact copies of the used rows only (`Leaf`).
 """
 
 import math
@@ -28,6 +29,7 @@ from etalumis.network.minibatch_plan import GroupPlan, MinibatchPlan, plan_minib
 from etalumis.network.proposal_densities import initial_bias, log_density, width
 from etalumis.network.proposal_session import DEFENSIVE_SHARES, ProposalSession
 from etalumis.network.recurrent import linear, packed_lstm
+from etalumis.network.tag_inputs import TagInputs
 from etalumis.network.value_features import embed_values, feature_count, value_features
 from etalumis.traces.reading.batch import Minibatch
 
@@ -77,6 +79,7 @@ class ProposalNetwork(nn.Module):
             self.observation = make_embedding(
                 config.embedding, shape, config.conv_channels, config.observation_embedding
             )
+            self.tag_inputs = TagInputs(layers, config.tags) if config.tags else None
             self.lstm = nn.LSTM(self.input_width, config.lstm_hidden, config.lstm_layers)
             self._start_lstm()
             self.tables[ADDRESS_TABLE] = nn.Parameter(torch.randn(len(layers), config.address_embedding))
@@ -89,13 +92,21 @@ class ProposalNetwork(nn.Module):
     def input_width(self) -> int:
         """Width of the input of the LSTM."""
         config = self.config
-        return config.observation_embedding + config.sample_embedding + 2 * config.address_embedding
+        return config.observation_embedding + config.sample_embedding + 2 * config.address_embedding + self.tag_width
+
+    @property
+    def tag_width(self) -> int:
+        """Number of tags that some addresses see."""
+        return 0 if self.tag_inputs is None else self.tag_inputs.width
 
     def _start_lstm(self) -> None:
         hidden = self.config.lstm_hidden
         for layer in range(self.config.lstm_layers):
             # with open forget gates, gradients reach the early entries from the beginning
             getattr(self.lstm, f"bias_ih_l{layer}").data[hidden : 2 * hidden] = 1.0
+        if self.tag_inputs is not None:
+            weight = dict(self.lstm.named_parameters())["weight_ih_l0"]
+            weight.data[:, -self.tag_width :] = 0.0  # at first, the tags have no effect
 
     def _start_group(self, group: Group, rows: int) -> None:
         config = self.config
@@ -166,7 +177,11 @@ class ProposalNetwork(nn.Module):
         samples = torch.cat([self._sample_embedding(group, leaves) for group in plan.groups])
         past = torch.cat([samples.index_select(0, plan.order), address], 1)
         past = torch.cat([past, past.new_zeros(1, past.shape[1])]).index_select(0, plan.previous)
-        return self._lstm(plan, embedded, torch.cat([past, address], 1))
+        inputs = [past, address]
+        if self.tag_inputs is not None:
+            tags = self.tag_inputs.standardise(plan.tags).index_select(0, plan.trace)
+            inputs.append(self.tag_inputs.masked(tags, plan.touched[plan.layer]))
+        return self._lstm(plan, embedded, torch.cat(inputs, 1))
 
     def _sample_embedding(self, group: GroupPlan, leaves: Leaves) -> Tensor:
         weight = leaves[f"{group.group.key}_sample_weight"].value

@@ -3,7 +3,7 @@
 """Inference with a trained network: entry by entry, in many runs at a time, for one observation."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
@@ -75,6 +75,7 @@ class ProposalSession:
         self._weights = [_LstmLayer(network, i) for i in range(network.config.lstm_layers)]
         self._observation_gates = self._embed(observation)
         self._sample_gates = self._weights[0].inputs[self._columns(network.config.sample_embedding)].contiguous()
+        self._tag_gates = self._weights[0].inputs[network.input_width - network.tag_width :].contiguous()
         self._address_gates = torch.empty(0, len(self._observation_gates))
         self._gate_rows: dict[tuple[int, int], int] = {}
         self._rows: dict[str, int] = {}
@@ -108,6 +109,21 @@ class ProposalSession:
     def begin(self, lane: int = 0) -> None:
         """Start a run in a lane: reset its state."""
         self._state.reset(lane)
+
+    def needs_tags(self, address: str) -> bool:
+        """Return whether the proposal at an address depends on tags of the run."""
+        tag_inputs = self.network.tag_inputs
+        return tag_inputs is not None and (layer := self._row(address)) >= 0 and tag_inputs.sees(layer)
+
+    def visible_tags(self, tags: Mapping[str, Array]) -> Array:
+        """Return the tags of a run that the network sees, as one vector; NaN for a tag that it does not have."""
+        tag_inputs = self.network.tag_inputs
+        return np.empty(0) if tag_inputs is None else tag_inputs.flat(tags)
+
+    def see(self, tags: Array, lane: int = 0) -> None:
+        """Set what `visible_tags` returned for the run in a lane."""
+        if self._state.tags is not None and self.network.tag_inputs is not None:
+            self._state.tags[lane] = self.network.tag_inputs.standardise(torch.from_numpy(tags))
 
     def knows(self, address: str) -> bool:
         """Return whether the network proposes values of an address."""
@@ -266,7 +282,8 @@ class ProposalSession:
 
     def _cache_gates(self, pairs: Sequence[tuple[int, int]]) -> None:
         config, table = self.network.config, self.network.tables["address"].detach()
-        weight = self._weights[0].inputs[config.observation_embedding + config.sample_embedding :]
+        start, tags = config.observation_embedding + config.sample_embedding, self.network.tag_width
+        weight = self._weights[0].inputs[start : self.network.input_width - tags]
         used = len(self._gate_rows)
         if used + len(pairs) > len(self._address_gates):
             larger = torch.empty(2 * (used + len(pairs)), len(self._observation_gates))
@@ -281,6 +298,10 @@ class ProposalSession:
         """Advance the LSTM by one entry in each lane and return its outputs (lane, hidden)."""
         state, index = self._state, list(lanes)
         gates = _affine(self._gates(lanes, layers), state.previous_value[index], self._sample_gates)
+        tag_inputs = self.network.tag_inputs
+        if state.tags is not None and tag_inputs is not None:
+            seen = tag_inputs.masked(state.tags[index], torch.tensor(layers))
+            gates = _affine(gates, seen, self._tag_gates)
         hidden = gates  # of the layer below; the first layer has none
         for i, weights in enumerate(self._weights):
             if i > 0:
@@ -312,6 +333,7 @@ _NOTHING = Proposal(math.nan, math.nan, math.nan)
 class _LaneState:
     """State of each lane: the previous entry, (lane, hidden) of each LSTM layer, and the log weights of the shares.
 
+    `tags` (lane, n) are the standardised tags of the runs; None if the network sees none.
     `log_share_weight` (lane, share) is the log probability of each defensive share given the values so far, up to a
     constant; the largest of a lane is 0.
     """
@@ -322,6 +344,7 @@ class _LaneState:
         self.cell = [torch.zeros(lanes, config.lstm_hidden) for _ in range(config.lstm_layers)]
         self.previous_layer = [-1] * lanes
         self.previous_value = torch.zeros(lanes, config.sample_embedding)
+        self.tags = torch.zeros(lanes, network.tag_width) if network.tag_width else None
         self.log_share_weight = np.zeros((lanes, shares))
 
     def reset(self, lane: int) -> None:

@@ -80,7 +80,8 @@ def train(
         )
     torch.set_num_threads(config.training.threads_per_task)
     layers = LayerTable.load(layers_path)
-    train_set, valid_set = TraceDataset(train_path, layers), TraceDataset(valid_path, layers)
+    tags = tuple(config.network.tags)
+    train_set, valid_set = (TraceDataset(path, layers, tags=tags) for path in (train_path, valid_path))
     for dataset, path in ((train_set, train_path), (valid_set, valid_path)):
         require_dataset_fits(layers, dataset, path)
     generator = torch.Generator().manual_seed(derive(config.run.seed, "network/start", 0))
@@ -163,18 +164,22 @@ def require_dataset_fits(layers: LayerTable, dataset: TraceDataset, path: Path) 
 
 
 def initialise_from_data(network: ProposalNetwork, train_set: MinibatchSource) -> None:
-    """Set the input scale and the initial categorical proposals from a sample of the training traces.
+    """Set the scales of the inputs and the initial categorical proposals from a sample of the training traces.
 
     The result is the same on all ranks, since it depends only on the data.
     """
-    sums, counts = np.zeros(3), _category_counts(network)
+    sums, counts, tags = np.zeros(3), _category_counts(network), []
     indices = np.linspace(0, len(train_set) - 1, min(len(train_set), _SAMPLE_TRACES)).astype(np.int64)
     for start in range(0, len(indices), _SAMPLE_BATCH):
         batch = train_set.batch(indices[start : start + _SAMPLE_BATCH], (0,))
         observation = batch.observation.astype(np.float64)
+        tags.append(batch.tags)
         sums += observation.size, observation.sum(), np.square(observation).sum()
         for layer, count in counts.items():
             count += np.bincount(batch.value[batch.layer == layer].astype(np.int64), minlength=len(count))
+    if network.tag_inputs is not None:
+        known = np.concatenate(tags)
+        network.tag_inputs.set_scale(np.nanmean(known, axis=0), np.nanstd(known, axis=0))
     _set_input_scale(network, sums[1] / sums[0], sums[2] / sums[0])
     for layer, count in counts.items():
         network.set_categorical_start(layer, np.log((count + 0.5) / (count.sum() + 0.5 * len(count))))

@@ -31,6 +31,8 @@ class Minibatch:
         Categorical, whose number of categories is in the layer table.
     log_prior
         float64 (token,). Log density of `value` under its prior.
+    tags
+        float64 (trace, n). The tags that the dataset was opened with, flattened and joined; NaN where a run had none.
     """
 
     observation: np.ndarray
@@ -41,6 +43,7 @@ class Minibatch:
     high: np.ndarray
     parameters: np.ndarray
     log_prior: np.ndarray
+    tags: np.ndarray
 
     def __len__(self) -> int:
         """Return the number of traces."""

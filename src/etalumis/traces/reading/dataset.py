@@ -24,7 +24,7 @@ from etalumis.traces.block import (
     TagLayout,
     complete_tags,
 )
-from etalumis.traces.format import Provenance, observation_path
+from etalumis.traces.format import Provenance, observation_path, tag_path
 from etalumis.traces.ragged import Ragged, concatenate
 from etalumis.traces.reading.batch import Minibatch
 from etalumis.traces.reading.cache import ChunkCache
@@ -60,6 +60,8 @@ class TraceDataset:
         Layer table with the rows of addresses; without one, `Minibatch.layer` is -1.
     cache_mb
         Memory for decoded chunks; the least recently used ones are evicted.
+    tags
+        Names of the tags of fixed shape that minibatches contain.
 
     Attributes
     ----------
@@ -75,8 +77,14 @@ class TraceDataset:
         and trace, if the data was altered, or an entry or an observation is not finite.
     """
 
-    def __init__(self, paths: Path | Sequence[Path], layers: LayerRows | None = None, cache_mb: int = CACHE_MB) -> None:
-        self._made_of = (paths, layers, cache_mb)
+    def __init__(
+        self,
+        paths: Path | Sequence[Path],
+        layers: LayerRows | None = None,
+        cache_mb: int = CACHE_MB,
+        tags: Sequence[str] = (),
+    ) -> None:
+        self._made_of = (paths, layers, cache_mb, tags)
         sources = Sources([paths] if isinstance(paths, Path) else paths)
         self._shards = sources.shards
         small, large = (ChunkCache(int(share * cache_mb * 1_000_000)) for share in (_SMALL_SHARE, 1 - _SMALL_SHARE))
@@ -86,6 +94,8 @@ class TraceDataset:
         self.provenance: Provenance = sources.provenance
         self.layouts: tuple[Layout, ...] = sources.layouts
         self.tag_layouts: dict[str, TagLayout] = sources.tag_layouts
+        self._tag_names = tuple(tags)
+        self._require_tags()
         self._first = np.cumsum([0, *(len(shard) for shard in self._shards)])
         self._gatherers: dict[str, RowGatherer] = {}
         self._numbers = {
@@ -96,6 +106,18 @@ class TraceDataset:
         self.addresses: AddressTable = sources.dictionary.addresses
         self.names: list[str] = sources.dictionary.names
         self.distributions: list[Distribution] = self._tokens.priors
+
+    def _require_tags(self) -> None:
+        """Raise DatasetError if a file lacks a tag that minibatches contain, or its length varies."""
+        for name in self._tag_names:
+            for shard in self._shards:
+                layout = shard.tag_layouts.get(name)
+                if layout is None or layout.ragged:
+                    found = f"its tags are {sorted(shard.tag_layouts)}" if layout is None else f"it is {layout}"
+                    raise DatasetError(
+                        f"{shard.path}: expected a tag {name!r} of fixed shape, {found}; generate the traces with a "
+                        "simulator that has it, and with its name in traces.tags"
+                    )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the arguments of the constructor."""
@@ -213,7 +235,12 @@ class TraceDataset:
             dense = dense_observations(self.layouts, observations, part.rows("traces/seed"), noise_seed, noise_scale)
         except OutsideImage as error:
             raise error.of(self.paths[file[error.trace]], int(row[error.trace])) from None
-        return self._tokens.tokens(entries, dense)
+        return self._tokens.tokens(entries, dense, self._tags_of(part, file))
+
+    def _tags_of(self, part: RowSelection, file: np.ndarray) -> np.ndarray:
+        """Return the selected tags of some traces, flattened and joined (trace, n)."""
+        columns = [part.rows(tag_path(name)).reshape(len(file), -1) for name in self._tag_names]
+        return np.concatenate(columns, axis=1) if columns else np.empty((len(file), 0))
 
     def _places(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (file number, row in the file) of traces."""

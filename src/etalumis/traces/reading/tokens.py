@@ -36,8 +36,8 @@ class TokenTable:
             if code != Categorical.code:
                 self._parameters[number, : len(parameters)] = parameters[:2]
 
-    def tokens(self, entries: Ragged, observation: np.ndarray) -> Minibatch:
-        """Return the controlled entries as tokens, with `observation` (trace, *shape).
+    def tokens(self, entries: Ragged, observation: np.ndarray, tags: np.ndarray) -> Minibatch:
+        """Return the controlled entries as tokens, with `observation` (trace, *shape) and `tags` (trace, n).
 
         `entries` has the columns address, value, distribution and flags, with ids of the dictionary.
         """
@@ -56,4 +56,5 @@ class TokenTable:
             high=np.where(uniform, parameters[:, 1], np.nan),
             parameters=parameters,
             log_prior=self._densities.log_prob(prior, value),
+            tags=tags,
         )

@@ -1,0 +1,96 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Tags as inputs of the network: numbers that the simulator has computed from earlier draws.
+
+A network could learn to compute them from these draws itself, but the simulator does so in thousands of lines. If it
+emits them as a tag before a draw, the proposal of this draw can depend on them directly (not in SC'19).
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from etalumis.errors import NetworkError
+from etalumis.layers import LayerTable, TagInput
+from etalumis.typing import Array
+
+
+class TagInputs(nn.Module):
+    """Standardised tags, each visible to some layers only.
+
+    Parameters
+    ----------
+    layers
+        The layers, and the tags of the simulator.
+    visible
+        Name of the tag -> names of the draws that see it.
+
+    Raises
+    ------
+    NetworkError
+        If the simulator has no such tag or draw, or the length of a tag varies.
+    """
+
+    def __init__(self, layers: LayerTable, visible: Mapping[str, tuple[str, ...]]) -> None:
+        super().__init__()
+        known = {tag.name: tag for tag in layers.tags}
+        draws = {row.name for row in layers.rows if row.name}
+        for name, names in visible.items():
+            if name not in known:
+                raise NetworkError(
+                    f"network.tags: the traces have no tag {name!r} of fixed shape; they have {sorted(known)}"
+                )
+            if missing := sorted(set(names) - draws):
+                raise NetworkError(
+                    f"network.tags.{name}: the simulator has no controlled draws of the names {missing}; it has "
+                    f"{sorted(draws)}"
+                )
+        self.tags: tuple[TagInput, ...] = tuple(known[name] for name in visible)
+        columns = [np.full(tag.size, number) for number, tag in enumerate(self.tags)]
+        sees = [[float(row.name in visible[tag.name]) for tag in self.tags] for row in layers.rows]
+        self.width = sum(tag.size for tag in self.tags)
+        mask = torch.tensor(sees, dtype=torch.float32)[:, torch.from_numpy(np.concatenate(columns))]
+        self.mask: Tensor
+        self.shift: Tensor
+        self.scale: Tensor
+        self.register_buffer("mask", mask, persistent=False)
+        self.register_buffer("shift", torch.zeros(self.width))
+        self.register_buffer("scale", torch.ones(self.width))
+
+    def set_scale(self, mean: Array, stddev: Array) -> None:
+        """Standardise with a mean and a standard deviation (width,); a constant is only shifted."""
+        self.shift.copy_(torch.from_numpy(np.nan_to_num(mean)))
+        self.scale.copy_(torch.from_numpy(np.where(stddev > 0, stddev, 1.0)))
+
+    def sees(self, layer: int) -> bool:
+        """Return whether a layer sees a tag."""
+        return bool(self.mask[layer].any())
+
+    def standardise(self, tags: Tensor) -> Tensor:
+        """Return the inputs (n, width) of tags (n, width); a tag that a run does not have is replaced by its mean."""
+        return torch.nan_to_num((tags.float() - self.shift) / self.scale)
+
+    def masked(self, inputs: Tensor, layer: Tensor) -> Tensor:
+        """Return standardised inputs (token, width), zero where the layer (token,) does not see the tag."""
+        return inputs * self.mask[layer]
+
+    def flat(self, tags: Mapping[str, Array]) -> Array:
+        """Return the tags of one run (width,); NaN for those that it does not have, as in a dataset.
+
+        Raises
+        ------
+        NetworkError
+            If one has another shape.
+        """
+        parts = []
+        for tag in self.tags:
+            value = tags.get(tag.name)
+            if value is not None and np.shape(value) != tag.shape:
+                raise NetworkError(
+                    f"network.tags: expected a tag {tag.name!r} of shape {tag.shape}, found shape {np.shape(value)}; "
+                    "use the simulator that the network was trained for"
+                )
+            parts.append(np.full(tag.size, np.nan) if value is None else np.asarray(value, np.float64).reshape(-1))
+        return np.concatenate(parts)
