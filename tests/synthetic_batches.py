@@ -8,7 +8,7 @@ import numpy as np
 
 from etalumis.config import NetworkConfig
 from etalumis.distributions import BY_CODE, Categorical, Distribution
-from etalumis.layers import LayerRow, LayerTable, ObservationLayout
+from etalumis.layers import LayerRow, LayerTable, ObservationLayout, TagInput
 from etalumis.traces.reading.batch import Minibatch
 
 SMALL = NetworkConfig(
@@ -40,7 +40,9 @@ PRIORS: tuple[Distribution, ...] = (*_SCALAR, Categorical((0.1, 0.2, 0.3, 0.4)),
 """One prior of each kind, and Categoricals of two sizes."""
 
 
-def layer_table(priors: tuple[Distribution, ...], instances: int, shape: tuple[int, ...]) -> LayerTable:
+def layer_table(
+    priors: tuple[Distribution, ...], instances: int, shape: tuple[int, ...], tags: tuple[TagInput, ...] = ()
+) -> LayerTable:
     """Return a table with `instances` addresses for each prior; the first instance of each has a name."""
     rows = []
     for instance in range(1, instances + 1):
@@ -48,7 +50,7 @@ def layer_table(priors: tuple[Distribution, ...], instances: int, shape: tuple[i
             categories = len(prior.parameters) if isinstance(prior, Categorical) else 0
             name = f"{prior.kind}{number}" if instance == 1 else ""
             rows.append(LayerRow(f"[f+{number}]__{prior.suffix}__{instance}", name, prior.kind, categories, 1))
-    return LayerTable(rows, [ObservationLayout("y", shape, 0.5)], "build", "config")
+    return LayerTable(rows, [ObservationLayout("y", shape, 0.5)], "build", "config", tags)
 
 
 def prior_columns(prior: Distribution, value: float) -> tuple[float, float, float, float, float]:
@@ -65,10 +67,15 @@ def random_batch(
     lengths: list[int],
     rng: np.random.Generator,
     unknown: float = 0.0,
+    tags: int = 0,
+    layer: np.ndarray | None = None,
 ) -> Minibatch:
-    """Return traces of given lengths whose tokens have random layers (a share `unknown` has none) and prior draws."""
+    """Return traces of given lengths with prior draws, and `tags` numbers as tags.
+
+    Their tokens have the given or random layers; a share `unknown` has none.
+    """
     count = sum(lengths)
-    layer = rng.integers(0, len(layers), count)
+    layer = rng.integers(0, len(layers), count) if layer is None else layer
     drawn = [priors[int(number) % len(priors)] for number in layer]
     value = np.array([prior.sample(rng) for prior in drawn])
     columns = np.array([prior_columns(*pair) for pair in zip(drawn, value, strict=True)]).reshape(count, 5)
@@ -81,5 +88,5 @@ def random_batch(
         high=columns[:, 1],
         parameters=columns[:, 2:4],
         log_prior=columns[:, 4],
-        tags=rng.standard_normal((len(lengths), sum(tag.size for tag in layers.tags))),
+        tags=rng.standard_normal((len(lengths), tags)),
     )

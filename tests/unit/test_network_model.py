@@ -3,6 +3,8 @@
 """The token-parallel network against a plain one that walks through each trace."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from etalumis.config import NetworkConfig
 from etalumis.distributions import Categorical, Normal, Uniform
 from etalumis.errors import NetworkError
 from etalumis.inference.proposal_controller import Proposal
-from etalumis.layers import LayerRow, LayerTable, ObservationLayout
+from etalumis.layers import LayerRow, LayerTable, ObservationLayout, TagInput
 from etalumis.network import ProposalNetwork
 from etalumis.network.minibatch_plan import plan_minibatch
 from etalumis.network.proposal_densities import log_density
@@ -113,6 +115,7 @@ def test_traces_do_not_see_each_other() -> None:
             batch.observation[trace : trace + 1],
             np.array([0, tokens.stop - tokens.start]),
             *(getattr(batch, name)[tokens] for name in ("layer", "value", "low", "high", "parameters", "log_prior")),
+            tags=batch.tags[trace : trace + 1],
         )
         # float32 sums over another order
         np.testing.assert_allclose(log_proposals(network, alone), together[tokens], rtol=1e-3, atol=1e-4)
@@ -181,15 +184,80 @@ def test_a_layer_of_unknown_kind_is_an_error() -> None:
         ProposalNetwork(layers, SMALL)
 
 
-def test_a_session_has_the_densities_of_training() -> None:
+SEEING = layer_table(PRIORS, 3, (6,), (TagInput("pair", (2,)), TagInput("square", (2, 2)), TagInput("unseen", ())))
+
+
+def network_that_sees_tags() -> ProposalNetwork:
+    visible = {"square": ("Normal0", "Uniform1"), "pair": ("Normal0", "Poisson2")}
+    network = network_of(SEEING, SMALL.model_copy(update={"tags": visible}))
+    assert network.tag_inputs is not None
+    network.tag_inputs.set_scale(np.linspace(-1.0, 1.0, 6), np.linspace(0.5, 2.0, 6))
+    with torch.no_grad():
+        network.lstm.weight_ih_l0[:, -6:] = 0.5 * torch.randn(64, 6, generator=torch.Generator().manual_seed(1))
+    return network
+
+
+def test_only_the_named_draws_see_a_tag() -> None:
+    """Another value of a tag changes the proposals of the layers that see it, and those after them in the trace."""
+    network = network_that_sees_tags()
+    for name, column, first in (("Poisson2", 4, 2), ("Uniform1", 0, 1), ("Normal0", 5, 0)):
+        order = np.array([k for k in range(len(SEEING)) if k > 2] + [first] + [k for k in range(3) if k != first])
+        batch = random_batch(SEEING, PRIORS, [len(order)], np.random.default_rng(3), tags=6, layer=order)
+        tags = batch.tags.copy()
+        tags[0, column] += 1.0
+        same = log_proposals(network, batch) == log_proposals(network, replace(batch, tags=tags))
+        place = order.tolist().index(first)
+        assert SEEING.rows[first].name == name
+        assert same[:place].all()
+        assert not same[place]
+
+
+def test_a_tag_that_a_run_does_not_have_is_replaced_by_its_mean() -> None:
+    network = network_that_sees_tags()
+    assert network.tag_inputs is not None
+    batch = random_batch(SEEING, PRIORS, [12], np.random.default_rng(3), tags=6)
+    mean = network.tag_inputs.shift.double().numpy()[None]
+    np.testing.assert_array_equal(
+        log_proposals(network, replace(batch, tags=np.full((1, 6), np.nan))),
+        log_proposals(network, replace(batch, tags=mean)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("visible", "message"),
+    [
+        (
+            {"momentum": ("Normal0",)},
+            r"network.tags: the traces have no tag 'momentum'.*\['pair', 'square', 'unseen'\]",
+        ),
+        (
+            {"pair": ("Normal0", "px")},
+            r"network.tags.pair: the simulator has no controlled draws of the names \['px'\]",
+        ),
+    ],
+)
+def test_a_tag_or_a_draw_that_does_not_exist_is_named(visible: dict[str, tuple[str, ...]], message: str) -> None:
+    with pytest.raises(NetworkError, match=message):
+        ProposalNetwork(SEEING, SMALL.model_copy(update={"tags": visible}))
+
+
+def test_a_tag_of_another_shape_is_an_error() -> None:
+    session = network_that_sees_tags().session(np.zeros(6))
+    with pytest.raises(NetworkError, match=r"'pair' of shape \(2,\), found shape \(3,\)"):
+        session.visible_tags({"square": np.zeros((2, 2)), "pair": np.zeros(3)})
+
+
+@pytest.mark.parametrize("make_network", [network_of, network_that_sees_tags])
+def test_a_session_has_the_densities_of_training(make_network: Callable[[], ProposalNetwork]) -> None:
     """Values proposed one by one, put into a batch, have the log density that the session returned."""
-    network = network_of()
+    network = make_network()
     rng = np.random.default_rng(8)
-    batch = random_batch(LAYERS, PRIORS, [24], rng)
+    batch = random_batch(network.layers, PRIORS, [24], rng, tags=network.tag_width)
     for defensive in (0.0, 0.1):
         session = network.session(batch.observation[0], defensive=defensive)
         for _ in range(2):  # a second run starts from a fresh state
             session.begin()
+            session.see(batch.tags[0])
             drawn, log_densities = [], []
             for layer in batch.layer:
                 prior = PRIORS[int(layer) % len(PRIORS)]
@@ -197,9 +265,7 @@ def test_a_session_has_the_densities_of_training() -> None:
                 drawn.append((value, prior.log_prob(value)))
                 log_densities.append(log_q)
             values, log_prior = np.array(drawn).T
-            again = Minibatch(
-                batch.observation, batch.offset, batch.layer, values, batch.low, batch.high, batch.parameters, log_prior
-            )
+            again = replace(batch, value=values, log_prior=log_prior)
             possible = np.isfinite(log_prior)  # a proposal may draw a category of probability zero: weight zero
             network_only = log_proposals(network, again)
             with np.errstate(divide="ignore"):
@@ -225,9 +291,7 @@ def test_several_defensive_shares_are_a_mixture_of_whole_runs() -> None:
         ]
         values = np.array([value for value, _, _ in drawn])
         log_prior = np.array([prior.log_prob(value) for value, _, prior in drawn])
-        again = Minibatch(
-            batch.observation, batch.offset, batch.layer, values, batch.low, batch.high, batch.parameters, log_prior
-        )
+        again = replace(batch, value=values, log_prior=log_prior)
         by_entry = log_proposals(network, again)
         with np.errstate(divide="ignore"):
             by_share = [np.logaddexp(np.log1p(-d) + by_entry, np.log(d) + log_prior).sum() for d in shares]

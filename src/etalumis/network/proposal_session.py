@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from etalumis.distributions import Distribution
 from etalumis.errors import NetworkError
 from etalumis.inference.proposal_controller import Proposal
 from etalumis.network import sampling
+from etalumis.network.proposal_densities import width as proposal_width
 from etalumis.network.standardise import restore, standardise
 from etalumis.network.value_features import embed_values, value_features
 from etalumis.typing import Array
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 DEFENSIVE_SHARES = (0.01, 0.03, 0.1, 0.3, 0.7)
 """Shares of the prior in proposals, if none are given."""
+_MIN_ROWS, _MIN_COLUMNS = 8, 16
+"""Smallest matrix products: those of 1 to 3 rows, or of 1, 5-7 or 9-11 columns, depend on the other rows."""
 _MAX_CACHED_GATES = 16_384
 """Bound on the pairs of addresses whose part of the gates is remembered."""
 
@@ -41,8 +44,8 @@ class ProposalSession:
     bounded by the largest share.
 
     What is proposed in a lane does not depend on the other lanes of a call, bit for bit: matrix products have at least
-    two rows, since BLAS computes one row by another routine, and weights are stored so that the sums do not depend on
-    the number of rows.
+    8 rows and 16 columns, since BLAS computes smaller ones by other routines, and weights are stored so that the sums
+    do not depend on the number of rows.
 
     Parameters
     ----------
@@ -186,9 +189,11 @@ class ProposalSession:
         with torch.inference_mode():
             hidden = self._step(lanes, layers)
             for group, positions in by_group.items():
-                raw = self._raw(hidden, [layers[i] for i in positions], positions)
+                of_group = self.network.grouping.groups[group]
+                out = proposal_width(of_group.kind, of_group.categories, self.network.config.mixture_components)
+                raw = self._raw(hidden, [layers[i] for i in positions], positions, out)
                 proposals, feature = self._draw(
-                    self.network.grouping.groups[group].kind,
+                    of_group.kind,
                     raw,
                     [distributions[i] for i in positions],
                     [lanes[i] for i in positions],
@@ -310,7 +315,7 @@ class ProposalSession:
             state.hidden[i][index], state.cell[i][index] = hidden, cell
         return hidden
 
-    def _raw(self, hidden: Tensor, layers: list[int], positions: list[int]) -> Array:
+    def _raw(self, hidden: Tensor, layers: list[int], positions: list[int], width: int) -> Array:
         """Return the raw outputs (token, width) of the proposals of one group of layers, as float64."""
         by_layer: dict[int, list[int]] = {}
         for i, layer in enumerate(layers):
@@ -318,11 +323,12 @@ class ProposalSession:
         raw: Array | None = None
         for layer, mine in by_layer.items():
             row = self._layer(layer)
-            inner = _affine(row.hidden_bias, hidden[[positions[i] for i in mine]], row.hidden_weight).relu_()
+            inputs = hidden[[positions[i] for i in mine]]
+            inner = _affine(row.hidden_bias, inputs, row.hidden_weight[: inputs.shape[1]]).relu_()
             out = _affine(row.out_bias, inner, row.out_weight).numpy()
             if raw is None:
-                raw = np.empty((len(layers), out.shape[1]))
-            raw[mine] = out
+                raw = np.empty((len(layers), width))
+            raw[mine] = out[:, :width]
         assert raw is not None  # no group is empty
         return raw
 
@@ -365,10 +371,16 @@ class _LayerRow(NamedTuple):
 
     @classmethod
     def of(cls, network: "ProposalNetwork", layer: int) -> Self:
-        """Return the rows of a layer, as views of the tables."""
+        """Return the rows of a layer, as views of the tables; with zeros behind if they are narrow."""
         grouping = network.grouping
         key, row = grouping.groups[grouping.group_of[layer]].key, int(grouping.row_of[layer])
-        return cls(**{name: network.tables[f"{key}_{name}"].detach()[row] for name in cls._fields})
+        return cls(**{name: _widened(network.tables[f"{key}_{name}"].detach()[row]) for name in cls._fields})
+
+
+def _widened(table: Tensor) -> Tensor:
+    """Return a vector or a matrix with at least `_MIN_COLUMNS` entries along each axis."""
+    missing = [max(0, _MIN_COLUMNS - size) for size in table.shape]
+    return nn.functional.pad(table, [number for count in reversed(missing) for number in (0, count)])
 
 
 class _LstmLayer:
@@ -389,9 +401,13 @@ def _log_mixture(share: Array, log_network: Array, log_prior: Array) -> Array:
 
 def _affine(offset: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     """Return offset + x @ weight, where each row of the result depends on the same row of `x` only, bit for bit."""
-    if len(x) > 1:
+    rows = len(x)
+    if rows >= _MIN_ROWS:
         return torch.addmm(offset, x, weight)
-    return torch.addmm(offset, x.expand(2, -1), weight)[:1]
+    x = torch.cat([x, x.new_zeros(_MIN_ROWS - rows, x.shape[1])])
+    if offset.ndim == 2:
+        offset = torch.cat([offset, offset.new_zeros(_MIN_ROWS - rows, offset.shape[1])])
+    return torch.addmm(offset, x, weight)[:rows]
 
 
 def _lstm_cell(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
