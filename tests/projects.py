@@ -104,7 +104,7 @@ EXTREMES = {
     "traces.tags": ([], ["momentum", "a {b}"]),
     "network.from": (None, "another+run/network-1.0@x"),
     "network.embedding": ("paper", "a.b:C"),
-    "network.tags": ({}, {"visible_at_rest": ["px", "py"], "a {b}": ["x"]}),
+    "network.tags": ({}, {"momentum": ["px", "py"], "a {b}": ["x"]}),
     "network.conv_channels": ([1] * 5, [4096] * 5),
     "observation.name": ("a", "$HOME {x} 'y'"),
     "observation.trace": (0, 10**9 - 1),

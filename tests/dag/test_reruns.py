@@ -8,8 +8,9 @@ import pytest
 from dag.conftest import DryProject
 
 AFTER_RMH = {"rmh": 2, "gather": 1, "diagnostics": 1, "figures": 1}
-AFTER_NETWORK = {"network": 1, "ic": 2, "smc": 2, "gather": 2, "diagnostics": 1, "figures": 1}
-AFTER_OBSERVATION = {"observation": 1, "rmh": 2, "ic": 2, "smc": 2, "gather": 3, "diagnostics": 1, "figures": 1}
+BY_NETWORK = {"network_rmh": 2, "ic": 2, "smc": 2}
+AFTER_NETWORK = {"network": 1, **BY_NETWORK, "gather": 3, "diagnostics": 1, "figures": 1}
+AFTER_OBSERVATION = {"observation": 1, "rmh": 2, **BY_NETWORK, "gather": 4, "diagnostics": 1, "figures": 1}
 AFTER_SORT = {"sort": 2, "verify": 1, "layers": 1, **AFTER_NETWORK}
 ALL = {"simulator": 1, "generate": 4, **AFTER_SORT, **AFTER_OBSERVATION}
 
@@ -26,13 +27,15 @@ def test_a_complete_run_reruns_nothing(made: DryProject) -> None:
         ("posteriors={ic: {runs: 77}}", {"ic": 2, "gather": 1, "diagnostics": 1, "figures": 1}),
         ("posteriors={smc: {particles: 77}}", {"smc": 2, "gather": 1, "diagnostics": 1, "figures": 1}),
         ("posteriors={smc: {in_flight: 77}}", {}),
-        ("posteriors={entries: [all]}", {"rmh": 2, "ic": 2, "smc": 2, "gather": 3, "diagnostics": 1, "figures": 1}),
+        ("posteriors={network_rmh: {steps: 77}}", {"network_rmh": 2, "gather": 1, "diagnostics": 1, "figures": 1}),
+        ("posteriors={network_rmh: {in_flight: 77}}", {}),
+        ("posteriors={entries: [all]}", {"rmh": 2, **BY_NETWORK, "gather": 4, "diagnostics": 1, "figures": 1}),
         ("training={learning_rate: 0.00077}", AFTER_NETWORK),
         ("network={lstm_hidden: 77}", AFTER_NETWORK),
         ("observation={seed: 77}", AFTER_OBSERVATION),
         ("traces={shard_traces: 77}", AFTER_SORT),
         # test traces are stored whole, so these keys do not change them
-        ("traces={observation: noisy, entries: all, tags: [momentum]}", {"generate": 3, **AFTER_SORT}),
+        ("traces={observation: noisy, entries: all, tags: [visible_at_rest]}", {"generate": 3, **AFTER_SORT}),
         ("simulator={noise_gev: 0.77}", ALL),
         ("run={seed: 77}", {job: count for job, count in ALL.items() if job != "simulator"}),
         # timeouts, retries and memory limits change no product

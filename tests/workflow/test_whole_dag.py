@@ -117,7 +117,7 @@ def test_observation_is_a_held_out_trace_with_noise(run: Run) -> None:
     assert abs(noise.std() / sigma - 1) < 5 / np.sqrt(2 * size)
 
 
-@pytest.mark.parametrize("engine", ["rmh", "ic", "smc"])
+@pytest.mark.parametrize("engine", ["rmh", "network_rmh", "ic", "smc"])
 def test_posteriors(run: Run, engine: str) -> None:
     assert engine in run.config.posteriors.engines
     posterior = Posterior.load(run.paths.posterior(engine))

@@ -484,6 +484,11 @@ class Config(Section):
             raise ValueError(
                 f"traces.jobs: expected at most traces.train, {self.traces.train}, found {self.traces.jobs}"
             )
+        if self.traces.tags is not None and (missing := sorted(set(self.network.tags) - set(self.traces.tags))):
+            raise ValueError(
+                f"network.tags: the tags {missing} are not in traces.tags, {list(self.traces.tags)}, so training "
+                "traces do not store them. Add them there, or set traces.tags to null."
+            )
         for name, chain in (("rmh", self.posteriors.rmh), ("network_rmh", self.posteriors.network_rmh)):
             if chain.sweeps - chain.burn_in < chain.thin:
                 raise ValueError(
