@@ -7,14 +7,17 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from etalumis.bench import dataset, ppx, traces
+from etalumis.bench import dataset, finished, ppx, traces
 from etalumis.bench.cores import pinned
 from etalumis.bench.measure import MIN_ROUNDS, BenchReport, Slice, Target, repeat, take_turns
 from etalumis.bench.programs import Measurer, examples_folder, line_of
 from etalumis.cli import main
-from etalumis.errors import SimulatorError
+from etalumis.diagnostics import diagnose
+from etalumis.errors import DatasetError, SimulatorError
+from etalumis.inference import Posterior
 
 PPX_KEYS = {
     "raw_round_trips_per_s", "interactive_samples_per_s", "interactive_ratio", "local_traces_per_s",
@@ -188,3 +191,40 @@ def test_missing_and_failing_programs_are_named(tmp_path: Path, cpp_examples: Pa
         pytest.raises(SimulatorError, match="ended with exit code 2"),
     ):
         program.measure("bare", 0.1)
+
+
+def test_figures_of_a_finished_run(tmp_path):
+    """ESS, R-hat and k-hat as in the diagnostics, shares as in the table."""
+    rng = np.random.default_rng(1)
+    values = {"x": rng.standard_normal(400)}
+    chains = Posterior("rmh", values, np.zeros(400), np.zeros(400), np.repeat([0, 1], 200), info={"wall_s": 8.0})
+    weights = Posterior("ic", values, rng.standard_normal(400), np.zeros(400), np.zeros(400, int), info={"wall_s": 4.0})
+    result = diagnose([chains, weights])
+    found = finished.of_diagnostics(result)
+    assert found["rmh_rhat"] == result["engines"]["rmh"]["quantities"]["x"]["rhat"]
+    assert found["rmh_ess_per_core_s"] == pytest.approx(found["rmh_ess"] / 8.0)
+    assert found["ic_ess"] == pytest.approx(weights.weight.sum() ** 2 / np.sum(weights.weight**2))
+    assert {"ic_khat", "ic_ess_per_core_s"} <= found.keys()
+    assert "train_valid_loss" not in found
+    table = tmp_path / "table.jsonl"
+    attempts = [
+        (10.0, 0.5, "reliable"),
+        (2.0, 0.9, "reliable"),
+        (1.0, "nan", "not reliable"),
+        (4.0, 0.6, "not reliable"),
+    ]
+    lines = [{"format": "x"}] + [
+        {"status": status, "attempts": [{"ess": ess, "khat": khat, "runs": 100}]} for ess, khat, status in attempts
+    ]
+    table.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    assert finished.of_table(table) == {
+        "heldout_observations": 4.0,
+        "heldout_median_efficiency": 0.03,
+        "heldout_khat_ok_share": 0.5,
+        "heldout_repaired_share": 0.5,
+    }
+    table.write_text("{}", encoding="utf-8")
+    with pytest.raises(DatasetError, match="no observation with a result"):
+        finished.of_table(table)
+    with pytest.raises(DatasetError, match="not a table"):
+        finished.of_table(tmp_path / "none.jsonl")

@@ -116,8 +116,9 @@ INSTEAD = {
     f"etalumis calibrate {DEMO} --engine ic --network $R/network --runs 2000 --output calibration/ic": (
         f"etalumis calibrate {DEMO} --engine ic --network $R/network --runs 20 --observations 2 --output calibration/ic"
     ),
-    f"etalumis bench infer {INFER} --network $R/network": (
-        f"etalumis bench infer {INFER} --network $R/network --seconds 1 --json > infer.json"
+    f"etalumis bench infer {INFER} --network $R/network --diagnostics $R/diagnostics/diagnostics.json": (
+        f"etalumis bench infer {INFER} --network $R/network --diagnostics diagnostics.json --table from.jsonl"
+        " --seconds 1 --json > infer.json"
     ),
 }
 

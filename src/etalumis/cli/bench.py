@@ -5,6 +5,7 @@
 import argparse
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ _EXAMPLES = {
     "infer": """\
   D=results/demo
   etalumis bench infer --config $D/config.yaml --simulator $D/simulator \\
-      --observation $D/observation/observation.h5 --network $D/network
+      --observation $D/observation/observation.h5 --network $D/network --diagnostics $D/diagnostics/diagnostics.json
 """,
 }
 _EPILOG = """\
@@ -93,6 +94,16 @@ def register(subparsers: Any) -> None:
                 "--observation", type=Path, nargs="+", action="extend", required=True, metavar="FILE",
                 help="from `etalumis traces observation`",
             )  # fmt: skip
+            action.add_argument(
+                "--diagnostics", type=Path, metavar="FILE",
+                help="diagnostics.json of the workflow: adds effective draws, R-hat and k-hat of all its engines",
+            )  # fmt: skip
+            action.add_argument(
+                "--table",
+                type=Path,
+                metavar="FILE",
+                help=".jsonl table of `etalumis infer`: adds its median efficiency",
+            )
         else:
             action.add_argument(
                 "--simulator-examples", type=Path, metavar="DIR", help="built C++ examples (default: build them)"
@@ -145,14 +156,21 @@ def run(args: argparse.Namespace) -> int:
 def _infer(args: argparse.Namespace) -> Any:
     import torch  # a second to import: only where it is needed
 
-    from etalumis.bench import infer
+    from etalumis.bench import finished, infer
+    from etalumis.diagnostics.files import read_diagnostics
     from etalumis.network import checkpoint as network_file
 
     torch.set_num_threads(1)
     config = load(args.config) if args.config is not None else Config()
     built = BuiltSimulator(args.simulator, config.simulator)
     conditioning = read_observations(args.observation)
-    return infer.bench(args.seconds, built, config, conditioning, network_file.load(args.network))
+    known: dict[str, float] = {}
+    if args.table is not None:
+        known.update(finished.of_table(args.table))
+    if args.diagnostics is not None:
+        known.update(finished.of_diagnostics(read_diagnostics(args.diagnostics)))
+    report = infer.bench(args.seconds, built, config, conditioning, network_file.load(args.network))
+    return replace(report, figures={**report.figures, **known})
 
 
 def _simulator(args: argparse.Namespace) -> SimulatorConfig:
