@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from synthetic_posteriors import posterior_of
 
 from etalumis.bench import dataset, finished, ppx, traces
 from etalumis.bench.cores import pinned
@@ -17,7 +18,6 @@ from etalumis.bench.programs import Measurer, examples_folder, line_of
 from etalumis.cli import main
 from etalumis.diagnostics import diagnose
 from etalumis.errors import DatasetError, SimulatorError
-from etalumis.inference import Posterior
 
 PPX_KEYS = {
     "raw_round_trips_per_s", "interactive_samples_per_s", "interactive_ratio", "local_traces_per_s",
@@ -197,8 +197,8 @@ def test_figures_of_a_finished_run(tmp_path):
     """ESS, R-hat and k-hat as in the diagnostics, shares as in the table."""
     rng = np.random.default_rng(1)
     values = {"x": rng.standard_normal(400)}
-    chains = Posterior("rmh", values, np.zeros(400), np.zeros(400), np.repeat([0, 1], 200), info={"wall_s": 8.0})
-    weights = Posterior("ic", values, rng.standard_normal(400), np.zeros(400), np.zeros(400, int), info={"wall_s": 4.0})
+    chains = posterior_of(values, wall_s=8.0)
+    weights = posterior_of(values, "ic", 1, rng.standard_normal(400), wall_s=4.0)
     result = diagnose([chains, weights])
     found = finished.of_diagnostics(result)
     assert found["rmh_rhat"] == result["engines"]["rmh"]["quantities"]["x"]["rhat"]
@@ -207,12 +207,8 @@ def test_figures_of_a_finished_run(tmp_path):
     assert {"ic_khat", "ic_ess_per_core_s"} <= found.keys()
     assert "train_valid_loss" not in found
     table = tmp_path / "table.jsonl"
-    attempts = [
-        (10.0, 0.5, "reliable"),
-        (2.0, 0.9, "reliable"),
-        (1.0, "nan", "not reliable"),
-        (4.0, 0.6, "not reliable"),
-    ]
+    no = "not reliable"
+    attempts = [(10.0, 0.5, "reliable"), (2.0, 0.9, "reliable"), (1.0, "nan", no), (4.0, 0.6, no)]
     lines = [{"format": "x"}] + [
         {"status": status, "attempts": [{"ess": ess, "khat": khat, "runs": 100}]} for ess, khat, status in attempts
     ]
