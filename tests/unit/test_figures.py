@@ -15,8 +15,9 @@ from etalumis.cli import main
 from etalumis.config import Config
 from etalumis.diagnostics import diagnose
 from etalumis.diagnostics.files import write_diagnostics
+from etalumis.diagnostics.quantities import quantities_of
 from etalumis.errors import DatasetError, SimulatorError
-from etalumis.figures import captions, chains, frequency, inputs, loss, make, posteriors, style
+from etalumis.figures import binning, captions, chains, frequency, inputs, loss, make, posteriors, series, style
 from etalumis.paths import FIGURES
 from etalumis.traces import observation as observation_file
 from etalumis.traces.format import Provenance
@@ -112,13 +113,54 @@ def test_figure8_fills_rmh_and_outlines_ic_with_unit_area(figure8):
         assert (density * np.diff(edges)).sum() == pytest.approx(1.0)
 
 
+def test_an_engine_that_is_not_reliable_is_not_drawn_like_a_result():
+    good, bad = tau_posterior(), tau_posterior("ic", seed=1, log_weight_sd=6.0)
+    drawing = posteriors.draw([bad, good], diagnose([bad, good]), MOMENTUM, LABELS)
+    for key in ("$p_x$ [GeV]", "missing $E_T$ [GeV]"):
+        rmh, ic = panels(drawing.figure)[key].patches
+        assert rmh.get_hatch() is None
+        assert ic.get_linestyle() not in ("-", "solid")
+        assert ic.get_linewidth() < 1.0
+        # the few heavy draws of the unreliable engine do not set the scale
+        assert panels(drawing.figure)[key].get_ylim()[1] == pytest.approx(1.15 * rmh.get_data()[0].max())
+    assert "thin and dotted: IC, not to be read as a result" in drawing.caption
+    words = all_text(drawing.figure)
+    assert "Rely on RMH, whose own checks are passed; not on IC." in words
+    assert "IC: not reliable" in words
+    apart = [tau_posterior(shift=2.0)]
+    (px,) = panels(posteriors.draw(apart, diagnose(apart), MOMENTUM).figure)["$p_x$ [GeV]"].patches
+    assert px.get_hatch()
+    assert px.get_facecolor()[3] == 0.0
+
+
+def test_four_engines_and_the_prior_share_a_panel():
+    engines = [tau_posterior(), tau_posterior("network_rmh"), tau_posterior("smc"), tau_posterior("ic")]
+    prior = {
+        name: np.repeat(np.asarray(value)[None], 300, axis=0) + np.linspace(0, 1, 300).reshape(-1, *[1] * value.ndim)
+        for name, value in TRUTH.items()
+    }
+    drawing = posteriors.draw(engines, diagnose(engines), MOMENTUM, LABELS, prior)
+    steps = panels(drawing.figure)["$p_y$ [GeV]"].patches
+    assert [step.get_fill() for step in steps] == [True, True, False, False, False]
+    widths = [step.get_linewidth() for step in steps[2:]]
+    assert widths == sorted(widths, reverse=True)  # the later ones do not hide the earlier ones
+    assert len(set(widths)) == 3
+    density, edges, _ = steps[0].get_data()  # the prior
+    assert (density * np.diff(edges)).sum() == pytest.approx(1.0)
+    legend = [text.get_text() for text in drawing.figure.legends[0].get_texts()]
+    assert [line.partition(":")[0] for line in legend] == [
+        "RMH", "RMH with network moves", "SMC", "IC", "prior, 300 traces", "truth", " ", " ",
+    ]  # fmt: skip
+    assert_nothing_is_clipped(drawing.figure)
+
+
 def test_draws_of_small_weight_do_not_set_the_axes():
     ic = tau_posterior("ic", 4000)
     far = np.arange(4000) >= 400  # nine of ten draws lie elsewhere, with almost no weight
     ic.values["missing_et"][far] += 500.0
     ic.log_weight[far] = -60.0
-    (axis,) = [q for q in posteriors.quantities_of(ic.values) if q.key == "missing_et"]
-    low, high = posteriors.axis_range(axis, [posteriors._samples(ic, axis)], 0.7)
+    (axis,) = [q for q in quantities_of(ic.values) if q.key == "missing_et"]
+    low, high = binning.axis_range(axis, [series.of_posteriors([ic], diagnose([ic]))[0].samples(axis)], 0.7)
     assert 0.0 <= low < 0.7 < high < 5.0
     drawing = posteriors.draw([ic], diagnose([ic]), MOMENTUM)
     assert panels(drawing.figure)["missing $E_T$ [GeV]"].get_xlim() == (low, high)
@@ -137,10 +179,10 @@ def test_histogram_is_weighted():
 
 def test_channel_bars_are_named_and_sum_to_one(figure8):
     (axes,) = [a for a in figure8.figure.axes if "decay channel" in a.get_title()]
-    names = [text.get_text() for text in axes.get_xticklabels()]
+    names = [text.get_text() for text in axes.get_yticklabels()]
     assert names[:2] == ["π⁻ 2π⁰ $\\mathrm{K}_{S}$", "e⁻ $\\mathrm{\\bar{K}}_{S}$"]
-    assert names[-1] == "other"
-    bars = [bar.get_height() for bar in axes.patches]
+    assert names[-1] == "all others"
+    bars = [bar.get_width() for container in axes.containers for bar in container]
     assert sum(bars[: len(names)]) == pytest.approx(1.0)
     assert sum(bars[len(names) :]) == pytest.approx(1.0)
 
@@ -149,7 +191,7 @@ def test_contour_level_encloses_its_mass():
     x = np.linspace(-5, 5, 201)
     density = np.exp(-0.5 * (x[:, None] ** 2 + x[None, :] ** 2))
     # a normal density in two dimensions has 68 % of its mass above exp(-r^2 / 2) = 0.32
-    assert posteriors.mass_level(density, 0.68) == pytest.approx(0.32, abs=0.005)
+    assert binning.mass_level(density, 0.68) == pytest.approx(0.32, abs=0.005)
 
 
 def test_caption_of_figure8_prints_rhat_ess_khat_and_the_verdicts():

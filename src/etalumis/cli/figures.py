@@ -80,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
         diagnostics=read_diagnostics(args.diagnostics) if args.diagnostics else None,
         history=history.load(args.network) if args.network else None,
         traces=inputs.read_frequencies(args.traces) if args.traces else None,
+        prior=inputs.read_prior_tags(args.traces) if args.traces and args.posteriors else None,
         observation=inputs.read_observation(args.observation) if args.observation else None,
         channel_labels=inputs.read_channel_labels(args.simulator) if args.simulator else None,
         formats=formats,

@@ -22,7 +22,6 @@ from etalumis.counting import counted
 from etalumis.diagnostics.quantities import TAU_DECAY
 from etalumis.diagnostics.verdict import ENGINE_NAMES
 from etalumis.figures import captions, style
-from etalumis.figures.posteriors import index_text
 from etalumis.typing import FloatArray
 
 RANKS_STEM, COVERAGE_STEM, CATEGORIES_STEM = "calibration_ranks", "calibration_coverage", "calibration_categories"
@@ -274,7 +273,7 @@ def _confusion(axes: Axes, key: str, found: Mapping[str, Any], labels: Sequence[
 
 
 def _code_name(code: int, labels: Sequence[str] | None) -> str:
-    return index_text(captions.channel_name(code, labels)) if labels else str(code)
+    return captions.index_text(captions.channel_name(code, labels)) if labels else str(code)
 
 
 def _merged(counts: FloatArray) -> FloatArray:

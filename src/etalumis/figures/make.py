@@ -33,6 +33,7 @@ def drawings(inputs: FigureInputs) -> Iterator[style.Drawing]:
             inputs.diagnostics if inputs.diagnostics is not None else diagnose(inputs.posteriors),
             inputs.config.simulator.momentum_gev.model_dump() if inputs.config else {},
             inputs.channel_labels,
+            inputs.prior,
         )
     for posterior in inputs.posteriors:
         if posterior.is_markov:

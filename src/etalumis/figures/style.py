@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW, BLACK = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#000000",
 )  # fmt: skip
 CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
-ENGINE_COLOURS = {"rmh": SKY, "ic": VERMILION, "smc": BLACK, "network_rmh": BLUE, "importance": GREEN, "prior": PURPLE}
+ENGINE_COLOURS = {"rmh": SKY, "network_rmh": BLUE, "ic": VERMILION, "smc": GREEN, "importance": PURPLE}
 TRUTH: dict[str, Any] = {"color": BLACK, "linestyle": (0, (4, 2)), "linewidth": 1.2}
 SEQUENTIAL = "viridis"
 
@@ -72,9 +72,9 @@ class Drawing:
 
 
 @contextmanager
-def style() -> Iterator[None]:
-    """Apply the Matplotlib settings of this package within a ``with`` block."""
-    with mpl.rc_context(RC):
+def style(changes: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Apply the Matplotlib settings of this package, with `changes`, within a ``with`` block."""
+    with mpl.rc_context(RC | dict(changes or {})):
         yield
 
 
@@ -112,7 +112,8 @@ def _write(drawing: Drawing, path: Path) -> None:
         write_text_atomic(path, f"# {drawing.title}\n\n{drawing.caption}\n")
         return
     metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None}, "svg": {"Date": None}}
-    with style(), atomic_path(path) as temporary:
+    # hatching is drawn with the settings of this moment, not with those of the time of drawing
+    with style({"hatch.linewidth": 0.6}), atomic_path(path) as temporary:
         drawing.figure.savefig(temporary, format=ending, dpi=DPI, metadata=metadata[ending])
 
 
