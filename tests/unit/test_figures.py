@@ -14,10 +14,23 @@ from etalumis import config
 from etalumis.cli import main
 from etalumis.config import Config
 from etalumis.diagnostics import diagnose
+from etalumis.diagnostics import history as history_of
 from etalumis.diagnostics.files import write_diagnostics
 from etalumis.diagnostics.quantities import quantities_of
 from etalumis.errors import DatasetError, SimulatorError
-from etalumis.figures import binning, captions, chains, frequency, inputs, loss, make, posteriors, series, style
+from etalumis.figures import (
+    binning,
+    captions,
+    chains,
+    frequency,
+    inputs,
+    loss,
+    make,
+    observation,
+    posteriors,
+    series,
+    style,
+)
 from etalumis.paths import FIGURES
 from etalumis.traces import observation as observation_file
 from etalumis.traces.format import Provenance
@@ -260,6 +273,31 @@ def test_figure7_draws_both_losses_and_the_prior():
     assert "below the prior's 30.000" in drawing.caption
 
 
+def test_figure7_shades_the_noise_ramp_and_leaves_out_a_last_mean_over_few_traces():
+    losses = history()
+    seen = losses.traces_seen.copy()
+    seen[-1] = seen[-2] + 0.1 * (seen[-2] - seen[-3])
+    drawing = loss.draw(replace(losses, ramp_end=50_000.0, traces_seen=seen))
+    axes = drawing.figure.axes[0]
+    (shade,) = axes.patches
+    assert (shade.get_x(), shade.get_width()) == (0, 50_000.0)
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    assert len(lines["training"].get_xdata()) == len(lines["validation"].get_xdata()) - 1
+    assert "not overfitting" in drawing.caption
+    assert not loss.draw(losses).figure.axes[0].patches
+
+
+def test_the_end_of_the_noise_ramp_comes_from_the_manifest():
+    row = dict.fromkeys(HistoryRow.__dataclass_fields__, 0.5)
+    rows = [
+        HistoryRow(**row | {"iteration": i, "traces": 100 * i, "epoch": 0, "elapsed_s": 6.0 * i}) for i in range(11)
+    ]
+    settings = {"max_minutes": 1.0, "max_traces": None, "noise_start": 0.1, "noise_ramp_share": 0.25}
+    assert history_of._ramp_end(rows, settings) == pytest.approx(250.0)
+    assert np.isnan(history_of._ramp_end(rows, settings | {"noise_ramp_share": 0.0}))
+    assert np.isnan(history_of._ramp_end(rows, {}))
+
+
 def test_figure7_of_a_plateau_says_so():
     assert "has not learned" in loss.draw(history(final=30.0, noise=0.5)).caption
 
@@ -273,19 +311,41 @@ def test_figure7_without_validation_does_not_crash():
     assert "No iteration" in loss.draw(replace(losses, **nothing)).caption
 
 
-def test_event_display_projects_onto_cm():
-    drawing = make.event_display(event(), Config())
+def test_the_observation_is_shown_on_one_scale_with_the_signal_and_the_particles_outlined():
+    final_state = np.array([[-211, 20.0, 0.4, -0.8, 19.9], [16, 5.0, 0.1, 0.0, 4.9]])
+    shower = np.zeros((20, 35, 35))
+    shower[5:9, 20:23, 10:13] = 7.0
+    one = replace(event(), truth={"final_state": final_state})
+    noisy = one.observed["calorimeter"].value + shower
+    one = replace(one, observed={"calorimeter": ObservedStatement(noisy, shower, 0.2)})
+    drawing = make.event_display(one, Config())
     pictures = [axes for axes in drawing.figure.axes if axes.get_images()]
-    assert len(pictures) == 6
-    along_the_beam = pictures[0].get_images()[0]
-    row, column = np.unravel_index(np.argmax(along_the_beam.get_array()), (35, 35))
-    assert (row, column) == (20, 10)
+    assert len(pictures) == 3
+    assert len({axes.get_images()[0].get_clim() for axes in pictures}) == 1
     cell = Config().simulator.calorimeter.cell_cm
+    along_the_beam = pictures[0].get_images()[0]
+    assert np.unravel_index(np.argmax(along_the_beam.get_array()), (35, 35)) == (21, 11)
     assert along_the_beam.get_extent() == [-17.5 * cell, 17.5 * cell, -17.5 * cell, 17.5 * cell]
-    from_above = pictures[1].get_images()[0]
-    assert np.unravel_index(np.argmax(from_above.get_array()), (35, 20)) == (10, 5)
-    assert "7.00 GeV in 1 voxels" in drawing.caption
-    assert "noise of 0.2" in drawing.caption
+    outline = pictures[0].collections[0].get_paths()[-1].vertices
+    assert abs(outline[:, 0].mean() - (11 - 17) * cell) < cell
+    pion = next(line for line in pictures[0].get_lines() if line.get_xdata()[0] > 4)
+    distance = Config().simulator.calorimeter.distance_cm
+    assert pion.get_xdata()[0] == pytest.approx(distance * 0.4 / 19.9)
+    assert pion.get_ydata()[0] == pytest.approx(distance * -0.8 / 19.9)
+    assert "true π⁻ 20.0 GeV" in all_text(drawing.figure)
+    assert "(invisible)" in all_text(drawing.figure)
+    # 36 voxels of 7 GeV, noise of 0.2 GeV: a matched filter finds sqrt(36) * 7 / 0.2
+    assert "stand out by 210.0 standard deviations" in drawing.caption
+    assert_nothing_is_clipped(drawing.figure)
+
+
+def test_significance_of_pure_noise_has_unit_variance():
+    noise = np.random.default_rng(1).normal(0, 0.3, size=(20, 35, 35))
+    for summed in range(3):
+        picture = observation.significance(noise, summed, 0.3)
+        # about 1225 / (4 pi) independent values: the variance of the mean square is 2 / 97, times three for safety
+        assert np.mean(picture**2) == pytest.approx(1.0, abs=3 * np.sqrt(2 / 97))
+        assert np.mean(picture[:, :2] ** 2) == pytest.approx(1.0, abs=0.8)  # at the edge, too
 
 
 def test_event_display_without_geometry_counts_voxels():
@@ -379,12 +439,38 @@ def test_many_channels_are_shown_as_the_frequent_ones_and_the_others():
     with style.style():
         axes = style.new_figure(3.0, 3.0).subplots()
         chains.code_panel(axes, draws)
-    labels = [label.get_text() for label in axes.get_xticklabels()]
-    assert labels == [*map(str, range(9, 20)), "other"]
-    heights = [bar.get_height() for bar in axes.patches]
-    assert len(heights) == 2 * chains.MAX_CODES
-    assert heights[: chains.MAX_CODES] == [*range(10, 21), 45]  # nothing is left out
-    assert sum(heights) == draws.size
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == [*map(str, range(19, 12, -1)), "other"]
+    counts = [bar.get_width() for bar in axes.patches]
+    assert len(counts) == 2 * chains.MAX_CODES
+    assert counts[: chains.MAX_CODES] == [*range(20, 13, -1), 91]  # nothing is left out
+    assert sum(counts) == draws.size
+
+
+def test_chains_name_channels_and_correlate_an_indicator_not_the_codes():
+    posterior = tau_posterior()
+    codes = np.tile([0.0, 0.0, 4.0, 23.0], 500)  # the most frequent code comes in every period of four draws twice
+    posterior.values["channel"] = codes
+    trace, rank, correlation = chains.draw_all(posterior, LABELS)
+    for drawing in (trace, rank):
+        assert "e⁻ $\\mathrm{\\bar{K}}_{S}$" in all_text(drawing.figure)
+        assert "channel 23" in all_text(drawing.figure)
+    (axes,) = [a for a in correlation.figure.axes if a.get_ylabel().startswith("being ")]
+    first = axes.get_lines()[0].get_ydata()
+    # indicators 1 1 0 0: correlation 0 at lag 1, -1 at lag 2, 1 at lag 4; renumbering the channels changes nothing
+    assert first[1] == pytest.approx(0.0, abs=0.02)
+    assert first[2] == pytest.approx(-1.0, abs=0.02)
+    posterior.values["channel"] = np.where(codes == 23.0, 2.0, codes)
+    again = chains.draw_all(posterior, LABELS)[2].figure
+    (axes,) = [a for a in again.axes if a.get_ylabel().startswith("being ")]
+    np.testing.assert_array_equal(axes.get_lines()[0].get_ydata(), first)
+
+
+def test_each_engine_with_chains_has_its_own_figures():
+    stems = [d.stem for engine in ("rmh", "network_rmh") for d in chains.draw_all(tau_posterior(engine))]
+    assert stems[0] == "chains_trace"
+    assert "chains_trace_network_rmh" in stems
+    assert len(set(stems)) == 6
 
 
 def test_frequencies_are_ranked():

@@ -13,6 +13,7 @@ from etalumis.diagnostics.run import diagnose
 from etalumis.errors import DatasetError
 from etalumis.figures import STEMS, chains, frequency, loss, observation, posteriors, style
 from etalumis.figures.inputs import FigureInputs, is_image
+from etalumis.figures.particles import of_truth
 from etalumis.products import check_output_folder
 from etalumis.traces.observation import Observation
 
@@ -37,7 +38,7 @@ def drawings(inputs: FigureInputs) -> Iterator[style.Drawing]:
         )
     for posterior in inputs.posteriors:
         if posterior.is_markov:
-            yield from chains.draw_all(posterior)
+            yield from chains.draw_all(posterior, inputs.channel_labels)
 
 
 def event_display(event: Observation, config: Config | None) -> style.Drawing:
@@ -52,7 +53,9 @@ def event_display(event: Observation, config: Config | None) -> style.Drawing:
         detector = config.simulator.calorimeter
         axes = observation.calorimeter_axes((depth, y, x), detector.layer_cm, detector.cell_cm)
     source = f"Source: {event.source}, noise seed {event.seed}."
-    return observation.draw(image.expected, image.value, axes, image.stddev, source)
+    distance = None if config is None else config.simulator.calorimeter.distance_cm
+    particles = of_truth(event.truth)
+    return observation.draw(image.expected, image.value, axes, image.stddev, source, particles, distance)
 
 
 def check_output(folder: Path, formats: Sequence[str]) -> None:

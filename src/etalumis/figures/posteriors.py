@@ -25,16 +25,6 @@ if TYPE_CHECKING:
 STEM = "figure8_posteriors"
 WIDTH_IN = 9.0
 TITLE_CHARACTERS = 105
-TALK: dict[str, Any] = {
-    "font.size": 10,
-    "axes.titlesize": 10,
-    "axes.labelsize": 10,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "legend.fontsize": 10,
-    "hatch.linewidth": 0.6,
-}
-"""Sizes that can be read from the back of a room, when the figure fills a slide."""
 
 
 def draw(
@@ -62,7 +52,7 @@ def draw(
     """
     series = of_posteriors(posteriors, diagnostics, prior)
     truths = [posterior.truth for posterior in posteriors]
-    with style.style(TALK):
+    with style.style(style.TALK):
         if all(is_tau_decay(posterior.values) for posterior in posteriors):
             figure = _tau_decay(series, truths, momentum_gev, channel_labels)
         else:

@@ -49,6 +49,17 @@ RC: dict[str, Any] = {
     "figure.constrained_layout.use": True,
 }
 
+TALK: dict[str, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.labelsize": 10,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 10,
+    "hatch.linewidth": 0.6,
+}
+"""Sizes that can be read from the back of a room, when the figure fills a slide."""
+
 
 @dataclass(frozen=True)
 class Drawing:
