@@ -31,7 +31,7 @@ from etalumis.figures import (
     series,
     style,
 )
-from etalumis.paths import FIGURES
+from etalumis.paths import figures_of
 from etalumis.traces import observation as observation_file
 from etalumis.traces.format import Provenance
 from etalumis.traces.observation import Observation, ObservedStatement
@@ -538,9 +538,10 @@ def test_command_line_draws_the_figures_of_the_files_it_is_given(tmp_path, pair,
         "--output", "out",
     ]  # fmt: skip
     assert main(arguments(tmp_path, words)) == 0
-    stems = set(FIGURES) - {"trace_frequency"}
+    stems = set(figures_of(["rmh", "ic"])) - {"trace_frequency"}
     out = tmp_path / "out"
-    assert {path.name for path in out.iterdir()} == {f"{stem}.{s}" for stem in stems for s in ("svg", "md")}
+    expected = {f"{stem}.{s}" for stem in stems for s in ("svg", "md", "rst")} | {"summary.md", "summary.rst"}
+    assert {path.name for path in out.iterdir()} == expected
     assert all(b"<svg " in path.read_bytes() for path in out.glob("*.svg"))
     assert "prior's 21.000" in (out / "figure7_loss.md").read_text()
     assert str(out / "figure8_posteriors.svg") in capsys.readouterr().out
@@ -554,7 +555,7 @@ def test_formats_are_those_of_the_call_else_of_the_configuration(tmp_path, optio
     written_run(tmp_path, [])
     assert main(arguments(tmp_path, ["--network", "network", *options, "--output", "out"])) == 0
     signatures = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
-    assert {path.suffix[1:] for path in (tmp_path / "out").iterdir()} == {*formats, "md"}
+    assert {path.suffix[1:] for path in (tmp_path / "out").iterdir()} == {*formats, "md", "rst"}
     for name in formats:
         assert (tmp_path / "out" / f"figure7_loss.{name}").read_bytes().startswith(signatures[name])
 

@@ -14,10 +14,16 @@ rule figures:
         observation=P.observation,
     output:
         **{
-            name: report(P.figure(name), caption=f"../report/{name}.rst", category=category)
-            for name, category in FIGURES.items()
+            name: report(
+                P.figure(name),
+                caption=f"../report/{name}.rst",
+                category=entry.category,
+                labels={"figure": entry.title},
+            )
+            for name, entry in FIGURES.items()
         },
-        captions=[P.figure(name, "md") for name in FIGURES],
+        captions=[P.figure(name, suffix) for name in FIGURES for suffix in ("md", "rst")],
+        summary=[P.summary(suffix) for suffix in ("md", "rst")],
         others=[
             P.figure(name, suffix) for name in FIGURES for suffix in wiring.figure_formats(CONFIG) if suffix != "png"
         ],

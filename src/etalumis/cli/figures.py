@@ -25,11 +25,12 @@ Draw the figures for which input files are given:
   observation               --observation    the test decay in the calorimeter
   trace_frequency           --traces         frequencies of trace types and trace lengths
   figure7_loss              --network        training and validation loss, and the loss of the prior
-  figure8_posteriors        --posteriors, --diagnostics
+  figure8_posteriors        --posteriors, --diagnostics; with --traces, the prior behind them
   chains_trace, chains_rank, chains_autocorrelation
-                            --posteriors (RMH only)
+                            --posteriors (RMH; with a suffix, RMH with network moves)
 
-Each figure is written in the requested formats, and its caption as NAME.md.
+Each figure is written in the requested formats, and its caption as NAME.md and NAME.rst.
+The verdicts on the posteriors are written to summary.md and summary.rst.
 """
 _EPILOG = """\
 example:

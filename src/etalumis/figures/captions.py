@@ -12,6 +12,7 @@ from etalumis.counting import counted
 from etalumis.diagnostics.headline import headline, names_of, own_checks, worst_of_chains
 from etalumis.diagnostics.quantities import TAU_DECAY
 from etalumis.diagnostics.verdict import ENGINE_NAMES
+from etalumis.figures import markup
 
 MIN_LISTED_PROBABILITY = 1e-3  # channels less probable than this in every engine are listed together
 FOOTER_CHARACTERS = 145  # per line of the text below a full-width figure
@@ -156,7 +157,7 @@ def quantity_table(diagnostics: Mapping[str, Any]) -> list[str]:
             tail = [number(s.get("rhat"), ".3f"), number(s.get("rhat_classic"), ".3f")]
             sizes = [number(s.get("ess"), ",.0f"), number(s.get("ess_tail"), ",.0f")]
             cells = [ENGINE_NAMES.get(engine, engine), key, truth, mean, sd, *tail, *sizes]
-            rows.append("| " + " | ".join(cells) + " |")
+            rows.append(markup.row(cells))
     return rows
 
 
@@ -186,7 +187,7 @@ def channel_table(diagnostics: Mapping[str, Any], labels: Sequence[str] | None) 
             f"{table['probabilities'].get(code, 0.0):.4f} ± {number(table['mcse'].get(code), '.2g')}"
             for table in tables.values()
         ]
-        rows.append(f"| {code} | {channel_name(int(code), labels)} | " + " | ".join(cells) + " |")
+        rows.append(markup.row([code, channel_name(int(code), labels), *cells]))
     rest = [sum(p for code, p in table["probabilities"].items() if code not in codes) for table in tables.values()]
     if any(rest):
         rows.append("| other | | " + " | ".join(f"{p:.4f}" for p in rest) + " |")

@@ -7,11 +7,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from etalumis.config import Config
+from etalumis.diagnostics.history import judge
 from etalumis.diagnostics.run import diagnose
 from etalumis.errors import DatasetError
-from etalumis.figures import STEMS, chains, frequency, loss, observation, posteriors, style
+from etalumis.figures import STEMS, chains, frequency, loss, observation, posteriors, style, summary
 from etalumis.figures.inputs import FigureInputs, is_image
 from etalumis.figures.particles import of_truth
 from etalumis.products import check_output_folder
@@ -31,7 +33,7 @@ def drawings(inputs: FigureInputs) -> Iterator[style.Drawing]:
     if inputs.posteriors:
         yield posteriors.draw(
             inputs.posteriors,
-            inputs.diagnostics if inputs.diagnostics is not None else diagnose(inputs.posteriors),
+            diagnostics_of(inputs),
             inputs.config.simulator.momentum_gev.model_dump() if inputs.config else {},
             inputs.channel_labels,
             inputs.prior,
@@ -39,6 +41,11 @@ def drawings(inputs: FigureInputs) -> Iterator[style.Drawing]:
     for posterior in inputs.posteriors:
         if posterior.is_markov:
             yield from chains.draw_all(posterior, inputs.channel_labels)
+
+
+def diagnostics_of(inputs: FigureInputs) -> dict[str, Any]:
+    """Return the diagnostics of the posteriors; they are computed if they are not among the inputs."""
+    return inputs.diagnostics if inputs.diagnostics is not None else diagnose(inputs.posteriors)
 
 
 def event_display(event: Observation, config: Config | None) -> style.Drawing:
@@ -76,8 +83,11 @@ def check_output(folder: Path, formats: Sequence[str]) -> None:
 
 
 def save_all(inputs: FigureInputs, folder: Path) -> list[Path]:
-    """Draw and save all figures; return the files written."""
+    """Draw and save all figures, and the summary of the posteriors; return the files written."""
     written: list[Path] = []
+    if inputs.posteriors:
+        network = judge(inputs.history) if inputs.history is not None else None
+        written += summary.save(summary.text(diagnostics_of(inputs), network), folder)
     for drawing in drawings(inputs):
         written += style.save(drawing, folder, inputs.formats)
         logger.info("%s: %s", drawing.stem, drawing.title)

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from etalumis.figures import markup
 from etalumis.files import atomic_path, write_text_atomic
 
 FULL_WIDTH_IN = 7.0
@@ -73,7 +74,7 @@ class Drawing:
     title : str
         One line.
     caption : str
-        Markdown: what is shown, and the numbers.
+        What is shown, and the numbers, in the Markdown of `etalumis.figures.markup`.
     """
 
     stem: str
@@ -97,7 +98,7 @@ def new_figure(width_in: float, height_in: float) -> Figure:
 
 
 def save(drawing: Drawing, folder: Path, formats: Sequence[str]) -> list[Path]:
-    """Write ``stem.<format>`` for every format, and ``stem.md`` with title and caption.
+    """Write ``stem.<format>`` for every format, and title and caption as ``stem.md`` and ``stem.rst``.
 
     The files contain no dates or versions: the same input gives the same bytes.
 
@@ -113,14 +114,17 @@ def save(drawing: Drawing, folder: Path, formats: Sequence[str]) -> list[Path]:
 
 
 def output_paths(folder: Path, stem: str, formats: Sequence[str]) -> list[Path]:
-    """Return the files of one figure: one per format, and its caption."""
-    return [folder / f"{stem}.{ending}" for ending in (*formats, "md")]
+    """Return the files of one figure: one per format, and its caption as Markdown and as reStructuredText."""
+    return [folder / f"{stem}.{ending}" for ending in (*formats, "md", "rst")]
 
 
 def _write(drawing: Drawing, path: Path) -> None:
     ending = path.suffix[1:]
     if ending == "md":
         write_text_atomic(path, f"# {drawing.title}\n\n{drawing.caption}\n")
+        return
+    if ending == "rst":
+        write_text_atomic(path, markup.to_rst(f"{drawing.title}.\n\n{drawing.caption}"))
         return
     metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None}, "svg": {"Date": None}}
     # hatching is drawn with the settings of this moment, not with those of the time of drawing
