@@ -187,8 +187,13 @@ class Paths:
 
     @property
     def report(self) -> Path:
-        """The HTML report."""
+        """The report: the story of the run on one HTML page."""
         return self.root / "report.html"
+
+    @property
+    def workflow_report(self) -> Path:
+        """Snakemake's report: the jobs, their code and graph, and the figures."""
+        return self.root / "workflow.html"
 
     def log(self, stage: str, name: str) -> Path:
         """Return the log of one job."""

@@ -34,6 +34,7 @@ DEMO = {
     "gather": 4,
     "diagnostics": 1,
     "figures": 1,
+    "report": 1,
 }
 
 

@@ -15,6 +15,8 @@ from itertools import groupby
 
 _RST_MARKUP = re.compile(r"([\\*`_|<>])")
 _BAR = re.compile(r"(?<!\\)\|")
+_INDEX = re.compile("([\N{GREEK SMALL LETTER NU}K]\N{COMBINING MACRON}?)_(\\w)\\b")
+"""An index of a particle's name: nu_e, K_S."""
 _SEPARATOR = re.compile(r"\|( *:?-+:? *\|)+")
 
 
@@ -104,13 +106,18 @@ def to_html(text: str) -> str:
     return "\n".join(_html(block) for block in blocks(text))
 
 
+def inline(text: str) -> str:
+    """Return a text as HTML without elements of its own, but for the indices of particles."""
+    return _INDEX.sub(r"\1<sub>\2</sub>", html.escape(text))
+
+
 def _html(block: Block) -> str:
     if isinstance(block, Paragraph):
-        return f"<p>{html.escape(block.text)}</p>"
+        return f"<p>{inline(block.text)}</p>"
     if isinstance(block, Bullets):
-        return "<ul>" + "".join(f"<li>{html.escape(item)}</li>" for item in block.items) + "</ul>"
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in block.header)
+        return "<ul>" + "".join(f"<li>{inline(item)}</li>" for item in block.items) + "</ul>"
+    head = "".join(f"<th>{inline(cell)}</th>" for cell in block.header)
     body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in block.rows
+        "<tr>" + "".join(f"<td>{inline(cell)}</td>" for cell in row) + "</tr>" for row in block.rows
     )  # fmt: skip
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -97,7 +97,7 @@ def channels(
     names = [captions.index_text(captions.channel_name(code, labels)) for code in shown]
     axes.set_yticks(places, [*names, "all others"])
     axes.set(ylim=(len(shown) + 0.55, -0.55), xlabel="probability", title=quantity.title)
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 1.1 * axes.get_xlim()[1])  # room for the word beside the longest bar
     if np.isfinite(truth):
         _mark_truth(axes, shown.index(int(truth)), max(table.get(int(truth), 0.0) for table in tables.values()))
 
@@ -137,7 +137,7 @@ def correlation(axes: Axes, x: Quantity, y: Quantity, series: Sequence[Series], 
     strong = deciding(shown)
     low_x, high_x = axis_range(x, [each.samples(x) for each in strong], truth[0])
     low_y, high_y = axis_range(y, [each.samples(y) for each in strong], truth[1])
-    drawn = [each for each in shown if _regions(axes, each, x, y, (low_x, high_x), (low_y, high_y), each in strong)]
+    drawn = [each for each in shown if _regions(axes, each, x, y, (low_x, high_x), (low_y, high_y))]
     if not drawn:
         style.empty_panel(axes, "no draw has any weight")
     for value, line in zip(truth, (axes.axvline, axes.axhline), strict=True):
@@ -154,7 +154,6 @@ def _regions(
     y: Quantity,
     span_x: tuple[float, float],
     span_y: tuple[float, float],
-    strong: bool,
 ) -> bool:
     """Draw the regions of one posterior; return whether it has any draw."""
     a, b, weight = series.pair(x, y)
@@ -166,7 +165,7 @@ def _regions(
     density = gaussian_filter(counts, CONTOUR_SMOOTHING, mode="constant")
     levels = np.unique([mass_level(density, mass) for mass in MASSES])
     centre_x, centre_y = 0.5 * (edges_x[1:] + edges_x[:-1]), 0.5 * (edges_y[1:] + edges_y[:-1])
-    if series.filled and strong:
+    if series.filled and series.reliable:
         shades = [(series.colour, 0.3), (series.colour, 0.75)][-len(levels) :]
         axes.contourf(centre_x, centre_y, density.T, [*levels, density.max() * 1.001], colors=shades)
     else:
