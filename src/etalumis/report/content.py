@@ -25,6 +25,7 @@ from etalumis.progress import duration
 from etalumis.timings import stage_seconds
 
 LIBRARIES = ("torch", "numpy", "scipy", "h5py", "mpi4py", "matplotlib")
+_BUILT_WITH = {"Sherpa": "sherpa_version", "compiler": "compiler"}
 _DONE_BY = {
     "simulator": "Sherpa and a calorimeter, behind the PPX protocol",
     "traces": "runs from the prior, every random choice recorded",
@@ -137,8 +138,7 @@ def collect(root: Path, output: Path) -> Content:
         stages=list(_stages(paths)),
         versions=[
             ("etalumis", __version__),
-            ("Sherpa", str(build.get("sherpa_version", "-"))),
-            ("compiler", str(build.get("compiler", "-"))),
+            *((name, str(build[key])) for name, key in _BUILT_WITH.items() if key in build),
             ("Python", platform.python_version()),
             *((name, version(name)) for name in LIBRARIES),
         ],

@@ -22,4 +22,5 @@ def render(content: Content) -> str:
     environment.filters["ready"] = Markup  # HTML that etalumis has written and escaped itself
     environment.filters["inline"] = lambda text: Markup(markup.inline(text))
     template = environment.from_string((files(__package__) / TEMPLATE).read_text(encoding="utf-8"))
-    return template.render(content=content, config=content.config, engine_names=ENGINE_NAMES)
+    tau = "sherpa_version" in content.build
+    return template.render(content=content, config=content.config, engine_names=ENGINE_NAMES, tau=tau)
