@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,7 @@ STYLE = Path("workflow/report/style.css")
 PASS_ON_DELAY_S = 1.0
 POLL_S = 1.0
 LAST_LINES = 30
+LINE_CHARACTERS = 110
 
 
 def main() -> int:
@@ -109,7 +111,10 @@ def result(paths: Paths) -> str:
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]  # fmt: skip
-    checks = [f"  {'ok ' if c['passed'] else 'NOT'}  {c['sentence']}" for c in diagnostics["checks"]]
+    checks = [
+        textwrap.fill(f"{'ok ' if c['passed'] else 'NOT'}  {c['sentence']}", LINE_CHARACTERS, subsequent_indent=" " * 5)
+        for c in diagnostics["checks"]
+    ]
     return "\n".join(["RESULT", *headline(diagnostics), "", *checks, "", *lines, ""])
 
 

@@ -30,9 +30,11 @@ _OBSERVATION, _SIMULATOR, _NETWORK, _POSTERIORS, _CHAINS = (
 # all figures by their stems, in the order in which a report tells the story; Snakemake sorts categories by name
 FIGURES = {
     "observation": FigureEntry(_OBSERVATION, "The decay in the calorimeter"),
+    "event_display": FigureEntry(_OBSERVATION, "Event display: image, true particles, inferred direction"),
     "trace_frequency": FigureEntry(_SIMULATOR, "Trace types and trace lengths under the prior"),
     "figure7_loss": FigureEntry(_NETWORK, "Training and validation loss (Figure 7)"),
     "figure8_posteriors": FigureEntry(_POSTERIORS, "Posteriors, truth and prior (Figure 8)"),
+    "posterior_pairs": FigureEntry(_POSTERIORS, "Pairs of quantities"),
     "chains_trace": FigureEntry(_CHAINS, "RMH: values along the chains"),
     "chains_rank": FigureEntry(_CHAINS, "RMH: ranks of each chain's draws"),
     "chains_autocorrelation": FigureEntry(_CHAINS, "RMH: autocorrelation"),

@@ -27,6 +27,7 @@ from etalumis.figures import (
     loss,
     make,
     observation,
+    pairs,
     posteriors,
     series,
     style,
@@ -235,7 +236,8 @@ def test_figures_of_degenerate_posteriors_say_what_is_missing(case):
     else:
         rmh, ic = tau_posterior(draws=4), tau_posterior("ic", draws=2, chains=1)
     drawings = list(make.drawings(inputs.FigureInputs(Config(), [rmh, ic])))
-    assert len(drawings) == 4
+    assert [drawing.stem for drawing in drawings][:2] == ["figure8_posteriors", "posterior_pairs"]
+    assert len(drawings) == 5
     assert_nothing_is_clipped(drawings[0].figure)
     text = drawings[0].caption + "".join(all_text(drawing.figure) for drawing in drawings)
     words = {
@@ -253,7 +255,7 @@ def test_no_label_is_clipped(figure8, pair):
         figure8,
         loss.draw(history()),
         frequency.draw(np.array([50, 9, 1]), np.arange(60)),
-        make.event_display(event(), Config()),
+        make.show_observation(event(), Config()),
         *chains.draw_all(pair[0]),
     ):
         assert_nothing_is_clipped(drawing.figure)
@@ -318,7 +320,7 @@ def test_the_observation_is_shown_on_one_scale_with_the_signal_and_the_particles
     one = replace(event(), truth={"final_state": final_state})
     noisy = one.observed["calorimeter"].value + shower
     one = replace(one, observed={"calorimeter": ObservedStatement(noisy, shower, 0.2)})
-    drawing = make.event_display(one, Config())
+    drawing = make.show_observation(one, Config())
     pictures = [axes for axes in drawing.figure.axes if axes.get_images()]
     assert len(pictures) == 3
     assert len({axes.get_images()[0].get_clim() for axes in pictures}) == 1
@@ -339,6 +341,43 @@ def test_the_observation_is_shown_on_one_scale_with_the_signal_and_the_particles
     assert_nothing_is_clipped(drawing.figure)
 
 
+def test_event_display_shows_where_the_tau_would_have_hit_the_face(pair):
+    truth = {"final_state": np.array([[-211, 20.0, 0.4, -0.8, 19.9]]), "momentum": np.array([0.9, -0.9, 45.0])}
+    given = inputs.FigureInputs(Config(), pair, diagnose(pair), observation=replace(event(), truth=truth))
+    drawing = make.show_event(given)
+    space, face = drawing.figure.axes[:2]
+    distance = Config().simulator.calorimeter.distance_cm
+    (star,) = [line for line in face.get_lines() if line.get_marker() == "*"]
+    assert star.get_xdata()[0] == pytest.approx(distance * 0.9 / 45.0)
+    # the posterior of p_x has sd 0.4, and is smoothed by 1.6 cells of 1 cm; the 95 % region ends at 2.45 sd
+    sd = np.hypot(0.4 * distance / 45.0, 1.6)
+    widest = max(np.ptp(path.vertices[:, 0]) for path in face.collections[0].get_paths())
+    assert widest == pytest.approx(2 * 2.45 * sd, rel=0.15)
+    assert len(space.collections[0].get_offsets()) == 250
+    assert "inferred flight, RMH" in all_text(drawing.figure)
+    assert "RMH and IC" in drawing.caption
+    alone = make.show_event(inputs.FigureInputs(Config(), observation=event()))
+    assert "Contours" not in alone.caption
+
+
+def test_pairs_show_what_the_quantities_have_in_common_of_reliable_engines_only():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=4000)
+    values = {"x": x, "y": x + 0.1 * rng.normal(size=4000)}
+    good = posterior_of(values, "rmh")
+    bad = posterior_of(values, "ic", log_weight=8.0 * rng.normal(size=4000))
+    both = [good, bad]
+    drawing = pairs.draw(both, diagnose(both), {})
+    shown = [axes for axes in drawing.figure.axes if axes.axison]
+    assert len(shown) == 3  # two histograms and one pair
+    (pair,) = [axes for axes in shown if axes.get_ylabel() == "y"]
+    outer = pair.collections[0].get_paths()[0].vertices
+    assert np.corrcoef(outer.T)[0, 1] > 0.9
+    assert "IC" not in all_text(drawing.figure)
+    assert "1 engine that failed the own check is left out" in drawing.caption
+    assert_nothing_is_clipped(drawing.figure)
+
+
 def test_significance_of_pure_noise_has_unit_variance():
     noise = np.random.default_rng(1).normal(0, 0.3, size=(20, 35, 35))
     for summed in range(3):
@@ -349,7 +388,7 @@ def test_significance_of_pure_noise_has_unit_variance():
 
 
 def test_event_display_without_geometry_counts_voxels():
-    assert "depth" in panels(make.event_display(event(), None).figure)
+    assert "depth" in panels(make.show_observation(event(), None).figure)
 
 
 @pytest.fixture(scope="module")

@@ -7,17 +7,30 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from etalumis.config import Config
 from etalumis.diagnostics.history import judge
 from etalumis.diagnostics.run import diagnose
 from etalumis.errors import DatasetError
-from etalumis.figures import STEMS, chains, frequency, loss, observation, posteriors, style, summary
+from etalumis.figures import (
+    STEMS,
+    chains,
+    event_display,
+    frequency,
+    loss,
+    observation,
+    pairs,
+    posteriors,
+    style,
+    summary,
+)
 from etalumis.figures.inputs import FigureInputs, is_image
+from etalumis.figures.observation import Axis
 from etalumis.figures.particles import of_truth
 from etalumis.products import check_output_folder
 from etalumis.traces.observation import Observation
+from etalumis.typing import FloatArray
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +38,9 @@ logger = logging.getLogger(__name__)
 def drawings(inputs: FigureInputs) -> Iterator[style.Drawing]:
     """Yield the figures, in the order of the workflow."""
     if inputs.observation is not None:
-        yield event_display(inputs.observation, inputs.config)
+        yield show_observation(inputs.observation, inputs.config)
+        if inputs.config is not None:
+            yield show_event(inputs)
     if inputs.traces is not None:
         yield frequency.draw_counts(*inputs.traces)
     if inputs.history is not None:
@@ -34,10 +49,11 @@ def drawings(inputs: FigureInputs) -> Iterator[style.Drawing]:
         yield posteriors.draw(
             inputs.posteriors,
             diagnostics_of(inputs),
-            inputs.config.simulator.momentum_gev.model_dump() if inputs.config else {},
+            _momentum_ranges(inputs),
             inputs.channel_labels,
             inputs.prior,
         )
+        yield pairs.draw(inputs.posteriors, diagnostics_of(inputs), _momentum_ranges(inputs))
     for posterior in inputs.posteriors:
         if posterior.is_markov:
             yield from chains.draw_all(posterior, inputs.channel_labels)
@@ -48,21 +64,55 @@ def diagnostics_of(inputs: FigureInputs) -> dict[str, Any]:
     return inputs.diagnostics if inputs.diagnostics is not None else diagnose(inputs.posteriors)
 
 
-def event_display(event: Observation, config: Config | None) -> style.Drawing:
+def _momentum_ranges(inputs: FigureInputs) -> dict[str, tuple[float, float]]:
+    return inputs.config.simulator.momentum_gev.model_dump() if inputs.config else {}
+
+
+def show_observation(event: Observation, config: Config | None) -> style.Drawing:
     """Draw the observation, with axes in cm if the geometry is known, else in voxels."""
-    image = next(filter(is_image, event.observed.values()))
-    assert image.expected is not None, "an image has an expectation"
-    assert image.stddev is not None, "what has an expectation has a standard deviation"
-    depth, y, x = image.expected.shape
-    if config is None:
-        axes = observation.voxel_axes((depth, y, x))
-    else:
-        detector = config.simulator.calorimeter
-        axes = observation.calorimeter_axes((depth, y, x), detector.layer_cm, detector.cell_cm)
-    source = f"Source: {event.source}, noise seed {event.seed}."
+    image, axes = _image_of(event, config)
     distance = None if config is None else config.simulator.calorimeter.distance_cm
-    particles = of_truth(event.truth)
-    return observation.draw(image.expected, image.value, axes, image.stddev, source, particles, distance)
+    source = f"Source: {event.source}, noise seed {event.seed}."
+    return observation.draw(image.expected, image.value, axes, image.stddev, source, of_truth(event.truth), distance)
+
+
+def show_event(inputs: FigureInputs) -> style.Drawing:
+    """Draw the event display: the image in three dimensions, the true particles, the inferred direction."""
+    event, config = inputs.observation, inputs.config
+    assert event is not None, "called with an observation"
+    assert config is not None, "called with the geometry"
+    image, axes = _image_of(event, config)
+    diagnostics = diagnostics_of(inputs) if inputs.posteriors else None
+    return event_display.draw(
+        image.value,
+        axes,
+        image.stddev,
+        config.simulator.calorimeter.distance_cm,
+        of_truth(event.truth),
+        inputs.posteriors,
+        diagnostics,
+        event.truth.get(event_display.MOMENTUM),
+    )
+
+
+class _Image(NamedTuple):
+    """An image, its expectation and the noise of a voxel."""
+
+    value: FloatArray
+    expected: FloatArray
+    stddev: float
+
+
+def _image_of(event: Observation, config: Config | None) -> tuple[_Image, tuple[Axis, Axis, Axis]]:
+    statement = next(filter(is_image, event.observed.values()))
+    assert statement.expected is not None, "an image has an expectation"
+    assert statement.stddev is not None, "what has an expectation has a standard deviation"
+    depth, y, x = statement.expected.shape
+    image = _Image(statement.value, statement.expected, statement.stddev)
+    if config is None:
+        return image, observation.voxel_axes((depth, y, x))
+    detector = config.simulator.calorimeter
+    return image, observation.calorimeter_axes((depth, y, x), detector.layer_cm, detector.cell_cm)
 
 
 def check_output(folder: Path, formats: Sequence[str]) -> None:
