@@ -77,6 +77,7 @@ def test_every_caption_is_read_without_a_complaint():
         posteriors.draw([strange], diagnose([strange]), {}).caption,
         loss.draw(history()).caption,
         summary.text(result),
+        summary.first_screen(result),
         *(drawing.caption for drawing in chains.draw_all(pair[0])),
     ]
     for caption in captions:

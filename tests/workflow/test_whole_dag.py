@@ -220,7 +220,7 @@ def test_the_report_is_one_page_with_every_figure(run: Run) -> None:
     # a caption that reStructuredText cannot read would leave this mark
     assert "system-message" not in page
     # the verdicts on the first screen, titles in words
-    assert "own check" in page
+    assert "reliable, ESS" in page
     assert all(entry.title in page for entry in FIGURES.values())
 
 

@@ -137,7 +137,7 @@ def save_all(inputs: FigureInputs, folder: Path) -> list[Path]:
     written: list[Path] = []
     if inputs.posteriors:
         network = judge(inputs.history) if inputs.history is not None else None
-        written += summary.save(summary.text(diagnostics_of(inputs), network), folder)
+        written += summary.save(diagnostics_of(inputs), network, folder)
     for drawing in drawings(inputs):
         written += style.save(drawing, folder, inputs.formats)
         logger.info("%s: %s", drawing.stem, drawing.title)

@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from etalumis.diagnostics.headline import headline, own_checks
+from etalumis.diagnostics.headline import headline, own_checks, short_verdicts
 from etalumis.diagnostics.verdict import ENGINE_NAMES, Verdict
 from etalumis.figures import captions, markup
 from etalumis.files import write_text_atomic
 
 STEM = "summary"
-SUFFIXES = ("md", "rst")
 
 
 def text(diagnostics: Mapping[str, Any], network: Verdict | None = None) -> str:
@@ -30,6 +29,13 @@ def text(diagnostics: Mapping[str, Any], network: Verdict | None = None) -> str:
     sentences = [*captions.verdicts(diagnostics), *([network.sentence] if network else [])]
     return "\n".join(
         [" ".join(headline(diagnostics)), "", *engine_table(diagnostics), "", *(f"- {each}" for each in sentences)]
+    )
+
+
+def first_screen(diagnostics: Mapping[str, Any]) -> str:
+    """Return the beginning of the summary, one line per engine: Snakemake's report has room for no more."""
+    return "\n".join(
+        [" ".join(headline(diagnostics)), "", *(f"- {line}" for line in short_verdicts(diagnostics).values())]
     )
 
 
@@ -54,16 +60,18 @@ def engine_table(diagnostics: Mapping[str, Any]) -> list[str]:
     return rows
 
 
-def save(summary: str, folder: Path) -> list[Path]:
-    """Write the summary as Markdown and as reStructuredText; return the files.
+def save(diagnostics: Mapping[str, Any], network: Verdict | None, folder: Path) -> list[Path]:
+    """Write the summary as Markdown, and its beginning as reStructuredText; return the files.
 
     Raises
     ------
     StorageError
         If a file cannot be written.
     """
-    paths = [folder / f"{STEM}.{suffix}" for suffix in SUFFIXES]
-    for path in paths:
-        body = f"# Verdicts\n\n{summary}\n" if path.suffix == ".md" else markup.to_rst(summary)
+    bodies = {
+        folder / f"{STEM}.md": f"# Verdicts\n\n{text(diagnostics, network)}\n",
+        folder / f"{STEM}.rst": markup.to_rst(first_screen(diagnostics)),
+    }
+    for path, body in bodies.items():
         write_text_atomic(path, body)
-    return paths
+    return list(bodies)
