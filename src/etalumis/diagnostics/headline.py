@@ -40,8 +40,13 @@ def _short(report: Mapping[str, Any], passed: bool) -> str:
     weights = report["weights"]
     if weights["ess"] == 0:
         return "no posterior, all weights are zero"
-    khat = "no tail of large weights" if weights["khat"] == -math.inf else f"k-hat {_number(weights['khat'], '.2f')}"
-    return f"{'reliable' if passed else 'not reliable'}, ESS {_number(weights['ess'], ',.0f')}, {khat}"
+    return f"{'reliable' if passed else 'not reliable'}, ESS {weights['ess']:,.0f}, {_khat(weights['khat'])}"
+
+
+def _khat(value: float) -> str:
+    if math.isnan(value):
+        return "too few weights for a k-hat"
+    return "no tail of large weights" if value == -math.inf else f"k-hat {value:.2f}"
 
 
 def worst_of_chains(report: Mapping[str, Any]) -> str:
@@ -56,10 +61,6 @@ def worst_of_chains(report: Mapping[str, Any]) -> str:
         f"R-hat {f'{rhat[largest]:.3f} ({largest})' if largest else '-'}, "
         f"ESS {f'{ess[smallest]:,.0f} ({smallest})' if smallest else '-'}"
     )
-
-
-def _number(value: float, digits: str) -> str:
-    return "-" if math.isnan(value) else format(value, digits)
 
 
 def headline(diagnostics: Mapping[str, Any]) -> list[str]:
