@@ -27,9 +27,15 @@ def test_a_complete_run_reruns_nothing(made: DryProject) -> None:
         ("posteriors={ic: {runs: 77}}", {"ic": 2, "gather": 1, "diagnostics": 1, "figures": 1, "report": 1}),
         ("posteriors={smc: {particles: 77}}", {"smc": 2, "gather": 1, "diagnostics": 1, "figures": 1, "report": 1}),
         ("posteriors={smc: {in_flight: 77}}", {}),
-        ("posteriors={network_rmh: {steps: 77}}", {"network_rmh": 2, "gather": 1, "diagnostics": 1, "figures": 1, "report": 1}),
+        (
+            "posteriors={network_rmh: {steps: 77}}",
+            {"network_rmh": 2, "gather": 1, "diagnostics": 1, "figures": 1, "report": 1},
+        ),
         ("posteriors={network_rmh: {in_flight: 77}}", {}),
-        ("posteriors={entries: [all]}", {"rmh": 2, **BY_NETWORK, "gather": 4, "diagnostics": 1, "figures": 1, "report": 1}),
+        (
+            "posteriors={entries: [all]}",
+            {"rmh": 2, **BY_NETWORK, "gather": 4, "diagnostics": 1, "figures": 1, "report": 1},
+        ),
         ("training={learning_rate: 0.00077}", AFTER_NETWORK),
         ("network={lstm_hidden: 77}", AFTER_NETWORK),
         ("observation={seed: 77}", AFTER_OBSERVATION),
