@@ -29,7 +29,7 @@ setup: ## set up this checkout: system packages, .venv (the other targets call i
 demo: setup ## all stages on real Sherpa, on this machine, to a report; after an interruption it resumes
 	@$(VENV)/python scripts/run_workflow.py
 
-report: setup ## write the HTML report of the demo again
+report: setup ## write the HTML reports of the demo again
 	@$(VENV)/python scripts/run_workflow.py --report-only
 
 check: ## while you work: lint, and the tests that need neither Sherpa nor a workflow nor statistics

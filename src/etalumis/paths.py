@@ -2,23 +2,62 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """All paths of the workflow, relative to the project's root: results/<run>/<stage>/..."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 STAGES = ("simulator", "traces", "sorted", "layers", "network", "posteriors", "diagnostics", "figures")
 SPLITS = ("train", "valid", "test")
 # splits that are sorted; the test split is read trace by trace
 SORTED_SPLITS = ("train", "valid")
-# stem of each figure and its category in the report
+
+
+class FigureEntry(NamedTuple):
+    """How a figure is listed in a report: its part of the story, and what it shows."""
+
+    category: str
+    title: str
+
+
+_OBSERVATION, _SIMULATOR, _NETWORK, _POSTERIORS, _CHAINS = (
+    "1. What was observed",
+    "2. What the simulator does",
+    "3. What the network learned",
+    "4. What the engines inferred",
+    "5. Can the chains be believed",
+)
+# all figures by their stems, in the order in which a report tells the story; Snakemake sorts categories by name
 FIGURES = {
-    "figure7_loss": "Training",
-    "figure8_posteriors": "Posteriors",
-    "chains_trace": "Chains",
-    "chains_rank": "Chains",
-    "chains_autocorrelation": "Chains",
-    "trace_frequency": "Traces",
-    "observation": "Traces",
+    "observation": FigureEntry(_OBSERVATION, "The decay in the calorimeter"),
+    "event_display": FigureEntry(_OBSERVATION, "Event display: image, true particles, inferred direction"),
+    "trace_frequency": FigureEntry(_SIMULATOR, "Trace types and trace lengths under the prior"),
+    "figure7_loss": FigureEntry(_NETWORK, "Training and validation loss (Figure 7)"),
+    "figure8_posteriors": FigureEntry(_POSTERIORS, "Posteriors, truth and prior (Figure 8)"),
+    "posterior_pairs": FigureEntry(_POSTERIORS, "Pairs of quantities"),
+    "chains_trace": FigureEntry(_CHAINS, "RMH: values along the chains"),
+    "chains_rank": FigureEntry(_CHAINS, "RMH: ranks of each chain's draws"),
+    "chains_autocorrelation": FigureEntry(_CHAINS, "RMH: autocorrelation"),
+    "chains_trace_network_rmh": FigureEntry(_CHAINS, "RMH with network moves: values along the chains"),
+    "chains_rank_network_rmh": FigureEntry(_CHAINS, "RMH with network moves: ranks of each chain's draws"),
+    "chains_autocorrelation_network_rmh": FigureEntry(_CHAINS, "RMH with network moves: autocorrelation"),
 }
+SUMMARY = "summary"
+
+
+def figures_of(engines: Sequence[str]) -> dict[str, FigureEntry]:
+    """Return the figures of a run with these engines: those of the chains of an engine exist only with it."""
+    absent = [engine for engine in ("rmh", "network_rmh") if engine not in engines]
+    return {stem: entry for stem, entry in FIGURES.items() if _engine_of(stem) not in absent}
+
+
+def _engine_of(stem: str) -> str | None:
+    """Return the engine whose chains a figure shows."""
+    if not stem.startswith("chains_"):
+        return None
+    return "network_rmh" if stem.endswith("_network_rmh") else "rmh"
+
+
 # version of the layout and the file formats of results/<run>; runs of other versions are refused
 RESULTS_FORMAT = {"format": "etalumis-results", "version": 2}
 
@@ -141,13 +180,22 @@ class Paths:
         return self.root / "figures"
 
     def figure(self, name: str, suffix: str = "png") -> Path:
-        """Return one figure; suffix ``md`` is its caption with the numbers."""
+        """Return one figure; suffixes ``md`` and ``rst`` are its caption with the numbers."""
         return self.figures / f"{name}.{suffix}"
+
+    def summary(self, suffix: str = "md") -> Path:
+        """Return the verdicts in words."""
+        return self.figures / f"{SUMMARY}.{suffix}"
 
     @property
     def report(self) -> Path:
-        """The HTML report."""
+        """The report: the story of the run on one HTML page."""
         return self.root / "report.html"
+
+    @property
+    def workflow_report(self) -> Path:
+        """Snakemake's report: the jobs, their code and graph, and the figures."""
+        return self.root / "workflow.html"
 
     def log(self, stage: str, name: str) -> Path:
         """Return the log of one job."""

@@ -34,6 +34,7 @@ DEMO = {
     "gather": 4,
     "diagnostics": 1,
     "figures": 1,
+    "report": 1,
 }
 
 
@@ -226,7 +227,7 @@ open("used.yaml", "w", encoding="utf-8").write(to_yaml(CONFIG))
     (call,) = calls
     assert call[call.index("snakemake") + 1 :][: len(words)] == words
     name = read([project.root / file for file in files or ["config/config.yaml"]], sections).run.name
-    assert call[call.index("--report") + 1] == f"results/{name}/report.html"
+    assert call[call.index("--report") + 1] == f"results/{name}/workflow.html"
 
 
 @pytest.mark.parametrize(

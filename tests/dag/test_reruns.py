@@ -7,10 +7,10 @@ import os
 import pytest
 from dag.conftest import DryProject
 
-AFTER_RMH = {"rmh": 2, "gather": 1, "diagnostics": 1, "figures": 1}
+AFTER_RMH = {"rmh": 2, "gather": 1, "diagnostics": 1, "figures": 1, "report": 1}
 BY_NETWORK = {"network_rmh": 2, "ic": 2, "smc": 2}
-AFTER_NETWORK = {"network": 1, **BY_NETWORK, "gather": 3, "diagnostics": 1, "figures": 1}
-AFTER_OBSERVATION = {"observation": 1, "rmh": 2, **BY_NETWORK, "gather": 4, "diagnostics": 1, "figures": 1}
+AFTER_NETWORK = {"network": 1, **BY_NETWORK, "gather": 3, "diagnostics": 1, "figures": 1, "report": 1}
+AFTER_OBSERVATION = {"observation": 1, "rmh": 2, **BY_NETWORK, "gather": 4, "diagnostics": 1, "figures": 1, "report": 1}
 AFTER_SORT = {"sort": 2, "verify": 1, "layers": 1, **AFTER_NETWORK}
 ALL = {"simulator": 1, "generate": 4, **AFTER_SORT, **AFTER_OBSERVATION}
 
@@ -22,14 +22,20 @@ def test_a_complete_run_reruns_nothing(made: DryProject) -> None:
 @pytest.mark.parametrize(
     ("given", "jobs"),
     [
-        ("figures={format: [png, svg]}", {"figures": 1}),
+        ("figures={format: [png, svg]}", {"figures": 1, "report": 1}),
         ("posteriors={rmh: {thin: 7}}", AFTER_RMH),
-        ("posteriors={ic: {runs: 77}}", {"ic": 2, "gather": 1, "diagnostics": 1, "figures": 1}),
-        ("posteriors={smc: {particles: 77}}", {"smc": 2, "gather": 1, "diagnostics": 1, "figures": 1}),
+        ("posteriors={ic: {runs: 77}}", {"ic": 2, "gather": 1, "diagnostics": 1, "figures": 1, "report": 1}),
+        ("posteriors={smc: {particles: 77}}", {"smc": 2, "gather": 1, "diagnostics": 1, "figures": 1, "report": 1}),
         ("posteriors={smc: {in_flight: 77}}", {}),
-        ("posteriors={network_rmh: {steps: 77}}", {"network_rmh": 2, "gather": 1, "diagnostics": 1, "figures": 1}),
+        (
+            "posteriors={network_rmh: {steps: 77}}",
+            {"network_rmh": 2, "gather": 1, "diagnostics": 1, "figures": 1, "report": 1},
+        ),
         ("posteriors={network_rmh: {in_flight: 77}}", {}),
-        ("posteriors={entries: [all]}", {"rmh": 2, **BY_NETWORK, "gather": 4, "diagnostics": 1, "figures": 1}),
+        (
+            "posteriors={entries: [all]}",
+            {"rmh": 2, **BY_NETWORK, "gather": 4, "diagnostics": 1, "figures": 1, "report": 1},
+        ),
         ("training={learning_rate: 0.00077}", AFTER_NETWORK),
         ("network={lstm_hidden: 77}", AFTER_NETWORK),
         ("observation={seed: 77}", AFTER_OBSERVATION),
@@ -62,7 +68,7 @@ def test_one_more_chain_is_one_more_job(made: DryProject) -> None:
 
 def test_one_more_job_of_ic_is_one_more_job(made: DryProject) -> None:
     assert made.jobs("--config", "posteriors={ic: {jobs: 3}}") == {
-        "ic": 1, "gather": 1, "diagnostics": 1, "figures": 1,
+        "ic": 1, "gather": 1, "diagnostics": 1, "figures": 1, "report": 1,
     }  # fmt: skip
 
 

@@ -14,10 +14,25 @@ from etalumis import config
 from etalumis.cli import main
 from etalumis.config import Config
 from etalumis.diagnostics import diagnose
+from etalumis.diagnostics import history as history_of
 from etalumis.diagnostics.files import write_diagnostics
+from etalumis.diagnostics.quantities import quantities_of
 from etalumis.errors import DatasetError, SimulatorError
-from etalumis.figures import captions, chains, frequency, inputs, loss, make, posteriors, style
-from etalumis.paths import FIGURES
+from etalumis.figures import (
+    binning,
+    captions,
+    chains,
+    frequency,
+    inputs,
+    loss,
+    make,
+    observation,
+    pairs,
+    posteriors,
+    series,
+    style,
+)
+from etalumis.paths import figures_of
 from etalumis.traces import observation as observation_file
 from etalumis.traces.format import Provenance
 from etalumis.traces.observation import Observation, ObservedStatement
@@ -112,13 +127,54 @@ def test_figure8_fills_rmh_and_outlines_ic_with_unit_area(figure8):
         assert (density * np.diff(edges)).sum() == pytest.approx(1.0)
 
 
+def test_an_engine_that_is_not_reliable_is_not_drawn_like_a_result():
+    good, bad = tau_posterior(), tau_posterior("ic", seed=1, log_weight_sd=6.0)
+    drawing = posteriors.draw([bad, good], diagnose([bad, good]), MOMENTUM, LABELS)
+    for key in ("$p_x$ [GeV]", "missing $E_T$ [GeV]"):
+        rmh, ic = panels(drawing.figure)[key].patches
+        assert rmh.get_hatch() is None
+        assert ic.get_linestyle() not in ("-", "solid")
+        assert ic.get_linewidth() < 1.0
+        # the few heavy draws of the unreliable engine do not set the scale
+        assert panels(drawing.figure)[key].get_ylim()[1] == pytest.approx(1.15 * rmh.get_data()[0].max())
+    assert "thin and dotted: IC, not to be read as a result" in drawing.caption
+    words = all_text(drawing.figure)
+    assert "Rely on RMH, whose own checks are passed; not on IC." in words
+    assert "IC: not reliable" in words
+    apart = [tau_posterior(shift=2.0)]
+    (px,) = panels(posteriors.draw(apart, diagnose(apart), MOMENTUM).figure)["$p_x$ [GeV]"].patches
+    assert px.get_hatch()
+    assert px.get_facecolor()[3] == 0.0
+
+
+def test_four_engines_and_the_prior_share_a_panel():
+    engines = [tau_posterior(), tau_posterior("network_rmh"), tau_posterior("smc"), tau_posterior("ic")]
+    prior = {
+        name: np.repeat(np.asarray(value)[None], 300, axis=0) + np.linspace(0, 1, 300).reshape(-1, *[1] * value.ndim)
+        for name, value in TRUTH.items()
+    }
+    drawing = posteriors.draw(engines, diagnose(engines), MOMENTUM, LABELS, prior)
+    steps = panels(drawing.figure)["$p_y$ [GeV]"].patches
+    assert [step.get_fill() for step in steps] == [True, True, False, False, False]
+    widths = [step.get_linewidth() for step in steps[2:]]
+    assert widths == sorted(widths, reverse=True)  # the later ones do not hide the earlier ones
+    assert len(set(widths)) == 3
+    density, edges, _ = steps[0].get_data()  # the prior
+    assert (density * np.diff(edges)).sum() == pytest.approx(1.0)
+    legend = [text.get_text() for text in drawing.figure.legends[0].get_texts()]
+    assert [line.partition(":")[0] for line in legend] == [
+        "RMH", "RMH with network moves", "SMC", "IC", "prior, 300 traces", "truth", " ", " ",
+    ]  # fmt: skip
+    assert_nothing_is_clipped(drawing.figure)
+
+
 def test_draws_of_small_weight_do_not_set_the_axes():
     ic = tau_posterior("ic", 4000)
     far = np.arange(4000) >= 400  # nine of ten draws lie elsewhere, with almost no weight
     ic.values["missing_et"][far] += 500.0
     ic.log_weight[far] = -60.0
-    (axis,) = [q for q in posteriors.quantities_of(ic.values) if q.key == "missing_et"]
-    low, high = posteriors.axis_range(axis, [posteriors._samples(ic, axis)], 0.7)
+    (axis,) = [q for q in quantities_of(ic.values) if q.key == "missing_et"]
+    low, high = binning.axis_range(axis, [series.of_posteriors([ic], diagnose([ic]))[0].samples(axis)], 0.7)
     assert 0.0 <= low < 0.7 < high < 5.0
     drawing = posteriors.draw([ic], diagnose([ic]), MOMENTUM)
     assert panels(drawing.figure)["missing $E_T$ [GeV]"].get_xlim() == (low, high)
@@ -137,10 +193,10 @@ def test_histogram_is_weighted():
 
 def test_channel_bars_are_named_and_sum_to_one(figure8):
     (axes,) = [a for a in figure8.figure.axes if "decay channel" in a.get_title()]
-    names = [text.get_text() for text in axes.get_xticklabels()]
+    names = [text.get_text() for text in axes.get_yticklabels()]
     assert names[:2] == ["π⁻ 2π⁰ $\\mathrm{K}_{S}$", "e⁻ $\\mathrm{\\bar{K}}_{S}$"]
-    assert names[-1] == "other"
-    bars = [bar.get_height() for bar in axes.patches]
+    assert names[-1] == "all others"
+    bars = [bar.get_width() for container in axes.containers for bar in container]
     assert sum(bars[: len(names)]) == pytest.approx(1.0)
     assert sum(bars[len(names) :]) == pytest.approx(1.0)
 
@@ -149,7 +205,7 @@ def test_contour_level_encloses_its_mass():
     x = np.linspace(-5, 5, 201)
     density = np.exp(-0.5 * (x[:, None] ** 2 + x[None, :] ** 2))
     # a normal density in two dimensions has 68 % of its mass above exp(-r^2 / 2) = 0.32
-    assert posteriors.mass_level(density, 0.68) == pytest.approx(0.32, abs=0.005)
+    assert binning.mass_level(density, 0.68) == pytest.approx(0.32, abs=0.005)
 
 
 def test_caption_of_figure8_prints_rhat_ess_khat_and_the_verdicts():
@@ -180,7 +236,8 @@ def test_figures_of_degenerate_posteriors_say_what_is_missing(case):
     else:
         rmh, ic = tau_posterior(draws=4), tau_posterior("ic", draws=2, chains=1)
     drawings = list(make.drawings(inputs.FigureInputs(Config(), [rmh, ic])))
-    assert len(drawings) == 4
+    assert [drawing.stem for drawing in drawings][:2] == ["figure8_posteriors", "posterior_pairs"]
+    assert len(drawings) == 5
     assert_nothing_is_clipped(drawings[0].figure)
     text = drawings[0].caption + "".join(all_text(drawing.figure) for drawing in drawings)
     words = {
@@ -198,7 +255,7 @@ def test_no_label_is_clipped(figure8, pair):
         figure8,
         loss.draw(history()),
         frequency.draw(np.array([50, 9, 1]), np.arange(60)),
-        make.event_display(event(), Config()),
+        make.show_observation(event(), Config()),
         *chains.draw_all(pair[0]),
     ):
         assert_nothing_is_clipped(drawing.figure)
@@ -218,6 +275,31 @@ def test_figure7_draws_both_losses_and_the_prior():
     assert "below the prior's 30.000" in drawing.caption
 
 
+def test_figure7_shades_the_noise_ramp_and_leaves_out_a_last_mean_over_few_traces():
+    losses = history()
+    seen = losses.traces_seen.copy()
+    seen[-1] = seen[-2] + 0.1 * (seen[-2] - seen[-3])
+    drawing = loss.draw(replace(losses, ramp_end=50_000.0, traces_seen=seen))
+    axes = drawing.figure.axes[0]
+    (shade,) = axes.patches
+    assert (shade.get_x(), shade.get_width()) == (0, 50_000.0)
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    assert len(lines["training"].get_xdata()) == len(lines["validation"].get_xdata()) - 1
+    assert "not overfitting" in drawing.caption
+    assert not loss.draw(losses).figure.axes[0].patches
+
+
+def test_the_end_of_the_noise_ramp_comes_from_the_manifest():
+    row = dict.fromkeys(HistoryRow.__dataclass_fields__, 0.5)
+    rows = [
+        HistoryRow(**row | {"iteration": i, "traces": 100 * i, "epoch": 0, "elapsed_s": 6.0 * i}) for i in range(11)
+    ]
+    settings = {"max_minutes": 1.0, "max_traces": None, "noise_start": 0.1, "noise_ramp_share": 0.25}
+    assert history_of._ramp_end(rows, settings) == pytest.approx(250.0)
+    assert np.isnan(history_of._ramp_end(rows, settings | {"noise_ramp_share": 0.0}))
+    assert np.isnan(history_of._ramp_end(rows, {}))
+
+
 def test_figure7_of_a_plateau_says_so():
     assert "has not learned" in loss.draw(history(final=30.0, noise=0.5)).caption
 
@@ -231,23 +313,82 @@ def test_figure7_without_validation_does_not_crash():
     assert "No iteration" in loss.draw(replace(losses, **nothing)).caption
 
 
-def test_event_display_projects_onto_cm():
-    drawing = make.event_display(event(), Config())
+def test_the_observation_is_shown_on_one_scale_with_the_signal_and_the_particles_outlined():
+    final_state = np.array([[-211, 20.0, 0.4, -0.8, 19.9], [16, 5.0, 0.1, 0.0, 4.9]])
+    shower = np.zeros((20, 35, 35))
+    shower[5:9, 20:23, 10:13] = 7.0
+    one = replace(event(), truth={"final_state": final_state})
+    noisy = one.observed["calorimeter"].value + shower
+    one = replace(one, observed={"calorimeter": ObservedStatement(noisy, shower, 0.2)})
+    drawing = make.show_observation(one, Config())
     pictures = [axes for axes in drawing.figure.axes if axes.get_images()]
-    assert len(pictures) == 6
-    along_the_beam = pictures[0].get_images()[0]
-    row, column = np.unravel_index(np.argmax(along_the_beam.get_array()), (35, 35))
-    assert (row, column) == (20, 10)
+    assert len(pictures) == 3
+    assert len({axes.get_images()[0].get_clim() for axes in pictures}) == 1
     cell = Config().simulator.calorimeter.cell_cm
+    along_the_beam = pictures[0].get_images()[0]
+    assert np.unravel_index(np.argmax(along_the_beam.get_array()), (35, 35)) == (21, 11)
     assert along_the_beam.get_extent() == [-17.5 * cell, 17.5 * cell, -17.5 * cell, 17.5 * cell]
-    from_above = pictures[1].get_images()[0]
-    assert np.unravel_index(np.argmax(from_above.get_array()), (35, 20)) == (10, 5)
-    assert "7.00 GeV in 1 voxels" in drawing.caption
-    assert "noise of 0.2" in drawing.caption
+    outline = pictures[0].collections[0].get_paths()[-1].vertices
+    assert abs(outline[:, 0].mean() - (11 - 17) * cell) < cell
+    pion = next(line for line in pictures[0].get_lines() if line.get_xdata()[0] > 4)
+    distance = Config().simulator.calorimeter.distance_cm
+    assert pion.get_xdata()[0] == pytest.approx(distance * 0.4 / 19.9)
+    assert pion.get_ydata()[0] == pytest.approx(distance * -0.8 / 19.9)
+    assert "true π⁻ 20.0 GeV" in all_text(drawing.figure)
+    assert "(invisible)" in all_text(drawing.figure)
+    # 36 voxels of 7 GeV, noise of 0.2 GeV: a matched filter finds sqrt(36) * 7 / 0.2
+    assert "stand out by 210.0 standard deviations" in drawing.caption
+    assert_nothing_is_clipped(drawing.figure)
+
+
+def test_event_display_shows_where_the_tau_would_have_hit_the_face(pair):
+    truth = {"final_state": np.array([[-211, 20.0, 0.4, -0.8, 19.9]]), "momentum": np.array([0.9, -0.9, 45.0])}
+    given = inputs.FigureInputs(Config(), pair, diagnose(pair), observation=replace(event(), truth=truth))
+    drawing = make.show_event(given)
+    space, face = drawing.figure.axes[:2]
+    distance = Config().simulator.calorimeter.distance_cm
+    (star,) = [line for line in face.get_lines() if line.get_marker() == "*"]
+    assert star.get_xdata()[0] == pytest.approx(distance * 0.9 / 45.0)
+    # the posterior of p_x has sd 0.4, and is smoothed by 1.6 cells of 1 cm; the 95 % region ends at 2.45 sd
+    sd = np.hypot(0.4 * distance / 45.0, 1.6)
+    widest = max(np.ptp(path.vertices[:, 0]) for path in face.collections[0].get_paths())
+    assert widest == pytest.approx(2 * 2.45 * sd, rel=0.15)
+    assert len(space.collections[0].get_offsets()) == 250
+    assert "inferred flight, RMH" in all_text(drawing.figure)
+    assert "RMH and IC" in drawing.caption
+    alone = make.show_event(inputs.FigureInputs(Config(), observation=event()))
+    assert "Contours" not in alone.caption
+
+
+def test_pairs_show_what_the_quantities_have_in_common_of_reliable_engines_only():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=4000)
+    values = {"x": x, "y": x + 0.1 * rng.normal(size=4000)}
+    good = posterior_of(values, "rmh")
+    bad = posterior_of(values, "ic", log_weight=8.0 * rng.normal(size=4000))
+    both = [good, bad]
+    drawing = pairs.draw(both, diagnose(both), {})
+    shown = [axes for axes in drawing.figure.axes if axes.axison]
+    assert len(shown) == 3  # two histograms and one pair
+    (pair,) = [axes for axes in shown if axes.get_ylabel() == "y"]
+    outer = pair.collections[0].get_paths()[0].vertices
+    assert np.corrcoef(outer.T)[0, 1] > 0.9
+    assert "IC" not in all_text(drawing.figure)
+    assert "1 engine that failed the own check is left out" in drawing.caption
+    assert_nothing_is_clipped(drawing.figure)
+
+
+def test_significance_of_pure_noise_has_unit_variance():
+    noise = np.random.default_rng(1).normal(0, 0.3, size=(20, 35, 35))
+    for summed in range(3):
+        picture = observation.significance(noise, summed, 0.3)
+        # about 1225 / (4 pi) independent values: the variance of the mean square is 2 / 97, times three for safety
+        assert np.mean(picture**2) == pytest.approx(1.0, abs=3 * np.sqrt(2 / 97))
+        assert np.mean(picture[:, :2] ** 2) == pytest.approx(1.0, abs=0.8)  # at the edge, too
 
 
 def test_event_display_without_geometry_counts_voxels():
-    assert "depth" in panels(make.event_display(event(), None).figure)
+    assert "depth" in panels(make.show_observation(event(), None).figure)
 
 
 @pytest.fixture(scope="module")
@@ -337,12 +478,38 @@ def test_many_channels_are_shown_as_the_frequent_ones_and_the_others():
     with style.style():
         axes = style.new_figure(3.0, 3.0).subplots()
         chains.code_panel(axes, draws)
-    labels = [label.get_text() for label in axes.get_xticklabels()]
-    assert labels == [*map(str, range(9, 20)), "other"]
-    heights = [bar.get_height() for bar in axes.patches]
-    assert len(heights) == 2 * chains.MAX_CODES
-    assert heights[: chains.MAX_CODES] == [*range(10, 21), 45]  # nothing is left out
-    assert sum(heights) == draws.size
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == [*map(str, range(19, 12, -1)), "other"]
+    counts = [bar.get_width() for bar in axes.patches]
+    assert len(counts) == 2 * chains.MAX_CODES
+    assert counts[: chains.MAX_CODES] == [*range(20, 13, -1), 91]  # nothing is left out
+    assert sum(counts) == draws.size
+
+
+def test_chains_name_channels_and_correlate_an_indicator_not_the_codes():
+    posterior = tau_posterior()
+    codes = np.tile([0.0, 0.0, 4.0, 23.0], 500)  # the most frequent code comes in every period of four draws twice
+    posterior.values["channel"] = codes
+    trace, rank, correlation = chains.draw_all(posterior, LABELS)
+    for drawing in (trace, rank):
+        assert "e⁻ $\\mathrm{\\bar{K}}_{S}$" in all_text(drawing.figure)
+        assert "channel 23" in all_text(drawing.figure)
+    (axes,) = [a for a in correlation.figure.axes if a.get_ylabel().startswith("being ")]
+    first = axes.get_lines()[0].get_ydata()
+    # indicators 1 1 0 0: correlation 0 at lag 1, -1 at lag 2, 1 at lag 4; renumbering the channels changes nothing
+    assert first[1] == pytest.approx(0.0, abs=0.02)
+    assert first[2] == pytest.approx(-1.0, abs=0.02)
+    posterior.values["channel"] = np.where(codes == 23.0, 2.0, codes)
+    again = chains.draw_all(posterior, LABELS)[2].figure
+    (axes,) = [a for a in again.axes if a.get_ylabel().startswith("being ")]
+    np.testing.assert_array_equal(axes.get_lines()[0].get_ydata(), first)
+
+
+def test_each_engine_with_chains_has_its_own_figures():
+    stems = [d.stem for engine in ("rmh", "network_rmh") for d in chains.draw_all(tau_posterior(engine))]
+    assert stems[0] == "chains_trace"
+    assert "chains_trace_network_rmh" in stems
+    assert len(set(stems)) == 6
 
 
 def test_frequencies_are_ranked():
@@ -410,9 +577,10 @@ def test_command_line_draws_the_figures_of_the_files_it_is_given(tmp_path, pair,
         "--output", "out",
     ]  # fmt: skip
     assert main(arguments(tmp_path, words)) == 0
-    stems = set(FIGURES) - {"trace_frequency"}
+    stems = set(figures_of(["rmh", "ic"])) - {"trace_frequency"}
     out = tmp_path / "out"
-    assert {path.name for path in out.iterdir()} == {f"{stem}.{s}" for stem in stems for s in ("svg", "md")}
+    expected = {f"{stem}.{s}" for stem in stems for s in ("svg", "md", "rst")} | {"summary.md", "summary.rst"}
+    assert {path.name for path in out.iterdir()} == expected
     assert all(b"<svg " in path.read_bytes() for path in out.glob("*.svg"))
     assert "prior's 21.000" in (out / "figure7_loss.md").read_text()
     assert str(out / "figure8_posteriors.svg") in capsys.readouterr().out
@@ -426,7 +594,7 @@ def test_formats_are_those_of_the_call_else_of_the_configuration(tmp_path, optio
     written_run(tmp_path, [])
     assert main(arguments(tmp_path, ["--network", "network", *options, "--output", "out"])) == 0
     signatures = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
-    assert {path.suffix[1:] for path in (tmp_path / "out").iterdir()} == {*formats, "md"}
+    assert {path.suffix[1:] for path in (tmp_path / "out").iterdir()} == {*formats, "md", "rst"}
     for name in formats:
         assert (tmp_path / "out" / f"figure7_loss.{name}").read_bytes().startswith(signatures[name])
 

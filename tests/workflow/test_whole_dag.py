@@ -219,6 +219,9 @@ def test_the_report_is_one_page_with_every_figure(run: Run) -> None:
     assert all(f"{name}.png" in page for name in FIGURES)
     # a caption that reStructuredText cannot read would leave this mark
     assert "system-message" not in page
+    # the verdicts on the first screen, titles in words
+    assert "reliable, ESS" in page
+    assert all(entry.title in page for entry in FIGURES.values())
 
 
 def test_the_resolved_configuration_is_kept(run: Run) -> None:

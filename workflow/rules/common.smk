@@ -8,7 +8,7 @@ from snakemake.logging import logger
 
 from etalumis import workflow as wiring
 from etalumis.config import configuration_notes
-from etalumis.paths import FIGURES, SORTED_SPLITS, SPLITS
+from etalumis.paths import SORTED_SPLITS, SPLITS, figures_of
 from etalumis.results import check_format, write_run_files
 
 CONFIG = wiring.read_config(workflow)
@@ -19,5 +19,6 @@ for line in configuration_notes(CONFIG):
     logger.warning(line)
 P = wiring.paths_of(CONFIG)
 ENGINES = CONFIG.posteriors.engines
+FIGURES = figures_of(ENGINES)
 check_format(P)
 wiring.put_environment_first()

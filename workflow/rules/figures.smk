@@ -14,10 +14,16 @@ rule figures:
         observation=P.observation,
     output:
         **{
-            name: report(P.figure(name), caption=f"../report/{name}.rst", category=category)
-            for name, category in FIGURES.items()
+            name: report(
+                P.figure(name),
+                caption=f"../report/{name}.rst",
+                category=entry.category,
+                labels={"figure": entry.title},
+            )
+            for name, entry in FIGURES.items()
         },
-        captions=[P.figure(name, "md") for name in FIGURES],
+        captions=[P.figure(name, suffix) for name in FIGURES for suffix in ("md", "rst")],
+        summary=[P.summary(suffix) for suffix in ("md", "rst")],
         others=[
             P.figure(name, suffix) for name in FIGURES for suffix in wiring.figure_formats(CONFIG) if suffix != "png"
         ],
@@ -42,3 +48,28 @@ rule figures:
         " --diagnostics {input.diagnostics} --network {params.network} --traces {input.traces}"
         " --observation {input.observation} --simulator {params.simulator} --output {params.directory}"
         " --format {params.formats}"
+
+
+rule report:
+    """Write the report: the story of the run on one HTML page."""
+    input:
+        figures=[P.figure(name, suffix) for name in FIGURES for suffix in ("png", "md")],
+        diagnostics=P.diagnostics,
+        network=P.network_manifest,
+        build=P.simulator_build,
+    output:
+        P.report,
+    log:
+        P.log("figures", "report"),
+    benchmark:
+        P.benchmark("figures", "report")
+    conda:
+        "../envs/etalumis.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        run=P.root,
+    shell:
+        "etalumis --log {log} report --run {params.run} --output {output}"

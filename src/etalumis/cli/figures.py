@@ -23,13 +23,16 @@ _DESCRIPTION = """\
 Draw the figures for which input files are given:
 
   observation               --observation    the test decay in the calorimeter
+  event_display             --observation, --config; with --posteriors, the inferred direction
   trace_frequency           --traces         frequencies of trace types and trace lengths
   figure7_loss              --network        training and validation loss, and the loss of the prior
-  figure8_posteriors        --posteriors, --diagnostics
+  figure8_posteriors        --posteriors, --diagnostics; with --traces, the prior behind them
+  posterior_pairs           --posteriors, --diagnostics
   chains_trace, chains_rank, chains_autocorrelation
-                            --posteriors (RMH only)
+                            --posteriors (RMH; with a suffix, RMH with network moves)
 
-Each figure is written in the requested formats, and its caption as NAME.md.
+Each figure is written in the requested formats, and its caption as NAME.md and NAME.rst.
+The verdicts on the posteriors are written to summary.md and summary.rst.
 """
 _EPILOG = """\
 example:
@@ -80,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
         diagnostics=read_diagnostics(args.diagnostics) if args.diagnostics else None,
         history=history.load(args.network) if args.network else None,
         traces=inputs.read_frequencies(args.traces) if args.traces else None,
+        prior=inputs.read_prior_tags(args.traces) if args.traces and args.posteriors else None,
         observation=inputs.read_observation(args.observation) if args.observation else None,
         channel_labels=inputs.read_channel_labels(args.simulator) if args.simulator else None,
         formats=formats,

@@ -4,14 +4,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from etalumis.config import TrainingConfig
 from etalumis.diagnostics.verdict import Verdict
 from etalumis.network.checkpoint import MANIFEST, read_manifest
-from etalumis.training.history import read_history
+from etalumis.training.history import HistoryRow, read_history
+from etalumis.training.schedule import has_noise_ramp, schedule_progress
 from etalumis.typing import FloatArray
 
 HISTORY = "history.csv"  # beside the network
@@ -36,6 +40,9 @@ class History:
     learning_rate, traces_per_s : array (record,)
     named_gain : dict
         Name of an entry -> its prior's loss minus its own last validation loss, in nats.
+    ramp_end : float
+        Traces seen when the noise in training reached that of the model; nan without such a ramp, or if it is not
+        known.
     """
 
     iteration: FloatArray
@@ -46,6 +53,7 @@ class History:
     learning_rate: FloatArray
     traces_per_s: FloatArray
     named_gain: dict[str, float] = field(default_factory=dict)
+    ramp_end: float = float("nan")
 
 
 def load(network: Path) -> History:
@@ -59,7 +67,8 @@ def load(network: Path) -> History:
     rows = read_history(Path(network) / HISTORY)
     # during training the folder has a history, but no manifest yet
     finished = (Path(network) / MANIFEST).is_file()
-    named = read_manifest(Path(network))["training"]["valid_by_name"] if finished else {}
+    training = read_manifest(Path(network))["training"] if finished else {}
+    named = training.get("valid_by_name", {})
     return History(
         iteration=np.array([row.iteration for row in rows], dtype=float),
         traces_seen=np.array([row.traces for row in rows], dtype=float),
@@ -69,7 +78,18 @@ def load(network: Path) -> History:
         learning_rate=np.array([row.learning_rate for row in rows], dtype=float),
         traces_per_s=np.array([row.traces_per_s for row in rows], dtype=float),
         named_gain={name: entry["prior_loss"] - entry["loss"] for name, entry in named.items()},
+        ramp_end=_ramp_end(rows, training.get("hyperparameters", {})),
     )
+
+
+def _ramp_end(rows: Sequence[HistoryRow], hyperparameters: Mapping[str, Any]) -> float:
+    """Return the number of traces seen at the end of the noise ramp; nan without one."""
+    known = {name: value for name, value in hyperparameters.items() if name in TrainingConfig.model_fields}
+    config = TrainingConfig().model_copy(update=known)
+    if not known or len(rows) < 2 or not has_noise_ramp(config):
+        return float("nan")
+    shares = [schedule_progress(config, row.traces, row.elapsed_s) for row in rows]
+    return float(np.interp(config.noise_ramp_share, shares, [row.traces for row in rows]))
 
 
 def summarise(history: History) -> dict[str, float]:

@@ -12,7 +12,7 @@ MIN_EFFECTIVE_DRAWS = 20.0
 """With fewer, a mean or a 95 % interval says more about the sampler than about the posterior."""
 ENGINE_NAMES = {
     "rmh": "RMH",
-    "network_rmh": "Network RMH",
+    "network_rmh": "RMH with network moves",
     "ic": "IC",
     "importance": "Importance sampling",
     "smc": "SMC",

@@ -21,8 +21,7 @@ from etalumis.calibration.uniformity import Uniformity, uniformity
 from etalumis.counting import counted
 from etalumis.diagnostics.quantities import TAU_DECAY
 from etalumis.diagnostics.verdict import ENGINE_NAMES
-from etalumis.figures import captions, style
-from etalumis.figures.posteriors import index_text
+from etalumis.figures import captions, markup, style
 from etalumis.typing import FloatArray
 
 RANKS_STEM, COVERAGE_STEM, CATEGORIES_STEM = "calibration_ranks", "calibration_coverage", "calibration_categories"
@@ -229,7 +228,7 @@ def _coverage_table(result: Mapping[str, Any]) -> list[str]:
             intervals = list(ranks["coverage"].values())
             cells = [f"{100 * one['share']:.1f} ± {100 * one['error']:.1f} %" for one in intervals]
             mean = f"{captions.number(ranks['mean'], '.3f')} ± {captions.number(ranks['mean_error'], '.3f')}"
-            rows.append("| " + " | ".join([key, which, f"{intervals[0]['cases']:,}", *cells, mean]) + " |")
+            rows.append(markup.row([key, which, f"{intervals[0]['cases']:,}", *cells, mean]))
     return rows
 
 
@@ -274,7 +273,7 @@ def _confusion(axes: Axes, key: str, found: Mapping[str, Any], labels: Sequence[
 
 
 def _code_name(code: int, labels: Sequence[str] | None) -> str:
-    return index_text(captions.channel_name(code, labels)) if labels else str(code)
+    return captions.index_text(captions.channel_name(code, labels)) if labels else str(code)
 
 
 def _merged(counts: FloatArray) -> FloatArray:

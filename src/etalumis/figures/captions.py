@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from etalumis.counting import counted
+from etalumis.diagnostics.headline import headline, names_of, own_checks, worst_of_chains
 from etalumis.diagnostics.quantities import TAU_DECAY
 from etalumis.diagnostics.verdict import ENGINE_NAMES
+from etalumis.figures import markup
 
 MIN_LISTED_PROBABILITY = 1e-3  # channels less probable than this in every engine are listed together
 FOOTER_CHARACTERS = 145  # per line of the text below a full-width figure
@@ -21,6 +22,19 @@ TAU_DECAY_KEYS = {quantity.key for quantity in TAU_DECAY}
 def channel_name(code: int, labels: Sequence[str] | None) -> str:
     """Return the decay products of a channel if the simulator names them, else its number."""
     return labels[code].strip() if labels and 0 <= code < len(labels) else f"channel {code}"
+
+
+def index_text(name: str) -> str:
+    """Return a name in mathtext, with what follows an underscore as an index (``K_S``) and bars over letters."""
+    words = []
+    for word in name.split(" "):
+        stem, mark, index = word.partition("_")
+        if mark:
+            barred = len(stem) > 1 and stem[-1] == "\N{COMBINING MACRON}"
+            stem = rf"{stem[:-2]}\bar{{{stem[-2]}}}" if barred else stem
+            word = rf"$\mathrm{{{stem}}}_{{{index}}}$"
+        words.append(word)
+    return " ".join(words)
 
 
 def number(value: Any, digits: str = ".3g") -> str:
@@ -36,14 +50,16 @@ def _is_tau_decay(diagnostics: Mapping[str, Any]) -> bool:
 
 def title(diagnostics: Mapping[str, Any]) -> str:
     """Return the title of the figure of posteriors, which is the paper's Figure 8 for the tau decay."""
-    engines = " and ".join(ENGINE_NAMES.get(engine, engine) for engine in diagnostics["engines"])
+    engines = names_of(list(diagnostics["engines"]))
     truth = " with the truth" if diagnostics["truth"] else ""
     return f"Posteriors of {engines}{truth}" + (" (Figure 8 of the paper)" if _is_tau_decay(diagnostics) else "")
 
 
-def figure8(diagnostics: Mapping[str, Any], channel_labels: Sequence[str] | None) -> str:
-    """Return the caption of the figure of posteriors: what is shown, the verdicts, a table of the numbers."""
+def figure8(diagnostics: Mapping[str, Any], channel_labels: Sequence[str] | None, *, with_prior: bool = False) -> str:
+    """Return the caption of the figure of posteriors: the verdicts, what is shown, tables of the numbers."""
     shown = [_legend(diagnostics)]
+    if with_prior:
+        shown.append("Light grey: the prior.")
     if diagnostics["truth"]:
         shown.append("Dashed: the true values.")
     if _is_tau_decay(diagnostics):
@@ -53,6 +69,8 @@ def figure8(diagnostics: Mapping[str, Any], channel_labels: Sequence[str] | None
         )
     return "\n".join(
         [
+            " ".join(headline(diagnostics)),
+            "",
             " ".join(shown),
             "",
             *(f"- {sentence}" for sentence in verdicts(diagnostics)),
@@ -67,22 +85,22 @@ def figure8(diagnostics: Mapping[str, Any], channel_labels: Sequence[str] | None
 
 
 def _legend(diagnostics: Mapping[str, Any]) -> str:
-    words = {True: "Filled", False: "Outline, weighted"}
-    return " ".join(
-        f"{words[report['markov']]}: {ENGINE_NAMES.get(engine, engine)}."
-        for engine, report in diagnostics["engines"].items()
-    )
+    """Return how each engine is drawn, as sentences."""
+    reports = diagnostics["engines"]
+    filled = next((engine for engine in reports if reports[engine]["markov"]), None)
+    outlined = [engine for engine in reports if engine != filled]
+    text = [f"Filled: {names_of([filled])}."] if filled else []
+    if outlined:
+        text.append(f"Outline: {names_of(outlined)}; draws are weighted unless they are chains.")
+    doubtful = [engine for engine, passed in own_checks(diagnostics).items() if not passed]
+    if doubtful:
+        text.append(f"Hatched, or thin and dotted: {names_of(doubtful)}, not to be read as a result.")
+    return " ".join(text)
 
 
 def verdicts(diagnostics: Mapping[str, Any], subjects: Iterable[str] | None = None) -> list[str]:
     """Return the sentences of all verdicts, or of those on the given subjects."""
     return [c["sentence"] for c in diagnostics["checks"] if subjects is None or c["subject"] in subjects]
-
-
-def footer(diagnostics: Mapping[str, Any]) -> str:
-    """Return the text printed below the figure: one line per engine, and the verdicts on chains and weights."""
-    lines = [*engine_lines(diagnostics), *verdicts(diagnostics, ("convergence", "weights"))]
-    return "\n".join(textwrap.fill(line, FOOTER_CHARACTERS, subsequent_indent="    ") for line in lines)
 
 
 def engine_lines(diagnostics: Mapping[str, Any]) -> list[str]:
@@ -92,7 +110,7 @@ def engine_lines(diagnostics: Mapping[str, Any]) -> list[str]:
         name = ENGINE_NAMES.get(engine, engine)
         if report["markov"]:
             drawn = f"{counted(report['draws'], 'draw')} in {counted(report['chains']['count'], 'chain')}"
-            lines.append(f"{name}: {drawn}, {_worst(report)}{_cost(report)}")
+            lines.append(f"{name}: {drawn}, {worst_of_chains(report)}{_cost(report)}")
         else:
             weights = report["weights"]
             khat = (
@@ -124,17 +142,6 @@ def with_error(mean: float, error: float) -> str:
     return f"{mean:,.{decimals}f} ± {error:,.{decimals}f}"
 
 
-def _worst(report: Mapping[str, Any]) -> str:
-    rhat = {k: s["rhat"] for k, s in report["quantities"].items() if not math.isnan(s["rhat"])}
-    ess = {k: s["ess"] for k, s in report["quantities"].items() if not math.isnan(s["ess"])}
-    largest = max(rhat, key=lambda key: rhat[key]) if rhat else None
-    smallest = min(ess, key=lambda key: ess[key]) if ess else None
-    return (
-        f"largest R-hat {f'{rhat[largest]:.3f} ({largest})' if largest else '-'}, "
-        f"smallest bulk ESS {f'{ess[smallest]:,.0f} ({smallest})' if smallest else '-'}"
-    )
-
-
 def quantity_table(diagnostics: Mapping[str, Any]) -> list[str]:
     """Return a Markdown table: engine, quantity, truth, mean ± Monte Carlo error, sd, R-hat, ESS."""
     rows = [
@@ -150,7 +157,7 @@ def quantity_table(diagnostics: Mapping[str, Any]) -> list[str]:
             tail = [number(s.get("rhat"), ".3f"), number(s.get("rhat_classic"), ".3f")]
             sizes = [number(s.get("ess"), ",.0f"), number(s.get("ess_tail"), ",.0f")]
             cells = [ENGINE_NAMES.get(engine, engine), key, truth, mean, sd, *tail, *sizes]
-            rows.append("| " + " | ".join(cells) + " |")
+            rows.append(markup.row(cells))
     return rows
 
 
@@ -180,7 +187,7 @@ def channel_table(diagnostics: Mapping[str, Any], labels: Sequence[str] | None) 
             f"{table['probabilities'].get(code, 0.0):.4f} ± {number(table['mcse'].get(code), '.2g')}"
             for table in tables.values()
         ]
-        rows.append(f"| {code} | {channel_name(int(code), labels)} | " + " | ".join(cells) + " |")
+        rows.append(markup.row([code, channel_name(int(code), labels), *cells]))
     rest = [sum(p for code, p in table["probabilities"].items() if code not in codes) for table in tables.values()]
     if any(rest):
         rows.append("| other | | " + " | ".join(f"{p:.4f}" for p in rest) + " |")

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,8 @@ from etalumis.diagnostics import arviz_calls
 from etalumis.diagnostics.chains import as_chains
 from etalumis.diagnostics.quantities import Quantity, quantities_of
 from etalumis.diagnostics.rounding import is_constant, is_discrete, tie_break
-from etalumis.figures import style
+from etalumis.diagnostics.verdict import ENGINE_NAMES
+from etalumis.figures import captions, style
 from etalumis.typing import FloatArray
 
 if TYPE_CHECKING:
@@ -25,27 +26,56 @@ if TYPE_CHECKING:
 
 TRACE_STEM, RANK_STEM, AUTOCORRELATION_STEM = "chains_trace", "chains_rank", "chains_autocorrelation"
 MAX_POINTS = 2000  # draws shown per chain: more cannot be distinguished at this width
-MAX_CODES = 12
+MAX_CODES = 8
+OWN_SCALE = "own scale"
+"""Mark of panels whose horizontal axis is not that of the panels below."""
 MAX_DOTTED_RANGE = 50  # whole numbers with a wider range are drawn as lines
 MIN_RANK_BINS, MAX_RANK_BINS, MIN_DRAWS_PER_BIN = 5, 20, 20
-Panel = Callable[[Axes, Quantity, FloatArray], None]
+MAX_TRACED_CODES = 7
+NameOf = Callable[[int], str]
+"""From a code to the name that is shown."""
+Panel = Callable[..., None]
 
 
-def draw_all(posterior: Posterior) -> list[style.Drawing]:
-    """Draw the three figures of the chains of one posterior."""
+def stem_of(stem: str, engine: str) -> str:
+    """Return the stem of a figure of the chains of an engine: that of RMH has no suffix."""
+    return stem if engine == "rmh" else f"{stem}_{engine}"
+
+
+def draw_all(posterior: Posterior, labels: Sequence[str] | None = None) -> list[style.Drawing]:
+    """Draw the three figures of the chains of one posterior.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    labels : sequence of str, optional
+        Decay products by channel number.
+    """
     kept = _kept(posterior)
     categorical = any(quantity.categorical for quantity in quantities_of(posterior.values))
-    codes = " Decay channels have no order: their draws are counted by channel number." if categorical else ""
+    codes = " Decay channels have no order: their draws are counted by channel." if categorical else ""
+    indicator = " For decay channels: that of being in the most frequent one (1) or not (0)." if categorical else ""
+    name = ENGINE_NAMES.get(posterior.engine, posterior.engine)
+
+    def name_of(code: int) -> str:
+        return captions.index_text(captions.channel_name(code, labels)) if labels else str(code)
+
+    def draw(stem: str, title: str, panel: Panel, xlabel: str, caption: str) -> style.Drawing:
+        stem = stem_of(stem, posterior.engine)
+        return _draw(
+            posterior, stem, f"{name}: {title}", lambda *given: panel(*given, name_of=name_of), xlabel, caption
+        )
+
     return [
-        _draw(posterior, TRACE_STEM, "Trace plots of the chains", trace_panel, "draw",
+        draw(TRACE_STEM, "trace plots of the chains", trace_panel, "draw",
               f"Value of each quantity along each chain{kept}. Converged chains overlap and do not drift. A chain that "
               "stays in a band of its own has not visited the other modes."),
-        _draw(posterior, RANK_STEM, "Rank histograms of the chains", rank_panel, "rank of the draw among all chains",
+        draw(RANK_STEM, "rank histograms of the chains", rank_panel, "rank of the draw among all chains",
               "Histogram of the ranks of each chain's draws among the draws of all chains. It is flat (dashed) if the "
               f"chains sample the same distribution. Ties are ordered at random.{codes}"),
-        _draw(posterior, AUTOCORRELATION_STEM, "Autocorrelation of the chains", autocorrelation_panel, "lag [draws]",
+        draw(AUTOCORRELATION_STEM, "autocorrelation of the chains", autocorrelation_panel, "lag [draws]",
               "Autocorrelation of each chain against the lag. The lag at which it reaches zero is about the number of "
-              "stored draws per effectively independent draw."),
+              f"stored draws per effectively independent draw.{indicator}"),
     ]  # fmt: skip
 
 
@@ -62,7 +92,14 @@ def _kept(posterior: Posterior) -> str:
     )
 
 
-def _draw(posterior: Posterior, stem: str, title: str, panel: Panel, xlabel: str, caption: str) -> style.Drawing:
+def _draw(
+    posterior: Posterior,
+    stem: str,
+    title: str,
+    panel: Callable[[Axes, Quantity, FloatArray], None],
+    xlabel: str,
+    caption: str,
+) -> style.Drawing:
     quantities = quantities_of(posterior.values)
     rows = max(1, -(-len(quantities) // 2))
     with style.style():
@@ -79,7 +116,7 @@ def _draw(posterior: Posterior, stem: str, title: str, panel: Panel, xlabel: str
         for column in grid.T:
             used = [axes for axes in column if axes.axison]
             for axes in used[:-1]:
-                if not axes.containers:  # bars have their own scale
+                if axes.get_gid() != OWN_SCALE:
                     axes.tick_params(labelbottom=False)
             if used:
                 used[-1].set_xlabel(xlabel)
@@ -103,14 +140,19 @@ def _constant_panel(axes: Axes, chains: FloatArray) -> bool:
     return constant
 
 
-def trace_panel(axes: Axes, quantity: Quantity, chains: FloatArray) -> None:
+def trace_panel(axes: Axes, quantity: Quantity, chains: FloatArray, name_of: NameOf = str) -> None:
     """Draw value against draw; of long chains every n-th draw.
 
-    A few whole numbers are drawn as dots, side by side for each chain; other values are joined by lines.
+    A few whole numbers are drawn as dots, side by side for each chain; other values are joined by lines. Codes have a
+    row each, the most frequent one below.
     """
     axes.set_ylabel(quantity.axis_label)
     if _constant_panel(axes, chains):
         return
+    if quantity.categorical:
+        chains, names = _as_rows(chains, name_of)
+        axes.set_ylabel("")
+        axes.set_yticks(range(len(names)), names)
     finite = chains[np.isfinite(chains)]
     dots = is_discrete(finite) and np.ptp(finite) <= MAX_DOTTED_RANGE
     step = max(1, chains.shape[1] // MAX_POINTS)
@@ -122,16 +164,16 @@ def trace_panel(axes: Axes, quantity: Quantity, chains: FloatArray) -> None:
             axes.plot(draws, chain[::step] + offset, color=colour, linestyle="none", marker=".", markersize=1.5)
         else:
             axes.plot(draws, chain[::step], color=colour, alpha=0.7, linewidth=0.5)
-    if dots:
+    if dots and not quantity.categorical:
         axes.yaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True))
     axes.set_xlim(0, max(chains.shape[1] - 1, 1))
 
 
-def rank_panel(axes: Axes, quantity: Quantity, chains: FloatArray) -> None:
+def rank_panel(axes: Axes, quantity: Quantity, chains: FloatArray, name_of: NameOf = str) -> None:
     """Draw the histogram of ranks per chain; dashed: the expectation for chains with the same distribution."""
     axes.set_ylabel(f"{quantity.title}: draws")
     if quantity.categorical:
-        code_panel(axes, chains)
+        code_panel(axes, chains, name_of)
         return
     if not chains.size or not np.isfinite(chains).all():
         style.empty_panel(axes, "not in every draw: no ranks")
@@ -147,29 +189,50 @@ def rank_panel(axes: Axes, quantity: Quantity, chains: FloatArray) -> None:
     axes.set_xlim(edges[0], edges[-1])
 
 
-def code_panel(axes: Axes, chains: FloatArray) -> None:
+def _as_rows(chains: FloatArray, name_of: NameOf, most: int = MAX_TRACED_CODES) -> tuple[FloatArray, list[str]]:
+    """Return the rank of each draw's code, (chain, draw), and the names of the ranks: frequent codes first.
+
+    From rank `most` - 1 on, the codes are one group. Draws without a code stay NaN.
+    """
+    present = np.isfinite(chains)
+    codes, counts = np.unique(chains[present], return_counts=True)
+    frequent = codes[np.argsort(-counts, kind="stable")]
+    if len(frequent) > most:
+        frequent = frequent[: most - 1]
+    rows = np.full(chains.shape, np.nan)
+    rows[present] = len(frequent)
+    for rank, code in enumerate(frequent):
+        rows[chains == code] = rank
+    names = [name_of(int(code)) for code in frequent]
+    return rows, names if len(frequent) == len(codes) else [*names, "other"]
+
+
+def code_panel(axes: Axes, chains: FloatArray, name_of: NameOf = str) -> None:
     """Draw how often each chain has each code, rare codes together: codes have no order, hence no ranks."""
-    axes.set_ylabel("draws per channel")
-    codes = np.unique(chains[np.isfinite(chains)])
-    counts = np.array([[(chain == code).sum() for code in codes] for chain in chains]).reshape(len(chains), -1)
-    labels = [f"{code:.0f}" for code in codes]
-    if len(codes) > MAX_CODES:
-        frequent = np.sort(np.argsort(-counts.sum(axis=0), kind="stable")[: MAX_CODES - 1])
-        rest = np.setdiff1d(np.arange(len(codes)), frequent)
-        counts = np.column_stack([counts[:, frequent], counts[:, rest].sum(axis=1)])
-        labels = [*(labels[place] for place in frequent), "other"]
-    places = np.arange(len(labels))
-    width = 0.8 / max(len(chains), 1)
-    for index, heights in enumerate(counts):
-        axes.bar(places + (index + 0.5) * width - 0.4, heights, width, color=style.CYCLE[index % len(style.CYCLE)])
-    axes.set_xticks(places, labels)
+    rows, names = _as_rows(chains, name_of, MAX_CODES)
+    height = 0.8 / max(len(chains), 1)
+    for index, chain in enumerate(rows):
+        counts = np.bincount(chain[np.isfinite(chain)].astype(int), minlength=len(names))
+        places = np.arange(len(names)) + (index + 0.5) * height - 0.4
+        axes.barh(places, counts, height, color=style.CYCLE[index % len(style.CYCLE)])
+    axes.set_yticks(range(len(names)), names)
+    axes.set(ylabel="", xlabel="draws", ylim=(len(names) - 0.5, -0.5))
+    axes.set_gid(OWN_SCALE)
 
 
-def autocorrelation_panel(axes: Axes, quantity: Quantity, chains: FloatArray) -> None:
-    """Draw autocorrelation against lag, up to a tenth of a chain."""
+def autocorrelation_panel(axes: Axes, quantity: Quantity, chains: FloatArray, name_of: NameOf = str) -> None:
+    """Draw autocorrelation against lag, up to a tenth of a chain; of codes, that of having the most frequent one.
+
+    The numbers of codes have no meaning, so neither has their correlation.
+    """
     axes.set_ylabel(quantity.title)
     if _constant_panel(axes, chains):
         return
+    if quantity.categorical and np.isfinite(chains).any():
+        codes, counts = np.unique(chains[np.isfinite(chains)], return_counts=True)
+        code = codes[np.argmax(counts)]
+        axes.set_ylabel(f"being {name_of(int(code))}")
+        chains = np.where(np.isfinite(chains), (chains == code).astype(float), np.nan)
     lags = max(10, chains.shape[1] // 10)
     table = arviz_calls.autocorrelation(chains)[:, : lags + 1]
     for index, row in enumerate(table):

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,12 @@ from etalumis.inference.posterior import Posterior
 from etalumis.traces.info import frequencies
 from etalumis.traces.lengths import LengthCounts
 from etalumis.traces.observation import Observation, ObservedStatement, load
+from etalumis.traces.ragged import Ragged
+from etalumis.traces.sources import Sources
+
+PRIOR_TRACES = 50_000
+"""Traces whose tags are drawn as the prior: histograms of 80 bins need no more."""
+WINDOW_TRACES = 1 << 20
 
 
 class Frequencies(NamedTuple):
@@ -41,6 +47,10 @@ class FigureInputs:
         One per engine.
     diagnostics : dict or None
         Content of diagnostics.json; computed if None.
+    traces : Frequencies or None
+        Types and lengths of the traces from the prior.
+    prior : mapping or None
+        Tags of these traces: name -> array (trace, ...).
     channel_labels : sequence of str or None
         Decay products by channel number.
     formats : tuple of str
@@ -52,6 +62,7 @@ class FigureInputs:
     diagnostics: dict[str, Any] | None = None
     history: History | None = None
     traces: Frequencies | None = None
+    prior: Mapping[str, NDArray[np.float64]] | None = None
     observation: Observation | None = None
     channel_labels: Sequence[str] | None = None
     formats: tuple[str, ...] = ("png", "pdf")
@@ -60,6 +71,28 @@ class FigureInputs:
 def read_frequencies(path: Path) -> Frequencies:
     """Count the trace types and lengths of a trace file, an index or a sorted folder."""
     return Frequencies(*frequencies([path]))
+
+
+def read_prior_tags(path: Path) -> dict[str, NDArray[np.float64]]:
+    """Return the tags of fixed shape of traces from the prior: name -> array (trace, ...).
+
+    Of more than `PRIOR_TRACES` traces every n-th is taken, through all files: a sorted set is ordered by type.
+    """
+    sources = Sources([path])
+    step = max(1, -(-sum(map(len, sources.shards)) // PRIOR_TRACES))
+    names = [name for name, layout in sources.tag_layouts.items() if not layout.ragged]
+    parts: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
+    first = 0  # of the next window, so that the steps go on from file to file
+    for shard in sources.shards:
+        for start in range(0, len(shard), WINDOW_TRACES):
+            stop = min(start + WINDOW_TRACES, len(shard))
+            for name in names:
+                known = name in shard.tag_layouts
+                column = shard.tag(name, start, stop) if known else sources.tag_layouts[name].absent(stop - start)
+                assert not isinstance(column, Ragged), "ragged tags are left out"
+                parts[name].append(np.asarray(column[first::step], dtype=np.float64))
+            first = (first - (stop - start)) % step
+    return {name: np.concatenate(found) for name, found in parts.items() if found}
 
 
 def read_observation(path: Path) -> Observation:

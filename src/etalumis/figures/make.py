@@ -7,14 +7,30 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from etalumis.config import Config
+from etalumis.diagnostics.history import judge
 from etalumis.diagnostics.run import diagnose
 from etalumis.errors import DatasetError
-from etalumis.figures import STEMS, chains, frequency, loss, observation, posteriors, style
+from etalumis.figures import (
+    STEMS,
+    chains,
+    event_display,
+    frequency,
+    loss,
+    observation,
+    pairs,
+    posteriors,
+    style,
+    summary,
+)
 from etalumis.figures.inputs import FigureInputs, is_image
+from etalumis.figures.observation import Axis
+from etalumis.figures.particles import of_truth
 from etalumis.products import check_output_folder
 from etalumis.traces.observation import Observation
+from etalumis.typing import FloatArray
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +38,9 @@ logger = logging.getLogger(__name__)
 def drawings(inputs: FigureInputs) -> Iterator[style.Drawing]:
     """Yield the figures, in the order of the workflow."""
     if inputs.observation is not None:
-        yield event_display(inputs.observation, inputs.config)
+        yield show_observation(inputs.observation, inputs.config)
+        if inputs.config is not None:
+            yield show_event(inputs)
     if inputs.traces is not None:
         yield frequency.draw_counts(*inputs.traces)
     if inputs.history is not None:
@@ -30,28 +48,71 @@ def drawings(inputs: FigureInputs) -> Iterator[style.Drawing]:
     if inputs.posteriors:
         yield posteriors.draw(
             inputs.posteriors,
-            inputs.diagnostics if inputs.diagnostics is not None else diagnose(inputs.posteriors),
-            inputs.config.simulator.momentum_gev.model_dump() if inputs.config else {},
+            diagnostics_of(inputs),
+            _momentum_ranges(inputs),
             inputs.channel_labels,
+            inputs.prior,
         )
+        yield pairs.draw(inputs.posteriors, diagnostics_of(inputs), _momentum_ranges(inputs))
     for posterior in inputs.posteriors:
         if posterior.is_markov:
-            yield from chains.draw_all(posterior)
+            yield from chains.draw_all(posterior, inputs.channel_labels)
 
 
-def event_display(event: Observation, config: Config | None) -> style.Drawing:
+def diagnostics_of(inputs: FigureInputs) -> dict[str, Any]:
+    """Return the diagnostics of the posteriors; they are computed if they are not among the inputs."""
+    return inputs.diagnostics if inputs.diagnostics is not None else diagnose(inputs.posteriors)
+
+
+def _momentum_ranges(inputs: FigureInputs) -> dict[str, tuple[float, float]]:
+    return inputs.config.simulator.momentum_gev.model_dump() if inputs.config else {}
+
+
+def show_observation(event: Observation, config: Config | None) -> style.Drawing:
     """Draw the observation, with axes in cm if the geometry is known, else in voxels."""
-    image = next(filter(is_image, event.observed.values()))
-    assert image.expected is not None, "an image has an expectation"
-    assert image.stddev is not None, "what has an expectation has a standard deviation"
-    depth, y, x = image.expected.shape
-    if config is None:
-        axes = observation.voxel_axes((depth, y, x))
-    else:
-        detector = config.simulator.calorimeter
-        axes = observation.calorimeter_axes((depth, y, x), detector.layer_cm, detector.cell_cm)
+    image, axes = _image_of(event, config)
+    distance = None if config is None else config.simulator.calorimeter.distance_cm
     source = f"Source: {event.source}, noise seed {event.seed}."
-    return observation.draw(image.expected, image.value, axes, image.stddev, source)
+    return observation.draw(image.expected, image.value, axes, image.stddev, source, of_truth(event.truth), distance)
+
+
+def show_event(inputs: FigureInputs) -> style.Drawing:
+    """Draw the event display: the image in three dimensions, the true particles, the inferred direction."""
+    event, config = inputs.observation, inputs.config
+    assert event is not None, "called with an observation"
+    assert config is not None, "called with the geometry"
+    image, axes = _image_of(event, config)
+    diagnostics = diagnostics_of(inputs) if inputs.posteriors else None
+    return event_display.draw(
+        image.value,
+        axes,
+        image.stddev,
+        config.simulator.calorimeter.distance_cm,
+        of_truth(event.truth),
+        inputs.posteriors,
+        diagnostics,
+        event.truth.get(event_display.MOMENTUM),
+    )
+
+
+class _Image(NamedTuple):
+    """An image, its expectation and the noise of a voxel."""
+
+    value: FloatArray
+    expected: FloatArray
+    stddev: float
+
+
+def _image_of(event: Observation, config: Config | None) -> tuple[_Image, tuple[Axis, Axis, Axis]]:
+    statement = next(filter(is_image, event.observed.values()))
+    assert statement.expected is not None, "an image has an expectation"
+    assert statement.stddev is not None, "what has an expectation has a standard deviation"
+    depth, y, x = statement.expected.shape
+    image = _Image(statement.value, statement.expected, statement.stddev)
+    if config is None:
+        return image, observation.voxel_axes((depth, y, x))
+    detector = config.simulator.calorimeter
+    return image, observation.calorimeter_axes((depth, y, x), detector.layer_cm, detector.cell_cm)
 
 
 def check_output(folder: Path, formats: Sequence[str]) -> None:
@@ -72,8 +133,11 @@ def check_output(folder: Path, formats: Sequence[str]) -> None:
 
 
 def save_all(inputs: FigureInputs, folder: Path) -> list[Path]:
-    """Draw and save all figures; return the files written."""
+    """Draw and save all figures, and the summary of the posteriors; return the files written."""
     written: list[Path] = []
+    if inputs.posteriors:
+        network = judge(inputs.history) if inputs.history is not None else None
+        written += summary.save(diagnostics_of(inputs), network, folder)
     for drawing in drawings(inputs):
         written += style.save(drawing, folder, inputs.formats)
         logger.info("%s: %s", drawing.stem, drawing.title)

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from etalumis.figures import markup
 from etalumis.files import atomic_path, write_text_atomic
 
 FULL_WIDTH_IN = 7.0
@@ -26,7 +27,7 @@ BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, YELLOW, BLACK = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#000000",
 )  # fmt: skip
 CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
-ENGINE_COLOURS = {"rmh": SKY, "ic": VERMILION, "smc": BLACK, "network_rmh": BLUE, "importance": GREEN, "prior": PURPLE}
+ENGINE_COLOURS = {"rmh": SKY, "network_rmh": BLUE, "ic": VERMILION, "smc": GREEN, "importance": PURPLE}
 TRUTH: dict[str, Any] = {"color": BLACK, "linestyle": (0, (4, 2)), "linewidth": 1.2}
 SEQUENTIAL = "viridis"
 
@@ -49,6 +50,17 @@ RC: dict[str, Any] = {
     "figure.constrained_layout.use": True,
 }
 
+TALK: dict[str, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.labelsize": 10,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 10,
+    "hatch.linewidth": 0.6,
+}
+"""Sizes that can be read from the back of a room, when the figure fills a slide."""
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -62,7 +74,7 @@ class Drawing:
     title : str
         One line.
     caption : str
-        Markdown: what is shown, and the numbers.
+        What is shown, and the numbers, in the Markdown of `etalumis.figures.markup`.
     """
 
     stem: str
@@ -72,9 +84,9 @@ class Drawing:
 
 
 @contextmanager
-def style() -> Iterator[None]:
-    """Apply the Matplotlib settings of this package within a ``with`` block."""
-    with mpl.rc_context(RC):
+def style(changes: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Apply the Matplotlib settings of this package, with `changes`, within a ``with`` block."""
+    with mpl.rc_context(RC | dict(changes or {})):
         yield
 
 
@@ -86,7 +98,7 @@ def new_figure(width_in: float, height_in: float) -> Figure:
 
 
 def save(drawing: Drawing, folder: Path, formats: Sequence[str]) -> list[Path]:
-    """Write ``stem.<format>`` for every format, and ``stem.md`` with title and caption.
+    """Write ``stem.<format>`` for every format, and title and caption as ``stem.md`` and ``stem.rst``.
 
     The files contain no dates or versions: the same input gives the same bytes.
 
@@ -102,8 +114,8 @@ def save(drawing: Drawing, folder: Path, formats: Sequence[str]) -> list[Path]:
 
 
 def output_paths(folder: Path, stem: str, formats: Sequence[str]) -> list[Path]:
-    """Return the files of one figure: one per format, and its caption."""
-    return [folder / f"{stem}.{ending}" for ending in (*formats, "md")]
+    """Return the files of one figure: one per format, and its caption as Markdown and as reStructuredText."""
+    return [folder / f"{stem}.{ending}" for ending in (*formats, "md", "rst")]
 
 
 def _write(drawing: Drawing, path: Path) -> None:
@@ -111,8 +123,12 @@ def _write(drawing: Drawing, path: Path) -> None:
     if ending == "md":
         write_text_atomic(path, f"# {drawing.title}\n\n{drawing.caption}\n")
         return
+    if ending == "rst":
+        write_text_atomic(path, markup.to_rst(f"{drawing.title}.\n\n{drawing.caption}"))
+        return
     metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None}, "svg": {"Date": None}}
-    with style(), atomic_path(path) as temporary:
+    # hatching is drawn with the settings of this moment, not with those of the time of drawing
+    with style({"hatch.linewidth": 0.6}), atomic_path(path) as temporary:
         drawing.figure.savefig(temporary, format=ending, dpi=DPI, metadata=metadata[ending])
 
 

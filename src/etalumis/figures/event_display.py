@@ -1,0 +1,176 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Event display: the calorimeter in three dimensions, and the inferred direction of the particle on its face."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from scipy.ndimage import gaussian_filter
+
+from etalumis.diagnostics.headline import names_of
+from etalumis.figures import style
+from etalumis.figures.binning import mass_level
+from etalumis.figures.observation import Axis, significance
+from etalumis.figures.panels import MASSES
+from etalumis.figures.particles import Particle
+from etalumis.figures.series import Series, deciding, of_posteriors
+from etalumis.typing import FloatArray
+
+if TYPE_CHECKING:
+    from etalumis.inference.posterior import Posterior
+
+STEM = "event_display"
+TITLE = "Event display: image, true particles and inferred direction"
+MOMENTUM = "momentum"
+"""Value (draw, 3) of a posterior: px, py and pz of the decaying particle."""
+SHOWN_VOXELS = 250
+"""Voxels drawn in three dimensions: the largest ones, noise among them."""
+CELLS = 70
+
+
+def draw(
+    value: FloatArray,
+    axes: tuple[Axis, Axis, Axis],
+    noise_gev: float,
+    distance_cm: float,
+    particles: Sequence[Particle],
+    posteriors: Sequence[Posterior] = (),
+    diagnostics: Mapping[str, Any] | None = None,
+    momentum: FloatArray | None = None,
+) -> style.Drawing:
+    """Draw the observed energies with the true particles, and what the engines say about the flight of the tau.
+
+    Parameters
+    ----------
+    value : array (depth, y, x)
+        Observed energy per voxel in GeV.
+    axes : tuple of Axis
+        Of depth, y and x, in cm.
+    noise_gev : float
+        Standard deviation of the noise of a voxel.
+    distance_cm : float
+        From the decay to the front face.
+    particles : sequence of Particle
+        The true ones.
+    posteriors, diagnostics
+        For the inferred direction; reliable engines are drawn, or all if none is.
+    momentum : array (3,), optional
+        The true momentum of the decaying particle.
+    """
+    _, y, x = axes
+    series = deciding(of_posteriors(posteriors, diagnostics)) if diagnostics is not None else []
+    series = [each for each in series if MOMENTUM in each.values]
+    with style.style(style.TALK):
+        figure = style.new_figure(10.0, 4.9)
+        space: Any = figure.add_subplot(1, 2, 1, projection="3d")
+        _space(space, value, axes, noise_gev, particles, distance_cm)
+        face = figure.add_subplot(1, 2, 2)
+        picture = significance(value, 0, noise_gev)
+        image = face.imshow(
+            picture, origin="lower", extent=(*x.edges, *y.edges), cmap="Greys", vmin=0.0,
+            vmax=max(5.0, float(picture.max())), interpolation="nearest",
+        )  # fmt: skip
+        for each in series:
+            _direction(face, each, x, y, distance_cm)
+        for particle in particles:
+            at_x, at_y = particle.at(distance_cm)
+            mark = "x" if particle.visible else "+"
+            face.plot(at_x, at_y, mark, markersize=9, markeredgewidth=2.0, color=_colour(particle))
+        if momentum is not None:
+            face.plot(
+                distance_cm * momentum[0] / momentum[2], distance_cm * momentum[1] / momentum[2], marker="*",
+                markersize=13, color=style.BLACK, linestyle="none",
+            )  # fmt: skip
+        face.set(xlabel=x.label, ylabel=y.label, xlim=x.edges, ylim=y.edges, title="front face, seen along the beam")
+        figure.colorbar(image, ax=face, fraction=0.046, pad=0.02, label="energy [standard deviations]")
+        figure.legend(
+            handles=_handles(particles, series, momentum is not None), loc="outside upper left", ncols=3, fontsize=9
+        )
+    return style.Drawing(STEM, figure, TITLE, _caption(series, value, noise_gev))
+
+
+def _space(
+    axes: Any,
+    value: FloatArray,
+    edges: tuple[Axis, Axis, Axis],
+    noise_gev: float,
+    particles: Sequence[Particle],
+    distance_cm: float,
+) -> None:
+    """Draw the largest voxels as dots, and the lines of flight of the particles."""
+    depth, y, x = edges
+    flat = np.argsort(value, axis=None)[-SHOWN_VOXELS:]
+    at_depth, at_y, at_x = np.unravel_index(flat, value.shape)
+    energies = value.ravel()[flat] / noise_gev
+    axes.scatter(
+        depth.centres(value.shape[0])[at_depth], x.centres(value.shape[2])[at_x], y.centres(value.shape[1])[at_y],
+        s=4.0 * np.clip(energies - energies.min() + 0.5, 0.0, 8.0), c=energies, cmap="Greys", vmin=0.0,
+        vmax=max(5.0, float(energies.max())), linewidths=0, alpha=0.8, depthshade=False,
+    )  # fmt: skip
+    along = np.array(depth.edges)
+    for particle in particles:
+        line_x, line_y = particle.at(distance_cm + along)
+        style_of = "-" if particle.visible else ":"
+        axes.plot(along, line_x, line_y, color=_colour(particle), linestyle=style_of, linewidth=1.8)
+    axes.set(xlabel=depth.label, ylabel=x.label, zlabel=y.label, xlim=depth.edges, ylim=x.edges, zlim=y.edges)
+    axes.set_title(f"the {SHOWN_VOXELS} largest voxels")
+    axes.view_init(elev=18, azim=-62)
+
+
+def _colour(particle: Particle) -> str:
+    return style.BLUE if particle.visible else style.PURPLE
+
+
+def _direction(axes: Axes, series: Series, x: Axis, y: Axis, distance_cm: float) -> None:
+    """Draw where the line of flight of the decaying particle crosses the face: regions of 68 % and 95 % of the mass."""
+    momentum = np.asarray(series.values[MOMENTUM], dtype=float)
+    keep = np.isfinite(momentum).all(axis=1) & (series.weight > 0) & (momentum[:, 2] > 0)
+    if not keep.any():
+        return
+    across, up = (distance_cm * momentum[keep, i] / momentum[keep, 2] for i in (0, 1))
+    counts, edges_x, edges_y = np.histogram2d(across, up, CELLS, [x.edges, y.edges], weights=series.weight[keep])
+    if not counts.any():
+        return
+    density = gaussian_filter(counts, 1.6, mode="constant")
+    levels = np.unique([mass_level(density, mass) for mass in MASSES])
+    axes.contour(
+        0.5 * (edges_x[1:] + edges_x[:-1]), 0.5 * (edges_y[1:] + edges_y[:-1]), density.T, levels,
+        colors=[series.line["color"]], linestyles=[series.line["linestyle"]], linewidths=[1.2, 2.0][-len(levels):],
+    )  # fmt: skip
+
+
+def _handles(particles: Sequence[Particle], series: Sequence[Series], with_truth: bool) -> list[Line2D]:
+    handles = [
+        Line2D([], [], color=_colour(p), linestyle="-" if p.visible else ":", marker="x" if p.visible else "+",
+               label=f"true {p.label}{'' if p.visible else ' (invisible)'}")
+        for p in particles
+    ]  # fmt: skip
+    if with_truth:
+        handles.append(Line2D([], [], color=style.BLACK, marker="*", linestyle="none", label="true flight of the τ"))
+    name = [names_of([each.engine]) for each in series]
+    handles += [
+        Line2D([], [], label=f"inferred flight, {which}{'' if each.reliable else ' (not reliable)'}", **each.line)
+        for which, each in zip(name, series, strict=True)
+    ]
+    return handles
+
+
+def _caption(series: Sequence[Series], value: FloatArray, noise_gev: float) -> str:
+    inferred = (
+        f" Contours: where the τ would have hit the face according to {names_of([each.engine for each in series])}, "
+        "regions of 68 % and 95 % of the posterior mass."
+        if series
+        else ""
+    )
+    above = int((value > 3 * noise_gev).sum())
+    return (
+        f"Left: the {SHOWN_VOXELS} voxels with the largest observed energies; {above:,} of all {value.size:,} exceed "
+        "three times the noise. Lines: the true particles, dotted if the calorimeter does not see them. Right: the sum "
+        "over depth, averaged over neighbouring cells, in standard deviations of its noise; the true particles where "
+        f"they cross the front face, and the direction of the τ before its decay (star).{inferred}"
+    )
