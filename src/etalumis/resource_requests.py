@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from etalumis.config import Config
 from etalumis.errors import ConfigError
+from etalumis.paths import SPLITS
 from etalumis.workflow import trace_jobs
 
 MARGIN = 4.0
@@ -46,6 +47,17 @@ _DRAW_BYTES = 2_000
 _KEPT_DRAW_BYTES = 20_000
 """A draw whose entries are kept."""
 _VOXELS = 20 * 35 * 35
+_LAST_VOXELS = 25
+"""Voxels of the image that the last convolution leaves."""
+_LAYERS = 83
+"""Layers of a network for τ decays: its addresses."""
+_LONGEST = 300
+"""Steps of the longest traces of τ decays."""
+_PARAMETER_COPIES = 5
+"""Copies of a parameter: gradient, two moments of the optimizer, sum over ranks."""
+_IMAGE_COPIES = 2
+_STEP_COPIES = 50
+"""Copies of an image and of the hidden state in the memory of a training step, with what the allocator keeps."""
 
 # rates, per second and core
 _TRACES_PER_S = 3_700
@@ -180,8 +192,8 @@ def _simulator(config: Config, wildcards: Mapping[str, str]) -> Cost:
 
 
 def _generate(config: Config, wildcards: Mapping[str, str]) -> Cost:
-    split = wildcards["split"]
-    traces = math.ceil(getattr(config.traces, split) / trace_jobs(config, split))
+    """The largest job counts, since SLURM gives all jobs of an array the same."""
+    traces = max(math.ceil(getattr(config.traces, split) / trace_jobs(config, split)) for split in SPLITS)
     return SNAKEMAKE_MB + _SIMULATOR_MB + _KEY_BYTES * traces / _MB, traces / _TRACES_PER_S
 
 
@@ -217,24 +229,19 @@ def _network_mb(config: Config) -> float:
     recurrent = 4 * network.lstm_hidden * (network.lstm_hidden + width) * network.lstm_layers
     proposals = _LAYERS * network.lstm_hidden * (network.lstm_hidden + 3 * network.mixture_components)
     convolutions = sum(27 * before * after for before, after in _channel_pairs(config))
-    # the last convolution of an image of 20 x 35 x 35 voxels leaves about 5 x 9 x 9 of them
-    dense = 2 * 405 * network.conv_channels[-1] * network.observation_embedding
+    dense = 2 * _LAST_VOXELS * network.conv_channels[-1] * network.observation_embedding
     parameters = recurrent + proposals + convolutions + dense
-    return _COPIES * 4 * parameters / _MB + _KEY_BYTES * config.traces.train / _MB
+    return _PARAMETER_COPIES * 4 * parameters / _MB + _KEY_BYTES * config.traces.train / _MB
 
 
 def _minibatch_mb(config: Config) -> float:
-    """Return the memory of the minibatches of a rank, with the activations of one of them."""
+    """Return the memory of the minibatches of a rank, with the activations of the one with the longest traces."""
+    network = config.network
     images = (2 + config.training.prefetch) * _VOXELS
-    first = _VOXELS if config.network.embedding == "paper" else _VOXELS / 8
-    activations = _COPIES * first * sum(config.network.conv_channels[:2])
-    return 4 * config.training.batch_size * (images + activations) / _MB
-
-
-_LAYERS = 60
-"""Layers of a network for τ decays: its addresses."""
-_COPIES = 5
-"""Copies of a parameter (gradient, two moments, reduced gradient), and of an activation (normalised, gradient, ...)."""
+    first = _VOXELS if network.embedding == "paper" else _VOXELS / 8
+    convolved = _IMAGE_COPIES * first * sum(network.conv_channels[:2])
+    steps = _STEP_COPIES * _LONGEST * network.lstm_hidden * network.lstm_layers
+    return 4 * config.training.batch_size * (images + convolved + steps) / _MB
 
 
 def _channel_pairs(config: Config) -> list[tuple[int, int]]:
@@ -247,7 +254,7 @@ def _draw_mb(config: Config, draws: float) -> float:
 
 
 def _loaded_network_mb(config: Config) -> float:
-    return _TORCH_MB + _network_mb(config) / _COPIES
+    return _TORCH_MB + _network_mb(config) / _PARAMETER_COPIES
 
 
 def _proposed_s(config: Config, runs: float, replays: int) -> float:

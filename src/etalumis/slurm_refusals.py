@@ -104,7 +104,7 @@ def _explain(refusal: Refusal, ask: Ask) -> str:
             f"(set-resources: {{{rule}: {{slurm_partition: NAME}}}}), or lower the numbers of the configuration that the "
             "request follows from (docs/how-to-run-on-slurm.md, Sizes)"
         )
-    for key, name in (("partition", "slurm_partition"), ("account", "slurm_account"), ("qos", "qos")):
+    for key, name in (("account", "slurm_account"), ("qos", "qos"), ("partition", "slurm_partition")):
         if key in said and "invalid" in said:
             value = options.get(key, "none")
             return (
