@@ -34,7 +34,7 @@ BUILD = "cpp_examples"
 """Fixture that builds the C++ front end, once for all workers."""
 WORKFLOW = "tests/workflow/"
 """Folder of the tests that share one run of the whole workflow."""
-_EXAMPLES = {"check": 10, "test": 30, "validate": 200}
+_EXAMPLES = {"check": 10, "test": 30, "slurm": 30, "validate": 200}
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,8 @@ _TRAINING_DAY_MIN = 24 * 60
 """Run time of a training without a limit in minutes; it resumes."""
 _TRAINING_EXTRA_MIN = 15
 """Time of a training for reading, the last validation and the network file, besides its budget."""
+_READ_TRACES_PER_MIN = 1e6
+"""Traces whose index a rank reads in a minute, from a busy file system."""
 _MB = 1e6
 
 
@@ -122,8 +124,8 @@ def request(
     """
     memory_mb, expected_s = _COSTS[rule](config, wildcards)
     minutes = max(SHORTEST_MIN, math.ceil(MARGIN * expected_s / 60))
-    if rule == "network":  # its budget is its run time
-        minutes = math.ceil(config.training.max_minutes or _TRAINING_DAY_MIN) + _TRAINING_EXTRA_MIN
+    if rule == "network":
+        minutes = _training_min(config)
     longest = LONGEST_MIN if limit_min is None else min(limit_min, LONGEST_MIN)
     return Request(_rounded(attempt * memory_mb), min(attempt * minutes, longest))
 
@@ -220,6 +222,12 @@ def _layers(config: Config, wildcards: Mapping[str, str]) -> Cost:
 def _network(config: Config, wildcards: Mapping[str, str]) -> Cost:
     """A rank holds parameters, gradients, optimizer state and a minibatch with its activations."""
     return SNAKEMAKE_MB + _TORCH_MB + _network_mb(config) + _minibatch_mb(config), 0
+
+
+def _training_min(config: Config) -> int:
+    """Return the run time of a training, which is its budget, with time for reading and for its last steps."""
+    budget = config.training.max_minutes or _TRAINING_DAY_MIN
+    return math.ceil(budget + _TRAINING_EXTRA_MIN + config.traces.train / _READ_TRACES_PER_MIN)
 
 
 def _network_mb(config: Config) -> float:

@@ -9,7 +9,7 @@ import contextlib
 import re
 import shlex
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,9 +78,9 @@ def explain(log: str, ask: Ask | None = None) -> Iterator[str]:
         yield _explain(refusal, ask or _ask)
 
 
-def explain_file(path: str | Path | None) -> Iterator[str]:
-    """Yield one paragraph for every refusal in a Snakemake log, see `explain`; a log that cannot be read has none."""
-    if path is not None:
+def explain_files(paths: Iterable[str | Path]) -> Iterator[str]:
+    """Yield one paragraph for every refusal in Snakemake logs, see `explain`; a log that cannot be read has none."""
+    for path in paths:
         with contextlib.suppress(OSError):
             yield from explain(Path(path).read_text(encoding="utf-8", errors="replace"))
 

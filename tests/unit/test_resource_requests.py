@@ -88,6 +88,11 @@ def test_another_attempt_requests_more_within_the_limit_of_the_site() -> None:
     assert requested(from_mapping({"posteriors": {"rmh": {"runs": 10**10}}}), "rmh", attempt=9)[1] <= LONGEST_MIN
 
 
+@pytest.mark.parametrize(("given", "minutes"), [({"max_minutes": 30.5}, 46), ({"max_traces": 10**6}, 1456)])
+def test_a_training_has_its_budget_and_more_or_a_day_and_more(given: dict[str, Any], minutes: int) -> None:
+    assert requested(from_mapping({"training": given}), "network")[1] == minutes
+
+
 def test_the_memory_of_a_rank_is_divided_among_its_cpus() -> None:
     config = from_mapping({})
     resources = for_rule(config, "network", None, memory="mem_mb_per_cpu", cpus=16)

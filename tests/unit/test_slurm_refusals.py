@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from etalumis.slurm_refusals import explain, explain_file
+from etalumis.slurm_refusals import explain, explain_files
 
 CALL = (
     "sbatch --parsable --job-name etalumis_0 --output '/a b/%j.log' --export=ALL --comment {comment}  -p short -t {minutes}"
@@ -73,8 +73,7 @@ def test_many_jobs_of_a_rule_are_one_paragraph() -> None:
 
 def test_a_log_without_refusals_or_without_a_file(tmp_path: Path) -> None:
     assert list(explain("Error in rule generate:\n    message: None\n", site)) == []
-    assert list(explain_file(tmp_path / "none.log")) == []
-    assert list(explain_file(None)) == []
+    assert list(explain_files([tmp_path / "none.log"])) == []
 
 
 def test_without_slurm_the_limit_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
