@@ -56,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
         epilog="Unknown options are passed to Snakemake.",
     )  # fmt: skip
-    parser.add_argument("--cancel", action="store_true", help="cancel the jobs that are left, instead of waiting for them")
+    parser.add_argument(
+        "--cancel", action="store_true", help="cancel the jobs that are left, instead of waiting for them"
+    )
     parser.add_argument("--poll", type=float, default=POLL_S, metavar="S", help="seconds between looks at the queue")
     # read here, to compare the configuration with that of the run, and passed on
     parser.add_argument("--configfile", nargs="+", action="extend", default=[], metavar="FILE", help="as for Snakemake")

@@ -4,8 +4,8 @@
 
     python3 scripts/virtual_slurm.py snakemake --profile slurm --configfile config/test.yaml
 
-It is a real SLURM (munge, slurmctld, four slurmd), for trying a profile and for the tests. Everything that it writes is in
-one private folder, and its ports are free ones, so that several of them can run on a machine. It needs the Debian
+It is a real SLURM (munge, slurmctld, four slurmd), for trying a profile and for the tests. Everything that it writes is
+in one private folder, and its ports are free ones, so that several of them can run on a machine. It needs the Debian
 packages slurm-wlm and munge, which it installs if it may.
 """
 
@@ -154,7 +154,9 @@ class VirtualSlurm:
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a command that uses this SLURM."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_", "SRUN_"))}
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_", "SRUN_"))
+        }
         path = os.pathsep.join([str(self.folder / "bin"), kept.get("PATH", os.defpath)])
         # the ranks of a job are spread over the nodes, although two would fit on one
         return {**kept, "PATH": path, "SBATCH_SPREAD_JOB": "1"}
@@ -195,7 +197,7 @@ class VirtualSlurm:
         self._run("slurmd", "-N", node, "-f", str(self.folder / "slurm.conf"))
 
     def kill_node(self, node: str) -> None:
-        """Kill the daemon of a node and all jobs on it, as a power failure would; tell the controller that it is down."""
+        """Kill the daemon of a node and all jobs on it, like a power failure; tell the controller that it is down."""
         _end(self._pid(f"slurmd-{node}"), signal.SIGKILL)
         for process in _processes_on(node, self.folder):
             _end(process, signal.SIGKILL)
@@ -223,10 +225,12 @@ class VirtualSlurm:
         for name, limit_s in CLIENTS.items():
             program = self.folder / "bin" / name
             before = "" if limit_s is None else f"timeout {limit_s} "
-            program.write_text(
-                f'#!/bin/sh\nSLURM_CONF="{self.folder}/slurm.conf"\nexport SLURM_CONF\nexec {before}{_program(name)} "$@"\n',
-                encoding="utf-8",
+            lines = (
+                "#!/bin/sh",
+                f'export SLURM_CONF="{self.folder}/slurm.conf"',
+                f'exec {before}{_program(name)} "$@"',
             )
+            program.write_text("\n".join([*lines, ""]), encoding="utf-8")
             program.chmod(0o755)
 
     def _start_munge(self) -> None:
@@ -254,7 +258,9 @@ class VirtualSlurm:
                     return
             if time.monotonic() > deadline:
                 log = (self.folder / "log" / "slurmctld.log").read_text(encoding="utf-8")[-2000:]
-                raise SlurmUnavailable(f"expected {NODES} idle nodes within {START_TIMEOUT_S} s; slurmctld wrote:\n{log}")
+                raise SlurmUnavailable(
+                    f"expected {NODES} idle nodes within {START_TIMEOUT_S} s; slurmctld wrote:\n{log}"
+                )
             time.sleep(0.1)
 
     def _pid(self, name: str) -> int | None:

@@ -16,7 +16,9 @@ from projects import Project
 
 LITERAL = ("--profile", "slurm", "--configfile", "config/test.yaml")
 """Words of Snakemake, as a user types them."""
-WAIT_S = 240
+# several times what a machine of two cores needs
+WAIT_S = 600
+TIMEOUT_S = 1500
 _FORMAT = "%i|%T|%N|%m|%l|%k"
 
 
@@ -70,7 +72,7 @@ class SlurmProject(Project):
                 start_new_session=True,
             )
 
-    def call(self, *words: str, timeout_s: float = 540) -> subprocess.CompletedProcess[str]:
+    def call(self, *words: str, timeout_s: float = TIMEOUT_S) -> subprocess.CompletedProcess[str]:
         """Run a program to its end, and return its exit code and joined outputs."""
         return subprocess.run(
             words,
@@ -85,7 +87,7 @@ class SlurmProject(Project):
         )
 
     def jobs(self, rule: str = "") -> list[SlurmJob]:
-        """Return the jobs submitted in this folder, ended or not, in the order of submission; those of a rule if given."""
+        """Return the jobs of this folder, ended or not, in the order of submission; those of a rule if given."""
         text = self.slurm.call("squeue", "--noheader", "--array", "--states=all", "--sort=i", f"--format=%Z|{_FORMAT}")
         rows = [line.split("|", 6) for line in text.splitlines()]
         found = [SlurmJob(*row[1:5], row[5], row[6].removeprefix("rule_")) for row in rows if row[0] == str(self.root)]

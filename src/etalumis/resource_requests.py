@@ -174,8 +174,8 @@ def site_limit_min(workflow: Any) -> int | None:
     value = getattr(resources[LIMIT_KEY], "value", resources[LIMIT_KEY])
     if not isinstance(value, int) or value < 1:
         raise ConfigError(
-            f"default-resources: {LIMIT_KEY}: expected the longest run time of a job in minutes, as a whole number from "
-            f"1, found {value}"
+            f"default-resources: {LIMIT_KEY}: expected the longest run time of a job in minutes, as a whole number "
+            f"from 1, found {value}"
         )
     return value
 
@@ -194,7 +194,7 @@ def _simulator(config: Config, wildcards: Mapping[str, str]) -> Cost:
 
 
 def _generate(config: Config, wildcards: Mapping[str, str]) -> Cost:
-    """The largest job counts, since SLURM gives all jobs of an array the same."""
+    """Return the cost of the largest job, since SLURM gives all jobs of an array the same."""
     traces = max(math.ceil(getattr(config.traces, split) / trace_jobs(config, split)) for split in SPLITS)
     return SNAKEMAKE_MB + _SIMULATOR_MB + _KEY_BYTES * traces / _MB, traces / _TRACES_PER_S
 
@@ -204,7 +204,7 @@ def _observation(config: Config, wildcards: Mapping[str, str]) -> Cost:
 
 
 def _sort(config: Config, wildcards: Mapping[str, str]) -> Cost:
-    """Rank 0 shares its node with Snakemake; a rank holds its share of the traces, within `sorted.memory_mb`."""
+    """Return the cost of a rank, which shares its node with Snakemake and has its limit, `sorted.memory_mb`."""
     traces = getattr(config.traces, wildcards["split"]) / config.sorted.tasks
     rank_mb = min(config.sorted.memory_mb, 400 + 3 * _TRACE_BYTES * traces / _MB)
     return SNAKEMAKE_MB + rank_mb, traces / _SORTED_TRACES_PER_S
@@ -220,7 +220,7 @@ def _layers(config: Config, wildcards: Mapping[str, str]) -> Cost:
 
 
 def _network(config: Config, wildcards: Mapping[str, str]) -> Cost:
-    """A rank holds parameters, gradients, optimizer state and a minibatch with its activations."""
+    """Return the memory of a rank: parameters, gradients, optimizer state, minibatches with activations."""
     return SNAKEMAKE_MB + _TORCH_MB + _network_mb(config) + _minibatch_mb(config), 0
 
 
@@ -337,13 +337,13 @@ def _gather(config: Config, wildcards: Mapping[str, str]) -> Cost:
 
 
 def _summaries(config: Config, wildcards: Mapping[str, str]) -> Cost:
-    """Diagnostics and figures read the posteriors of all engines."""
+    """Return the cost of diagnostics or figures, which read the posteriors of all engines."""
     draws = sum(_DRAWING[engine](config) for engine in config.posteriors.engines)
     return SNAKEMAKE_MB + 600 + 2 * _draw_mb(config, draws), 60 + draws / _DRAWS_PER_S
 
 
 def _infer(config: Config, wildcards: Mapping[str, str]) -> Cost:
-    """Every engine in turn for every observation; the draws of one observation are in memory."""
+    """Return the cost of every engine for every observation; the draws of one observation are in memory."""
     section = config.observations
     count = section.count if section.count is not None else config.traces.test - section.first
     memory, seconds = 0.0, 0.0

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 PROFILE = "config.yaml of the profile"
 _FAILED = re.compile(
-    r"sbatch failed.*?The error message was '(?P<said>.*?)'\.\s+sbatch call:\s+(?P<call>sbatch .*?)(?= --wrap=| /dev/stdin|\n|$)",
+    r"sbatch failed.*?The error message was '(?P<said>.*?)'\.\s+"
+    r"sbatch call:\s+(?P<call>sbatch .*?)(?= --wrap=| /dev/stdin|\n|$)",
     re.DOTALL,
 )
 _OPTIONS = {
@@ -93,16 +94,16 @@ def _explain(refusal: Refusal, ask: Ask) -> str:
     said = refusal.said.lower()
     if "time limit" in said:
         return (
-            f"SLURM refused {job}: it requests {options.get('minutes', '?')} minutes, and the partition {partition} allows "
-            f"{_limit(ask, partition, '%l')}. Write the limit in minutes as longest_min in {PROFILE} (a job that needs "
-            "more resumes in its next attempt), or choose a longer partition there: slurm_partition"
+            f"SLURM refused {job}: it requests {options.get('minutes', '?')} minutes, and the partition {partition} "
+            f"allows {_limit(ask, partition, '%l')}. Write the limit in minutes as longest_min in {PROFILE} (a job that "
+            "needs more resumes in its next attempt), or choose a longer partition there: slurm_partition"
         )
     if "memory" in said or "node configuration" in said or "cpu count" in said:
         return (
             f"SLURM refused {job}: it requests {_size(options)}, and the nodes of the partition {partition} have "
             f"{_limit(ask, partition, '%c CPUs and %m MB')}. Choose another partition for it in {PROFILE} "
-            f"(set-resources: {{{rule}: {{slurm_partition: NAME}}}}), or lower the numbers of the configuration that the "
-            "request follows from (docs/how-to-run-on-slurm.md, Sizes)"
+            f"(set-resources: {{{rule}: {{slurm_partition: NAME}}}}), or lower the numbers of the configuration that "
+            "the request follows from (docs/how-to-run-on-slurm.md, Sizes)"
         )
     for key, name in (("account", "slurm_account"), ("qos", "qos"), ("partition", "slurm_partition")):
         if key in said and "invalid" in said:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Jobs and Snakemake that end too early on a real SLURM: what goes on afterwards has the bytes of an undisturbed run."""
+"""Jobs and Snakemake that end too early on a real SLURM: what goes on gives the values of an undisturbed run."""
 
 import os
 import re
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from projects import fill_project
-from slurm_projects import LITERAL, SlurmProject, wait_until
+from slurm_projects import LITERAL, TIMEOUT_S, SlurmProject, wait_until
 
 from etalumis.inference.posterior import Posterior
 from etalumis.paths import Paths
@@ -26,9 +26,7 @@ STATUS = ["--slurm-init-seconds-before-status-checks", "2"]
 
 
 @pytest.fixture(scope="module")
-def made(
-    slurm: Any, tmp_path_factory: pytest.TempPathFactory, checkout: Path, sherpa_simulator: Path
-) -> SlurmProject:
+def made(slurm: Any, tmp_path_factory: pytest.TempPathFactory, checkout: Path, sherpa_simulator: Path) -> SlurmProject:
     """A project with a simulator, an observation and a layer table, which tests copy."""
     assert (sherpa_simulator / "build.json").exists()
     project = SlurmProject(fill_project(tmp_path_factory.mktemp("made"), checkout), slurm)
@@ -37,6 +35,9 @@ def made(
     done = project.call("snakemake", "--configfile", "config/test.yaml", "--cores", "2", *targets)
     assert done.returncode == 0, done.stdout[-6000:]
     return project
+
+
+pytestmark = pytest.mark.timeout(2 * TIMEOUT_S)
 
 
 class Background(NamedTuple):
@@ -140,7 +141,7 @@ def test_a_training_that_reaches_its_time_limit_goes_on_from_its_checkpoint(
     (first,) = project.jobs("network")
     # its limit becomes one minute after its start: the signal of the profile comes at once, a minute before the limit
     made.slurm.call("scontrol", "update", f"JobId={first.number}", "TimeLimit=1")
-    assert snakemake.wait(400) == 0, (tmp_path / "output").read_text(encoding="utf-8")[-6000:]
+    assert snakemake.wait(TIMEOUT_S) == 0, (tmp_path / "output").read_text(encoding="utf-8")[-6000:]
     interrupted, second = project.jobs("network")
     assert (interrupted.state, second.state) != ("COMPLETED", "COMPLETED")
     assert second.state == "COMPLETED"
@@ -148,7 +149,7 @@ def test_a_training_that_reaches_its_time_limit_goes_on_from_its_checkpoint(
     log = paths.log("network", "train").read_text(encoding="utf-8")
     assert int(re.findall(r"training resumes from iteration (\d+)", log)[0]) >= 100
 
-    assert undisturbed_training.process.wait(400) == 0
+    assert undisturbed_training.process.wait(TIMEOUT_S) == 0
     theirs = undisturbed_training.project.paths("test")
     mine, other = (torch.load(folder.network / "tensors.pt") for folder in (paths, theirs))
     assert mine.keys() == other.keys()
@@ -169,16 +170,14 @@ def test_a_job_killed_for_its_memory_asks_for_more(made: SlurmProject, tmp_path:
     assert project.paths("test").observation.read_bytes() == theirs
 
 
-def test_chains_survive_a_cancelled_job_and_a_dead_node(
-    made: SlurmProject, tmp_path: Path, chains: Posterior
-) -> None:
+def test_chains_survive_a_cancelled_job_and_a_dead_node(made: SlurmProject, tmp_path: Path, chains: Posterior) -> None:
     project = made.copy(tmp_path / "project")
     snakemake = start_chains(project, tmp_path / "output")
     first, second = project.jobs("rmh")
     made.slurm.call("scancel", first.number)
     made.slurm.kill_node(second.nodes)
     try:
-        assert snakemake.wait(400) == 0, (tmp_path / "output").read_text(encoding="utf-8")[-6000:]
+        assert snakemake.wait(TIMEOUT_S) == 0, (tmp_path / "output").read_text(encoding="utf-8")[-6000:]
     finally:
         made.slurm.start_node(second.nodes)
     states = [job.state for job in project.jobs("rmh")]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from projects import fill_project
-from slurm_projects import LITERAL, SlurmProject
+from slurm_projects import LITERAL, TIMEOUT_S, SlurmProject
 
 from etalumis.config import load
 from etalumis.inference.posterior import Posterior
@@ -24,6 +24,8 @@ from etalumis.workflow import posterior_files, trace_files
 ARRAYS = {"generate": 4, "rmh": 2, "network_rmh": 2, "ic": 2, "smc": 2}
 SINGLE = {"simulator": 1, "observation": 1, "sort": 2, "verify": 1, "layers": 1, "network": 1, "gather": 4}
 SINGLE |= {"diagnostics": 1, "figures": 1}
+
+pytestmark = pytest.mark.timeout(2 * TIMEOUT_S)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +130,9 @@ def test_a_refused_job_is_explained_in_words(project: SlurmProject, checkout: Pa
     done = copy.call("snakemake", *LITERAL, "observation", "--config", "traces={test: 10000000}")
     assert done.returncode != 0
     (said,) = [line for line in done.stdout.splitlines() if line.startswith("SLURM refused ")]
-    assert re.match(r"SLURM refused generate \(test_000\): it requests 181 minutes, and the partition short allows ", said)
+    assert re.match(
+        r"SLURM refused generate \(test_000\): it requests 181 minutes, and the partition short allows ", said
+    )
     assert "longest_min" in said
     assert "1:00:00" in said
     assert copy.jobs() == []

@@ -9,8 +9,8 @@ import pytest
 from etalumis.slurm_refusals import explain, explain_files
 
 CALL = (
-    "sbatch --parsable --job-name etalumis_0 --output '/a b/%j.log' --export=ALL --comment {comment}  -p short -t {minutes}"
-    " {memory} --ntasks={tasks} --cpus-per-task=2 -D /a"
+    "sbatch --parsable --job-name etalumis_0 --output '/a b/%j.log' --export=ALL --comment {comment}  -p short"
+    " -t {minutes} {memory} --ntasks={tasks} --cpus-per-task=2 -D /a"
 )
 SINGLE = """\
 Error in rule generate:
@@ -52,7 +52,10 @@ def test_a_time_limit(form: str) -> None:
 @pytest.mark.parametrize("message", [NODES, MEMORY])
 def test_a_size(message: str) -> None:
     (said,) = explain(log(message, memory="--mem-per-cpu 250", tasks=2048), site)
-    assert "requests 2048 x 2 CPUs, 250 MB per CPU, and the nodes of the partition short have 64 CPUs and 180000 MB." in said
+    assert (
+        "requests 2048 x 2 CPUs, 250 MB per CPU, and the nodes of the partition short have 64 CPUs and 180000 MB."
+        in said
+    )
     assert "set-resources: {generate: {slurm_partition: NAME}}" in said
 
 
