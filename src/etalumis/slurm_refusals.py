@@ -95,8 +95,8 @@ def _explain(refusal: Refusal, ask: Ask) -> str:
     if "time limit" in said:
         return (
             f"SLURM refused {job}: it requests {options.get('minutes', '?')} minutes, and the partition {partition} "
-            f"allows {_limit(ask, partition, '%l')}. Write the limit in minutes as longest_min in {PROFILE} (a job that "
-            "needs more resumes in its next attempt), or choose a longer partition there: slurm_partition"
+            f"allows {_limit(ask, partition, '%l')}. Write this limit in minutes as longest_min in {PROFILE} (a job "
+            "that needs more resumes in its next attempt), or choose a longer partition there: slurm_partition"
         )
     if "memory" in said or "node configuration" in said or "cpu count" in said:
         return (

@@ -19,6 +19,8 @@ from slurm_projects import LITERAL, TIMEOUT_S, SlurmProject, wait_until
 from etalumis.inference.posterior import Posterior
 from etalumis.paths import Paths
 
+pytestmark = pytest.mark.timeout(2 * TIMEOUT_S)
+
 # long enough to be interrupted after the first checkpoints, and to have much left
 TRAINING = ["network", "--config", "training={max_traces: 9600, max_minutes: null, valid_every: 100}"]
 CHAINS = ["results/test/posteriors/rmh.h5", "--config", "posteriors={rmh: {runs: 60000, thin: 10}}"]
@@ -35,9 +37,6 @@ def made(slurm: Any, tmp_path_factory: pytest.TempPathFactory, checkout: Path, s
     done = project.call("snakemake", "--configfile", "config/test.yaml", "--cores", "2", *targets)
     assert done.returncode == 0, done.stdout[-6000:]
     return project
-
-
-pytestmark = pytest.mark.timeout(2 * TIMEOUT_S)
 
 
 class Background(NamedTuple):
@@ -59,7 +58,7 @@ def undisturbed_training(made: SlurmProject, tmp_path_factory: pytest.TempPathFa
 def chains(made: SlurmProject, tmp_path_factory: pytest.TempPathFactory) -> Posterior:
     """Two chains that nothing interrupts."""
     project = made.copy(tmp_path_factory.mktemp("chains") / "project")
-    done = project.call("snakemake", "--cores", "2", "--configfile", "config/test.yaml", *CHAINS)
+    done = project.call("snakemake", "--configfile", "config/test.yaml", "--cores", "2", *CHAINS)
     assert done.returncode == 0, done.stdout[-6000:]
     return Posterior.load(project.paths("test").posterior("rmh"))
 

@@ -127,7 +127,7 @@ def test_a_refused_job_is_explained_in_words(project: SlurmProject, checkout: Pa
     profile.write_text(text, encoding="utf-8")
     (copy.root / "slurm").unlink()
     (copy.root / "slurm").symlink_to("profiles/slurm")
-    done = copy.call("snakemake", *LITERAL, "observation", "--config", "traces={test: 10000000}")
+    done = copy.call("snakemake", "observation", *LITERAL, "--config", "traces={test: 10000000}")
     assert done.returncode != 0
     (said,) = [line for line in done.stdout.splitlines() if line.startswith("SLURM refused ")]
     assert re.match(

@@ -45,7 +45,7 @@ def test_a_time_limit(form: str) -> None:
     (said,) = explain(log(TIME, form), site)
     assert said.startswith(
         "SLURM refused generate (train_000): it requests 240 minutes, and the partition short allows 1:00:00. "
-        "Write the limit in minutes as longest_min in config.yaml of the profile"
+        "Write this limit in minutes as longest_min in config.yaml of the profile"
     )
 
 

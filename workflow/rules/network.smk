@@ -19,10 +19,10 @@ rule network:
         "../envs/etalumis.yml"
     threads: CONFIG.training.tasks * CONFIG.training.threads_per_task
     resources:
+        **request("network", memory="mem_mb_per_cpu", cpus=CONFIG.training.threads_per_task),
         mpi=wiring.MPIEXEC,
         tasks=CONFIG.training.tasks,
         cpus_per_task=CONFIG.training.threads_per_task,
-        **request("network", memory="mem_mb_per_cpu", cpus=CONFIG.training.threads_per_task),
     params:
         config=P.config,
         settings={

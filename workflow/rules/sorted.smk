@@ -17,10 +17,10 @@ rule sort:
         "../envs/etalumis.yml"
     threads: CONFIG.sorted.tasks
     resources:
+        **request("sort", memory="mem_mb_per_cpu"),
         mpi=wiring.MPIEXEC,
         tasks=CONFIG.sorted.tasks,
         cpus_per_task=1,
-        **request("sort", memory="mem_mb_per_cpu"),
     params:
         config=P.config,
         settings={"shard_traces": CONFIG.traces.shard_traces},
