@@ -88,9 +88,10 @@ class SlurmProject(Project):
 
     def jobs(self, rule: str = "") -> list[SlurmJob]:
         """Return the jobs of this folder, ended or not, in the order of submission; those of a rule if given."""
-        text = self.slurm.call("squeue", "--noheader", "--array", "--states=all", "--sort=i", f"--format=%Z|{_FORMAT}")
+        text = self.slurm.call("squeue", "--noheader", "--array", "--states=all", f"--format=%Z|{_FORMAT}")
         rows = [line.split("|", 6) for line in text.splitlines()]
         found = [SlurmJob(*row[1:5], row[5], row[6].removeprefix("rule_")) for row in rows if row[0] == str(self.root)]
+        found.sort(key=lambda job: [int(part) for part in job.number.split("_")])
         return [job for job in found if job.rule.partition("_wildcards_")[0] == rule or not rule]
 
     def copy(self, root: Path) -> "SlurmProject":
