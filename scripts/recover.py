@@ -64,22 +64,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--configfile", nargs="+", action="extend", default=[], metavar="FILE", help="as for Snakemake")
     parser.add_argument("--config", nargs="+", action="extend", default=[], metavar="WORDS", help="as for Snakemake")
     args, rest = parser.parse_known_args(argv)
-    snakemake = [sys.executable, "-m", "snakemake", *rest]
+    words = [sys.executable, "-m", "snakemake"]
     for option, values in (("--configfile", args.configfile), ("--config", args.config)):
-        snakemake += [option, *values] if values else []
+        words += [option, *values] if values else []
     try:
         config = read(args.configfile or [DEFAULT_FILE], args.config)
         refuse_a_living_snakemake()
         wait_for_jobs(cancel=args.cancel, poll_s=args.poll)
-        unlock(snakemake)
+        unlock(words)
         stored = Paths(config.run.name).config
         same = stored.is_file() and stored.read_text(encoding="utf-8") == to_yaml(config)
-        keep_completed(snakemake, same_configuration=same)
+        keep_completed(words, same_configuration=same)
     except (EtalumisError, RecoveryError) as error:
         say(f"error: {error}")
         return 1
-    say("resuming: " + " ".join(snakemake[2:]))
-    return subprocess.run(snakemake, check=False).returncode
+    # targets before --configfile, which takes all words that follow
+    again = [*words[:3], *rest, *words[3:]]
+    say("resuming: " + " ".join(again[2:]))
+    return subprocess.run(again, check=False).returncode
 
 
 def refuse_a_living_snakemake() -> None:
@@ -156,7 +158,8 @@ def keep_completed(snakemake: Sequence[str], *, same_configuration: bool) -> Non
         return
     say(f"keeping {len(completed)} products of jobs that completed: {', '.join(sorted(completed))}")
     # --touch runs no job; it records existing products as up to date
-    done = subprocess.run([*snakemake, "--touch", *sorted(completed)], capture_output=True, text=True, check=False)
+    command = [*snakemake, "--touch", "--cores", "1", *sorted(completed)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RecoveryError(f"snakemake --touch: exit code {done.returncode}:\n{(done.stdout + done.stderr)[-2000:]}")
 

@@ -46,7 +46,7 @@ def has(line: str, *words: str) -> None:
 
 
 def test_hundreds_of_alike_jobs_are_a_few_arrays_of_short_lines(refuse) -> None:
-    """The executor would lose jobs that it gets one by one, and lines that are too long would run the first job only."""
+    """The executor would lose jobs that it gets one by one, and a line that is too long would run the first only."""
     lines = refuse("slurm", "posteriors", "rmh", config="posteriors={engines: [rmh], rmh: {chains: 150}}")
     first = lines[:8]
     assert [re.search(r"--array=(\S+)", line)[1] for line in first] == [
