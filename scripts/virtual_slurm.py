@@ -198,8 +198,10 @@ class VirtualSlurm:
 
     def kill_node(self, node: str) -> None:
         """Kill the daemon of a node and all jobs on it, like a power failure; tell the controller that it is down."""
-        _end(self._pid(f"slurmd-{node}"), signal.SIGKILL)
-        for process in _processes_on(node, self.folder):
+        jobs = _processes_on(node, self.folder)
+        # the parents of the jobs first: they would tell the controller that the jobs have failed
+        steps = {_parent(process) for process in jobs} & set(_processes_on(None, self.folder))
+        for process in (self._pid(f"slurmd-{node}"), *steps, *jobs):
             _end(process, signal.SIGKILL)
         self.call("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=killed")
 
@@ -312,6 +314,13 @@ def _processes_on(node: str | None, folder: Path) -> list[int]:
         if here and on_node:
             found.append(int(entry.name))
     return found
+
+
+def _parent(pid: int) -> int | None:
+    with contextlib.suppress(OSError):
+        # the name, in parentheses, may contain spaces
+        return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+    return None
 
 
 def _alive(pid: int | None) -> bool:
