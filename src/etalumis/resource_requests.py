@@ -69,7 +69,7 @@ _PRIOR_RUNS_PER_S = 4_000
 _PROPOSED_RUN_S = 0.0018
 """Time of the network for one proposed run, with 256 hidden units."""
 _HIDDEN = 256
-_STAGES = 40
+_STAGES = 14
 """Stages of SMC that keep 0.9 of the effective sample size."""
 _DRAWS_PER_S = 2_000
 """Draws that diagnostics and figures process."""
@@ -309,8 +309,8 @@ def _smc(config: Config, wildcards: Mapping[str, str]) -> Cost:
 
 
 def _shared_s(replays: int) -> float:
-    """Return the time of shared replays, for some hundred combinations of discrete choices."""
-    return 300 * replays / _PRIOR_RUNS_PER_S
+    """Return the time of shared replays, for a hundred combinations of discrete choices."""
+    return 100 * replays / _PRIOR_RUNS_PER_S
 
 
 def _importance(config: Config, wildcards: Mapping[str, str]) -> Cost:

@@ -21,6 +21,8 @@ MEASURED = {
     "layers": (69, 0.6),
     "network": (1492, 606),
     "rmh": (282, 277),
+    "ic": (494, 103),
+    "smc": (576, 212),
 }
 WILDCARDS = {"split": "train", "engine": "rmh"}
 
