@@ -26,10 +26,14 @@ from run_workflow import LOCKS, running_here, say
 
 from etalumis.cli.arguments import Parser
 from etalumis.cli.streams import standard_streams
-from etalumis.config import DEFAULT_FILE, read, to_yaml
+from etalumis.config import DEFAULT_FILE, Config, read, to_yaml
 from etalumis.errors import EtalumisError
-from etalumis.paths import Paths
+from etalumis.files import write_text_atomic
+from etalumis.paths import SORTED_SPLITS, SPLITS, Paths
+from etalumis.workflow import paths_of, posterior_files, trace_files, trains
 
+METADATA = Path(".snakemake/metadata")
+"""Snakemake's records of finished products and their settings."""
 INCOMPLETE = Path(".snakemake/incomplete")
 """Snakemake's marks of products whose jobs it has submitted and not seen ending; each names its SLURM job."""
 POLL_S = 10.0
@@ -70,11 +74,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = read(args.configfile or [DEFAULT_FILE], args.config)
         refuse_a_living_snakemake()
+        submitted = dict(submitted_products())
         wait_for_jobs(cancel=args.cancel, poll_s=args.poll)
         unlock(words)
         stored = Paths(config.run.name).config
         same = stored.is_file() and stored.read_text(encoding="utf-8") == to_yaml(config)
-        keep_completed(words, same_configuration=same)
+        keep_completed(words, config, submitted, same_configuration=same)
     except (EtalumisError, RecoveryError) as error:
         say(f"error: {error}")
         return 1
@@ -144,15 +149,32 @@ def unlock(snakemake: Sequence[str]) -> None:
         raise RecoveryError(f"snakemake --unlock: exit code {done.returncode}:\n{(done.stdout + done.stderr)[-2000:]}")
 
 
-def keep_completed(snakemake: Sequence[str], *, same_configuration: bool) -> None:
-    """Let Snakemake record the products of jobs that completed after its end, which it would make again otherwise.
+def keep_completed(
+    snakemake: Sequence[str], config: Config, submitted: Mapping[str, str], *, same_configuration: bool
+) -> None:
+    """Let Snakemake record the products of jobs that completed after its end, which it has not seen.
 
-    They are recorded with the current configuration, so with another one than that of the run they are made again.
+    A job removes the mark of its product, and leaves the record of its settings to the Snakemake that was killed.
+    Without a record, a change of the settings would not make the product again.
+
+    Parameters
+    ----------
+    snakemake
+        Command, with the words of the configuration.
+    config
+        The configuration.
+    submitted
+        Paths of the products whose jobs were not seen ending, with the number of the job, from before the waiting.
+    same_configuration
+        Whether the run was started with this configuration. If not, the products are made again.
     """
-    waiting = dict(submitted_products())
-    completed = [path for path, job in waiting.items() if Path(path).exists() and state_of(job) == "COMPLETED"]
+    completed = {path for path, job in submitted.items() if Path(path).exists() and state_of(job) == "COMPLETED"}
+    completed |= {str(path) for path in products(config) if path.exists() and not (METADATA / encoded(path)).exists()}
     if not completed:
         return
+    for path in completed:
+        # without a mark, a product without a record is nothing to be done
+        write_text_atomic(INCOMPLETE / encoded(path), '{"external_jobid": null}')
     if not same_configuration:
         say(f"the configuration has changed since, so {len(completed)} completed products are made again")
         return
@@ -164,15 +186,31 @@ def keep_completed(snakemake: Sequence[str], *, same_configuration: bool) -> Non
         raise RecoveryError(f"snakemake --touch: exit code {done.returncode}:\n{(done.stdout + done.stderr)[-2000:]}")
 
 
+def products(config: Config) -> list[Path]:
+    """Return the products of a run, each of which is complete if it exists."""
+    paths = paths_of(config)
+    engines = config.posteriors.engines
+    return [
+        *(file for split in SPLITS for file in trace_files(paths, config, split)),
+        *(paths.sorted_index(split) for split in SORTED_SPLITS),
+        *(paths.observation, paths.layers, paths.diagnostics, paths.inference_table),
+        *([paths.network_manifest] if trains(config) else []),
+        *(file for engine in engines for file in [*posterior_files(paths, config, engine), paths.posterior(engine)]),
+    ]
+
+
+def encoded(path: str | Path) -> str:
+    """Return the name under which Snakemake records a product; our paths are not so long that it divides them."""
+    return base64.urlsafe_b64encode(str(path).encode()).decode()
+
+
 def submitted_products() -> Iterator[tuple[str, str]]:
     """Yield (path of a product, number of its SLURM job) from Snakemake's marks."""
-    for mark in sorted(path for path in INCOMPLETE.rglob("*") if path.is_file()):
-        # the path in base64, in pieces that file systems accept; all but the last begin with @
-        pieces = [piece.removeprefix("@") for piece in mark.relative_to(INCOMPLETE).parts]
+    for mark in sorted(path for path in INCOMPLETE.glob("*") if path.is_file()):
         content: Mapping[str, str | None] = json.loads(mark.read_text(encoding="utf-8") or "{}")
         job = content.get("external_jobid")
         if job is not None:
-            yield base64.b64decode("".join(pieces)).decode(), job
+            yield base64.urlsafe_b64decode(mark.name).decode(), job
 
 
 def state_of(job: str) -> str | None:
