@@ -92,7 +92,7 @@ def test_programs_of_one_rank_each_stop_instead_of_working_in_parallel(project: 
         timeout_s=120,
     )
     assert done.returncode != 0
-    assert "expected 2" in done.stdout, done.stdout
+    assert "--world-size 2: expected this number of MPI ranks, found 1" in done.stdout, done.stdout
     assert not (output / "index.json").exists()
 
 
