@@ -14,12 +14,12 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST = $(VENV)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadscope --no-loadscope-reorder
 CPP_SOURCES = $(shell find src/cpp -name '*.cpp' -o -name '*.hpp')
 
-.PHONY: help setup demo report check check-tests test validate soak lint format clean
+.PHONY: help setup demo report recover check check-tests test test-slurm validate soak lint format clean
 
 help: ## list the targets
 	@echo "etalumis: which latent choices of a simulator produced this observation?"
 	@echo
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 	@echo
 	@echo "By hand, once set up: source .venv/bin/activate; etalumis --help; snakemake --cores all"
 
@@ -32,6 +32,9 @@ demo: setup ## all stages on real Sherpa, on this machine, to a report; after an
 report: setup ## write the HTML reports of the demo again
 	@$(VENV)/python scripts/run_workflow.py --report-only
 
+recover: setup ## on SLURM, after Snakemake was killed: wait for its jobs and go on; ARGS="--configfile FILE --cancel"
+	@$(VENV)/python scripts/recover.py --profile slurm $(ARGS)
+
 check: ## while you work: lint, and the tests that need neither Sherpa nor a workflow nor statistics
 	@$(MAKE) --no-print-directory --jobs 2 --keep-going lint check-tests
 
@@ -40,6 +43,9 @@ check-tests: setup
 
 test: lint ## lint and every test, statistics with small samples
 	$(PYTEST) --lane test
+
+test-slurm: setup ## the workflow on a real SLURM, which is started on this machine for the tests
+	$(PYTEST) --lane slurm tests/slurm
 
 validate: setup ## statistics with large samples, property tests with many examples
 	$(PYTEST) --lane validate

@@ -43,6 +43,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> lanes.Schedu
     return lanes.Scheduler(config, log)
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say loudly that the workflow was not tested on SLURM."""
+    reasons = lanes.skipped_on_slurm(terminalreporter.stats.get("skipped", ()))
+    if reasons:
+        terminalreporter.section("NOT TESTED ON SLURM", sep="!", red=True, bold=True)
+        for reason in reasons:
+            terminalreporter.line(reason)
+
+
 @pytest.fixture(scope="session")
 def statistics(request: pytest.FixtureRequest) -> lanes.Statistics:
     """Sample sizes: small, or large in `make validate`."""

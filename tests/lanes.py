@@ -5,7 +5,9 @@
 check
     Tests that use neither Sherpa nor a whole workflow nor statistics. Few Hypothesis examples.
 test
-    All tests. Statistical tests draw small samples.
+    All tests but those of lane "slurm". Statistical tests draw small samples.
+slurm
+    Tests on a real SLURM, which runs on this machine meanwhile.
 validate
     Statistical tests with large samples, and Hypothesis tests with many examples.
 
@@ -13,14 +15,16 @@ Without ``--lane`` the tests that are named run as in lane "test".
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
-LANES = ("check", "test", "validate")
+LANES = ("check", "test", "slurm", "validate")
+SLURM = "slurm"
+"""Fixture of the tests on a real SLURM."""
 STATISTICS = "statistics"
 """Fixture of the tests whose samples are small in lane "test" and large in lane "validate"."""
 SLOW_FIXTURES = ("run", "carried", "demo", "project", "made", "sherpa_simulator", STATISTICS)
@@ -30,7 +34,7 @@ BUILD = "cpp_examples"
 """Fixture that builds the C++ front end, once for all workers."""
 WORKFLOW = "tests/workflow/"
 """Folder of the tests that share one run of the whole workflow."""
-_EXAMPLES = {"check": 10, "test": 30, "validate": 200}
+_EXAMPLES = {"check": 10, "test": 30, "slurm": 30, "validate": 200}
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ def select(items: Sequence[pytest.Item], lane: str | None) -> tuple[list[pytest.
 
 def _belongs(item: pytest.Item, lane: str) -> bool:
     used = _fixtures(item)
+    if (lane == "slurm") != (SLURM in used):
+        return False
     if lane == "check":
         return used.isdisjoint(SLOW_FIXTURES)
     if lane == "validate":
@@ -114,6 +120,12 @@ class Scheduler(LoadScopeScheduling):
 def _rank(item: pytest.Item) -> int:
     used = _fixtures(item)
     return next((number for number, name in enumerate(SLOW_FIXTURES) if name in used), len(SLOW_FIXTURES))
+
+
+def skipped_on_slurm(reports: Iterable[pytest.TestReport]) -> list[str]:
+    """Return the reasons why tests on SLURM were skipped, each once."""
+    reasons = [str(report.longrepr) for report in reports if report.nodeid.startswith("tests/slurm/")]
+    return list(dict.fromkeys(reasons))
 
 
 def _fixtures(item: pytest.Item) -> set[str]:

@@ -13,10 +13,6 @@ from etalumis.config import Config, TracesConfig, read
 from etalumis.errors import ConfigError
 from etalumis.paths import Paths
 
-_DAY_MIN = 24 * 60
-_STARTUP_MIN = 60
-"""Time for reading, the last validation and the network file, besides the budget."""
-
 _STORED_COLUMNS = ("entries", "observation", "tags")
 """Keys that say which columns of a trace are stored."""
 MPIEXEC = "python -m etalumis.mpiexec"
@@ -109,14 +105,6 @@ def trains(config: Config) -> bool:
 def prior_traces(paths: Paths, config: Config) -> Path:
     """Return the traces whose types and lengths are drawn: the training traces, or else the test traces."""
     return paths.sorted_index("train") if trains(config) else paths.traces("test", 0)
-
-
-def training_runtime_min(config: Config) -> int:
-    """Return the wall time that a batch system allows for the training, in minutes.
-
-    A budget in traces alone gets a day. A training that is cut there resumes when it is submitted again.
-    """
-    return int(config.training.max_minutes or _DAY_MIN) + _STARTUP_MIN
 
 
 def posterior_files(paths: Paths, config: Config, engine: str) -> list[Path]:

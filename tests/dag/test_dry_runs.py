@@ -74,7 +74,7 @@ def test_the_literal_slurm_profile(project: DryProject) -> None:
     assert "slurm_partition=short" in done.stdout
 
 
-@pytest.mark.parametrize(("name", "sort_mb", "network_mb"), [("config", 2000, 4000), ("paper", 16000, 250)])
+@pytest.mark.parametrize(("name", "sort_mb", "network_mb"), [("config", 1500, 2400), ("paper", 2900, 350)])
 def test_the_mpi_rules_request_memory_per_rank_from_slurm(
     project: DryProject, name: str, sort_mb: int, network_mb: int
 ) -> None:

@@ -17,7 +17,6 @@ from etalumis.training.history import HistoryRow, read_history, write_history
 from etalumis.training.optimizer import Optimizer, RowGradient, clip
 from etalumis.training.sampler import EpochOrder, Position, Sampler, epoch_order
 from etalumis.training.schedule import budget_spent, learning_rate, noise_scale
-from etalumis.workflow import training_runtime_min
 
 
 @given(size=st.integers(12, 400), batch=st.integers(1, 4), ranks=st.integers(1, 3), seed=st.integers(0, 9))
@@ -135,11 +134,6 @@ def test_a_budget_in_one_unit_has_no_limit_in_the_other(
     budget = from_mapping({"training": given}).training
     assert (budget.max_minutes, budget.max_traces) == (minutes, traces)
     assert from_mapping({"training": budget.model_dump()}).training == budget
-
-
-@pytest.mark.parametrize(("given", "minutes"), [({"max_minutes": 30.5}, 90), ({"max_traces": 10**6}, 1500)])
-def test_a_batch_system_allows_the_budget_and_an_hour_or_a_day_and_an_hour(given: dict, minutes: int) -> None:
-    assert training_runtime_min(from_mapping({"training": given})) == minutes
 
 
 def random_gradients(seed: int, rows: list[int]) -> tuple[dict[str, torch.Tensor], dict[str, RowGradient]]:

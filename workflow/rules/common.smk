@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Configuration, paths and environment."""
 
-import math
+from functools import partial
 
 from snakemake.logging import logger
 
+from etalumis import resource_requests, slurm_refusals
 from etalumis import workflow as wiring
 from etalumis.config import configuration_notes
 from etalumis.paths import SORTED_SPLITS, SPLITS, figures_of
@@ -22,3 +23,5 @@ ENGINES = CONFIG.posteriors.engines
 FIGURES = figures_of(ENGINES)
 check_format(P)
 wiring.put_environment_first()
+# memory and run time of the jobs of a rule, for a batch system
+request = partial(resource_requests.for_rule, CONFIG, limit_min=resource_requests.site_limit_min(workflow))

@@ -18,8 +18,7 @@ rule diagnostics:
         "../envs/etalumis.yml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        **request("diagnostics"),
     params:
         config=P.config,
         network=subpath(input.network, parent=True),

@@ -35,8 +35,7 @@ rule figures:
         "../envs/etalumis.yml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        **request("figures"),
     params:
         config=P.config,
         formats=wiring.figure_formats(CONFIG),

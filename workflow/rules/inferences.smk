@@ -24,8 +24,7 @@ rule infer:
         "../envs/etalumis.yml"
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=1440,
+        **request("infer"),
     params:
         config=P.config,
         # functions, since Snakemake would read braces in a text as wildcards

@@ -17,7 +17,6 @@ rule layers:
         "../envs/etalumis.yml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        **request("layers"),
     shell:
         "etalumis --log {log} layers --input {input} --output {output}"

@@ -19,12 +19,10 @@ rule network:
         "../envs/etalumis.yml"
     threads: CONFIG.training.tasks * CONFIG.training.threads_per_task
     resources:
+        **request("network", memory="mem_mb_per_cpu", cpus=CONFIG.training.threads_per_task),
         mpi=wiring.MPIEXEC,
         tasks=CONFIG.training.tasks,
         cpus_per_task=CONFIG.training.threads_per_task,
-        # a rank needs 4000 MB; mem_mb would request the memory of all ranks on every node
-        mem_mb_per_cpu=math.ceil(4000 / CONFIG.training.threads_per_task),
-        runtime=wiring.training_runtime_min(CONFIG),
     params:
         config=P.config,
         settings={

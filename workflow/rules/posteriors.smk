@@ -21,8 +21,7 @@ rule rmh:
         "../envs/etalumis.yml"
     threads: 1
     resources:
-        mem_mb=1500,
-        runtime=720,
+        **request("rmh"),
     params:
         config=P.config,
         settings=wiring.engine_settings(CONFIG, "rmh"),
@@ -49,8 +48,7 @@ rule network_rmh:
         "../envs/etalumis.yml"
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=720,
+        **request("network_rmh"),
     params:
         config=P.config,
         settings=wiring.engine_settings(CONFIG, "network_rmh"),
@@ -78,8 +76,7 @@ rule ic:
         "../envs/etalumis.yml"
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=240,
+        **request("ic"),
     params:
         config=P.config,
         settings=wiring.engine_settings(CONFIG, "ic"),
@@ -107,8 +104,7 @@ rule smc:
         "../envs/etalumis.yml"
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=240,
+        **request("smc"),
     params:
         config=P.config,
         settings=wiring.engine_settings(CONFIG, "smc"),
@@ -135,8 +131,7 @@ rule importance:
         "../envs/etalumis.yml"
     threads: 1
     resources:
-        mem_mb=1500,
-        runtime=240,
+        **request("importance"),
     params:
         config=P.config,
         settings=wiring.engine_settings(CONFIG, "importance"),
@@ -160,8 +155,7 @@ rule gather:
         "../envs/etalumis.yml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **request("gather"),
     shell:
         "etalumis --log {log} posteriors gather --input {input} --output {output}"
 

@@ -28,8 +28,7 @@ rule simulator:
         "../envs/etalumis.yml"
     threads: 2
     resources:
-        mem_mb=4000,
-        runtime=30,
+        **request("simulator"),
     params:
         config=P.config,
         settings=wiring.settings(CONFIG.simulator, "prefix", "noise_gev", "momentum_gev", "calorimeter"),

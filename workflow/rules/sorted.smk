@@ -17,12 +17,10 @@ rule sort:
         "../envs/etalumis.yml"
     threads: CONFIG.sorted.tasks
     resources:
+        **request("sort", memory="mem_mb_per_cpu"),
         mpi=wiring.MPIEXEC,
         tasks=CONFIG.sorted.tasks,
         cpus_per_task=1,
-        # mem_mb would request the memory of all ranks on every node
-        mem_mb_per_cpu=CONFIG.sorted.memory_mb,
-        runtime=120,
     params:
         config=P.config,
         settings={"shard_traces": CONFIG.traces.shard_traces},
@@ -52,7 +50,6 @@ rule verify:
         "../envs/etalumis.yml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=120,
+        **request("verify"),
     shell:
         "etalumis --log {log} traces verify {input}"

@@ -18,8 +18,7 @@ rule generate:
         "../envs/etalumis.yml"
     threads: 1
     resources:
-        mem_mb=1500,
-        runtime=240,
+        **request("generate"),
     params:
         config=P.config,
         settings=lambda wildcards: wiring.trace_settings(CONFIG, wildcards.split),
@@ -49,8 +48,7 @@ rule observation:
         "../envs/etalumis.yml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        **request("observation"),
     params:
         settings=wiring.settings(CONFIG.observation),
         # a function, since Snakemake would read braces in a text as wildcards
