@@ -163,7 +163,7 @@ PYTHON_LINES = [
     "etalumis config check config/config.yaml --config 'run={name: second}'",
     f"! etalumis --quiet posteriors ic {INFER} --network $R/network --job 0 --unconditioned calorimeter --output no.h5",
     f"! etalumis -q posteriors smc {INFER} --network $R/network --job 0 --unconditioned calorimeter --output no.h5",
-    f"! etalumis posteriors network_rmh {INFER} --network $R/network --chain 0 --unconditioned calorimeter --output n.h5",
+    f"! etalumis posteriors network_rmh {INFER} --network $R/network --chain 0 --unconditioned y --output n.h5",
 ]
 CPP_LINES = [
     "etalumis traces generate --workers 2 --pin --config $R/config.yaml --simulator muon --split test --output t.h5",
