@@ -12,7 +12,7 @@ from exact.test_ic_by_hand import NearlyPrior, SkewedSession, seldom_or_often
 from exact.test_proposed_runs import LanesOfSkewed
 
 from etalumis import seeds
-from etalumis.distributions import Normal, Uniform
+from etalumis.distributions import Categorical, Normal, Uniform
 from etalumis.errors import InferenceError
 from etalumis.inference import Posterior
 from etalumis.inference.acceptance import AuxiliaryInverseAcceptance
@@ -25,7 +25,7 @@ from etalumis.inference.proposal_controller import proposed_before
 from etalumis.inference.proposed_runs import draw_by_draw
 from etalumis.inference.runner import ModelRunner
 from etalumis.inference.scope_choice import ScopeChoice
-from etalumis.models import FunctionModel, examples, observe, sample
+from etalumis.models import FunctionModel, examples, observe, rejection_scope, sample
 from etalumis.ppx import Simulator
 
 
@@ -92,6 +92,46 @@ def test_a_proposed_run_has_the_density_that_it_was_proposed_with(name, scopes, 
         if not run.lost:
             assert log_weight == pytest.approx(run.log_weight, rel=1e-12, abs=1e-12)
             assert proposed_scopes == run.proposed_scopes
+
+
+def test_contexts_with_other_uncontrolled_draws_are_not_shared(statistics):
+    """The loop accepts with a probability that depends on an uncontrolled draw; the likelihood does not matter."""
+
+    def model():
+        k = sample(Categorical((0.7, 0.3)), control=False, name="k")
+        rate = (0.1, 1.2)[int(k)]
+        with rejection_scope() as scope:
+            while True:
+                x = sample(Uniform(0.0, 1.0), name="x")
+                if sample(Uniform(0.0, 1.0), name="u") <= rate * x:
+                    break
+                scope.repeat()
+        observe(Normal(0.0, 1.0), name="obs")
+
+    settings = NetworkRmhSettings(temperatures=1, steps=1, candidates=6)
+    sweeps = statistics.size(1_500, 8_000)
+    posterior = sample_with_network_moves(
+        FunctionModel(model), {"obs": 0.0}, NearlyPrior(), runs=sweeps * settings.runs_per_sweep, seed=7, init_runs=50,
+        settings=settings,
+    )  # fmt: skip
+    assert_mean(posterior.values["k"], 0.3, "k")
+
+
+def test_a_state_that_the_network_never_proposes_stays():
+    """Its weight is infinite; only steps leave it."""
+
+    class Narrow(NearlyPrior):
+        def _proposal(self, distribution):
+            return Uniform(0.0, 0.5)
+
+    def model():
+        observe(Normal(sample(Uniform(0.0, 1.0), name="x"), 1.0), name="obs")
+
+    chain, moves = chain_of(FunctionModel(model), {"obs": 0.5}, Narrow())
+    for x, moved in ((0.7, False), (0.3, True)):
+        starts = moves._runner.priors(range(1000), details=True)
+        chain.state = chain.structures.state(next(trace for trace in starts if abs(trace.value[0] - x) < 0.1))
+        assert any(moves.move(chain) for _ in range(10)) == moved
 
 
 def test_auxiliary_estimates_of_a_state_are_biased_by_their_size(statistics):

@@ -66,6 +66,9 @@ class Drifted(SkewedSession):
         value = distribution.sample(rng)
         return value, distribution.log_prob(value)
 
+    def log_density(self, address, distribution, value):
+        return None if self.unknown and self.unknown in address else distribution.log_prob(value)
+
 
 class LanesOfDrifted(LanesOfSkewed):
     def __init__(self, lanes, unknown=""):

@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pytest
 from exact.answers import SIGMAS, assert_mean
+from exact.test_ic_by_hand import NearlyPrior
 from exact.test_proposed_runs import LanesOfDrifted, assert_same_draws
 
 from etalumis import seeds
-from etalumis.distributions import Binomial, Normal
+from etalumis.distributions import Binomial, Categorical, Normal
 from etalumis.errors import InferenceError
 from etalumis.inference.compilation import sample_with_proposals
 from etalumis.inference.network_rmh import NetworkRmhSettings, sample_with_network_moves
@@ -125,8 +126,38 @@ def test_a_tag_that_depends_on_the_draw_is_refused():
         tag("square", np.array(a * a + b))
         observe(Normal(a * a + b, NOISE), name="obs")
 
-    with pytest.raises(InferenceError, match="change when the draws that see them are proposed; expected tags"):
+    with pytest.raises(InferenceError, match="after the draws that see them were proposed; expected tags"):
         sample_with_proposals(FunctionModel(curved), {"obs": OBSERVED}, Seeing(), runs=5, seed=4)
+
+
+class Leaking(NearlyPrior):
+    """Proposes nearly always the category that the tag says."""
+
+    seen = None
+
+    def needs_tags(self, address):
+        return True
+
+    def visible_tags(self, tags):
+        return np.reshape(tags["channel"], 1)
+
+    def see(self, tags, lane=0):
+        self.seen = int(tags[0])
+
+    def _proposal(self, distribution):
+        return Categorical((0.95, 0.05) if self.seen == 0 else (0.05, 0.95))
+
+
+def test_a_tag_that_is_the_draw_itself_is_refused():
+    """A network learns such a tag perfectly, so that few runs show the difference."""
+
+    def decay():
+        k = sample(Categorical((0.8, 0.2)), name="k")
+        tag("channel", np.array(k))
+        observe(Normal(k, 1.0), name="obs")
+
+    with pytest.raises(InferenceError, match="after the draws that see them were proposed"):
+        sample_with_proposals(FunctionModel(decay), {"obs": 0.5}, Leaking(), runs=300, seed=4)
 
 
 class SeeingLanes(LanesOfDrifted):
@@ -171,12 +202,13 @@ class SeeingLanes(LanesOfDrifted):
 class Killed(Simulator):
     """Dies once, while runs wait for their tags."""
 
-    calls = 0
+    calls = restarts = 0
 
     def carry_out_each(self, requests, addresses):
         self.calls += 1
-        if self.calls == 12:
+        if self.calls in (4, 9):
             self.restart()
+            type(self).restarts += 1
         return super().carry_out_each(requests, addresses)
 
 
@@ -192,6 +224,8 @@ def test_draws_do_not_depend_on_the_number_of_runs_in_flight(kind, cpp_examples)
     alone = posterior(SeeingLanes(1))
     for lanes in (2, 40):
         session = SeeingLanes(lanes)
+        Killed.restarts = 0
         assert_same_draws(posterior(session, kind), alone)
         assert session.calls > 0
+        assert Killed.restarts == (2 if kind is Killed else 0)
     assert len(np.unique(alone.values["hits"])) > 1

@@ -471,7 +471,7 @@ def test_an_interrupted_job_with_strata_resumes_with_the_same_draws(tmp_path):
     assert len(whole.info["strata"]) == 2
     runs, stages = whole.info["simulator_runs"], sum(len(part["stages"]) for part in whole.info["strata"])
     assert stages >= 6
-    for dies_at in (3 * runs // 4, runs // 3):
+    for dies_at in (runs // 2, runs // 4):
         with pytest.raises(Interrupted):
             smc_with_strata(Interrupting(FunctionModel(model), {dies_at}), {"obs": 2.0}, checkpoint=checkpoint())
     resumed = smc_with_strata(FunctionModel(model), {"obs": 2.0}, checkpoint=checkpoint())

@@ -376,7 +376,11 @@ class NetworkRmhConfig(Section):
 
     chains: int = Field(2, ge=1, le=1000, description="number of chains, one job each; R-hat requires two or more")
     runs: int = Field(
-        200_000, ge=1, le=10**10, description="simulator runs per chain, burn-in included; replays for 1/Z are extra"
+        200_000,
+        ge=1,
+        le=10**10,
+        description="largest number of simulator runs per chain, burn-in included; fewer if one temperature is enough; "
+        "replays for 1/Z are extra",
     )
     burn_in_fraction: float = Field(
         0.25, ge=0, lt=1, description="fraction of a chain's sweeps that is discarded at its start"
@@ -397,11 +401,11 @@ class NetworkRmhConfig(Section):
     in_flight: InFlight = 64
     replays: Replays = 1
     shared_replays: int = Field(
-        32,
-        ge=1,
+        0,
+        ge=0,
         le=10**6,
-        description="prior runs for the 1/Z of all scopes with the same discrete controlled entries before them, in "
-        "each comparison",
+        description="number of prior runs, in each comparison, for the 1/Z of all scopes with the same discrete "
+        "controlled entries before them; 0: none are shared. Exact if uncontrolled draws do not change 1/Z",
     )
 
     @property

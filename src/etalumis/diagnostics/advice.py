@@ -25,7 +25,7 @@ MIN_UNVISITED = 0.05
 MIN_EXPECTED_DRAWS = 6.0
 """Expected effective draws in such a region: that chance leaves one of 20 regions empty has probability 20 exp(-6)."""
 MIN_ROUND_TRIPS = 10
-"""Per chain: with fewer, a tempered chain has seen few states that came down from the prior."""
+"""Per chain: with fewer, a chain has seen few states that came from the hottest replica, or from a network."""
 
 
 def slow_chains(engine: str, report: dict[str, Any], failed: Collection[str], min_ess: float) -> str:
@@ -131,12 +131,12 @@ def swap_facts(info: dict[str, Any]) -> dict[str, Any] | None:
 
 def leaves_modes(info: dict[str, Any]) -> bool:
     """Return whether every chain often got new states, from the prior or a network, and so may visit other modes."""
-    chains = info.get("parts", [info])
-    moves = [chain.get("acceptance", {}).get(NETWORK_MOVES) for chain in chains]
-    if all(moves):
-        return all(move["accepted"] * move["proposed"] >= MIN_ROUND_TRIPS for move in moves)
-    facts = swap_facts(info)
-    return facts is not None and min(facts["round_trips"]) >= MIN_ROUND_TRIPS
+    return all(map(_leaves_modes, info.get("parts", [info])))
+
+
+def _leaves_modes(chain: dict[str, Any]) -> bool:
+    moves = chain.get("acceptance", {}).get(NETWORK_MOVES, {"accepted": 0.0, "proposed": 0})
+    return bool(max(moves["accepted"] * moves["proposed"], chain.get("round_trips", 0)) >= MIN_ROUND_TRIPS)
 
 
 def disagreement(

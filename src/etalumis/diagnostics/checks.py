@@ -38,7 +38,7 @@ def check_chains(
     """Check whether the chains have converged to one distribution, and whether they are long enough.
 
     A constant quantity has no R-hat and no ESS. It fails the check unless an engine with independent draws finds the
-    same constant (`confirmed`), or the chains are tempered and their states came down from the prior many times.
+    same constant (`confirmed`), or the chains often got states from the hottest replica, or from a network.
     """
     quantities = report["quantities"] | {LOG_LIKELIHOOD: report["chains"]["log_likelihood"]}
     moving = {key: summary for key, summary in quantities.items() if not summary["constant"]}

@@ -144,7 +144,8 @@ class AuxiliaryInverseAcceptance(_Replays):
         Random generator of the replays.
     replays, shared_replays
         Number of replays m of each scope whose context is not shared, and of each context that has discrete controlled
-        entries only.
+        entries only; with 0 shared replays, none is shared. Sharing is exact only if uncontrolled entries before the
+        scope do not change Z.
     """
 
     def __init__(self, runner: ModelRunner, rng: np.random.Generator, replays: int, shared_replays: int) -> None:
@@ -161,7 +162,7 @@ class AuxiliaryInverseAcceptance(_Replays):
         return sum(self._log_mean(trace, scope, 0) for scope in scopes)
 
     def _log_mean(self, trace: Trace, scope: int, more: int) -> float:
-        context = self._context(trace, scope)
+        context = self._context(trace, scope) if self._shared_replays else None
         if context is not None and context in self._shared:
             return self._shared[context]
         count = self._replays if context is None else self._shared_replays

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from etalumis import seeds
+from etalumis.errors import InferenceError
 from etalumis.inference.acceptance import AuxiliaryInverseAcceptance
 from etalumis.inference.chain import NETWORK_MOVES, Chain
 from etalumis.inference.proposal_controller import DensitySource, proposed_before
@@ -26,6 +27,7 @@ from etalumis.inference.proposed_runs import ProposedRun, run_proposer
 from etalumis.inference.runner import ModelRunner
 from etalumis.inference.scope_choice import ScopeChoice, Scopes
 from etalumis.log_weights import normalise
+from etalumis.trace import Trace
 
 
 class NetworkMoves:
@@ -82,16 +84,18 @@ class NetworkMoves:
         state = chain.state
         log_weight, scopes = proposed_before(state.trace, self._session, self._runner.addresses, self._choice)
         inverse_acceptance = AuxiliaryInverseAcceptance(self._runner, rng, self._replays, self._shared_replays)
+        row = chain.counts.setdefault(NETWORK_MOVES, [0, 0, 0])
+        row[0] += 1
+        if log_weight == math.inf:
+            return False  # the network never proposes this state, which has all the weight
         log_weight += chain.beta * state.log_likelihood + inverse_acceptance.state(state.trace, scopes)
-        runs = [run for run in self._propose(range(first, first + self._candidates)) if _is_possible(run)]
+        runs = list(filter(self._is_possible, self._propose(range(first, first + self._candidates))))
         log_weights = [
             chain.beta * run.trace.log_likelihood
             + run.log_weight
             + inverse_acceptance.proposed(run.trace, run.proposed_scopes)
             for run in runs
         ]
-        row = chain.counts.setdefault(NETWORK_MOVES, [0, 0, 0])
-        row[0] += 1
         chosen = int(rng.choice(1 + len(runs), p=normalise(np.array([log_weight, *log_weights]))))
         if chosen == 0:
             return False
@@ -114,6 +118,15 @@ class NetworkMoves:
             f"candidates {first} to {last} of {self._stage}",
         )
 
+    def _is_possible(self, run: ProposedRun) -> bool:
+        require_finite_weight(self._runner.model.name, run.trace, run.log_weight)
+        return run.log_weight > -math.inf and run.trace.log_likelihood > -math.inf
 
-def _is_possible(run: ProposedRun) -> bool:
-    return run.log_weight > -math.inf and run.trace.log_likelihood > -math.inf
+
+def require_finite_weight(model: str, trace: Trace, log_weight: float) -> None:
+    """Raise InferenceError if the weight or the likelihood of a run is infinite or NaN; zero is possible."""
+    if not max(log_weight, trace.log_likelihood) < math.inf:  # or NaN
+        raise InferenceError(
+            f"{model}: a run of the network has log weight {log_weight} and log likelihood {trace.log_likelihood}; "
+            "expected finite numbers or -inf. Correct the model."
+        )

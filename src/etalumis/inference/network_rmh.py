@@ -21,7 +21,7 @@ from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.compilation import network_input, new_counts, weighted_runs
 from etalumis.inference.entry_selection import EntrySelection
 from etalumis.inference.kernel import Settings
-from etalumis.inference.network_moves import NetworkMoves
+from etalumis.inference.network_moves import NetworkMoves, require_finite_weight
 from etalumis.inference.observations import Observations
 from etalumis.inference.posterior import Posterior
 from etalumis.inference.proposal_controller import DensitySource
@@ -50,18 +50,19 @@ class NetworkRmhSettings(NamedTuple):
         Number of runs of the network that the state of one replica, in turn, is compared with in each sweep.
     replays, shared_replays
         Number of prior runs for the 1/Z of each proposed rejection scope in such a comparison: of a scope of one run,
-        and of all scopes with the same context, if this has discrete controlled entries only.
+        and of all scopes with the same context, if this has discrete controlled entries only; 0: none are shared. See
+        `etalumis.inference.acceptance` for when sharing is exact.
     """
 
     temperatures: int = 4
     steps: int = 32
     candidates: int = 64
     replays: int = 1
-    shared_replays: int = 32
+    shared_replays: int = 0
 
     @property
     def runs_per_sweep(self) -> int:
-        """Largest number of runs of a sweep, apart from replays."""
+        """Number of runs of a sweep with all temperatures, apart from replays."""
         return self.temperatures * self.steps + self.candidates
 
 
@@ -128,7 +129,8 @@ def sample_with_network_moves(
     session
         The network, given the observation.
     runs
-        Total number of runs of steps and candidates, including the burn-in: `runs // settings.runs_per_sweep` sweeps.
+        Largest number of runs of steps and candidates, including the burn-in: the chain makes
+        `runs // settings.runs_per_sweep` sweeps, which take fewer runs if one temperature is enough.
     seed, chain
         The chain's draws come from (seed, "posteriors/network_rmh", chain).
     burn_in
@@ -160,8 +162,8 @@ def sample_with_network_moves(
         observation, or replaying a trace gives a different one.
     """
     settings = settings or NetworkRmhSettings()
-    if min(settings) < 1:
-        raise InferenceError(f"{ENGINE}: expected settings of 1 or more, found {settings}")
+    if min(settings[:-1]) < 1 or settings.shared_replays < 0:
+        raise InferenceError(f"{ENGINE}: expected settings of 1 or more, and shared_replays >= 0; found {settings}")
     sweeps = runs // settings.runs_per_sweep
     if not 0 <= burn_in < sweeps or thin < 1 or init_runs < 1:
         raise InferenceError(
@@ -216,8 +218,9 @@ class _Ladder(Ladder):
         log_weights: list[float] = []
         for trace, log_weight in weighted_runs(
             self.runner, self._session, range(init_runs), self._seed, f"{self._stage}/start", scopes="auto",
-            replays=1, shared_replays=_SHARED_REPLAYS, counts=new_counts(),
+            replays=1, shared_replays=_SHARED_REPLAYS if self._moves_of.shared_replays else 0, counts=new_counts(),
         ):  # fmt: skip
+            require_finite_weight(self.runner.model.name, trace, log_weight)
             if log_weight > -np.inf:
                 traces.append(trace)
                 log_weights.append(log_weight)

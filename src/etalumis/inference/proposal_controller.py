@@ -158,6 +158,8 @@ class ProposalController(PriorController):
         address = self._addresses.name(site.address)
         if self._needs_tags is not None and self._needs_tags(address):
             self.blind = True
+            # other random numbers than those of the proposals: a tag that depends on the draw would otherwise agree
+            self.rng = self.rng.spawn(1)[0]
             return None
         self.asked += 1
         proposal = self._session.propose(address, site.distribution, self.rng)
@@ -178,13 +180,15 @@ def proposed_before(
     Returns
     -------
     float, list
-        Sum over the proposed entries of log p(x_i) - log q(x_i), and the numbers of the proposed scopes.
+        Sum over the proposed entries of log p(x_i) - log q(x_i), inf if it would never propose one of them, and the
+        numbers of the proposed scopes.
     """
     session.begin()
     choice.learn(trace)
     reader = session if isinstance(session, TagReader) else None
     contexts, scope, from_prior = ContextTracker(), 0, False
-    log_weight, proposed_scopes = 0.0, []
+    log_weight = 0.0
+    proposed_scopes: list[int] = []
     address, value, distribution = trace.address, trace.value, trace.distribution
     flags, scopes, log_prior = trace.flags, trace.scope, trace.log_prob
     for i in trace.accepted:
@@ -199,6 +203,8 @@ def proposed_before(
         if flags[i] & CONTROLLED and not from_prior:
             log_q = session.log_density(name, distribution[i], value[i])
         if log_q is not None:
+            if log_q == -math.inf:
+                return math.inf, proposed_scopes
             require_finite(value[i], log_q, name)
             log_weight += log_prior[i] - log_q
             if entered and scope:

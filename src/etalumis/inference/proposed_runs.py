@@ -46,8 +46,6 @@ _MAX_WASTE = 2.0
 """Guessing stops if more runs than this were wasted per completed run..."""
 _FREE_WASTE = 4
 """...apart from this number per lane, for the first guesses."""
-_MAX_REPEATS = 8
-"""How often a run is repeated with other tags; once is enough unless a tag depends on draws that see another tag."""
 
 
 @runtime_checkable
@@ -111,7 +109,6 @@ class _Lane:
         self.index, self.number, self.guesses = index, number, 0
         self.tags: Array | None = None
         self.needs_tags = False  # stopped before an entry that depends on tags
-        self.repeats = 0
 
     def begin(self, rng: np.random.Generator, expected: ExpectedEntries) -> None:
         """Start the run, or start it again."""
@@ -221,14 +218,11 @@ class ProposedRuns:
                 lane.tags, lane.needs_tags = None, False
                 self._learn(trace)
                 again.append(lane)
-            elif (
-                self._reader is not None
-                and lane.tags is not None
-                and not np.array_equal(lane.tags, seen := self._reader.visible_tags(trace.tags), equal_nan=True)
-            ):
-                lane.tags, lane.needs_tags, lane.repeats = seen, False, lane.repeats + 1
-                if lane.repeats > _MAX_REPEATS:
-                    lane.guesses = _MAX_GUESSES  # the run that asks for each value says what is wrong
+            elif not trace.repeated and not self._had_tags(trace, lane.tags):
+                lane.guesses, lane.needs_tags = (
+                    _MAX_GUESSES,
+                    False,
+                )  # the run that asks for each value says what is wrong
                 again.append(lane)
             else:
                 self._runner.check(trace)
@@ -240,6 +234,12 @@ class ProposedRuns:
                 self._runner.model.name, self._wasted, self._wasted + self._completed,
             )  # fmt: skip
         return again
+
+    def _had_tags(self, trace: Trace, tags: Array | None) -> bool:
+        """Return whether the run had the tags that the network saw."""
+        if tags is None or self._reader is None:
+            return True
+        return np.array_equal(tags, self._reader.visible_tags(trace.tags), equal_nan=True)
 
     def _finish(self, lane: _Lane, run: ProposedRun, done: dict[int, ProposedRun], free: list[int]) -> None:
         self._completed += 1
@@ -326,10 +326,9 @@ def draw_by_draw(
     Raises
     ------
     InferenceError
-        If the tags on which a proposal depends are computed after the draw.
+        If the tags on which a proposal depends are not the same in both runs, because they depend on the draw.
     """
     tags: Array | None = None
-    repeats = 0
     while True:
         rng = make_rng()
         controller = partial(ProposalController, session, runner.addresses, rng, runner.observations, choice, tags)
@@ -337,18 +336,22 @@ def draw_by_draw(
         if choice.learn(trace):
             tags = None
             continue
-        seen = None
-        if isinstance(session, TagReader) and (run.blind or tags is not None):
-            seen = session.visible_tags(trace.tags)
-        if seen is None or (tags is not None and np.array_equal(tags, seen, equal_nan=True)):
-            return ProposedRun(trace, run.log_weight, run.lost, run.proposed_scopes, run.asked, run.unknown, rng)
-        tags, repeats = seen, repeats + 1
-        if repeats > _MAX_REPEATS:
-            raise InferenceError(
-                f"{runner.model.name}: the tags that the network sees (network.tags) change when the draws that see "
-                "them are proposed; expected tags that the model emits before these draws, and that do not depend on "
-                "them. Emit them earlier, or train a network without them."
-            )
+        if run.blind and isinstance(session, TagReader):
+            tags = session.visible_tags(trace.tags)
+            continue
+        if tags is not None and not run.lost and isinstance(session, TagReader):
+            _require_same(runner.model.name, tags, session.visible_tags(trace.tags))
+        return ProposedRun(trace, run.log_weight, run.lost, run.proposed_scopes, run.asked, run.unknown, rng)
+
+
+def _require_same(model: str, tags: Array, found: Array) -> None:
+    """Raise if a run did not have the tags that the network saw, which an earlier run with other values had."""
+    if not np.array_equal(tags, found, equal_nan=True):
+        raise InferenceError(
+            f"{model}: the tags that the network sees (network.tags) were {tags.tolist()}, and {found.tolist()} after "
+            "the draws that see them were proposed; expected tags that the model emits before these draws, outside "
+            "rejection loops, and that depend on no draw that sees a tag. Train a network without these tags."
+        )
 
 
 def run_proposer(

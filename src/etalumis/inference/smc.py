@@ -258,7 +258,7 @@ class _Sampler:
             return
         state = found[1]
         self.runner.observations.record_names(state["observed"])
-        self.strata = Strata(strata, tuple(state["strata"]))
+        self.strata = Strata(strata, tuple(state["strata"]), state["others"])
         self.populations = [restore_population(self.chain, saved) for saved in state["populations"]]
         self.runner.runs, self.runner.failures = state["runs"], state["failures"]
         self.chain.counts = {label: list(count) for label, count in state["counts"].items()}
@@ -268,6 +268,7 @@ class _Sampler:
         """Return the JSON values from which `begin` resumes."""
         return {
             "strata": self.strata.own,
+            "others": self.strata.others,
             "populations": [save_population(self.chain, population) for population in self.populations],
             "observed": self.runner.observations.seen,
             "runs": self.runner.runs,
@@ -344,7 +345,7 @@ class _Sampler:
         self.chain.beta, began, runs = population.beta, time.perf_counter(), self.runner.runs
         if self._settings.entry_moves:
             self._move_entries(population, rng)
-        self._move_blocks(population.states, rng)
+        self._move_blocks(population, rng)
         seconds, runs = time.perf_counter() - began, self.runner.runs - runs
         lineages = len(np.unique(population.lineage))
         population.stages.append(
@@ -359,12 +360,13 @@ class _Sampler:
     def _move_entries(self, population: Population, rng: np.random.Generator) -> None:
         for k, state in enumerate(population.states):
             moved = self.chain.advance(state, self._settings.entry_moves, int(rng.integers(2**63)))
-            # All steps together are one reversible proposal, so refusing to leave the stratum keeps its posterior
-            # invariant. Block moves never change a discrete entry.
+            # all steps together are one reversible proposal, so refusing to leave the stratum keeps its posterior
+            # invariant
             if self.strata.of(moved) == population.stratum:
                 population.states[k] = moved
 
-    def _move_blocks(self, states: list[ChainState], rng: np.random.Generator) -> None:
+    def _move_blocks(self, population: Population, rng: np.random.Generator) -> None:
+        states = population.states
         for _ in range(self._settings.block_moves):
             proposed = block_moves.propose_moves(states, rng)
             makes = [partial(block_moves.BlockController, move, rng, self.runner.observations) for _, move in proposed]
@@ -372,7 +374,8 @@ class _Sampler:
             for (k, move), (trace, controller) in zip(proposed, self.runner.run_all(rng, makes), strict=True):
                 self.chain.state = states[k]
                 self.chain.decide(self.chain.block_move(move), trace, controller)
-                states[k] = self.chain.state
+                if self.strata.of(self.chain.state) == population.stratum:  # a later scope may be drawn again
+                    states[k] = self.chain.state
 
     def raise_beta(self, population: Population) -> None:
         """Raise the inverse temperature, and resample the population."""

@@ -24,7 +24,9 @@ MIN_SHARE = 0.002
 
 @dataclass(frozen=True)
 class Strata:
-    """Values of an entry that have a stratum of their own; the last stratum has all other traces.
+    """Values of an entry that have a stratum of their own.
+
+    Every trace is in one stratum, also if its value did not occur in the first runs: moves may reach it.
 
     Attributes
     ----------
@@ -32,17 +34,21 @@ class Strata:
         Name of the entry; None: all traces are in one stratum.
     own
         The values, in ascending order.
+    others
+        Number of the stratum of all other traces: one of their own, or, if no first run has such a value, that of the
+        value of the largest weight.
     """
 
     name: str | None = None
     own: tuple[float, ...] = ()
+    others: int = 0
 
     def of(self, state: ChainState) -> int:
         """Return the number of the stratum of a trace."""
         if self.name is None:
             return 0
         value = _value(state, self.name)
-        return self.own.index(value) if value in self.own else len(self.own)
+        return self.own.index(value) if value in self.own else self.others
 
     def label(self, number: int) -> str:
         """Return the name of a stratum for messages."""
@@ -80,11 +86,12 @@ def strata_of(
         raise InferenceError(f"strata: no first run has an entry of the name {name!r}; found {', '.join(known)}")
     _, weight = starting_beta(log_weight, log_likelihood)
     share = normalise(weight)
-    found = [value for value in np.unique(values[~np.isnan(values)]) if share[values == value].sum() >= MIN_SHARE]
-    strata = Strata(name, tuple(float(value) for value in found))
-    groups = [np.flatnonzero(values == value) for value in strata.own]
-    rest = np.flatnonzero(~np.isin(values, found))
-    return strata, [*groups, rest] if len(rest) else groups
+    shares = {float(value): float(share[values == value].sum()) for value in np.unique(values[~np.isnan(values)])}
+    own = [value for value, of_value in shares.items() if of_value >= MIN_SHARE]
+    groups = [np.flatnonzero(values == value) for value in own]
+    rest = np.flatnonzero(~np.isin(values, own))
+    others = len(own) if len(rest) else int(np.argmax([shares[value] for value in own]))
+    return Strata(name, tuple(own), others), [*groups, rest] if len(rest) else groups
 
 
 def _value(state: ChainState, name: str) -> float | None:

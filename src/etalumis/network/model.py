@@ -106,7 +106,7 @@ class ProposalNetwork(nn.Module):
             getattr(self.lstm, f"bias_ih_l{layer}").data[hidden : 2 * hidden] = 1.0
         if self.tag_inputs is not None:
             weight = dict(self.lstm.named_parameters())["weight_ih_l0"]
-            weight.data[:, -self.tag_width :] = 0.0  # at first, the tags have no effect
+            weight.data[:, self.input_width - self.tag_width :] = 0.0  # at first, the tags have no effect
 
     def _start_group(self, group: Group, rows: int) -> None:
         config = self.config
