@@ -125,6 +125,7 @@ EXTREMES = {
     "posteriors.network_rmh.burn_in_fraction": (0.0, 0.5),
     "posteriors.network_rmh.thin": (1, 4),
     "posteriors.engines": (["smc"], ["importance", "smc", "ic", "network_rmh", "rmh"]),
+    "posteriors.smc.strata": ("a", "$HOME {x} 'y'"),
     "posteriors.smc.block_moves": (1, 10**6),
 }
 

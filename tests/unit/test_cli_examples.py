@@ -117,8 +117,7 @@ INSTEAD = {
         f"etalumis calibrate {DEMO} --engine ic --network $R/network --runs 20 --observations 2 --output calibration/ic"
     ),
     f"etalumis bench infer {INFER} --network $R/network --diagnostics $R/diagnostics/diagnostics.json": (
-        f"etalumis bench infer {INFER} --network $R/network --diagnostics diagnostics.json --table from.jsonl"
-        " --seconds 1 --json > infer.json"
+        f"etalumis bench infer {INFER} --network $R/network --seconds 1 --json > infer.json"
     ),
 }
 
@@ -157,13 +156,14 @@ PYTHON_LINES = [
     "etalumis infer --config from.yaml --simulator $R/simulator --traces $R/traces/test-000.h5 --count 1"
     " --output from.csv",
     "etalumis calibrate --config from.yaml --simulator $R/simulator --engine ic --observations 1 --output from-cal",
+    f"etalumis bench infer {INFER} --network $R/network --diagnostics diagnostics.json --table from.jsonl --seconds 1",
     "! etalumis network train --config from.yaml --layers $R/layers/layers.json --train $R/sorted/train"
     " --valid $R/sorted/valid --output from",
     "etalumis config schema",
     "etalumis config check config/config.yaml --config 'run={name: second}'",
     f"! etalumis --quiet posteriors ic {INFER} --network $R/network --job 0 --unconditioned calorimeter --output no.h5",
     f"! etalumis -q posteriors smc {INFER} --network $R/network --job 0 --unconditioned calorimeter --output no.h5",
-    f"! etalumis posteriors network_rmh {INFER} --network $R/network --chain 0 --unconditioned y --output n.h5",
+    f"etalumis posteriors network_rmh {INFER} --network $R/network --chain 0 --unconditioned y --output n.h5",
 ]
 CPP_LINES = [
     "etalumis traces generate --workers 2 --pin --config $R/config.yaml --simulator muon --split test --output t.h5",
