@@ -215,12 +215,8 @@ def _all_chains(engine: Callable[..., Posterior], inputs: EngineInputs, chains: 
 
 
 def _check_length(engine: str, section: RmhConfig | NetworkRmhConfig) -> None:
-    if section.sweeps - section.burn_in < section.thin:
-        raise InferenceError(
-            f"engine {engine}: expected enough runs for one draw, found {section.runs}: {section.sweeps} sweeps of "
-            f"{section.temperatures} temperatures, {section.burn_in} of them burn-in, and a draw per {section.thin} "
-            "sweeps. Raise --runs."
-        )
+    if (reason := section.too_short()) is not None:
+        raise InferenceError(f"engine {engine}: {reason}. Raise --runs.")
 
 
 def _rmh(inputs: EngineInputs) -> Engine:

@@ -25,7 +25,7 @@ examples:
   etalumis config show config/test.yaml        prints every key, with all defaults
   etalumis config show --config 'run={name: second, seed: 2}'
                                                what `snakemake --config 'run={name: second, seed: 2}'` uses
-  etalumis config schema --write               after a change of src/etalumis/config/models.py
+  etalumis config schema --write               after a change of a section in src/etalumis/config
 """
 
 

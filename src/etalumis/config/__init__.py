@@ -8,21 +8,23 @@ from etalumis.config.models import (
     CalorimeterConfig,
     Config,
     FiguresConfig,
-    IcConfig,
-    ImportanceConfig,
     MomentumConfig,
     NetworkConfig,
-    NetworkRmhConfig,
     ObservationConfig,
     ObservationsConfig,
-    PosteriorsConfig,
-    RmhConfig,
     RunConfig,
     SimulatorConfig,
-    SmcConfig,
     SortedConfig,
     TracesConfig,
     TrainingConfig,
+)
+from etalumis.config.posteriors import (
+    IcConfig,
+    ImportanceConfig,
+    NetworkRmhConfig,
+    PosteriorsConfig,
+    RmhConfig,
+    SmcConfig,
 )
 from etalumis.config.whole import configuration_notes
 

@@ -8,43 +8,15 @@ The defaults have the scale of the demo, except for the network, whose defaults 
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
+from etalumis.config.posteriors import PosteriorsConfig
+from etalumis.config.section import Interval, Section, distinct
 
-def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
-    if not bounds[0] < bounds[1]:
-        raise ValueError(f"expected [low, high] with low < high, found [{bounds[0]:g}, {bounds[1]:g}]")
-    return bounds
-
-
-def _distinct(items: tuple[str, ...]) -> tuple[str, ...]:
-    repeated = sorted({item for item in items if items.count(item) > 1})
-    if repeated:
-        raise ValueError(f"expected each value once, found {', '.join(repeated)} several times")
-    return items
-
-
-Interval = Annotated[tuple[float, float], AfterValidator(_ordered)]
 PositiveCm = Annotated[float, Field(ge=1e-6, le=1e6)]
 Cm = Annotated[float, Field(ge=0, le=1e6)]
 Response = Annotated[float, Field(ge=0, le=10)]
 Channels = Annotated[int, Field(ge=1, le=4096)]
-
-
-class Section(BaseModel):
-    """A part of the configuration: closed (an unknown key is an error) and read-only."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, serialize_by_alias=True
-    )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _refuse_booleans(cls, value: Any) -> Any:
-        """Refuse `true` and `yes`, which no key takes and Python would convert to the number 1."""
-        if any(isinstance(item, bool) for item in (value if isinstance(value, list | tuple) else [value])):
-            raise ValueError("a truth value is not a number")
-        return value
 
 
 class RunConfig(Section):
@@ -123,7 +95,7 @@ class TracesConfig(Section):
     observation: Literal["expected", "noisy"] = Field(
         "expected", description="stored observations: without noise if the simulator provides it, or with noise"
     )
-    tags: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], AfterValidator(_distinct)] | None = Field(
+    tags: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], AfterValidator(distinct)] | None = Field(
         None, description="names of the stored tags; null: all"
     )
 
@@ -252,7 +224,7 @@ class ObservationsConfig(Section):
 
     first: int = Field(0, ge=0, description="index of the first trace in the test split")
     count: int | None = Field(None, ge=1, description="number of traces; null: all from the first one on")
-    engines: Annotated[tuple[Literal["ic", "smc", "importance"], ...], AfterValidator(_distinct)] = Field(
+    engines: Annotated[tuple[Literal["ic", "smc", "importance"], ...], AfterValidator(distinct)] = Field(
         ("ic",),
         min_length=1,
         description="engines, with their settings in `posteriors`; the later ones are used for traces without a "
@@ -261,193 +233,15 @@ class ObservationsConfig(Section):
     runs: int | None = Field(
         None, ge=1, le=10**9, description="simulator runs per trace (smc: first runs); null: as in `posteriors`"
     )
-    probabilities: Annotated[tuple[str, ...], AfterValidator(_distinct)] = Field(
+    probabilities: Annotated[tuple[str, ...], AfterValidator(distinct)] = Field(
         (), description="conditions whose posterior probabilities are reported, such as `P(channel in {1}) >= 0.9`"
     )
-
-
-class RmhConfig(Section):
-    """Random-walk Metropolis-Hastings with parallel tempering.
-
-    A sweep is one run per temperature, followed by swaps of states between temperatures. Draws come from temperature 1.
-    """
-
-    chains: int = Field(2, ge=1, le=1000, description="number of chains, one job each; R-hat requires two or more")
-    runs: int = Field(
-        500_000, ge=1, le=10**10, description="simulator runs per chain, over all temperatures, burn-in included"
-    )
-    burn_in_fraction: float = Field(
-        0.25, ge=0, lt=1, description="fraction of a chain's sweeps that is discarded at its start"
-    )
-    thin: int = Field(4, ge=1, le=10**7, description="sweeps per stored draw")
-    temperatures: int = Field(
-        7, ge=1, le=1000, description="temperatures per chain, the last one being the prior; 1: no tempering"
-    )
-    hottest_beta: float = Field(
-        0.01,
-        gt=0,
-        lt=1,
-        description="initial value of the lowest inverse temperature above the prior's, about 1 / (spread of the log "
-        "likelihood under the prior); burn-in then adapts the temperatures to equal swap rates",
-    )
-
-    @property
-    def sweeps(self) -> int:
-        """Sweeps per chain."""
-        return self.runs // self.temperatures
-
-    @property
-    def burn_in(self) -> int:
-        """Sweeps that are discarded."""
-        return int(self.burn_in_fraction * self.sweeps)
-
-
-InFlight = Annotated[
-    int,
-    Field(ge=1, le=65536, description="runs whose values are proposed at a time; this does not change the draws"),
-]
-Replays = Annotated[
-    int, Field(ge=1, le=10**6, description="prior runs per proposed rejection scope of a run, for its 1/Z")
-]
-SharedReplays = Annotated[
-    int,
-    Field(
-        ge=0,
-        le=10**6,
-        description="largest number of prior runs for the 1/Z of a scope, shared by all runs with the same discrete "
-        "controlled entries before it, if uncontrolled entries do not change Z; 0: none are shared",
-    ),
-]
-
-
-class IcConfig(Section):
-    """Inference compilation: importance sampling with the network's proposals."""
-
-    jobs: int = Field(2, ge=1, le=1000, description="number of jobs")
-    runs: int = Field(15_000, ge=1, le=10**10, description="simulator runs per job")
-    in_flight: InFlight = 64
-    replays: Replays = 1
-    shared_replays: SharedReplays = 0
-
-
-class SmcConfig(Section):
-    """Tempered sequential Monte Carlo: a population of traces, from runs of the network or of the prior.
-
-    A stage raises the inverse temperature, resamples the population, and moves every trace.
-    """
-
-    jobs: int = Field(2, ge=1, le=1000, description="number of jobs, each with its own population")
-    start: Literal["network", "prior"] = Field("network", description="what proposes the first runs")
-    starts: int = Field(
-        20_000, ge=1, le=10**9, description="first runs per job, from which the population is resampled"
-    )
-    particles: int = Field(4000, ge=2, le=10**8, description="traces of a population")
-    conditional_ess: float = Field(
-        0.9,
-        gt=0,
-        lt=1,
-        description="fraction of the effective sample size that a stage keeps; larger: more and smaller stages",
-    )
-    strata: str | None = Field(
-        None,
-        min_length=1,
-        description="name of a discrete draw, such as `channel`; each value has a population of its own, and its "
-        "probability follows from their evidence; null: one population",
-    )
-    entry_moves: int = Field(5, ge=0, le=10**6, description="steps of single entries, per trace and stage")
-    block_moves: int = Field(5, ge=0, le=10**6, description="joint steps of several entries, per trace and stage")
-    in_flight: InFlight = 64
-    replays: Replays = 1
-    shared_replays: SharedReplays = 0
-
-    @model_validator(mode="after")
-    def _check_moves(self) -> Self:
-        if self.entry_moves + self.block_moves == 0:
-            raise ValueError("entry_moves and block_moves: expected at least one move per stage, found 0 of both")
-        return self
-
-
-class NetworkRmhConfig(Section):
-    """Random-walk Metropolis-Hastings that also moves to runs of the network.
-
-    A sweep is some steps of single entries at every temperature, one comparison of the state at one temperature, in
-    turn, with runs of the network, and swaps between temperatures. Draws come from temperature 1.
-    """
-
-    chains: int = Field(2, ge=1, le=1000, description="number of chains, one job each; R-hat requires two or more")
-    runs: int = Field(
-        200_000,
-        ge=1,
-        le=10**10,
-        description="largest number of simulator runs per chain, burn-in included; fewer if one temperature is enough; "
-        "replays for 1/Z are extra",
-    )
-    burn_in_fraction: float = Field(
-        0.25, ge=0, lt=1, description="fraction of a chain's sweeps that is discarded at its start"
-    )
-    thin: int = Field(1, ge=1, le=10**7, description="sweeps per stored draw")
-    temperatures: int = Field(
-        4,
-        ge=1,
-        le=1000,
-        description="temperatures per chain, up to the one at which runs of the network are effective; if they are at "
-        "temperature 1, this is the only one",
-    )
-    init_runs: int = Field(
-        2000, ge=1, le=10**9, description="runs of the network that a chain starts from, and that set its temperatures"
-    )
-    steps: int = Field(32, ge=1, le=10**6, description="steps of single entries, per temperature and sweep")
-    candidates: int = Field(64, ge=1, le=10**6, description="runs of the network that a state is compared with")
-    in_flight: InFlight = 64
-    replays: Replays = 1
-    shared_replays: int = Field(
-        0,
-        ge=0,
-        le=10**6,
-        description="number of prior runs, in each comparison, for the 1/Z of all scopes with the same discrete "
-        "controlled entries before them; 0: none are shared. Exact if uncontrolled draws do not change 1/Z",
-    )
-
-    @property
-    def sweeps(self) -> int:
-        """Sweeps per chain."""
-        return self.runs // (self.temperatures * self.steps + self.candidates)
-
-    @property
-    def burn_in(self) -> int:
-        """Sweeps that are discarded."""
-        return int(self.burn_in_fraction * self.sweeps)
-
-
-class ImportanceConfig(Section):
-    """Importance sampling from the prior."""
-
-    jobs: int = Field(2, ge=1, le=1000, description="number of jobs")
-    runs: int = Field(100_000, ge=1, le=10**10, description="simulator runs per job")
-
-
-class PosteriorsConfig(Section):
-    """The inference engines, and what their files keep."""
-
-    engines: Annotated[
-        tuple[Literal["rmh", "network_rmh", "ic", "smc", "importance"], ...], AfterValidator(_distinct)
-    ] = Field(("rmh", "ic"), min_length=1, description="engines that the workflow runs and compares")
-    entries: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], AfterValidator(_distinct)] = Field(
-        (),
-        description="controlled draws that posterior files keep by address: patterns (`*`, `?`) of addresses or names; "
-        "all: every one",
-    )
-    rmh: RmhConfig = RmhConfig()
-    network_rmh: NetworkRmhConfig = NetworkRmhConfig()
-    ic: IcConfig = IcConfig()
-    smc: SmcConfig = SmcConfig()
-    importance: ImportanceConfig = ImportanceConfig()
 
 
 class FiguresConfig(Section):
     """The figures."""
 
-    format: Annotated[tuple[Literal["png", "pdf", "svg"], ...], AfterValidator(_distinct)] = Field(
+    format: Annotated[tuple[Literal["png", "pdf", "svg"], ...], AfterValidator(distinct)] = Field(
         ("png", "pdf"), min_length=1, description="file formats; PNG is always written, for the report"
     )
 
@@ -494,10 +288,8 @@ class Config(Section):
                 "traces do not store them. Add them there, or set traces.tags to null."
             )
         for name, chain in (("rmh", self.posteriors.rmh), ("network_rmh", self.posteriors.network_rmh)):
-            if chain.sweeps - chain.burn_in < chain.thin:
+            if (reason := chain.too_short()) is not None:
                 raise ValueError(
-                    f"posteriors.{name}.runs: expected enough for one draw, found {chain.runs}: {chain.sweeps} "
-                    f"sweeps of {chain.temperatures} temperatures, {chain.burn_in} of them burn-in, and a draw per "
-                    f"{chain.thin} sweeps. Raise runs or lower temperatures, burn_in_fraction or thin."
+                    f"posteriors.{name}.runs: {reason}. Raise runs or lower temperatures, burn_in_fraction or thin."
                 )
         return self

@@ -5,7 +5,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from etalumis.config.models import Config, PosteriorsConfig, Section
+from etalumis.config.models import Config
+from etalumis.config.posteriors import PosteriorsConfig
+from etalumis.config.section import Section
 from etalumis.counting import counted
 from etalumis.errors import ConfigError
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Collection
 from typing import Any
 
-from etalumis.config.models import RmhConfig
+from etalumis.config import RmhConfig
 from etalumis.diagnostics.verdict import ENGINE_NAMES
 from etalumis.inference.chain import NETWORK_MOVES
 
