@@ -133,6 +133,19 @@ def test_more_traces_in_a_minibatch_than_in_the_training_split_are_refused() -> 
     read([], ["training={tasks: 3, batch_size: 8}", "traces={train: 24}"])
 
 
+def test_tags_that_the_network_sees_must_be_stored() -> None:
+    seen = "network={tags: {pair: [px], spin: [px]}}"
+    with pytest.raises(ConfigError, match=r"network\.tags: the tags \['spin'\] are not in traces\.tags, \['pair'\]"):
+        read([], [seen, "traces={tags: [pair]}"])
+    assert read([], [seen]).network.tags == {"pair": ("px",), "spin": ("px",)}
+
+
+@pytest.mark.parametrize("engine", ["rmh", "network_rmh"])
+def test_chains_that_keep_no_draw_are_refused(engine: str) -> None:
+    with pytest.raises(ConfigError, match=rf"posteriors\.{engine}\.runs: expected enough for one draw, found 10: "):
+        read([], [f"posteriors={{{engine}: {{runs: 10, thin: 10}}}}"])
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
@@ -148,6 +161,7 @@ def test_more_traces_in_a_minibatch_than_in_the_training_split_are_refused() -> 
         ({"training": {"max_traces": 9, "max_minutes": 1}}, ["training.max_traces:"]),
         ({"training": {"max_traces": 9}}, []),
         ({"posteriors": {"rmh": {"chains": 1}}}, ["posteriors.rmh.chains:"]),
+        ({"posteriors": {"network_rmh": {"chains": 1}}}, ["posteriors.network_rmh.chains:"]),
         ({"traces": {"observation": "noisy"}, "training": {"noise_ramp_share": 0}}, []),
     ],
 )

@@ -9,7 +9,7 @@ from unit.traces_support import DETECTOR, PROVENANCE, SHAPE, STDDEV, draw, part
 
 from etalumis.address import AddressTable
 from etalumis.errors import DatasetError, StorageError
-from etalumis.layers import LayerRow, LayerTable, ObservationLayout, build
+from etalumis.layers import LayerRow, LayerTable, ObservationLayout, TagInput, build
 from etalumis.models import examples
 from etalumis.traces.recording.generate import generate
 
@@ -57,6 +57,17 @@ def test_saving_and_loading(files, tmp_path):
     table.save(tmp_path / "layers.json")
     loaded = LayerTable.load(tmp_path / "layers.json")
     assert (loaded.rows, loaded.observations, loaded.digest) == (table.rows, table.observations, table.digest)
+    assert loaded.tags == table.tags
+
+
+def test_tags_of_fixed_shape_are_listed(files):
+    """The number of rows of `particles` varies."""
+    table = build(files)
+    assert table.tags == (TagInput("channel", ()), TagInput("pair", (2,)))
+    assert table.grow(build(files[:1])).tags == table.tags
+    without = LayerTable(table.rows, table.observations, tags=[TagInput("pair", (2,))])
+    assert table.grow(without).tags == (TagInput("pair", (2,)),)
+    assert without.digest == table.digest
 
 
 def test_growing_keeps_the_old_rows(files):

@@ -191,7 +191,8 @@ def network_that_sees_tags() -> ProposalNetwork:
     visible = {"square": ("Normal0", "Uniform1"), "pair": ("Normal0", "Poisson2")}
     network = network_of(SEEING, SMALL.model_copy(update={"tags": visible}))
     assert network.tag_inputs is not None
-    network.tag_inputs.set_scale(np.linspace(-1.0, 1.0, 6), np.linspace(0.5, 2.0, 6))
+    middle, spread = np.linspace(-1.0, 1.0, 6), np.linspace(0.5, 2.0, 6)
+    network.tag_inputs.learn_scale(np.stack([middle - spread, middle + spread]))
     with torch.no_grad():
         network.lstm.weight_ih_l0[:, -6:] = 0.5 * torch.randn(64, 6, generator=torch.Generator().manual_seed(1))
     return network
@@ -239,6 +240,30 @@ def test_a_tag_that_a_run_does_not_have_is_replaced_by_its_mean() -> None:
 def test_a_tag_or_a_draw_that_does_not_exist_is_named(visible: dict[str, tuple[str, ...]], message: str) -> None:
     with pytest.raises(NetworkError, match=message):
         ProposalNetwork(SEEING, SMALL.model_copy(update={"tags": visible}))
+
+
+def test_the_scale_of_tags_is_that_of_the_traces_that_have_them() -> None:
+    inputs = network_that_sees_tags().tag_inputs
+    assert inputs is not None
+    known = np.random.default_rng(2).normal(3.0, 2.0, (500, 6))
+    known[:, 2] = 7.0
+    tags = known.copy()
+    tags[::2, 5] = np.nan
+    inputs.learn_scale(tags)
+    standard = inputs.standardise(torch.from_numpy(tags)).numpy()
+    np.testing.assert_allclose(standard[:, :2], (known - known.mean(0))[:, :2] / known.std(0)[:2], atol=1e-5)
+    np.testing.assert_array_equal(standard[:, 2], 0.0)
+    np.testing.assert_array_equal(standard[::2, 5], 0.0)
+    assert standard[1::2, 5].std() == pytest.approx(1.0, abs=1e-5)
+    assert inputs.always.tolist() == [True] * 5 + [False]
+
+
+def test_a_run_without_a_tag_that_training_had_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    session = network_that_sees_tags().session(np.zeros(6))
+    for _ in range(3):
+        found = session.visible_tags({"square": np.zeros((2, 2))})
+    assert np.isnan(found).tolist() == [False] * 4 + [True] * 2
+    assert [record.getMessage()[:24] for record in caplog.records] == ["a run has no tag 'pair',"]
 
 
 def test_a_tag_of_another_shape_is_an_error() -> None:

@@ -84,6 +84,20 @@ def test_tags_follow_from_the_final_state(events: list[dict[str, Any]]) -> None:
         assert event["missing_et"] == pytest.approx(np.hypot(*neutrinos[:, 2:4].sum(axis=0)), abs=1e-12)
 
 
+def test_the_visible_sums_at_rest_are_those_of_the_decay_products(events: list[dict[str, Any]]) -> None:
+    """Boosted back from the final state, per kind of particle: electromagnetic, hadronic, muons."""
+    for event in events:
+        state, momentum = event["final_state"], np.array(event["momentum"])
+        energy = np.sqrt(TAU_GEV**2 + momentum @ momentum)
+        along = (state[:, 1] - state[:, 2:] @ momentum / (energy + TAU_GEV)) / TAU_GEV
+        at_rest = state[:, 2:] - along[:, None] * momentum
+        boosted = np.column_stack([(energy * state[:, 1] - state[:, 2:] @ momentum) / TAU_GEV, at_rest])
+        kind = np.abs(state[:, 0])
+        hadronic = ~np.isin(kind, [11, 22, 13, *NEUTRINOS])
+        expected = [boosted[of].sum(axis=0) for of in (np.isin(kind, [11, 22]), hadronic, kind == 13)]
+        np.testing.assert_allclose(event["visible_at_rest"], np.concatenate(expected), rtol=0, atol=1e-8)
+
+
 def test_the_calorimeter_contains_the_visible_energy(events: list[dict[str, Any]], checkout: Path) -> None:
     detector = load(checkout / "config" / "test.yaml").simulator.calorimeter
     half_side = 17.5 * detector.cell_cm

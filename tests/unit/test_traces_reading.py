@@ -113,6 +113,20 @@ def test_a_batch_agrees_with_the_reference_reader(files, tmp_path, layout, rows)
             other.check_content()
 
 
+def test_a_batch_has_the_tags_that_are_asked_for(files, small_chunks):
+    rows = np.array([5, 0, 17, 5])
+    for paths in (files, small_chunks):
+        dataset = TraceDataset(paths, tags=("pair", "channel"))
+        expected = np.column_stack([dataset.tags("pair"), dataset.tags("channel")])[rows]
+        np.testing.assert_array_equal(dataset.batch(rows, (1,)).tags, expected)
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(dataset)).batch(rows, (1,)).tags, expected)
+    assert TraceDataset(files).batch(rows, (1,)).tags.shape == (4, 0)
+    with pytest.raises(DatasetError, match=r"expected a tag 'spin' of fixed shape, its tags are \['channel', 'pair'"):
+        TraceDataset(files, tags=("spin",))
+    with pytest.raises(DatasetError, match="expected a tag 'particles' of fixed shape, it is"):
+        TraceDataset(files, tags=("particles",))
+
+
 def test_a_file_with_a_user_block_is_read(files, tmp_path):
     copy = copy_in_layout(files[0], tmp_path / "t.h5", 7, LAYOUTS["shuffle, gzip"], userblock=512)
     with Shard(files[0]) as one, Shard(copy) as other:

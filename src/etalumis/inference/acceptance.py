@@ -131,10 +131,10 @@ class AuxiliaryInverseAcceptance(_Replays):
 
     Extend the target by an independent mean R_c of m numbers of repetitions for every context c. Given a state x, the
     R_c of its own contexts then have the density R_c Z_c g(R_c), and all others g(R_c), which is that of m replays:
-    `state` and `proposed` draw from these. Given all R_c, the target is proportional to the product
-    of the R_c of x, in place of its 1 / Z_c (pseudo-marginal: Andrieu and Roberts 2009). The first density is that of
-    a sum with one more replay, less 1: the number of repetitions n is geometric, and n Z (1 - Z)^(n - 1) Z is the
-    distribution of the sum of two of them, less 1.
+    `state` and `proposed` draw from these. Given all R_c, the target is proportional to the product of the R_c of x, in
+    place of its 1 / Z_c (pseudo-marginal: Andrieu and Roberts 2009). The first density is that of a sum with one more
+    replay, less 1: the number of repetitions n is geometric, and n Z (1 - Z)^(n - 1) Z is the distribution of the sum
+    of two of them, less 1.
 
     Parameters
     ----------

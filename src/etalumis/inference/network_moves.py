@@ -19,15 +19,14 @@ from typing import Any
 import numpy as np
 
 from etalumis import seeds
-from etalumis.errors import InferenceError
 from etalumis.inference.acceptance import AuxiliaryInverseAcceptance
 from etalumis.inference.chain import NETWORK_MOVES, Chain
+from etalumis.inference.first_runs import require_finite_weight
 from etalumis.inference.proposal_controller import DensitySource, proposed_before
 from etalumis.inference.proposed_runs import ProposedRun, run_proposer
 from etalumis.inference.runner import ModelRunner
 from etalumis.inference.scope_choice import ScopeChoice, Scopes
 from etalumis.log_weights import normalise
-from etalumis.trace import Trace
 
 
 class NetworkMoves:
@@ -119,14 +118,5 @@ class NetworkMoves:
         )
 
     def _is_possible(self, run: ProposedRun) -> bool:
-        require_finite_weight(self._runner.model.name, run.trace, run.log_weight)
+        require_finite_weight(self._runner.model.name, "a run of the network", run.trace, run.log_weight)
         return run.log_weight > -math.inf and run.trace.log_likelihood > -math.inf
-
-
-def require_finite_weight(model: str, trace: Trace, log_weight: float) -> None:
-    """Raise InferenceError if the weight or the likelihood of a run is infinite or NaN; zero is possible."""
-    if not max(log_weight, trace.log_likelihood) < math.inf:  # or NaN
-        raise InferenceError(
-            f"{model}: a run of the network has log weight {log_weight} and log likelihood {trace.log_likelihood}; "
-            "expected finite numbers or -inf. Correct the model."
-        )

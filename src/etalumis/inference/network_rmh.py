@@ -20,16 +20,17 @@ from etalumis.inference.annealing import starting_beta
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.compilation import network_input, new_counts, weighted_runs
 from etalumis.inference.entry_selection import EntrySelection
+from etalumis.inference.first_runs import first_runs
 from etalumis.inference.kernel import Settings
-from etalumis.inference.network_moves import NetworkMoves, require_finite_weight
+from etalumis.inference.network_moves import NetworkMoves
 from etalumis.inference.observations import Observations
 from etalumis.inference.posterior import Posterior
 from etalumis.inference.proposal_controller import DensitySource
 from etalumis.inference.rmh import Sampling
 from etalumis.inference.runner import ModelRunner, draw_seed
+from etalumis.inference.state import StructureCache
 from etalumis.inference.tempering import Ladder
 from etalumis.log_weights import normalise
-from etalumis.trace import Trace
 
 ENGINE = "network_rmh"
 """Name of the engine."""
@@ -195,7 +196,8 @@ class _Ladder(Ladder):
     ) -> None:
         stage = f"posteriors/{ENGINE}"
         super().__init__(runner, seeds.generator(seed, stage, chain), Settings(), focus=focus)
-        self._session, self._seed, self._stage, self._moves_of = session, seed, f"{stage}/{chain}", settings
+        self._session, self._seed, self._number, self._moves_of = session, seed, chain, settings
+        self._stage = f"{stage}/{chain}"
         self._network_moves = NetworkMoves(
             runner,
             session,
@@ -214,29 +216,19 @@ class _Ladder(Ladder):
         InferenceError
             If none of them can produce the observation, or a replay of the initial state differs.
         """
-        traces: list[Trace] = []
-        log_weights: list[float] = []
-        for trace, log_weight in weighted_runs(
-            self.runner, self._session, range(init_runs), self._seed, f"{self._stage}/start", scopes="auto",
-            replays=1, shared_replays=_SHARED_REPLAYS if self._moves_of.shared_replays else 0, counts=new_counts(),
-        ):  # fmt: skip
-            require_finite_weight(self.runner.model.name, trace, log_weight)
-            if log_weight > -np.inf:
-                traces.append(trace)
-                log_weights.append(log_weight)
-        if not traces:
-            raise InferenceError(
-                f"{self.runner.model.name}: the observation has weight zero in all of {init_runs} runs of the network, "
-                "so the chain has no initial state; expected at least one run that can produce it. Check the "
-                "observation, or allow more of these runs."
-            )
-        log_likelihood = np.array([trace.log_likelihood for trace in traces])
-        log_prior = np.array(log_weights) - log_likelihood
-        hottest, _ = starting_beta(log_prior, log_likelihood)
+        replays = {"replays": 1, "shared_replays": _SHARED_REPLAYS if self._moves_of.shared_replays else 0}
+        runs = first_runs(
+            weighted_runs(
+                self.runner, self._session, range(init_runs), self._seed, f"{self._stage}/start", scopes="auto",
+                counts=new_counts(), **replays,
+            ),
+            init_runs, StructureCache(self._focus), self.runner.model.name, f"{ENGINE} chain {self._number}",
+        )  # fmt: skip
+        hottest, _ = starting_beta(runs.log_weight, runs.log_likelihood)
         self._set_up(_betas(self._moves_of.temperatures, hottest))
         for replica in self.replicas:
-            weight = normalise(log_prior + replica.beta * log_likelihood)
-            replica.state = replica.structures.state(traces[int(self._rng.choice(len(traces), p=weight))])
+            weight = normalise(runs.log_weight + replica.beta * runs.log_likelihood)
+            replica.state = runs.states[int(self._rng.choice(len(weight), p=weight))]
         self._first = self.state
         self.replicas[0].check_replay(self.state, times=2)
 

@@ -219,10 +219,7 @@ class ProposedRuns:
                 self._learn(trace)
                 again.append(lane)
             elif not trace.repeated and not self._had_tags(trace, lane.tags):
-                lane.guesses, lane.needs_tags = (
-                    _MAX_GUESSES,
-                    False,
-                )  # the run that asks for each value says what is wrong
+                lane.guesses = _MAX_GUESSES  # the run that asks for each value says what is wrong
                 again.append(lane)
             else:
                 self._runner.check(trace)

@@ -42,16 +42,15 @@ from etalumis.inference.chain import Chain, acceptance
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.compilation import network_input, new_counts, weighted_runs
 from etalumis.inference.entry_selection import EntrySelection
+from etalumis.inference.first_runs import first_runs
 from etalumis.inference.kernel import Settings
 from etalumis.inference.observations import Observations
 from etalumis.inference.population import Population, restore_population, save_population
 from etalumis.inference.posterior import Posterior
 from etalumis.inference.proposal_controller import ProposalSource
 from etalumis.inference.runner import ModelRunner
-from etalumis.inference.state import ChainState
 from etalumis.inference.strata import Strata, strata_of
 from etalumis.log_weights import effective_sample_size, normalise, systematic_resampling
-from etalumis.progress import Progress
 from etalumis.trace import Trace
 
 logger = logging.getLogger(__name__)
@@ -279,44 +278,26 @@ class _Sampler:
 
     def _start(self, strata: str | None) -> None:
         """Make the first runs, and resample a population from those of each stratum at its starting temperature."""
-        states: list[ChainState] = []
-        index: list[int] = []
-        without_likelihood: list[float] = []
         starts = self._settings.starts
-        with Progress(starts, "first runs", f"smc job {self._job}") as progress:
-            for i, (trace, log_weight) in enumerate(self._first_runs()):
-                progress.update()
-                if not max(log_weight, trace.log_likelihood) < math.inf:  # or NaN
-                    raise InferenceError(
-                        f"{self.runner.model.name}: first run {i} has log weight {log_weight} and log likelihood "
-                        f"{trace.log_likelihood}; expected finite numbers or -inf. Correct the model."
-                    )
-                if log_weight > -math.inf and trace.log_likelihood > -math.inf:
-                    states.append(self.chain.structures.state(trace))
-                    index.append(i)
-                    without_likelihood.append(log_weight - trace.log_likelihood)
-        if not states:
-            raise InferenceError(
-                f"{self.runner.model.name}: the observation has weight zero in all of {starts} first runs, so the "
-                "population cannot start; expected at least one run that can produce it. Check the observation, or "
-                "allow more first runs."
-            )
-        log_likelihood = np.array([state.log_likelihood for state in states])
-        log_weights = np.array(without_likelihood)
-        self.strata, groups = strata_of(states, strata, log_weights, log_likelihood)
+        runs = first_runs(
+            self._first_runs(), starts, self.chain.structures, self.runner.model.name, f"smc job {self._job}"
+        )
+        self.strata, groups = strata_of(runs.states, strata, runs.log_weight, runs.log_likelihood)
         particles = max(2, self._settings.particles // len(groups))
         for number, group in enumerate(groups):
-            beta, log_weight_ = starting_beta(log_weights[group], log_likelihood[group], ENOUGH_STARTS * particles)
+            beta, log_weight = starting_beta(
+                runs.log_weight[group], runs.log_likelihood[group], ENOUGH_STARTS * particles
+            )
             rng = seeds.generator(self._seed, f"{self._name(number)}/stages", 0)
-            chosen = group[systematic_resampling(rng, normalise(log_weight_), particles)]
-            log_evidence = float(np.logaddexp.reduce(log_weight_)) - math.log(starts)
+            chosen = group[systematic_resampling(rng, normalise(log_weight), particles)]
+            log_evidence = float(np.logaddexp.reduce(log_weight)) - math.log(starts)
             self.populations.append(
-                Population([states[i] for i in chosen], np.array(index)[chosen], beta, log_evidence, stratum=number)
+                Population([runs.states[i] for i in chosen], runs.number[chosen], beta, log_evidence, stratum=number)
             )
             logger.info(
                 "%s  start at inverse temperature %.3g, where %s are worth %.0f draws",
                 self._label(number), beta, counted(len(group), "first run"),
-                effective_sample_size(normalise(log_weight_)),
+                effective_sample_size(normalise(log_weight)),
             )  # fmt: skip
         self.chain.check_replay(self.populations[0].states[0], times=2)
 

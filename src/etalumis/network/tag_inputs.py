@@ -6,6 +6,7 @@ A network could learn to compute them from these draws itself, but the simulator
 emits them as a tag before a draw, the proposal of this draw can depend on them directly (not in SC'19).
 """
 
+import logging
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from etalumis.errors import NetworkError
 from etalumis.layers import LayerTable, TagInput
 from etalumis.typing import Array
+
+logger = logging.getLogger(__name__)
 
 
 class TagInputs(nn.Module):
@@ -58,11 +61,22 @@ class TagInputs(nn.Module):
         self.register_buffer("mask", mask, persistent=False)
         self.register_buffer("shift", torch.zeros(self.width))
         self.register_buffer("scale", torch.ones(self.width))
+        self.always: Tensor  # which numbers every trace had from which the scale was learned
+        self.register_buffer("always", torch.zeros(self.width, dtype=torch.bool))
+        self._warned = False
 
-    def set_scale(self, mean: Array, stddev: Array) -> None:
-        """Standardise with a mean and a standard deviation (width,); a constant is only shifted."""
-        self.shift.copy_(torch.from_numpy(np.nan_to_num(mean)))
+    def learn_scale(self, tags: Array) -> None:
+        """Standardise with the means and standard deviations of some traces (trace, width); NaN where one has no tag.
+
+        A constant is only shifted.
+        """
+        known = ~np.isnan(tags)
+        count = np.maximum(known.sum(axis=0), 1)
+        mean = np.where(known, tags, 0.0).sum(axis=0) / count
+        stddev = np.sqrt(np.where(known, np.square(tags - mean), 0.0).sum(axis=0) / count)
+        self.shift.copy_(torch.from_numpy(mean))
         self.scale.copy_(torch.from_numpy(np.where(stddev > 0, stddev, 1.0)))
+        self.always.copy_(torch.from_numpy(known.all(axis=0)))
 
     def sees(self, layer: int) -> bool:
         """Return whether a layer sees a tag."""
@@ -93,4 +107,13 @@ class TagInputs(nn.Module):
                     "use the simulator that the network was trained for"
                 )
             parts.append(np.full(tag.size, np.nan) if value is None else np.asarray(value, np.float64).reshape(-1))
-        return np.concatenate(parts)
+        found = np.concatenate(parts)
+        if not self._warned and bool((np.isnan(found) & self.always.numpy()).any()):
+            self._warned = True
+            absent = [tag.name for tag in self.tags if tag.name not in tags]
+            logger.warning(
+                "a run has no tag %s, which the traces of the training had; the network uses the mean in its place. "
+                "Weights stay exact, but its proposals may be poor: use the simulator that it was trained for",
+                ", ".join(map(repr, absent)) or "without NaN",
+            )  # fmt: skip
+        return found

@@ -178,8 +178,7 @@ def initialise_from_data(network: ProposalNetwork, train_set: MinibatchSource) -
         for layer, count in counts.items():
             count += np.bincount(batch.value[batch.layer == layer].astype(np.int64), minlength=len(count))
     if network.tag_inputs is not None:
-        known = np.concatenate(tags)
-        network.tag_inputs.set_scale(np.nanmean(known, axis=0), np.nanstd(known, axis=0))
+        network.tag_inputs.learn_scale(np.concatenate(tags))
     _set_input_scale(network, sums[1] / sums[0], sums[2] / sums[0])
     for layer, count in counts.items():
         network.set_categorical_start(layer, np.log((count + 0.5) / (count.sum() + 0.5 * len(count))))
