@@ -273,17 +273,15 @@ def _proposed_s(config: Config, runs: float, replays: int) -> float:
 
 def _rmh(config: Config, wildcards: Mapping[str, str]) -> Cost:
     chain = config.posteriors.rmh
-    draws = (chain.sweeps - chain.burn_in) / chain.thin
-    return SNAKEMAKE_MB + _SIMULATOR_MB + _draw_mb(config, draws), chain.runs / _CHAIN_RUNS_PER_S
+    return SNAKEMAKE_MB + _SIMULATOR_MB + _draw_mb(config, chain.draws), chain.runs / _CHAIN_RUNS_PER_S
 
 
 def _network_rmh(config: Config, wildcards: Mapping[str, str]) -> Cost:
     chain = config.posteriors.network_rmh
-    draws = (chain.sweeps - chain.burn_in) / chain.thin
     proposed = chain.init_runs + chain.sweeps * chain.candidates
     stepped = chain.sweeps * chain.temperatures * chain.steps
     seconds = _proposed_s(config, proposed, chain.replays) + stepped / _CHAIN_RUNS_PER_S
-    memory = SNAKEMAKE_MB + _SIMULATOR_MB + _loaded_network_mb(config) + _draw_mb(config, draws)
+    memory = SNAKEMAKE_MB + _SIMULATOR_MB + _loaded_network_mb(config) + _draw_mb(config, chain.draws)
     return memory, seconds
 
 
@@ -319,15 +317,12 @@ def _importance(config: Config, wildcards: Mapping[str, str]) -> Cost:
 
 
 _DRAWING: Mapping[str, Callable[[Config], float]] = {
-    "rmh": lambda c: c.posteriors.rmh.chains * (c.posteriors.rmh.sweeps - c.posteriors.rmh.burn_in)
-    / c.posteriors.rmh.thin,
-    "network_rmh": lambda c: c.posteriors.network_rmh.chains
-    * (c.posteriors.network_rmh.sweeps - c.posteriors.network_rmh.burn_in)
-    / c.posteriors.network_rmh.thin,
+    "rmh": lambda c: c.posteriors.rmh.chains * c.posteriors.rmh.draws,
+    "network_rmh": lambda c: c.posteriors.network_rmh.chains * c.posteriors.network_rmh.draws,
     "ic": lambda c: c.posteriors.ic.jobs * c.posteriors.ic.runs,
     "smc": lambda c: c.posteriors.smc.jobs * c.posteriors.smc.particles,
     "importance": lambda c: c.posteriors.importance.jobs * c.posteriors.importance.runs,
-}  # fmt: skip
+}
 """Draws of all jobs of an engine."""
 
 
@@ -340,6 +335,10 @@ def _summaries(config: Config, wildcards: Mapping[str, str]) -> Cost:
     """Return the cost of diagnostics or figures, which read the posteriors of all engines."""
     draws = sum(_DRAWING[engine](config) for engine in config.posteriors.engines)
     return SNAKEMAKE_MB + 600 + 2 * _draw_mb(config, draws), 60 + draws / _DRAWS_PER_S
+
+
+def _report(config: Config, wildcards: Mapping[str, str]) -> Cost:
+    return SNAKEMAKE_MB + 600, 60
 
 
 def _infer(config: Config, wildcards: Mapping[str, str]) -> Cost:
@@ -373,4 +372,5 @@ _COSTS: Mapping[str, Callable[[Config, Mapping[str, str]], Cost]] = {
     "infer": _infer,
     "diagnostics": _summaries,
     "figures": _summaries,
+    "report": _report,
 }

@@ -23,7 +23,7 @@ from etalumis.workflow import posterior_files, trace_files
 
 ARRAYS = {"generate": 4, "rmh": 2, "network_rmh": 2, "ic": 2, "smc": 2}
 SINGLE = {"simulator": 1, "observation": 1, "sort": 2, "verify": 1, "layers": 1, "network": 1, "gather": 4}
-SINGLE |= {"diagnostics": 1, "figures": 1}
+SINGLE |= {"diagnostics": 1, "figures": 1, "report": 1}
 
 pytestmark = pytest.mark.timeout(2 * TIMEOUT_S)
 

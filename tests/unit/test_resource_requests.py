@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Memory and run time that jobs request from a batch system."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,6 +42,17 @@ def test_a_request_covers_what_the_demo_needs_and_is_not_extravagant(checkout: P
     assert 1.1 * (memory_mb + 480) < requested_mb < 2.5 * (memory_mb + 480)
     assert minutes * 60 > 1.3 * seconds
     assert minutes <= max(SHORTEST_MIN, 6 * seconds / 60)
+
+
+def test_every_rule_that_runs_a_command_requests_by_its_costs(checkout: Path) -> None:
+    seen = set()
+    for file in sorted((checkout / "workflow" / "rules").glob("*.smk")):
+        for name, body in re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", file.read_text(encoding="utf-8"), re.M | re.S):
+            if "    shell:" in body:
+                seen.add(name)
+                assert f'**request("{name}"' in body, name
+                assert requested(load(checkout / "config" / "config.yaml"), name) > (0, 0)
+    assert {"simulator", "generate", "network", "network_rmh", "report", "infer"} <= seen
 
 
 @pytest.mark.parametrize(

@@ -66,8 +66,7 @@ rule report:
         "../envs/etalumis.yml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=20,
+        **request("report"),
     params:
         run=P.root,
     shell:

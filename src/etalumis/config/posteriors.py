@@ -35,9 +35,14 @@ class _ChainsConfig(Section):
         """Sweeps that are discarded."""
         return int(self.burn_in_fraction * self.sweeps)
 
+    @property
+    def draws(self) -> int:
+        """Draws that a chain keeps."""
+        return max(0, self.sweeps - self.burn_in) // self.thin
+
     def too_short(self) -> str | None:
         """Return in words why a chain keeps no draw; None if it keeps one."""
-        if self.sweeps - self.burn_in >= self.thin:
+        if self.draws > 0:
             return None
         return (
             f"expected enough for one draw, found {self.runs}: {self.sweeps} sweeps of {self.temperatures} "
