@@ -18,6 +18,7 @@ from etalumis.errors import NetworkError
 from etalumis.inference.proposal_controller import Proposal
 from etalumis.layers import LayerRow, LayerTable, ObservationLayout, TagInput
 from etalumis.network import ProposalNetwork
+from etalumis.network.independent_rows import affine, widened
 from etalumis.network.minibatch_plan import plan_minibatch
 from etalumis.network.proposal_densities import log_density
 from etalumis.network.standardise import FAMILIES, standardise
@@ -360,6 +361,23 @@ def test_the_defensive_share_bounds_the_weight() -> None:
         for _ in range(20):
             value, log_q = session.propose(row.address, prior, rng)
             assert prior.log_prob(value) - log_q <= np.log(10.0) + 1e-9
+
+
+@pytest.mark.parametrize("inputs", [4, 16, 23, 256])
+def test_rows_of_products_do_not_depend_on_one_another(inputs: int) -> None:
+    """Bit for bit, for every number of rows: narrow weights have zeros appended."""
+    for columns in (*range(1, 20), 30, 64, 1024):
+        generator = torch.Generator().manual_seed(columns)
+        x, weight = (torch.randn(*shape, generator=generator) for shape in ((40, inputs), (inputs, columns)))
+        bias = torch.randn(columns, generator=generator)
+        exact = x.double() @ weight.double() + bias.double()
+        weight, bias = widened(weight)[:inputs], widened(bias)
+        alone = torch.cat([affine(bias, row[None], weight) for row in x])
+        # a sum of up to 257 terms near 1, in float32
+        torch.testing.assert_close(alone[:, :columns].double(), exact, rtol=0.0, atol=1e-4)
+        for rows in range(1, 41):
+            assert torch.equal(affine(bias, x[:rows], weight), alone[:rows])
+            assert torch.equal(affine(bias.expand(rows, -1), x[-rows:], weight), alone[-rows:])
 
 
 def test_proposals_do_not_depend_on_the_other_lanes() -> None:

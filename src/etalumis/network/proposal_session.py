@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from etalumis.distributions import Distribution
 from etalumis.errors import NetworkError
 from etalumis.inference.proposal_controller import Proposal
 from etalumis.network import sampling
+from etalumis.network.independent_rows import affine, lstm_cell, widened
 from etalumis.network.proposal_densities import width as proposal_width
 from etalumis.network.standardise import restore, standardise
 from etalumis.network.value_features import embed_values, value_features
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 DEFENSIVE_SHARES = (0.01, 0.03, 0.1, 0.3, 0.7)
 """Shares of the prior in proposals, if none are given."""
-_MIN_ROWS, _MIN_COLUMNS = 8, 16
-"""Smallest matrix products: those of 1 to 3 rows, or of 1, 5-7 or 9-11 columns, depend on the other rows."""
 _MAX_CACHED_GATES = 16_384
 """Bound on the pairs of addresses whose part of the gates is remembered."""
 
@@ -43,9 +42,8 @@ class ProposalSession:
     proposals fit, the weight p / q of a run is hardly larger than with the smallest share alone; if they do not, it is
     bounded by the largest share.
 
-    What is proposed in a lane does not depend on the other lanes of a call, bit for bit: matrix products have at least
-    8 rows and 16 columns, since BLAS computes smaller ones by other routines, and weights are stored so that the sums
-    do not depend on the number of rows.
+    What is proposed in a lane does not depend on the other lanes of a call, bit for bit: see `independent_rows`.
+    Weights are stored so that the sums do not depend on the number of rows.
 
     Parameters
     ----------
@@ -302,16 +300,16 @@ class ProposalSession:
     def _step(self, lanes: Sequence[int], layers: Sequence[int]) -> Tensor:
         """Advance the LSTM by one entry in each lane and return its outputs (lane, hidden)."""
         state, index = self._state, list(lanes)
-        gates = _affine(self._gates(lanes, layers), state.previous_value[index], self._sample_gates)
+        gates = affine(self._gates(lanes, layers), state.previous_value[index], self._sample_gates)
         tag_inputs = self.network.tag_inputs
         if state.tags is not None and tag_inputs is not None:
             seen = tag_inputs.masked(state.tags[index], torch.tensor(layers))
-            gates = _affine(gates, seen, self._tag_gates)
+            gates = affine(gates, seen, self._tag_gates)
         hidden = gates  # of the layer below; the first layer has none
         for i, weights in enumerate(self._weights):
             if i > 0:
-                gates = _affine(weights.bias, hidden, weights.inputs)
-            hidden, cell = _lstm_cell(_affine(gates, state.hidden[i][index], weights.recurrent), state.cell[i][index])
+                gates = affine(weights.bias, hidden, weights.inputs)
+            hidden, cell = lstm_cell(affine(gates, state.hidden[i][index], weights.recurrent), state.cell[i][index])
             state.hidden[i][index], state.cell[i][index] = hidden, cell
         return hidden
 
@@ -324,8 +322,8 @@ class ProposalSession:
         for layer, mine in by_layer.items():
             row = self._layer(layer)
             inputs = hidden[[positions[i] for i in mine]]
-            inner = _affine(row.hidden_bias, inputs, row.hidden_weight[: inputs.shape[1]]).relu_()
-            out = _affine(row.out_bias, inner, row.out_weight).numpy()
+            inner = affine(row.hidden_bias, inputs, row.hidden_weight[: inputs.shape[1]]).relu_()
+            out = affine(row.out_bias, inner, row.out_weight).numpy()
             if raw is None:
                 raw = np.empty((len(layers), width))
             raw[mine] = out[:, :width]
@@ -374,13 +372,7 @@ class _LayerRow(NamedTuple):
         """Return the rows of a layer, as views of the tables; with zeros behind if they are narrow."""
         grouping = network.grouping
         key, row = grouping.groups[grouping.group_of[layer]].key, int(grouping.row_of[layer])
-        return cls(**{name: _widened(network.tables[f"{key}_{name}"].detach()[row]) for name in cls._fields})
-
-
-def _widened(table: Tensor) -> Tensor:
-    """Return a vector or a matrix with at least `_MIN_COLUMNS` entries along each axis."""
-    missing = [max(0, _MIN_COLUMNS - size) for size in table.shape]
-    return nn.functional.pad(table, [number for count in reversed(missing) for number in (0, count)])
+        return cls(**{name: widened(network.tables[f"{key}_{name}"].detach()[row]) for name in cls._fields})
 
 
 class _LstmLayer:
@@ -397,25 +389,6 @@ def _log_mixture(share: Array, log_network: Array, log_prior: Array) -> Array:
     """Return log[(1 - d) q_network + d p] for shares d of the prior."""
     with np.errstate(divide="ignore"):
         return np.asarray(np.logaddexp(np.log1p(-share) + log_network, np.log(share) + log_prior))
-
-
-def _affine(offset: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """Return offset + x @ weight, where each row of the result depends on the same row of `x` only, bit for bit."""
-    rows = len(x)
-    if rows >= _MIN_ROWS:
-        return torch.addmm(offset, x, weight)
-    x = torch.cat([x, x.new_zeros(_MIN_ROWS - rows, x.shape[1])])
-    if offset.ndim == 2:
-        offset = torch.cat([offset, offset.new_zeros(_MIN_ROWS - rows, offset.shape[1])])
-    return torch.addmm(offset, x, weight)[:rows]
-
-
-def _lstm_cell(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the next (hidden, cell); the gates are in torch's order: input, forget, candidate, output."""
-    hidden = cell.shape[1]
-    opened = torch.sigmoid(gates)
-    cell = opened[:, hidden : 2 * hidden] * cell + opened[:, :hidden] * torch.tanh(gates[:, 2 * hidden : 3 * hidden])
-    return opened[:, 3 * hidden :] * torch.tanh(cell), cell
 
 
 def _prior_columns(distribution: Distribution) -> tuple[float, float, float, float]:
