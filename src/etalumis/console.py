@@ -21,6 +21,8 @@ from etalumis.timings import job_seconds
 TAIL_BYTES = 4096
 CLOCK_SLACK_S = 0.1
 """File times come from a clock that ticks more slowly than the one of Python."""
+SAID_CHARACTERS = 80
+"""Of the last line of a log without a rate, such as a stage of SMC."""
 EVERY_S = 30.0
 """Between two reports on the running jobs, if the lines cannot be replaced."""
 _TIME = re.compile(r"^\d\d:\d\d:\d\d ")
@@ -159,7 +161,11 @@ class Console:
         return _line(count, path, "done", f"in {took}", last_progress(tail(self._log(path))).rate)
 
     def _running_line(self, path: Path) -> str:
-        now = last_progress(tail(path))
+        lines = tail(path)
+        now = last_progress(lines)
+        if now == Progress():
+            said = _TIME.sub("", next((line for line in reversed(lines) if _TIME.match(line)), ""))
+            return f"{_line('', path, 'runs', '', '')}  {said[:SAID_CHARACTERS]}".rstrip()
         return _line("", path, now.share or "runs", f"left {now.left}" if now.left else "", now.rate)
 
     def _total(self) -> int | None:

@@ -62,6 +62,16 @@ def test_finished_jobs_have_a_line_each_and_running_ones_are_shown_below(paths, 
     assert not any("\x1b" in part for part in text)
 
 
+def test_a_job_without_a_rate_shows_what_it_said_last(paths, tmp_path, monkeypatch):
+    text = []
+    shown = Console(paths, tmp_path / "out", text.append, live=False)
+    monkeypatch.setattr(console, "EVERY_S", 0.0)
+    stage = "smc job 1  channel 11  stage 9: inverse temperature 0.384, log evidence -2109.37, 92 lineages, 2192 runs/s"
+    written(paths, "posteriors", "smc-01", [f"21:30:37 {stage}", "of two lines"])
+    shown.poll()
+    assert "".join(text) == f"         posteriors  smc-01            runs  {stage[:80].rstrip()}\n"
+
+
 def test_on_a_terminal_the_lines_of_running_jobs_are_replaced(paths, tmp_path):
     text = []
     shown = Console(paths, tmp_path / "out", text.append, live=True)
