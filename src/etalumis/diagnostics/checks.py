@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from etalumis.diagnostics import advice, comparisons
+from etalumis.diagnostics.prediction import check_prediction
 from etalumis.diagnostics.verdict import ENGINE_NAMES, Thresholds, Verdict
 
 LOG_LIKELIHOOD = "log likelihood"
@@ -25,7 +26,8 @@ def check(diagnostics: dict[str, Any], thresholds: Thresholds) -> list[Verdict]:
             own[engine] = check_chains(engine, report, thresholds, confirmed, alone=len(engines) == 1)
         else:
             own[engine] = check_weights(engine, report, thresholds)
-        verdicts += [own[engine], *comparisons.check_truth(engine, report)]
+        verdicts += [own[engine], *check_prediction(engine, report, thresholds)]
+        verdicts += comparisons.check_truth(engine, report)
     trusted = {engine for engine, verdict in own.items() if verdict.passed}
     for pair, quantities in diagnostics["agreement"].items():
         verdicts.append(comparisons.check_agreement(pair, quantities, engines, thresholds, trusted))

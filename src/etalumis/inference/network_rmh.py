@@ -174,7 +174,7 @@ def sample_with_network_moves(
     stage = f"posteriors/{ENGINE}"
     runner = ModelRunner(model, Observations(observations), seeds.derive(seed, stage, chain), retries)
     ladder = _Ladder(runner, session, seed, chain, settings, focus)
-    sampling = Sampling(ENGINE, ladder, sweeps, burn_in, thin, chain, EntrySelection.of(entries), checkpoint)
+    sampling = Sampling(ENGINE, ladder, seed, sweeps, burn_in, thin, chain, EntrySelection.of(entries), checkpoint)
     posterior = sampling.run(init_runs)
     posterior.info.update(
         seed=seed, runs=runs, burn_in=burn_in, thin=thin, init_runs=init_runs, settings=settings._asdict()

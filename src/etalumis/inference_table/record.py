@@ -29,9 +29,10 @@ def summarise(
     Returns
     -------
     dict
-        ``status`` ("reliable" or "not reliable", by the verdict on the weights), ``verdict`` and ``truth_verdict`` in
-        words, those of the weights (`etalumis.diagnostics.weights.summarise_weights`), ``draws`` and ``efficiency``:
-        effective draws per run, ``quantities`` (by key) and ``probabilities`` (by expression).
+        ``status`` ("reliable" or "not reliable", by the verdict on the weights), ``verdict``, ``truth_verdict`` and
+        ``prediction_verdict`` in words, the numbers of the weights (`etalumis.diagnostics.weights.summarise_weights`)
+        and of the ``prediction`` (`etalumis.diagnostics.prediction.summarise`), ``draws`` and ``efficiency``: effective
+        draws per run, ``quantities`` (by key) and ``probabilities`` (by expression).
 
     Raises
     ------
@@ -46,6 +47,8 @@ def summarise(
         "status": RELIABLE if checks["weights"]["passed"] else UNRELIABLE,
         "verdict": checks["weights"]["sentence"],
         "truth_verdict": checks["truth"]["sentence"] if "truth" in checks else None,
+        "prediction": report.get("prediction"),
+        "prediction_verdict": checks["prediction"]["sentence"] if "prediction" in checks else None,
         "draws": weights["draws"],
         "efficiency": weights["ess"] / posterior.info.get("runs", weights["draws"]),
         **{field: weights[field] for field in _WEIGHT_FIELDS},
