@@ -170,6 +170,17 @@ def test_four_engines_and_the_prior_share_a_panel():
     assert_nothing_is_clipped(drawing.figure)
 
 
+def test_reliable_chains_are_filled():
+    doubtful, good = tau_posterior(shift=3.0), tau_posterior("network_rmh")
+    shown = series.of_posteriors([doubtful, good], diagnose([doubtful, good]))
+    assert [(each.engine, each.filled, each.reliable) for each in shown] == [
+        ("network_rmh", True, True),
+        ("rmh", False, False),
+    ]
+    assert "Filled: RMH with network moves." in captions.figure8(diagnose([doubtful, good]), LABELS)
+    assert series.filled_engine(diagnose([doubtful])) == "rmh"
+
+
 def test_draws_of_small_weight_do_not_set_the_axes():
     ic = tau_posterior("ic", 4000)
     far = np.arange(4000) >= 400  # nine of ten draws lie elsewhere, with almost no weight

@@ -75,7 +75,7 @@ def _problems(moving: dict[str, Any], chains: int, thresholds: Thresholds) -> tu
     else:
         large = _beyond(moving, "rhat", lambda rhat: rhat - thresholds.rhat)
     if large:
-        problems.append(f"R-hat {moving[large[0]]['rhat']:.3g} > {thresholds.rhat:g} for {', '.join(large)}")
+        problems.append(f"R-hat {moving[large[0]]['rhat']:.3f} > {thresholds.rhat:g} for {', '.join(large)}")
     small = _beyond(moving, "ess", lambda ess: thresholds.ess - ess)
     if small:
         problems.append(f"ESS {moving[small[0]]['ess']:,.0f} < {thresholds.ess:,.0f} for {', '.join(small)}")

@@ -25,7 +25,10 @@ STEM = "predictive_check"
 TITLE = "Predictive check: what the posterior leaves of the observation"
 SCALE = 4.0
 """Ends of the colour scale, in standard deviations."""
-BINS = np.linspace(-6.0, 6.0, 49)
+MANY = 1000
+"""Voxels from which a histogram has narrow bins."""
+EDGE = 6.0
+"""Largest residual in the histogram; larger ones are counted in the last bins."""
 
 
 def choose(posteriors: Sequence[Posterior], diagnostics: Mapping[str, Any]) -> Posterior | None:
@@ -89,10 +92,10 @@ def _histogram(axes: Axes, residual: FloatArray, signal: np.ndarray[Any, np.dtyp
     for values, colour, label in groups:
         if len(values):
             axes.hist(
-                np.clip(values, BINS[0], BINS[-1]), BINS.tolist(), density=True, histtype="step", color=colour,
-                label=f"{label} ({len(values):,})",
+                np.clip(values, -EDGE, EDGE), 48 if len(values) > MANY else 12, range=(-EDGE, EDGE), density=True,
+                histtype="step", color=colour, label=f"{label} ({len(values):,})",
             )  # fmt: skip
-    centres = np.linspace(BINS[0], BINS[-1], 241)
+    centres = np.linspace(-EDGE, EDGE, 241)
     axes.plot(centres, stats.norm.pdf(centres), color=style.BLACK, linewidth=0.8, label="normal")
     axes.set(yscale="log", ylim=(1e-5, 4.0), xlabel="residual of a voxel", title="single voxels")
     axes.legend(loc="upper center", fontsize=7, handlelength=1.2)

@@ -110,17 +110,25 @@ class Series:
         return Patch(label=self.label, **self.area) if self.filled else Line2D([], [], label=self.label, **self.line)
 
 
+def filled_engine(diagnostics: Mapping[str, Any]) -> str | None:
+    """Return the engine that is drawn as an area, as RMH in the paper; of two areas one would hide the other.
+
+    It is the first reliable one with Markov chains, or the first with chains.
+    """
+    chains = [engine for engine, report in diagnostics["engines"].items() if report["markov"]]
+    passed = own_checks(diagnostics)
+    return next((engine for engine in chains if passed[engine]), chains[0] if chains else None)
+
+
 def of_posteriors(
     posteriors: Sequence[Posterior], diagnostics: Mapping[str, Any], prior: Mapping[str, FloatArray] | None = None
 ) -> list[Series]:
-    """Return the distributions in the order in which they are drawn: the prior, the filled one, the outlines.
-
-    The first engine with Markov chains is filled, as RMH in the paper; of two filled areas one would hide the other.
-    """
+    """Return the distributions in the order in which they are drawn: the prior, the filled one, the outlines."""
     reliable, labels = own_checks(diagnostics), short_verdicts(diagnostics)
     widest = {engine: -width for engine, width in _WIDTHS.items()}
-    chains_first = sorted(
-        posteriors, key=lambda each: (not each.is_markov, each.engine != "rmh", widest.get(each.engine, 0.0))
+    filled = filled_engine(diagnostics)
+    ordered = sorted(
+        posteriors, key=lambda each: (each.engine != filled, not each.is_markov, widest.get(each.engine, 0.0))
     )
     found = [
         Series(
@@ -128,10 +136,10 @@ def of_posteriors(
             label=labels[posterior.engine],
             values=posterior.values,
             weight=draw_weights(posterior),
-            filled=place == 0 and posterior.is_markov,
+            filled=posterior.engine == filled,
             reliable=reliable[posterior.engine],
         )
-        for place, posterior in enumerate(chains_first)
+        for posterior in ordered
     ]
     if prior:
         count = len(next(iter(prior.values())))
