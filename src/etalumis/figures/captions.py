@@ -92,7 +92,10 @@ def _legend(diagnostics: Mapping[str, Any]) -> str:
     outlined = [engine for engine in reports if engine != filled]
     text = [f"Filled: {names_of([filled])}."] if filled else []
     if outlined:
-        text.append(f"Outline: {names_of(outlined)}; draws are weighted unless they are chains.")
+        text.append(
+            f"Outline: {names_of(outlined)}; independent draws have "
+            "Pareto-smoothed weights, while the numbers below are those of the weights themselves."
+        )
     doubtful = [engine for engine, passed in own_checks(diagnostics).items() if not passed]
     if doubtful:
         text.append(f"Hatched, or thin and dotted: {names_of(doubtful)}, not to be read as a result.")

@@ -13,10 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from etalumis.diagnostics.arviz_calls import smoothed_weights
 from etalumis.diagnostics.headline import own_checks, short_verdicts
 from etalumis.diagnostics.quantities import Quantity
-from etalumis.diagnostics.run import draw_weights
 from etalumis.figures import style
+from etalumis.log_weights import normalise
 from etalumis.typing import FloatArray
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def of_posteriors(
             engine=posterior.engine,
             label=labels[posterior.engine],
             values=posterior.values,
-            weight=draw_weights(posterior),
+            weight=_shown_weights(posterior),
             filled=posterior.engine == filled,
             reliable=reliable[posterior.engine],
         )
@@ -146,6 +147,13 @@ def of_posteriors(
         weight = np.full(count, 1.0 / max(count, 1))
         found.insert(0, Series(PRIOR, f"prior, {count:,} traces", prior, weight, filled=True))
     return found
+
+
+def _shown_weights(posterior: Posterior) -> FloatArray:
+    """Return the weights (draw,) of a figure: smoothed ones of independent draws, so that no single draw is a spike."""
+    log_weight = np.asarray(posterior.log_weight, dtype=float)
+    dependent = posterior.is_markov or posterior.lineage is not None
+    return normalise(log_weight) if dependent else smoothed_weights(log_weight)
 
 
 def deciding(series: Sequence[Series]) -> list[Series]:
