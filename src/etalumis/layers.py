@@ -5,6 +5,7 @@
 All ranks build the same network from the same table. Rows never move: if a table grows, new addresses are appended.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -55,6 +56,11 @@ class ObservationLayout:
     shape: tuple[int, ...]
     stddev: float | None
 
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
 
 @dataclass(frozen=True)
 class TagInput:
@@ -66,7 +72,7 @@ class TagInput:
     @property
     def size(self) -> int:
         """Number of values."""
-        return _size(self.shape)
+        return math.prod(self.shape)
 
 
 class LayerTable:
@@ -118,7 +124,7 @@ class LayerTable:
         """Shape of `Minibatch.observation` without the trace axis; several observations are one flat vector."""
         if len(self.observations) == 1:
             return self.observations[0].shape
-        return (sum(_size(layout.shape) for layout in self.observations),)
+        return (sum(layout.size for layout in self.observations),)
 
     @property
     def digest(self) -> str:
@@ -129,6 +135,21 @@ class LayerTable:
                 "observations": [[layout.name, list(layout.shape)] for layout in self.observations],
             }
         )
+
+    def observing(self, names: Sequence[str]) -> "LayerTable":
+        """Return this table with only the named observe statements, in its own order.
+
+        Raises
+        ------
+        DatasetError
+            If a name is unknown.
+        """
+        known = [layout.name for layout in self.observations]
+        for name in names:
+            if name not in known:
+                raise DatasetError(f"the traces have no observe statement {name!r}; they have {known}")
+        kept = [layout for layout in self.observations if layout.name in names]
+        return LayerTable(self.rows, kept, self.simulator_build_id, self.config_digest, self.tags)
 
     def grow(self, other: "LayerTable") -> "LayerTable":
         """Return this table with the new addresses of `other` appended, and the counts of known addresses added.
@@ -228,13 +249,6 @@ def build(paths: Sequence[Path]) -> LayerTable:
         dataset.provenance.config_digest,
         [TagInput(name, tag.shape) for name, tag in sorted(dataset.tag_layouts.items()) if not tag.ragged],
     )
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for extent in shape:
-        size *= extent
-    return size
 
 
 def _read_json(path: Path) -> dict[str, Any]:

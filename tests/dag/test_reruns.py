@@ -39,6 +39,8 @@ def test_a_complete_run_reruns_nothing(made: DryProject) -> None:
         ("training={learning_rate: 0.00077}", AFTER_NETWORK),
         ("network={lstm_hidden: 77}", AFTER_NETWORK),
         ("observation={seed: 77}", AFTER_OBSERVATION),
+        # the network sees the statements that the posterior is conditioned on
+        ("observation={name: calorimeter}", {"network": 1, **AFTER_OBSERVATION}),
         ("traces={shard_traces: 77}", AFTER_SORT),
         # test traces are stored whole, so these keys do not change them
         ("traces={observation: noisy, entries: all, tags: [visible_at_rest]}", {"generate": 3, **AFTER_SORT}),

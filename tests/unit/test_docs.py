@@ -298,7 +298,7 @@ def test_a_new_version_of_a_format_is_a_new_version_of_the_results():
         "etalumis-diagnostics": 1,
         "etalumis-inference-table": 1,
         "etalumis-layers": 1,
-        "etalumis-network": 1,
+        "etalumis-network": 2,
         "etalumis-observation": 3,
         "etalumis-posterior": 3,
         "etalumis-simulator": 1,

@@ -46,6 +46,10 @@ def test_the_observation_is_described(files, tmp_path):
     pair = build([tmp_path / "g.h5"])
     assert (pair.observation_name, pair.observation_shape) == ("obs0,obs1", (2,))
     assert [layout.stddev for layout in pair.observations] == [None, None]
+    one = pair.observing(["obs1"])
+    assert (one.observation_name, one.observation_shape, one.rows) == ("obs1", (), pair.rows)
+    with pytest.raises(DatasetError, match=r"no observe statement 'obs2'; they have \['obs0', 'obs1'\]"):
+        pair.observing(["obs2"])
 
 
 def test_the_order_of_files_does_not_matter(files):

@@ -13,6 +13,8 @@ from synthetic_batches import PRIORS, SMALL, layer_table, random_batch
 from system_errors import fail_to_find, fail_to_read, files_end_at, no_free_descriptors
 
 from etalumis.errors import EtalumisError, NetworkError, StorageError
+from etalumis.files import sha256_of
+from etalumis.layers import LayerTable, ObservationLayout
 from etalumis.network import ProposalNetwork, checkpoint
 from etalumis.training.evaluate import log_proposals
 
@@ -21,7 +23,7 @@ LAYERS = layer_table(PRIORS, 2, (6,))
 
 def network_of(seed: int = 1) -> ProposalNetwork:
     network = ProposalNetwork(LAYERS, SMALL, torch.Generator().manual_seed(seed))
-    network.input_scale.set(0.25, 3.0)
+    network.observation.scales[0].set(0.25, 3.0)
     return network
 
 
@@ -37,6 +39,41 @@ def test_a_saved_network_is_loaded_unchanged(saved: Path) -> None:
     np.testing.assert_array_equal(log_proposals(loaded, batch), log_proposals(network_of(), batch))
     assert training == {"note": 1}
     assert sorted(path.name for path in saved.iterdir()) == ["layers.json", "manifest.json", "tensors.pt"]
+
+
+def as_version_1(folder: Path) -> None:
+    """Rewrite a folder as version 1 had it, with other names of the tensors and one shift and scale per observation."""
+    content = torch.load(folder / "tensors.pt")
+    for tensors in (content["network"], *content["training"].values()):
+        for name in [name for name in tensors if name.startswith("observation.")]:
+            tensor = tensors.pop(name)
+            if ".scales.0." in name:
+                tensors[name.replace("observation.scales.0", "input_scale")] = tensor.flatten()[0]
+            else:
+                tensors[name.replace("observation.embeddings.0", "observation")] = tensor
+    torch.save(content, folder / "tensors.pt")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["observations"]
+    changed = {"version": 1, "tensors_sha256": sha256_of(folder / "tensors.pt")}
+    (folder / "manifest.json").write_text(json.dumps(manifest | changed))
+
+
+def test_a_network_of_version_1_is_loaded_unchanged(saved: Path) -> None:
+    moments = {name: torch.randn_like(value) for name, value in network_of().dense().items()}
+    checkpoint.save(saved, network_of(), tensors={"first": moments})
+    as_version_1(saved)
+    batch = random_batch(LAYERS, PRIORS, [4, 9], np.random.default_rng(0))
+    loaded, _, training = checkpoint.load_training(saved)
+    np.testing.assert_array_equal(log_proposals(loaded, batch), log_proposals(network_of(), batch))
+    assert all(torch.equal(training["first"][name], moments[name]) for name in moments)
+
+
+def test_a_network_of_version_1_that_embeds_several_observations_as_one_vector_is_refused(saved: Path) -> None:
+    layers = LayerTable(LAYERS.rows, [ObservationLayout("image", (3, 4), None), ObservationLayout("hits", (), None)])
+    checkpoint.save(saved, ProposalNetwork(layers, SMALL))
+    as_version_1(saved)
+    with pytest.raises(NetworkError, match=r"'image,hits' as one vector.*Train the network again"):
+        checkpoint.load(saved)
 
 
 def test_the_seed_determines_the_initial_network() -> None:
@@ -88,7 +125,7 @@ def other_layers(folder: Path) -> None:
         (damage_tensors, "altered or truncated"),
         (truncate_tensors, "altered or truncated"),
         (remove_tensors, "no network here"),
-        (change_version, "version 1"),
+        (change_version, "version 1 or 2"),
         (break_json, "not JSON"),
         (other_layers, "digest"),
     ],
@@ -128,7 +165,7 @@ def test_a_full_disk_leaves_the_network_that_was_there(saved: Path) -> None:
     [
         (PRIORS, 3, (6,), "lacks 12 of the dataset and has 0"),
         (PRIORS[:-1], 2, (6,), "lacks 0 of the dataset and has 2"),
-        (PRIORS, 2, (7,), r"\(6,\), the dataset 'y' \(7,\)"),
+        (PRIORS, 2, (7,), r"'y': \(6,\)}, the dataset {'y': \(7,\)}"),
     ],
 )
 def test_a_network_that_does_not_fit_says_what_differs(

@@ -41,7 +41,7 @@ def network_of(layers: LayerTable = LAYERS, config: NetworkConfig = SMALL) -> Pr
 def reference(network: ProposalNetwork, batch: Minibatch) -> tuple[Tensor, dict[str, Tensor]]:
     """log q of every known token, one after the other with plain modules; and the tables that gradients reach."""
     tables = {name: table.detach().clone().requires_grad_() for name, table in network.tables.items()}
-    embedded = network.observation(network.input_scale(torch.from_numpy(batch.observation)))
+    embedded = network.observation(torch.from_numpy(batch.observation))
     log_q = []
     for trace in range(len(batch)):
         state, past = None, torch.zeros(network.config.sample_embedding + network.config.address_embedding)
@@ -165,18 +165,32 @@ def test_bfloat16_is_close_to_float32() -> None:
     np.testing.assert_allclose(log_proposals(half, batch), log_proposals(single, batch), atol=0.1)
 
 
-@pytest.mark.parametrize("shape", [(), (3,), (2, 5), (20, 21, 23)])
-def test_any_observation_shape_up_to_three_dimensions(shape: tuple[int, ...]) -> None:
-    layers = layer_table((Uniform(0.0, 1.0),), 1, shape)
-    network = ProposalNetwork(layers, SMALL)
+def test_each_observation_has_an_embedding_and_all_of_them_matter() -> None:
+    """The log density depends on every element of every observation: its derivatives are not zero."""
+    shapes = [(), (3,), (2, 5), (20, 21, 23), (10, 7, 7), (2, 3, 4, 5)]
+    rows = layer_table((Uniform(0.0, 1.0),), 1, ()).rows
+    layouts = [ObservationLayout(f"y{number}", shape, None) for number, shape in enumerate(shapes)]
+    layers = LayerTable(rows, layouts)
+    network = network_of(layers)
+    kinds = [type(embedding).__name__ for embedding in network.observation.embeddings]
+    assert kinds == [f"{kind}Embedding" for kind in ("Vector", "Vector", "Strided", "Conv", "Strided", "Strided")]
     batch = random_batch(layers, (Uniform(0.0, 1.0),), [2, 2], np.random.default_rng(4))
-    assert np.isfinite(log_proposals(network, batch)).all()
+    observation = torch.from_numpy(batch.observation).requires_grad_()
+    plan = plan_minibatch(batch, network.grouping)
+    network.log_proposal(plan, observation, network.leaves(plan)).sum().backward()
+    assert observation.grad is not None
+    for part, shape in zip(network.observation.split(observation.grad), shapes, strict=True):
+        assert part.shape == (2, *shape)
+        assert part.abs().amax(0).flatten().count_nonzero() > 0.5 * math.prod(shape)
 
 
-@pytest.mark.parametrize(("shape", "message"), [((10, 35, 35), "too small"), ((2, 2, 2, 2), "at most three")])
-def test_an_observation_that_fits_no_embedding_is_an_error(shape: tuple[int, ...], message: str) -> None:
+@pytest.mark.parametrize(
+    ("layouts", "message"),
+    [([], "no observe statement"), ([ObservationLayout("y", (3, 0), None)], "at least one element")],
+)
+def test_nothing_to_observe_is_an_error(layouts: list[ObservationLayout], message: str) -> None:
     with pytest.raises(NetworkError, match=message):
-        ProposalNetwork(layer_table((Uniform(0.0, 1.0),), 1, shape), SMALL)
+        ProposalNetwork(LayerTable(layer_table((Uniform(0.0, 1.0),), 1, ()).rows, layouts), SMALL)
 
 
 def test_a_layer_of_unknown_kind_is_an_error() -> None:

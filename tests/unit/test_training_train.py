@@ -26,7 +26,7 @@ from etalumis.cli import main
 from etalumis.config import Config, from_mapping
 from etalumis.distributions import Categorical, Normal
 from etalumis.errors import ConfigError, DatasetError, NetworkError, StorageError
-from etalumis.layers import LayerTable
+from etalumis.layers import LayerTable, ObservationLayout
 from etalumis.network import ProposalNetwork, checkpoint
 from etalumis.traces.reading.batch import Minibatch
 from etalumis.training import prepare
@@ -110,7 +110,8 @@ def test_info_describes_a_network_and_its_checkpoint(trained: Path, capsys: pyte
     for folder in (trained, trained / "checkpoint"):
         assert main(["network", "info", str(folder)]) == 0
         text = capsys.readouterr().out
-        assert re.search(r"observation +obs0,obs1 \(2\), read as \(y - [\d.]+\) / 2\.", text)
+        for name in ("obs0", "obs1"):
+            assert re.search(rf"observation +{name} \(a number\), read as \(y - [\d.]+\) / 2\.\d+, Vector", text)
         assert f"trained        {TRAIN * 2:,} traces" in text
         assert (f"  mu           {last.valid_loss:.3f} nats" in text) == (folder == trained)
 
@@ -431,9 +432,46 @@ def test_the_input_is_scaled_by_its_spread_where_the_noise_is_unknown(gaussian: 
     layers = LayerTable.load(gaussian.layers)
     network = ProposalNetwork(layers, SMALL)
     prepare.initialise_from_data(network, prepare.TraceDataset(gaussian.train, layers))
-    # observations have mean 1 and variance 5 + 2; two correlated ones in each of 1024 traces
-    assert float(network.input_scale.shift) == pytest.approx(1.0, abs=5 * math.sqrt(6 / 1024))
-    assert float(network.input_scale.scale) == pytest.approx(math.sqrt(7), rel=0.12)
+    for scale in network.observation.scales:  # both observations have mean 1 and variance 5 + 2
+        assert float(scale.shift) == pytest.approx(1.0, abs=5 * math.sqrt(7 / 1024))
+        assert float(scale.scale) == pytest.approx(math.sqrt(7), rel=0.12)
+
+
+def test_observations_are_scaled_each_by_itself_and_vectors_element_by_element() -> None:
+    layouts = [ObservationLayout("image", (4, 5), 0.1), ObservationLayout("vector", (3,), None)]
+    layers = LayerTable([], layouts)
+    shift, scale = np.array([0.0, 1e3, -2.0]), np.array([1.0, 1e-2, 1e4])
+    rng = np.random.default_rng(0)
+
+    class Drawn:
+        def __len__(self) -> int:
+            return 1000
+
+        def batch(self, indices: np.ndarray, noise_seed: tuple[int, ...]) -> Minibatch:
+            batch = random_batch(layers, (), [0] * len(indices), rng)
+            batch.observation[:, :20] = 3.0 + 7.0 * batch.observation[:, :20]
+            batch.observation[:, 20:] = shift + scale * batch.observation[:, 20:]
+            return batch
+
+    network = ProposalNetwork(layers, SMALL)
+    prepare.initialise_from_data(network, Drawn())
+    image, vector = network.observation.scales
+    mcse = 1 / math.sqrt(1000)
+    assert float(image.shift) == pytest.approx(3.0, abs=4 * 7.0 * mcse)
+    assert float(image.scale) == pytest.approx(7.0, rel=4 * mcse)
+    np.testing.assert_array_less(abs(vector.shift.numpy() - shift) / scale, 4 * mcse)
+    np.testing.assert_allclose(vector.scale.numpy(), scale, rtol=4 * mcse)
+
+
+def test_the_network_sees_only_the_observation_that_is_conditioned_on(gaussian: ExampleTraces, tmp_path: Path) -> None:
+    def named(name: str) -> Config:
+        config = settings(max_traces=64)
+        return config.model_copy(update={"observation": config.observation.model_copy(update={"name": name})})
+
+    network = train(gaussian, named("obs1"), tmp_path)
+    assert network.layers.observations == (ObservationLayout("obs1", (), None),)
+    with pytest.raises(ConfigError, match=r"observation.name: .*no observe statement 'obs2'.*'obs0', 'obs1'"):
+        train(gaussian, named("obs2"), tmp_path / "other")
 
 
 def test_an_image_is_scaled_by_its_noise_and_categoricals_start_at_their_frequencies() -> None:
@@ -450,7 +488,7 @@ def test_an_image_is_scaled_by_its_noise_and_categoricals_start_at_their_frequen
 
     network = ProposalNetwork(layers, SMALL)
     prepare.initialise_from_data(network, Drawn())
-    assert float(network.input_scale.scale) == 0.5
+    assert float(network.observation.scales[0].scale) == 0.5
     bias = network.tables["Categorical3_out_bias"][0]
     mcse = np.sqrt(np.array(probs) * (1 - np.array(probs)) / 1000)
     assert (abs(torch.softmax(bias, 0).numpy() - probs) < 4 * mcse + 1e-3).all()
@@ -471,11 +509,14 @@ def test_the_number_of_ranks_is_checked(gaussian: ExampleTraces, tmp_path: Path)
 
 
 def test_data_of_another_model_are_an_error(gaussian: ExampleTraces, branching: ExampleTraces, tmp_path: Path) -> None:
-    with pytest.raises(NetworkError, match="observation shape"):
+    with pytest.raises(DatasetError, match=r"expected an observe statement 'obs0', found \['obs'\]"):
         prepare.train(settings(), gaussian.layers, branching.train, gaussian.valid, tmp_path, MPI.COMM_SELF)
 
 
 def test_layers_of_another_build_are_an_error(gaussian: ExampleTraces) -> None:
     other = layer_table((Normal(1.0, 2.0),), 1, (2,))
-    with pytest.raises(NetworkError, match="simulator build"):
+    with pytest.raises(NetworkError, match=r"observations {'y': \(2,\)}, the dataset has {'obs0': \(\), 'obs1': \(\)}"):
+        prepare.require_dataset_fits(other, prepare.TraceDataset(gaussian.train), gaussian.train)
+    other = LayerTable(other.rows, LayerTable.load(gaussian.layers).observations, "another")
+    with pytest.raises(NetworkError, match="simulator build another"):
         prepare.require_dataset_fits(other, prepare.TraceDataset(gaussian.train), gaussian.train)

@@ -29,6 +29,7 @@ rule network:
             "seed": CONFIG.run.seed,
             "network": CONFIG.network.architecture(),
             "training": wiring.settings(CONFIG.training),
+            "observation": CONFIG.observation.name,
         },
         train=subpath(input.train, parent=True),
         valid=subpath(input.valid, parent=True),

@@ -125,11 +125,16 @@ def _info(args: argparse.Namespace) -> int:
     from etalumis.network.checkpoint import read_manifest
 
     manifest = read_manifest(args.network)
-    training, observed = manifest["training"], manifest["observation"]
+    training = manifest["training"]
     say(f"addresses      {manifest['addresses']:,}")
     say(f"parameters     {manifest['parameters']:,}")
-    shape = " x ".join(str(extent) for extent in observed["shape"])
-    say(f"observation    {observed['name']} ({shape}), read as (y - {observed['shift']:g}) / {observed['scale']:g}")
+    # version 1 has one observation, without the name of its embedding
+    for observed in manifest.get("observations") or [manifest["observation"]]:
+        shape = " x ".join(str(extent) for extent in observed["shape"]) or "a number"
+        shift, scale = observed["shift"], observed["scale"]
+        units = "each element by its own scale" if isinstance(shift, list) else f"as (y - {shift:g}) / {scale:g}"
+        embedding = f", {observed['embedding']}" if "embedding" in observed else ""
+        say(f"observation    {observed['name']} ({shape}), read {units}{embedding}")
     state = training.get("state", training)
     say(f"trained        {counted(state['traces'], 'trace')} in {state['elapsed_s'] / 60:.1f} minutes")
     if "valid_loss" in training:

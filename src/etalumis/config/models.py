@@ -120,8 +120,9 @@ class NetworkConfig(Section):
     embedding: str = Field(
         "paper",
         pattern=r"^(paper|strided|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$",
-        description="embedding of the observation. paper: the 3DCNN of the paper; strided: strided, normalised "
-        "convolutions for a small training budget and images of any size; or MODULE:CLASS of a torch module",
+        description="embedding of each observed image. paper: the 3DCNN of the paper, for images of three dimensions "
+        "with at least 20 voxels in each, and strided for others; strided: strided, normalised convolutions for a "
+        "small training budget and images of any size; or MODULE:CLASS of a torch module, for any observation",
     )
     conv_channels: tuple[Channels, ...] = Field(
         (64, 64, 128, 128, 128),
@@ -129,7 +130,9 @@ class NetworkConfig(Section):
         max_length=16,
         description="channels of the convolutions; the embedding of the paper has five",
     )
-    observation_embedding: int = Field(256, ge=1, le=65536, description="size of the observation embedding")
+    observation_embedding: int = Field(
+        256, ge=1, le=65536, description="size of the embedding of each observation, and of all together"
+    )
     lstm_hidden: int = Field(512, ge=1, le=65536, description="hidden units of the LSTM")
     lstm_layers: int = Field(1, ge=1, le=16, description="number of stacked LSTM layers")
     address_embedding: int = Field(64, ge=1, le=4096, description="size of the address embedding")
@@ -214,7 +217,10 @@ class ObservationConfig(Section):
 
     trace: int = Field(0, ge=0, description="index of the trace in the test split")
     name: str | None = Field(
-        None, min_length=1, description="observe statement to condition on; null: all statements of the simulator"
+        None,
+        min_length=1,
+        description="observe statement to condition on, and the only one that the network sees; null: all statements "
+        "of the simulator",
     )
     seed: int = Field(1, ge=0, lt=2**63, description="seed of the observation noise")
 

@@ -236,7 +236,8 @@ def network_input(layers: Any, observations: Observations) -> Array:
         if layout.name not in observations.names:
             raise InferenceError(
                 f"the network was trained on the observation {layout.name!r}; found {observations.names}. Give an "
-                "observation of this name, or a network trained for this model."
+                "observation of this name too, or a network that was trained without it (observation.name chooses the "
+                "observe statements that a network sees)."
             )
         value = observations[layout.name]
         if value.size != math.prod(layout.shape) or (value.size > 1 and value.shape != tuple(layout.shape)):

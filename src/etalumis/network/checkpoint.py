@@ -24,7 +24,7 @@ from etalumis.refusals import storage_errors
 from etalumis.simulator.built import BuiltSimulator
 
 FORMAT = "etalumis-network"
-VERSION = 1
+VERSION = 2
 MANIFEST = "manifest.json"
 _PENDING = "manifest.pending.json"
 
@@ -90,12 +90,7 @@ def _manifest(network: ProposalNetwork, checksum: str, training: dict[str, Any])
         "layers_digest": layers.digest,
         "addresses": len(layers),
         "parameters": network.parameter_count(),
-        "observation": {
-            "name": layers.observation_name,
-            "shape": list(layers.observation_shape),
-            "shift": float(network.input_scale.shift),
-            "scale": float(network.input_scale.scale),
-        },
+        "observations": network.observation.describe(),
         "network": network.config.architecture(),
         "tensors_sha256": checksum,
         "training": training,
@@ -148,6 +143,8 @@ def load_training(directory: Path) -> tuple[ProposalNetwork, dict[str, Any], dic
         ) from None
     network = ProposalNetwork(layers, config)
     content = _load_tensors(directory / "tensors.pt")
+    if manifest["version"] == 1:
+        content = _of_version_1(content, network, directory)
     try:
         network.load_state_dict(content["network"])
     except RuntimeError as error:
@@ -164,6 +161,39 @@ def _load_tensors(path: Path) -> dict[str, Any]:
         except RuntimeError as error:  # its checksum is right, so the file is not damaged
             raise NetworkError(f"{path}: cannot be loaded by torch {torch.__version__}: {error}") from None
     return content
+
+
+def _of_version_1(content: dict[str, Any], network: ProposalNetwork, directory: Path) -> dict[str, Any]:
+    """Return the tensors of a file of version 1 under the names of this version, parameters and moments alike.
+
+    Raises
+    ------
+    NetworkError
+        If its embedding no longer exists: version 1 embedded several observations, and images of two dimensions with
+        the embedding of the paper, as one vector.
+    """
+    shapes = [layout.shape for layout in network.layers.observations]
+    if len(shapes) > 1 or (network.config.embedding == "paper" and len(shapes[0]) == 2):
+        raise NetworkError(
+            f"{directory}: an earlier version embedded the observation {network.layers.observation_name!r} as one "
+            "vector; this version embeds each observe statement by its shape. Train the network again."
+        )
+    renamed = {
+        part: {_name_since_version_2(name): tensor for name, tensor in tensors.items()}
+        for part, tensors in ({"network": content["network"]} | content["training"]).items()
+    }
+    parameters = renamed.pop("network")
+    for name in ("shift", "scale"):
+        key = f"observation.scales.0.{name}"
+        parameters[key] = parameters[key].expand_as(network.state_dict()[key])
+    return {"network": parameters, "training": renamed}
+
+
+def _name_since_version_2(name: str) -> str:
+    for old, new in (("input_scale.", "observation.scales.0."), ("observation.", "observation.embeddings.0.")):
+        if name.startswith(old):
+            return new + name.removeprefix(old)
+    return name
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
@@ -212,9 +242,9 @@ def _read_json(path: Path) -> dict[str, Any] | None:
         content = json.loads(text)
     except ValueError as error:
         raise NetworkError(f"{path}: not JSON ({error}); restore the folder as a whole or train again") from None
-    if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (FORMAT, VERSION):
+    if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("version") not in (1, VERSION):
         raise NetworkError(
-            f"{path}: expected {FORMAT!r} version {VERSION}; it was written by another program or version"
+            f"{path}: expected {FORMAT!r} version 1 or {VERSION}; it was written by another program or version"
         )
     return content
 
@@ -228,11 +258,9 @@ def require_fits(network: ProposalNetwork, layers: LayerTable) -> None:
         If it was not; the message names the difference.
     """
     mine = network.layers
-    if mine.observation_shape != layers.observation_shape or mine.observation_name != layers.observation_name:
-        raise NetworkError(
-            f"the network observes {mine.observation_name!r} {mine.observation_shape}, the dataset "
-            f"{layers.observation_name!r} {layers.observation_shape}; train a network on this dataset"
-        )
+    seen, given = ({layout.name: layout.shape for layout in table.observations} for table in (mine, layers))
+    if seen != given:
+        raise NetworkError(f"the network observes {seen}, the dataset {given}; train a network on this dataset")
     if mine.digest != layers.digest:
         known, required = ({(r.address, r.kind, r.categories) for r in table.rows} for table in (mine, layers))
         example = sorted(known ^ required)[:1]

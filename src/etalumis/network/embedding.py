@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Embeddings of the observation: the paper's 3DCNN, a strided and normalised CNN for small budgets, an MLP for vectors.
+"""Embeddings of observations: the paper's 3DCNN, a strided and normalised CNN for small budgets, an MLP for vectors.
 
 Every embedding is a module that is called with the scaled observation, float32 (trace, *shape), and the type of its
 matrix products, and returns (trace, width).
@@ -9,7 +9,9 @@ matrix products, and returns (trace, width).
 import importlib
 import math
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,11 +23,14 @@ _STRIDED_LAYERS = 2
 """Number of convolutions with stride 2 at the start of the strided embedding."""
 _POOLED_LAYERS = (1, 4)
 """Convolutions (from 0) that are followed by a MaxPool(2)."""
+_MIN_VOXELS = 20
+"""Smallest extent of an image that the convolutions of the paper leave something of."""
 
 
 class InputScale(nn.Module):
     """Scale an observation to order one: (y - shift) / scale. The scale of an image is its noise.
 
+    Elements of a vector are different quantities, so each has its own shift and scale; those of an image have the same.
     The scaling is linear although the voxels of showers reach tens of standard deviations: with asinh, which weakens
     them relative to the noise, training stayed on the plateau at the prior's loss four times as long.
     """
@@ -33,23 +38,25 @@ class InputScale(nn.Module):
     shift: Tensor
     scale: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.register_buffer("shift", torch.zeros(()))
-        self.register_buffer("scale", torch.ones(()))
+        own = shape if len(shape) < 2 else ()
+        self.register_buffer("shift", torch.zeros(own))
+        self.register_buffer("scale", torch.ones(own))
 
-    def set(self, shift: float, scale: float) -> None:
-        """Set shift and scale, in the units of the observation.
+    def set(self, shift: ArrayLike, scale: ArrayLike) -> None:
+        """Set shift and scale, in the units of the observation: a number, or one for each element of a vector.
 
         Raises
         ------
         NetworkError
-            If the scale is not positive and finite.
+            If a scale is not positive and finite.
         """
-        if not (0.0 < scale < math.inf and math.isfinite(shift)):
+        shift, scale = np.asarray(shift, np.float32), np.asarray(scale, np.float32)
+        if not (np.isfinite(shift).all() and np.isfinite(scale).all() and np.all(scale > 0.0)):
             raise NetworkError(f"input scale: expected a finite shift and a scale > 0, found {shift} and {scale}")
-        self.shift.fill_(shift)
-        self.scale.fill_(scale)
+        self.shift.copy_(torch.from_numpy(shift))
+        self.scale.copy_(torch.from_numpy(scale))
 
     def forward(self, observation: Tensor) -> Tensor:
         """Return the scaled observation, same shape."""
@@ -67,21 +74,11 @@ class ConvEmbedding(nn.Module):
         Output channels of the five convolutions.
     width
         Width of the embedding.
-
-    Raises
-    ------
-    NetworkError
-        If the shape is too small for the convolutions.
     """
 
     def __init__(self, shape: tuple[int, ...], channels: tuple[int, ...], width: int) -> None:
         super().__init__()
         after = tuple(((extent - 4) // 2 - 6) // 2 for extent in shape)
-        if min(after) < 1:
-            raise NetworkError(
-                f"observation shape {tuple(shape)}: too small for the 3DCNN, which needs at least 20 voxels in each "
-                "direction; set network.embedding to strided, which takes images of any size"
-            )
         before = (1, *channels[:-1])
         self.convolutions = nn.ModuleList(nn.Conv3d(i, o, 3) for i, o in zip(before, channels, strict=True))
         self.convolutions.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload] # not in torch's stubs
@@ -106,7 +103,7 @@ class ConvEmbedding(nn.Module):
 
 
 class StridedEmbedding(nn.Module):
-    """A convolutional network for images of two or three dimensions and any size, made for a small training budget.
+    """A convolutional network for images of any size, made for a small training budget.
 
     The first convolutions have stride 2, which gives a small image early. Zeros are added only in directions in which
     the image is shorter than two kernels. A group normalisation (Wu and He 2018)
@@ -117,7 +114,7 @@ class StridedEmbedding(nn.Module):
     Parameters
     ----------
     shape
-        Shape of the observation.
+        Shape of the observation. The convolutions run over its last two or three dimensions; those before are channels.
     channels
         Output channels of the convolutions. The first has a kernel of 5, the others of 3.
     width
@@ -126,9 +123,12 @@ class StridedEmbedding(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], channels: tuple[int, ...], width: int) -> None:
         super().__init__()
-        convolution: type[nn.Conv2d | nn.Conv3d] = nn.Conv3d if len(shape) == 3 else nn.Conv2d
-        self.layout = torch.channels_last_3d if len(shape) == 3 else torch.channels_last
-        layers, norms, before, extents = [], [], 1, shape
+        dimensions = min(len(shape), 3)
+        convolution: type[nn.Conv2d | nn.Conv3d] = nn.Conv3d if dimensions == 3 else nn.Conv2d
+        self.layout = torch.channels_last_3d if dimensions == 3 else torch.channels_last
+        extents, before = shape[-dimensions:], math.prod(shape[:-dimensions])
+        self.image = (before, *extents)
+        layers, norms = [], []
         for number, out in enumerate(channels):
             kernel, stride = (5 if number == 0 else 3), (2 if number < _STRIDED_LAYERS else 1)
             padding = tuple(kernel // 2 if extent < 2 * kernel else 0 for extent in extents)
@@ -147,7 +147,7 @@ class StridedEmbedding(nn.Module):
 
         It is computed in float32 for any `dtype`: with these few channels bfloat16 is slower, even in hardware.
         """
-        image = observation.unsqueeze(1).to(memory_format=self.layout)
+        image = observation.reshape(-1, *self.image).to(memory_format=self.layout)
         for layer, norm in zip(self.convolutions, self.norms, strict=True):
             image = torch.relu(norm(layer(image)))
         hidden = image.flatten(1)
@@ -157,7 +157,7 @@ class StridedEmbedding(nn.Module):
 
 
 class VectorEmbedding(nn.Module):
-    """Two fully connected layers with ReLU, for vectors and single numbers; other observations are flattened."""
+    """Two fully connected layers with ReLU, for vectors and single numbers."""
 
     def __init__(self, shape: tuple[int, ...], width: int) -> None:
         super().__init__()
@@ -176,26 +176,26 @@ def make_embedding(kind: str, shape: tuple[int, ...], channels: tuple[int, ...],
     Parameters
     ----------
     kind
-        "paper" or "strided", for images; or `module:class` of a user's module, which is called as
-        ``cls(shape, channels, width)``. Vectors have a `VectorEmbedding` unless the user gives a module.
+        "paper": a `ConvEmbedding` for images of three dimensions with at least 20 voxels in each, a `StridedEmbedding`
+        for other images; "strided": a `StridedEmbedding` for all images; or `module:class` of a user's module, which is
+        called as ``cls(shape, channels, width)``. Numbers and vectors have a `VectorEmbedding` unless the user gives a
+        module.
     shape, channels, width
         See `StridedEmbedding`.
 
     Raises
     ------
     NetworkError
-        If the embedding does not fit the shape, or the user's module cannot be used.
+        If the observation has no elements, or the user's module cannot be used.
     """
+    if math.prod(shape) == 0:
+        raise NetworkError(f"observation shape {tuple(shape)}: expected at least one element")
     if ":" in kind:
         return _user_embedding(kind, shape, channels, width)
-    if len(shape) < 2 or (len(shape) == 2 and kind == "paper"):
+    if len(shape) < 2:
         return VectorEmbedding(shape, width)
-    if len(shape) > 3:
-        raise NetworkError(
-            f"observation shape {tuple(shape)}: expected at most three dimensions; "
-            "set network.embedding to the MODULE:CLASS of an embedding for this shape"
-        )
-    return (ConvEmbedding if kind == "paper" else StridedEmbedding)(shape, channels, width)
+    deep = kind == "paper" and len(shape) == 3 and min(shape) >= _MIN_VOXELS
+    return (ConvEmbedding if deep else StridedEmbedding)(shape, channels, width)
 
 
 def _user_embedding(name: str, shape: tuple[int, ...], channels: tuple[int, ...], width: int) -> nn.Module:

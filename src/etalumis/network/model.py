@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from etalumis.config import NetworkConfig
 from etalumis.layers import LayerTable
-from etalumis.network.embedding import InputScale, make_embedding
 from etalumis.network.grouped_linear import grouped_linear
 from etalumis.network.grouping import Group, Grouping
 from etalumis.network.minibatch_plan import GroupPlan, MinibatchPlan, plan_minibatch
+from etalumis.network.observation_inputs import ObservationInputs
 from etalumis.network.proposal_densities import initial_bias, log_density, width
 from etalumis.network.proposal_session import DEFENSIVE_SHARES, ProposalSession
 from etalumis.network.recurrent import linear, packed_lstm
@@ -53,7 +53,7 @@ class ProposalNetwork(nn.Module):
     Parameters
     ----------
     layers
-        The addresses, and the name and shape of the observation.
+        The addresses, and the names and shapes of the observations.
     config
         Architecture.
     generator
@@ -62,7 +62,7 @@ class ProposalNetwork(nn.Module):
     Raises
     ------
     NetworkError
-        If the architecture does not fit the observation or a layer.
+        If the architecture does not fit an observation or a layer.
     """
 
     def __init__(self, layers: LayerTable, config: NetworkConfig, generator: torch.Generator | None = None) -> None:
@@ -72,13 +72,9 @@ class ProposalNetwork(nn.Module):
         reduced = config.dtype == "bfloat16" or (config.dtype == "auto" and fast_bfloat16())
         self.dtype = torch.bfloat16 if reduced else torch.float32
         self.tables = nn.ParameterDict()
-        shape = layers.observation_shape
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0 if generator is None else int(torch.randint(2**62, (), generator=generator)))
-            self.input_scale = InputScale()
-            self.observation = make_embedding(
-                config.embedding, shape, config.conv_channels, config.observation_embedding
-            )
+            self.observation = ObservationInputs(layers.observations, config)
             self.tag_inputs = TagInputs(layers, config.tags) if config.tags else None
             self.lstm = nn.LSTM(self.input_width, config.lstm_hidden, config.lstm_layers)
             self._start_lstm()
@@ -153,8 +149,8 @@ class ProposalNetwork(nn.Module):
 
     def embed(self, observation: Tensor) -> Tensor:
         """Embed unscaled observations (trace, *shape) as float32 (trace, width)."""
-        embedded: Tensor = self.observation(self.input_scale(observation), self.dtype)
-        return embedded.float()
+        embedded: Tensor = self.observation(observation, self.dtype)
+        return embedded
 
     def log_proposal(self, plan: MinibatchPlan, observation: Tensor, leaves: Leaves) -> Tensor:
         """Return log q(value) (token,), in LSTM order and in the physical units of the values.

@@ -4,6 +4,8 @@
 
 import hashlib
 import logging
+import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +14,25 @@ from mpi4py import MPI
 
 from etalumis.config import Config
 from etalumis.counting import counted
-from etalumis.errors import ConfigError, NetworkError
+from etalumis.errors import ConfigError, DatasetError, NetworkError
 from etalumis.files import digest, require_writable
-from etalumis.layers import LayerTable
+from etalumis.layers import LayerTable, ObservationLayout
 from etalumis.network import checkpoint
+from etalumis.network.embedding import InputScale
 from etalumis.network.model import ProposalNetwork
 from etalumis.seeds import derive
-from etalumis.traces.block import NOISY
+from etalumis.traces.block import NOISY, Layout
 from etalumis.traces.reading.dataset import TraceDataset
 from etalumis.training.evaluate import MinibatchSource
 from etalumis.training.schedule import has_noise_ramp
 from etalumis.training.train import Outcome, Trainer
+from etalumis.typing import Array
 
 logger = logging.getLogger(__name__)
 
 _SAMPLE_TRACES, _SAMPLE_BATCH = 1024, 128
+_ROUNDING = 1e-12
+"""Largest share of the mean square that is no variance but a rounding error: the element is constant."""
 _KEYS_OUTSIDE_IDENTITY = {
     "tasks", "threads_per_task", "max_minutes", "max_traces", "valid_every", "checkpoint_minutes", "prefetch",
 }  # fmt: skip
@@ -48,7 +54,7 @@ def train(
     Parameters
     ----------
     config
-        The configuration; its sections network and training and run.seed are used.
+        The configuration; its sections network and training, observation.name and run.seed are used.
     layers_path
         Layer table.
     train_path, valid_path
@@ -65,7 +71,8 @@ def train(
     Raises
     ------
     ConfigError
-        If the number of ranks is not `world_size`, or the training set is too small.
+        If the number of ranks is not `world_size`, the traces have no observe statement `observation.name`, or the
+        training set is too small.
     NetworkError
         If data and layers do not belong together, `output` holds another finished network, or training diverges.
     StorageError
@@ -79,9 +86,11 @@ def train(
             f"`mpiexec -n {world_size} etalumis network train ...` with the mpiexec of the MPI that mpi4py uses"
         )
     torch.set_num_threads(config.training.threads_per_task)
-    layers = LayerTable.load(layers_path)
-    tags = tuple(config.network.tags)
-    train_set, valid_set = (TraceDataset(path, layers, tags=tags) for path in (train_path, valid_path))
+    layers = _observed(LayerTable.load(layers_path), config, layers_path)
+    tags, names = tuple(config.network.tags), [layout.name for layout in layers.observations]
+    train_set, valid_set = (
+        TraceDataset(path, layers, tags=tags, observations=names) for path in (train_path, valid_path)
+    )
     for dataset, path in ((train_set, train_path), (valid_set, valid_path)):
         require_dataset_fits(layers, dataset, path)
     generator = torch.Generator().manual_seed(derive(config.run.seed, "network/start", 0))
@@ -113,6 +122,16 @@ def train(
         comm,
     )
     return trainer.run()
+
+
+def _observed(layers: LayerTable, config: Config, path: Path) -> LayerTable:
+    """Return the layer table with the observe statements that the posterior is conditioned on."""
+    if config.observation.name is None:
+        return layers
+    try:
+        return layers.observing([config.observation.name])
+    except DatasetError as error:
+        raise ConfigError(f"observation.name: {error} ({path})") from None
 
 
 def identity(config: Config, layers: LayerTable, train_set: TraceDataset) -> str:
@@ -152,7 +171,7 @@ def require_dataset_fits(layers: LayerTable, dataset: TraceDataset, path: Path) 
     """
     provenance = dataset.provenance
     for what, expected, found in (
-        ("observation shape", layers.observation_shape, dataset.observation_shape),
+        ("observations", _shapes(layers.observations), _shapes(dataset.layouts)),
         ("simulator build", layers.simulator_build_id, provenance.simulator_build_id),
         ("config digest", layers.config_digest, provenance.config_digest),
     ):
@@ -163,23 +182,27 @@ def require_dataset_fits(layers: LayerTable, dataset: TraceDataset, path: Path) 
             )
 
 
+def _shapes(layouts: Iterable[ObservationLayout | Layout]) -> dict[str, tuple[int, ...]]:
+    return {layout.name: layout.shape for layout in layouts}
+
+
 def initialise_from_data(network: ProposalNetwork, train_set: MinibatchSource) -> None:
     """Set the scales of the inputs and the initial categorical proposals from a sample of the training traces.
 
     The result is the same on all ranks, since it depends only on the data.
     """
-    sums, counts, tags = np.zeros(3), _category_counts(network), []
+    sums, counts, tags = np.zeros((2, math.prod(network.layers.observation_shape))), _category_counts(network), []
     indices = np.linspace(0, len(train_set) - 1, min(len(train_set), _SAMPLE_TRACES)).astype(np.int64)
     for start in range(0, len(indices), _SAMPLE_BATCH):
         batch = train_set.batch(indices[start : start + _SAMPLE_BATCH], (0,))
-        observation = batch.observation.astype(np.float64)
+        flat = batch.observation.reshape(len(batch), -1).astype(np.float64)
+        sums += flat.sum(0), np.square(flat).sum(0)
         tags.append(batch.tags)
-        sums += observation.size, observation.sum(), np.square(observation).sum()
         for layer, count in counts.items():
             count += np.bincount(batch.value[batch.layer == layer].astype(np.int64), minlength=len(count))
     if network.tag_inputs is not None:
         network.tag_inputs.learn_scale(np.concatenate(tags))
-    _set_input_scale(network, sums[1] / sums[0], sums[2] / sums[0])
+    _set_input_scales(network, *(sums / len(indices)))
     for layer, count in counts.items():
         network.set_categorical_start(layer, np.log((count + 0.5) / (count.sum() + 0.5 * len(count))))
 
@@ -189,12 +212,22 @@ def _category_counts(network: ProposalNetwork) -> dict[int, np.ndarray]:
     return {number: np.zeros(row.categories) for number, row in rows if row.kind == "Categorical"}
 
 
-def _set_input_scale(network: ProposalNetwork, mean: float, square: float) -> None:
-    """Scale an image by its noise if that is known, and other observations by mean and standard deviation."""
-    observations = network.layers.observations
-    noise = observations[0].stddev if len(observations) == 1 else None
-    if noise is not None and len(network.layers.observation_shape) == 3:
-        network.input_scale.set(0.0, noise)
-    else:
-        variance = square - mean * mean
-        network.input_scale.set(mean, float(np.sqrt(variance)) if variance > 0 else 1.0)
+def _set_input_scales(network: ProposalNetwork, mean: Array, square: Array) -> None:
+    """Set the scale of each observation from the means of its elements and of their squares.
+
+    An image of three or more dimensions is scaled by its noise if that is known. Other observations are scaled by mean
+    and standard deviation, vectors element by element.
+    """
+    layouts = network.layers.observations
+    ends = np.cumsum([layout.size for layout in layouts])[:-1]
+    parts = zip(np.split(mean, ends), np.split(square, ends), strict=True)
+    for layout, scale, (first, second) in zip(layouts, network.observation.scales, parts, strict=True):
+        assert isinstance(scale, InputScale)
+        if layout.stddev is not None and len(layout.shape) > 2:
+            scale.set(0.0, layout.stddev)
+            continue
+        if len(layout.shape) > 1:
+            first, second = first.mean(), second.mean()
+        variance = second - np.square(first)
+        spread = np.sqrt(np.where(variance > _ROUNDING * second, variance, 1.0))
+        scale.set(first.reshape(scale.shift.shape), spread.reshape(scale.shift.shape))

@@ -62,19 +62,22 @@ class TraceDataset:
         Memory for decoded chunks; the least recently used ones are evicted.
     tags
         Names of the tags of fixed shape that minibatches contain.
+    observations
+        Names of the observe statements that minibatches contain; all if None.
 
     Attributes
     ----------
     layouts, tag_layouts
-        The observe statements, in order, and the tags.
+        The observe statements of minibatches, in order, and the tags.
     addresses, names, distributions
         The dictionary to which the ids in entries refer.
 
     Raises
     ------
     DatasetError
-        If a file is damaged or foreign, or the files do not belong together. All methods raise it, with file, column
-        and trace, if the data was altered, or an entry or an observation is not finite.
+        If a file is damaged or foreign, lacks a tag or an observe statement, or the files do not belong together. All
+        methods raise it, with file, column and trace, if the data was altered, or an entry or an observation is not
+        finite.
     """
 
     def __init__(
@@ -83,8 +86,9 @@ class TraceDataset:
         layers: LayerRows | None = None,
         cache_mb: int = CACHE_MB,
         tags: Sequence[str] = (),
+        observations: Sequence[str] | None = None,
     ) -> None:
-        self._made_of = (paths, layers, cache_mb, tags)
+        self._made_of = (paths, layers, cache_mb, tags, observations)
         sources = Sources([paths] if isinstance(paths, Path) else paths)
         self._shards = sources.shards
         small, large = (ChunkCache(int(share * cache_mb * 1_000_000)) for share in (_SMALL_SHARE, 1 - _SMALL_SHARE))
@@ -93,6 +97,8 @@ class TraceDataset:
         self.paths = [shard.path for shard in self._shards]
         self.provenance: Provenance = sources.provenance
         self.layouts: tuple[Layout, ...] = sources.layouts
+        if observations is not None:
+            self.layouts = self._named(observations)
         self.tag_layouts: dict[str, TagLayout] = sources.tag_layouts
         self._tag_names = tuple(tags)
         self._require_tags()
@@ -106,6 +112,15 @@ class TraceDataset:
         self.addresses: AddressTable = sources.dictionary.addresses
         self.names: list[str] = sources.dictionary.names
         self.distributions: list[Distribution] = self._tokens.priors
+
+    def _named(self, observations: Sequence[str]) -> tuple[Layout, ...]:
+        known = [layout.name for layout in self.layouts]
+        for name in observations:
+            if name not in known:
+                raise DatasetError(
+                    f"{self.paths[0]}: expected an observe statement {name!r}, found {known}; give its own traces"
+                )
+        return tuple(layout for layout in self.layouts if layout.name in observations)
 
     def _require_tags(self) -> None:
         """Raise DatasetError if a file lacks a tag that minibatches contain, or its length varies."""
