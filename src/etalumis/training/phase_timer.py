@@ -48,14 +48,16 @@ class PhaseTimer:
         self._rows[self._used, PHASES.index(phase)] += now - self._last
         self._last = now
 
-    def end(self, traces: int, tokens: int, touched_rows: int, flops: int) -> None:
-        """End an iteration with the counts of its minibatch. If the buffer is full, all ranks write."""
+    def end(self, traces: int, tokens: int, touched_rows: int, flops: int) -> Array:
+        """End an iteration with the counts of its minibatch; return its row. If the buffer is full, all ranks write."""
         row = self._rows[self._used]
         row[len(PHASES) :] = traces, tokens, touched_rows, flops
         self.interval += row
+        ended: Array = row.copy()
         self._used += 1
         if self._used == BUFFER_ITERATIONS:
             self.write()
+        return ended
 
     def start_interval(self) -> None:
         """Set the sums of the interval to zero."""

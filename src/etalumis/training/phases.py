@@ -69,7 +69,7 @@ class Phases:
     @property
     def work(self) -> Array:
         """float64 (iteration, rank): seconds in which the rank worked by itself."""
-        return np.sum([self.seconds[name] for name in WORK], axis=0)
+        return np.asarray(np.sum([self.seconds[name] for name in WORK], axis=0))
 
     def actual_s(self) -> float:
         """Return the time of all iterations without movement: each takes as long as its slowest rank (section 6.2)."""
@@ -118,7 +118,8 @@ def append_phases(path: Path, after: int, rows: Array) -> None:
     """
     with atomic_path(path) as temporary:
         if after > 0 and path.exists():
-            shutil.copyfile(path, temporary)
+            with path.open("rb") as source, temporary.open("wb") as target:
+                shutil.copyfileobj(source, target)
             with reading(path, kind=_KIND), h5py.File(temporary, "r") as file:
                 _require_format(path, file)
         else:

@@ -21,7 +21,9 @@ from etalumis.seeds import derive
 from etalumis.traces.block import NOISY
 from etalumis.traces.reading.dataset import TraceDataset
 from etalumis.training.evaluate import MinibatchSource
+from etalumis.training.sampler import NEED_KINDS
 from etalumis.training.schedule import has_noise_ramp
+from etalumis.training.trace_kinds import read_kinds
 from etalumis.training.train import Outcome, Trainer
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,7 @@ logger = logging.getLogger(__name__)
 _SAMPLE_TRACES, _SAMPLE_BATCH = 1024, 128
 _KEYS_OUTSIDE_IDENTITY = {
     "tasks", "threads_per_task", "max_minutes", "max_traces", "valid_every", "checkpoint_minutes", "prefetch",
+    "patience",
 }  # fmt: skip
 """Settings that may change when a training is resumed: they only determine how long and where it runs."""
 
@@ -111,6 +114,7 @@ def train(
         output,
         of_training,
         comm,
+        read_kinds(train_set) if config.training.sampler in NEED_KINDS else None,
     )
     return trainer.run()
 

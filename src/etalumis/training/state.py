@@ -16,6 +16,8 @@ from etalumis.errors import NetworkError
 from etalumis.network import checkpoint
 from etalumis.network.model import ProposalNetwork
 from etalumis.refusals import explaining_loss
+from etalumis.training.average import WeightAverage
+from etalumis.training.costs import StepCosts
 from etalumis.training.history import HistoryRow
 from etalumis.training.optimizer import Optimizer
 from etalumis.training.sampler import Position
@@ -40,6 +42,8 @@ class TrainingState:
         Sum of the training loss and number of traces since the last row of the history.
     history
         One row per validation.
+    costs
+        With the sampler "balanced", what a minibatch costs, once that is known.
     """
 
     iteration: int = 0
@@ -49,6 +53,7 @@ class TrainingState:
     loss_sum: float = 0.0
     loss_traces: int = 0
     history: list[HistoryRow] = field(default_factory=list)
+    costs: StepCosts | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the state as values that JSON can hold."""
@@ -58,7 +63,8 @@ class TrainingState:
     def from_json(cls, values: dict[str, Any]) -> Self:
         """Return the state from the output of `to_json`."""
         rows = [HistoryRow(**row) for row in values["history"]]
-        return cls(**{**values, "position": Position(**values["position"]), "history": rows})
+        costs = values.get("costs") and StepCosts(**values["costs"])
+        return cls(**{**values, "position": Position(**values["position"]), "history": rows, "costs": costs})
 
 
 def save_state(
@@ -67,10 +73,12 @@ def save_state(
     optimizer: Optimizer,
     state: TrainingState,
     identity: str,
+    average: WeightAverage | None = None,
 ) -> None:
     """Write a checkpoint from which a training of the same `identity` can resume; raise StorageError if it fails."""
     record = {"identity": identity, "finished": False, "state": state.to_json()}
-    checkpoint.save(directory, network, record, optimizer.state())
+    moments = optimizer.state() | (average.state() if average is not None else {})
+    checkpoint.save(directory, network, record, moments)
 
 
 def losing(directory: Path, iteration: int, saved_iteration: int) -> AbstractContextManager[None]:
@@ -94,7 +102,12 @@ def mark_finished(directory: Path) -> None:
 
 
 def load_state(
-    directory: Path, network: ProposalNetwork, optimizer: Optimizer, identity: str, budget: TrainingConfig
+    directory: Path,
+    network: ProposalNetwork,
+    optimizer: Optimizer,
+    identity: str,
+    budget: TrainingConfig,
+    average: WeightAverage | None = None,
 ) -> TrainingState | None:
     """Load a checkpoint of the same `identity` into network and optimizer, and return its state.
 
@@ -121,6 +134,8 @@ def load_state(
     network.load_state_dict(saved.state_dict())
     moments: dict[str, dict[str, Tensor]] = tensors
     optimizer.restore(moments)
+    if average is not None:
+        average.restore(moments)
     return state
 
 

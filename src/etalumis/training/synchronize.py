@@ -35,11 +35,14 @@ class Synchronizer:
     def __init__(self, comm: MPI.Comm, grouping: Grouping, tables: Mapping[str, Tensor]) -> None:
         self.comm = comm
         self._layers = len(grouping.group_of)
-        self._row_shape = {name: tuple(table.shape[1:]) for name, table in tables.items()}
+        self.row_shape = {name: tuple(table.shape[1:]) for name, table in tables.items()}
         # rows of a group are in the order of their layers, so this lists the layers of a table by row
         members = {group.key: np.flatnonzero(grouping.group_of == g) for g, group in enumerate(grouping.groups)}
         everything = np.arange(self._layers)
         self._members = {name: members.get(name.split("_")[0], everything) for name in tables}
+        self._buffer = torch.empty(0)
+        self.bytes_summed = 0
+        """Bytes of this rank's part of all sums so far, with those of `present`."""
 
     def present(self, touched: Tensor) -> Array:
         """Return which layers (layer,) any rank has touched; bool. The first collective call of an iteration.
@@ -56,7 +59,12 @@ class Synchronizer:
         present[touched.numpy()] = True
         if self.comm.size > 1:
             self.comm.Allreduce(MPI.IN_PLACE, present.view(np.uint8), MPI.MAX)
+            self.bytes_summed += present.nbytes
         return present
+
+    def touched_rows(self, present: Array) -> dict[str, Array]:
+        """Return the rows of each table that belong to the layers in `present`, increasing."""
+        return {name: np.flatnonzero(present[members]) for name, members in self._members.items()}
 
     def sum(
         self, present: Array, dense: Mapping[str, Tensor], rows: Mapping[str, RowGradient]
@@ -71,13 +79,20 @@ class Synchronizer:
             Gradients of the dense parameters; the names are the same on every rank.
         rows
             Gradients of touched rows by table.
+
+        Returns
+        -------
+        (dict, dict)
+            Views of a buffer that the next call overwrites, if there are several ranks.
         """
         if self.comm.size == 1:
             return dict(dense), dict(rows)
-        union = {name: np.flatnonzero(present[members]) for name, members in self._members.items()}
+        union = self.touched_rows(present)
         shapes = {name: tuple(value.shape) for name, value in dense.items()}
-        shapes |= {name: (len(numbers), *self._row_shape[name]) for name, numbers in union.items()}
-        buffer = torch.zeros(sum(math.prod(shape) for shape in shapes.values()))
+        shapes |= {name: (len(numbers), *self.row_shape[name]) for name, numbers in union.items()}
+        of_dense = sum(value.numel() for value in dense.values())
+        buffer = self._room(sum(math.prod(shape) for shape in shapes.values()))
+        buffer[of_dense:] = 0.0
         parts = dict(zip(shapes, torch.split(buffer, [math.prod(s) for s in shapes.values()]), strict=True))
         views = {name: parts[name].view(shape) for name, shape in shapes.items()}
         for name, value in dense.items():
@@ -86,8 +101,15 @@ class Synchronizer:
             places = torch.from_numpy(np.searchsorted(union[name], gradient.rows.numpy()))
             views[name].index_copy_(0, places, gradient.value)
         self.comm.Allreduce(MPI.IN_PLACE, buffer.numpy(), MPI.SUM)
+        self.bytes_summed += buffer.nbytes
         summed = {n: RowGradient(torch.from_numpy(u), views[n]) for n, u in union.items() if len(u)}
         return {name: views[name] for name in dense}, summed
+
+    def _room(self, size: int) -> Tensor:
+        """Return `size` numbers of a buffer that grows with the largest request: its pages are mapped only once."""
+        if len(self._buffer) < size:
+            self._buffer = torch.empty(size)
+        return self._buffer[:size]
 
     def total(self, numbers: Array) -> Array:
         """Return the float64 sums over all ranks of a few numbers."""
