@@ -28,21 +28,21 @@ from etalumis.network.model import ProposalNetwork
 from etalumis.progress import Progress, duration
 from etalumis.seeds import derive
 from etalumis.training.average import WeightAverage
-from etalumis.training.costs import fit_costs
+from etalumis.training.cost_measurement import CostMeasurement
 from etalumis.training.diagnosis import describe_gradient, describe_loss
 from etalumis.training.evaluate import Evaluation, MinibatchSource, evaluate
 from etalumis.training.history import HistoryRow, write_history
 from etalumis.training.minibatch_loader import MinibatchLoader
 from etalumis.training.optimizer import Optimizer, RowGradient, clip
 from etalumis.training.phase_timer import PhaseTimer
-from etalumis.training.phases import COLUMNS, PHASES
 from etalumis.training.phases import FILE as PHASES_FILE
+from etalumis.training.phases import PHASES
+from etalumis.training.remarks import has_converged, log_end
 from etalumis.training.sampler import Sampler
 from etalumis.training.schedule import (
     budget_spent,
     learning_rate,
     noise_scale,
-    out_of_patience,
     schedule_progress,
 )
 from etalumis.training.signals import StopSignal
@@ -51,9 +51,6 @@ from etalumis.training.synchronize import Synchronizer
 from etalumis.training.trace_kinds import TraceKinds
 
 logger = logging.getLogger(__name__)
-
-MEASURED_ITERATIONS = 40
-"""Iterations from which the sampler "balanced" learns what a minibatch costs."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,6 @@ class Trainer:
         self.sampler = Sampler(
             len(train_set), config.batch_size, comm.size, seed, config.sampler, kinds, config.buckets
         )
-        self._measured: list[np.ndarray] = []
         tables = dict(network.tables.items())
         self.optimizer = Optimizer(
             config.optimizer, network.dense(), tables, config.momentum, config.adam_betas, config.larc_trust
@@ -119,6 +115,7 @@ class Trainer:
         self.state = TrainingState()
         self._saved_iteration = 0
         self.timer = PhaseTimer(comm, output / PHASES_FILE, 0)
+        self._costs = CostMeasurement(self.ranks, balanced=config.sampler == "balanced")
         self.flops = StepFlops(network)
         self._minibatch: tuple[MinibatchPlan, torch.Tensor, np.ndarray]
         self._by_rank = np.zeros((comm.size, 2))  # loss and traces since the last row of the history
@@ -161,7 +158,7 @@ class Trainer:
                 total = self.ranks.total(np.array([float(stop.requested), now, *by_rank.flat]))
                 self.timer.lap("sync_wait")
                 row = self.timer.end(len(plan.tags), len(plan), len(plan.touched), self.flops.of(plan))
-                self._measure_costs(row)
+                self._costs.add(row, self.state)
                 if not math.isfinite(total[2::2].sum()):
                     raise self._diverged("the loss is not finite")
                 self._advance(total[2:].reshape(by_rank.shape), total[1])
@@ -183,10 +180,7 @@ class Trainer:
     def _is_over(self) -> bool:
         """Return whether the budget is spent, or the validation loss has not fallen for too long."""
         spent = budget_spent(self.config, self.state.traces, self.state.elapsed_s) >= 1.0
-        return spent or self._has_converged()
-
-    def _has_converged(self) -> bool:
-        return out_of_patience(self.config, [row.valid_loss for row in self.state.history])
+        return spent or has_converged(self.config, self.state)
 
     def _loader(self) -> MinibatchLoader:
         return MinibatchLoader(
@@ -338,23 +332,6 @@ class Trainer:
         seconds["sync"] = seconds.pop("sync_wait") + seconds.pop("sync_move")
         return busy_s, {f"{name}_share": spent / busy_s if busy_s else 0.0 for name, spent in seconds.items()}
 
-    def _measure_costs(self, row: np.ndarray) -> None:
-        """Fit what a minibatch costs, for the sampler "balanced", once enough iterations were measured.
-
-        The fit is made on one rank: all ranks must distribute the traces in the same way.
-        """
-        if self.sampler.way != "balanced" or self.comm.size == 1 or self.state.costs is not None:
-            return
-        self._measured.append(row)
-        if len(self._measured) == MEASURED_ITERATIONS:
-            columns = dict(zip(COLUMNS, np.moveaxis(self.ranks.gathered(np.array(self._measured)), 2, 0), strict=True))
-            seconds = columns["forward"] + columns["backward"]
-            fitted = fit_costs(columns["traces"], columns["tokens"], columns["touched_rows"], seconds)
-            self.state.costs = self.comm.bcast(fitted, root=0)
-            self._measured.clear()
-            if self.comm.rank == 0:
-                logger.info("balancing the ranks by %s", self.state.costs)
-
     def _progress_fields(self, rate: float) -> dict[str, object]:
         last = self.state.history[-1]
         share = budget_spent(self.config, self.state.traces, self.state.elapsed_s)
@@ -393,32 +370,9 @@ class Trainer:
             with self._weights_to_save():
                 checkpoint.save(self.output, self.network, self._record())
             mark_finished(self.checkpoint_folder)
-            self._log_unspent_budget()
-            self._log_unfinished_warmup()
+            log_end(self.config, self.state)
         self.comm.Barrier()
         return Outcome(finished, self.state, self.evaluation)
-
-    def _log_unspent_budget(self) -> None:
-        """Say so if the limit of the wall time ended the training before that of the traces."""
-        limit = self.config.max_traces
-        if self._has_converged():
-            logger.info("ended by training.patience: %d validations without a smaller loss", self.config.patience)
-            return
-        if limit is not None and self.state.traces < limit:
-            logger.warning(
-                "ended by training.max_minutes: %g after %s of training.max_traces: %s; "
-                "set max_minutes to a larger value or to null to extend the training",
-                self.config.max_minutes, f"{self.state.traces:,}", f"{limit:,}",
-            )  # fmt: skip
-
-    def _log_unfinished_warmup(self) -> None:
-        """Log a warning if the training ended before the learning rate reached its full value."""
-        if self.state.iteration < self.config.warmup_iterations:
-            logger.warning(
-                "the training ended after %s of training.warmup_iterations: %s, before the learning rate reached "
-                "training.learning_rate: %g; lower warmup_iterations or raise the budget",
-                f"{self.state.iteration:,}", f"{self.config.warmup_iterations:,}", self.config.learning_rate,
-            )  # fmt: skip
 
     def _record(self) -> dict[str, object]:
         """Return the record of the training for the manifest of the finished network."""
