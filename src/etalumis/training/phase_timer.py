@@ -18,7 +18,7 @@ BUFFER_ITERATIONS = 1024
 class PhaseTimer:
     """Times the phases of this rank.
 
-    Memory does not grow with the training: rows are kept until `write`.
+    Rows are kept until `write`; only rank 0 then reads the whole file, and forgets it again.
 
     Parameters
     ----------

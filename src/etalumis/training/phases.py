@@ -3,12 +3,11 @@
 """Time and work of every rank in every iteration, in the columnar file `phases.h5` beside the history.
 
 The file has one HDF5 dataset per column, (iteration, rank), and `iteration` (iteration,). Rows are appended to a copy
-of the file, which then takes its name, so a reader never sees a part of an append. Appends precede checkpoints: when an
-interrupted training resumes, rows after the checkpoint are dropped and made again.
+of the file in memory (80 bytes for each iteration and rank), which then replaces it, so a reader never sees a part of
+an append. Appends precede checkpoints: when an interrupted training resumes, rows after the checkpoint are dropped and
+made again.
 """
 
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import numpy as np
 from etalumis import __version__
 from etalumis.errors import DatasetError
 from etalumis.files import atomic_path
-from etalumis.traces.format import reading, writing
+from etalumis.traces.format import reading
 from etalumis.typing import Array
 
 FORMAT, VERSION = "etalumis-phases", 1
@@ -36,8 +35,6 @@ COUNTS = ("traces", "tokens", "touched_rows", "flops")
 COLUMNS = (*PHASES, *COUNTS)
 _KIND = "file of phases"
 _CHUNK = 1024
-_SLACK_BYTES = 1 << 16
-"""Room for the metadata of HDF5 that an append may add."""
 
 
 @dataclass(frozen=True)
@@ -116,18 +113,27 @@ def append_phases(path: Path, after: int, rows: Array) -> None:
     StorageError
         If it cannot be written.
     """
-    with atomic_path(path) as temporary:
-        if after > 0 and path.exists():
-            with path.open("rb") as source, temporary.open("wb") as target:
-                shutil.copyfileobj(source, target)
-            with reading(path, kind=_KIND), h5py.File(temporary, "r") as file:
-                _require_format(path, file)
+    continues = after > 0 and path.exists()
+    with reading(path, kind=_KIND), _in_memory(path.read_bytes() if continues else None) as file:
+        if continues:
+            _require_format(path, file)
         else:
-            with writing(path, _KIND), h5py.File(temporary, "w") as file:
-                _create(file)
-        _reserve(temporary, rows)
-        with writing(path, _KIND), h5py.File(temporary, "r+") as file:
-            _append(file, after, rows)
+            _create(file)
+        _append(file, after, rows)
+        file.flush()
+        image = file.id.get_file_image()
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(image)
+
+
+def _in_memory(image: bytes | None) -> h5py.File:
+    """Return a file in memory with the content `image`: on a full disk, HDF5 itself may crash the process."""
+    if image is None:
+        return h5py.File(FILE, "w", driver="core", backing_store=False)
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_fapl_core(backing_store=False)
+    access.set_file_image(image)
+    return h5py.File(h5py.h5f.open(FILE.encode(), h5py.h5f.ACC_RDWR, fapl=access))
 
 
 def _create(file: h5py.File) -> None:
@@ -139,15 +145,6 @@ def _create(file: h5py.File) -> None:
     for name in COLUMNS:
         dtype, fill = (np.float64, np.nan) if name in PHASES else (np.int64, 0)
         file.create_dataset(name, (0, 0), dtype, fillvalue=fill, **options)
-
-
-def _reserve(path: Path, rows: Array) -> None:
-    """Reserve the space of an append: if the disk is full, this fails, whereas HDF5 may crash the process."""
-    chunks = 2 + len(rows) // _CHUNK
-    size = path.stat().st_size
-    with path.open("r+b") as file:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), size, chunks * _CHUNK * 8 * rows.shape[1] * len(COLUMNS) + _SLACK_BYTES)
 
 
 def _append(file: h5py.File, after: int, rows: Array) -> None:
