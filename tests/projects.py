@@ -114,6 +114,8 @@ EXTREMES = {
     "observations.engines": (["smc"], ["ic", "importance"]),
     "observations.probabilities": ([], ["P(channel in {1, 2}) >= 0.9", '"$HOME \'y" > 0']),
     "figures.format": (["pdf"], ["svg", "png"]),
+    "training.adam_betas": ([0.0, 0.0], [0.999999, 0.999999]),
+    "training.milestones": ([], [0.001, 0.999]),
     # the minibatch of 65,536 ranks must not exceed the training split
     "training.batch_size": (1, 10**10 // 65536),
     # a chain of 10^10 runs at 1000 temperatures has 10^7 sweeps

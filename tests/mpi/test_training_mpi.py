@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from example_traces import ExampleTraces, make_example_traces
@@ -19,6 +20,7 @@ from etalumis.cli import main
 from etalumis.config import from_mapping, to_yaml
 from etalumis.network import checkpoint
 from etalumis.training.history import read_history
+from etalumis.training.phases import read_phases
 
 MPIEXEC = [sys.executable, "-m", "etalumis.mpiexec"]
 
@@ -70,6 +72,7 @@ def on_two_ranks(
     commands = [
         command(branching, folder / "batch of 8", 2, batch_size=8, max_traces=320),
         command(branching, folder / "batch of 1", 2, batch_size=1, max_traces=40),
+        command(branching, folder / "balanced", 2, batch_size=8, max_traces=960, optimizer="sgd", sampler="balanced"),
         command(branching, folder / "wrong", 2, expected_ranks=3, batch_size=4, max_traces=40),
     ]
     calls = json.dumps([words[words.index("network") :] for words in commands])
@@ -80,7 +83,7 @@ def on_two_ranks(
 def two_ranks(on_two_ranks: tuple[Path, subprocess.CompletedProcess[str]]) -> Path:
     """The folder of the trainings on two ranks."""
     folder, done = on_two_ranks
-    for name in ("batch of 8", "batch of 1"):
+    for name in ("batch of 8", "batch of 1", "balanced"):
         assert (folder / name / "network" / "manifest.json").exists(), done.stderr
     return folder
 
@@ -111,6 +114,24 @@ def test_ranks_whose_minibatches_share_no_address_agree(
     one, two = (checkpoint.load(folder).state_dict() for folder in folders)
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=0, atol=2e-3)
+
+
+def test_balanced_ranks_train_the_network_of_one(branching: ExampleTraces, tmp_path: Path, two_ranks: Path) -> None:
+    """The ranks have different numbers of traces, first at random and then by measured costs."""
+    train_alone(command(branching, tmp_path / "1", 1, batch_size=16, max_traces=960, optimizer="sgd"))
+    folders = tmp_path / "1" / "network", two_ranks / "balanced" / "network"
+    one, two = (checkpoint.load(folder).state_dict() for folder in folders)
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5)
+    state = checkpoint.read_manifest(folders[1] / "checkpoint")["training"]["state"]
+    assert state["costs"]["per_trace"] + state["costs"]["per_token"] + state["costs"]["per_row"] > 0
+    alone, shared = (read_phases(folder / "phases.h5") for folder in folders)
+    np.testing.assert_array_equal(shared.iteration, np.arange(1, 61))
+    assert shared.traces.shape == (60, 2)
+    for name in ("traces", "tokens", "flops"):
+        np.testing.assert_array_equal(getattr(shared, name).sum(axis=1), getattr(alone, name)[:, 0])
+    assert (shared.traces[:40, 0] != shared.traces[:40, 1]).any()
+    assert all((seconds >= 0).all() and seconds.any() for seconds in shared.seconds.values())
 
 
 def test_a_wrong_number_of_ranks_is_an_error_on_all(

@@ -9,13 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from example_traces import make_example_traces
+from synthetic_batches import SMALL
 from synthetic_posteriors import posterior_of
 
-from etalumis.bench import dataset, finished, ppx, traces
+from etalumis.bench import dataset, finished, ppx, traces, train
 from etalumis.bench.cores import pinned
 from etalumis.bench.measure import MIN_ROUNDS, BenchReport, Slice, Target, repeat, take_turns
 from etalumis.bench.programs import Measurer, examples_folder, line_of
 from etalumis.cli import main
+from etalumis.config import from_mapping, to_yaml
 from etalumis.diagnostics import diagnose
 from etalumis.errors import DatasetError, SimulatorError
 
@@ -224,3 +227,28 @@ def test_figures_of_a_finished_run(tmp_path):
         finished.of_table(table)
     with pytest.raises(DatasetError, match="not a table"):
         finished.of_table(tmp_path / "none.jsonl")
+
+
+TRAIN_KEYS = {
+    "cnn_only_traces_per_s", "one_type_traces_per_s", "step_ratio", "mixed_traces_per_s", "mixed_ratio",
+    "demo_traces_per_s", "fp32_traces_per_s", "bf16_ratio", "data_wait_share", "two_rank_efficiency",
+    "sync_bytes_ratio", "sync_per_tensor_over_fused", "sync_all_tables_over_fused",
+}  # fmt: skip
+
+
+def test_training_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Real trainings on one and on two ranks, of a tiny network."""
+    made = make_example_traces("branching", tmp_path, 256, 16)
+    network = SMALL.model_dump() | {"mixture_components": 3}
+    config = from_mapping({"network": network, "training": {"warmup_iterations": 2}})
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    words = ["bench", "train", "--config", tmp_path / "config.yaml", "--layers", made.layers, "--train", made.train]
+    words += ["--valid", made.valid, "--batch-size", "8", "--seconds", "0.2", "--json"]
+    assert main([str(word) for word in words]) == 0
+    found = json.loads(capsys.readouterr().out)
+    check(found, TRAIN_KEYS, train)
+    assert found["measured"]["gpu"] is None
+    assert 1.0 < found["measured"]["types_in_a_mixed_minibatch"] <= 8.0
+    # a byte for each layer, and nothing that no rank needs
+    assert 1.0 < found["sync_bytes_ratio"] < 1.01
+    assert 0.0 <= found["data_wait_share"] + found["sync_wait_share"] + found["sync_move_share"] < 1.0

@@ -122,7 +122,7 @@ INSTEAD = {
 }
 
 # test_bench.py calls them, and checks their results; they take a minute even at the smallest scale
-BENCHES = ("bench traces", "bench dataset")
+BENCHES = ("bench traces", "bench dataset", "bench train")
 
 # options that no example uses
 PYTHON_LINES = [

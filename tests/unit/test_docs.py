@@ -46,9 +46,12 @@ SECTIONS = {
     "5": "machines, software",
     "5.4": "Sherpa, 15M traces",
     "6": "results",
+    "6.1": "phases of a step",
+    "6.2": "load imbalance",
     "6.3": "optimizer, learning rate, sizes of minibatches",
     "6.4": "posteriors, numbers of runs",
     "7.1.2": "learning rate schedules",
+    "7.2": "buckets, balancing the ranks",
 }
 
 
@@ -300,6 +303,7 @@ def test_a_new_version_of_a_format_is_a_new_version_of_the_results():
         "etalumis-layers": 1,
         "etalumis-network": 2,
         "etalumis-observation": 3,
+        "etalumis-phases": 1,
         "etalumis-posterior": 3,
         "etalumis-simulator": 1,
         "etalumis-sort-plan": 3,

@@ -13,10 +13,11 @@ from system_errors import fail_to_read
 
 from etalumis.config import TrainingConfig, from_mapping
 from etalumis.errors import ConfigError, NetworkError, StorageError
+from etalumis.training.epoch_order import EpochOrder, epoch_order
 from etalumis.training.history import HistoryRow, read_history, write_history
 from etalumis.training.optimizer import Optimizer, RowGradient, clip
-from etalumis.training.sampler import EpochOrder, Position, Sampler, epoch_order
-from etalumis.training.schedule import budget_spent, learning_rate, noise_scale
+from etalumis.training.sampler import Position, Sampler
+from etalumis.training.schedule import budget_spent, learning_rate, noise_scale, out_of_patience
 
 
 @given(size=st.integers(12, 400), batch=st.integers(1, 4), ranks=st.integers(1, 3), seed=st.integers(0, 9))
@@ -97,6 +98,30 @@ def config(**changes: object) -> TrainingConfig:
 def test_schedules(schedule: str, rates: list[float]) -> None:
     found = [learning_rate(config(schedule=schedule), 10**6, share) for share in (0.0, 0.5, 0.75, 1.0)]
     assert found == pytest.approx(rates)
+
+
+def test_milestones_divide_the_rate_by_ten() -> None:
+    steps = config(schedule="multistep", milestones=(0.2, 0.9))
+    assert [learning_rate(steps, 10**6, x) for x in (0.1, 0.2, 0.8, 0.9, 1.0)] == pytest.approx(
+        [1, 0.1, 0.1, 0.01, 0.01]
+    )
+
+
+@pytest.mark.parametrize(("scaling", "factor"), [("none", 1), ("sqrt", 4), ("linear", 16)])
+def test_the_learning_rate_scales_with_the_ranks(scaling: str, factor: float) -> None:
+    for schedule in ("none", "polynomial2"):
+        scaled = config(schedule=schedule, learning_rate_scaling=scaling)
+        one, many = (learning_rate(scaled, 10**6, 0.3, ranks) for ranks in (1, 16))
+        assert many == pytest.approx(factor * one)
+
+
+@pytest.mark.parametrize(
+    ("losses", "over"),
+    [([3, 2], False), ([3, 2, 2.5], False), ([3, 2, 2.5, 2.1], True), ([3, 2, 2.5, 1.9], False), ([3, 2, 2, 2], True)],
+)
+def test_patience_ends_after_validations_that_are_no_better(losses: list[float], over: bool) -> None:
+    assert out_of_patience(config(patience=2), losses) is over
+    assert not out_of_patience(config(), losses)
 
 
 def test_warm_up_rises_linearly() -> None:
@@ -183,17 +208,35 @@ def test_untouched_rows_do_not_change_and_a_restored_optimizer_continues(rule: s
     assert all(torch.equal(parameters[name], again[name]) for name in parameters)
 
 
+def test_momentum_and_betas_are_those_of_torch() -> None:
+    """Against torch's SGD and Adam on one dense parameter."""
+    start = torch.randn(3, 2, generator=torch.Generator().manual_seed(1))
+    for rule, settings, reference in (
+        ("sgd", {"momentum": 0.5}, lambda p: torch.optim.SGD([p], lr=0.01, momentum=0.5)),
+        ("adam", {"betas": (0.8, 0.95)}, lambda p: torch.optim.Adam([p], lr=0.01, betas=(0.8, 0.95))),
+    ):
+        own, plain = start.clone(), torch.nn.Parameter(start.clone())
+        optimizer, torch_optimizer = Optimizer(rule, {"d": own}, {}, **settings), reference(plain)
+        for step in range(4):
+            gradient = random_gradients(step, [0])[0]["d"]
+            optimizer.step({"d": gradient}, {}, 0.01)
+            plain.grad = gradient.clone()
+            torch_optimizer.step()
+        torch.testing.assert_close(own, plain.detach(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("trust", [0.02, 0.005])
 @pytest.mark.parametrize("rule", ["adam_larc", "sgd_larc"])
-def test_larc_bounds_the_step_of_every_parameter(rule: str) -> None:
+def test_larc_bounds_the_step_of_every_parameter(rule: str, trust: float) -> None:
     generator = torch.Generator().manual_seed(4)
     table = torch.randn(3, 4, generator=generator)
-    optimizer = Optimizer(rule, {}, {"t": table})
+    optimizer = Optimizer(rule, {}, {"t": table}, trust=trust)
     for _ in range(3):  # momentum too
         before = table.clone()
         gradient = RowGradient(torch.arange(3), 1e6 * torch.randn(3, 4, generator=generator))
         optimizer.step({}, {"t": gradient}, 0.5)
         moved, size = (table - before).norm(dim=1), before.norm(dim=1)
-        torch.testing.assert_close(moved, 0.02 * size, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(moved, trust * size, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("rule", ["adam", "sgd"])

@@ -383,9 +383,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(branching: ExampleTraces, tmp_pat
             if number == 10:
                 full.enter_context(files_end_at(10_000))
 
-        with pytest.raises(
-            StorageError, match=r"checkpoint.tensors\.pt: cannot be written \(File too large\)"
-        ) as failed:
+        with pytest.raises(StorageError, match=r"phases\.h5: cannot be written \(File too large\)") as failed:
             trainer(branching, config, tmp_path / "full", fill).run()
     kept = checkpoint.read_manifest(tmp_path / "full" / "checkpoint")["training"]["state"]["iteration"]
     assert 7 <= kept <= 10  # up to three minibatches are read ahead of the update
@@ -414,7 +412,8 @@ class WithNan:
         self.left -= 1
         batch = self.dataset.batch(indices, noise_seed, noise_scale)
         if self.left == 0:
-            batch.observation[0] = np.nan
+            batch.observation[3] = np.nan
+            self.spoiled = int(indices[3])
         return batch
 
 
@@ -422,8 +421,12 @@ def test_a_gradient_that_is_not_finite_is_an_error_and_changes_nothing(gaussian:
     config = settings(max_traces=3200)
     training = trainer(gaussian, config, tmp_path)
     training.train_set = WithNan(training.train_set, 5)
-    with pytest.raises(NetworkError, match=r"not finite in iteration 5; lower training.learning_rate"):
+    with pytest.raises(NetworkError, match="iteration 5: rank 0: the loss is not finite") as error:
         training.run()
+    where = re.search(r"training trace (\d+), first at address (\S+); lower training", str(error.value))
+    assert where is not None
+    assert int(where[1]) == training.train_set.spoiled
+    assert where[2] == training.network.layers.rows[0].address
     assert all(torch.isfinite(value).all() for value in training.network.state_dict().values())
     assert not (tmp_path / "manifest.json").exists()
 
@@ -520,3 +523,50 @@ def test_layers_of_another_build_are_an_error(gaussian: ExampleTraces) -> None:
     other = LayerTable(other.rows, LayerTable.load(gaussian.layers).observations, "another")
     with pytest.raises(NetworkError, match="simulator build another"):
         prepare.require_dataset_fits(other, prepare.TraceDataset(gaussian.train), gaussian.train)
+
+
+def test_a_loss_that_stays_where_it_is_ends_the_training(
+    branching: ExampleTraces, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a tiny learning rate no validation is better than the first by more than rounding."""
+    caplog.set_level("INFO")
+    config = settings(max_traces=TRAIN * 8, learning_rate=1e-9, learning_rate_end=0.0, valid_every=2, patience=3)
+    first = trainer(branching, config, tmp_path)
+    assert first.run().finished
+    assert first.state.traces < TRAIN
+    assert "ended by training.patience: 3 validations" in caplog.text
+    losses = [row.valid_loss for row in read_history(tmp_path / "history.csv")]
+    assert min(losses[-3:]) >= min(losses[:-3])
+    # it has ended: the same command trains no further
+    assert trainer(branching, config, tmp_path).run().state.iteration == first.state.iteration
+
+
+def test_the_saved_network_is_the_average_of_the_weights(branching: ExampleTraces, tmp_path: Path) -> None:
+    """Against a dense average of the weights after every iteration, with a resumption; the average is validated."""
+    plain = {"max_traces": 640, "valid_every": 7, "learning_rate": 1e-2}
+    after: list[dict[str, torch.Tensor]] = []
+    straight = trainer(branching, settings(**plain), tmp_path / "plain")
+    advance = straight._advance
+
+    def watched(*arguments: object) -> None:
+        after.append({name: value.clone() for name, value in straight.network.state_dict().items()})
+        advance(*arguments)
+
+    straight._advance = watched
+    assert straight.run().finished
+    averaged = settings(**plain, average_decay=0.8)
+    assert not trainer(branching, averaged, tmp_path / "average", stop_at(11)).run().finished
+    last = trainer(branching, averaged, tmp_path / "average")
+    outcome = last.run()
+    saved = checkpoint.load(tmp_path / "average").state_dict()
+    weights = np.array([0.8 ** (len(after) - 1 - i) for i in range(len(after))])
+    for name, value in saved.items():
+        expected = sum(w * state[name].double() for w, state in zip(weights / weights.sum(), after, strict=True))
+        torch.testing.assert_close(value.double(), expected, rtol=1e-4, atol=1e-5)
+    # the weights that are trained are the same with and without the average
+    for name, value in last.network.state_dict().items():
+        assert torch.equal(value, after[-1][name])
+    network = checkpoint.load(tmp_path / "average")
+    dataset = prepare.TraceDataset(branching.valid, network.layers)
+    batch = dataset.batch(np.arange(VALID), last.valid_noise_seed)
+    assert outcome.state.history[-1].valid_loss == pytest.approx(-log_proposals(network, batch).sum() / VALID, rel=1e-5)

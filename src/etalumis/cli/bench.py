@@ -29,6 +29,11 @@ _EXAMPLES = {
     "dataset": """\
   etalumis bench dataset --config config/config.yaml --simulator results/demo/simulator --json > dataset.json
 """,
+    "train": """\
+  D=results/demo
+  etalumis bench train --config $D/config.yaml --layers $D/layers/layers.json \\
+      --train $D/sorted/train --valid $D/sorted/valid
+""",
     "infer": """\
   D=results/demo
   etalumis bench infer --config $D/config.yaml --simulator $D/simulator \\
@@ -54,19 +59,26 @@ Measure trace files: size and writing of real traces, reading of sequential and 
 synthetic traces, sorting these in 400 MB relative to copying them, and memory. Takes about ten minutes and 8 GB of
 disk space.
 """,
+    "train": """\
+Measure the training of the network: whole steps relative to the embedding alone, of many trace types relative to one,
+in bfloat16 relative to float32; two ranks relative to one; waiting; and ways to sum the gradients.
+""",
     "infer": """\
 Measure the inference engines on the observation of a finished workflow: runs per second of inference compilation with
 many runs in flight relative to one, and of RMH relative to runs from the prior; effective draws per second of inference
 compilation relative to importance sampling from the prior.
 """,
 }
-_QUIET = ("etalumis.inference", "etalumis.progress", "etalumis.traces")
+_QUIET = ("etalumis.inference", "etalumis.progress", "etalumis.traces", "etalumis.training")
 """Loggers that would write lines for every slice."""
 
 
 def register(subparsers: Any) -> None:
     """Add the verb to the command line."""
-    text = "measure the protocol (ppx), Sherpa's traces (traces), trace files (dataset) and the engines (infer)"
+    text = (
+        "measure the protocol (ppx), Sherpa's traces (traces), trace files (dataset), training (train) and the engines "
+        "(infer)"
+    )
     parser = subparsers.add_parser(
         "bench",
         help=text,
@@ -75,7 +87,7 @@ def register(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
-    for name, default in (("ppx", 20.0), ("traces", 60.0), ("infer", 300.0), ("dataset", 60.0)):
+    for name, default in (("ppx", 20.0), ("traces", 60.0), ("train", 120.0), ("infer", 300.0), ("dataset", 60.0)):
         action = actions.add_parser(
             name,
             help=_summary(name),
@@ -88,6 +100,18 @@ def register(subparsers: Any) -> None:
             "--seconds", type=seconds, default=default, metavar="S",
             help="total time of all comparisons; an idle machine needs less (default: %(default)g)",
         )  # fmt: skip
+        if name == "train":
+            for option, metavar, what in (
+                ("--config", "FILE", "configuration; its sections network and training are used"),
+                ("--layers", "FILE", "layer table"),
+                ("--train", "PATH", "sorted training traces"),
+                ("--valid", "PATH", "sorted validation traces"),
+            ):
+                action.add_argument(option, type=Path, required=True, metavar=metavar, help=what)
+            action.add_argument(
+                "--batch-size", type=count, default=64, metavar="N", help="traces per step (default: %(default)s)"
+            )
+            continue
         if name == "infer":
             action.add_argument("--network", type=Path, required=True, metavar="DIR", help="folder of the network")
             action.add_argument(
@@ -141,6 +165,10 @@ def run(args: argparse.Namespace) -> int:
             from etalumis.bench import traces
 
             report = traces.bench(args.seconds, args.simulator, _simulator(args), args.simulator_examples)
+        elif args.action == "train":
+            from etalumis.bench import train
+
+            report = train.bench(args.seconds, load(args.config), args.layers, args.train, args.valid, args.batch_size)
         elif args.action == "infer":
             report = _infer(args)
         else:

@@ -11,12 +11,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from etalumis.config.posteriors import PosteriorsConfig
-from etalumis.config.section import Interval, Section, distinct
+from etalumis.config.section import Interval, Section, distinct, increasing
 
 PositiveCm = Annotated[float, Field(ge=1e-6, le=1e6)]
 Cm = Annotated[float, Field(ge=0, le=1e6)]
 Response = Annotated[float, Field(ge=0, le=10)]
 Channels = Annotated[int, Field(ge=1, le=4096)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class RunConfig(Section):
@@ -184,12 +185,42 @@ class TrainingConfig(Section):
         le=10**13,
         description="limit of the number of traces; null: none; with both limits, the one reached first counts",
     )
+    sampler: Literal["shuffled", "sorted_chunks", "buckets", "round_robin", "balanced"] = Field(
+        "shuffled",
+        description="traces of an iteration and of its ranks. shuffled: any traces; sorted_chunks: a minibatch has "
+        "adjacent traces, mostly of one type; buckets: an iteration has traces of similar length; round_robin: as "
+        "shuffled, dealt to the ranks by length; balanced: as shuffled, dealt by measured cost, so that the ranks "
+        "finish together; batch_size is then a mean",
+    )
+    buckets: int = Field(10, ge=1, le=10**4, description="number of buckets of sampler: buckets")
     optimizer: Literal["adam", "adam_larc", "sgd", "sgd_larc"] = Field("adam", description="optimizer")
     prefetch: int = Field(2, ge=0, le=64, description="minibatches that each rank reads ahead in a thread; 0: none")
+    larc_trust: float = Field(
+        0.02, gt=0, le=1, description="largest ratio of step to weight norm of a parameter, with adam_larc and sgd_larc"
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd and sgd_larc")
+    adam_betas: tuple[Beta, Beta] = Field(
+        (0.9, 0.999), description="decay of the first and second moments of adam and adam_larc"
+    )
+    average_decay: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="decay per iteration of an exponential average of the weights, which is validated and saved in "
+        "place of the last weights, such as 0.999; null: none",
+    )
     learning_rate: float = Field(1e-3, gt=0, le=10, description="learning rate after warm-up")
     learning_rate_end: float = Field(1e-5, ge=0, le=10, description="learning rate at the end of a polynomial decay")
     schedule: Literal["none", "multistep", "polynomial1", "polynomial2"] = Field(
         "polynomial1", description="decay of the learning rate over the budget"
+    )
+    milestones: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], AfterValidator(increasing)] = Field(
+        (0.5, 0.75),
+        max_length=100,
+        description="fractions of the budget at which schedule: multistep divides the learning rate by ten",
+    )
+    learning_rate_scaling: Literal["none", "sqrt", "linear"] = Field(
+        "none", description="multiply the learning rates by 1, the square root of the number of ranks, or this number"
     )
     warmup_iterations: int = Field(50, ge=0, le=10**7, description="iterations of linear warm-up of the learning rate")
     noise_start: float = Field(0.1, gt=0, le=1, description="factor of the observation noise at the start")
@@ -201,6 +232,12 @@ class TrainingConfig(Section):
     )
     gradient_clip: float | None = Field(10.0, gt=0, description="maximum norm of the gradient; null: no clipping")
     valid_every: int = Field(50, ge=1, le=10**8, description="iterations between validations")
+    patience: int | None = Field(
+        None,
+        ge=1,
+        le=10**6,
+        description="end the training after this number of validations without a smaller validation loss; null: never",
+    )
     checkpoint_minutes: float = Field(2.0, gt=0, le=10**5, description="wall time between checkpoints")
 
     @model_validator(mode="before")

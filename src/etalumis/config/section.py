@@ -21,6 +21,13 @@ def distinct(items: tuple[str, ...]) -> tuple[str, ...]:
     return items
 
 
+def increasing(items: tuple[float, ...]) -> tuple[float, ...]:
+    """Validate a list of increasing numbers."""
+    if list(items) != sorted(set(items)):
+        raise ValueError(f"expected increasing numbers, found {', '.join(f'{item:g}' for item in items)}")
+    return items
+
+
 Interval = Annotated[tuple[float, float], AfterValidator(_ordered)]
 
 

@@ -61,6 +61,13 @@ def configuration_notes(config: Config) -> Iterator[str]:
         )
     elif training.noise_ramp_share == 0 and _changed(training, "noise_start"):
         yield "training.noise_start has no effect with training.noise_ramp_share: 0"
+    for key, needed in (("larc_trust", "larc"), ("momentum", "sgd"), ("adam_betas", "adam")):
+        if needed not in training.optimizer and _changed(training, key):
+            yield f"training.{key} has no effect with training.optimizer: {training.optimizer}"
+    if training.schedule != "multistep" and _changed(training, "milestones"):
+        yield f"training.milestones has no effect with training.schedule: {training.schedule}"
+    if training.sampler != "buckets" and _changed(training, "buckets"):
+        yield f"training.buckets has no effect with training.sampler: {training.sampler}"
     if training.schedule in ("none", "multistep") and _changed(training, "learning_rate_end"):
         yield f"training.learning_rate_end has no effect with training.schedule: {training.schedule}"
     if rmh.temperatures <= 2 and _changed(rmh, "hottest_beta"):

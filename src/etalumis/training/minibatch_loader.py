@@ -62,11 +62,13 @@ class MinibatchLoader:
     ) -> None:
         self._reader.close()
 
-    def take(self) -> tuple[Minibatch, MinibatchPlan]:
-        """Return the next minibatch and the plan of its pass through the network."""
+    def take(self) -> tuple[Array, Minibatch, MinibatchPlan]:
+        """Return the trace numbers of the next minibatch, its traces, and the plan of its pass through the network."""
         while len(self._reader) <= self._config.prefetch and self._has_room():
             epoch, done = self._next.epoch, self._state.traces + len(self._reader) * self._sampler.global_batch
-            self._reader.ask(self._sampler.indices(self._next, self._rank), epoch, self._noise_scale(done))
+            self._reader.ask(
+                self._sampler.indices(self._next, self._rank, self._state.costs), epoch, self._noise_scale(done)
+            )
             self._next = self._sampler.advance(self._next)
         return self._reader.take()
 
@@ -75,6 +77,6 @@ class MinibatchLoader:
         done = self._state.traces + len(self._reader) * self._sampler.global_batch
         return self._config.max_traces is None or done < self._config.max_traces
 
-    def _read(self, indices: Array, epoch: int, noise_scale: float) -> tuple[Minibatch, MinibatchPlan]:
+    def _read(self, indices: Array, epoch: int, noise_scale: float) -> tuple[Array, Minibatch, MinibatchPlan]:
         batch = self._dataset.batch(indices, (self._noise_seed, epoch), noise_scale)
-        return batch, plan_minibatch(batch, self._grouping)
+        return indices, batch, plan_minibatch(batch, self._grouping)

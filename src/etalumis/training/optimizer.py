@@ -16,11 +16,7 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
-_SGD_MOMENTUM = 0.9
-_ADAM_BETAS = (0.9, 0.999)
 _ADAM_EPSILON = 1e-8
-_LARC_COEFFICIENT = 0.02
-"""Trust coefficient of LARC: largest ratio of update norm to weight norm of a parameter (You et al. 2017)."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +47,25 @@ class Optimizer:
         Parameters with a gradient in every iteration.
     tables
         Parameters whose first axis is rows.
+    momentum
+        Momentum of SGD.
+    betas
+        Decay of Adam's first and second moments.
+    trust
+        Trust coefficient of LARC: largest ratio of update norm to weight norm of a parameter (You et al. 2017).
     """
 
-    def __init__(self, rule: str, dense: Mapping[str, Tensor], tables: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self,
+        rule: str,
+        dense: Mapping[str, Tensor],
+        tables: Mapping[str, Tensor],
+        momentum: float = 0.9,
+        betas: tuple[float, float] = (0.9, 0.999),
+        trust: float = 0.02,
+    ) -> None:
         self.rule, self.adaptive = rule, rule.startswith("adam")
+        self._momentum, self._betas, self._trust = momentum, betas, trust
         self._parameters = {name: value.detach() for name, value in (dict(dense) | dict(tables)).items()}
         self._first = {name: torch.zeros_like(value) for name, value in self._parameters.items()}
         # SGD has only one moment; empty tensors stand for the second
@@ -88,11 +99,11 @@ class Optimizer:
         parameters = [slot.parameter for slot in slots]
         before = [parameter.clone() for parameter in parameters] if self.rule.endswith("larc") else []
         if self.adaptive:
-            _adam_step(slots, gradients, rate)
+            _adam_step(slots, gradients, rate, self._betas)
         else:
-            _sgd_step(slots, gradients, rate)
+            _sgd_step(slots, gradients, rate, self._momentum)
         if before:
-            _limit_steps(parameters, before)
+            _limit_steps(parameters, before, self._trust)
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Return the tensors that a resumed training needs."""
@@ -117,23 +128,23 @@ class Optimizer:
         return slot
 
 
-def _adam_step(slots: list[_Slot], gradients: list[Tensor], rate: float) -> None:
+def _adam_step(slots: list[_Slot], gradients: list[Tensor], rate: float, betas: tuple[float, float]) -> None:
     parameters, first, second, steps = (list(column) for column in zip(*slots, strict=True))
     adam(
         parameters, gradients, first, second, [], steps,
         fused=True, amsgrad=False, maximize=False, lr=rate, weight_decay=0.0,
-        beta1=_ADAM_BETAS[0], beta2=_ADAM_BETAS[1], eps=_ADAM_EPSILON,
+        beta1=betas[0], beta2=betas[1], eps=_ADAM_EPSILON,
     )  # fmt: skip
 
 
-def _sgd_step(slots: list[_Slot], gradients: list[Tensor], rate: float) -> None:
+def _sgd_step(slots: list[_Slot], gradients: list[Tensor], rate: float, momentum: float) -> None:
     parameters, first = [slot.parameter for slot in slots], [slot.first for slot in slots]
-    torch._foreach_mul_(first, _SGD_MOMENTUM)
+    torch._foreach_mul_(first, momentum)
     torch._foreach_add_(first, gradients)
     torch._foreach_add_(parameters, first, alpha=-rate)
 
 
-def _limit_steps(parameters: list[Tensor], before: list[Tensor]) -> None:
+def _limit_steps(parameters: list[Tensor], before: list[Tensor], trust: float) -> None:
     """Limit the norm of each step to the trust coefficient times the norm of the parameter before it (LARC, clipping).
 
     The step is limited, not the gradient: Adam divides by the size of the gradient, so a smaller gradient gives the
@@ -142,8 +153,8 @@ def _limit_steps(parameters: list[Tensor], before: list[Tensor]) -> None:
     steps = torch._foreach_sub(parameters, before)
     weights = torch.stack(list(torch._foreach_norm(before))).numpy().astype(np.float64)
     lengths = torch.stack(list(torch._foreach_norm(steps))).numpy().astype(np.float64)
-    too_long = (weights > 0) & (lengths > _LARC_COEFFICIENT * weights)
-    scales = np.where(too_long, _LARC_COEFFICIENT * weights / np.where(too_long, lengths, 1.0), 1.0)
+    too_long = (weights > 0) & (lengths > trust * weights)
+    scales = np.where(too_long, trust * weights / np.where(too_long, lengths, 1.0), 1.0)
     for place in np.flatnonzero(too_long):  # other steps stay bit for bit the same
         torch.add(before[place], steps[place], alpha=float(scales[place]), out=parameters[place])
 

@@ -24,7 +24,9 @@ from etalumis.seeds import derive
 from etalumis.traces.block import NOISY, Layout
 from etalumis.traces.reading.dataset import TraceDataset
 from etalumis.training.evaluate import MinibatchSource
+from etalumis.training.sampler import NEED_KINDS
 from etalumis.training.schedule import has_noise_ramp
+from etalumis.training.trace_kinds import read_kinds
 from etalumis.training.train import Outcome, Trainer
 from etalumis.typing import Array
 
@@ -35,6 +37,7 @@ _ROUNDING = 1e-12
 """Largest share of the mean square that is no variance but a rounding error: the element is constant."""
 _KEYS_OUTSIDE_IDENTITY = {
     "tasks", "threads_per_task", "max_minutes", "max_traces", "valid_every", "checkpoint_minutes", "prefetch",
+    "patience",
 }  # fmt: skip
 """Settings that may change when a training is resumed: they only determine how long and where it runs."""
 
@@ -120,6 +123,7 @@ def train(
         output,
         of_training,
         comm,
+        read_kinds(train_set) if config.training.sampler in NEED_KINDS else None,
     )
     return trainer.run()
 

@@ -1,24 +1,27 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Which traces each rank reads in each iteration: a pure function of seed, epoch, position and world size."""
+"""Which traces each rank reads in each iteration: a pure function of seed, epoch, position, world size and costs.
+
+A sampler takes the traces of an iteration from an order (`epoch_order`) and distributes them over the ranks
+(`distribution`). The gradient of an iteration is a sum over its traces, so it does not depend on the distribution, up
+to the rounding of float32 sums; only the time that the ranks take does.
+"""
 
 from dataclasses import dataclass
-
-import numpy as np
+from typing import Literal
 
 from etalumis.counting import counted
 from etalumis.errors import ConfigError
 from etalumis.seeds import generator
+from etalumis.training.costs import StepCosts
+from etalumis.training.distribution import by_cost, by_length, for_measurement
+from etalumis.training.epoch_order import BucketOrder, ChunkOrder, EpochOrder, Order
+from etalumis.training.trace_kinds import TraceKinds
 from etalumis.typing import Array
 
-CHUNK_TRACES = 64
-"""Traces that are adjacent on disk and stay together when chunks are shuffled, so that one seek reads several.
-
-In a sorted dataset, adjacent traces have the same type. With fewer, longer chunks a window would lack some types, and
-the network would forget them until the next window.
-"""
-WINDOW_CHUNKS = 1024
-"""Chunks whose traces are shuffled together; a dataset of up to 65,536 traces is shuffled as a whole."""
+Way = Literal["shuffled", "sorted_chunks", "buckets", "round_robin", "balanced"]
+NEED_KINDS = ("buckets", "round_robin", "balanced")
+"""Ways that depend on the types of the traces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +35,27 @@ class Position:
 class Sampler:
     """Distributes minibatches. Each trace occurs once per epoch, except a remainder smaller than a global batch.
 
+    A training can be resumed with another number of ranks in the middle of an epoch, except with "buckets", whose
+    iterations depend on it: the rest of that epoch may then repeat traces.
+
     Parameters
     ----------
     size
         Number of traces in the dataset.
     batch_size
-        Traces per rank and iteration.
+        Traces per rank and iteration; with "balanced", their mean over the ranks.
     world_size
         Number of ranks.
     seed
         Run seed.
+    way
+        ``shuffled``: traces in random order. ``sorted_chunks``: each minibatch is a chunk of adjacent traces.
+        ``buckets``: all traces of an iteration have similar lengths. ``round_robin`` and ``balanced``: the iterations
+        of "shuffled", dealt to the ranks in turn by length, or by cost so that the ranks finish together.
+    kinds
+        Types of the traces, for the ways `NEED_KINDS`.
+    buckets
+        Number of buckets.
 
     Raises
     ------
@@ -49,8 +63,18 @@ class Sampler:
         If the dataset is smaller than one global batch.
     """
 
-    def __init__(self, size: int, batch_size: int, world_size: int, seed: int) -> None:
-        self.size, self.world_size, self.seed = size, world_size, seed
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        world_size: int,
+        seed: int,
+        way: Way = "shuffled",
+        kinds: TraceKinds | None = None,
+        buckets: int = 10,
+    ) -> None:
+        self.size, self.batch_size, self.world_size, self.seed = size, batch_size, world_size, seed
+        self.way, self._kinds, self._buckets = way, kinds, buckets
         self.global_batch = batch_size * world_size
         if size < self.global_batch:
             raise ConfigError(
@@ -58,7 +82,7 @@ class Sampler:
                 f"{counted(self.global_batch, 'trace')}, the training set has {size:,}; lower "
                 "training.batch_size or raise traces.train"
             )
-        self._order: EpochOrder | None = None
+        self._epoch, self._order = -1, self._order_of(0)
 
     def advance(self, position: Position) -> Position:
         """Return the position after the iteration at `position`."""
@@ -72,46 +96,37 @@ class Sampler:
         too_late = position.offset + self.global_batch > self.size
         return Position(position.epoch + 1, 0) if too_late else position
 
-    def indices(self, position: Position, rank: int) -> Array:
-        """Return the trace numbers that `rank` reads: every `world_size`-th one of the global batch."""
-        if self._order is None or self._order.epoch != position.epoch:
-            self._order = EpochOrder(self.size, self.seed, position.epoch)
-        return self._order.slice(position.offset, position.offset + self.global_batch)[rank :: self.world_size]
+    def indices(self, position: Position, rank: int, costs: StepCosts | None = None) -> Array:
+        """Return the trace numbers that `rank` reads.
 
+        Parameters
+        ----------
+        position
+            Position of the iteration.
+        rank
+            Number of the rank.
+        costs
+            For "balanced": what a minibatch costs; None while it is being measured.
+        """
+        if position.epoch != self._epoch:
+            self._epoch, self._order = position.epoch, self._order_of(position.epoch)
+        traces = self._order.slice(position.offset, position.offset + self.global_batch)
+        if self.way == "sorted_chunks":
+            return traces[rank * self.batch_size : (rank + 1) * self.batch_size]
+        if self.way in ("round_robin", "balanced") and self.world_size > 1:
+            assert self._kinds is not None
+            if self.way == "round_robin":
+                return by_length(traces, self._kinds, self.world_size)[rank]
+            if costs is not None:
+                return by_cost(traces, self._kinds, self.world_size, costs)[rank]
+            rng = generator(self.seed, f"training/measurement/{position.epoch}", position.offset)
+            return for_measurement(traces, self._kinds, self.world_size, rng)[rank]
+        return traces[rank :: self.world_size]
 
-class EpochOrder:
-    """A permutation of 0..size-1: chunks in random order, traces shuffled within windows of chunks.
-
-    Windows are computed on demand. Only the order of the chunks and one or two windows are kept in memory.
-    """
-
-    def __init__(
-        self, size: int, seed: int, epoch: int, chunk: int = CHUNK_TRACES, window: int = WINDOW_CHUNKS
-    ) -> None:
-        self.size, self.epoch, self._seed, self._chunk, self._window = size, epoch, seed, chunk, window
-        self._starts = generator(seed, "training/epoch", epoch).permutation(np.arange(0, size, chunk))
-        lengths = np.minimum(self._starts + chunk, size) - self._starts
-        ends = np.append(np.cumsum(lengths)[window - 1 : -1 : window], size)
-        self._bounds = np.concatenate([[0], ends])
-        self._windows: dict[int, Array] = {}
-
-    def slice(self, start: int, stop: int) -> Array:
-        """Return elements `start:stop` of the permutation."""
-        first, last = np.searchsorted(self._bounds, (start, stop - 1), side="right") - 1
-        numbers = range(int(first), int(last) + 1)
-        self._windows = {
-            number: self._windows[number] if number in self._windows else self._shuffled_window(number)
-            for number in numbers
-        }
-        order = np.concatenate([np.empty(0, np.int64), *self._windows.values()])
-        return order[start - self._bounds[first] : stop - self._bounds[first]]
-
-    def _shuffled_window(self, number: int) -> Array:
-        group = self._starts[number * self._window : (number + 1) * self._window]
-        traces = np.concatenate([np.arange(s, min(s + self._chunk, self.size)) for s in group])
-        return generator(self._seed, f"training/epoch/{self.epoch}", number).permutation(traces)
-
-
-def epoch_order(size: int, seed: int, epoch: int, chunk: int = CHUNK_TRACES, window: int = WINDOW_CHUNKS) -> Array:
-    """Return the complete permutation of an epoch."""
-    return EpochOrder(size, seed, epoch, chunk, window).slice(0, size)
+    def _order_of(self, epoch: int) -> Order:
+        if self.way == "sorted_chunks":
+            return ChunkOrder(self.size, self.seed, epoch, self.batch_size)
+        if self.way == "buckets":
+            assert self._kinds is not None
+            return BucketOrder(self._kinds.lengths, self.seed, epoch, self.global_batch, self._buckets)
+        return EpochOrder(self.size, self.seed, epoch)

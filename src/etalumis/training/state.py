@@ -3,6 +3,7 @@
 """The state of a training apart from its tensors, and checkpoints on disk."""
 
 import logging
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -15,14 +16,14 @@ from etalumis.errors import NetworkError
 from etalumis.network import checkpoint
 from etalumis.network.model import ProposalNetwork
 from etalumis.refusals import explaining_loss
+from etalumis.training.average import WeightAverage
+from etalumis.training.costs import StepCosts
 from etalumis.training.history import HistoryRow
 from etalumis.training.optimizer import Optimizer
 from etalumis.training.sampler import Position
 from etalumis.training.schedule import budget_spent
 
 logger = logging.getLogger(__name__)
-
-PHASES = ("read", "forward", "backward", "sync", "update")
 
 
 @dataclass
@@ -41,6 +42,8 @@ class TrainingState:
         Sum of the training loss and number of traces since the last row of the history.
     history
         One row per validation.
+    costs
+        With the sampler "balanced", what a minibatch costs, once that is known.
     """
 
     iteration: int = 0
@@ -50,6 +53,7 @@ class TrainingState:
     loss_sum: float = 0.0
     loss_traces: int = 0
     history: list[HistoryRow] = field(default_factory=list)
+    costs: StepCosts | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the state as values that JSON can hold."""
@@ -59,7 +63,8 @@ class TrainingState:
     def from_json(cls, values: dict[str, Any]) -> Self:
         """Return the state from the output of `to_json`."""
         rows = [HistoryRow(**row) for row in values["history"]]
-        return cls(**{**values, "position": Position(**values["position"]), "history": rows})
+        costs = values.get("costs") and StepCosts(**values["costs"])
+        return cls(**{**values, "position": Position(**values["position"]), "history": rows, "costs": costs})
 
 
 def save_state(
@@ -68,18 +73,17 @@ def save_state(
     optimizer: Optimizer,
     state: TrainingState,
     identity: str,
-    saved_iteration: int = 0,
+    average: WeightAverage | None = None,
 ) -> None:
-    """Write a checkpoint from which a training of the same `identity` can resume.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written. The message says what is lost since the last checkpoint, that of `saved_iteration`.
-    """
+    """Write a checkpoint from which a training of the same `identity` can resume; raise StorageError if it fails."""
     record = {"identity": identity, "finished": False, "state": state.to_json()}
-    with explaining_loss(lambda: _loss_message(directory, state.iteration, saved_iteration)):
-        checkpoint.save(directory, network, record, optimizer.state())
+    moments = optimizer.state() | (average.state() if average is not None else {})
+    checkpoint.save(directory, network, record, moments)
+
+
+def losing(directory: Path, iteration: int, saved_iteration: int) -> AbstractContextManager[None]:
+    """Add to a StorageError of the block what is lost since the last checkpoint, that of `saved_iteration`."""
+    return explaining_loss(lambda: _loss_message(directory, iteration, saved_iteration))
 
 
 def _loss_message(directory: Path, iteration: int, saved_iteration: int) -> str:
@@ -98,7 +102,12 @@ def mark_finished(directory: Path) -> None:
 
 
 def load_state(
-    directory: Path, network: ProposalNetwork, optimizer: Optimizer, identity: str, budget: TrainingConfig
+    directory: Path,
+    network: ProposalNetwork,
+    optimizer: Optimizer,
+    identity: str,
+    budget: TrainingConfig,
+    average: WeightAverage | None = None,
 ) -> TrainingState | None:
     """Load a checkpoint of the same `identity` into network and optimizer, and return its state.
 
@@ -125,6 +134,8 @@ def load_state(
     network.load_state_dict(saved.state_dict())
     moments: dict[str, dict[str, Tensor]] = tensors
     optimizer.restore(moments)
+    if average is not None:
+        average.restore(moments)
     return state
 
 

@@ -10,6 +10,7 @@ proposing from the prior.
 import logging
 import math
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,19 +22,33 @@ from etalumis.config import TrainingConfig
 from etalumis.counting import counted
 from etalumis.errors import NetworkError
 from etalumis.network import checkpoint
+from etalumis.network.flops import StepFlops
 from etalumis.network.minibatch_plan import MinibatchPlan
 from etalumis.network.model import ProposalNetwork
 from etalumis.progress import Progress, duration
 from etalumis.seeds import derive
+from etalumis.training.average import WeightAverage
+from etalumis.training.cost_measurement import CostMeasurement
+from etalumis.training.diagnosis import describe_gradient, describe_loss
 from etalumis.training.evaluate import Evaluation, MinibatchSource, evaluate
 from etalumis.training.history import HistoryRow, write_history
 from etalumis.training.minibatch_loader import MinibatchLoader
 from etalumis.training.optimizer import Optimizer, RowGradient, clip
+from etalumis.training.phase_timer import PhaseTimer
+from etalumis.training.phases import FILE as PHASES_FILE
+from etalumis.training.phases import PHASES
+from etalumis.training.remarks import has_converged, log_end
 from etalumis.training.sampler import Sampler
-from etalumis.training.schedule import budget_spent, learning_rate, noise_scale, schedule_progress
+from etalumis.training.schedule import (
+    budget_spent,
+    learning_rate,
+    noise_scale,
+    schedule_progress,
+)
 from etalumis.training.signals import StopSignal
-from etalumis.training.state import PHASES, TrainingState, load_state, mark_finished, save_state
+from etalumis.training.state import TrainingState, load_state, losing, mark_finished, save_state
 from etalumis.training.synchronize import Synchronizer
+from etalumis.training.trace_kinds import TraceKinds
 
 logger = logging.getLogger(__name__)
 
@@ -62,11 +77,13 @@ class Trainer:
         Run seed; it determines the order of the traces and their noise.
     output
         Output folder. It receives checkpoint/, from which the training is resumed or extended, and at the end
-        manifest.json, tensors.pt, layers.json and history.csv.
+        manifest.json, tensors.pt, layers.json and history.csv. phases.h5 is written with the checkpoints.
     identity
         Digest of data, architecture and hyperparameters; only a checkpoint with the same identity is resumed.
     comm
         MPI communicator.
+    kinds
+        Types of the training traces; some samplers need them (`sampler.NEED_KINDS`).
     """
 
     def __init__(
@@ -79,18 +96,29 @@ class Trainer:
         output: Path,
         identity: str,
         comm: MPI.Comm,
+        kinds: TraceKinds | None = None,
     ) -> None:
         self.network, self.train_set, self.valid_set, self.config = network, train_set, valid_set, config
         self.output, self.identity, self.comm = output, identity, comm
-        self.sampler = Sampler(len(train_set), config.batch_size, comm.size, seed)
+        self.sampler = Sampler(
+            len(train_set), config.batch_size, comm.size, seed, config.sampler, kinds, config.buckets
+        )
         tables = dict(network.tables.items())
-        self.optimizer = Optimizer(config.optimizer, network.dense(), tables)
+        self.optimizer = Optimizer(
+            config.optimizer, network.dense(), tables, config.momentum, config.adam_betas, config.larc_trust
+        )
+        decay = config.average_decay
+        self.average = None if decay is None else WeightAverage(decay, network.dense(), tables)
         self.ranks = Synchronizer(comm, network.grouping, tables)
         self.noise_seed = derive(seed, "training/noise", 0)
         self.valid_noise_seed = (derive(seed, "training/valid", 0),)
         self.state = TrainingState()
         self._saved_iteration = 0
-        self.phases = dict.fromkeys(PHASES, 0.0)
+        self.timer = PhaseTimer(comm, output / PHASES_FILE, 0)
+        self._costs = CostMeasurement(self.ranks, balanced=config.sampler == "balanced")
+        self.flops = StepFlops(network)
+        self._minibatch: tuple[MinibatchPlan, torch.Tensor, np.ndarray]
+        self._by_rank = np.zeros((comm.size, 2))  # loss and traces since the last row of the history
         self.evaluation: Evaluation | None = None
 
     @property
@@ -108,9 +136,12 @@ class Trainer:
         StorageError
             If a file cannot be written; the last checkpoint is kept.
         """
-        saved = load_state(self.checkpoint_folder, self.network, self.optimizer, self.identity, self.config)
+        saved = load_state(
+            self.checkpoint_folder, self.network, self.optimizer, self.identity, self.config, self.average
+        )
         self.state = saved or self.state
         self._saved_iteration = self.state.iteration
+        self.timer = PhaseTimer(self.comm, self.output / PHASES_FILE, self.state.iteration)
         self.state.position = self.sampler.full_batch_from(self.state.position)
         if self.state.iteration and self.comm.rank == 0:
             traces = counted(self.state.traces, "trace")
@@ -119,12 +150,19 @@ class Trainer:
         progress = Progress(None, "traces", "training", done=self.state.traces)
         with StopSignal() as stop, self._loader() as loader:
             stopped, rate = False, self._learning_rate()
-            while not stopped and budget_spent(self.config, self.state.traces, self.state.elapsed_s) < 1.0:
-                loss, rate = self._step(loader)
+            while not (stopped or self._is_over()):
+                loss, rate, plan = self._step(loader)
                 now = earlier_s + time.monotonic() - start if self.comm.rank == 0 else 0.0
-                total = self.ranks.total(np.array([loss, float(stop.requested), now]))
-                self._advance(total[0], total[2])
-                stopped = total[1] > 0
+                by_rank = np.zeros((self.comm.size, 2))
+                by_rank[self.comm.rank] = loss, len(plan.tags)
+                total = self.ranks.total(np.array([float(stop.requested), now, *by_rank.flat]))
+                self.timer.lap("sync_wait")
+                row = self.timer.end(len(plan.tags), len(plan), len(plan.touched), self.flops.of(plan))
+                self._costs.add(row, self.state)
+                if not math.isfinite(total[2::2].sum()):
+                    raise self._diverged("the loss is not finite")
+                self._advance(total[2:].reshape(by_rank.shape), total[1])
+                stopped = total[0] > 0
                 if self.state.iteration % self.config.valid_every == 0 or self.state.iteration == 1:
                     self._validate(rate)
                 if self.state.elapsed_s - saved_s > 60.0 * self.config.checkpoint_minutes:
@@ -139,6 +177,11 @@ class Trainer:
             progress.close()
         return self._end(finished=not stopped)
 
+    def _is_over(self) -> bool:
+        """Return whether the budget is spent, or the validation loss has not fallen for too long."""
+        spent = budget_spent(self.config, self.state.traces, self.state.elapsed_s) >= 1.0
+        return spent or has_converged(self.config, self.state)
+
     def _loader(self) -> MinibatchLoader:
         return MinibatchLoader(
             self.train_set,
@@ -151,35 +194,41 @@ class Trainer:
             self._noise_scale,
         )
 
-    def _step(self, loader: MinibatchLoader) -> tuple[float, float]:
-        """Do one iteration. Return the summed loss of this rank and the learning rate."""
-        clock = _PhaseTimer(self.phases)
-        batch, plan = loader.take()
-        clock.lap("read")
+    def _step(self, loader: MinibatchLoader) -> tuple[float, float, MinibatchPlan]:
+        """Do one iteration. Return the summed loss of this rank, the learning rate and the minibatch's plan."""
+        timer = self.timer
+        timer.begin()
+        indices, batch, plan = loader.take()
+        timer.lap("read")
         unknown = -float(batch.log_prior[batch.layer < 0].sum())
-        loss, rows = self._gradients(plan, batch.observation, clock)
+        loss, rows = self._gradients(plan, batch.observation, indices)
         dense = {
             name: p.grad if p.grad is not None else torch.zeros_like(p) for name, p in self.network.dense().items()
         }
-        dense, rows = self.ranks.sum(plan.touched, dense, rows)
-        clock.lap("sync")
+        present = self.ranks.present(plan.touched)
+        timer.lap("sync_wait")
+        dense, rows = self.ranks.sum(present, dense, rows)
+        timer.lap("sync_move")
         rate = self._learning_rate()
         self._update(dense, rows, rate)
-        clock.lap("update")
-        return loss + unknown, rate
+        timer.lap("update")
+        return loss + unknown, rate, plan
 
     def _gradients(
-        self, plan: MinibatchPlan, observation: np.ndarray, clock: "_PhaseTimer"
+        self, plan: MinibatchPlan, observation: np.ndarray, indices: np.ndarray
     ) -> tuple[float, dict[str, RowGradient]]:
         """Return the summed loss of this rank and the row gradients; dense gradients stay in their parameters."""
         self.network.zero_grad(set_to_none=True)
+        self._minibatch = plan, torch.empty(0), indices
         if len(plan) == 0:
             return 0.0, {}
         leaves = self.network.leaves(plan)
-        loss = -self.network.log_proposal(plan, torch.from_numpy(observation), leaves).sum()
-        clock.lap("forward")
+        log_q = self.network.log_proposal(plan, torch.from_numpy(observation), leaves)
+        self._minibatch = plan, log_q.detach(), indices
+        loss = -log_q.sum()
+        self.timer.lap("forward")
         (loss / self.sampler.global_batch).backward()  # type: ignore[no-untyped-call] # untyped in torch
-        clock.lap("backward")
+        self.timer.lap("backward")
         gradients = {name: (leaf.rows, leaf.value.grad) for name, leaf in leaves.items()}
         rows = {name: RowGradient(r, g) for name, (r, g) in gradients.items() if g is not None}
         return float(loss.detach()), rows
@@ -189,12 +238,28 @@ class Trainer:
         max_norm = math.inf if self.config.gradient_clip is None else self.config.gradient_clip
         norm = clip([*dense.values(), *(row.value for row in rows.values())], max_norm)
         if not math.isfinite(norm):
-            raise NetworkError(
-                f"training: the gradient is not finite in iteration {self.state.iteration + 1}; lower "
-                "training.learning_rate or training.gradient_clip, and check the traces with `etalumis traces verify` "
-                f"(the last checkpoint is kept: {self.checkpoint_folder})"
-            )
+            raise self._diverged(describe_gradient(dense, rows))
+        number = self.state.iteration + 1
+        touched = {name: gradient.rows for name, gradient in rows.items()}
+        if self.average is not None:
+            self.average.catch_up(number, touched)
         self.optimizer.step(dense, rows, rate)
+        if self.average is not None:
+            self.average.update(number, dense, touched)
+
+    def _diverged(self, otherwise: str) -> NetworkError:
+        """Return an error that names the traces and addresses of all ranks; `otherwise` if all their losses are finite.
+
+        All ranks call it together.
+        """
+        plan, log_q, indices = self._minibatch
+        found = self.comm.allgather(describe_loss(plan, log_q, indices, self.network.layers))
+        where = "; ".join(f"rank {rank}: {text}" for rank, text in enumerate(found) if text) or otherwise
+        return NetworkError(
+            f"training: iteration {self.state.iteration + 1}: {where}; lower training.learning_rate or "
+            "training.gradient_clip, and check the traces with `etalumis traces verify` "
+            f"(the last checkpoint is kept: {self.checkpoint_folder})"
+        )
 
     def _noise_scale(self, traces: int) -> float:
         """Return the factor of the noise after `traces` traces.
@@ -205,34 +270,39 @@ class Trainer:
 
     def _learning_rate(self) -> float:
         share = schedule_progress(self.config, self.state.traces, self.state.elapsed_s)
-        return learning_rate(self.config, self.state.iteration, share)
+        return learning_rate(self.config, self.state.iteration, share, self.comm.size)
 
-    def _advance(self, loss: float, elapsed_s: float) -> None:
+    def _advance(self, by_rank: np.ndarray, elapsed_s: float) -> None:
+        """Count an iteration with the loss and the traces (rank, 2) of each rank."""
         state = self.state
+        self._by_rank += by_rank
         state.iteration += 1
         state.traces += self.sampler.global_batch
         state.position = self.sampler.advance(state.position)
         state.elapsed_s = elapsed_s
-        state.loss_sum += loss
+        state.loss_sum += float(by_rank[:, 0].sum())
         state.loss_traces += self.sampler.global_batch
 
     def _evaluate(self) -> Evaluation:
-        return evaluate(
-            self.network,
-            self.valid_set,
-            self.config.batch_size,
-            self.valid_noise_seed,
-            self.ranks,
-            self.config.prefetch,
-        )
+        """Return the losses over the validation set, of the averaged weights if there is an average."""
+        with self._weights_to_save():
+            return evaluate(
+                self.network,
+                self.valid_set,
+                self.config.batch_size,
+                self.valid_noise_seed,
+                self.ranks,
+                self.config.prefetch,
+            )
+
+    def _weights_to_save(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.average is None else self.average.in_place(self.state.iteration)
 
     def _validate(self, rate: float) -> None:
         """Add a row to the history, on all ranks."""
         state = self.state
         evaluation = self._evaluate()
-        busy = sum(self.phases.values())
-        shares = {f"{name}_share": seconds / busy if busy else 0.0 for name, seconds in self.phases.items()}
-        self.phases.update(dict.fromkeys(PHASES, 0.0))
+        busy_s, shares = self._interval()
         state.history.append(
             HistoryRow(
                 iteration=state.iteration,
@@ -243,7 +313,7 @@ class Trainer:
                 valid_loss=evaluation.mean_loss,
                 prior_loss=evaluation.mean_prior_loss,
                 learning_rate=rate,
-                traces_per_s=state.loss_traces / busy if busy else 0.0,
+                traces_per_s=state.loss_traces / busy_s if busy_s else 0.0,
                 **shares,
             )
         )
@@ -252,27 +322,44 @@ class Trainer:
         if self.comm.rank == 0:
             write_history(self.output / "history.csv", state.history)
 
+    def _interval(self) -> tuple[float, dict[str, float]]:
+        """End an interval of the history; return its time and the share of each phase, both means over the ranks."""
+        means = self.ranks.total(self.timer.interval[: len(PHASES)]) / self.comm.size
+        self.timer.start_interval()
+        self._by_rank[:] = 0.0
+        seconds = dict(zip(PHASES, means.tolist(), strict=True))
+        busy_s = sum(seconds.values())
+        seconds["sync"] = seconds.pop("sync_wait") + seconds.pop("sync_move")
+        return busy_s, {f"{name}_share": spent / busy_s if busy_s else 0.0 for name, spent in seconds.items()}
+
     def _progress_fields(self, rate: float) -> dict[str, object]:
-        last, busy = self.state.history[-1], sum(self.phases.values())
+        last = self.state.history[-1]
         share = budget_spent(self.config, self.state.traces, self.state.elapsed_s)
         left_s = self.state.elapsed_s * (1.0 - share) / share if share > 0 else math.nan
         loss = self.state.loss_sum / self.state.loss_traces if self.state.loss_traces else last.train_loss
+        largest = max((a / b for a, b in self._by_rank.tolist() if b), default=math.nan)
         return {
             "iteration": self.state.iteration,
             "loss": f"{loss:.2f}",
+            "largest": f"{largest:.2f}",
             "valid": f"{last.valid_loss:.2f}",
             "prior": f"{last.prior_loss:.2f}",
             "rate": f"{rate:.1e}",
             "noise": f"{self._noise_scale(self.state.traces):.2f}",
-            "data_wait": f"{100 * self.phases['read'] / busy if busy else 0:.0f}%",
+            "data_wait": f"{100 * self.timer.interval_share('read'):.0f}%",
+            "rank_wait": f"{100 * self.timer.interval_share('sync_wait'):.0f}%",
             "left": duration(left_s),
         }
 
     def _save(self) -> None:
-        """Write the checkpoint on rank 0 while the other ranks wait."""
-        if self.comm.rank == 0:
-            saved, self._saved_iteration = self._saved_iteration, self.state.iteration
-            save_state(self.checkpoint_folder, self.network, self.optimizer, self.state, self.identity, saved)
+        """Write the phases and then the checkpoint, on rank 0 while the other ranks wait."""
+        with losing(self.checkpoint_folder, self.state.iteration, self._saved_iteration):
+            self.timer.write()
+            if self.comm.rank == 0:
+                save_state(
+                    self.checkpoint_folder, self.network, self.optimizer, self.state, self.identity, self.average
+                )
+        self._saved_iteration = self.state.iteration
         self.comm.Barrier()
 
     def _end(self, finished: bool) -> Outcome:
@@ -280,31 +367,12 @@ class Trainer:
             self.evaluation = self._evaluate()
         if finished and self.comm.rank == 0:
             write_history(self.output / "history.csv", self.state.history)
-            checkpoint.save(self.output, self.network, self._record())
+            with self._weights_to_save():
+                checkpoint.save(self.output, self.network, self._record())
             mark_finished(self.checkpoint_folder)
-            self._log_unspent_budget()
-            self._log_unfinished_warmup()
+            log_end(self.config, self.state)
         self.comm.Barrier()
         return Outcome(finished, self.state, self.evaluation)
-
-    def _log_unspent_budget(self) -> None:
-        """Say so if the limit of the wall time ended the training before that of the traces."""
-        limit = self.config.max_traces
-        if limit is not None and self.state.traces < limit:
-            logger.warning(
-                "ended by training.max_minutes: %g after %s of training.max_traces: %s; "
-                "set max_minutes to a larger value or to null to extend the training",
-                self.config.max_minutes, f"{self.state.traces:,}", f"{limit:,}",
-            )  # fmt: skip
-
-    def _log_unfinished_warmup(self) -> None:
-        """Log a warning if the training ended before the learning rate reached its full value."""
-        if self.state.iteration < self.config.warmup_iterations:
-            logger.warning(
-                "the training ended after %s of training.warmup_iterations: %s, before the learning rate reached "
-                "training.learning_rate: %g; lower warmup_iterations or raise the budget",
-                f"{self.state.iteration:,}", f"{self.config.warmup_iterations:,}", self.config.learning_rate,
-            )  # fmt: skip
 
     def _record(self) -> dict[str, object]:
         """Return the record of the training for the manifest of the finished network."""
@@ -323,15 +391,3 @@ class Trainer:
             "prior_loss": self.evaluation.mean_prior_loss,
             "valid_by_name": self.evaluation.by_name(self.network.layers),
         }
-
-
-class _PhaseTimer:
-    """Adds the time between successive calls of `lap` to named phases."""
-
-    def __init__(self, phases: dict[str, float]) -> None:
-        self.phases, self.last = phases, time.perf_counter()
-
-    def lap(self, phase: str) -> None:
-        now = time.perf_counter()
-        self.phases[phase] += now - self.last
-        self.last = now
