@@ -113,6 +113,10 @@ EXTREMES = {
     "observations.count": (1, 1),
     "observations.engines": (["smc"], ["ic", "importance"]),
     "observations.probabilities": ([], ["P(channel in {1, 2}) >= 0.9", '"$HOME \'y" > 0']),
+    "experiments.lstm_layers": ([1], [16, 1]),
+    "experiments.lstm_hidden": ([1], [65536, 1]),
+    "experiments.mixture_components": ([1], [1000, 1]),
+    "experiments.ranks": ([1], [4096, 1]),
     "figures.format": (["pdf"], ["svg", "png"]),
     # the minibatch of 65,536 ranks must not exceed the training split
     "training.batch_size": (1, 10**10 // 65536),

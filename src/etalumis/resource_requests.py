@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from etalumis.config import Config
 from etalumis.errors import ConfigError
+from etalumis.experiments import variants
 from etalumis.paths import SPLITS
 from etalumis.workflow import trace_jobs
 
@@ -71,6 +72,10 @@ _PROPOSED_RUN_S = 0.0018
 _HIDDEN = 256
 _STAGES = 14
 """Stages of SMC that keep 0.9 of the effective sample size."""
+_TRAINED_PER_S = 60
+"""Traces on which a rank trains the network of the demo, with 4 LSTM layers of 512 hidden units."""
+_PAPER_TRAINED_PER_S = 15
+"""Traces on which a rank trains the network of the paper."""
 _DRAWS_PER_S = 2_000
 """Draws that diagnostics and figures process."""
 
@@ -230,6 +235,23 @@ def _training_min(config: Config) -> int:
     return math.ceil(budget + _TRAINING_EXTRA_MIN + config.traces.train / _READ_TRACES_PER_MIN)
 
 
+def _experiment(config: Config, wildcards: Mapping[str, str]) -> Cost:
+    """Return the cost of the largest training of the experiments."""
+    names = [variants.grid_names(config)[-1], variants.seed_names(config)[0]]
+    names += [*variants.rank_names(config), *variants.paper_rank_names(config)]
+    settings = [variants.settings_of(config, name) for name in names]
+    return max(_network(one, wildcards)[0] for one in settings), max(map(_experiment_s, settings))
+
+
+def _experiment_s(config: Config) -> float:
+    """Return the time of a training with a limit in traces, with its validations."""
+    budget = config.training
+    assert budget.max_traces is not None, "the experiments limit their trainings so"
+    validations = 2 + budget.max_traces / (budget.tasks * budget.batch_size * budget.valid_every)
+    passes = (budget.max_traces + 0.3 * validations * config.traces.valid) / budget.tasks
+    return passes / (_PAPER_TRAINED_PER_S if config.network.embedding == "paper" else _TRAINED_PER_S)
+
+
 def _network_mb(config: Config) -> float:
     """Return the memory of the parameters, their gradients and the optimizer's two moments, and of the index."""
     network = config.network
@@ -373,4 +395,9 @@ _COSTS: Mapping[str, Callable[[Config, Mapping[str, str]], Cost]] = {
     "diagnostics": _summaries,
     "figures": _summaries,
     "report": _report,
+    "experiment_training": _experiment,
+    "experiment_ranks": _experiment,
+    "figure2": _report,
+    "figure3": _report,
+    "figure5": _report,
 }

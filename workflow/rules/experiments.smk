@@ -1,0 +1,163 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Figures and tables of the paper that compare settings, seeds and ranks; not part of `all`."""
+
+from etalumis.experiments import variants
+
+# a training whose time is measured has the cores of its largest sibling, so that no other job shares them
+MEASURING_THREADS = max(CONFIG.experiments.ranks)
+
+
+def training_folders(names):
+    return [P.experiment_training(name).parent for name in names]
+
+
+rule experiment_training:
+    """Train one network of the experiments on one rank."""
+    input:
+        layers=P.layers,
+        train=P.sorted_index("train"),
+        valid=P.sorted_index("valid"),
+    output:
+        manifest=P.experiment_training("{name}"),
+    log:
+        P.log("experiments", "{name}"),
+    benchmark:
+        P.benchmark("experiments", "{name}")
+    wildcard_constraints:
+        name=r"stacks[\w-]+|seed\d+|(paper-)?ranks1",
+    conda:
+        "../envs/etalumis.yml"
+    threads: lambda wildcards: MEASURING_THREADS if "ranks" in wildcards.name else 1
+    resources:
+        **request("experiment_training"),
+    params:
+        config=P.config,
+        settings=lambda wildcards: wiring.training_settings(variants.settings_of(CONFIG, wildcards.name)),
+        train=subpath(input.train, parent=True),
+        valid=subpath(input.valid, parent=True),
+        directory=subpath(output.manifest, parent=True),
+    shell:
+        "etalumis --log {log} experiments train {wildcards.name} --config {params.config} --layers {input.layers}"
+        " --train {params.train} --valid {params.valid} --output {params.directory}"
+
+
+rule experiment_ranks:
+    """Train one network of the experiments on several ranks."""
+    input:
+        layers=P.layers,
+        train=P.sorted_index("train"),
+        valid=P.sorted_index("valid"),
+    output:
+        manifest=P.experiment_training("{kind}ranks{ranks}"),
+    log:
+        P.log("experiments", "{kind}ranks{ranks}"),
+    benchmark:
+        P.benchmark("experiments", "{kind}ranks{ranks}")
+    wildcard_constraints:
+        kind="|paper-",
+        ranks=r"[2-9]|[1-9]\d+",
+    conda:
+        "../envs/etalumis.yml"
+    threads: MEASURING_THREADS
+    resources:
+        **request("experiment_ranks", memory="mem_mb_per_cpu"),
+        mpi=wiring.MPIEXEC,
+        tasks=lambda wildcards: int(wildcards.ranks),
+        cpus_per_task=1,
+    params:
+        config=P.config,
+        settings=lambda wildcards: wiring.training_settings(
+            variants.settings_of(CONFIG, f"{wildcards.kind}ranks{wildcards.ranks}")
+        ),
+        train=subpath(input.train, parent=True),
+        valid=subpath(input.valid, parent=True),
+        directory=subpath(output.manifest, parent=True),
+    shell:
+        "{resources.mpi} -n {resources.tasks} etalumis --log {log} experiments train"
+        " {wildcards.kind}ranks{wildcards.ranks} --config {params.config} --layers {input.layers}"
+        " --train {params.train} --valid {params.valid} --output {params.directory}"
+
+
+rule figure2:
+    """Draw the loss curves of architectures (figure 2 of the paper)."""
+    input:
+        [P.experiment_training(name) for name in variants.grid_names(CONFIG)],
+    output:
+        [P.paper_figure("figure2", suffix) for suffix in ("csv", "md", "rst", *wiring.figure_formats(CONFIG))],
+    log:
+        P.log("experiments", "figure2"),
+    benchmark:
+        P.benchmark("experiments", "figure2")
+    conda:
+        "../envs/etalumis.yml"
+    threads: 1
+    resources:
+        **request("figure2"),
+    params:
+        trainings=training_folders(variants.grid_names(CONFIG)),
+        formats=wiring.figure_formats(CONFIG),
+        directory=subpath(output[0], parent=True),
+    shell:
+        "etalumis --log {log} experiments figure2 --trainings {params.trainings} --output {params.directory}"
+        " --format {params.formats}"
+
+
+rule figure3:
+    """Draw the proposals of the network along the trace of the observation (figure 3 of the paper)."""
+    input:
+        network=P.network_manifest,
+        observation=P.observation,
+        traces=P.traces("test", 0),
+        build=P.simulator_build,
+    output:
+        [P.paper_figure("figure3", suffix) for suffix in ("csv", "md", "rst", *wiring.figure_formats(CONFIG))],
+    log:
+        P.log("experiments", "figure3"),
+    benchmark:
+        P.benchmark("experiments", "figure3")
+    conda:
+        "../envs/etalumis.yml"
+    threads: 1
+    resources:
+        **request("figure3"),
+    params:
+        formats=wiring.figure_formats(CONFIG),
+        network=subpath(input.network, parent=True),
+        simulator=subpath(input.build, parent=True),
+        directory=subpath(output[0], parent=True),
+    shell:
+        "etalumis --log {log} experiments figure3 --network {params.network} --observation {input.observation}"
+        " --traces {input.traces} --simulator {params.simulator} --output {params.directory}"
+        " --format {params.formats}"
+
+
+rule figure5:
+    """Draw the loss of several trainings with different seeds (figure 5 of the paper)."""
+    input:
+        [P.experiment_training(name) for name in variants.seed_names(CONFIG)],
+    output:
+        [P.paper_figure("figure5", suffix) for suffix in ("csv", "md", "rst", *wiring.figure_formats(CONFIG))],
+    log:
+        P.log("experiments", "figure5"),
+    benchmark:
+        P.benchmark("experiments", "figure5")
+    conda:
+        "../envs/etalumis.yml"
+    threads: 1
+    resources:
+        **request("figure5"),
+    params:
+        trainings=training_folders(variants.seed_names(CONFIG)),
+        formats=wiring.figure_formats(CONFIG),
+        directory=subpath(output[0], parent=True),
+    shell:
+        "etalumis --log {log} experiments figure5 --trainings {params.trainings} --output {params.directory}"
+        " --format {params.formats}"
+
+
+rule paper_figures:
+    """Figures and tables of the paper."""
+    input:
+        [P.figure(name) for name in ("figure7_loss", "figure8_posteriors")],
+        [P.paper_figure(target) for target in PAPER_FIGURES],
