@@ -36,7 +36,8 @@ _INFO_EXAMPLE = "  etalumis network info $R/network\n"
 _TRAIN = """\
 Train the network on sorted traces until the budget (training.max_minutes, training.max_traces) is spent; if both are
 set, the limit that is reached first ends the training. DIR/checkpoint holds a resumable state: after an interruption,
-the same command resumes. At the end, DIR contains manifest.json, tensors.pt, layers.json and history.csv.
+the same command resumes. At the end, DIR contains manifest.json, tensors.pt, layers.json, history.csv and phases.h5
+(time and work of every rank in every iteration).
 
 With a larger budget, the command extends a finished training. The result is identical, bit for bit, to training with
 the larger budget from the start if neither the learning rate nor the noise depends on the budget (schedule: none,

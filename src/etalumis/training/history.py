@@ -34,7 +34,8 @@ class HistoryRow:
     traces_per_s
         Traces per second since the previous row, without validation.
     read_share, forward_share, backward_share, sync_share, update_share
-        Shares of the time since the previous row, on rank 0; sync includes waiting for other ranks.
+        Shares of the time since the previous row, means over the ranks; sync includes waiting for other ranks. See
+        `phases` for every iteration and rank.
     """
 
     iteration: int

@@ -3,6 +3,7 @@
 """The state of a training apart from its tensors, and checkpoints on disk."""
 
 import logging
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -21,8 +22,6 @@ from etalumis.training.sampler import Position
 from etalumis.training.schedule import budget_spent
 
 logger = logging.getLogger(__name__)
-
-PHASES = ("read", "forward", "backward", "sync", "update")
 
 
 @dataclass
@@ -68,18 +67,15 @@ def save_state(
     optimizer: Optimizer,
     state: TrainingState,
     identity: str,
-    saved_iteration: int = 0,
 ) -> None:
-    """Write a checkpoint from which a training of the same `identity` can resume.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be written. The message says what is lost since the last checkpoint, that of `saved_iteration`.
-    """
+    """Write a checkpoint from which a training of the same `identity` can resume; raise StorageError if it fails."""
     record = {"identity": identity, "finished": False, "state": state.to_json()}
-    with explaining_loss(lambda: _loss_message(directory, state.iteration, saved_iteration)):
-        checkpoint.save(directory, network, record, optimizer.state())
+    checkpoint.save(directory, network, record, optimizer.state())
+
+
+def losing(directory: Path, iteration: int, saved_iteration: int) -> AbstractContextManager[None]:
+    """Add to a StorageError of the block what is lost since the last checkpoint, that of `saved_iteration`."""
+    return explaining_loss(lambda: _loss_message(directory, iteration, saved_iteration))
 
 
 def _loss_message(directory: Path, iteration: int, saved_iteration: int) -> str:

@@ -41,15 +41,32 @@ class Synchronizer:
         everything = np.arange(self._layers)
         self._members = {name: members.get(name.split("_")[0], everything) for name in tables}
 
-    def sum(
-        self, touched: Tensor, dense: Mapping[str, Tensor], rows: Mapping[str, RowGradient]
-    ) -> tuple[dict[str, Tensor], dict[str, RowGradient]]:
-        """Return the sums over all ranks of dense gradients and of the rows that any rank has touched.
+    def present(self, touched: Tensor) -> Array:
+        """Return which layers (layer,) any rank has touched; bool. The first collective call of an iteration.
+
+        No rank leaves it before all have entered it, and it moves one byte per layer, so its time is that of waiting
+        for the slowest rank.
 
         Parameters
         ----------
         touched
             int64 (touched layer,). Layers in the minibatch of this rank.
+        """
+        present = np.zeros(self._layers, np.bool_)
+        present[touched.numpy()] = True
+        if self.comm.size > 1:
+            self.comm.Allreduce(MPI.IN_PLACE, present.view(np.uint8), MPI.MAX)
+        return present
+
+    def sum(
+        self, present: Array, dense: Mapping[str, Tensor], rows: Mapping[str, RowGradient]
+    ) -> tuple[dict[str, Tensor], dict[str, RowGradient]]:
+        """Return the sums over all ranks of dense gradients and of the rows that any rank has touched.
+
+        Parameters
+        ----------
+        present
+            bool (layer,). Layers that any rank has touched, from `present`.
         dense
             Gradients of the dense parameters; the names are the same on every rank.
         rows
@@ -57,7 +74,6 @@ class Synchronizer:
         """
         if self.comm.size == 1:
             return dict(dense), dict(rows)
-        present = self._present(touched)
         union = {name: np.flatnonzero(present[members]) for name, members in self._members.items()}
         shapes = {name: tuple(value.shape) for name, value in dense.items()}
         shapes |= {name: (len(numbers), *self._row_shape[name]) for name, numbers in union.items()}
@@ -80,8 +96,9 @@ class Synchronizer:
             self.comm.Allreduce(MPI.IN_PLACE, numbers, MPI.SUM)
         return numbers
 
-    def _present(self, touched: Tensor) -> Array:
-        present = np.zeros(self._layers, np.uint8)
-        present[touched.numpy()] = 1
-        self.comm.Allreduce(MPI.IN_PLACE, present, MPI.MAX)
-        return present
+    def gathered(self, numbers: Array) -> Array:
+        """Return the float64 (rank, number) numbers of all ranks."""
+        numbers = np.array(numbers, np.float64)
+        everyone = np.empty((self.comm.size, *numbers.shape))
+        self.comm.Allgather(numbers, everyone)
+        return everyone

@@ -21,6 +21,7 @@ from etalumis.config import TrainingConfig
 from etalumis.counting import counted
 from etalumis.errors import NetworkError
 from etalumis.network import checkpoint
+from etalumis.network.flops import StepFlops
 from etalumis.network.minibatch_plan import MinibatchPlan
 from etalumis.network.model import ProposalNetwork
 from etalumis.progress import Progress, duration
@@ -29,10 +30,13 @@ from etalumis.training.evaluate import Evaluation, MinibatchSource, evaluate
 from etalumis.training.history import HistoryRow, write_history
 from etalumis.training.minibatch_loader import MinibatchLoader
 from etalumis.training.optimizer import Optimizer, RowGradient, clip
+from etalumis.training.phase_timer import PhaseTimer
+from etalumis.training.phases import FILE as PHASES_FILE
+from etalumis.training.phases import PHASES
 from etalumis.training.sampler import Sampler
 from etalumis.training.schedule import budget_spent, learning_rate, noise_scale, schedule_progress
 from etalumis.training.signals import StopSignal
-from etalumis.training.state import PHASES, TrainingState, load_state, mark_finished, save_state
+from etalumis.training.state import TrainingState, load_state, losing, mark_finished, save_state
 from etalumis.training.synchronize import Synchronizer
 
 logger = logging.getLogger(__name__)
@@ -62,7 +66,7 @@ class Trainer:
         Run seed; it determines the order of the traces and their noise.
     output
         Output folder. It receives checkpoint/, from which the training is resumed or extended, and at the end
-        manifest.json, tensors.pt, layers.json and history.csv.
+        manifest.json, tensors.pt, layers.json and history.csv. phases.h5 is written with the checkpoints.
     identity
         Digest of data, architecture and hyperparameters; only a checkpoint with the same identity is resumed.
     comm
@@ -90,7 +94,9 @@ class Trainer:
         self.valid_noise_seed = (derive(seed, "training/valid", 0),)
         self.state = TrainingState()
         self._saved_iteration = 0
-        self.phases = dict.fromkeys(PHASES, 0.0)
+        self.timer = PhaseTimer(comm, output / PHASES_FILE, 0)
+        self.flops = StepFlops(network)
+        self._own_loss, self._largest_loss = 0.0, math.nan
         self.evaluation: Evaluation | None = None
 
     @property
@@ -111,6 +117,7 @@ class Trainer:
         saved = load_state(self.checkpoint_folder, self.network, self.optimizer, self.identity, self.config)
         self.state = saved or self.state
         self._saved_iteration = self.state.iteration
+        self.timer = PhaseTimer(self.comm, self.output / PHASES_FILE, self.state.iteration)
         self.state.position = self.sampler.full_batch_from(self.state.position)
         if self.state.iteration and self.comm.rank == 0:
             traces = counted(self.state.traces, "trace")
@@ -120,9 +127,12 @@ class Trainer:
         with StopSignal() as stop, self._loader() as loader:
             stopped, rate = False, self._learning_rate()
             while not stopped and budget_spent(self.config, self.state.traces, self.state.elapsed_s) < 1.0:
-                loss, rate = self._step(loader)
+                loss, rate, plan = self._step(loader)
                 now = earlier_s + time.monotonic() - start if self.comm.rank == 0 else 0.0
                 total = self.ranks.total(np.array([loss, float(stop.requested), now]))
+                self.timer.lap("sync_wait")
+                self.timer.end(len(plan.tags), len(plan), len(plan.touched), self.flops.of(plan))
+                self._own_loss += loss
                 self._advance(total[0], total[2])
                 stopped = total[1] > 0
                 if self.state.iteration % self.config.valid_every == 0 or self.state.iteration == 1:
@@ -151,35 +161,36 @@ class Trainer:
             self._noise_scale,
         )
 
-    def _step(self, loader: MinibatchLoader) -> tuple[float, float]:
-        """Do one iteration. Return the summed loss of this rank and the learning rate."""
-        clock = _PhaseTimer(self.phases)
+    def _step(self, loader: MinibatchLoader) -> tuple[float, float, MinibatchPlan]:
+        """Do one iteration. Return the summed loss of this rank, the learning rate and the minibatch's plan."""
+        timer = self.timer
+        timer.begin()
         batch, plan = loader.take()
-        clock.lap("read")
+        timer.lap("read")
         unknown = -float(batch.log_prior[batch.layer < 0].sum())
-        loss, rows = self._gradients(plan, batch.observation, clock)
+        loss, rows = self._gradients(plan, batch.observation)
         dense = {
             name: p.grad if p.grad is not None else torch.zeros_like(p) for name, p in self.network.dense().items()
         }
-        dense, rows = self.ranks.sum(plan.touched, dense, rows)
-        clock.lap("sync")
+        present = self.ranks.present(plan.touched)
+        timer.lap("sync_wait")
+        dense, rows = self.ranks.sum(present, dense, rows)
+        timer.lap("sync_move")
         rate = self._learning_rate()
         self._update(dense, rows, rate)
-        clock.lap("update")
-        return loss + unknown, rate
+        timer.lap("update")
+        return loss + unknown, rate, plan
 
-    def _gradients(
-        self, plan: MinibatchPlan, observation: np.ndarray, clock: "_PhaseTimer"
-    ) -> tuple[float, dict[str, RowGradient]]:
+    def _gradients(self, plan: MinibatchPlan, observation: np.ndarray) -> tuple[float, dict[str, RowGradient]]:
         """Return the summed loss of this rank and the row gradients; dense gradients stay in their parameters."""
         self.network.zero_grad(set_to_none=True)
         if len(plan) == 0:
             return 0.0, {}
         leaves = self.network.leaves(plan)
         loss = -self.network.log_proposal(plan, torch.from_numpy(observation), leaves).sum()
-        clock.lap("forward")
+        self.timer.lap("forward")
         (loss / self.sampler.global_batch).backward()  # type: ignore[no-untyped-call] # untyped in torch
-        clock.lap("backward")
+        self.timer.lap("backward")
         gradients = {name: (leaf.rows, leaf.value.grad) for name, leaf in leaves.items()}
         rows = {name: RowGradient(r, g) for name, (r, g) in gradients.items() if g is not None}
         return float(loss.detach()), rows
@@ -230,9 +241,7 @@ class Trainer:
         """Add a row to the history, on all ranks."""
         state = self.state
         evaluation = self._evaluate()
-        busy = sum(self.phases.values())
-        shares = {f"{name}_share": seconds / busy if busy else 0.0 for name, seconds in self.phases.items()}
-        self.phases.update(dict.fromkeys(PHASES, 0.0))
+        busy_s, shares = self._interval()
         state.history.append(
             HistoryRow(
                 iteration=state.iteration,
@@ -243,7 +252,7 @@ class Trainer:
                 valid_loss=evaluation.mean_loss,
                 prior_loss=evaluation.mean_prior_loss,
                 learning_rate=rate,
-                traces_per_s=state.loss_traces / busy if busy else 0.0,
+                traces_per_s=state.loss_traces / busy_s if busy_s else 0.0,
                 **shares,
             )
         )
@@ -252,27 +261,43 @@ class Trainer:
         if self.comm.rank == 0:
             write_history(self.output / "history.csv", state.history)
 
+    def _interval(self) -> tuple[float, dict[str, float]]:
+        """End an interval of the history; return its time and the share of each phase, both means over the ranks."""
+        each = self.ranks.gathered(np.append(self.timer.interval[: len(PHASES)], self._own_loss))
+        own_traces = self.state.loss_traces / self.comm.size
+        self._largest_loss = float(each[:, -1].max()) / own_traces if own_traces else math.nan
+        self.timer.start_interval()
+        self._own_loss = 0.0
+        seconds = dict(zip(PHASES, each[:, :-1].mean(axis=0).tolist(), strict=True))
+        busy_s = sum(seconds.values())
+        seconds["sync"] = seconds.pop("sync_wait") + seconds.pop("sync_move")
+        return busy_s, {f"{name}_share": spent / busy_s if busy_s else 0.0 for name, spent in seconds.items()}
+
     def _progress_fields(self, rate: float) -> dict[str, object]:
-        last, busy = self.state.history[-1], sum(self.phases.values())
+        last = self.state.history[-1]
         share = budget_spent(self.config, self.state.traces, self.state.elapsed_s)
         left_s = self.state.elapsed_s * (1.0 - share) / share if share > 0 else math.nan
         loss = self.state.loss_sum / self.state.loss_traces if self.state.loss_traces else last.train_loss
         return {
             "iteration": self.state.iteration,
             "loss": f"{loss:.2f}",
+            "largest": f"{self._largest_loss:.2f}",
             "valid": f"{last.valid_loss:.2f}",
             "prior": f"{last.prior_loss:.2f}",
             "rate": f"{rate:.1e}",
             "noise": f"{self._noise_scale(self.state.traces):.2f}",
-            "data_wait": f"{100 * self.phases['read'] / busy if busy else 0:.0f}%",
+            "data_wait": f"{100 * self.timer.interval_share('read'):.0f}%",
+            "rank_wait": f"{100 * self.timer.interval_share('sync_wait'):.0f}%",
             "left": duration(left_s),
         }
 
     def _save(self) -> None:
-        """Write the checkpoint on rank 0 while the other ranks wait."""
-        if self.comm.rank == 0:
-            saved, self._saved_iteration = self._saved_iteration, self.state.iteration
-            save_state(self.checkpoint_folder, self.network, self.optimizer, self.state, self.identity, saved)
+        """Write the phases and then the checkpoint, on rank 0 while the other ranks wait."""
+        with losing(self.checkpoint_folder, self.state.iteration, self._saved_iteration):
+            self.timer.write()
+            if self.comm.rank == 0:
+                save_state(self.checkpoint_folder, self.network, self.optimizer, self.state, self.identity)
+        self._saved_iteration = self.state.iteration
         self.comm.Barrier()
 
     def _end(self, finished: bool) -> Outcome:
@@ -323,15 +348,3 @@ class Trainer:
             "prior_loss": self.evaluation.mean_prior_loss,
             "valid_by_name": self.evaluation.by_name(self.network.layers),
         }
-
-
-class _PhaseTimer:
-    """Adds the time between successive calls of `lap` to named phases."""
-
-    def __init__(self, phases: dict[str, float]) -> None:
-        self.phases, self.last = phases, time.perf_counter()
-
-    def lap(self, phase: str) -> None:
-        now = time.perf_counter()
-        self.phases[phase] += now - self.last
-        self.last = now
