@@ -46,8 +46,11 @@ FIGURES = {
 PAPER_FIGURES = {
     "figure2": "figure2_architectures",
     "figure3": "figure3_proposals",
+    "figure4": "figure4_phases",
     "figure5": "figure5_seeds",
+    "figure6": "figure6_scaling",
 }
+PAPER_TABLES = ("table1_machines", "table2_throughput", "parameters")
 SUMMARY = "summary"
 
 
@@ -200,6 +203,10 @@ class Paths:
     def paper_figure(self, target: str, suffix: str = "png") -> Path:
         """Return a figure or table of `PAPER_FIGURES`; suffix ``csv``: its numbers, ``md``: its caption."""
         return self.root / "experiments" / f"{PAPER_FIGURES[target]}.{suffix}"
+
+    def paper_table(self, stem: str, suffix: str = "md") -> Path:
+        """Return a table of `PAPER_TABLES`; suffix ``csv``: its numbers."""
+        return self.root / "experiments" / f"{stem}.{suffix}"
 
     @property
     def report(self) -> Path:

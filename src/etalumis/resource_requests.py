@@ -135,6 +135,33 @@ def request(
     return Request(_rounded(attempt * memory_mb), min(attempt * minutes, longest))
 
 
+def expected_s(config: Config, rule: str, wildcards: Mapping[str, str]) -> float:
+    """Return the expected run time of a job of a rule, in seconds, without a margin; raise as `request` does."""
+    return _COSTS[rule](config, wildcards)[1]
+
+
+def training_s(config: Config) -> float:
+    """Return the expected wall time of the training: its limit in minutes, or sooner that in traces, in seconds."""
+    training = config.training
+    limit = 60.0 * (training.max_minutes or math.inf)
+    return min(limit, math.inf if training.max_traces is None else _trained_s(config) / training.threads_per_task)
+
+
+def trace_bytes(traces: float) -> float:
+    """Return the size of traces in a file."""
+    return _TRACE_BYTES * traces
+
+
+def network_bytes(config: Config) -> float:
+    """Return the size of a network with its checkpoint: its parameters, and again with two moments."""
+    return 4 * 4 * _parameters(config)
+
+
+def posterior_bytes(config: Config, engine: str) -> float:
+    """Return the size of the draws of all jobs of an engine."""
+    return 1e6 * _draw_mb(config, _DRAWING[engine](config))
+
+
 def for_rule(
     config: Config, rule: str, limit_min: int | None, memory: str = "mem_mb", cpus: int = 1
 ) -> dict[str, Callable[..., int]]:
@@ -240,11 +267,11 @@ def _experiment(config: Config, wildcards: Mapping[str, str]) -> Cost:
     names = [variants.grid_names(config)[-1], variants.seed_names(config)[0]]
     names += [*variants.rank_names(config), *variants.paper_rank_names(config)]
     settings = [variants.settings_of(config, name) for name in names]
-    return max(_network(one, wildcards)[0] for one in settings), max(map(_experiment_s, settings))
+    return max(_network(one, wildcards)[0] for one in settings), max(map(_trained_s, settings))
 
 
-def _experiment_s(config: Config) -> float:
-    """Return the time of a training with a limit in traces, with its validations."""
+def _trained_s(config: Config) -> float:
+    """Return the time of a training with a limit in traces, with its validations, on one thread for each rank."""
     budget = config.training
     assert budget.max_traces is not None, "the experiments limit their trainings so"
     validations = 2 + budget.max_traces / (budget.tasks * budget.batch_size * budget.valid_every)
@@ -254,14 +281,18 @@ def _experiment_s(config: Config) -> float:
 
 def _network_mb(config: Config) -> float:
     """Return the memory of the parameters, their gradients and the optimizer's two moments, and of the index."""
+    return _PARAMETER_COPIES * 4 * _parameters(config) / _MB + _KEY_BYTES * config.traces.train / _MB
+
+
+def _parameters(config: Config) -> float:
+    """Return about the number of parameters of a network for τ decays."""
     network = config.network
     width = network.observation_embedding + network.address_embedding + network.sample_embedding
     recurrent = 4 * network.lstm_hidden * (network.lstm_hidden + width) * network.lstm_layers
     proposals = _LAYERS * network.lstm_hidden * (network.lstm_hidden + 3 * network.mixture_components)
     convolutions = sum(27 * before * after for before, after in _channel_pairs(config))
     dense = 2 * _LAST_VOXELS * network.conv_channels[-1] * network.observation_embedding
-    parameters = recurrent + proposals + convolutions + dense
-    return _PARAMETER_COPIES * 4 * parameters / _MB + _KEY_BYTES * config.traces.train / _MB
+    return recurrent + proposals + convolutions + dense
 
 
 def _minibatch_mb(config: Config) -> float:
@@ -399,5 +430,8 @@ _COSTS: Mapping[str, Callable[[Config, Mapping[str, str]], Cost]] = {
     "experiment_ranks": _experiment,
     "figure2": _report,
     "figure3": _report,
+    "figure4": _report,
     "figure5": _report,
+    "figure6": _report,
+    "tables": _report,
 }

@@ -45,7 +45,7 @@ posteriors:
 figures: {format: [png]}
 experiments:
   {minibatch: 8, lstm_layers: [1], lstm_hidden: [8], mixture_components: [2], grid_traces: 16, seeds: 2,
-   seed_traces: 16}
+   seed_traces: 16, ranks: [1], rank_batch_size: 4, rank_iterations: 10, paper_iterations: 2}
 """
 MODELS = """\
 import numpy as np
@@ -97,6 +97,8 @@ BEFORE = {
         "cp $R/layers/layers.json old/layers.json",
     ],
     "etalumis experiments figure2": [f"{EXPERIMENT} {SETTING} {TRAINING}/{SETTING}"],
+    "etalumis experiments figure4": [f"{EXPERIMENT} ranks1 {TRAINING}/ranks1"],
+    "etalumis experiments tables": [f"{EXPERIMENT} paper-ranks1 {TRAINING}/paper-ranks1"],
     "etalumis experiments figure5": [f"{EXPERIMENT} seed2 {TRAINING}/seed2"],
     "etalumis posteriors gather": [
         f"etalumis posteriors rmh {INFER} --chain 1 --output chain-1.h5",
@@ -170,10 +172,13 @@ PYTHON_LINES = [
     f"etalumis bench infer {INFER} --network $R/network --diagnostics diagnostics.json --table from.jsonl --seconds 1",
     "! etalumis network train --config from.yaml --layers $R/layers/layers.json --train $R/sorted/train"
     " --valid $R/sorted/valid --output from",
-    "etalumis experiments figure2 --format svg --trainings $R/experiments/trainings/stacks1-* --output drawn",
+    "etalumis experiments figure2 --format svg --trainings $R/experiments/trainings/stacks1-* --output other-formats",
     "etalumis experiments figure3 --format pdf --network $R/network --observation $R/observation/observation.h5"
-    " --traces $R/traces/test-000.h5 --simulator $R/simulator --output drawn",
-    "etalumis experiments figure5 --format svg --trainings $R/experiments/trainings/seed* --output drawn",
+    " --traces $R/traces/test-000.h5 --simulator $R/simulator --output other-formats",
+    "etalumis experiments figure4 --format svg --trainings $R/experiments/trainings/ranks* --output other-formats",
+    "etalumis experiments figure5 --format svg --trainings $R/experiments/trainings/seed* --output other-formats",
+    "etalumis experiments figure6 --format svg --config $R/config.yaml --trainings $R/experiments/trainings/ranks*"
+    " --train $R/sorted/train --layers $R/layers/layers.json --output other-formats",
     "etalumis config schema",
     "etalumis config check config/config.yaml --config 'run={name: second}'",
     f"! etalumis --quiet posteriors ic {INFER} --network $R/network --job 0 --unconditioned calorimeter --output no.h5",

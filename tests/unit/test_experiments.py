@@ -11,7 +11,7 @@ from example_traces import ExampleTraces, make_example_traces
 from synthetic_batches import SMALL
 
 from etalumis.cli import main
-from etalumis.config import Config, NetworkConfig, from_mapping, to_yaml
+from etalumis.config import Config, NetworkConfig, from_mapping, load, to_yaml
 from etalumis.errors import ConfigError
 from etalumis.experiments import parameter_counts, variants
 from etalumis.experiments.entry_densities import densities_at, entries_along, shown
@@ -40,6 +40,7 @@ CONFIG = {
         "ranks": [1],
         "rank_batch_size": 16,
         "rank_iterations": 10,
+        "paper_iterations": 4,
     },
 }
 
@@ -56,7 +57,7 @@ def trained(traces: ExampleTraces, tmp_path_factory: pytest.TempPathFactory) -> 
     (folder / "config.yaml").write_text(to_yaml(from_mapping(CONFIG)), encoding="utf-8")
     words = ["--config", str(folder / "config.yaml"), "--layers", str(traces.layers)]
     words += ["--train", str(traces.train), "--valid", str(traces.valid)]
-    for name in (*GRID, *SEEDS):
+    for name in (*GRID, *SEEDS, "ranks1", "paper-ranks1"):
         assert main(["experiments", "train", name, *words, "--output", str(folder / name)]) == 0
     return folder
 
@@ -191,3 +192,45 @@ def test_the_number_of_addresses_reproduces_the_parameters_of_the_paper(paramete
     assert counted + found.missing == parameters
     one = parameter_counts.count(NetworkConfig(), {CONTINUOUS: found.continuous + 1}) - counted
     assert 2 * abs(found.missing) <= one
+
+
+def test_paper_yaml_has_the_numbers_of_the_paper(checkout: Path) -> None:
+    config = load(checkout / "config" / "paper.yaml")
+    training, posteriors = config.training, config.posteriors
+    assert config.traces.train == config.traces.jobs * config.traces.shard_traces == 15_000_000
+    assert training.tasks * training.batch_size == 131_072
+    assert training.max_traces == 12 * config.traces.train
+    assert (training.learning_rate, training.learning_rate_end) == (5.7e-4, 2e-5)
+    assert (training.optimizer, training.schedule) == ("adam_larc", "polynomial2")
+    assert posteriors.rmh.chains * posteriors.rmh.runs == 7_680_000
+    assert posteriors.ic.jobs * posteriors.ic.runs == 2_000_000
+    assert variants.PAPER_NETWORK.items() <= config.network.model_dump(mode="json").items()
+
+
+def test_figures_and_tables_of_measured_phases_are_drawn(traces: ExampleTraces, trained: Path, tmp_path: Path) -> None:
+    rows, caption = draw("figure4", trained, ("ranks1",), tmp_path / "4")
+    times = {(row["time"], row["phase"]): float(row["ms_per_iteration"]) for row in rows}
+    # one rank has no imbalance
+    assert all(times["actual", phase] == pytest.approx(times["best", phase]) for _, phase in times)
+    assert "0.0 %" in caption
+    words = ["--config", str(trained / "config.yaml"), "--train", str(traces.train), "--layers", str(traces.layers)]
+    output = ["--trainings", str(trained / "ranks1"), "--output", str(tmp_path / "6")]
+    assert main(["experiments", "figure6", *words, *output]) == 0
+    with (tmp_path / "6" / "figure6_scaling.csv").open(encoding="utf-8", newline="") as file:
+        table = list(csv.DictReader(file))
+    ends = {row["minibatches"] for row in table if row["ranks"] == "2048"}
+    assert ends == {"shuffled", "sorted", "bucketed", "dynamic"}
+    (measured,) = [row for row in table if row["kind"] == "measured"]
+    assert (measured["ranks"], float(measured["efficiency"])) == ("1", 1.0)
+
+
+def test_table_2_has_this_machine_beside_those_of_the_paper(trained: Path, tmp_path: Path) -> None:
+    words = ["--trainings", str(trained / "paper-ranks1"), "--output", str(tmp_path)]
+    assert main(["experiments", "tables", *words]) == 0
+    with (tmp_path / "table2_throughput.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    (own,) = [row for row in rows if row["platform"] == "this machine"]
+    assert float(own["traces_per_s"]) > 0
+    assert float(own["gflops_per_rank"]) > 0
+    assert [row["traces_per_s"] for row in rows if row["platform"] == "HSW (Cori)"] == ["32.1", "56.5"]
+    assert "171,732,688" in (tmp_path / "parameters.md").read_text(encoding="utf-8")

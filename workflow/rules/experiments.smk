@@ -156,8 +156,87 @@ rule figure5:
         " --format {params.formats}"
 
 
+rule figure4:
+    """Draw the time by phase for several numbers of ranks (figure 4 of the paper)."""
+    input:
+        [P.experiment_training(name) for name in variants.rank_names(CONFIG)],
+    output:
+        [P.paper_figure("figure4", suffix) for suffix in ("csv", "md", "rst", *wiring.figure_formats(CONFIG))],
+    log:
+        P.log("experiments", "figure4"),
+    benchmark:
+        P.benchmark("experiments", "figure4")
+    conda:
+        "../envs/etalumis.yml"
+    threads: 1
+    resources:
+        **request("figure4"),
+    params:
+        trainings=training_folders(variants.rank_names(CONFIG)),
+        formats=wiring.figure_formats(CONFIG),
+        directory=subpath(output[0], parent=True),
+    shell:
+        "etalumis --log {log} experiments figure4 --trainings {params.trainings} --output {params.directory}"
+        " --format {params.formats}"
+
+
+rule figure6:
+    """Draw the measured and the simulated weak scaling (figure 6 of the paper)."""
+    input:
+        trainings=[P.experiment_training(name) for name in variants.rank_names(CONFIG)],
+        train=P.sorted_index("train"),
+        layers=P.layers,
+    output:
+        [P.paper_figure("figure6", suffix) for suffix in ("csv", "md", "rst", *wiring.figure_formats(CONFIG))],
+    log:
+        P.log("experiments", "figure6"),
+    benchmark:
+        P.benchmark("experiments", "figure6")
+    conda:
+        "../envs/etalumis.yml"
+    threads: 1
+    resources:
+        **request("figure6"),
+    params:
+        config=P.config,
+        settings={
+            "seed": CONFIG.run.seed,
+            **wiring.settings(CONFIG.experiments, "network_latency_us", "network_gb_per_s"),
+        },
+        trainings=training_folders(variants.rank_names(CONFIG)),
+        formats=wiring.figure_formats(CONFIG),
+        train=subpath(input.train, parent=True),
+        directory=subpath(output[0], parent=True),
+    shell:
+        "etalumis --log {log} experiments figure6 --config {params.config} --trainings {params.trainings}"
+        " --train {params.train} --layers {input.layers} --output {params.directory} --format {params.formats}"
+
+
+rule tables:
+    """Write tables 1 and 2 of the paper with this machine, and explain the paper's numbers of parameters."""
+    input:
+        [P.experiment_training(name) for name in variants.paper_rank_names(CONFIG)],
+    output:
+        [P.paper_table(stem, suffix) for stem in PAPER_TABLES for suffix in ("md", "csv")],
+    log:
+        P.log("experiments", "tables"),
+    benchmark:
+        P.benchmark("experiments", "tables")
+    conda:
+        "../envs/etalumis.yml"
+    threads: MEASURING_THREADS
+    resources:
+        **request("tables"),
+    params:
+        trainings=training_folders(variants.paper_rank_names(CONFIG)),
+        directory=subpath(output[0], parent=True),
+    shell:
+        "etalumis --log {log} experiments tables --trainings {params.trainings} --output {params.directory}"
+
+
 rule paper_figures:
     """Figures and tables of the paper."""
     input:
         [P.figure(name) for name in ("figure7_loss", "figure8_posteriors")],
         [P.paper_figure(target) for target in PAPER_FIGURES],
+        [P.paper_table(stem) for stem in PAPER_TABLES],

@@ -42,15 +42,28 @@ _EXAMPLES = {
   etalumis experiments figure3 --network $R/network --observation $R/observation/observation.h5 \\
       --traces $R/traces/test-000.h5 --output $R/experiments
 """,
+    "figure4": """\
+  etalumis experiments figure4 --trainings $R/experiments/trainings/ranks* --output $R/experiments
+""",
     "figure5": """\
   etalumis experiments figure5 --trainings $R/experiments/trainings/seed* --output $R/experiments
+""",
+    "figure6": """\
+  etalumis experiments figure6 --config $R/config.yaml --trainings $R/experiments/trainings/ranks* \\
+      --train $R/sorted/train --layers $R/layers/layers.json --output $R/experiments
+""",
+    "tables": """\
+  etalumis experiments tables --trainings $R/experiments/trainings/paper-ranks* --output $R/experiments
 """,
 }
 _HELP = {
     "train": "run one training",
     "figure2": "loss curves of architectures",
     "figure3": "proposals of a network along the trace of an observation",
+    "figure4": "time by phase for several numbers of ranks",
     "figure5": "loss of several seeds, mean and scatter",
+    "figure6": "weak scaling, measured and simulated",
+    "tables": "tables 1 and 2, and the numbers of parameters",
 }
 
 
@@ -79,12 +92,19 @@ def register(subparsers: Any) -> None:
         "--simulator", type=Path, metavar="DIR", help="built simulator, for the names of the decay channels"
     )
     _add_output(along)
-    for name in ("figure2", "figure5"):
-        drawn = _add(actions, name, f"Draw the {_HELP[name]}.")
+    for name in ("figure2", "figure4", "figure5", "figure6", "tables"):
+        drawn = _add(actions, name, f"{'Write' if name == 'tables' else 'Draw'} the {_HELP[name]}.")
         drawn.add_argument(
             "--trainings", type=Path, nargs="+", required=True, metavar="DIR", help="folders of the trainings"
         )
-        _add_output(drawn)
+        if name == "figure6":
+            drawn.add_argument("--config", type=Path, required=True, metavar="FILE", help="configuration")
+            drawn.add_argument("--train", type=Path, required=True, metavar="PATH", help="sorted training traces")
+            drawn.add_argument("--layers", type=Path, required=True, metavar="FILE", help="layer table")
+        if name == "tables":
+            drawn.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the tables")
+        else:
+            _add_output(drawn)
 
 
 def _add(actions: Any, name: str, description: str) -> argparse.ArgumentParser:
@@ -106,6 +126,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the action."""
     if args.action == "train":
         return _train(args)
+    if args.action == "tables":
+        return _tables(args)
     from etalumis.experiments.output import save
 
     drawing, rows = _DRAW[args.action](args)
@@ -148,6 +170,39 @@ def _figure3(args: argparse.Namespace) -> Any:
     return figure3.draw(args.network, args.observation, args.traces, labels)
 
 
+def _figure4(args: argparse.Namespace) -> Any:
+    from etalumis.experiments import figure4, rank_timings
+
+    return figure4.draw(rank_timings.load_all(args.trainings))
+
+
+def _figure6(args: argparse.Namespace) -> Any:
+    from etalumis.experiments import figure6, rank_timings
+
+    settings = config.load(args.config)
+    timings = rank_timings.load_all(args.trainings)
+    return figure6.draw(timings, args.train, args.layers, settings.experiments, settings.run.seed)
+
+
+def _tables(args: argparse.Namespace) -> int:
+    import torch
+
+    from etalumis.experiments import paper_tables, parameter_counts, rank_timings
+    from etalumis.experiments.output import save_table
+
+    timings = rank_timings.load_all(args.trainings)
+    peak = paper_tables.matrix_gflops(getattr(torch, timings[0].record.training["arithmetic"]))
+    tables = {
+        ("table1_machines", "Table 1 of the paper: processors"): paper_tables.table1(timings),
+        ("table2_throughput", "Table 2 of the paper: training throughput"): paper_tables.table2(timings, peak),
+        (parameter_counts.STEM, parameter_counts.TITLE): parameter_counts.table(),
+    }
+    for (stem, title), (text, rows) in tables.items():
+        for path in save_table(args.output, stem, title, text, rows):
+            say(str(path))
+    return 0
+
+
 def _figure5(args: argparse.Namespace) -> Any:
     from etalumis.experiments import figure5, training_record
 
@@ -157,5 +212,7 @@ def _figure5(args: argparse.Namespace) -> Any:
 _DRAW: dict[str, Callable[[argparse.Namespace], Any]] = {
     "figure2": _figure2,
     "figure3": _figure3,
+    "figure4": _figure4,
     "figure5": _figure5,
+    "figure6": _figure6,
 }

@@ -46,3 +46,7 @@ class ExperimentsConfig(Section):
     paper_iterations: int = Field(
         20, ge=2, le=10**8, description="table 2: iterations per training of the network of the paper"
     )
+    network_latency_us: float = Field(
+        2.0, ge=0, le=1e6, description="figure 6: latency of a message between the simulated nodes"
+    )
+    network_gb_per_s: float = Field(8.0, gt=0, le=1e6, description="figure 6: bandwidth of each simulated node")

@@ -37,6 +37,14 @@ def save_csv(path: Path, rows: Rows) -> Path:
     return path
 
 
+def save_table(folder: Path, stem: str, title: str, text: str, rows: Rows) -> list[Path]:
+    """Write a table in Markdown, with what it means (``.md``), and its rows (``.csv``); return the files."""
+    check_output_folder(folder)
+    page = folder / f"{stem}.md"
+    write_text_atomic(page, f"# {title}\n\n{text}\n")
+    return [page, save_csv(folder / f"{stem}.csv", rows)]
+
+
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return a table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]

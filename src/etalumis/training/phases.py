@@ -69,7 +69,7 @@ class Phases:
     @property
     def work(self) -> Array:
         """float64 (iteration, rank): seconds in which the rank worked by itself."""
-        return np.sum([self.seconds[name] for name in WORK], axis=0)
+        return np.asarray(np.sum([self.seconds[name] for name in WORK], axis=0))
 
     def actual_s(self) -> float:
         """Return the time of all iterations without movement: each takes as long as its slowest rank (section 6.2)."""
