@@ -35,6 +35,7 @@ FIGURES = {
     "figure7_loss": FigureEntry(_NETWORK, "Training and validation loss (Figure 7)"),
     "figure8_posteriors": FigureEntry(_POSTERIORS, "Posteriors, truth and prior (Figure 8)"),
     "posterior_pairs": FigureEntry(_POSTERIORS, "Pairs of quantities"),
+    "predictive_check": FigureEntry(_POSTERIORS, "Predictive check: what the posterior leaves of the observation"),
     "chains_trace": FigureEntry(_CHAINS, "RMH: values along the chains"),
     "chains_rank": FigureEntry(_CHAINS, "RMH: ranks of each chain's draws"),
     "chains_autocorrelation": FigureEntry(_CHAINS, "RMH: autocorrelation"),

@@ -46,6 +46,33 @@ def gaussian_importance(draws=20_000, seed=1):
     return x, stats.norm.logpdf(1.5, x, 0.7), exact
 
 
+def test_smoothed_weights_shrink_the_largest_ones_only_and_reduce_the_error():
+    """Of a mean of known value: draws of N(0, 1) weighted for N(0, 1.3^2), whose weights have no variance."""
+    errors = []
+    for seed in range(60):
+        x = np.random.default_rng(seed).normal(size=400)
+        log_weight = 0.5 * x**2 - 0.5 * (x / 1.3) ** 2
+        raw, smooth = normalise(log_weight), arviz_calls.smoothed_weights(log_weight)
+        assert smooth.sum() == pytest.approx(1.0)
+        ratio = smooth / raw
+        order = np.argsort(raw)
+        body = order[: -int(np.ceil(3 * np.sqrt(400)))]
+        assert np.ptp(ratio[body]) < 1e-9 * ratio[body].max()  # a common factor, since the sum is one
+        assert smooth[order[-1]] == smooth.max()
+        errors.append([w @ x**2 - 1.3**2 for w in (raw, smooth)])
+    of_raw, of_smooth = np.sqrt(np.mean(np.square(errors), axis=0))
+    assert of_smooth < of_raw
+
+
+def test_weights_without_a_tail_and_zero_weights_are_not_smoothed():
+    np.testing.assert_array_equal(arviz_calls.smoothed_weights(np.zeros(8)), np.full(8, 1 / 8))
+    np.testing.assert_array_equal(arviz_calls.smoothed_weights(np.full(100, -np.inf)), np.zeros(100))
+    log_weight = np.r_[np.full(50, -np.inf), np.random.default_rng(1).normal(size=400)]
+    weight = arviz_calls.smoothed_weights(log_weight)
+    assert np.all(weight[:50] == 0.0)
+    assert weight.sum() == pytest.approx(1.0)
+
+
 def test_weighted_mean_sd_quantiles_and_evidence_are_exact_within_their_errors():
     x, log_weight, exact = gaussian_importance()
     whole = weights.summarise_weights(log_weight)

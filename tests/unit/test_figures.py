@@ -29,9 +29,11 @@ from etalumis.figures import (
     observation,
     pairs,
     posteriors,
+    predictive_check,
     series,
     style,
 )
+from etalumis.inference.predictive import PredictiveCheck
 from etalumis.paths import figures_of
 from etalumis.traces import observation as observation_file
 from etalumis.traces.format import Provenance
@@ -166,6 +168,17 @@ def test_four_engines_and_the_prior_share_a_panel():
         "RMH", "RMH with network moves", "SMC", "IC", "prior, 300 traces", "truth", " ", " ",
     ]  # fmt: skip
     assert_nothing_is_clipped(drawing.figure)
+
+
+def test_reliable_chains_are_filled():
+    doubtful, good = tau_posterior(shift=3.0), tau_posterior("network_rmh")
+    shown = series.of_posteriors([doubtful, good], diagnose([doubtful, good]))
+    assert [(each.engine, each.filled, each.reliable) for each in shown] == [
+        ("network_rmh", True, True),
+        ("rmh", False, False),
+    ]
+    assert "Filled: RMH with network moves." in captions.figure8(diagnose([doubtful, good]), LABELS)
+    assert series.filled_engine(diagnose([doubtful])) == "rmh"
 
 
 def test_draws_of_small_weight_do_not_set_the_axes():
@@ -358,6 +371,38 @@ def test_event_display_shows_where_the_tau_would_have_hit_the_face(pair):
     assert "RMH and IC" in drawing.caption
     alone = make.show_event(inputs.FigureInputs(Config(), observation=event()))
     assert "Contours" not in alone.caption
+
+
+def predicted(posterior, expected):
+    """Add a predictive check with given expected energies to a posterior."""
+    columns = [np.zeros(3), np.full(3, 0.4), np.full(3, 1e-4), np.full(3, 36.0)]
+    return replace(posterior, predictive=PredictiveCheck(*columns, {"calorimeter": expected}))
+
+
+def test_the_predictive_check_shows_what_is_not_expected(pair):
+    one = event()
+    truth = one.observed["calorimeter"].expected
+    shifted = np.roll(truth, 3, axis=2)
+    good, bad = (
+        make.show_prediction(inputs.FigureInputs(Config(), [predicted(pair[0], image)]), one)
+        for image in (truth, shifted)
+    )
+    largest = [
+        max(np.abs(axes.images[0].get_array()).max() for axes in d.figure.axes if axes.images) for d in (good, bad)
+    ]
+    assert largest[0] < 5.0 < largest[1]
+    assert "RMH: does not explain the observation" in good.caption
+    assert "with signal (1)" in all_text(good.figure)
+    assert_nothing_is_clipped(good.figure)
+    absent = make.show_prediction(inputs.FigureInputs(Config(), pair), one)
+    assert "no engine has a predictive check" in all_text(absent.figure)
+
+
+def test_the_predictive_check_is_that_of_a_reliable_engine(pair):
+    doubtful = predicted(tau_posterior("rmh", chains=1), np.zeros((20, 35, 35)))
+    both = [doubtful, predicted(pair[1], np.zeros((20, 35, 35)))]
+    assert predictive_check.choose(both, diagnose(both)) is both[1]
+    assert predictive_check.choose(both[:1], diagnose(both[:1])) is doubtful
 
 
 def test_pairs_show_what_the_quantities_have_in_common_of_reliable_engines_only():

@@ -196,6 +196,17 @@ def test_a_second_engine_is_used_where_the_first_one_is_not_reliable(tmp_path):
     assert outcome.failed == {"far": "far.h5: no first run can produce the observation"}
 
 
+def test_an_observation_that_the_model_does_not_explain_is_named_in_the_table(tmp_path):
+    """Two observations of one mean, each with standard deviation 1.4, that are 20 apart."""
+    infer(tmp_path / "t.csv", [source_of("apart", (-9.0, 11.0)), source_of("middle", PAIRS["middle"])])
+    apart, middle = rows_of(tmp_path / "t.csv")
+    assert apart["status"] == middle["status"] == "reliable"  # the weights are
+    assert "does not explain the observation" in apart["verdict"]
+    assert float(apart["predictive p"]) < 1e-6
+    assert "explain" not in middle["verdict"]
+    assert 0.1 < float(middle["predictive p"]) < 0.9
+
+
 def test_observations_can_be_added_but_not_exchanged(tmp_path):
     path = tmp_path / "t.csv"
     infer(path, [source_of("low", PAIRS["low"])])

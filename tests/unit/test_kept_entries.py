@@ -8,53 +8,26 @@ import json
 import h5py
 import numpy as np
 import pytest
+from unit.engine_runs import (
+    ENGINES,
+    EveryStep,
+    Interrupted,
+    Interrupting,
+    with_ic,
+    with_importance,
+    with_ladder,
+    with_rmh,
+    with_smc,
+)
 
 from etalumis.distributions import Bernoulli, Normal, Uniform
 from etalumis.errors import DatasetError, InferenceError
-from etalumis.inference import Posterior, importance, rmh
-from etalumis.inference.checkpoint import Checkpoint
-from etalumis.inference.compilation import sample_with_proposals
+from etalumis.inference import Posterior
 from etalumis.inference.entry_selection import EntrySelection
-from etalumis.inference.smc import SmcSettings, sample_population
 from etalumis.models import FunctionModel, examples, observe, rejection_scope, sample
 from etalumis.ppx import Simulator
 
 OBSERVED = {"obs0": 1.0, "obs1": 2.0}
-
-
-class PriorSession:
-    """Proposes from the prior."""
-
-    def begin(self):
-        pass
-
-    def propose(self, address, distribution, rng):
-        value = distribution.sample(rng)
-        return value, distribution.log_prob(value)
-
-
-def with_rmh(model, observations, **more):
-    return rmh(model, observations, **{"runs": 600, "seed": 1, "init_runs": 5, "thin": 6, **more})
-
-
-def with_ladder(model, observations, **more):
-    return with_rmh(model, observations, betas=(1.0, 0.3, 0.0), **{"runs": 900, "thin": 3, **more})
-
-
-def with_importance(model, observations, **more):
-    return importance(model, observations, **{"runs": 60, "seed": 1, **more})
-
-
-def with_ic(model, observations, **more):
-    return sample_with_proposals(model, observations, PriorSession(), **{"runs": 60, "seed": 1, **more})
-
-
-def with_smc(model, observations, runs=20, **more):
-    settings = SmcSettings(particles=runs, starts=50, entry_moves=2, block_moves=2)
-    return sample_population(model, observations, None, seed=1, settings=settings, **more)
-
-
-ENGINES = [with_rmh, with_ladder, with_importance, with_ic, with_smc]
 
 
 def the_mean(entries):
@@ -164,31 +137,6 @@ def test_repeated_states_of_a_chain_share_their_values():
     changes = sum(before != after for before, after in itertools.pairwise(states))
     assert len(set(posterior.entries.start.tolist())) == 1 + changes < len(posterior)
     assert len(posterior.entries.value) < posterior.entries.sizes.sum()
-
-
-class Interrupted(Exception):
-    pass
-
-
-class EveryStep(Checkpoint):
-    """Is due after every draw, however long a write takes."""
-
-    due = True
-
-
-class Interrupting:
-    """A model that raises before one of its runs."""
-
-    name = "interrupting"
-
-    def __init__(self, model, dies_at):
-        self._model, self._left = model, dies_at
-
-    def run(self, execution):
-        self._left -= 1
-        if not self._left:
-            raise Interrupted
-        return self._model.run(execution)
 
 
 @pytest.mark.parametrize("engine", [with_rmh, with_ladder, with_importance, with_ic])

@@ -28,6 +28,7 @@ Draw the figures for which input files are given:
   figure7_loss              --network        training and validation loss, and the loss of the prior
   figure8_posteriors        --posteriors, --diagnostics; with --traces, the prior behind them
   posterior_pairs           --posteriors, --diagnostics
+  predictive_check          --posteriors, --diagnostics, --observation
   chains_trace, chains_rank, chains_autocorrelation
                             --posteriors (RMH; with a suffix, RMH with network moves)
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from etalumis.diagnostics.rounding import RELATIVE_ROUNDING, is_constant, rounding_error
+from etalumis.log_weights import normalise
 from etalumis.typing import FloatArray
 
 MIN_DRAWS = 4  # ArviZ needs two half chains of two draws each
@@ -124,6 +125,22 @@ def pareto_khat(log_weight: FloatArray) -> float:
         # psislw negates its argument: in leave-one-out cross-validation the ratio is 1 / likelihood
         _, khat = array_stats.psislw(-finite)
     return float(khat)
+
+
+def smoothed_weights(log_weight: FloatArray) -> FloatArray:
+    """Return Pareto-smoothed weights that sum to one, array (draw,) (PSIS, Vehtari et al. 2024).
+
+    The largest weights are replaced by quantiles of the Pareto distribution that is fitted to them, and none exceeds
+    the largest one before. Without a tail to fit (`pareto_khat` is not finite), the weights are not smoothed.
+    """
+    if not np.isfinite(pareto_khat(log_weight)):
+        return normalise(log_weight)
+    finite = np.isfinite(log_weight)
+    weight = np.zeros(len(log_weight))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        smoothed, _ = array_stats.psislw(-log_weight[finite])
+    weight[finite] = normalise(smoothed)
+    return weight
 
 
 def ecdf_band(count: int, probability: float) -> tuple[FloatArray, FloatArray, FloatArray]:

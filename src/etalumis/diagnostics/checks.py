@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from etalumis.diagnostics import advice, comparisons
+from etalumis.diagnostics.prediction import check_prediction
 from etalumis.diagnostics.verdict import ENGINE_NAMES, Thresholds, Verdict
 
 LOG_LIKELIHOOD = "log likelihood"
@@ -25,7 +26,8 @@ def check(diagnostics: dict[str, Any], thresholds: Thresholds) -> list[Verdict]:
             own[engine] = check_chains(engine, report, thresholds, confirmed, alone=len(engines) == 1)
         else:
             own[engine] = check_weights(engine, report, thresholds)
-        verdicts += [own[engine], *comparisons.check_truth(engine, report)]
+        verdicts += [own[engine], *check_prediction(engine, report, thresholds)]
+        verdicts += comparisons.check_truth(engine, report)
     trusted = {engine for engine, verdict in own.items() if verdict.passed}
     for pair, quantities in diagnostics["agreement"].items():
         verdicts.append(comparisons.check_agreement(pair, quantities, engines, thresholds, trusted))
@@ -73,7 +75,7 @@ def _problems(moving: dict[str, Any], chains: int, thresholds: Thresholds) -> tu
     else:
         large = _beyond(moving, "rhat", lambda rhat: rhat - thresholds.rhat)
     if large:
-        problems.append(f"R-hat {moving[large[0]]['rhat']:.3g} > {thresholds.rhat:g} for {', '.join(large)}")
+        problems.append(f"R-hat {moving[large[0]]['rhat']:.3f} > {thresholds.rhat:g} for {', '.join(large)}")
     small = _beyond(moving, "ess", lambda ess: thresholds.ess - ess)
     if small:
         problems.append(f"ESS {moving[small[0]]['ess']:,.0f} < {thresholds.ess:,.0f} for {', '.join(small)}")

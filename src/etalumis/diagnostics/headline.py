@@ -64,7 +64,7 @@ def worst_of_chains(report: Mapping[str, Any]) -> str:
 
 
 def headline(diagnostics: Mapping[str, Any]) -> list[str]:
-    """Return what a reader has to know first, as sentences: whom to rely on, whether these agree, the truth."""
+    """Return what a reader has to know first, as sentences: whom to rely on, and what speaks against these."""
     passed = own_checks(diagnostics)
     good = [engine for engine in passed if passed[engine]]
     sentences = [_whom(good, [engine for engine in passed if not passed[engine]])]
@@ -72,6 +72,8 @@ def headline(diagnostics: Mapping[str, Any]) -> list[str]:
     if pairs and all(pair["passed"] for pair in pairs):
         sentences.append("They agree with each other.")
     sentences += [_first_sentence(pair["sentence"]) for pair in pairs if not pair["passed"]]
+    predictions = [c for c in diagnostics["checks"] if c["subject"] == "prediction" and c["engine"] in good]
+    sentences += [_first_sentence(check["sentence"]) for check in predictions if not check["passed"]]
     truths = [c for c in diagnostics["checks"] if c["subject"] == "truth" and c["engine"] in good]
     if truths and all(check["passed"] for check in truths):
         sentences.append(f"The truth is inside the central 95 % of {names_of([c['engine'] for c in truths])}.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from etalumis.diagnostics import agreement, chains, mixing, weights
+from etalumis.diagnostics import agreement, chains, mixing, prediction, weights
 from etalumis.diagnostics.checks import check
 from etalumis.diagnostics.quantities import Quantity, quantities_of
 from etalumis.diagnostics.rounding import rounding_error
@@ -51,8 +51,8 @@ def diagnose(posteriors: Sequence[Posterior], thresholds: Thresholds | None = No
     Returns
     -------
     dict
-        ``engines`` (by engine: ``draws``, ``chains`` or ``weights``, ``quantities``, ``cost``, ``info``),
-        ``agreement`` (by pair and quantity), ``truth`` (by quantity), ``checks`` (verdicts in words) and
+        ``engines`` (by engine: ``draws``, ``chains`` or ``weights``, ``quantities``, ``prediction``, ``cost``,
+        ``info``), ``agreement`` (by pair and quantity), ``truth`` (by quantity), ``checks`` (verdicts in words) and
         ``thresholds``. Numbers may be nan or inf.
 
     Raises
@@ -110,6 +110,8 @@ def diagnose_one(posterior: Posterior) -> dict[str, Any]:
         report["weights"] = weights.summarise_weights(
             np.asarray(posterior.log_weight, dtype=float), lineages(posterior)
         )
+    if posterior.predictive is not None:
+        report["prediction"] = prediction.summarise(posterior.predictive)
     report["cost"] = _cost(report)
     return report
 

@@ -37,6 +37,8 @@ class Thresholds:
     total_variation : float
         Largest total variation distance between the channel probabilities of two engines, beyond what their Monte Carlo
         errors explain.
+    predictive_p : float
+        Smallest posterior predictive p-value, and smallest distance to one.
     """
 
     rhat: float = 1.01
@@ -44,6 +46,7 @@ class Thresholds:
     khat: float = 0.7
     mean_difference: float = 0.1
     total_variation: float = 0.1
+    predictive_p: float = 0.005
 
     def as_dict(self) -> dict[str, float]:
         """Plain dict for JSON."""
@@ -61,7 +64,7 @@ class Verdict:
     Attributes
     ----------
     subject : str
-        ``convergence``, ``weights``, ``agreement``, ``truth``.
+        ``convergence``, ``weights``, ``prediction``, ``agreement``, ``truth``.
     engine : str
         Engine, or pair of engines.
     passed : bool

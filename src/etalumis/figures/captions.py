@@ -13,6 +13,7 @@ from etalumis.diagnostics.headline import headline, names_of, own_checks, worst_
 from etalumis.diagnostics.quantities import TAU_DECAY
 from etalumis.diagnostics.verdict import ENGINE_NAMES
 from etalumis.figures import markup
+from etalumis.figures.series import filled_engine
 
 MIN_LISTED_PROBABILITY = 1e-3  # channels less probable than this in every engine are listed together
 FOOTER_CHARACTERS = 145  # per line of the text below a full-width figure
@@ -87,11 +88,14 @@ def figure8(diagnostics: Mapping[str, Any], channel_labels: Sequence[str] | None
 def _legend(diagnostics: Mapping[str, Any]) -> str:
     """Return how each engine is drawn, as sentences."""
     reports = diagnostics["engines"]
-    filled = next((engine for engine in reports if reports[engine]["markov"]), None)
+    filled = filled_engine(diagnostics)
     outlined = [engine for engine in reports if engine != filled]
     text = [f"Filled: {names_of([filled])}."] if filled else []
     if outlined:
-        text.append(f"Outline: {names_of(outlined)}; draws are weighted unless they are chains.")
+        text.append(
+            f"Outline: {names_of(outlined)}; independent draws have "
+            "Pareto-smoothed weights, while the numbers below are those of the weights themselves."
+        )
     doubtful = [engine for engine, passed in own_checks(diagnostics).items() if not passed]
     if doubtful:
         text.append(f"Hatched, or thin and dotted: {names_of(doubtful)}, not to be read as a result.")

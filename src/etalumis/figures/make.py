@@ -22,6 +22,7 @@ from etalumis.figures import (
     observation,
     pairs,
     posteriors,
+    predictive_check,
     style,
     summary,
 )
@@ -54,6 +55,8 @@ def drawings(inputs: FigureInputs) -> Iterator[style.Drawing]:
             inputs.prior,
         )
         yield pairs.draw(inputs.posteriors, diagnostics_of(inputs), _momentum_ranges(inputs))
+        if inputs.observation is not None:
+            yield show_prediction(inputs, inputs.observation)
     for posterior in inputs.posteriors:
         if posterior.is_markov:
             yield from chains.draw_all(posterior, inputs.channel_labels)
@@ -95,20 +98,29 @@ def show_event(inputs: FigureInputs) -> style.Drawing:
     )
 
 
-class _Image(NamedTuple):
-    """An image, its expectation and the noise of a voxel."""
+def show_prediction(inputs: FigureInputs, event: Observation) -> style.Drawing:
+    """Draw what the posterior of an engine leaves of the image."""
+    image, axes = _image_of(event, inputs.config)
+    diagnostics = diagnostics_of(inputs)
+    chosen = predictive_check.choose(inputs.posteriors, diagnostics)
+    return predictive_check.draw(image.name, image.value, axes, image.stddev, chosen, diagnostics)
 
+
+class _Image(NamedTuple):
+    """An image with the name of its observe statement, its expectation and the noise of a voxel."""
+
+    name: str
     value: FloatArray
     expected: FloatArray
     stddev: float
 
 
 def _image_of(event: Observation, config: Config | None) -> tuple[_Image, tuple[Axis, Axis, Axis]]:
-    statement = next(filter(is_image, event.observed.values()))
+    name, statement = next(item for item in event.observed.items() if is_image(item[1]))
     assert statement.expected is not None, "an image has an expectation"
     assert statement.stddev is not None, "what has an expectation has a standard deviation"
     depth, y, x = statement.expected.shape
-    image = _Image(statement.value, statement.expected, statement.stddev)
+    image = _Image(name, statement.value, statement.expected, statement.stddev)
     if config is None:
         return image, observation.voxel_axes((depth, y, x))
     detector = config.simulator.calorimeter

@@ -100,7 +100,7 @@ def draw(
                 picture, origin="lower", extent=(*across.edges, *up.edges), aspect="auto", cmap="Greys", vmin=0.0,
                 vmax=scale, interpolation="nearest",
             )  # fmt: skip
-            _outline(panel, projection(expected, summed), across, up)
+            outline(panel, projection(expected, summed), across, up)
             if distance_cm is not None:
                 _tracks(panel, particles, summed, depth, distance_cm)
             panel.set(xlabel=across.label, ylabel=up.label, title=f"seen {title}", xlim=across.edges, ylim=up.edges)
@@ -134,8 +134,8 @@ def significance(energies: FloatArray, summed: int, noise_gev: float) -> FloatAr
     return np.asarray(smooth / noise)
 
 
-def _outline(axes: Axes, picture: FloatArray, across: Axis, up: Axis) -> None:
-    """Draw the lines at which the expected energy has the shares `OUTLINES` of its largest value."""
+def outline(axes: Axes, picture: FloatArray, across: Axis, up: Axis) -> None:
+    """Draw the lines at which an expected energy has the shares `OUTLINES` of its largest value."""
     if picture.max() <= 0:
         return
     axes.contour(

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Figure 8 of the paper: posteriors of all engines, the first chains filled, with the truth (dashed) and the prior."""
+"""Figure 8 of the paper: posteriors of all engines, reliable chains filled, with the truth (dashed) and the prior."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def draw(
     Parameters
     ----------
     posteriors : sequence of Posterior
-        The first engine with Markov chains is filled, the other engines are outlines. An engine that did not pass its
+        The first reliable engine with Markov chains is filled, the others are outlines. An engine that did not pass its
         own check is drawn hatched or thin and dotted, so that it is not read as a result.
     diagnostics : mapping
         Output of `etalumis.diagnostics.diagnose` for the same posteriors.

@@ -13,10 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from etalumis.diagnostics.arviz_calls import smoothed_weights
 from etalumis.diagnostics.headline import own_checks, short_verdicts
 from etalumis.diagnostics.quantities import Quantity
-from etalumis.diagnostics.run import draw_weights
 from etalumis.figures import style
+from etalumis.log_weights import normalise
 from etalumis.typing import FloatArray
 
 if TYPE_CHECKING:
@@ -110,34 +111,49 @@ class Series:
         return Patch(label=self.label, **self.area) if self.filled else Line2D([], [], label=self.label, **self.line)
 
 
+def filled_engine(diagnostics: Mapping[str, Any]) -> str | None:
+    """Return the engine that is drawn as an area, as RMH in the paper; of two areas one would hide the other.
+
+    It is the first reliable one with Markov chains, or the first with chains.
+    """
+    chains = [engine for engine, report in diagnostics["engines"].items() if report["markov"]]
+    passed = own_checks(diagnostics)
+    return next((engine for engine in chains if passed[engine]), chains[0] if chains else None)
+
+
 def of_posteriors(
     posteriors: Sequence[Posterior], diagnostics: Mapping[str, Any], prior: Mapping[str, FloatArray] | None = None
 ) -> list[Series]:
-    """Return the distributions in the order in which they are drawn: the prior, the filled one, the outlines.
-
-    The first engine with Markov chains is filled, as RMH in the paper; of two filled areas one would hide the other.
-    """
+    """Return the distributions in the order in which they are drawn: the prior, the filled one, the outlines."""
     reliable, labels = own_checks(diagnostics), short_verdicts(diagnostics)
     widest = {engine: -width for engine, width in _WIDTHS.items()}
-    chains_first = sorted(
-        posteriors, key=lambda each: (not each.is_markov, each.engine != "rmh", widest.get(each.engine, 0.0))
+    filled = filled_engine(diagnostics)
+    ordered = sorted(
+        posteriors, key=lambda each: (each.engine != filled, not each.is_markov, widest.get(each.engine, 0.0))
     )
     found = [
         Series(
             engine=posterior.engine,
             label=labels[posterior.engine],
             values=posterior.values,
-            weight=draw_weights(posterior),
-            filled=place == 0 and posterior.is_markov,
+            weight=_shown_weights(posterior),
+            filled=posterior.engine == filled,
             reliable=reliable[posterior.engine],
         )
-        for place, posterior in enumerate(chains_first)
+        for posterior in ordered
     ]
     if prior:
         count = len(next(iter(prior.values())))
         weight = np.full(count, 1.0 / max(count, 1))
         found.insert(0, Series(PRIOR, f"prior, {count:,} traces", prior, weight, filled=True))
     return found
+
+
+def _shown_weights(posterior: Posterior) -> FloatArray:
+    """Return the weights (draw,) of a figure: smoothed ones of independent draws, so that no single draw is a spike."""
+    log_weight = np.asarray(posterior.log_weight, dtype=float)
+    dependent = posterior.is_markov or posterior.lineage is not None
+    return normalise(log_weight) if dependent else smoothed_weights(log_weight)
 
 
 def deciding(series: Sequence[Series]) -> list[Series]:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from etalumis.address import split
 from etalumis.delegation import PlannedTrace, StepFlag
 from etalumis.errors import InferenceError, ProtocolError
 from etalumis.inference import block_moves
@@ -19,12 +18,13 @@ from etalumis.inference.controllers import (
     SavedTrace,
     check_complete_replay,
     replay_difference,
+    saved_trace,
 )
 from etalumis.inference.kernel import WHOLE_TRACE, Move, MoveController, Settings, choose_move, log_acceptance
 from etalumis.inference.remote_steps import MAX_STEPS, RemoteSteps
 from etalumis.inference.runner import ModelRunner, draw_seed
 from etalumis.inference.state import ChainState, StructureCache
-from etalumis.trace import CONTROLLED, REPLACED, Trace
+from etalumis.trace import Trace
 
 
 class ProposedMove(NamedTuple):
@@ -102,11 +102,7 @@ class Chain:
 
     def saved(self, state: ChainState) -> SavedTrace:
         """Return the trace of a state in the form that can be replayed."""
-        trace = state.trace
-        flags = [trace.flags[i] & (CONTROLLED | REPLACED) for i in trace.accepted]
-        bases = [split(self.runner.addresses.name(address)) for address in state.address]
-        keys = [(*base, name, flag) for base, name, flag in zip(bases, state.name, flags, strict=True)]
-        return SavedTrace(keys, state.value, list(state.scope))
+        return saved_trace(self.runner.addresses, state.trace)
 
     def _replay(self, saved: SavedTrace, rng: np.random.Generator) -> Trace:
         trace, _ = self.runner.run(

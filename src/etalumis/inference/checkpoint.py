@@ -18,6 +18,10 @@ from etalumis.refusals import explaining_loss
 logger = logging.getLogger(__name__)
 
 
+STATE_VERSION = 2
+"""Of the state of the engines; a checkpoint with another one is replaced."""
+
+
 class Checkpoint:
     """An unfinished posterior, written at intervals and removed at the end.
 
@@ -33,7 +37,11 @@ class Checkpoint:
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any], interval_s: float = 30.0) -> None:
-        self.path, self._identity, self._interval_s = Path(path), digest(dict(identity)), interval_s
+        self.path, self._identity, self._interval_s = (
+            Path(path),
+            digest({**identity, "state": STATE_VERSION}),
+            interval_s,
+        )
         self._next = time.monotonic() + interval_s
         self._draws: int | None = None  # in the file; None if it has none of this identity
 

@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from etalumis.address import AddressTable, join
+from etalumis.address import AddressTable, join, split
 from etalumis.delegation import AddressKey, Answer, PlannedTrace, ReplayRows, RunPlan, SavedKeys
 from etalumis.distributions import ArrayDistribution, Distribution
 from etalumis.errors import InferenceError
 from etalumis.execution import Site
 from etalumis.inference.observations import Observations
-from etalumis.trace import Trace
+from etalumis.trace import CONTROLLED, REPLACED, Trace
 from etalumis.typing import Array
 
 
@@ -124,6 +124,14 @@ class SavedTrace(NamedTuple):
     keys: list[AddressKey]
     values: list[float]
     scopes: list[int]
+
+
+def saved_trace(addresses: AddressTable, trace: Trace) -> SavedTrace:
+    """Return the accepted entries of a trace in the form that can be replayed by another process."""
+    address, name, value, scope, flags = trace.address, trace.name, trace.value, trace.scope, trace.flags
+    accepted = trace.accepted
+    keys = [(*split(addresses.name(address[i])), name[i], flags[i] & (CONTROLLED | REPLACED)) for i in accepted]
+    return SavedTrace(keys, [value[i] for i in accepted], [scope[i] for i in accepted])
 
 
 class RestoreController(PriorController):

@@ -16,7 +16,9 @@ from etalumis.inference.draws import Draw, draw_of
 from etalumis.inference.entry_selection import EntrySelection
 from etalumis.inference.observations import Observations
 from etalumis.inference.posterior import Posterior
+from etalumis.inference.predictive import predictive_check
 from etalumis.inference.runner import ModelRunner
+from etalumis.inference.trace_reservoir import TraceReservoir
 from etalumis.progress import Progress
 from etalumis.trace import Trace
 
@@ -69,7 +71,7 @@ def importance(
 
     def draws(first: int) -> Iterator[tuple[Trace, float]]:
         origins = [seeds.derive(seed, stage, index) for index in range(first, runs)]
-        for trace in runner.priors(origins):
+        for trace in runner.priors(origins, details=True):
             yield trace, trace.log_likelihood
 
     return sample_weighted(
@@ -98,6 +100,7 @@ def sample_weighted(
     began, wall_before, first = time.perf_counter(), 0.0, 0
     counts = {} if counts is None else counts
     earlier: list[Posterior] = []
+    reservoir = TraceReservoir(runner.addresses, seed, stage)
     found = checkpoint.load() if checkpoint is not None else None
     if found is not None:
         earlier, state = [found[0]], found[1]
@@ -105,21 +108,25 @@ def sample_weighted(
         runner.runs, runner.failures = state["simulator_runs"], state["failures"]
         counts.update(state["counts"])
         runner.observations.record_names(state.get("observed", ()))
+        reservoir.resume(state["reservoir"])
     pieces = _DrawBuffer(engine, job, EntrySelection.of(entries), earlier)
     with Progress(runs, "runs", f"{engine} job {job}", done=first) as progress:
         source = draws(first)
         for index in range(first, runs):
             runner.begin(seeds.derive(seed, stage, index), f"draw {index} of {stage}")
-            pieces.add(*next(source))
+            trace, log_weight = next(source)
+            pieces.add(trace, log_weight)
+            reservoir.offer(trace, log_weight)
             progress.update(best_log_weight=f"{pieces.best:.1f}")
             if checkpoint is not None and checkpoint.due:
                 wall_s = wall_before + time.perf_counter() - began
                 progressed = {"next": index + 1, "wall_s": wall_s, "counts": counts}
                 totals = {"simulator_runs": runner.runs, "failures": runner.failures}
-                seen = {"observed": runner.observations.seen}
+                seen = {"observed": runner.observations.seen, "reservoir": reservoir.snapshot()}
                 checkpoint.save(pieces.joined(), {**progressed, **totals, **seen})
     runner.finish()
     posterior = pieces.joined()
+    posterior.predictive = predictive_check(runner, reservoir)
     wall_s = wall_before + time.perf_counter() - began
     posterior.info.update(
         seed=seed,

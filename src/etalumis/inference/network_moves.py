@@ -28,6 +28,9 @@ from etalumis.inference.runner import ModelRunner
 from etalumis.inference.scope_choice import ScopeChoice, Scopes
 from etalumis.log_weights import normalise
 
+_NEGLIGIBLE = 30.0
+"""A candidate is left out if its log weight without 1 / Z is so far below the largest: its probability is 1e-13 / Z."""
+
 
 class NetworkMoves:
     """Makes such moves, each with new runs.
@@ -87,19 +90,20 @@ class NetworkMoves:
         row[0] += 1
         if log_weight == math.inf:
             return False  # the network never proposes this state, which has all the weight
-        log_weight += chain.beta * state.log_likelihood + inverse_acceptance.state(state.trace, scopes)
-        runs = list(filter(self._is_possible, self._propose(range(first, first + self._candidates))))
+        log_weight += chain.beta * state.log_likelihood
+        proposed = filter(self._is_possible, self._propose(range(first, first + self._candidates)))
+        weighted = [(chain.beta * run.trace.log_likelihood + run.log_weight, run) for run in proposed]
+        least = max([log_weight, *(weight for weight, _ in weighted)]) - _NEGLIGIBLE
+        weighted = [(weight, run) for weight, run in weighted if weight > least]  # others would cost replays
         log_weights = [
-            chain.beta * run.trace.log_likelihood
-            + run.log_weight
-            + inverse_acceptance.proposed(run.trace, run.proposed_scopes)
-            for run in runs
+            log_weight + inverse_acceptance.state(state.trace, scopes),
+            *(weight + inverse_acceptance.proposed(run.trace, run.proposed_scopes) for weight, run in weighted),
         ]
-        chosen = int(rng.choice(1 + len(runs), p=normalise(np.array([log_weight, *log_weights]))))
+        chosen = int(rng.choice(len(log_weights), p=normalise(np.array(log_weights))))
         if chosen == 0:
             return False
         row[1] += 1
-        chain.state = chain.structures.state(runs[chosen - 1].trace)
+        chain.state = chain.structures.state(weighted[chosen - 1][1].trace)
         return True
 
     def snapshot(self) -> dict[str, Any]:

@@ -37,6 +37,10 @@ ENGINE = "network_rmh"
 _SHARED_REPLAYS = 1000
 """Largest number of prior runs for the 1/Z of a context, among the runs that the chains start from."""
 
+_EFFECTIVE_CANDIDATES = 0.5
+"""Effective sample size of the candidates of a comparison that needs no higher temperature: every second or third then
+changes the state."""
+
 
 class NetworkRmhSettings(NamedTuple):
     """How the replicas move.
@@ -174,7 +178,7 @@ def sample_with_network_moves(
     stage = f"posteriors/{ENGINE}"
     runner = ModelRunner(model, Observations(observations), seeds.derive(seed, stage, chain), retries)
     ladder = _Ladder(runner, session, seed, chain, settings, focus)
-    sampling = Sampling(ENGINE, ladder, sweeps, burn_in, thin, chain, EntrySelection.of(entries), checkpoint)
+    sampling = Sampling(ENGINE, ladder, seed, sweeps, burn_in, thin, chain, EntrySelection.of(entries), checkpoint)
     posterior = sampling.run(init_runs)
     posterior.info.update(
         seed=seed, runs=runs, burn_in=burn_in, thin=thin, init_runs=init_runs, settings=settings._asdict()
@@ -224,7 +228,8 @@ class _Ladder(Ladder):
             ),
             init_runs, StructureCache(self._focus), self.runner.model.name, f"{ENGINE} chain {self._number}",
         )  # fmt: skip
-        hottest, _ = starting_beta(runs.log_weight, runs.log_likelihood)
+        enough = _EFFECTIVE_CANDIDATES * init_runs / self._moves_of.candidates
+        hottest, _ = starting_beta(runs.log_weight, runs.log_likelihood, enough)
         self._set_up(_betas(self._moves_of.temperatures, hottest))
         for replica in self.replicas:
             weight = normalise(runs.log_weight + replica.beta * runs.log_likelihood)

@@ -16,6 +16,7 @@ from etalumis.inference import export
 from etalumis.inference.checked_columns import read_column, write_column
 from etalumis.inference.draws import Draw, columns, concatenate_columns
 from etalumis.inference.kept_entries import KeptEntries
+from etalumis.inference.predictive import PredictiveCheck
 from etalumis.log_weights import normalise
 from etalumis.names import from_link_name
 from etalumis.products import write_hdf5
@@ -68,6 +69,8 @@ class Posterior:
         dependent, those of different lineages nearly independent. None for other engines.
     entries
         Controlled entries by address; None if none were selected (config key `posteriors.entries`).
+    predictive
+        The posterior predictive check; None if it was not made.
     """
 
     engine: str
@@ -81,6 +84,7 @@ class Posterior:
     truth: dict[str, Array] = field(default_factory=dict)
     lineage: Array | None = None
     entries: KeptEntries | None = None
+    predictive: PredictiveCheck | None = None
 
     def __len__(self) -> int:
         return len(self.log_weight)
@@ -169,6 +173,8 @@ class Posterior:
         """
         _check_joinable(parts)
         joined = cls.join_pieces(parts)
+        checks = [part.predictive for part in parts if part.predictive is not None]
+        joined.predictive = PredictiveCheck.concatenate(checks) if len(checks) == len(parts) else None
         joined.info = {**_joined_info([part.info for part in parts]), "left_out_values": joined.info["left_out_values"]}
         return joined
 
@@ -222,6 +228,8 @@ class Posterior:
             groups = {"values": self.values, "truth": self.truth}
             if self.entries is not None:
                 groups["entries"] = self.entries.as_columns()
+            if self.predictive is not None:
+                groups["predictive"] = self.predictive.as_columns()
             for group, columns_ in groups.items():
                 file.create_group(group)
                 for name, column in columns_.items():
@@ -278,6 +286,11 @@ def _read_all(path: Path, file: Any) -> dict[str, Any]:
         group = file["entries"]
         kept = {name: read_column(path, group, name) for name in group}
         fields["entries"] = KeptEntries.from_columns(kept, len(fields["log_weight"]))
+    if "predictive" in file:
+        group = file["predictive"]
+        fields["predictive"] = PredictiveCheck.from_columns(
+            {from_link_name(link): read_column(path, group, link) for link in group}
+        )
     return fields
 
 

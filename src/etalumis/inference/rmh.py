@@ -15,8 +15,10 @@ from etalumis.inference.entry_selection import EntrySelection
 from etalumis.inference.kernel import Settings
 from etalumis.inference.observations import Observations
 from etalumis.inference.posterior import Posterior
+from etalumis.inference.predictive import predictive_check
 from etalumis.inference.runner import ModelRunner
 from etalumis.inference.tempering import Ladder
+from etalumis.inference.trace_reservoir import TraceReservoir
 from etalumis.progress import Progress
 
 ADAPTATIONS = 5
@@ -91,7 +93,7 @@ def rmh(
     settings = settings or Settings()
     runner = ModelRunner(model, Observations(observations), seeds.derive(seed, "posteriors/rmh", chain), retries)
     ladder = Ladder(runner, seeds.generator(seed, "posteriors/rmh", chain), settings, betas, focus)
-    sampling = Sampling("rmh", ladder, sweeps, burn_in, thin, chain, EntrySelection.of(entries), checkpoint)
+    sampling = Sampling("rmh", ladder, seed, sweeps, burn_in, thin, chain, EntrySelection.of(entries), checkpoint)
     posterior = sampling.run(init_runs)
     posterior.info.update(
         seed=seed, runs=runs, burn_in=burn_in, thin=thin, init_runs=init_runs, settings=settings._asdict()
@@ -108,7 +110,7 @@ class Sampling:
         Name of the engine.
     ladder
         The replicas.
-    sweeps, burn_in, thin, chain, selection, checkpoint
+    seed, sweeps, burn_in, thin, chain, selection, checkpoint
         As in `rmh`; `selection` are the entries to keep.
     """
 
@@ -116,6 +118,7 @@ class Sampling:
         self,
         engine: str,
         ladder: Ladder,
+        seed: int,
         sweeps: int,
         burn_in: int,
         thin: int,
@@ -129,6 +132,7 @@ class Sampling:
         self._adapt_after = {burn_in >> halvings for halvings in range(ADAPTATIONS)}
         self._began = time.perf_counter()
         self._wall_before = 0.0
+        self._reservoir = TraceReservoir(ladder.runner.addresses, seed, f"posteriors/{engine}/{chain}")
         self._earlier: list[Posterior] = []
         self._draws: list[Draw] = []
 
@@ -143,6 +147,7 @@ class Sampling:
         self._begin(init_runs)
         posterior = self._sample()
         runner.finish()
+        posterior.predictive = predictive_check(runner, self._reservoir)
         posterior.info.update(
             simulator_runs=runner.runs,
             failures=runner.failures,
@@ -161,6 +166,7 @@ class Sampling:
         posterior, state = found
         self._earlier, self._wall_before = [posterior], state["wall_s"]
         self.ladder.runner.observations.record_names(state.get("observed", ()))
+        self._reservoir.resume(state["reservoir"])
         self.ladder.resume(state["ladder"])
 
     def _sample(self) -> Posterior:
@@ -180,6 +186,7 @@ class Sampling:
                     state = ladder.state
                     again = state is last and self._draws
                     self._draws.append(self._draws[-1] if again else state.draw(self._selection))
+                    self._reservoir.offer(state.trace, 0.0)
                     last = state
                 progress.tick(shown)
                 if self.checkpoint is not None and self.checkpoint.due:
@@ -205,5 +212,10 @@ class Sampling:
     def _save(self, checkpoint: Checkpoint) -> None:
         checkpoint.save(
             self._so_far(),
-            {"wall_s": self.wall_s, "observed": self.ladder.runner.observations.seen, "ladder": self.ladder.snapshot()},
+            {
+                "wall_s": self.wall_s,
+                "observed": self.ladder.runner.observations.seen,
+                "reservoir": self._reservoir.snapshot(),
+                "ladder": self.ladder.snapshot(),
+            },
         )

@@ -47,11 +47,14 @@ from etalumis.inference.kernel import Settings
 from etalumis.inference.observations import Observations
 from etalumis.inference.population import Population, restore_population, save_population
 from etalumis.inference.posterior import Posterior
+from etalumis.inference.predictive import PredictiveCheck, predictive_check
 from etalumis.inference.proposal_controller import ProposalSource
 from etalumis.inference.runner import ModelRunner
 from etalumis.inference.strata import Strata, strata_of
+from etalumis.inference.trace_reservoir import TraceReservoir
 from etalumis.log_weights import effective_sample_size, normalise, systematic_resampling
 from etalumis.trace import Trace
+from etalumis.typing import Array
 
 logger = logging.getLogger(__name__)
 
@@ -184,6 +187,7 @@ def sample_population(
             sampler.move(population)
     sampler.finish()
     posterior = sampler.posterior()
+    posterior.predictive = sampler.predictive_check(posterior.log_weight)
     posterior.info.update(
         seed=seed,
         settings=settings._asdict(),
@@ -371,6 +375,14 @@ class _Sampler:
     def finish(self) -> None:
         """Check that the observations were used."""
         self.runner.finish()
+
+    def predictive_check(self, log_weight: Array) -> PredictiveCheck | None:
+        """Return the predictive check, given the log weights (draw,) of `posterior`."""
+        reservoir = TraceReservoir(self.runner.addresses, self._seed, self._stage_name)
+        states = [state for population in self.populations for state in population.states]
+        for state, weight in zip(states, log_weight.tolist(), strict=True):
+            reservoir.offer(state.trace, weight)
+        return predictive_check(self.runner, reservoir)
 
     def posterior(self) -> Posterior:
         """Return the populations as weighted draws; at the end, those of a stratum have equal weights."""

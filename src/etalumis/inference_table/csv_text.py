@@ -66,6 +66,8 @@ def _cells(record: Record, categories: Mapping[str, Sequence[int]]) -> dict[str,
             for share in PROBABILITIES:
                 cells[f"{key} {100 * share:g} %"] = _text(summary["quantiles"].get(str(share)))
         cells[f"{key} truth"] = _text(summary.get("truth", {}).get("value"))
+    if (prediction := record.get("prediction")) is not None:
+        cells.update({f"predictive {name}": _text(prediction[name]) for name in ("p", "p_signal")})
     for found in record.get("probabilities", {}).values():
         name = f"P({found['condition']})"
         cells[name], cells[f"{name} mcse"] = _text(found["value"]), _text(found["mcse"])

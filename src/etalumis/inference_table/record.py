@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The result of one observation: a dict that becomes a line of JSON and a row of the table."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,9 +29,11 @@ def summarise(
     Returns
     -------
     dict
-        ``status`` ("reliable" or "not reliable", by the verdict on the weights), ``verdict`` and ``truth_verdict`` in
-        words, those of the weights (`etalumis.diagnostics.weights.summarise_weights`), ``draws`` and ``efficiency``:
-        effective draws per run, ``quantities`` (by key) and ``probabilities`` (by expression).
+        ``status`` ("reliable" or "not reliable", by the verdict on the weights), ``verdict`` (on the weights, and on
+        the prediction if it fails) and ``truth_verdict`` in words, the numbers of the weights
+        (`etalumis.diagnostics.weights.summarise_weights`) and of the ``prediction``
+        (`etalumis.diagnostics.prediction.summarise`), ``draws`` and ``efficiency``: effective draws per run,
+        ``quantities`` (by key) and ``probabilities`` (by expression).
 
     Raises
     ------
@@ -44,8 +46,9 @@ def summarise(
     weights, weight = report["weights"], draw_weights(posterior)
     return {
         "status": RELIABLE if checks["weights"]["passed"] else UNRELIABLE,
-        "verdict": checks["weights"]["sentence"],
+        "verdict": " ".join(_first_problems(checks)),
         "truth_verdict": checks["truth"]["sentence"] if "truth" in checks else None,
+        "prediction": report.get("prediction"),
         "draws": weights["draws"],
         "efficiency": weights["ess"] / posterior.info.get("runs", weights["draws"]),
         **{field: weights[field] for field in _WEIGHT_FIELDS},
@@ -62,6 +65,14 @@ def summarise(
             for column in columns
         },
     }
+
+
+def _first_problems(checks: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Yield the verdict on the weights, and that on the prediction unless the observation is explained."""
+    yield checks["weights"]["sentence"]
+    prediction = checks.get("prediction")
+    if prediction is not None and not prediction["passed"]:
+        yield prediction["sentence"]
 
 
 def _quantity(summary: dict[str, Any], values: FloatArray | None, weight: FloatArray) -> dict[str, Any]:
