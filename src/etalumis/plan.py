@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What a run will take: jobs, time, node hours and bytes by stage, from the measured costs of `resource_requests`."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -48,11 +47,12 @@ class StagePlan:
 def stages(config: Config) -> Iterator[StagePlan]:
     """Yield the stages of the target `all` in the order of the workflow, without the simulator, which is built once."""
     splits = ("train", "valid", "test") if trains(config) else ("test",)
-    yield _plan("traces", [
-        resource_requests.expected_s(config, "generate", {"split": split}) * getattr(config.traces, split)
-        / (trace_jobs(config, split) * _largest_job(config))
-        for split in splits for _ in range(trace_jobs(config, split))
-    ], 1, resource_requests.trace_bytes(sum(getattr(config.traces, split) for split in splits)))  # fmt: skip
+    generating: list[float] = []
+    for split in splits:
+        jobs = trace_jobs(config, split)
+        generating += [resource_requests.generated_s(getattr(config.traces, split) / jobs)] * jobs
+    written = sum(getattr(config.traces, split) for split in splits)
+    yield _plan("traces", generating, 1, resource_requests.trace_bytes(written))
     if trains(config):
         sorting = [resource_requests.expected_s(config, "sort", {"split": split}) for split in ("train", "valid")]
         sorted_bytes = resource_requests.trace_bytes(config.traces.train + config.traces.valid)
@@ -71,10 +71,6 @@ def stages(config: Config) -> Iterator[StagePlan]:
         yield _plan(engine, [seconds] * jobs, 1, 2 * resource_requests.posterior_bytes(config, engine))
     ends = [resource_requests.expected_s(config, rule, {}) for rule in ("diagnostics", "figures", "report")]
     yield _plan("figures", [sum(ends)], 1, 0.0)
-
-
-def _largest_job(config: Config) -> int:
-    return max(math.ceil(getattr(config.traces, s) / trace_jobs(config, s)) for s in ("train", "valid", "test"))
 
 
 def _plan(stage: str, seconds: list[float], cores: int, nbytes: float) -> StagePlan:

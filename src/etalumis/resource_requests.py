@@ -72,10 +72,10 @@ _PROPOSED_RUN_S = 0.0018
 _HIDDEN = 256
 _STAGES = 14
 """Stages of SMC that keep 0.9 of the effective sample size."""
-_TRAINED_PER_S = 60
-"""Traces on which a rank trains the network of the demo, with 4 LSTM layers of 512 hidden units."""
-_PAPER_TRAINED_PER_S = 15
-"""Traces on which a rank trains the network of the paper."""
+_TRAINED_PER_S = 280
+"""Traces on which a core trains the network of the demo, as one of two ranks."""
+_PAPER_TRAINED_PER_S = 2.0
+"""Traces on which a core trains the network of the paper: 32.1 on the 16 cores of an HSW socket (SC'19, table 2)."""
 _DRAWS_PER_S = 2_000
 """Draws that diagnostics and figures process."""
 
@@ -145,6 +145,11 @@ def training_s(config: Config) -> float:
     training = config.training
     limit = 60.0 * (training.max_minutes or math.inf)
     return min(limit, math.inf if training.max_traces is None else _trained_s(config) / training.threads_per_task)
+
+
+def generated_s(traces: float) -> float:
+    """Return the expected time of one job that generates traces, in seconds."""
+    return traces / _TRACES_PER_S
 
 
 def trace_bytes(traces: float) -> float:
@@ -228,7 +233,7 @@ def _simulator(config: Config, wildcards: Mapping[str, str]) -> Cost:
 def _generate(config: Config, wildcards: Mapping[str, str]) -> Cost:
     """Return the cost of the largest job, since SLURM gives all jobs of an array the same."""
     traces = max(math.ceil(getattr(config.traces, split) / trace_jobs(config, split)) for split in SPLITS)
-    return SNAKEMAKE_MB + _SIMULATOR_MB + _KEY_BYTES * traces / _MB, traces / _TRACES_PER_S
+    return SNAKEMAKE_MB + _SIMULATOR_MB + _KEY_BYTES * traces / _MB, generated_s(traces)
 
 
 def _observation(config: Config, wildcards: Mapping[str, str]) -> Cost:
@@ -276,7 +281,9 @@ def _trained_s(config: Config) -> float:
     assert budget.max_traces is not None, "the experiments limit their trainings so"
     validations = 2 + budget.max_traces / (budget.tasks * budget.batch_size * budget.valid_every)
     passes = (budget.max_traces + 0.3 * validations * config.traces.valid) / budget.tasks
-    return passes / (_PAPER_TRAINED_PER_S if config.network.embedding == "paper" else _TRAINED_PER_S)
+    if config.network.embedding == "paper":
+        return passes / _PAPER_TRAINED_PER_S
+    return passes / _TRAINED_PER_S * max(1.0, _lstm_size(config))
 
 
 def _network_mb(config: Config) -> float:
@@ -320,8 +327,12 @@ def _loaded_network_mb(config: Config) -> float:
 
 def _proposed_s(config: Config, runs: float, replays: int) -> float:
     """Return the time of runs that the network proposes, with their replays."""
-    steps = (config.network.lstm_hidden / _HIDDEN) ** 2 * config.network.lstm_layers
-    return runs * (_PROPOSED_RUN_S * max(1.0, steps) + (1 + replays) / _PRIOR_RUNS_PER_S)
+    return runs * (_PROPOSED_RUN_S * max(1.0, _lstm_size(config)) + (1 + replays) / _PRIOR_RUNS_PER_S)
+
+
+def _lstm_size(config: Config) -> float:
+    """Return the operations of a step of the LSTM, those of the demo being 1."""
+    return (config.network.lstm_hidden / _HIDDEN) ** 2 * config.network.lstm_layers
 
 
 def _rmh(config: Config, wildcards: Mapping[str, str]) -> Cost:

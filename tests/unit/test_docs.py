@@ -303,6 +303,7 @@ def test_a_new_version_of_a_format_is_a_new_version_of_the_results():
         "etalumis-layers": 1,
         "etalumis-network": 1,
         "etalumis-observation": 3,
+        "etalumis-phases": 1,
         "etalumis-posterior": 3,
         "etalumis-simulator": 1,
         "etalumis-sort-plan": 3,

@@ -14,8 +14,9 @@ from etalumis.cli.logs import say
 
 _DESCRIPTION = """\
 Print jobs, cores, wall time, node hours and bytes of each stage of a run, before it starts. The times come from costs
-that were measured with the demo on cores without other load: other processors differ, and a training is assumed to use
-all its threads fully and to wait for no other rank. The total time is that with as many nodes as all jobs can use.
+that were measured with the demo on cores without other load, those of the 3DCNN of the paper from its table 2: other
+processors differ, and a training is assumed to use all its threads fully and to wait for no other rank. The total time
+is that with as many nodes as all jobs can use.
 """
 _EPILOG = """\
 example:

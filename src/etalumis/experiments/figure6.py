@@ -25,7 +25,7 @@ PAPER = (("Edison", 0.79, 22_000, style.PURPLE), ("Cori", 0.5, 28_000, style.BLA
 The text names efficiencies for Edison, then Cori, and throughputs for Cori, then Edison.
 """
 _BYTES = 4
-_SINGLE_STEPS = 20_000
+_SINGLE_STEPS = 5_000
 """Iterations of one rank, whose mean is the reference of all efficiencies."""
 _COLOURS = {"shuffled": style.ORANGE, "sorted": style.BLUE, "bucketed": style.SKY, "dynamic": style.GREEN}
 _LABELS = {
@@ -133,7 +133,7 @@ def _check(
 
 
 def _figure(nodes: list[int], found: dict[tuple[str, bool], list[float]], timings: Sequence[RankTimings]) -> Any:
-    figure = style.new_figure(6.5, 4.2)
+    figure = style.new_figure(6.5, 4.8)
     axes = figure.subplots()
     for (name, noise), efficiency in found.items():
         axes.plot(
@@ -151,6 +151,7 @@ def _figure(nodes: list[int], found: dict[tuple[str, bool], list[float]], timing
         axes.annotate(
             f"{system}: {share:g}, {rate:,}/s", (PAPER_NODES, share), (-9, 0), textcoords="offset points",
             ha="right", va="center", fontsize=8.5,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8},
         )  # fmt: skip
     axes.axhline(1, color="0.6", linewidth=0.8)
     axes.set_xscale("log", base=2)
@@ -161,7 +162,7 @@ def _figure(nodes: list[int], found: dict[tuple[str, bool], list[float]], timing
         ylim=(0, 1.06 * max(1.05, *(share for _, share in measured))),
         xlim=(0.4, 1400),
     )
-    axes.legend(loc="lower left", fontsize=8.5)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8.5)
     return figure
 
 
