@@ -39,9 +39,10 @@ def test_the_cpp_unit_tests_pass(cpp_examples: Path, checkout: Path):
     run(["ctest", "--output-on-failure"], cwd=cpp_examples.parent)
 
 
-@pytest.mark.parametrize(
-    "name", ["gaussian", "marsaglia", "branching", "hundred", "all_distributions", "drifting", "misbehave"]
-)
+EXAMPLES = "gaussian marsaglia branching hidden_markov hundred all_distributions drifting misbehave"
+
+
+@pytest.mark.parametrize("name", EXAMPLES.split())
 def test_examples_print_help_and_run_without_a_client(cpp_examples: Path, name: str):
     program = cpp_examples / name
     assert "--local N" in run([program, "--help"]).stdout

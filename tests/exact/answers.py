@@ -13,7 +13,7 @@ from scipy import stats
 from etalumis.diagnostics.run import lineages
 from etalumis.diagnostics.weights import summarise_continuous, summarise_weights
 from etalumis.inference import Posterior
-from etalumis.models.examples import LOOP_NOISE_STDDEV
+from etalumis.models.examples import HMM_MEANS, HMM_STEPS, HMM_TRANSITIONS, LOOP_NOISE_STDDEV
 
 SIGMAS = 4.0
 """Tolerance in Monte Carlo standard errors. The seeds are fixed, so a test that passes keeps passing."""
@@ -83,12 +83,36 @@ def _dependent_loop() -> Exact:
     )
 
 
+def _hidden_markov() -> Exact:
+    observed = np.array([0.4, 0.3, 1.9, 1.2, 0.1])
+    transition = np.array(HMM_TRANSITIONS)
+    likelihood = stats.norm.pdf(observed[:, None], np.array(HMM_MEANS), 1.0)  # (step, state)
+    forward, backward = [likelihood[0] / 3], [np.ones(3)]
+    for step in range(1, HMM_STEPS):
+        forward.append(forward[-1] @ transition * likelihood[step])
+        backward.insert(0, transition @ (likelihood[HMM_STEPS - step] * backward[0]))
+    evidence = float(forward[-1].sum())
+    marginal = np.array(forward) * np.array(backward) / evidence
+    return Exact(
+        {f"obs{step}": float(value) for step, value in enumerate(observed)},
+        math.log(evidence),
+        {
+            f"P(state{step} = {state})": (
+                f"state{step}", lambda v, s=state: (v == s).astype(float), float(marginal[step, state]),
+            )
+            for step in range(HMM_STEPS)
+            for state in range(3)
+        },
+    )  # fmt: skip
+
+
 ANSWERS = {
     "gaussian_unknown_mean": _gaussian(),
     "marsaglia": _gaussian(),
     "marsaglia_replaced": _gaussian(),
     "branching": _branching(),
     "dependent_loop": _dependent_loop(),
+    "hidden_markov": _hidden_markov(),
 }
 
 

@@ -68,6 +68,18 @@ def test_populations_through_cpp(named_simulator, statistics):
     assert_population(posterior, ANSWERS[name])
 
 
+def test_a_hidden_markov_model_through_cpp(cpp_examples, statistics):
+    exact = ANSWERS["hidden_markov"]
+    settings = SmcSettings(statistics.size(400, 2_000), statistics.size(800, 4_000), 0.7, entry_moves=3, block_moves=3)
+    with Simulator([str(cpp_examples / "hidden_markov")]) as simulator:
+        assert_weighted(importance(simulator, exact.observations, runs=8_000, seed=31), exact)
+        assert_chain(rmh(simulator, exact.observations, runs=24_000, burn_in=200, seed=32), exact)
+        proposed = sample_with_proposals(simulator, exact.observations, SkewedSession(), runs=4_000, seed=33)
+        assert_weighted(proposed, exact)
+        population = sample_population(simulator, exact.observations, SkewedSession(), seed=34, settings=settings)
+        assert_population(population, exact)
+
+
 class Restarting(Simulator):
     """Replaces its process in the middle of the work, as after a failure."""
 

@@ -43,6 +43,8 @@ class SkewedSession:
             return distribution.low, width, Beta(0.9, 1.2) if self.steps % 2 else Beta(1.3, 0.9)
         if distribution.kind == "Normal":
             return 0.0, 1.0, Normal(distribution.mean + 2.0 * distribution.stddev, distribution.stddev)
+        if distribution.kind == "Categorical":
+            return 0.0, 1.0, Categorical(tuple(0.5 * p + 0.5 / len(distribution.probs) for p in distribution.probs))
         return 0.0, 1.0, Poisson(distribution.rate + 1.0)
 
 

@@ -5,7 +5,7 @@
 import math
 from collections.abc import Callable
 
-from etalumis.distributions import Normal, Poisson, Uniform
+from etalumis.distributions import Categorical, Normal, Poisson, Uniform
 from etalumis.models.frontend import FunctionModel, observe, rejection_scope, sample, tag
 
 PRIOR_MEAN, PRIOR_STDDEV = 1.0, math.sqrt(5.0)
@@ -78,6 +78,25 @@ def dependent_loop() -> float:
     return theta
 
 
+HMM_TRANSITIONS = ((0.7, 0.2, 0.1), (0.15, 0.7, 0.15), (0.1, 0.3, 0.6))
+HMM_MEANS = (-1.0, 0.5, 2.0)
+HMM_STEPS = 5
+
+
+def hidden_markov() -> float:
+    """Draw a chain of five states, each of which decides the prior of the next, and observe "obs0" ... "obs4".
+
+    The first state is uniform over three, the others follow `HMM_TRANSITIONS`, and obs_t ~ N(`HMM_MEANS`[state_t], 1).
+    The posterior follows from the forward-backward algorithm.
+    """
+    state, probs = 0.0, (1 / 3, 1 / 3, 1 / 3)
+    for step in range(HMM_STEPS):
+        state = sample(Categorical(probs), name=f"state{step}")
+        probs = HMM_TRANSITIONS[int(state)]
+        observe(Normal(HMM_MEANS[int(state)], 1.0), name=f"obs{step}")
+    return state
+
+
 def _in_square() -> tuple[float, float]:
     return sample(Uniform(-1.0, 1.0)), sample(Uniform(-1.0, 1.0))
 
@@ -100,7 +119,7 @@ def _observe_mean(mu: float) -> float:
 
 ALL: dict[str, Callable[[], float]] = {
     function.__name__: function
-    for function in (gaussian_unknown_mean, marsaglia, marsaglia_replaced, branching, dependent_loop)
+    for function in (gaussian_unknown_mean, marsaglia, marsaglia_replaced, branching, dependent_loop, hidden_markov)
 }
 """The examples by name."""
 
