@@ -90,6 +90,11 @@ def training_settings(config: Config) -> dict[str, Any]:
     }
 
 
+def training_folders(paths: Paths, names: list[str]) -> list[Path]:
+    """Return the folders of trainings of the experiments."""
+    return [paths.experiment_training(name).parent for name in names]
+
+
 def figure_formats(config: Config) -> list[str]:
     """Return the file formats of the figures: PNG for the report, and those of the configuration."""
     return list(dict.fromkeys(["png", *config.figures.format]))

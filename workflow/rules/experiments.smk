@@ -8,10 +8,6 @@ from etalumis.experiments import variants
 MEASURING_THREADS = max(CONFIG.experiments.ranks)
 
 
-def training_folders(names):
-    return [P.experiment_training(name).parent for name in names]
-
-
 rule experiment_training:
     """Train one network of the experiments on one rank."""
     input:
@@ -95,7 +91,7 @@ rule figure2:
     resources:
         **request("figure2"),
     params:
-        trainings=training_folders(variants.grid_names(CONFIG)),
+        trainings=wiring.training_folders(P, variants.grid_names(CONFIG)),
         formats=wiring.figure_formats(CONFIG),
         directory=subpath(output[0], parent=True),
     shell:
@@ -148,7 +144,7 @@ rule figure5:
     resources:
         **request("figure5"),
     params:
-        trainings=training_folders(variants.seed_names(CONFIG)),
+        trainings=wiring.training_folders(P, variants.seed_names(CONFIG)),
         formats=wiring.figure_formats(CONFIG),
         directory=subpath(output[0], parent=True),
     shell:
@@ -172,7 +168,7 @@ rule figure4:
     resources:
         **request("figure4"),
     params:
-        trainings=training_folders(variants.rank_names(CONFIG)),
+        trainings=wiring.training_folders(P, variants.rank_names(CONFIG)),
         formats=wiring.figure_formats(CONFIG),
         directory=subpath(output[0], parent=True),
     shell:
@@ -203,7 +199,7 @@ rule figure6:
             "seed": CONFIG.run.seed,
             **wiring.settings(CONFIG.experiments, "network_latency_us", "network_gb_per_s"),
         },
-        trainings=training_folders(variants.rank_names(CONFIG)),
+        trainings=wiring.training_folders(P, variants.rank_names(CONFIG)),
         formats=wiring.figure_formats(CONFIG),
         train=subpath(input.train, parent=True),
         directory=subpath(output[0], parent=True),
@@ -228,7 +224,7 @@ rule tables:
     resources:
         **request("tables"),
     params:
-        trainings=training_folders(variants.paper_rank_names(CONFIG)),
+        trainings=wiring.training_folders(P, variants.paper_rank_names(CONFIG)),
         directory=subpath(output[0], parent=True),
     shell:
         "etalumis --log {log} experiments tables --trainings {params.trainings} --output {params.directory}"
