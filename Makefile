@@ -14,12 +14,12 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST = $(VENV)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadscope --no-loadscope-reorder
 CPP_SOURCES = $(shell find src/cpp -name '*.cpp' -o -name '*.hpp')
 
-.PHONY: help setup demo report recover check check-tests test test-slurm validate soak lint format clean
+.PHONY: help setup demo paper-figures report recover check check-tests test test-slurm validate soak lint format clean
 
 help: ## list the targets
 	@echo "etalumis: which latent choices of a simulator produced this observation?"
 	@echo
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 	@echo
 	@echo "By hand, once set up: source .venv/bin/activate; etalumis --help; snakemake --cores all"
 
@@ -28,6 +28,9 @@ setup: ## set up this checkout: system packages, .venv (the other targets call i
 
 demo: setup ## all stages on real Sherpa, on this machine, to a report; after an interruption it resumes
 	@$(VENV)/python scripts/run_workflow.py
+
+paper-figures: setup ## figures and tables of the paper, after the demo (about an hour); ARGS="--configfile FILE"
+	@$(VENV)/python scripts/run_workflow.py --no-report $(ARGS) paper_figures
 
 report: setup ## write the HTML reports of the demo again
 	@$(VENV)/python scripts/run_workflow.py --report-only

@@ -43,6 +43,15 @@ FIGURES = {
     "chains_rank_network_rmh": FigureEntry(_CHAINS, "RMH with network moves: ranks of each chain's draws"),
     "chains_autocorrelation_network_rmh": FigureEntry(_CHAINS, "RMH with network moves: autocorrelation"),
 }
+# figures and tables that `make paper-figures` adds to figures 7 and 8, by target, with their stems
+PAPER_FIGURES = {
+    "figure2": "figure2_architectures",
+    "figure3": "figure3_proposals",
+    "figure4": "figure4_phases",
+    "figure5": "figure5_seeds",
+    "figure6": "figure6_scaling",
+}
+PAPER_TABLES = ("table1_machines", "table2_throughput", "parameters")
 SUMMARY = "summary"
 
 
@@ -187,6 +196,18 @@ class Paths:
     def summary(self, suffix: str = "md") -> Path:
         """Return the verdicts in words."""
         return self.figures / f"{SUMMARY}.{suffix}"
+
+    def experiment_training(self, name: str) -> Path:
+        """Return the description of the network of one training of the experiments."""
+        return self.root / "experiments" / "trainings" / name / "manifest.json"
+
+    def paper_figure(self, target: str, suffix: str = "png") -> Path:
+        """Return a figure or table of `PAPER_FIGURES`; suffix ``csv``: its numbers, ``md``: its caption."""
+        return self.root / "experiments" / f"{PAPER_FIGURES[target]}.{suffix}"
+
+    def paper_table(self, stem: str, suffix: str = "md") -> Path:
+        """Return a table of `PAPER_TABLES`; suffix ``csv``: its numbers."""
+        return self.root / "experiments" / f"{stem}.{suffix}"
 
     @property
     def report(self) -> Path:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from etalumis.config import Config
 from etalumis.errors import ConfigError
+from etalumis.experiments import variants
 from etalumis.paths import SPLITS
 from etalumis.workflow import trace_jobs
 
@@ -71,6 +72,10 @@ _PROPOSED_RUN_S = 0.0018
 _HIDDEN = 256
 _STAGES = 14
 """Stages of SMC that keep 0.9 of the effective sample size."""
+_TRAINED_PER_S = 280
+"""Traces on which a core trains the network of the demo, as one of two ranks."""
+_PAPER_TRAINED_PER_S = 2.0
+"""Traces on which a core trains the network of the paper: 32.1 on the 16 cores of an HSW socket (SC'19, table 2)."""
 _DRAWS_PER_S = 2_000
 """Draws that diagnostics and figures process."""
 
@@ -128,6 +133,38 @@ def request(
         minutes = _training_min(config)
     longest = LONGEST_MIN if limit_min is None else min(limit_min, LONGEST_MIN)
     return Request(_rounded(attempt * memory_mb), min(attempt * minutes, longest))
+
+
+def expected_s(config: Config, rule: str, wildcards: Mapping[str, str]) -> float:
+    """Return the expected run time of a job of a rule, in seconds, without a margin; raise as `request` does."""
+    return _COSTS[rule](config, wildcards)[1]
+
+
+def training_s(config: Config) -> float:
+    """Return the expected wall time of the training: its limit in minutes, or sooner that in traces, in seconds."""
+    training = config.training
+    limit = 60.0 * (training.max_minutes or math.inf)
+    return min(limit, math.inf if training.max_traces is None else _trained_s(config) / training.threads_per_task)
+
+
+def generated_s(traces: float) -> float:
+    """Return the expected time of one job that generates traces, in seconds."""
+    return traces / _TRACES_PER_S
+
+
+def trace_bytes(traces: float) -> float:
+    """Return the size of traces in a file."""
+    return _TRACE_BYTES * traces
+
+
+def network_bytes(config: Config) -> float:
+    """Return the size of a network with its checkpoint: its parameters, and again with two moments."""
+    return 4 * 4 * _parameters(config)
+
+
+def posterior_bytes(config: Config, engine: str) -> float:
+    """Return the size of the draws of all jobs of an engine."""
+    return 1e6 * _draw_mb(config, _DRAWING[engine](config))
 
 
 def for_rule(
@@ -196,7 +233,7 @@ def _simulator(config: Config, wildcards: Mapping[str, str]) -> Cost:
 def _generate(config: Config, wildcards: Mapping[str, str]) -> Cost:
     """Return the cost of the largest job, since SLURM gives all jobs of an array the same."""
     traces = max(math.ceil(getattr(config.traces, split) / trace_jobs(config, split)) for split in SPLITS)
-    return SNAKEMAKE_MB + _SIMULATOR_MB + _KEY_BYTES * traces / _MB, traces / _TRACES_PER_S
+    return SNAKEMAKE_MB + _SIMULATOR_MB + _KEY_BYTES * traces / _MB, generated_s(traces)
 
 
 def _observation(config: Config, wildcards: Mapping[str, str]) -> Cost:
@@ -230,16 +267,39 @@ def _training_min(config: Config) -> int:
     return math.ceil(budget + _TRAINING_EXTRA_MIN + config.traces.train / _READ_TRACES_PER_MIN)
 
 
+def _experiment(config: Config, wildcards: Mapping[str, str]) -> Cost:
+    """Return the cost of the largest training of the experiments."""
+    names = [variants.grid_names(config)[-1], variants.seed_names(config)[0]]
+    names += [*variants.rank_names(config), *variants.paper_rank_names(config)]
+    settings = [variants.settings_of(config, name) for name in names]
+    return max(_network(one, wildcards)[0] for one in settings), max(map(_trained_s, settings))
+
+
+def _trained_s(config: Config) -> float:
+    """Return the time of a training with a limit in traces, with its validations, on one thread for each rank."""
+    budget = config.training
+    assert budget.max_traces is not None, "the experiments limit their trainings so"
+    validations = 2 + budget.max_traces / (budget.tasks * budget.batch_size * budget.valid_every)
+    passes = (budget.max_traces + 0.3 * validations * config.traces.valid) / budget.tasks
+    if config.network.embedding == "paper":
+        return passes / _PAPER_TRAINED_PER_S
+    return passes / _TRAINED_PER_S * max(1.0, _lstm_size(config))
+
+
 def _network_mb(config: Config) -> float:
     """Return the memory of the parameters, their gradients and the optimizer's two moments, and of the index."""
+    return _PARAMETER_COPIES * 4 * _parameters(config) / _MB + _KEY_BYTES * config.traces.train / _MB
+
+
+def _parameters(config: Config) -> float:
+    """Return about the number of parameters of a network for τ decays."""
     network = config.network
     width = network.observation_embedding + network.address_embedding + network.sample_embedding
     recurrent = 4 * network.lstm_hidden * (network.lstm_hidden + width) * network.lstm_layers
     proposals = _LAYERS * network.lstm_hidden * (network.lstm_hidden + 3 * network.mixture_components)
     convolutions = sum(27 * before * after for before, after in _channel_pairs(config))
     dense = 2 * _LAST_VOXELS * network.conv_channels[-1] * network.observation_embedding
-    parameters = recurrent + proposals + convolutions + dense
-    return _PARAMETER_COPIES * 4 * parameters / _MB + _KEY_BYTES * config.traces.train / _MB
+    return recurrent + proposals + convolutions + dense
 
 
 def _minibatch_mb(config: Config) -> float:
@@ -267,8 +327,12 @@ def _loaded_network_mb(config: Config) -> float:
 
 def _proposed_s(config: Config, runs: float, replays: int) -> float:
     """Return the time of runs that the network proposes, with their replays."""
-    steps = (config.network.lstm_hidden / _HIDDEN) ** 2 * config.network.lstm_layers
-    return runs * (_PROPOSED_RUN_S * max(1.0, steps) + (1 + replays) / _PRIOR_RUNS_PER_S)
+    return runs * (_PROPOSED_RUN_S * max(1.0, _lstm_size(config)) + (1 + replays) / _PRIOR_RUNS_PER_S)
+
+
+def _lstm_size(config: Config) -> float:
+    """Return the operations of a step of the LSTM, those of the demo being 1."""
+    return (config.network.lstm_hidden / _HIDDEN) ** 2 * config.network.lstm_layers
 
 
 def _rmh(config: Config, wildcards: Mapping[str, str]) -> Cost:
@@ -373,4 +437,12 @@ _COSTS: Mapping[str, Callable[[Config, Mapping[str, str]], Cost]] = {
     "diagnostics": _summaries,
     "figures": _summaries,
     "report": _report,
+    "experiment_training": _experiment,
+    "experiment_ranks": _experiment,
+    "figure2": _report,
+    "figure3": _report,
+    "figure4": _report,
+    "figure5": _report,
+    "figure6": _report,
+    "tables": _report,
 }

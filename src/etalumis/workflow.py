@@ -81,6 +81,21 @@ def trace_settings(config: Config, split: str) -> dict[str, Any]:
     }
 
 
+def training_settings(config: Config) -> dict[str, Any]:
+    """Return all settings that determine a network and how long it is trained, apart from the traces."""
+    return {
+        "seed": config.run.seed,
+        "network": config.network.architecture(),
+        "training": settings(config.training),
+        "observation": config.observation.name,
+    }
+
+
+def training_folders(paths: Paths, names: list[str]) -> list[Path]:
+    """Return the folders of trainings of the experiments."""
+    return [paths.experiment_training(name).parent for name in names]
+
+
 def figure_formats(config: Config) -> list[str]:
     """Return the file formats of the figures: PNG for the report, and those of the configuration."""
     return list(dict.fromkeys(["png", *config.figures.format]))

@@ -14,7 +14,7 @@ from etalumis.paths import RESULTS_FORMAT, Paths
 from etalumis.results import write_run_files
 
 # rules without a job, and the last line of the table
-NO_JOBS = ("all", "traces", "sorted", "posteriors", "total")
+NO_JOBS = ("all", "traces", "sorted", "posteriors", "paper_figures", "total")
 JOB_LINE = re.compile(r"^(\w+) +(\d+)$", re.MULTILINE)
 
 

@@ -59,6 +59,27 @@ def test_the_other_configurations_have_the_configured_numbers_of_jobs(
     assert project.jobs("--configfile", f"config/{name}.yaml") == expected
 
 
+def test_the_figures_of_the_paper_have_a_job_for_each_training(project: DryProject, checkout: Path) -> None:
+    config = load(checkout / "config" / "test.yaml")
+    words = ["paper_figures", "--configfile", "config/test.yaml"]
+    jobs = project.jobs(*words)
+    section = config.experiments
+    grid = len(section.lstm_layers) * len(section.lstm_hidden) * len(section.mixture_components)
+    assert section.ranks == (1, 2)
+    assert jobs["experiment_training"] == grid + section.seeds + 2
+    assert jobs["experiment_ranks"] == 2
+    assert {jobs[name] for name in ("figure2", "figure3", "figure4", "figure5", "figure6", "tables", "figures")} == {1}
+    lines = [
+        line
+        for line in project.snakemake("--dry-run", *words).stdout.splitlines()
+        if line.startswith("Shell command: ")
+    ]
+    call = re.compile(r"Shell command: (None|(python -m etalumis.mpiexec -n \d+ )?etalumis --log )")
+    assert [line for line in lines if not call.match(line)] == []
+    (two,) = [line for line in lines if " experiments train paper-ranks2 " in line]
+    assert "python -m etalumis.mpiexec -n 2 etalumis" in two
+
+
 def test_a_dry_run_writes_no_results(project: DryProject) -> None:
     project.jobs()
     assert not (project.root / "results").exists()

@@ -63,6 +63,18 @@ def test_other_observations_rerun_neither_traces_nor_training(project: DryProjec
     assert project.jobs("all", "--config", "observations={engines: [ic, smc]}") == {}
 
 
+def test_a_changed_experiment_reruns_its_own_trainings_and_figures(project: DryProject) -> None:
+    few = {"lstm_layers": [1], "lstm_hidden": [8], "mixture_components": [2, 3], "seeds": 2}
+
+    def words(**keys: int) -> list[str]:
+        return ["paper_figures", "--config", f"experiments={few | keys}"]
+
+    project.pretend_complete(*words())
+    assert project.jobs(*words(seeds=4, network_gb_per_s=7)) == {"experiment_training": 2, "figure5": 1, "figure6": 1}
+    assert project.jobs(*words(grid_traces=777)) == {"experiment_training": 2, "figure2": 1}
+    assert project.jobs(*words(paper_iterations=77)) == {"experiment_training": 1, "experiment_ranks": 1, "tables": 1}
+
+
 def test_one_more_chain_is_one_more_job(made: DryProject) -> None:
     # `thin` and `runs` are unchanged, so the existing chains are kept
     assert made.jobs("--config", "posteriors={rmh: {chains: 3}}") == {**AFTER_RMH, "rmh": 1}

@@ -43,6 +43,9 @@ posteriors:
   smc: {jobs: 1, starts: 20, particles: 10, conditional_ess: 0.3, entry_moves: 1, block_moves: 1}
   importance: {jobs: 1, runs: 20}
 figures: {format: [png]}
+experiments:
+  {minibatch: 8, lstm_layers: [1], lstm_hidden: [8], mixture_components: [2], grid_traces: 16, seeds: 2,
+   seed_traces: 16, ranks: [1], rank_batch_size: 4, rank_iterations: 10, paper_iterations: 2}
 """
 MODELS = """\
 import numpy as np
@@ -62,6 +65,12 @@ def decays(times=2):
     decay()
 """
 DEMO = "--config $R/config.yaml --simulator $R/simulator"
+SETTING = "stacks1-hidden8-components2"
+EXPERIMENT = "etalumis experiments train"
+TRAINING = (
+    "--config $R/config.yaml --layers $R/layers/layers.json --train $R/sorted/train --valid $R/sorted/valid"
+    " --output $R/experiments/trainings"
+)
 INFER = f"{DEMO} --observation $R/observation/observation.h5"
 
 # lines before the example that holds these words: they write what it reads
@@ -87,6 +96,10 @@ BEFORE = {
         "mkdir old",
         "cp $R/layers/layers.json old/layers.json",
     ],
+    "etalumis experiments figure2": [f"{EXPERIMENT} {SETTING} {TRAINING}/{SETTING}"],
+    "etalumis experiments figure4": [f"{EXPERIMENT} ranks1 {TRAINING}/ranks1"],
+    "etalumis experiments tables": [f"{EXPERIMENT} paper-ranks1 {TRAINING}/paper-ranks1"],
+    "etalumis experiments figure5": [f"{EXPERIMENT} seed2 {TRAINING}/seed2"],
     "etalumis posteriors gather": [
         f"etalumis posteriors rmh {INFER} --chain 1 --output chain-1.h5",
     ],
@@ -159,6 +172,13 @@ PYTHON_LINES = [
     f"etalumis bench infer {INFER} --network $R/network --diagnostics diagnostics.json --table from.jsonl --seconds 1",
     "! etalumis network train --config from.yaml --layers $R/layers/layers.json --train $R/sorted/train"
     " --valid $R/sorted/valid --output from",
+    "etalumis experiments figure2 --format svg --trainings $R/experiments/trainings/stacks1-* --output other-formats",
+    "etalumis experiments figure3 --format pdf --network $R/network --observation $R/observation/observation.h5"
+    " --traces $R/traces/test-000.h5 --simulator $R/simulator --output other-formats",
+    "etalumis experiments figure4 --format svg --trainings $R/experiments/trainings/ranks* --output other-formats",
+    "etalumis experiments figure5 --format svg --trainings $R/experiments/trainings/seed* --output other-formats",
+    "etalumis experiments figure6 --format svg --config $R/config.yaml --trainings $R/experiments/trainings/ranks*"
+    " --train $R/sorted/train --layers $R/layers/layers.json --output other-formats",
     "etalumis config schema",
     "etalumis config check config/config.yaml --config 'run={name: second}'",
     f"! etalumis --quiet posteriors ic {INFER} --network $R/network --job 0 --unconditioned calorimeter --output no.h5",
@@ -188,7 +208,7 @@ SHERPA_LINES = [
 def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     """Yield every verb and action with its parser, and "" with one that has all verbs."""
     root = argparse.ArgumentParser(prog="etalumis", epilog=cli._EPILOG)
-    verbs = root.add_subparsers()
+    verbs = root.add_subparsers(metavar="VERB")
     for verb in cli.VERBS:
         importlib.import_module(f"etalumis.cli.{verb}").register(verbs)
 

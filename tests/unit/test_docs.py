@@ -46,12 +46,12 @@ SECTIONS = {
     "5": "machines, software",
     "5.4": "Sherpa, 15M traces",
     "6": "results",
-    "6.1": "phases of a step",
-    "6.2": "load imbalance",
+    "6.1": "speed of one node, phases",
+    "6.2": "actual time and the best without imbalance",
     "6.3": "optimizer, learning rate, sizes of minibatches",
     "6.4": "posteriors, numbers of runs",
     "7.1.2": "learning rate schedules",
-    "7.2": "buckets, balancing the ranks",
+    "7.2": "buckets, dynamic batching",
 }
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from etalumis import plan
 from etalumis.config import Config, from_mapping, load
 from etalumis.errors import ConfigError
-from etalumis.resource_requests import LONGEST_MIN, SHORTEST_MIN, for_rule, request, site_limit_min
+from etalumis.resource_requests import LONGEST_MIN, SHORTEST_MIN, for_rule, request, site_limit_min, training_s
 
 # peak resident memory in MB, and wall time in s, of the jobs of the demo (config/config.yaml) on two cores
 MEASURED = {
@@ -53,6 +54,29 @@ def test_every_rule_that_runs_a_command_requests_by_its_costs(checkout: Path) ->
                 assert f'**request("{name}"' in body, name
                 assert requested(load(checkout / "config" / "config.yaml"), name) > (0, 0)
     assert {"simulator", "generate", "network", "network_rmh", "report", "infer"} <= seen
+
+
+def test_a_plan_adds_up_what_the_stages_take(checkout: Path) -> None:
+    config = load(checkout / "config" / "paper.yaml")
+    found = {stage.stage: stage for stage in plan.stages(config)}
+    # 15 M traces at the measured rate, and those of validation and test
+    assert found["traces"].total_seconds == pytest.approx(15_101_000 / 3_700)
+    assert found["traces"].jobs == 152
+    assert found["network"].cores == 2048 * 16
+    assert found["rmh"].total_seconds == pytest.approx(7_680_000 / 2_900)
+    lines = plan.table(config, 32)
+    hours = [float(line.split()[-2].replace(",", "")) for line in lines[1:]]
+    assert hours[-1] == pytest.approx(sum(stage.core_hours for stage in found.values()) / 32, abs=0.05)
+    assert float(plan.table(config, 16)[-1].split()[-2].replace(",", "")) == pytest.approx(2 * hours[-1], abs=0.2)
+
+
+def test_a_training_takes_its_limit_in_traces_or_in_minutes() -> None:
+    def seconds(**keys: float) -> float:
+        return training_s(from_mapping({"training": {"tasks": 1, **keys}}))
+
+    assert seconds(max_minutes=7) == 420
+    assert seconds(max_minutes=1, max_traces=10**9) == 60
+    assert seconds(max_traces=2 * 10**6) == pytest.approx(2 * seconds(max_traces=10**6), rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -25,12 +25,7 @@ rule network:
         cpus_per_task=CONFIG.training.threads_per_task,
     params:
         config=P.config,
-        settings={
-            "seed": CONFIG.run.seed,
-            "network": CONFIG.network.architecture(),
-            "training": wiring.settings(CONFIG.training),
-            "observation": CONFIG.observation.name,
-        },
+        settings=wiring.training_settings(CONFIG),
         train=subpath(input.train, parent=True),
         valid=subpath(input.valid, parent=True),
         directory=subpath(output.manifest, parent=True),

@@ -35,6 +35,8 @@ VERBS = {
     "diagnostics": "check posteriors: R-hat, ESS, k-hat, agreement of the engines",
     "figures": "draw the figures, with captions that give the numbers",
     "report": "write the report of a run: one HTML page with the whole story",
+    "experiments": "train and draw what compares settings, seeds and ranks: figures and tables of the paper",
+    "plan": "say what a run will take: time, node hours and bytes by stage",
     "serve": "serve a Python function as a simulator over PPX",
     "bench": "measure the protocol (ppx), Sherpa's traces (traces), trace files (dataset) and the engines (infer)",
     "config": "check a configuration, show it with all defaults, write its schema and key table",

@@ -20,6 +20,8 @@ from etalumis.errors import ConfigError, EtalumisError
 if TYPE_CHECKING:
     from mpi4py import MPI
 
+    from etalumis.training.train import Outcome
+
 logger = logging.getLogger(__name__)
 
 INTERRUPTED = 143
@@ -86,7 +88,7 @@ def _train(args: argparse.Namespace) -> int:
     from etalumis.training.prepare import train
 
     comm = MPI.COMM_WORLD
-    with _failing_together(comm):
+    with failing_together(comm):
         settings = config.load(args.config)
         if settings.network.from_ is not None:
             raise ConfigError(
@@ -94,21 +96,26 @@ def _train(args: argparse.Namespace) -> int:
                 "training; remove the key to train a network"
             )
         outcome = train(settings, args.layers, args.train, args.valid, args.output, comm, args.world_size, args.force)
+    return report_outcome(outcome, args.output, comm.rank)
+
+
+def report_outcome(outcome: Outcome, output: Path, rank: int) -> int:
+    """Log how a training ended, and return the exit code."""
     if not outcome.finished:
-        logger.warning("training was interrupted; the same command resumes from %s", args.output / "checkpoint")
+        logger.warning("training was interrupted; the same command resumes from %s", output / "checkpoint")
         return INTERRUPTED
-    if comm.rank == 0:
+    if rank == 0:
         last = outcome.state.history[-1]
         logger.info(
             "%s: %s in %s; validation loss %.3f nats per trace, prior %.3f",
-            args.output, counted(outcome.state.traces, "trace"), counted(outcome.state.iteration, "iteration"),
+            output, counted(outcome.state.traces, "trace"), counted(outcome.state.iteration, "iteration"),
             last.valid_loss, last.prior_loss,
         )  # fmt: skip
     return 0
 
 
 @contextmanager
-def _failing_together(comm: MPI.Comm) -> Iterator[None]:
+def failing_together(comm: MPI.Comm) -> Iterator[None]:
     """Abort all ranks if one fails: the others would wait for it in a collective call."""
     try:
         yield

@@ -3,6 +3,7 @@
 """Configurations: closed models, reading with clear errors, and the texts made from the models."""
 
 from etalumis.config.describe import key_table, schema_text, to_yaml
+from etalumis.config.experiments import ExperimentsConfig
 from etalumis.config.load import DEFAULT_FILE, from_mapping, load, read
 from etalumis.config.models import (
     CalorimeterConfig,
@@ -32,6 +33,7 @@ __all__ = [
     "DEFAULT_FILE",
     "CalorimeterConfig",
     "Config",
+    "ExperimentsConfig",
     "FiguresConfig",
     "IcConfig",
     "ImportanceConfig",

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
+from etalumis.config.experiments import ExperimentsConfig
 from etalumis.config.posteriors import PosteriorsConfig
 from etalumis.config.section import Interval, Section, distinct, increasing
 
@@ -302,6 +303,7 @@ class Config(Section):
     observations: ObservationsConfig = ObservationsConfig()
     posteriors: PosteriorsConfig = PosteriorsConfig()
     figures: FiguresConfig = FiguresConfig()
+    experiments: ExperimentsConfig = ExperimentsConfig()
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:

@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What the sections of a configuration share."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator
+
+Item = TypeVar("Item", str, int)
 
 
 def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -13,11 +15,11 @@ def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
-def distinct(items: tuple[str, ...]) -> tuple[str, ...]:
+def distinct(items: tuple[Item, ...]) -> tuple[Item, ...]:
     """Validate a list in which no value occurs twice."""
     repeated = sorted({item for item in items if items.count(item) > 1})
     if repeated:
-        raise ValueError(f"expected each value once, found {', '.join(repeated)} several times")
+        raise ValueError(f"expected each value once, found {', '.join(map(str, repeated))} several times")
     return items
 
 

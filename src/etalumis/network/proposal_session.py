@@ -157,6 +157,19 @@ class ProposalSession:
             return None
         return self._advance([0], [address], [distribution], [value])[0].log_q
 
+    def log_densities(
+        self, lanes: Sequence[int], address: str, distribution: Distribution, values: Sequence[float]
+    ) -> list[float]:
+        """Return log q of a value of one known address in each of some lanes, as if it had been proposed there.
+
+        Raises
+        ------
+        NetworkError
+            If the distribution is not of the kind of the layer.
+        """
+        addresses, priors = [address] * len(lanes), [distribution] * len(lanes)
+        return [proposal.log_q for proposal in self._advance(lanes, addresses, priors, values)]
+
     def propose_all(
         self,
         lanes: Sequence[int],

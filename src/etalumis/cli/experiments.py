@@ -1,0 +1,218 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""`etalumis experiments`: trainings, figures and tables of the paper that compare settings, seeds and ranks."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from etalumis import config
+from etalumis.cli.logs import say
+
+logger = logging.getLogger(__name__)
+
+_DESCRIPTION = """\
+Make figures and tables of the paper beside those of a run. `train` runs one of their trainings; the others draw.
+`make paper-figures` calls them in order. Each figure is written with its caption (.md, .rst) and its numbers (.csv).
+"""
+_TRAIN = """\
+Run one training of the experiments, with the settings of the section `experiments` of the configuration:
+
+  stacksL-hiddenH-componentsK   figure 2: a setting of the grid
+  seedN                         figure 5: a seed
+  ranksN                        figures 4 and 6: N ranks of MPI
+  paper-ranksN                  table 2: the same with the network of the paper
+
+It resumes after an interruption, as `etalumis network train` does.
+"""
+_EPILOG = "example:\n  R=results/demo\n"
+_EXAMPLES = {
+    "train": """\
+  etalumis experiments train seed1 --config $R/config.yaml --layers $R/layers/layers.json \\
+      --train $R/sorted/train --valid $R/sorted/valid --output $R/experiments/trainings/seed1
+""",
+    "figure2": """\
+  etalumis experiments figure2 --trainings $R/experiments/trainings/stacks1-* --output $R/experiments
+""",
+    "figure3": """\
+  etalumis experiments figure3 --network $R/network --observation $R/observation/observation.h5 \\
+      --traces $R/traces/test-000.h5 --output $R/experiments
+""",
+    "figure4": """\
+  etalumis experiments figure4 --trainings $R/experiments/trainings/ranks* --output $R/experiments
+""",
+    "figure5": """\
+  etalumis experiments figure5 --trainings $R/experiments/trainings/seed* --output $R/experiments
+""",
+    "figure6": """\
+  etalumis experiments figure6 --config $R/config.yaml --trainings $R/experiments/trainings/ranks* \\
+      --train $R/sorted/train --layers $R/layers/layers.json --output $R/experiments
+""",
+    "tables": """\
+  etalumis experiments tables --trainings $R/experiments/trainings/paper-ranks* --output $R/experiments
+""",
+}
+_HELP = {
+    "train": "run one training",
+    "figure2": "loss curves of architectures",
+    "figure3": "proposals of a network along the trace of an observation",
+    "figure4": "time by phase for several numbers of ranks",
+    "figure5": "loss of several seeds, mean and scatter",
+    "figure6": "weak scaling, measured and simulated",
+    "tables": "tables 1 and 2, and the numbers of parameters",
+}
+
+
+def register(subparsers: Any) -> None:
+    """Add the verb's parser."""
+    parser = subparsers.add_parser(
+        "experiments", help="figures and tables of the paper that compare settings, seeds and ranks",
+        description=_DESCRIPTION, epilog=_EPILOG + "".join(_EXAMPLES.values()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
+    train = _add(actions, "train", _TRAIN)
+    train.add_argument("name", metavar="NAME", help="name of the training, as above")
+    train.add_argument("--config", type=Path, required=True, metavar="FILE", help="configuration")
+    train.add_argument("--layers", type=Path, required=True, metavar="FILE", help="layer table (etalumis layers)")
+    train.add_argument("--train", type=Path, required=True, metavar="PATH", help="sorted training traces")
+    train.add_argument("--valid", type=Path, required=True, metavar="PATH", help="sorted validation traces")
+    train.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the network")
+    along = _add(actions, "figure3", f"Draw the {_HELP['figure3']}.")
+    along.add_argument("--network", type=Path, required=True, metavar="DIR", help="trained network")
+    along.add_argument("--observation", type=Path, required=True, metavar="FILE", help="observation")
+    along.add_argument(
+        "--traces", type=Path, required=True, metavar="FILE", help="test traces; one is that of the observation"
+    )
+    along.add_argument(
+        "--simulator", type=Path, metavar="DIR", help="built simulator, for the names of the decay channels"
+    )
+    _add_output(along)
+    for name in ("figure2", "figure4", "figure5", "figure6", "tables"):
+        drawn = _add(actions, name, f"{'Write' if name == 'tables' else 'Draw'} the {_HELP[name]}.")
+        drawn.add_argument(
+            "--trainings", type=Path, nargs="+", required=True, metavar="DIR", help="folders of the trainings"
+        )
+        if name == "figure6":
+            drawn.add_argument("--config", type=Path, required=True, metavar="FILE", help="configuration")
+            drawn.add_argument("--train", type=Path, required=True, metavar="PATH", help="sorted training traces")
+            drawn.add_argument("--layers", type=Path, required=True, metavar="FILE", help="layer table")
+        if name == "tables":
+            drawn.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the tables")
+        else:
+            _add_output(drawn)
+
+
+def _add(actions: Any, name: str, description: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = actions.add_parser(
+        name, help=_HELP[name], description=description, epilog=_EPILOG + _EXAMPLES[name],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    return parser
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the figure")
+    parser.add_argument(
+        "--format", nargs="+", choices=("png", "pdf", "svg"), default=["png"], help="file formats (default: png)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the action."""
+    if args.action == "train":
+        return _train(args)
+    if args.action == "tables":
+        return _tables(args)
+    from etalumis.experiments.output import save
+
+    drawing, rows = _DRAW[args.action](args)
+    for path in save(drawing, rows, args.output, args.format):
+        say(str(path))
+    logger.info("%s: %s", drawing.stem, drawing.title)
+    return 0
+
+
+def _train(args: argparse.Namespace) -> int:
+    # mpi4py starts MPI when it is imported, and torch takes seconds: import them only here
+    from mpi4py import MPI
+
+    from etalumis.cli.network import failing_together, report_outcome
+    from etalumis.experiments.machine import Machine
+    from etalumis.experiments.variants import ranks_of, settings_of
+    from etalumis.training.prepare import train
+
+    comm = MPI.COMM_WORLD
+    with failing_together(comm):
+        machine = Machine.of_this()
+        settings = settings_of(config.load(args.config), args.name)
+        outcome = train(settings, args.layers, args.train, args.valid, args.output, comm, ranks_of(args.name))
+        if outcome.finished and comm.rank == 0:
+            machine.save(args.output)
+    return report_outcome(outcome, args.output, comm.rank)
+
+
+def _figure2(args: argparse.Namespace) -> Any:
+    from etalumis.experiments import figure2, training_record
+
+    return figure2.draw(training_record.load_all(args.trainings))
+
+
+def _figure3(args: argparse.Namespace) -> Any:
+    from etalumis.experiments import figure3
+    from etalumis.figures.inputs import read_channel_labels
+
+    labels = read_channel_labels(args.simulator) if args.simulator else None
+    return figure3.draw(args.network, args.observation, args.traces, labels)
+
+
+def _figure4(args: argparse.Namespace) -> Any:
+    from etalumis.experiments import figure4, rank_timings
+
+    return figure4.draw(rank_timings.load_all(args.trainings))
+
+
+def _figure6(args: argparse.Namespace) -> Any:
+    from etalumis.experiments import figure6, rank_timings
+
+    settings = config.load(args.config)
+    timings = rank_timings.load_all(args.trainings)
+    return figure6.draw(timings, args.train, args.layers, settings.experiments, settings.run.seed)
+
+
+def _tables(args: argparse.Namespace) -> int:
+    import torch
+
+    from etalumis.experiments import paper_tables, parameter_counts, rank_timings
+    from etalumis.experiments.output import save_table
+
+    timings = rank_timings.load_all(args.trainings)
+    peak = paper_tables.matrix_gflops(getattr(torch, timings[0].record.training["arithmetic"]))
+    tables = {
+        ("table1_machines", "Table 1 of the paper: processors"): paper_tables.table1(timings),
+        ("table2_throughput", "Table 2 of the paper: training throughput"): paper_tables.table2(timings, peak),
+        (parameter_counts.STEM, parameter_counts.TITLE): parameter_counts.table(),
+    }
+    for (stem, title), (text, rows) in tables.items():
+        for path in save_table(args.output, stem, title, text, rows):
+            say(str(path))
+    return 0
+
+
+def _figure5(args: argparse.Namespace) -> Any:
+    from etalumis.experiments import figure5, training_record
+
+    return figure5.draw(training_record.load_all(args.trainings))
+
+
+_DRAW: dict[str, Callable[[argparse.Namespace], Any]] = {
+    "figure2": _figure2,
+    "figure3": _figure3,
+    "figure4": _figure4,
+    "figure5": _figure5,
+    "figure6": _figure6,
+}

@@ -1,0 +1,202 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Figure 6 of the paper: weak scaling, measured where this machine has the cores, and simulated beyond."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from etalumis.config import ExperimentsConfig
+from etalumis.experiments.output import Rows, markdown_table
+from etalumis.experiments.rank_timings import RankTimings
+from etalumis.experiments.simulated_scaling import CostModel, Network, Scaling, TraceTypes, samplers, simulate
+from etalumis.experiments.training_record import machine_sentence
+from etalumis.figures import style
+from etalumis.layers import LayerTable
+from etalumis.seeds import generator
+
+STEM = "figure6_scaling"
+TITLE = "Weak scaling, measured and simulated (Figure 6 of the paper)"
+RANKS_PER_NODE = 2
+PAPER_NODES = 1024
+PAPER = (("Edison", 0.79, 22_000, style.PURPLE), ("Cori", 0.5, 28_000, style.BLACK))
+"""System, efficiency and mean throughput in traces/s at 1,024 nodes (section 6.3).
+
+The text names efficiencies for Edison, then Cori, and throughputs for Cori, then Edison.
+"""
+_BYTES = 4
+_SINGLE_STEPS = 5_000
+"""Iterations of one rank, whose mean is the reference of all efficiencies."""
+_COLOURS = {"shuffled": style.ORANGE, "sorted": style.BLUE, "bucketed": style.SKY, "dynamic": style.GREEN}
+_LABELS = {
+    "shuffled": "shuffled traces",
+    "sorted": "sorted chunks (the paper)",
+    "bucketed": "buckets by length",
+    "dynamic": "dynamic, equal modelled time",
+}
+
+
+def draw(
+    timings: Sequence[RankTimings], dataset: Path, layers: Path, section: ExperimentsConfig, seed: int
+) -> tuple[style.Drawing, Rows]:
+    """Draw efficiency and throughput against the number of nodes, and return the numbers.
+
+    Parameters
+    ----------
+    timings
+        Trainings by number of ranks; the first, with the fewest, gives the cost model.
+    dataset, layers
+        Sorted training traces, whose types and lengths the simulated minibatches have, and their layer table.
+    section
+        Configuration, for latency and bandwidth of the network.
+    seed
+        Seed of the simulation.
+    """
+    base = timings[0]
+    cost = CostModel.fit(base.phases)
+    types = TraceTypes.read(dataset, LayerTable.load(layers))
+    batch_size = int(base.record.training["hyperparameters"]["batch_size"])
+    drawn = samplers(types, batch_size, cost, generator(seed, "experiments/minibatches", 0))
+    network = Network(1e-6 * section.network_latency_us, 1e9 * section.network_gb_per_s)
+    nbytes = float(_BYTES * int(base.record.manifest["parameters"]))
+    nodes = [2**power for power in range(PAPER_NODES.bit_length())]
+    rows: list[dict[str, object]] = []
+    found: dict[tuple[str, bool], list[float]] = {}
+    for name, make in drawn.items():
+        for noise in (False, True):
+            runs = []
+            for count in nodes:
+                rng = generator(seed, f"experiments/{name}/{noise}", count)
+                sync_s = network.seconds(count, nbytes)
+                runs.append(simulate(make, cost, RANKS_PER_NODE * count, sync_s, rng, noise=noise))
+            single = simulate(
+                make, cost, 1, 0.0, generator(seed, f"experiments/{name}/{noise}", 0), noise=noise, steps=_SINGLE_STEPS
+            )
+            efficiency = [
+                run.traces_per_s / (RANKS_PER_NODE * n * single.traces_per_s)
+                for n, run in zip(nodes, runs, strict=True)
+            ]
+            found[name, noise] = efficiency
+            rows += _rows(name, nodes, runs, efficiency, noise=noise)
+    rows += _measured_rows(timings)
+    checks = [_check(timings[0], timing, drawn["shuffled"], cost, seed) for timing in timings]
+    with style.style(style.TALK):
+        figure = _figure(nodes, found, timings)
+    caption = _caption(timings, checks, found, network, nbytes, cost, batch_size)
+    return style.Drawing(STEM, figure, TITLE, caption), rows
+
+
+def _rows(
+    name: str, nodes: list[int], runs: list[Scaling], efficiency: list[float], *, noise: bool
+) -> list[dict[str, object]]:
+    return [
+        {
+            "kind": "simulated",
+            "minibatches": name,
+            "measured_noise": noise,
+            "nodes": count,
+            "ranks": RANKS_PER_NODE * count,
+            "traces_per_s": run.traces_per_s,
+            "peak_traces_per_s": run.peak_traces_per_s,
+            "efficiency": share,
+        }
+        for count, run, share in zip(nodes, runs, efficiency, strict=True)
+    ]
+
+
+def _measured_rows(timings: Sequence[RankTimings]) -> list[dict[str, object]]:
+    single = timings[0].traces_per_s / timings[0].ranks
+    return [
+        {
+            "kind": "measured",
+            "minibatches": "shuffled",
+            "measured_noise": True,
+            "nodes": "",
+            "ranks": timing.ranks,
+            "traces_per_s": timing.traces_per_s,
+            "peak_traces_per_s": float((timing.phases.traces.sum(axis=1) / timing.step_s).max()),
+            "efficiency": timing.traces_per_s / (timing.ranks * single),
+        }
+        for timing in timings
+    ]
+
+
+def _check(
+    base: RankTimings, timing: RankTimings, make: Any, cost: CostModel, seed: int
+) -> tuple[int, float, float, float]:
+    """Return ranks, measured and simulated throughput, and how much longer a rank works than in `base`."""
+    sync_s = float(timing.phases.seconds["sync_move"].mean())
+    rng = generator(seed, "experiments/check", timing.ranks)
+    simulated = simulate(make, cost, timing.ranks, sync_s, rng, noise=True, steps=1000).traces_per_s
+    slower = float(timing.phases.work.mean() / base.phases.work.mean())
+    return timing.ranks, timing.traces_per_s, simulated, slower
+
+
+def _figure(nodes: list[int], found: dict[tuple[str, bool], list[float]], timings: Sequence[RankTimings]) -> Any:
+    figure = style.new_figure(6.5, 4.8)
+    axes = figure.subplots()
+    for (name, noise), efficiency in found.items():
+        axes.plot(
+            nodes, efficiency, color=_COLOURS[name], linestyle=(0, (1, 1.2)) if noise else "solid",
+            label=None if noise else _LABELS[name],
+        )  # fmt: skip
+    single = timings[0].traces_per_s / timings[0].ranks
+    measured = [(t.ranks / RANKS_PER_NODE, t.traces_per_s / (t.ranks * single)) for t in timings]
+    axes.plot(*zip(*measured, strict=True), color=style.VERMILION, marker="s", linestyle="none", label="measured here")
+    axes.plot([], [], color="0.4", linestyle=(0, (1, 1.2)), label="with measured residuals")
+    for system, share, rate, colour in PAPER:
+        axes.plot(
+            [PAPER_NODES], [share], color=colour, marker="*", markersize=11, linestyle="none", label=f"paper, {system}"
+        )
+        axes.annotate(
+            f"{system}: {share:g}, {rate:,}/s", (PAPER_NODES, share), (-9, 0), textcoords="offset points",
+            ha="right", va="center", fontsize=8.5,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8},
+        )  # fmt: skip
+    axes.axhline(1, color="0.6", linewidth=0.8)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks([0.5, *nodes[::2]], ["½", *(f"{count:,}" for count in nodes[::2])])
+    axes.set(
+        xlabel=f"nodes ({RANKS_PER_NODE} ranks each)",
+        ylabel="efficiency",
+        ylim=(0, 1.06 * max(1.05, *(share for _, share in measured))),
+        xlim=(0.4, 1400),
+    )
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8.5)
+    return figure
+
+
+def _caption(
+    timings: Sequence[RankTimings],
+    checks: list[tuple[int, float, float, float]],
+    found: dict[tuple[str, bool], list[float]],
+    network: Network,
+    nbytes: float,
+    cost: CostModel,
+    batch_size: int,
+) -> str:
+    fixed, per_trace, per_token, per_row = 1e3 * cost.coefficients
+    compared = [
+        (ranks, f"{measured:.1f}", f"{simulated:.1f}", f"{slower:.2f}") for ranks, measured, simulated, slower in checks
+    ]
+    ends = [(_LABELS[name], f"{found[name, False][-1]:.2f}", f"{found[name, True][-1]:.2f}") for name in _LABELS]
+    return (
+        "Simulated, except for the squares, which are measured on this machine at "
+        f"{', '.join(str(t.ranks) for t in timings)} ranks; four ranks on two cores would share cores and measure "
+        "nothing. An iteration takes as long as its slowest rank and then the sum of the gradients. Work on a "
+        f"minibatch: {fixed:.1f} ms + {per_trace:.3f} ms per trace + {per_token:.4f} ms per token + {per_row:.4f} ms "
+        f"per touched row, fitted to the measured minibatches; minibatches of {batch_size} traces from the types and "
+        "lengths of the training traces. Solid: imbalance of this work alone; dotted: each minibatch also has a "
+        "measured residual, among them those from other load on the machine (standard deviation "
+        f"{100 * cost.residuals.std():.0f} %, largest {cost.residuals.max():.1f} times the model). Network: all "
+        f"{nbytes / 1e6:.1f} MB of gradients of this run's network, halving and doubling, {1e6 * network.latency_s:g} "
+        f"us and {network.bytes_per_s / 1e9:g} GB/s per node.\n\n"
+        f"{markdown_table(('minibatches at 1,024 nodes', 'efficiency', 'with measured residuals'), ends)}\n\n"
+        "Check against the measurement, with the measured time of summing gradients; last column: how much longer a "
+        "rank works than alone, which the simulation does not know:\n\n"
+        f"{markdown_table(('ranks', 'measured [traces/s]', 'simulated [traces/s]', 'work of a rank'), compared)}\n\n"
+        f"{machine_sentence([timing.record for timing in timings])}\n\n"
+        "The paper (stars): 64 traces per rank and 2 ranks per node; efficiency 0.79 on Edison and 0.5 on Cori, on "
+        "average 22,000 and 28,000 traces/s at 1,024 nodes. Its network has 171,732,688 parameters and takes about "
+        "two seconds for such a minibatch, so its ratio of computation to communication is another."
+    )

@@ -1,0 +1,110 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The trainings of the experiments: their names, and what each changes in the configuration of the run."""
+
+import itertools
+import re
+from typing import Any
+
+from etalumis.config import Config, from_mapping
+from etalumis.errors import ConfigError
+
+_GRID = re.compile(r"stacks(\d+)-hidden(\d+)-components(\d+)")
+_SEED = re.compile(r"seed(\d+)")
+_RANKS = re.compile(r"(paper-)?ranks(\d+)")
+VALIDATIONS = 8
+"""Validations in a training of figures 2 and 5, besides that of the first iteration."""
+PAPER_NETWORK: dict[str, Any] = {
+    "embedding": "paper",
+    "conv_channels": [64, 64, 128, 128, 128],
+    "observation_embedding": 256,
+    "lstm_hidden": 512,
+    "lstm_layers": 1,
+    "address_embedding": 64,
+    "sample_embedding": 4,
+    "value_frequencies": 0,
+    "tags": {},
+    "mixture_components": 10,
+}
+"""The network of the paper (section 4.3)."""
+
+
+def grid_names(config: Config) -> list[str]:
+    """Return the trainings of figure 2, one for each combination of the grid."""
+    section = config.experiments
+    grid = itertools.product(section.lstm_layers, section.lstm_hidden, section.mixture_components)
+    return [f"stacks{layers}-hidden{hidden}-components{components}" for layers, hidden, components in grid]
+
+
+def seed_names(config: Config) -> list[str]:
+    """Return the trainings of figure 5, which differ by their seeds."""
+    return [f"seed{number}" for number in range(1, config.experiments.seeds + 1)]
+
+
+def rank_names(config: Config) -> list[str]:
+    """Return the trainings of figures 4 and 6, which differ by their numbers of ranks."""
+    return [f"ranks{number}" for number in config.experiments.ranks]
+
+
+def paper_rank_names(config: Config) -> list[str]:
+    """Return the trainings of table 2, with the network of the paper, which differ by their numbers of ranks."""
+    return [f"paper-ranks{number}" for number in config.experiments.ranks]
+
+
+def ranks_of(name: str) -> int:
+    """Return the number of MPI ranks of a training."""
+    found = _RANKS.fullmatch(name)
+    return int(found[2]) if found else 1
+
+
+def settings_of(config: Config, name: str) -> Config:
+    """Return the configuration of a training of the experiments.
+
+    Parameters
+    ----------
+    config
+        The configuration of the run.
+    name
+        Name of a training, as the other functions of this module return them.
+
+    Raises
+    ------
+    ConfigError
+        If there is no training of this name, or the training split is smaller than its minibatch.
+    """
+    section = config.experiments
+    data = config.model_dump(mode="json")
+    changes: dict[str, Any] = {"max_minutes": None, "threads_per_task": 1, "optimizer": "adam_larc"}
+    changes |= {"schedule": "polynomial2", "tasks": 1, "batch_size": section.minibatch}
+    if found := _GRID.fullmatch(name):
+        keys = ("lstm_layers", "lstm_hidden", "mixture_components")
+        data["network"] |= dict(zip(keys, map(int, found.groups()), strict=True))
+        changes |= {"max_traces": section.grid_traces}
+    elif found := _SEED.fullmatch(name):
+        data["run"] = {**data["run"], "seed": int(found[1])}
+        changes |= {"max_traces": section.seed_traces}
+    elif found := _RANKS.fullmatch(name):
+        ranks = int(found[2])
+        data["network"] |= PAPER_NETWORK if found[1] else {}
+        changes |= {"tasks": ranks, "batch_size": section.rank_batch_size}
+        iterations = section.paper_iterations if found[1] else section.rank_iterations
+        changes |= {"max_traces": iterations * ranks * section.rank_batch_size}
+    else:
+        raise ConfigError(
+            f"experiments: {name!r} names no training; expected a name such as {grid_names(config)[0]}, "
+            f"{seed_names(config)[0]} or {rank_names(config)[0]}"
+        )
+    minibatch = changes["tasks"] * changes["batch_size"]
+    if minibatch > config.traces.train:
+        key = "rank_batch_size" if _RANKS.fullmatch(name) else "minibatch"
+        raise ConfigError(
+            f"experiments.{key}: training {name} needs {minibatch:,} training traces for a minibatch, found "
+            f"traces.train: {config.traces.train:,}. Lower experiments.{key}, or raise traces.train."
+        )
+    iterations = -(-changes["max_traces"] // minibatch)
+    # a timing has no validation but that of the first iteration and the last one
+    every = iterations if _RANKS.fullmatch(name) else max(1, iterations // VALIDATIONS)
+    changes |= {"valid_every": every, "warmup_iterations": min(config.training.warmup_iterations, iterations // 10)}
+    data["training"] |= changes
+    data["network"]["from"] = None
+    return from_mapping(data)

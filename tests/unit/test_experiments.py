@@ -1,0 +1,236 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Trainings of the experiments, and the figures and tables of the paper that are made from them."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from example_traces import ExampleTraces, make_example_traces
+from synthetic_batches import SMALL
+
+from etalumis.cli import main
+from etalumis.config import Config, NetworkConfig, from_mapping, load, to_yaml
+from etalumis.errors import ConfigError
+from etalumis.experiments import parameter_counts, variants
+from etalumis.experiments.entry_densities import densities_at, entries_along, shown
+from etalumis.experiments.parameter_counts import CONTINUOUS, AddressKind
+from etalumis.experiments.training_record import TrainingRecord
+from etalumis.layers import LayerRow, LayerTable, ObservationLayout
+from etalumis.network import ProposalNetwork, checkpoint
+from etalumis.traces.reading.dataset import TraceDataset
+from etalumis.training.evaluate import log_proposals
+from etalumis.training.history import read_history
+
+GRID = ("stacks1-hidden8-components2", "stacks2-hidden8-components2")
+SEEDS = ("seed1", "seed2", "seed3")
+CONFIG = {
+    "network": SMALL.model_dump() | {"mixture_components": 3},
+    "training": {"warmup_iterations": 2, "learning_rate": 1e-2, "noise_ramp_share": 0.0},
+    "traces": {"train": 256},
+    "experiments": {
+        "minibatch": 32,
+        "lstm_layers": [1, 2],
+        "lstm_hidden": [8],
+        "mixture_components": [2],
+        "grid_traces": 128,
+        "seeds": 3,
+        "seed_traces": 256,
+        "ranks": [1],
+        "rank_batch_size": 16,
+        "rank_iterations": 10,
+        "paper_iterations": 4,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def traces(tmp_path_factory: pytest.TempPathFactory) -> ExampleTraces:
+    return make_example_traces("branching", tmp_path_factory.mktemp("branching"), 256, 64)
+
+
+@pytest.fixture(scope="module")
+def trained(traces: ExampleTraces, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trainings of figures 2 and 5, by the command."""
+    folder = tmp_path_factory.mktemp("trainings")
+    (folder / "config.yaml").write_text(to_yaml(from_mapping(CONFIG)), encoding="utf-8")
+    words = ["--config", str(folder / "config.yaml"), "--layers", str(traces.layers)]
+    words += ["--train", str(traces.train), "--valid", str(traces.valid)]
+    for name in (*GRID, *SEEDS, "ranks1", "paper-ranks1"):
+        assert main(["experiments", "train", name, *words, "--output", str(folder / name)]) == 0
+    return folder
+
+
+def draw(figure: str, trained: Path, names: tuple[str, ...], output: Path) -> tuple[list[dict[str, str]], str]:
+    """Draw a figure by the command; return the rows of its table, and its caption."""
+    folders = [str(trained / name) for name in names]
+    assert main(["experiments", figure, "--trainings", *folders, "--output", str(output)]) == 0
+    (table,), (caption,) = output.glob("*.csv"), output.glob("*.md")
+    assert table.with_suffix(".png").stat().st_size > 10_000
+    with table.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file)), caption.read_text(encoding="utf-8")
+
+
+def test_the_trainings_have_the_settings_of_the_paper(trained: Path) -> None:
+    record = TrainingRecord.load(trained / "seed2")
+    keys = record.training["hyperparameters"]
+    assert (keys["optimizer"], keys["schedule"], record.minibatch) == ("adam_larc", "polynomial2", 32)
+    assert record.training["traces"] == 256
+    assert TrainingRecord.load(trained / GRID[1]).architecture["lstm_layers"] == 2
+
+
+def test_figure_5_has_the_mean_and_the_scatter_of_the_histories(trained: Path, tmp_path: Path) -> None:
+    rows, caption = draw("figure5", trained, SEEDS, tmp_path)
+    histories = [read_history(trained / name / "history.csv") for name in SEEDS]
+    for loss in ("train_loss", "valid_loss"):
+        found = [row for row in rows if row["loss"] == loss]
+        assert len(found) == len(histories[0]) > 5
+        for place, row in enumerate(found):
+            values = [getattr(history[place], loss) for history in histories]
+            assert len(set(values)) == 3  # the seeds differ
+            assert float(row["mean"]) == pytest.approx(sum(values) / 3)
+            assert float(row["deviation"]) == pytest.approx(
+                np.sqrt(sum((v - sum(values) / 3) ** 2 for v in values) / 2)
+            )
+            assert (float(row["lowest"]), float(row["highest"])) == (min(values), max(values))
+    assert "3 trainings with seeds 1 to 3" in caption
+    assert "131,072 traces" in caption
+    assert "Machine: " in caption
+
+
+def test_figure_2_has_every_setting_with_its_losses(trained: Path, tmp_path: Path) -> None:
+    rows, caption = draw("figure2", trained, GRID, tmp_path)
+    for name, layers in zip(GRID, ("1", "2"), strict=True):
+        found = [row for row in rows if row["lstm_layers"] == layers]
+        history = read_history(trained / name / "history.csv")
+        assert [float(row["valid_loss"]) for row in found] == [row.valid_loss for row in history]
+        assert {int(row["parameters"]) for row in found} == {checkpoint.load(trained / name).parameter_count()}
+    best = min(rows, key=lambda row: (row["traces"] != "128", float(row["valid_loss"])))
+    assert f"Lowest: {best['lstm_layers']} stack" in caption
+
+
+def test_trainings_that_differ_in_more_than_the_figure_shows_are_refused(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [str(trained / name) for name in ("seed1", GRID[0])]
+    assert main(["experiments", "figure5", "--trainings", *folders, "--output", str(tmp_path)]) == 1
+    assert "expected trainings with the same iterations of validation" in capsys.readouterr().err
+    (tmp_path / "none").mkdir()
+    assert main(["experiments", "figure2", "--trainings", str(tmp_path / "none"), "--output", str(tmp_path)]) == 1
+    assert "no such training history" in capsys.readouterr().err
+
+
+def test_the_names_of_the_trainings_cover_the_grid_and_each_has_settings() -> None:
+    config = Config()
+    names = variants.grid_names(config)
+    assert len(set(names)) == 4 * 3 * 4
+    for name in [
+        *names,
+        *variants.seed_names(config),
+        *variants.rank_names(config),
+        *variants.paper_rank_names(config),
+    ]:
+        settings = variants.settings_of(config, name)
+        assert settings.training.tasks == variants.ranks_of(name)
+        assert settings.training.max_traces is not None
+    assert variants.settings_of(config, "paper-ranks2").network == NetworkConfig()
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("seeds1", {}, "'seeds1' names no training; expected a name such as stacks1-hidden128-components5"),
+        ("seed1", {"traces": {"train": 100}}, "experiments.minibatch: training seed1 needs 128 training traces"),
+        ("ranks9", {"traces": {"train": 100}}, "experiments.rank_batch_size: training ranks9 needs 576"),
+    ],
+)
+def test_a_training_that_cannot_be_is_refused(name: str, changes: dict[str, dict[str, int]], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        variants.settings_of(from_mapping(changes), name)
+
+
+def test_entries_along_a_trace_have_the_densities_of_the_network(traces: ExampleTraces, trained: Path) -> None:
+    """The sum of the log densities is that of a minibatch, and the densities of an entry integrate to 1."""
+    network = checkpoint.load(trained / "seed1")
+    dataset = TraceDataset(traces.valid, network.layers)
+    for index in (0, len(dataset) - 1):
+        batch, trace = dataset.batch(np.array([index]), (1,)), dataset.trace(index)
+        entries = entries_along(network, batch.observation[0], trace)
+        assert sum(entry.log_proposal for entry in entries) == pytest.approx(
+            log_proposals(network, batch).sum(), abs=1e-3
+        )
+        assert sum(entry.log_prior for entry in entries) == pytest.approx(trace.log_prior)
+        for number, entry in enumerate(entries):
+            density = densities_at(network, batch.observation[0], trace, number)
+            step = 1.0 if density.discrete else density.values[1] - density.values[0]
+            assert density.proposal.sum() * step == pytest.approx(1.0, abs=0.02)
+            nearest = np.abs(density.values - entry.value).argmin()
+            assert np.log(density.proposal[nearest]) == pytest.approx(entry.log_proposal, abs=0.2)
+
+
+def test_a_figure_shows_the_first_entries_and_the_last_three() -> None:
+    assert shown([None] * 3, 7) == [0, 1, 2]  # type: ignore[list-item]
+    assert shown([None] * 10, 7) == [0, 1, 2, 3, 7, 8, 9]  # type: ignore[list-item]
+
+
+def test_the_counted_parameters_are_those_of_a_network() -> None:
+    config = NetworkConfig(
+        lstm_layers=2, lstm_hidden=12, mixture_components=3, value_frequencies=1, conv_channels=(2,) * 5
+    )
+    kinds = [("Uniform", 0), ("Uniform", 0), ("Categorical", 4), ("Categorical", 7)]
+    rows = [LayerRow(f"a__{kind}__{n}", "", kind, categories, 1) for n, (kind, categories) in enumerate(kinds)]
+    table = LayerTable(rows, [ObservationLayout("image", parameter_counts.VOXELS, 1.0)])
+    counted = parameter_counts.count(config, {CONTINUOUS: 2, AddressKind(4): 1, AddressKind(7): 1})
+    assert counted == ProposalNetwork(table, config).parameter_count()
+
+
+@pytest.mark.parametrize("parameters", parameter_counts.PAPER_COUNTS.values())
+def test_the_number_of_addresses_reproduces_the_parameters_of_the_paper(parameters: int) -> None:
+    found = parameter_counts.nearest(NetworkConfig(), parameters)
+    counted = parameter_counts.count(NetworkConfig(), {CONTINUOUS: found.continuous})
+    assert counted + found.missing == parameters
+    one = parameter_counts.count(NetworkConfig(), {CONTINUOUS: found.continuous + 1}) - counted
+    assert 2 * abs(found.missing) <= one
+
+
+def test_paper_yaml_has_the_numbers_of_the_paper(checkout: Path) -> None:
+    config = load(checkout / "config" / "paper.yaml")
+    training, posteriors = config.training, config.posteriors
+    assert config.traces.train == config.traces.jobs * config.traces.shard_traces == 15_000_000
+    assert training.tasks * training.batch_size == 131_072
+    assert training.max_traces == 12 * config.traces.train
+    assert (training.learning_rate, training.learning_rate_end) == (5.7e-4, 2e-5)
+    assert (training.optimizer, training.schedule) == ("adam_larc", "polynomial2")
+    assert posteriors.rmh.chains * posteriors.rmh.runs == 7_680_000
+    assert posteriors.ic.jobs * posteriors.ic.runs == 2_000_000
+    assert variants.PAPER_NETWORK.items() <= config.network.model_dump(mode="json").items()
+
+
+def test_figures_and_tables_of_measured_phases_are_drawn(traces: ExampleTraces, trained: Path, tmp_path: Path) -> None:
+    rows, caption = draw("figure4", trained, ("ranks1",), tmp_path / "4")
+    times = {(row["time"], row["phase"]): float(row["ms_per_iteration"]) for row in rows}
+    # one rank has no imbalance
+    assert all(times["actual", phase] == pytest.approx(times["best", phase]) for _, phase in times)
+    assert "0.0 %" in caption
+    words = ["--config", str(trained / "config.yaml"), "--train", str(traces.train), "--layers", str(traces.layers)]
+    output = ["--trainings", str(trained / "ranks1"), "--output", str(tmp_path / "6")]
+    assert main(["experiments", "figure6", *words, *output]) == 0
+    with (tmp_path / "6" / "figure6_scaling.csv").open(encoding="utf-8", newline="") as file:
+        table = list(csv.DictReader(file))
+    ends = {row["minibatches"] for row in table if row["ranks"] == "2048"}
+    assert ends == {"shuffled", "sorted", "bucketed", "dynamic"}
+    (measured,) = [row for row in table if row["kind"] == "measured"]
+    assert (measured["ranks"], float(measured["efficiency"])) == ("1", 1.0)
+
+
+def test_table_2_has_this_machine_beside_those_of_the_paper(trained: Path, tmp_path: Path) -> None:
+    words = ["--trainings", str(trained / "paper-ranks1"), "--output", str(tmp_path)]
+    assert main(["experiments", "tables", *words]) == 0
+    with (tmp_path / "table2_throughput.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    (own,) = [row for row in rows if row["platform"] == "this machine"]
+    assert float(own["traces_per_s"]) > 0
+    assert float(own["gflops_per_rank"]) > 0
+    assert [row["traces_per_s"] for row in rows if row["platform"] == "HSW (Cori)"] == ["32.1", "56.5"]
+    assert "171,732,688" in (tmp_path / "parameters.md").read_text(encoding="utf-8")

@@ -1,0 +1,113 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Phases without imbalance, and the simulation of synchronous training, against cases with known results."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from example_traces import make_example_traces
+
+from etalumis.experiments.figure4 import actual_s, best_s, imbalance
+from etalumis.experiments.simulated_scaling import CostModel, Network, TraceTypes, equal_cost, samplers, simulate
+from etalumis.layers import LayerTable
+from etalumis.network.grouping import Grouping
+from etalumis.network.minibatch_plan import plan_minibatch
+from etalumis.traces.reading.dataset import TraceDataset
+from etalumis.training.phases import PHASES, WORK, Phases
+
+
+def phases_of(rng: np.random.Generator, iterations: int, ranks: int, coefficients: tuple[float, ...]) -> Phases:
+    """Return phases whose work follows a linear model exactly, in parts that differ by phase."""
+    shape = (iterations, ranks)
+    traces, tokens, rows = (rng.integers(low, high, shape) for low, high in ((30, 70), (300, 900), (5, 60)))
+    work = coefficients[0] + coefficients[1] * traces + coefficients[2] * tokens + coefficients[3] * rows
+    shares = {"read": 0.1, "forward": 0.3, "backward": 0.5, "update": 0.1}
+    seconds = {name: shares.get(name, 0.0) * work for name in PHASES}
+    seconds["sync_wait"] = work.max(axis=1, keepdims=True) - work
+    seconds["sync_move"] = np.full(shape, 0.25)
+    return Phases(np.arange(1, iterations + 1), seconds, traces, tokens, rows, tokens * 10)
+
+
+def test_actual_and_best_times_are_those_of_the_paper() -> None:
+    """Actual: the rank that works longest in each iteration; best: the mean over ranks (section 6.2)."""
+    phases = phases_of(np.random.default_rng(1), 50, 4, (0.1, 1e-3, 1e-4, 1e-3))
+    actual, best = (sum(found[name] for name in WORK) for found in (actual_s(phases), best_s(phases)))
+    assert actual == pytest.approx(phases.actual_s() / 50)
+    assert best == pytest.approx(phases.best_s() / 50)
+    assert imbalance(phases) == pytest.approx(1 - best / actual)
+    assert imbalance(phases) > 0.05
+    # an iteration ends for all ranks together, so waiting is what separates the two
+    assert phases.seconds["sync_wait"].mean() == pytest.approx(actual - best)
+
+
+def test_the_cost_model_recovers_its_coefficients() -> None:
+    coefficients = (0.02, 2e-3, 5e-5, 1e-4)
+    cost = CostModel.fit(phases_of(np.random.default_rng(2), 100, 2, coefficients))
+    np.testing.assert_allclose(cost.coefficients, coefficients, rtol=1e-6)
+    np.testing.assert_allclose(cost.residuals, 1.0)
+
+
+def test_a_sum_over_nodes_takes_messages_and_data() -> None:
+    network = Network(latency_s=1e-3, bytes_per_s=1e6)
+    assert network.seconds(1, 1e6) == 0.0
+    assert network.seconds(4, 1e6) == pytest.approx(2 * 2 * 1e-3 + 2 * 0.75)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 5])
+def test_an_iteration_takes_as_long_as_its_slowest_rank(ranks: int) -> None:
+    """Minibatches of one or two seconds, equally likely: the maximum of n has mean 2 - 2^-n."""
+    cost = CostModel(np.array([0.0, 1.0, 0.0, 0.0]), np.ones(1))
+    rng = np.random.default_rng(3)
+
+    def draw(count: int, generator: np.random.Generator) -> np.ndarray:
+        return np.stack([generator.integers(1, 3, count), np.zeros(count), np.zeros(count)], axis=1).astype(float)
+
+    steps = 4000
+    run = simulate(draw, cost, ranks, 0.5, rng, noise=False, steps=steps)
+    deviation = np.sqrt(2.0**-ranks * (1 - 2.0**-ranks) / steps)
+    assert run.seconds.mean() == pytest.approx(2.5 - 2.0**-ranks, abs=5 * deviation)
+    assert run.traces_per_s == pytest.approx(run.traces.sum() / run.seconds.sum())
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, LayerTable]:
+    traces = make_example_traces("branching", tmp_path_factory.mktemp("branching"), 500, 10)
+    return traces.train, LayerTable.load(traces.layers)
+
+
+def test_the_features_of_minibatches_are_those_of_training(dataset: tuple[Path, LayerTable]) -> None:
+    path, layers = dataset
+    data, types = TraceDataset(path, layers), TraceTypes.read(path, layers)
+    rng = np.random.default_rng(4)
+    minibatches = [rng.integers(len(data), size=size) for size in (1, 3, 40)]
+    for numbers, found in zip(minibatches, types.features(minibatches), strict=True):
+        plan = plan_minibatch(data.batch(numbers, (0,)), Grouping.of(layers))
+        assert found.tolist() == [len(numbers), len(plan), len(plan.touched)]
+
+
+def test_dynamic_minibatches_have_every_trace_once_and_nearly_equal_costs(dataset: tuple[Path, LayerTable]) -> None:
+    types = TraceTypes.read(*dataset)
+    cost = CostModel(np.array([1.0, 0.2, 0.1, 0.3]), np.ones(1))
+    minibatches = equal_cost(types, cost, 20.0)
+    covered = np.concatenate(minibatches)
+    assert covered.tolist() == list(range(len(covered)))
+    assert len(types.type_of) - len(covered) < len(minibatches[0])
+    seconds = cost.seconds(types.features(minibatches))
+    dearest = 0.2 + 0.1 * types.tokens.max() + 0.3 * types.layers.sum(axis=1).max()
+    assert np.all(np.abs(seconds[:-1] - 20.0) <= dearest)
+    sizes = [len(minibatch) for minibatch in minibatches]
+    assert len(set(sizes)) > 1
+
+
+def test_balanced_minibatches_scale_better(dataset: tuple[Path, LayerTable]) -> None:
+    types = TraceTypes.read(*dataset)
+    cost = CostModel(np.array([0.1, 0.0, 1.0, 0.0]), np.ones(1))  # tokens only: length is all that counts
+    drawn = samplers(types, 8, cost, np.random.default_rng(5))
+    efficiency = {}
+    for name, draw in drawn.items():
+        one, many = (simulate(draw, cost, n, 0.0, np.random.default_rng(6), noise=False) for n in (1, 64))
+        efficiency[name] = many.traces_per_s / (64 * one.traces_per_s)
+    assert efficiency["dynamic"] > efficiency["sorted"]
+    assert efficiency["bucketed"] > efficiency["sorted"]
+    assert max(efficiency.values()) <= 1.05
