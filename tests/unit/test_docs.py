@@ -301,6 +301,7 @@ def test_a_new_version_of_a_format_is_a_new_version_of_the_results():
         "etalumis-network": 1,
         "etalumis-observation": 3,
         "etalumis-posterior": 3,
+        "etalumis-provenance": 1,
         "etalumis-simulator": 1,
         "etalumis-sort-plan": 3,
         "etalumis-trace-index": 2,
