@@ -168,7 +168,9 @@ def create_environment() -> bool:
         if subprocess.run(pip, env=environment(), capture_output=True, check=False).returncode == 0:
             return True
     say(f"creating the virtual environment {VENV.relative_to(ROOT)}")
-    command = [sys.executable, "-m", "venv", "--clear", str(VENV)]
+    # an active conda environment has the packages of environment.yml, which pip then need not install again
+    shared = ["--system-site-packages"] if "CONDA_PREFIX" in os.environ else []
+    command = [sys.executable, "-m", "venv", "--clear", *shared, str(VENV)]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, errors="replace", check=False)
     if done.returncode == 0:
         marker.write_bytes(place)

@@ -88,7 +88,7 @@ class EngineInputs:
     config
         The configuration.
     built
-        The simulator.
+        The simulator, to which a network must belong; None: a model in this process.
     runs
         Number of runs per observation; None: that of the configuration. Those of rmh and network_rmh are
         per chain, and those of smc the first runs.
@@ -101,7 +101,7 @@ class EngineInputs:
     """
 
     config: Config
-    built: BuiltSimulator
+    built: BuiltSimulator | None
     runs: int | None = None
     network: Path | None = None
     scopes: Scopes = "auto"
@@ -128,6 +128,8 @@ def _load_network(inputs: EngineInputs, engine: str) -> tuple[Any, str]:
     torch.set_num_threads(1)
     folder = Path(configured or "") if inputs.network is None else inputs.network
     from_key = configured is not None and folder == Path(configured)
+    if inputs.built is None:
+        return network_file.load(folder), str(network_file.read_manifest(folder)["tensors_sha256"])
     try:
         return network_file.load_for(folder, inputs.built)
     except (NetworkError, DatasetError) as error:

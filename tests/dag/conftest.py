@@ -18,6 +18,14 @@ NO_JOBS = ("all", "traces", "sorted", "posteriors", "paper_figures", "total")
 JOB_LINE = re.compile(r"^(\w+) +(\d+)$", re.MULTILINE)
 
 
+def jobs_of(output: str) -> dict[str, int]:
+    """Return the number of jobs per rule in the table of a dry run, without rules that have no job of their own."""
+    if "Nothing to be done" in output:
+        return {}
+    table = output.partition("Job stats:")[2].partition("\n\n")[0]
+    return {name: int(count) for name, count in JOB_LINE.findall(table) if name not in NO_JOBS}
+
+
 class DryProject(Project):
     """A project for dry runs."""
 
@@ -28,12 +36,13 @@ class DryProject(Project):
 
     def jobs(self, *arguments: str) -> dict[str, int]:
         """Return the number of jobs per rule that Snakemake would run, without rules that have no job of their own."""
+        return jobs_of(self.dry_run(*arguments))
+
+    def dry_run(self, *arguments: str) -> str:
+        """Return the output of a dry run."""
         done = self.snakemake("--dry-run", *arguments)
         assert done.returncode == 0, done.stdout
-        if "Nothing to be done" in done.stdout:
-            return {}
-        table = done.stdout.partition("Job stats:")[2].partition("\n\n")[0]
-        return {name: int(count) for name, count in JOB_LINE.findall(table) if name not in NO_JOBS}
+        return done.stdout
 
     def pretend_complete(self, *arguments: str) -> None:
         """Write every product, as a file that contains its own name, and let Snakemake record it as up to date."""

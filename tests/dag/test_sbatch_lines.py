@@ -49,7 +49,7 @@ def test_hundreds_of_alike_jobs_are_a_few_arrays_of_short_lines(refuse) -> None:
     """The executor would lose jobs that it gets one by one, and a line that is too long would run the first only."""
     lines = refuse("slurm", "posteriors", "rmh", config="posteriors={engines: [rmh], rmh: {chains: 150}}")
     # first attempts; later ones, which request more time, are submitted meanwhile
-    first = [line for line in lines if " -t 19 " in line]
+    first = [line for line in lines if " -t 12 " in line]
     assert [re.search(r"--array=(\S+)", line)[1] for line in first] == [
         *("1-20", "21-40", "41-60", "61-80", "81-100", "101-120", "121-140", "141-150")
     ]
@@ -65,7 +65,7 @@ def test_the_profile_of_the_project(refuse) -> None:
     has(again, " -t 52 ", " --mem-per-cpu 1175 ")
     has(third, " -t 60 ", " --mem-per-cpu 1750 ")  # no longer than longest_min
     chains = lines_of("rmh", lines)
-    has(chains[0], " -p short ", " -t 19 ", " --mem 901 ", "--ntasks=1 --cpus-per-task=1", "--array=1-2")
+    has(chains[0], " -p short ", " -t 12 ", " --mem 901 ", "--ntasks=1 --cpus-per-task=1", "--array=1-2")
     assert not any(word in line for line in lines for word in (" -A ", " -C ", "--qos"))
 
 

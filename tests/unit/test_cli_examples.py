@@ -119,6 +119,12 @@ INSTEAD = {
     "etalumis serve coin:toss tcp://192.0.2.7:5555": (
         "etalumis serve coin:toss tcp://127.0.0.1:{port} --idle-timeout 0.1"
     ),
+    "etalumis quickstart coin:toss --output coin": (
+        "etalumis quickstart coin:toss --config $R/config.yaml --seed 2 --engine rmh --output coin"
+    ),
+    "etalumis quickstart coin:toss --observe heads=1 --engine smc ic --output coin-ic": (
+        "etalumis quickstart coin:toss --config $R/config.yaml --observe heads=1 --engine rmh ic --output coin-ic"
+    ),
     "etalumis bench ppx": "etalumis bench ppx --seconds 0.1 --simulator-examples build",
     "etalumis bench ppx --json > ppx.json": (
         "etalumis bench ppx --seconds 0.1 --simulator-examples build --json > ppx.json"
@@ -241,7 +247,8 @@ EXAMPLES = list(dict.fromkeys(line for text in TEXTS for line in examples_of(tex
 BENCH = [line for line in EXAMPLES if any(name in line for name in BENCHES)]
 SHERPA = [line for line in EXAMPLES if re.search(r"simulator (fetch|build|config)|sherpa_tau", line)]
 CPP = [line for line in EXAMPLES if re.search(r"build/muon|bench ppx", line)]
-PYTHON = [line for line in EXAMPLES if line not in (*SHERPA, *CPP, *BENCH)]
+WORKFLOW = [line for line in EXAMPLES if line.startswith("etalumis why")]
+PYTHON = [line for line in EXAMPLES if line not in (*SHERPA, *CPP, *BENCH, *WORKFLOW)]
 
 
 def script(examples: list[str], more: list[str]) -> list[str]:
@@ -257,6 +264,7 @@ LINES = {
     "python": script(PYTHON, PYTHON_LINES),
     "cpp": script(CPP, CPP_LINES),
     "sherpa": script(SHERPA, SHERPA_LINES),
+    "workflow": WORKFLOW,  # tests/dag/test_reruns.py runs the verb in a folder with the workflow
 }
 
 

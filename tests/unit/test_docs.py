@@ -305,6 +305,7 @@ def test_a_new_version_of_a_format_is_a_new_version_of_the_results():
         "etalumis-observation": 3,
         "etalumis-phases": 1,
         "etalumis-posterior": 3,
+        "etalumis-provenance": 1,
         "etalumis-simulator": 1,
         "etalumis-sort-plan": 3,
         "etalumis-trace-index": 2,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from projects import Run
 
+from etalumis.cli import main
 from etalumis.config import load
 from etalumis.diagnostics.quantities import TAU_DECAY
 from etalumis.distributions import Categorical, Uniform
@@ -222,6 +223,21 @@ def test_the_report_is_one_page_with_every_figure(run: Run) -> None:
     # the verdicts on the first screen, titles in words
     assert "reliable, ESS" in page
     assert all(entry.title in page for entry in FIGURES.values())
+
+
+def test_every_product_says_where_it_comes_from(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(run.project.root)
+    root = run.paths.root.relative_to(run.project.root)
+    assert main(["explain", str(root / "report.html")]) == 0
+    text = capsys.readouterr().out
+    assert [stage for stage in STAGES if f"{root / stage}" not in text] == []
+    assert "made by   etalumis simulator build" in text
+    assert "nothing is missing, nothing was altered" in text.splitlines()[-1]
+    page = run.paths.report.read_text(encoding="utf-8")
+    assert "nothing is missing, nothing was altered" in page
+    assert page.count("etalumis posteriors rmh --config") == run.config.posteriors.rmh.chains
 
 
 def test_the_resolved_configuration_is_kept(run: Run) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from etalumis import __version__
 from etalumis.cli.arguments import Parser
 from etalumis.cli.logs import Options, close_logs, open_logs
+from etalumis.cli.records import making, paths_among, record
 from etalumis.cli.streams import standard_streams
 from etalumis.cli.termination import Terminated, terminating
 from etalumis.errors import EtalumisError
@@ -37,6 +38,9 @@ VERBS = {
     "report": "write the report of a run: one HTML page with the whole story",
     "experiments": "train and draw what compares settings, seeds and ranks: figures and tables of the paper",
     "plan": "say what a run will take: time, node hours and bytes by stage",
+    "quickstart": "from a Python model to a checked posterior in one call",
+    "why": "say why jobs of the workflow would rerun, or not",
+    "explain": "say where a product comes from, back to the simulator",
     "serve": "serve a Python function as a simulator over PPX",
     "bench": "measure the protocol (ppx), Sherpa's traces (traces), trace files (dataset) and the engines (infer)",
     "config": "check a configuration, show it with all defaults, write its schema and key table",
@@ -83,7 +87,11 @@ def _run(argv: Sequence[str] | None) -> int:
     try:
         open_logs(options)
         with terminating():
-            return int(args.run(args))
+            made = making(args, rest)
+            code = int(args.run(args))
+            if made is not None and code == 0:
+                record(made)
+            return code
     except EtalumisError as error:
         logger.error("%s", error, extra={"whole": True})
         return 1
@@ -125,7 +133,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         if verb == called:
             module = importlib.import_module(f"etalumis.cli.{verb}")
             module.register(subparsers)
-            subparsers.choices[verb].set_defaults(run=module.run)
+            subparsers.choices[verb].set_defaults(run=module.run, sources=getattr(module, "sources", paths_among))
         else:
             subparsers.add_parser(verb, help=text)
     args = parser.parse_args(argv)

@@ -38,6 +38,14 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="HTML file to write")
 
 
+def sources(args: argparse.Namespace) -> list[Path]:
+    """Return the products that the page shows."""
+    return [
+        args.folder / name
+        for name in ("config.yaml", "simulator", "network", "diagnostics/diagnostics.json", "figures")
+    ]
+
+
 def run(args: argparse.Namespace) -> int:
     """Write the page, and print its name."""
     found = content.collect(args.folder, args.output)

@@ -9,7 +9,6 @@ import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,9 @@ from etalumis.figures import markup, summary
 from etalumis.files import read_json
 from etalumis.paths import STAGES, FigureEntry, Paths, figures_of
 from etalumis.progress import duration
+from etalumis.provenance import chain, software
 from etalumis.timings import stage_seconds
 
-LIBRARIES = ("torch", "numpy", "scipy", "h5py", "mpi4py", "matplotlib")
 _BUILT_WITH = {"Sherpa": "sherpa_version", "compiler": "compiler"}
 _DONE_BY = {
     "simulator": "Sherpa and a calorimeter, behind the PPX protocol",
@@ -74,6 +73,18 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """A product of the run and where it comes from, in words."""
+
+    product: str
+    command: str
+    started: str
+    took: str
+    code: str
+    remarks: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Content:
     """Everything that the page shows."""
 
@@ -91,6 +102,9 @@ class Content:
     pictures: Sequence[Picture]
     stages: Sequence[Stage]
     versions: Sequence[tuple[str, str]]
+    origins: Sequence[Origin]
+    conclusion: str
+    machines: Sequence[str]
     other_page: str
 
     def pictures_of(self, *stems: str) -> list[Picture]:
@@ -121,6 +135,7 @@ def collect(root: Path, output: Path) -> Content:
     passed, short = own_checks(diagnostics), short_verdicts(diagnostics)
     entries = figures_of(config.posteriors.engines)
     infos = [report["info"] for report in diagnostics["engines"].values()]
+    steps = chain.trace_back(paths.figures)
     build = _read(paths.simulator_build, "etalumis simulator build")
     return Content(
         run=root.name,
@@ -140,8 +155,11 @@ def collect(root: Path, output: Path) -> Content:
             ("etalumis", __version__),
             *((name, str(build[key])) for name, key in _BUILT_WITH.items() if key in build),
             ("Python", platform.python_version()),
-            *((name, version(name)) for name in LIBRARIES),
+            *software.library_versions().items(),
         ],
+        origins=list(_origins(steps, paths.root)),
+        conclusion=chain.conclusion(steps),
+        machines=list(dict.fromkeys(chain.machine_in_words(s.record["machine"]) for s in steps if s.record)),
         other_page=paths.workflow_report.name,
     )
 
@@ -200,6 +218,20 @@ def _data_of(paths: Paths, stem: str) -> list[tuple[str, Path]]:
 def _link(path: Path, output: Path) -> str:
     """Return a path relative to the page, with forward slashes."""
     return Path(os.path.relpath(path.resolve(), output.resolve().parent)).as_posix()
+
+
+def _origins(steps: Sequence[chain.Step], root: Path) -> Iterator[Origin]:
+    for step in steps:
+        if step.record is not None:
+            product = step.path.relative_to(root) if step.path.is_relative_to(root) else step.path
+            yield Origin(
+                product.as_posix(),
+                f"etalumis {' '.join(step.record['command'])}",
+                step.record["started"],
+                duration(step.record["wall_s"]),
+                software.in_words(step.record["code"]),
+                [*step.problems, *step.notes],
+            )
 
 
 def _stages(paths: Paths) -> Iterator[Stage]:
