@@ -176,7 +176,7 @@ def _per_tensor(
     """Sum the same numbers with one call for each dense parameter and each touched row."""
     present = ranks.present(plan.touched)
     for value in dense.values():
-        ranks.comm.Allreduce(MPI.IN_PLACE, value.clone().numpy(), MPI.SUM)
+        ranks.comm.Allreduce(MPI.IN_PLACE, value.clone(memory_format=torch.contiguous_format).numpy(), MPI.SUM)
     for name, union in ranks.touched_rows(present).items():
         own = dict(zip(rows[name].rows.tolist(), rows[name].value, strict=True)) if name in rows else {}
         for row in union.tolist():
@@ -192,7 +192,7 @@ def _all_tables(
 ) -> None:
     """Sum gradients of the size of whole tables, one call for each."""
     for value in dense.values():
-        comm.Allreduce(MPI.IN_PLACE, value.clone().numpy(), MPI.SUM)
+        comm.Allreduce(MPI.IN_PLACE, value.clone(memory_format=torch.contiguous_format).numpy(), MPI.SUM)
     for name, table in tables.items():
         whole = torch.zeros_like(table)
         if name in rows:
