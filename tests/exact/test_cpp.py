@@ -5,7 +5,7 @@
 import numpy as np
 import pytest
 from exact.answers import ANSWERS, assert_chain, assert_population, assert_weighted
-from exact.test_ic_by_hand import SkewedSession
+from exact.test_ic_by_hand import SkewedSession, skewed_session
 
 from etalumis.inference import SmcSettings, importance, rmh
 from etalumis.inference.compilation import sample_with_proposals
@@ -17,6 +17,7 @@ COMMANDS = {
     "marsaglia": ["marsaglia"],
     "marsaglia_replaced": ["marsaglia", "--replaced"],
     "branching": ["branching"],
+    "linear_gaussian": ["linear_gaussian"],
 }
 
 
@@ -56,7 +57,7 @@ def test_rmh_through_cpp(named_simulator, statistics):
 def test_weighted_proposals_through_cpp(named_simulator, statistics):
     name, simulator = named_simulator
     runs = statistics.size(2_000, 4_000) * (6 if name.startswith("marsaglia") else 1)
-    posterior = sample_with_proposals(simulator, ANSWERS[name].observations, SkewedSession(), runs=runs, seed=33)
+    posterior = sample_with_proposals(simulator, ANSWERS[name].observations, skewed_session(name), runs=runs, seed=33)
     assert_weighted(posterior, ANSWERS[name])
     assert (posterior.info["replay_runs"] > 0) == (name == "marsaglia_replaced")
 
@@ -64,7 +65,9 @@ def test_weighted_proposals_through_cpp(named_simulator, statistics):
 def test_populations_through_cpp(named_simulator, statistics):
     name, simulator = named_simulator
     settings = SmcSettings(statistics.size(200, 1_000), statistics.size(400, 2_000), 0.7, entry_moves=3, block_moves=3)
-    posterior = sample_population(simulator, ANSWERS[name].observations, SkewedSession(), seed=34, settings=settings)
+    posterior = sample_population(
+        simulator, ANSWERS[name].observations, skewed_session(name), seed=34, settings=settings
+    )
     assert_population(posterior, ANSWERS[name])
 
 
