@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Layer tables and minibatches of random traces over all eleven distributions, for tests of network and training."""
+"""Layer tables and minibatches of random traces over all distributions, for tests of network and training."""
 
 import math
 
@@ -34,6 +34,8 @@ _SCALAR = tuple(
         9: (0.3, 0.8),
         10: (9.0, 0.4),
         11: (2.0, 1.7),
+        12: (1.5, 0.6),
+        13: (3.0, 0.5, 2.0),
     }.items()
 )
 PRIORS: tuple[Distribution, ...] = (*_SCALAR, Categorical((0.1, 0.2, 0.3, 0.4)), Categorical((0.5, 0.0, 0.5)))
@@ -53,12 +55,11 @@ def layer_table(
     return LayerTable(rows, [ObservationLayout("y", shape, 0.5)], "build", "config", tags)
 
 
-def prior_columns(prior: Distribution, value: float) -> tuple[float, float, float, float, float]:
-    """Return (low, high, first, second parameter, log prior) as a batch has them."""
+def prior_columns(prior: Distribution) -> tuple[float, ...]:
+    """Return (low, high, three parameters) as a batch has them."""
     low, high = prior.parameters if prior.kind == "Uniform" else (math.nan, math.nan)
     numbers = () if prior.kind == "Categorical" else prior.parameters
-    first, second = (*numbers, math.nan, math.nan)[:2]
-    return low, high, first, second, prior.log_prob(value)
+    return (low, high, *(*numbers, math.nan, math.nan, math.nan)[:3])
 
 
 def random_batch(
@@ -78,7 +79,7 @@ def random_batch(
     layer = rng.integers(0, len(layers), count) if layer is None else layer
     drawn = [priors[int(number) % len(priors)] for number in layer]
     value = np.array([prior.sample(rng) for prior in drawn])
-    columns = np.array([prior_columns(*pair) for pair in zip(drawn, value, strict=True)]).reshape(count, 5)
+    columns = np.array([prior_columns(prior) for prior in drawn]).reshape(count, 5)
     return Minibatch(
         observation=rng.standard_normal((len(lengths), *layers.observation_shape)).astype(np.float32),
         offset=np.cumsum([0, *lengths]),
@@ -86,7 +87,7 @@ def random_batch(
         value=value,
         low=columns[:, 0],
         high=columns[:, 1],
-        parameters=columns[:, 2:4],
-        log_prior=columns[:, 4],
+        parameters=columns[:, 2:],
+        log_prior=np.array([prior.log_prob(x) for prior, x in zip(drawn, value, strict=True)]),
         tags=rng.standard_normal((len(lengths), tags)),
     )

@@ -65,6 +65,54 @@ class Model(Protocol):
         ...
 
 
+class ScalarDraws(Protocol):
+    """Receiver of scalar draws: an `Execution`, or the PPX server (`ppx.serve`)."""
+
+    def sample(
+        self,
+        stack: str,
+        distribution: Distribution,
+        *,
+        name: str = "",
+        control: bool = True,
+        replace: bool = False,
+        scope: int = 0,
+        repetition: int = 0,
+    ) -> float:
+        """Return the value of a draw."""
+        ...
+
+
+def sample_elements(
+    receiver: ScalarDraws,
+    stack: str,
+    distribution: ArrayDistribution,
+    *,
+    name: str = "",
+    control: bool = True,
+    replace: bool = False,
+    scope: int = 0,
+    repetition: int = 0,
+) -> np.ndarray:
+    """Draw an array as one entry per element, row-major, and return the array.
+
+    The index of an element is part of the stack and of the name of its entry: "[f+1:5-9][2]", "theta[2]".
+    """
+    values = [
+        receiver.sample(
+            stack + index,
+            element,
+            name=name + index if name else "",
+            control=control,
+            replace=replace,
+            scope=scope,
+            repetition=repetition,
+        )
+        for index, element in distribution.elements()
+    ]
+    return np.array(values, dtype=np.float64).reshape(distribution.shape)
+
+
 class Execution:
     """One run: numbers the instances, asks the controller for values, and records the trace.
 

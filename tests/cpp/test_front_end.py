@@ -39,7 +39,7 @@ def test_the_cpp_unit_tests_pass(cpp_examples: Path, checkout: Path):
     run(["ctest", "--output-on-failure"], cwd=cpp_examples.parent)
 
 
-EXAMPLES = "gaussian marsaglia branching hidden_markov hundred all_distributions drifting misbehave"
+EXAMPLES = "gaussian marsaglia branching hidden_markov linear_gaussian hundred all_distributions drifting misbehave"
 
 
 @pytest.mark.parametrize("name", EXAMPLES.split())

@@ -13,6 +13,7 @@ from scipy import stats
 from etalumis.diagnostics.run import lineages
 from etalumis.diagnostics.weights import summarise_continuous, summarise_weights
 from etalumis.inference import Posterior
+from etalumis.models import examples
 from etalumis.models.examples import HMM_MEANS, HMM_STEPS, HMM_TRANSITIONS, LOOP_NOISE_STDDEV
 
 SIGMAS = 4.0
@@ -106,6 +107,22 @@ def _hidden_markov() -> Exact:
     )  # fmt: skip
 
 
+def _linear_gaussian() -> Exact:
+    mean, covariance = np.array(examples.VECTOR_MEAN), np.diag(np.square(examples.VECTOR_STDDEV))
+    design, y = np.array([[1.0, 1.0, 0.0], [0.0, 1.0, -1.0]]), np.array([1.5, 2.5])
+    marginal = design @ covariance @ design.T + examples.VECTOR_NOISE_STDDEV**2 * np.eye(2)
+    gain = covariance @ design.T @ np.linalg.inv(marginal)
+    posterior_mean = mean + gain @ (y - design @ mean)
+    variance = np.diag(covariance - gain @ design @ covariance)
+    expectations = {}
+    for i in range(3):
+        expectations[f"mean {i}"] = (f"theta[{i}]", lambda v: v, float(posterior_mean[i]))
+        square = lambda v, m=posterior_mean[i]: (v - m) ** 2  # noqa: E731
+        expectations[f"variance {i}"] = (f"theta[{i}]", square, float(variance[i]))
+    evidence = float(stats.multivariate_normal(design @ mean, marginal).logpdf(y))
+    return Exact({"obs0": 1.5, "obs1": 2.5}, evidence, expectations)
+
+
 ANSWERS = {
     "gaussian_unknown_mean": _gaussian(),
     "marsaglia": _gaussian(),
@@ -113,6 +130,7 @@ ANSWERS = {
     "branching": _branching(),
     "dependent_loop": _dependent_loop(),
     "hidden_markov": _hidden_markov(),
+    "linear_gaussian": _linear_gaussian(),
 }
 
 

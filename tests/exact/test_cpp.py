@@ -5,7 +5,7 @@
 import numpy as np
 import pytest
 from exact.answers import ANSWERS, assert_chain, assert_population, assert_weighted
-from exact.test_ic_by_hand import SkewedSession
+from exact.test_ic_by_hand import SkewedSession, skewed_session
 
 from etalumis.inference import SmcSettings, importance, rmh
 from etalumis.inference.compilation import sample_with_proposals
@@ -17,6 +17,7 @@ COMMANDS = {
     "marsaglia": ["marsaglia"],
     "marsaglia_replaced": ["marsaglia", "--replaced"],
     "branching": ["branching"],
+    "linear_gaussian": ["linear_gaussian"],
 }
 
 
@@ -26,18 +27,19 @@ class Stepwise(Simulator):
     can_step = False
 
 
-@pytest.fixture(params=["by itself", "stepwise", "asked"], scope="module")
-def way(request):
-    return request.param
+WAYS = ("by itself", "stepwise", "asked")
+# a vector, drawn element by element with a message for each, takes a minute; it is asked in tests/interop
+PAIRS = [(way, name) for way in WAYS for name in COMMANDS if (way, name) != ("asked", "linear_gaussian")]
 
 
-@pytest.fixture(params=list(COMMANDS), scope="module")
-def named_simulator(request, cpp_examples, way):
-    program, *options = COMMANDS[request.param]
+@pytest.fixture(params=PAIRS, ids=lambda pair: f"{pair[1]}-{pair[0]}", scope="module")
+def named_simulator(request, cpp_examples):
+    way, name = request.param
+    program, *options = COMMANDS[name]
     kind = Stepwise if way == "stepwise" else Simulator
     with kind([str(cpp_examples / program), *options], delegate=way != "asked") as simulator:
         assert (simulator.delegates, simulator.can_step) == (way != "asked", way == "by itself")
-        yield request.param, simulator
+        yield name, simulator
 
 
 def test_importance_sampling_through_cpp(named_simulator, statistics):
@@ -56,7 +58,7 @@ def test_rmh_through_cpp(named_simulator, statistics):
 def test_weighted_proposals_through_cpp(named_simulator, statistics):
     name, simulator = named_simulator
     runs = statistics.size(2_000, 4_000) * (6 if name.startswith("marsaglia") else 1)
-    posterior = sample_with_proposals(simulator, ANSWERS[name].observations, SkewedSession(), runs=runs, seed=33)
+    posterior = sample_with_proposals(simulator, ANSWERS[name].observations, skewed_session(name), runs=runs, seed=33)
     assert_weighted(posterior, ANSWERS[name])
     assert (posterior.info["replay_runs"] > 0) == (name == "marsaglia_replaced")
 
@@ -64,7 +66,9 @@ def test_weighted_proposals_through_cpp(named_simulator, statistics):
 def test_populations_through_cpp(named_simulator, statistics):
     name, simulator = named_simulator
     settings = SmcSettings(statistics.size(200, 1_000), statistics.size(400, 2_000), 0.7, entry_moves=3, block_moves=3)
-    posterior = sample_population(simulator, ANSWERS[name].observations, SkewedSession(), seed=34, settings=settings)
+    posterior = sample_population(
+        simulator, ANSWERS[name].observations, skewed_session(name), seed=34, settings=settings
+    )
     assert_population(posterior, ANSWERS[name])
 
 

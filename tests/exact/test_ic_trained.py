@@ -44,6 +44,7 @@ def trained(tmp_path_factory):
         ("gaussian_unknown_mean", "first-shot"),
         ("marsaglia_replaced", "first-shot"),
         ("branching", "first-shot"),
+        ("linear_gaussian", "first-shot"),
         ("dependent_loop", "first-shot"),
         ("dependent_loop", "prior"),
     ],
@@ -63,7 +64,12 @@ def test_a_trained_network_gives_the_exact_posterior(trained, name, scopes, stat
 
 
 @pytest.mark.parametrize(
-    ("name", "command"), [("gaussian_unknown_mean", ["gaussian"]), ("marsaglia_replaced", ["marsaglia", "--replaced"])]
+    ("name", "command"),
+    [
+        ("gaussian_unknown_mean", ["gaussian"]),
+        ("marsaglia_replaced", ["marsaglia", "--replaced"]),
+        ("linear_gaussian", ["linear_gaussian"]),
+    ],
 )
 def test_a_network_trained_on_a_cpp_simulator(trained, cpp_examples, name, command, statistics):
     """The whole path through PPX: its traces train the network, which then proposes its draws, delegated or asked."""

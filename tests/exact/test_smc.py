@@ -7,14 +7,25 @@ import math
 import numpy as np
 import pytest
 from exact.answers import ANSWERS, SIGMAS, assert_population
-from exact.test_ic_by_hand import SkewedSession
+from exact.test_ic_by_hand import SkewedSession, skewed_session
 from exact.test_proposed_runs import Drifted
 from exact.test_rmh import chained_scopes
 from exact.test_tempering import ORIGIN, channel_shares, channels
 
 from etalumis.diagnostics.run import lineages
 from etalumis.diagnostics.weights import summarise_continuous
-from etalumis.distributions import Beta, Categorical, Exponential, Gamma, LogNormal, Normal, Poisson, Uniform, Weibull
+from etalumis.distributions import (
+    Beta,
+    Categorical,
+    Exponential,
+    Gamma,
+    LogNormal,
+    Normal,
+    Poisson,
+    StudentT,
+    Uniform,
+    Weibull,
+)
 from etalumis.errors import InferenceError
 from etalumis.inference import Posterior, SmcSettings, importance
 from etalumis.inference.annealing import next_beta, starting_beta
@@ -28,10 +39,10 @@ def settings_of(statistics, **more):
     return SmcSettings(**{**sizes, "conditional_ess": 0.7, "entry_moves": 3, "block_moves": 3, **more})
 
 
-@pytest.mark.parametrize("session", [None, SkewedSession()], ids=["prior", "proposals"])
+@pytest.mark.parametrize("proposed", [False, True], ids=["prior", "proposals"])
 @pytest.mark.parametrize("name", list(ANSWERS))
-def test_smc_is_exact(name, session, statistics):
-    exact = ANSWERS[name]
+def test_smc_is_exact(name, proposed, statistics):
+    exact, session = ANSWERS[name], skewed_session(name) if proposed else None
     settings = settings_of(statistics)
     posterior = sample_population(examples.model(name), exact.observations, session, seed=3, settings=settings)
     assert len(posterior) == settings.particles
@@ -171,11 +182,12 @@ def every_kind():
     exponential = sample(Exponential(0.5 + beta), name="exponential")
     lognormal = sample(LogNormal(beta, 0.5), name="lognormal")
     weibull = sample(Weibull(1.0 + lognormal, 1.5), name="weibull")
-    count = sample(Poisson(1.0 + weibull), name="count")
+    student = sample(StudentT(1.5, weibull, 0.5), name="student")
+    count = sample(Poisson(1.0 + min(student * student, 9.0)), name="count")
     sample(Normal(count + exponential, 1.0), name="last")
 
 
-NAMES = ("uniform", "normal", "gamma", "beta", "exponential", "lognormal", "weibull", "count", "last")
+NAMES = ("uniform", "normal", "gamma", "beta", "exponential", "lognormal", "weibull", "student", "count", "last")
 
 
 def test_joint_moves_keep_the_prior_of_every_kind_of_entry(statistics):

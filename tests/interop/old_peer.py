@@ -8,7 +8,8 @@ of its array library; no file identifier, `Observe.value` left out, empty names,
 an unexpected message with Reset outside a run, ends if anything but a SampleResult follows a Sample, and takes any
 message for an ObserveResult or TagResult. Functions that are not exported have an absolute address in the stack, which
 changes at each start (--not-exported). Generation 0.1 marks the draws of Marsaglia's loop with `replace`. It trusts its
-input as that peer does. The models `vector` and `negative` make statements that are not supported.
+input as that peer does. The models `mismatch` and `negative` make statements that are not
+supported.
 
 usage: old_peer.py ENDPOINT --model NAME [--generation 1.0|0.1] [--not-exported] [--scalars] [--any-shape]
        [--fault exit|kill|hang|rubbish|half|empty|wrong|interrupt --at KIND [--at-run K]]
@@ -98,6 +99,8 @@ class Peer:
             **marked,
         )
         data, shape = flat.result_of(answer)
+        if len(data) != 1:
+            return data, shape
         assert shape == self.shape or self.options.any_shape, f"a value of shape {shape} came back"
         return data[0]
 
@@ -153,8 +156,18 @@ def branching(peer):
 
 
 def vector(peer):
+    """The model `linear_gaussian`, and a matrix of categories that does not matter."""
+    theta, shape = peer.sample(0x10, "theta", "Normal", tensor(0.0, 1.0, -1.0), tensor(1.0, 2.0, 0.5))
+    assert shape == [3], shape
+    kinds, shape = peer.sample(0x20, "", "Categorical", tensor(*[0.0, 1.0] * 4, shape=(2, 2, 2)))
+    assert (kinds, shape) == ([1.0] * 4, [2, 2]), (kinds, shape)
+    peer.observe(0x30, "obs0", "Normal", theta[0] + theta[1], 0.7)
+    peer.observe(0x40, "obs1", "Normal", theta[1] - theta[2], 0.7)
+
+
+def mismatch(peer):
     peer.sample(0x10, "", "Normal", 0.0, 1.0)
-    peer.sample(0x20, "", "Normal", tensor(0.0, 1.0), tensor(1.0, 1.0))
+    peer.sample(0x20, "", "Normal", tensor(0.0, 1.0), tensor(1.0, 1.0, 1.0))
 
 
 def negative(peer):
@@ -162,7 +175,7 @@ def negative(peer):
     peer.sample(0x20, "", "Normal", 0.0, -1.0)
 
 
-MODELS = {function.__name__: function for function in (gaussian, marsaglia, branching, vector, negative)}
+MODELS = {function.__name__: function for function in (gaussian, marsaglia, branching, vector, mismatch, negative)}
 
 
 def main():

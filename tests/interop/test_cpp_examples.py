@@ -60,7 +60,7 @@ def test_all_distributions_and_names(cpp_examples):
         trace = run(peer)
     assert [d.code for d in trace.distribution] == list(BY_CODE)
     assert [name.lower() for name in trace.name] == [d.kind.lower() for d in trace.distribution]
-    assert trace.flags == [1] * 10 + [0]
+    assert trace.flags == [1] * 10 + [0, 1, 1]
     assert trace.distribution[2].probs == (0.2, 0.3, 0.5)
     assert trace.tags["all"].tolist() == trace.value  # doubles are not rounded
     assert trace.tags["result"].tolist() == trace.value
@@ -78,6 +78,7 @@ def test_all_distributions_and_names(cpp_examples):
         (["marsaglia"], "marsaglia", NINES),
         (["marsaglia", "--replaced"], "marsaglia_replaced", NINES),
         (["branching"], "branching", {"obs": 6.0}),
+        (["linear_gaussian"], "linear_gaussian", {"obs0": 1.5, "obs1": 2.5}),
     ],
 )
 def test_same_draws_give_the_trace_of_the_python_model(cpp_examples, options, name, observations):

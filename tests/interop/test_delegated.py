@@ -162,7 +162,8 @@ def test_densities_at_the_limits_of_supports_are_those_of_the_inference_side(cpp
     """Each entry is replayed with values of a grid, and the log densities of the front end are compared."""
     position = code - 1
     laws = {1: (1.0, 2.0), 2: (-1.0, 3.0), 3: (0.2, 0.3, 0.5), 4: (4.0,), 5: (0.25,), 6: (2.0, 3.0), 7: (0.5,),
-            8: (3.0, 2.0), 9: (0.1, 0.5), 10: (10.0, 0.3), 11: (2.0, 1.5)}  # fmt: skip
+            8: (3.0, 2.0), 9: (0.1, 0.5), 10: (10.0, 0.3), 11: (2.0, 1.5),
+            12: (2.5, 0.6), 13: (3.0, 1.0, 2.0)}  # fmt: skip
     law = from_code(code, laws[code])
     grid = [-math.pi, -1.0, -1e-300, -0.0, 0.0, 5e-324, 1e-300, 1e-9, 0.5, 1.0 - 1e-16, 1.0, 1.0 + 1e-15, 1.5, 2.0]
     grid += [3.0, math.nextafter(3.0, 4.0), math.nextafter(-1.0, -2.0), 10.0, 11.0, 170.0, 1e6, 1e300]

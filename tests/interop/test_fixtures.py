@@ -16,7 +16,7 @@ import zmq
 from interop import flat
 from interop.fixtures import make
 
-from etalumis.distributions import BY_CODE
+from etalumis.distributions import BY_CODE, IN_PPX_1_0
 from etalumis.ppx import messages as m
 from etalumis.ppx.decode import Decoder
 from etalumis.ppx.encode import encode, sample_result
@@ -80,7 +80,7 @@ def test_the_fixtures_have_every_kind_in_different_layouts():
         found = [fixture for name, fixture in FIXTURES if name == generation]
         assert {fixture["kind"] for fixture in found} == set(flat.TABLES) == {body.__name__ for body in m.BODIES}
         drawn = {f["fields"]["distribution"][0] for f in found if f["kind"] == "Sample"}
-        assert drawn == {distribution.__name__ for distribution in BY_CODE.values()}
+        assert drawn == {law.__name__ for code, law in BY_CODE.items() if code <= IN_PPX_1_0}
         for fixture in found:
             if fixture["fields"]:
                 assert len(set(fixture["bytes"].values())) >= 4
@@ -207,6 +207,35 @@ class Wire:
     def close(self):
         self.socket.close()
         self.context.term()
+
+
+@pytest.mark.parametrize("front_end", ["C++", "Python"])
+def test_an_older_inference_side_never_sees_an_appended_distribution(cpp_examples, tmp_path, front_end):
+    """The front end ends the run with an error instead of sending a message that its client cannot read."""
+    (tmp_path / "model.py").write_text(
+        "from etalumis.distributions import Normal, StudentT\nfrom etalumis.models import sample\n"
+        "def forward():\n    sample(Normal(0.0, 1.0))\n    sample(StudentT(3.0, 0.0, 1.0))\n"
+    )
+    endpoint = f"ipc://{tmp_path / 'socket'}"
+    python = [sys.executable, "-m", "etalumis", "serve", "model:forward", endpoint]
+    command = python if front_end == "Python" else [cpp_examples / "all_distributions", endpoint]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            wire = Wire(endpoint, flat.TABLES, flat.LAYOUTS["builder"])
+            wire.ask("Handshake", system_name="pyprob 1.5.0")
+            assert wire.ask("Run")[0] == "Sample"
+            known = 1 if front_end == "Python" else 11
+            for _ in range(known - 1):
+                assert wire.ask("SampleResult", result=flat.tensor(0.25, shape=()))[0] == "Sample"
+            wire.socket.send(flat.message("SampleResult", {"result": flat.tensor(0.25, shape=())}))
+            if front_end == "Python":
+                assert flat.kind_of(wire.socket.recv()) == "Reset"
+            assert server.wait(timeout=20) == 1
+            wire.close()
+            kind = "StudentT" if front_end == "Python" else "NegativeBinomial"
+            assert f"the inference side does not know the distribution {kind}" in server.stderr.read()
+        finally:
+            server.kill()
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)

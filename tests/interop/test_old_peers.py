@@ -25,7 +25,12 @@ from etalumis.seeds import generator
 from etalumis.trace import REJECTED, REPLACED
 
 PEER = Path(__file__).with_name("old_peer.py")
-NAMES = {"gaussian": "gaussian_unknown_mean", "marsaglia": "marsaglia", "branching": "branching"}
+NAMES = {
+    "gaussian": "gaussian_unknown_mean",
+    "marsaglia": "marsaglia",
+    "branching": "branching",
+    "vector": "linear_gaussian",
+}
 
 
 def peer(model, *options, **settings):
@@ -42,7 +47,10 @@ def flattened(posterior):
     return posterior
 
 
-@pytest.fixture(params=[("gaussian", "1.0", "--scalars"), ("branching", "1.0"), ("marsaglia", "0.1")], scope="module")
+@pytest.fixture(
+    params=[("gaussian", "1.0", "--scalars"), ("branching", "1.0"), ("marsaglia", "0.1"), ("vector", "1.0")],
+    scope="module",
+)
 def served(request):
     """A model of an old peer, its exact answers and the peer."""
     model, generation, *options = request.param
@@ -87,6 +95,16 @@ def test_replace_without_a_scope_marks_latents_that_all_count(generation, statis
             simulator, ANSWERS["marsaglia"].observations, SkewedSession(), runs=runs, seed=33
         )
     assert_weighted(flattened(posterior), ANSWERS["marsaglia"])
+
+
+def test_a_vector_is_an_entry_for_each_element():
+    with peer("vector") as simulator:
+        trace = prior_run(simulator)
+    place = "[_start+0x25; forward()+0x{}; draw()+0x2a]"
+    names = [f"{place.format('10')}[{i}]__Normal__1" for i in range(3)]
+    names += [f"{place.format('20')}[{i},{j}]__Categorical(len_probs:2)__1" for i in range(2) for j in range(2)]
+    assert [trace.addresses.name(address) for address in trace.address] == names
+    assert trace.name == ["theta[0]", "theta[1]", "theta[2]", "", "", "", ""]
 
 
 def test_names_that_are_not_exported_change_with_the_process():
@@ -234,7 +252,7 @@ def test_a_peer_that_was_not_started_here_is_not_restarted(tmp_path, fault, capl
 @pytest.mark.parametrize(
     ("model", "error"),
     [
-        ("vector", "draws from Normal with parameters of shape"),
+        ("mismatch", "Normal: parameters of shapes [(2,), (3,)] do not broadcast to one shape"),
         ("negative", "Normal(0.0, -1.0): expected a finite mean and stddev > 0"),
     ],
 )

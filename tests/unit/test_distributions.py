@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The eleven distributions against scipy.stats: densities, supports, moments, and scalar against array."""
+"""The distributions against scipy.stats: densities, supports, moments, and scalar against array."""
 
 import math
 
+import mpmath
 import numpy as np
 import pytest
 from scipy import stats
@@ -18,8 +19,10 @@ from etalumis.distributions import (
     Exponential,
     Gamma,
     LogNormal,
+    NegativeBinomial,
     Normal,
     Poisson,
+    StudentT,
     Uniform,
     Weibull,
     from_code,
@@ -37,6 +40,8 @@ CASES = [
     (LogNormal(0.1, 0.5), stats.lognorm(0.5, scale=math.exp(0.1))),
     (Binomial(7.0, 0.3), stats.binom(7, 0.3)),
     (Weibull(2.0, 1.5), stats.weibull_min(1.5, scale=2)),
+    (NegativeBinomial(2.5, 0.6), stats.nbinom(2.5, 0.4)),
+    (StudentT(9.0, 1.0, 2.0), stats.t(9, 1, 2)),
 ]
 IDS = [case[0].kind for case in CASES]
 
@@ -106,7 +111,10 @@ def test_array_log_prob_refuses_another_shape():
         (lambda: Bernoulli(1.5), "probs <= 1"),
         (lambda: Binomial(1.5, 0.5), "whole 0 <= total_count"),
         (lambda: Gamma(math.nan, 1.0), "concentration > 0"),
-        (lambda: from_code(12, (1.0,)), "number from 1 to 11"),
+        (lambda: NegativeBinomial(2.0, 1.0), "probs < 1"),
+        (lambda: NegativeBinomial(1e10, 1.0 - 1e-10), "mean of at most 2"),
+        (lambda: StudentT(0.0, 0.0, 1.0), "df > 0"),
+        (lambda: from_code(14, (1.0,)), "number from 1 to 13"),
     ],
 )
 def test_parameters_out_of_range_are_refused(build, message):
@@ -118,6 +126,41 @@ def test_the_density_of_a_weibull_does_not_overflow():
     assert Weibull(2.0, 1.5).log_prob(1e300) == -math.inf
     assert ArrayDistribution.of(Weibull(2.0, 1.5)).log_prob(np.array(1e300)) == -math.inf
     assert ArrayDistribution.of(Exponential(2.0)).log_prob(np.array(1e308)) == -math.inf
+
+
+@pytest.mark.parametrize("x", [0.1, 40.0, 1e6, 1e200])
+@pytest.mark.parametrize("df", [0.5, 30.0, 999.0, 1000.0, 1e9])
+def test_the_tails_of_student_t_are_exact(df, x):
+    # in 50 digits, Gamma by its product and Stirling's series far out
+    with mpmath.workdps(50):
+        nu, z = mpmath.mpf(df), mpmath.mpf(x - 1.0) / 2
+        log_norm = mpmath.loggamma((nu + 1) / 2) - mpmath.loggamma(nu / 2) - mpmath.log(nu * mpmath.pi) / 2
+        expected = float(log_norm - mpmath.log(2) - (nu + 1) / 2 * mpmath.log1p(z * z / nu))
+    law = StudentT(df, 1.0, 2.0)
+    assert law.log_prob(x) == pytest.approx(expected, rel=1e-12)
+    assert ArrayDistribution.of(law).log_prob(np.array(x)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_gamma_poisson_mixture_is_negative_binomial():
+    shape, rate = 2.5, 2.0 / 3.0
+    grid = (np.arange(40_000) + 0.5) / 40_000 * 60.0
+    for count in (0.0, 3.0, 11.0):
+        mass = stats.poisson.pmf(count, grid) * stats.gamma.pdf(grid, shape, scale=1 / rate)
+        expected = math.log(mass.sum() * 60.0 / 40_000)
+        assert NegativeBinomial(shape, 1 / (1 + rate)).log_prob(count) == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_elements_of_an_array_are_scalar_distributions():
+    elements = list(StudentT(3.0, np.array([[0.0, 1.0], [2.0, 3.0]]), np.array([1.0, 0.5])).elements())
+    assert elements == [
+        ("[0,0]", StudentT(3.0, 0.0, 1.0)), ("[0,1]", StudentT(3.0, 1.0, 0.5)),
+        ("[1,0]", StudentT(3.0, 2.0, 1.0)), ("[1,1]", StudentT(3.0, 3.0, 0.5)),
+    ]  # fmt: skip
+    rows = list(Categorical(np.array([[0.5, 0.5], [0.0, 1.0]])).elements())
+    assert rows == [("[0]", Categorical((0.5, 0.5))), ("[1]", Categorical((0.0, 1.0)))]
+    assert list(ArrayDistribution.of(Poisson(3.0)).elements()) == [("", Poisson(3.0))]
+    with pytest.raises(ValueError, match="stddev > 0"):
+        list(Normal(np.zeros(2), np.array([1.0, -1.0])).elements())
 
 
 @pytest.mark.parametrize(("distribution", "frozen"), CASES, ids=IDS)

@@ -18,8 +18,10 @@ from etalumis.distributions import (
     Exponential,
     Gamma,
     LogNormal,
+    NegativeBinomial,
     Normal,
     Poisson,
+    StudentT,
     Uniform,
     Weibull,
 )
@@ -37,6 +39,8 @@ PRIORS = [
     (LogNormal(0.1, 0.5), stats.lognorm(0.5, scale=math.exp(0.1))),
     (Binomial(7.0, 0.4), stats.binom(7, 0.4)),
     (Weibull(1.5, 2.0), stats.weibull_min(2, scale=1.5)),
+    (NegativeBinomial(2.5, 0.5), stats.nbinom(2.5, 0.5)),
+    (StudentT(9.0, 1.0, 2.0), stats.t(9, 1, 2)),
 ]
 
 

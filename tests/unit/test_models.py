@@ -114,9 +114,28 @@ def test_text_in_place_of_a_value_is_named():
         run(lambda: tag("x", "y"))
 
 
-def test_a_draw_needs_scalar_parameters():
-    with pytest.raises(InferenceError, match=r"sample\(\): Normal has parameters of shape \(3,\); expected scalars"):
-        run(lambda: sample(Normal(np.zeros(3), 1.0)))
+def test_a_draw_with_array_parameters_is_an_entry_for_each_element():
+    drawn = []
+
+    def forward():
+        for _ in range(2):
+            drawn.append(sample(Uniform(np.zeros((2, 2)), 1.0), control=False, name="x"))
+        with rejection_scope() as scope:
+            sample(Uniform(np.zeros(1), 1.0))
+            scope.repeat()
+            sample(Uniform(np.zeros(1), 1.0))
+
+    trace = run(forward, Scripted(*(k / 16 for k in range(1, 11))))
+    np.testing.assert_array_equal(drawn, np.arange(1, 9).reshape(2, 2, 2) / 16)
+    assert trace.name == [*("x[0,0]", "x[0,1]", "x[1,0]", "x[1,1]") * 2, "", ""]
+    stack = addresses_of(trace)[0].partition("]")[0]
+    instances = [f"{stack}][{i},{j}]__Uniform__{n}" for n in (1, 2) for i in (0, 1) for j in (0, 1)]
+    assert addresses_of(trace)[:8] == instances
+    assert addresses_of(trace)[8].endswith("][0]__Uniform__1")
+    assert trace.flags[:8] == [0] * 8
+    assert (trace.scope[8:], trace.repetition[8:]) == ([1, 1], [0, 1])
+    with pytest.raises(ValueError, match="low < high"):
+        run(lambda: sample(Uniform(np.zeros(2), np.array([1.0, -1.0]))))
 
 
 def test_observe_takes_plain_arrays():

@@ -13,9 +13,9 @@ from lanes import Statistics
 from scipy import integrate, stats
 from synthetic_batches import PRIORS, prior_columns
 
-from etalumis.distributions import Distribution
+from etalumis.distributions import Distribution, StudentT
 from etalumis.network import proposal_densities, sampling
-from etalumis.network.standardise import FAMILIES, restore, standardise
+from etalumis.network.standardise import FAMILIES, Standardised, restore, standardise
 
 COMPONENTS = 4
 IDS = [f"{prior.kind}{number}" for number, prior in enumerate(PRIORS)]
@@ -31,23 +31,29 @@ def raw_outputs(prior: Distribution, seed: int, spread: float = 1.0) -> np.ndarr
 
 def log_density(prior: Distribution, raw: np.ndarray, values: np.ndarray) -> np.ndarray:
     """log q of values in physical units, as training computes it, in float64."""
-    columns = np.tile(prior_columns(prior, values[0])[:4], (len(values), 1))
-    form = standardise(prior.kind, values, columns[:, 0], columns[:, 1], columns[:, 2:4])
+    form = standardised(prior, values)
     raws = torch.from_numpy(raw).expand(len(values), -1)
     log_q = proposal_densities.log_density(prior.kind, raws, torch.from_numpy(form.x), torch.from_numpy(form.context))
     return log_q.numpy() + form.log_jacobian
 
 
+def standardised(prior: Distribution, values: np.ndarray) -> Standardised:
+    columns = np.tile(prior_columns(prior), (len(values), 1))
+    return standardise(prior.kind, values, columns[:, 0], columns[:, 1], columns[:, 2:])
+
+
 def draw(prior: Distribution, raw: np.ndarray, count: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    columns = np.tile(prior_columns(prior, 0.0)[:4], (count, 1))
+    columns = np.tile(prior_columns(prior), (count, 1))
     drawn = sampling.sample(prior.kind, np.tile(raw, (count, 1)), rng.random((count, 2)))
     return restore(prior.kind, drawn, columns[:, 0], columns[:, 1], columns[:, 2:])
 
 
 def support(prior: Distribution) -> np.ndarray:
     """Return all values of a discrete prior, except a negligible tail."""
-    last = {"Bernoulli": 1, "Binomial": 9, "Poisson": 2000}.get(prior.kind, len(prior.parameters) - 1)
+    last = {"Bernoulli": 1, "Binomial": 9, "Poisson": 2000, "NegativeBinomial": 400}.get(
+        prior.kind, len(prior.parameters) - 1
+    )
     return np.arange(last + 1.0)
 
 
@@ -72,6 +78,8 @@ def _quadrature(prior: Distribution) -> tuple[np.ndarray, np.ndarray]:
         return 0.5 * (edges[1:] + edges[:-1]), np.diff(edges)
     edges = np.linspace(-60.0, 60.0, 40_001)
     t, step = 0.5 * (edges[1:] + edges[:-1]), np.diff(edges)
+    if prior.kind == "StudentT":  # its tails are powers
+        return np.sinh(t), step * np.cosh(t)
     return (t, step) if prior.kind == "Normal" else (np.exp(t), step * np.exp(t))
 
 
@@ -81,10 +89,7 @@ def test_inference_and_training_densities_agree(prior: Distribution) -> None:
     for seed in range(20):
         raw = raw_outputs(prior, seed, spread=3.0)
         value = prior.sample(rng)
-        low, high, first, second, _ = prior_columns(prior, value)
-        form = standardise(
-            prior.kind, np.array([value]), np.array([low]), np.array([high]), np.array([[first, second]])
-        )
+        form = standardised(prior, np.array([value]))
         here = sampling.log_density(prior.kind, raw[None], form.x, form.context) + form.log_jacobian
         assert here[0] == pytest.approx(log_density(prior, raw, np.array([value]))[0], rel=1e-10, abs=1e-10)
 
@@ -118,8 +123,7 @@ def test_no_nan_at_extreme_outputs(number: int, outputs: list[float], quantile: 
     prior = PRIORS[number]
     raw = torch.tensor(outputs[: width_of(prior)], dtype=torch.float32).unsqueeze(0).requires_grad_()
     value = _quantile(prior, quantile)
-    low, high, first, second, _ = prior_columns(prior, value)
-    form = standardise(prior.kind, np.array([value]), np.array([low]), np.array([high]), np.array([[first, second]]))
+    form = standardised(prior, np.array([value]))
     log_q = proposal_densities.log_density(
         prior.kind, raw, torch.from_numpy(form.x.astype(np.float32)), torch.from_numpy(form.context.astype(np.float32))
     )
@@ -136,16 +140,29 @@ def _quantile(prior: Distribution, q: float) -> float:
             return prior.parameters[0] + q * (prior.parameters[1] - prior.parameters[0])
         case "Beta":
             return q
+        case "StudentT":
+            return (q - 0.5) * 1e200
         case "Normal":
             return (q - 0.5) * 60.0
         case "Categorical":
             return float(round(q * (len(prior.parameters) - 1)))
         case "Bernoulli" | "Binomial":
             return float(round(q * support(prior)[-1]))
-        case "Poisson":
+        case "Poisson" | "NegativeBinomial":
             return float(round(q * 200))
         case _:
             return 10.0 ** (8 * q - 4)
+
+
+def test_a_standard_normal_score_is_the_student_t_prior() -> None:
+    prior = StudentT(1.5, 0.5, 2.0)
+    values = np.array([-1e12, -30.0, 0.0, 0.5, 0.7, 4.0, 1e5, 1e12])
+    form = standardised(prior, values)
+    log_q = stats.norm.logpdf(form.x) + form.log_jacobian
+    np.testing.assert_allclose(log_q, [prior.log_prob(x) for x in values.tolist()], rtol=1e-9)
+    columns = np.tile(prior_columns(prior), (8, 1))
+    again = restore("StudentT", form.x, columns[:, 0], columns[:, 1], columns[:, 2:])
+    np.testing.assert_allclose(again[1:-1], values[1:-1], rtol=1e-9, atol=1e-12)
 
 
 def test_training_starts_near_a_uniform_prior() -> None:

@@ -23,18 +23,22 @@ ROOT = Path(__file__).parents[2]
 PARAMETER_VALUES = {
     1: (0.5, 2.0), 2: (-1.0, 3.0), 3: (0.25, 0.75), 4: (4.0,), 5: (0.25,), 6: (2.0, 3.0), 7: (2.0,), 8: (2.0, 3.0),
     9: (0.5, 0.25), 10: (10.0, 0.25), 11: (2.0, 3.0),
+    12: (2.5, 0.6), 13: (3.0, -1.0, 2.0),
 }  # fmt: skip
 SCALARS = [from_code(code, values) for code, values in PARAMETER_VALUES.items()]
 GRID = np.arange(24.0).reshape(2, 3, 4)
 
 MESSAGES = [
     m.Handshake("etalumis"),
+    m.Handshake("etalumis", 1, 13),
     m.HandshakeResult("peer", "τ decays"),
     m.Run(),
     m.RunResult(None),
     m.RunResult(np.array(3.5)),
     *(m.Sample("[forward()+0x7c; f(double)+0x314]", d, "mu", False, True, 3, 17) for d in SCALARS),
     *(m.Sample("[g()+0x1]", d, shape=(1,)) for d in SCALARS),
+    m.Sample("[g()+0x1]", ArrayDistribution(1, (GRID[0], np.array([2.0]))), "theta", shape=(3, 4)),
+    m.Sample("[g()+0x1]", ArrayDistribution(3, (np.full((2, 3), 1 / 3),)), shape=(2,)),
     m.SampleResult(np.array([0.25])),
     m.Observe("[h()+0x2]", ArrayDistribution(1, (GRID, np.array(0.1))), "calorimeter", GRID + 1),
     m.Observe("[h()+0x2]", ArrayDistribution(4, (np.array([6.0]),)), "obs"),
@@ -74,7 +78,7 @@ def test_numbers_and_fields_are_those_of_the_schema():
     unions = {fb.MessageBody: [body.__name__ for body in m.BODIES], fb.Distribution: [d.kind for d in SCALARS]}
     for union, names in unions.items():
         assert [name for name in vars(union) if not name.startswith("_")] == ["NONE", *names]
-        assert [getattr(union, name) for name in names] == list(range(1, 12))
+        assert [getattr(union, name) for name in names] == list(range(1, len(names) + 1))
     assert {code: len(fields) for code, fields in FIELDS.items()} == PARAMETERS
     assert set(PARAMETERS) == set(BY_CODE)
 
@@ -213,8 +217,8 @@ def test_random_bytes_give_a_message_or_a_protocol_error(data):
         (generated_sample([0.0], [1.0], (), tensors=1), "missing or empty parameter"),
         (generated_sample([0.0], [math.nan], ()), "expected low < high"),
         (generated_sample([3.0], [1.0], ()), "expected low < high"),
-        (generated_sample([0.0, 1.0], [1.0, 2.0], (2,)), "Vectors are not supported"),
-        (generated_sample([0.0, 1.0], [1.0, 2.0], None), "Vectors are not supported"),
+        (generated_sample([0.0, 1.0], [1.0, 0.5], (2,)), r"Uniform\(1.0, 0.5\): expected low < high"),
+        (generated_sample([0.0] * 70_000, [1.0] * 70_000, (70_000,)), "expected from 1 to 65536 elements"),
     ],
 )
 def test_bad_messages_say_what_is_wrong(data, what):
@@ -223,9 +227,9 @@ def test_bad_messages_say_what_is_wrong(data, what):
 
 
 def test_unknown_bodies_and_distributions_are_named():
-    for altered, what in ((fb.MessageBody.Sample, "body type 12"), (fb.Distribution.Uniform, "distribution type 12")):
+    for altered, what in ((fb.MessageBody.Sample, "body type 14"), (fb.Distribution.Uniform, "distribution type 14")):
         data = generated_sample([0.0], [1.0], ())
-        candidates = (data[:i] + b"\x0c" + data[i + 1 :] for i in range(len(data)) if data[i] == altered)
+        candidates = (data[:i] + b"\x0e" + data[i + 1 :] for i in range(len(data)) if data[i] == altered)
         assert any(what in refusal(candidate) for candidate in candidates)
 
 

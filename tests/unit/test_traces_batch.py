@@ -15,8 +15,10 @@ from etalumis.distributions import (
     Exponential,
     Gamma,
     LogNormal,
+    NegativeBinomial,
     Normal,
     Poisson,
+    StudentT,
     Uniform,
     Weibull,
 )
@@ -74,7 +76,7 @@ def test_tokens_agree_with_a_plain_loop_over_traces(files, traces):
         assert batch.value[rows].tolist() == [trace.value[i] for i in controlled]
         expected = [p.parameters if isinstance(p, Uniform) else (math.nan, math.nan) for p in priors]
         np.testing.assert_array_equal(np.stack([batch.low[rows], batch.high[rows]], 1), expected)
-        np.testing.assert_array_equal(batch.parameters[rows], expected)  # Categorical gives NaN, too
+        np.testing.assert_array_equal(batch.parameters[rows, :2], expected)  # Categorical gives NaN, too
         np.testing.assert_allclose(batch.log_prior[rows], [trace.log_prob[i] for i in controlled], rtol=1e-14)
 
 
@@ -146,6 +148,7 @@ def test_log_prior_of_every_kind(tmp_path):
     priors = [
         Normal(1.0, 2.0), Uniform(-1.0, 3.0), Categorical((0.2, 0.3, 0.5)), Poisson(4.0), Bernoulli(0.3),
         Beta(2.0, 3.0), Exponential(1.5), Gamma(2.0, 3.0), LogNormal(0.1, 0.7), Binomial(10.0, 0.4), Weibull(2.0, 1.5),
+        NegativeBinomial(2.5, 0.6), StudentT(3.0, 1.0, 2.0),
     ]  # fmt: skip
 
     def model():
@@ -156,8 +159,8 @@ def test_log_prior_of_every_kind(tmp_path):
     dataset, drawn = dataset_of(FunctionModel(model), 5, tmp_path / "t.h5")
     batch = dataset.batch(np.arange(5), (0,))
     np.testing.assert_allclose(batch.log_prior, [lp for trace in drawn for lp in trace.log_prob], rtol=1e-13)
-    first_two = [(*p.parameters, math.nan)[:2] if p.kind != "Categorical" else (math.nan,) * 2 for p in priors]
-    np.testing.assert_array_equal(batch.parameters, first_two * 5)
+    rows = [(*(p.parameters if p.kind != "Categorical" else ()), *(math.nan,) * 3)[:3] for p in priors]
+    np.testing.assert_array_equal(batch.parameters, rows * 5)
 
 
 def test_ragged_take_agrees_with_its_reference():

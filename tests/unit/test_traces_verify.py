@@ -445,7 +445,7 @@ def test_small_windows_find_the_same_problems(file, tmp_path, monkeypatch):
 KINDS = [
     (Normal.code, (0.5, 2.0)), (Uniform.code, (-1.0, 3.0)), (Categorical.code, (0.2, 0.0, 0.8)), (Poisson.code, (3.0,)),
     (5, (0.3,)), (Beta.code, (2.0, 3.0)), (7, (1.5,)), (8, (2.0, 0.5)), (9, (0.1, 0.4)), (Binomial.code, (5.0, 0.4)),
-    (11, (1.0, 2.0)),
+    (11, (1.0, 2.0)), (12, (2.5, 0.6)), (13, (3.0, 0.5, 2.0)),
 ]  # fmt: skip
 
 

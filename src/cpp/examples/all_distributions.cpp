@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// One draw from each of the 11 distributions, one observation and one tag, to test peers.
+// One draw from each of the distributions, one observation and one tag, to test peers.
 #include "program.hpp"
 
 class AllDistributions final : public ppx::Model {
@@ -23,6 +23,8 @@ ppx::Tensor AllDistributions::forward() {
       ppx::sample(ppx::LogNormal{0.1, 0.5}, true, "lognormal"),
       ppx::sample(ppx::Binomial{10.0, 0.3}, true, "binomial"),
       ppx::sample(ppx::Weibull{2.0, 1.5}, false, "weibull"),  // not controlled
+      ppx::sample(ppx::NegativeBinomial{2.5, 0.6}, true, "negativebinomial"),
+      ppx::sample(ppx::StudentT{3.0, 1.0, 2.0}, true, "studentt"),
   };
   const ppx::Tensor all(draws, {static_cast<std::int32_t>(draws.size())});
   ppx::observe(ppx::Normal{{{draws[0], draws[1]}, {2}}, 1.0}, "obs");
@@ -31,6 +33,6 @@ ppx::Tensor AllDistributions::forward() {
 }
 
 int main(int argc, char** argv) {
-  return run_program(argc, argv, "One draw from each of the 11 distributions of PPX; observes obs, tags all.", {},
+  return run_program(argc, argv, "One draw from each of the distributions of PPX; observes obs, tags all.", {},
                      [](const Arguments&) { return std::make_unique<AllDistributions>(); });
 }

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "elements.hpp"
+
 namespace ppx::detail {
 namespace {
 
@@ -60,12 +62,28 @@ void AddressTable::refresh() {
   sites_by_id_.clear();
   slots_.assign(slots_.size(), {});
   scope_keys_.clear();
+  elements_.clear();
 }
 
 const Site& AddressTable::find(Stack& stack) {
   const std::uint64_t h = hash(stack);
   const Slot& slot = slot_of(h, stack);
   return slot.site != nullptr ? *slot.site : add(h, stack);
+}
+
+const Elements& AddressTable::elements(const Site& site, const std::vector<std::int32_t>& shape) {
+  const auto [found, is_new] = elements_.try_emplace({site.id, shape});
+  if (!is_new) return found->second;
+  Elements& elements = found->second;
+  elements.index = element_indices(shape);
+  for (const std::string& index : elements.index) {
+    auto element = std::make_unique<Site>(site);
+    element->address += index;
+    element->id = static_cast<std::uint32_t>(size());
+    elements.site.push_back(element.get());
+    sites_by_id_.push_back(std::move(element));
+  }
+  return elements;
 }
 
 AddressTable::Slot& AddressTable::slot_of(std::uint64_t hash, const Stack& stack) {

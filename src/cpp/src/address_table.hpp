@@ -32,6 +32,12 @@ struct Site {
   bool acceptance_test = false;
 };
 
+/// The elements of a draw of a tensor at one call site.
+struct Elements {
+  std::vector<std::string> index;  // "[0]", "[1]", ...
+  std::vector<const Site*> site;
+};
+
 class AddressTable {
  public:
   /// Clears the table if the site table of the process has changed. Call it between runs only: runs refer to sites.
@@ -39,6 +45,8 @@ class AddressTable {
   /// A new stack is checked first, and corrected if necessary (`confirm`): the function that captured it must still be
   /// executing.
   const Site& find(Stack& stack);
+  /// The sites of the elements of a draw of this shape at a site.
+  const Elements& elements(const Site& site, const std::vector<std::int32_t>& shape);
   std::size_t size() const { return sites_by_id_.size(); }
 
  private:
@@ -60,6 +68,7 @@ class AddressTable {
   std::vector<std::unique_ptr<Site>> sites_by_id_;
   std::vector<Slot> slots_ = std::vector<Slot>(1024);  // open addressing, at most half full
   std::map<ScopeKey, std::uint32_t> scope_keys_;
+  std::map<std::pair<std::uint32_t, std::vector<std::int32_t>>, Elements> elements_;  // by the id of the site and shape
   std::unordered_map<std::uintptr_t, FrameName> frame_names_;
 };
 

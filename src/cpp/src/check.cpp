@@ -4,6 +4,7 @@
 #include <string>
 
 #include "draw.hpp"
+#include "log_prob.hpp"
 #include "parameters.hpp"
 
 namespace ppx::detail {
@@ -14,7 +15,7 @@ namespace {
 }
 
 /// The domain of a parameter.
-enum class Domain { finite, positive, not_negative, probability, count };
+enum class Domain { finite, positive, not_negative, probability, below_one, count };
 
 const char* words(Domain domain) {
   switch (domain) {
@@ -26,6 +27,8 @@ const char* words(Domain domain) {
       return "finite and >= 0";
     case Domain::probability:
       return "in [0, 1]";
+    case Domain::below_one:
+      return "in [0, 1)";
     case Domain::count:
       break;
   }
@@ -38,6 +41,7 @@ bool contains(double x) {
   if constexpr (domain == Domain::positive) return std::isfinite(x) && x > 0.0;
   if constexpr (domain == Domain::not_negative) return std::isfinite(x) && x >= 0.0;
   if constexpr (domain == Domain::probability) return x >= 0.0 && x <= 1.0;
+  if constexpr (domain == Domain::below_one) return x >= 0.0 && x < 1.0;
   // Doubles above 2^53 do not represent every integer.
   if constexpr (domain == Domain::count) return x >= 0.0 && x <= 0x1p53 && x == std::floor(x);
 }
@@ -57,6 +61,9 @@ Domains<Domain::positive, Domain::positive> domains(const Gamma&) { return {}; }
 Domains<Domain::finite, Domain::positive> domains(const LogNormal&) { return {}; }
 Domains<Domain::count, Domain::probability> domains(const Binomial&) { return {}; }
 Domains<Domain::positive, Domain::positive> domains(const Weibull&) { return {}; }
+
+Domains<Domain::positive, Domain::below_one> domains(const NegativeBinomial&) { return {}; }
+Domains<Domain::positive, Domain::finite, Domain::positive> domains(const StudentT&) { return {}; }
 
 /// A tensor without a shape is a scalar or a vector.
 bool has_its_shape(const Tensor& tensor) {
@@ -85,24 +92,23 @@ void check_domain(const Distribution& distribution, const Parameter& parameter) 
   }
 }
 
-template <Domain first>
-void check_domains(const Distribution& distribution, const Parameters& list, Domains<first>) {
-  check_domain<first>(distribution, list.items[0]);
-}
-template <Domain first, Domain second>
-void check_domains(const Distribution& distribution, const Parameters& list, Domains<first, second>) {
-  check_domain<first>(distribution, list.items[0]);
-  check_domain<second>(distribution, list.items[1]);
+template <Domain... domains>
+void check_domains(const Distribution& distribution, const Parameters& list, Domains<domains...>) {
+  std::size_t i = 0;
+  (check_domain<domains>(distribution, list.items[i++]), ...);
 }
 
 void check_sizes(const Distribution& distribution, const Parameters& list) {
-  if (list.count < 2) return;
-  const std::size_t first = list.items[0].value->data.size();
-  const std::size_t second = list.items[1].value->data.size();
-  if (first != second && first != 1 && second != 1) {
-    fail(distribution, std::string(list.items[0].name) + " has " + std::to_string(first) + " elements and " +
-                           list.items[1].name + " has " + std::to_string(second) +
-                           "; expected the same number, or one");
+  const Parameter* known = nullptr;  // one that has several elements
+  for (const Parameter& parameter : list) {
+    const std::size_t size = parameter.value->data.size();
+    if (size == 1) continue;
+    if (known != nullptr && known->value->data.size() != size) {
+      fail(distribution, std::string(known->name) + " has " + std::to_string(known->value->data.size()) +
+                             " elements and " + parameter.name + " has " + std::to_string(size) +
+                             "; expected the same number, or one");
+    }
+    known = &parameter;
   }
 }
 
@@ -114,6 +120,15 @@ void check_order(const Distribution& distribution, const Uniform& uniform) {
     const double a = low[low.size() == 1 ? 0 : i];
     const double b = high[high.size() == 1 ? 0 : i];
     if (!(a < b)) fail(distribution, "low must be < high, found " + std::to_string(a) + " and " + std::to_string(b));
+  }
+}
+
+void check_mean(const Distribution& distribution, const Parameters& list) {
+  const std::size_t size = widest(list).data.size();
+  for (std::size_t i = 0; i < size; ++i) {
+    const double p = element(list.items[1], i);
+    const double mean = element(list.items[0], i) * p / (1.0 - p);
+    if (!(mean <= 0x1p53)) fail(distribution, "the mean must be at most 2^53, found " + std::to_string(mean));
   }
 }
 
@@ -144,6 +159,7 @@ void check_parameters(const Distribution& distribution) {
   check_sizes(distribution, list);
   if (const auto* uniform = std::get_if<Uniform>(&distribution)) check_order(distribution, *uniform);
   if (const auto* categorical = std::get_if<Categorical>(&distribution)) check_rows(distribution, *categorical);
+  if (std::holds_alternative<NegativeBinomial>(distribution)) check_mean(distribution, list);
 }
 
 void check_scalar_parameters(const Distribution& distribution) {
@@ -159,9 +175,24 @@ void check_scalar_parameters(const Distribution& distribution) {
   for (const Parameter& parameter : parameters(distribution)) {
     if (parameter.value->data.size() != 1) {
       fail(distribution, std::string("a sample statement draws one value, expected one datum in ") + parameter.name +
-                             ", found " + std::to_string(parameter.value->data.size()));
+                             ", found " + std::to_string(parameter.value->data.size()) +
+                             "; use sample_tensor for several");
     }
   }
+}
+
+std::vector<std::int32_t> check_tensor_parameters(const Distribution& distribution) {
+  check_parameters(distribution);
+  std::vector<std::int32_t> shape = draw_shape(distribution);
+  if (std::holds_alternative<Categorical>(distribution)) return shape;
+  const Tensor& whole = widest(parameters(distribution));
+  if (shape.empty() && whole.data.size() != 1) shape = {static_cast<std::int32_t>(whole.data.size())};
+  for (const Parameter& parameter : parameters(distribution)) {
+    if (parameter.value->data.size() != 1 && parameter.value->shape != whole.shape) {
+      fail(distribution, std::string("the shape of ") + parameter.name + " differs from that of another parameter");
+    }
+  }
+  return shape;
 }
 
 }  // namespace ppx::detail

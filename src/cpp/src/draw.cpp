@@ -165,25 +165,31 @@ double draw(const Weibull&, double scale, double concentration, Generator& g) {
   return scale * std::pow(standard_exponential(g), 1.0 / concentration);
 }
 
-double element(const Tensor* tensor, std::size_t i) {
-  if (tensor == nullptr) return 0.0;
-  return tensor->data.size() == 1 ? tensor->data[0] : tensor->data[i];
+double draw(const NegativeBinomial&, double total_count, double p, Generator& g) {
+  constexpr double max_rate = 0x1p53;
+  if (p == 0.0) return 0.0;
+  const double log_rate = log_standard_gamma(total_count, g) + std::log(p / (1.0 - p));
+  return poisson(std::min(std::exp(log_rate), max_rate), g);
 }
+double draw(const StudentT&, double df, double loc, double scale, Generator& g) {
+  const double log_spread = 0.5 * (std::log(0.5 * df) - log_standard_gamma(0.5 * df, g));
+  return loc + scale * standard_normal(g) * std::exp(log_spread);
+}
+
+/// As a function object, for `with_element`.
+struct Draw {
+  template <typename D, typename... Arguments>
+  double operator()(const D& distribution, Arguments&&... arguments) const {
+    return draw(distribution, std::forward<Arguments>(arguments)...);
+  }
+};
 
 template <typename D>
 Tensor draw_elements(const D& distribution, Generator& g) {
   const Parameters list = parameters(distribution);
-  const Tensor* first = list.items[0].value;
-  const Tensor* second = list.items[1].value;
-  // of (1,) and (), which have the same size, the longer one, as in log_prob.cpp and on the inference side
-  const bool second_larger =
-      second != nullptr && (second->data.size() > first->data.size() ||
-                            (second->data.size() == first->data.size() && second->shape.size() > first->shape.size()));
-  Tensor result;
-  result.shape = (second_larger ? second : first)->shape;
-  result.data.resize((second_larger ? second : first)->data.size());
+  Tensor result = widest(list);
   for (std::size_t i = 0; i < result.data.size(); ++i) {
-    result.data[i] = draw(distribution, element(first, i), element(second, i), g);
+    result.data[i] = with_element(Draw{}, distribution, list, i, g);
   }
   return result;
 }
@@ -210,8 +216,7 @@ double draw_scalar(const Distribution& distribution, Generator& generator) {
         if constexpr (std::is_same_v<std::decay_t<decltype(d)>, Categorical>) {
           return categorical(d.probs.data.data(), d.probs.data.size(), generator);
         } else {
-          const Parameters list = parameters(d);
-          return draw(d, list.items[0].value->data[0], element(list.items[1].value, 0), generator);
+          return with_element(Draw{}, d, parameters(d), 0, generator);
         }
       },
       distribution);

@@ -14,6 +14,9 @@ void check_parameters(const Distribution& distribution);
 /// Also throws if a parameter is not a single value (Categorical: one row of probabilities).
 void check_scalar_parameters(const Distribution& distribution);
 
+/// Also throws if two parameters of several elements have different shapes. Returns the shape of a draw.
+std::vector<std::int32_t> check_tensor_parameters(const Distribution& distribution);
+
 /// One draw; call check_scalar_parameters first.
 double draw_scalar(const Distribution& distribution, Generator& generator);
 

@@ -68,17 +68,38 @@ double density(const Weibull&, double scale, double k, double x) {
   return std::log(k / scale) + x_log_y(k - 1.0, z) - std::pow(z, k);
 }
 
+double density(const NegativeBinomial&, double r, double p, double x) {
+  if (x < 0.0 || !whole(x)) return minus_infinity;
+  return log_gamma(x + r) - log_gamma(r) - log_gamma(x + 1.0) + r * std::log1p(-p) + x_log_y(x, p);
+}
+/// log Gamma((df + 1) / 2) - log Gamma(df / 2); by its series where the difference would cancel.
+double log_gamma_ratio(double df) {
+  constexpr double large_df = 1000.0;
+  if (df < large_df) return log_gamma(0.5 * (df + 1.0)) - log_gamma(0.5 * df);
+  return 0.5 * std::log(0.5 * df) - 1.0 / (4.0 * df) + 1.0 / (24.0 * df * df * df);
+}
+double density(const StudentT&, double df, double loc, double scale, double x) {
+  constexpr double huge = 1e150;  // the square of a larger number may overflow
+  constexpr double pi = 3.141592653589793238462643383279502884;
+  const double z = std::abs(x - loc) / scale;
+  const double log_tail = z < huge ? std::log1p(z * z / df) : 2.0 * std::log(z) - std::log(df);
+  return log_gamma_ratio(df) - 0.5 * std::log(df * pi) - std::log(scale) - 0.5 * (df + 1.0) * log_tail;
+}
+
+/// As a function object, for `with_element`.
+struct Density {
+  template <typename... Arguments>
+  double operator()(const Arguments&... arguments) const {
+    return density(arguments...);
+  }
+};
+
 double categorical(const double* probs, std::size_t width, double x) {
   if (!whole(x) || x < 0.0 || x >= static_cast<double>(width)) return minus_infinity;
   double sum = 0.0;
   for (std::size_t i = 0; i < width; ++i) sum += probs[i];
   const double mass = probs[static_cast<std::size_t>(x)];
   return mass > 0.0 ? std::log(mass / sum) : minus_infinity;
-}
-
-double element(const Tensor* tensor, std::size_t i) {
-  if (tensor == nullptr) return 0.0;
-  return tensor->data.size() == 1 ? tensor->data[0] : tensor->data[i];
 }
 
 /// An array of means with one standard deviation, the usual likelihood of a detector: eight independent sums, because
@@ -103,16 +124,14 @@ double normal_image(const std::vector<double>& mean, double stddev, const std::v
 template <typename D>
 double sum_of_densities(const D& distribution, const Tensor& value) {
   const Parameters list = parameters(distribution);
-  const Tensor* first = list.items[0].value;
-  const Tensor* second = list.items[1].value;
   if constexpr (std::is_same_v<D, Normal>) {
-    if (first->data.size() == value.data.size() && second->data.size() == 1) {
-      return normal_image(first->data, second->data[0], value.data);
+    if (distribution.mean.data.size() == value.data.size() && distribution.stddev.data.size() == 1) {
+      return normal_image(distribution.mean.data, distribution.stddev.data[0], value.data);
     }
   }
   double sum = 0.0;
   for (std::size_t i = 0; i < value.data.size(); ++i) {
-    sum += density(distribution, element(first, i), element(second, i), value.data[i]);
+    sum += with_element(Density{}, distribution, list, i, value.data[i]);
   }
   return sum;
 }
@@ -152,8 +171,7 @@ double log_prob(const Distribution& distribution, double value) {
         if constexpr (std::is_same_v<std::decay_t<decltype(d)>, Categorical>) {
           return categorical(d.probs.data.data(), d.probs.data.size(), value);
         } else {
-          const Parameters list = parameters(d);
-          return density(d, list.items[0].value->data[0], element(list.items[1].value, 0), value);
+          return with_element(Density{}, d, parameters(d), 0, value);
         }
       },
       distribution);
@@ -164,18 +182,12 @@ double log_prob(const Distribution& distribution, const Tensor& value) {
 }
 
 std::vector<std::int32_t> draw_shape(const Distribution& distribution) {
-  const Parameters list = parameters(distribution);
-  const Tensor* first = list.items[0].value;
-  const Tensor* second = list.items[1].value;
-  if (std::holds_alternative<Categorical>(distribution)) {
-    if (first->shape.empty()) return {};
-    return {first->shape.begin(), first->shape.end() - 1};
+  if (const auto* rows = std::get_if<Categorical>(&distribution)) {
+    const auto& shape = rows->probs.shape;
+    if (shape.empty()) return {};
+    return {shape.begin(), shape.end() - 1};
   }
-  // of two shapes of the same size, (1,) and (), the longer one: the inference side broadcasts
-  const bool second_wins =
-      second != nullptr && (second->data.size() > first->data.size() ||
-                            (second->data.size() == first->data.size() && second->shape.size() > first->shape.size()));
-  return second_wins ? second->shape : first->shape;
+  return widest(parameters(distribution)).shape;
 }
 
 std::uint64_t support_digest(const Distribution& distribution) {

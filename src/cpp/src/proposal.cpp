@@ -64,6 +64,11 @@ struct LocalStep {
     const double p = datum(d.probs);
     return whole_step(datum(d.total_count) * p * (1.0 - p));
   }
+  Proposal operator()(const NegativeBinomial& d) const {
+    const double failure = 1.0 - datum(d.probs);
+    return whole_step(datum(d.total_count) * datum(d.probs) / failure / failure);
+  }
+  Proposal operator()(const StudentT& d) const { return symmetric(x + gaussian_step(2.0 * datum(d.scale), g)); }
   Proposal operator()(const Normal& d) const { return symmetric(x + gaussian_step(2.0 * datum(d.stddev), g)); }
   Proposal operator()(const Exponential&) const { return log_step(); }
   Proposal operator()(const Gamma&) const { return log_step(); }

@@ -35,7 +35,8 @@ class Peer {
 /// The current run of a thread, while `forward` executes.
 class Run {
  public:
-  explicit Run(Peer& peer);
+  /// The inference side knows the first `known_distributions` of the union Distribution.
+  explicit Run(Peer& peer, std::size_t known_distributions = std::variant_size_v<Distribution>);
   ~Run();
   Run(const Run&) = delete;
   Run& operator=(const Run&) = delete;
@@ -47,6 +48,7 @@ class Run {
 
   // `frame` is the frame address of the public function that was called: frames up to it belong to the front end.
   double sample(const Distribution& distribution, bool control, std::string_view name, const void* frame);
+  Tensor sample_tensor(const Distribution& distribution, bool control, std::string_view name, const void* frame);
   void observe(const Distribution& distribution, std::string_view name, const Tensor* value, const void* frame);
   void tag(std::string_view name, const Tensor& value, const void* frame);
 
@@ -56,8 +58,10 @@ class Run {
 
  private:
   const Site& locate(const void* frame);
+  void check_known(const Distribution& distribution) const;
 
   Peer& peer_;
+  std::size_t known_distributions_;
   Run* previous_;
   std::uint64_t id_;
   const void* outer_ = nullptr;

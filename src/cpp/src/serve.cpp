@@ -55,7 +55,7 @@ class Server final : public detail::Peer, public detail::Asker {
     while (next_request()) {
       const Received received = detail::decode(socket_.request());
       if (received.type == MessageType::handshake) {
-        answer_handshake(received.delegation);
+        answer_handshake(received.offer);
       } else if (received.type == MessageType::run && received.request == nullptr && received.error.empty()) {
         execute();
       } else if (received.type == MessageType::run && received.error.empty() && accept(*received.request)) {
@@ -117,9 +117,10 @@ class Server final : public detail::Peer, public detail::Asker {
 
   bool stop_requested() const { return options_.stop != nullptr && *options_.stop != 0; }
 
-  void answer_handshake(std::uint32_t delegation) {
+  void answer_handshake(const detail::Offer& offer) {
     session_.reset();
-    if (delegation >= detail::delegation_version) {
+    known_distributions_ = offer.distributions;
+    if (offer.delegation >= detail::delegation_version) {
       session_ = std::make_unique<Session>();
       session_->number = new_session_number();
       session_->sites_version = detail::current_sites().version;
@@ -222,7 +223,7 @@ class Server final : public detail::Peer, public detail::Asker {
         }
         break;
       case State::answer_handshake:
-        answer_handshake(handshake_delegation_);
+        answer_handshake(next_offer_);
         break;
       case State::answer_reset:
         socket_.send(encoder_.reset());
@@ -236,7 +237,7 @@ class Server final : public detail::Peer, public detail::Asker {
   Tensor forward(detail::Peer& peer) {
     const auto* const delegate = dynamic_cast<const detail::Delegate*>(&peer);
     const auto is_over = [&] { return state_ != State::running || (delegate != nullptr && delegate->over()); };
-    detail::Run run(peer);
+    detail::Run run(peer, known_distributions_);
     try {
       return run.forward(model_);
     } catch (const AbandonRun&) {
@@ -272,7 +273,7 @@ class Server final : public detail::Peer, public detail::Asker {
     }
     if (received.type == expected && received.error.empty()) return received;
     if (received.type == MessageType::handshake) {
-      handshake_delegation_ = received.delegation;
+      next_offer_ = received.offer;
       abandon(State::answer_handshake);
     }
     if (received.type == MessageType::reset) abandon(State::answer_reset);
@@ -298,7 +299,8 @@ class Server final : public detail::Peer, public detail::Asker {
   std::unique_ptr<Session> session_;
   detail::Record record_;
   State state_ = State::running;
-  std::uint32_t handshake_delegation_ = 0;
+  std::uint32_t known_distributions_ = detail::distributions_of_ppx_1_0;
+  detail::Offer next_offer_;  // of the Handshake that ended a run
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "elements.hpp"
 #include "log_prob.hpp"
 #include "parameters.hpp"
 #include "record.hpp"
@@ -41,34 +42,6 @@ bool same_parameters(const Distribution& distribution, const std::vector<double>
     }
   }
   return position == known.size();
-}
-
-/// Returns the distribution of a kind with given parameters.
-Distribution scalar_distribution(std::uint32_t kind, const double* p, std::size_t count) {
-  switch (kind) {
-    case 1:
-      return Normal{p[0], p[1]};
-    case 2:
-      return Uniform{p[0], p[1]};
-    case categorical_kind:
-      return Categorical{{std::vector<double>(p, p + count), {static_cast<std::int32_t>(count)}}};
-    case 4:
-      return Poisson{p[0]};
-    case 5:
-      return Bernoulli{p[0]};
-    case 6:
-      return Beta{p[0], p[1]};
-    case 7:
-      return Exponential{p[0]};
-    case 8:
-      return Gamma{p[0], p[1]};
-    case 9:
-      return LogNormal{p[0], p[1]};
-    case 10:
-      return Binomial{p[0], p[1]};
-    default:
-      return Weibull{p[0], p[1]};
-  }
 }
 
 std::string key_of(std::uint32_t kind, const std::vector<double>& parameters) {

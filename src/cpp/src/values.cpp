@@ -22,8 +22,8 @@ Model::~Model() = default;
 
 std::string_view distribution_name(const Distribution& distribution) {
   static constexpr std::array<std::string_view, std::variant_size_v<Distribution>> names = {
-      "Normal",      "Uniform", "Categorical", "Poisson",  "Bernoulli", "Beta",
-      "Exponential", "Gamma",   "LogNormal",   "Binomial", "Weibull"};
+      "Normal", "Uniform",   "Categorical", "Poisson", "Bernoulli",        "Beta",    "Exponential",
+      "Gamma",  "LogNormal", "Binomial",    "Weibull", "NegativeBinomial", "StudentT"};
   return names.at(distribution.index());
 }
 

@@ -62,6 +62,13 @@ struct DistributionEncoder {
     const auto second = tensor(b, q);
     return create(b, first, second).Union();
   }
+  template <typename Create>
+  Offset<void> make(Create create, const Tensor& p, const Tensor& q, const Tensor& r) const {
+    const auto first = tensor(b, p);
+    const auto second = tensor(b, q);
+    const auto third = tensor(b, r);
+    return create(b, first, second, third).Union();
+  }
   Offset<void> operator()(const Normal& d) const { return make(wire::CreateNormal, d.mean, d.stddev); }
   Offset<void> operator()(const Uniform& d) const { return make(wire::CreateUniform, d.low, d.high); }
   Offset<void> operator()(const Categorical& d) const { return make(wire::CreateCategorical, d.probs); }
@@ -73,13 +80,17 @@ struct DistributionEncoder {
   Offset<void> operator()(const LogNormal& d) const { return make(wire::CreateLogNormal, d.loc, d.scale); }
   Offset<void> operator()(const Binomial& d) const { return make(wire::CreateBinomial, d.total_count, d.probs); }
   Offset<void> operator()(const Weibull& d) const { return make(wire::CreateWeibull, d.scale, d.concentration); }
+  Offset<void> operator()(const NegativeBinomial& d) const {
+    return make(wire::CreateNegativeBinomial, d.total_count, d.probs);
+  }
+  Offset<void> operator()(const StudentT& d) const { return make(wire::CreateStudentT, d.df, d.loc, d.scale); }
 };
 
 /// The numbers of the union are the indices of the variant plus 1; both ends are checked here.
 wire::Distribution distribution_type(const Distribution& distribution) {
   static_assert(std::variant_size_v<Distribution> == static_cast<std::size_t>(wire::Distribution_MAX));
   static_assert(std::is_same_v<std::variant_alternative_t<wire::Distribution_Normal - 1, Distribution>, Normal>);
-  static_assert(std::is_same_v<std::variant_alternative_t<wire::Distribution_Weibull - 1, Distribution>, Weibull>);
+  static_assert(std::is_same_v<std::variant_alternative_t<wire::Distribution_StudentT - 1, Distribution>, StudentT>);
   return static_cast<wire::Distribution>(distribution.index() + 1);
 }
 
@@ -291,7 +302,9 @@ Received decode(Bytes buffer) {
   if (const auto* result = message->body_as_SampleResult()) return decode_sample_result(*result);
   if (const auto* run = message->body_as_Run()) return decode_run(*run, buffer.size);
   Received received = received_as(static_cast<MessageType>(type));
-  if (const auto* handshake = message->body_as_Handshake()) received.delegation = handshake->delegation();
+  if (const auto* handshake = message->body_as_Handshake()) {
+    received.offer = {handshake->delegation(), std::max(handshake->distributions(), distributions_of_ppx_1_0)};
+  }
   return received;
 }
 

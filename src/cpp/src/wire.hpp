@@ -38,6 +38,15 @@ enum class MessageType : std::uint8_t {
   reset
 };
 
+/// Number of distributions in PPX 1.0.
+constexpr std::uint32_t distributions_of_ppx_1_0 = 11;
+
+/// What the inference side supports, in its Handshake.
+struct Offer {
+  std::uint32_t delegation = 0;                            // version of delegated runs
+  std::uint32_t distributions = distributions_of_ppx_1_0;  // highest number of a distribution
+};
+
 /// A received message, as far as the simulator needs it.
 struct Received {
   MessageType type = MessageType::none;  // none: not a valid message
@@ -45,7 +54,7 @@ struct Received {
   std::string error;                     // why it is invalid; empty if it is valid
   HandOver hand_over = HandOver::none;   // of a SampleResult
   bool has_value = true;                 // of a SampleResult
-  std::uint32_t delegation = 0;          // of a Handshake: the version of delegated runs that the peer supports
+  Offer offer;                           // of a Handshake
   std::unique_ptr<RunRequest> request;   // of a delegated or assisted Run
 };
 

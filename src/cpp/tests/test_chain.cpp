@@ -23,10 +23,11 @@ struct Kinds final : Watched {
   std::string name() const override { return "kinds"; }
   Tensor forward() override {
     const std::vector<double> x = {
-        sample(Normal{1.0, 2.0}),    sample(Uniform{-1.0, 3.0}), sample(Categorical{{{0.2, 0.3, 0.5}, {3}}}),
-        sample(Poisson{4.0}),        sample(Bernoulli{0.25}),    sample(Beta{2.0, 3.0}),
-        sample(Exponential{0.5}),    sample(Gamma{3.0, 2.0}),    sample(LogNormal{0.1, 0.5}),
-        sample(Binomial{10.0, 0.3}), sample(Weibull{2.0, 1.5})};
+        sample(Normal{1.0, 2.0}),       sample(Uniform{-1.0, 3.0}), sample(Categorical{{{0.2, 0.3, 0.5}, {3}}}),
+        sample(Poisson{4.0}),           sample(Bernoulli{0.25}),    sample(Beta{2.0, 3.0}),
+        sample(Exponential{0.5}),       sample(Gamma{3.0, 2.0}),    sample(LogNormal{0.1, 0.5}),
+        sample(Binomial{10.0, 0.3}),    sample(Weibull{2.0, 1.5}),  sample(NegativeBinomial{2.5, 0.5}),
+        sample(StudentT{9.0, 1.0, 2.0})};
     seen = x;
     for (const double value : x) seen.push_back(value * value);
     seen.push_back(x[2] == 1.0 ? 1.0 : 0.0);

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The etalumis authors
 // SPDX-License-Identifier: BSD-3-Clause
 //
-// Local sampling of the 11 distributions: comparison with exact moments, with tolerances from the Monte Carlo error.
+// Local sampling of the distributions: comparison with exact moments, with tolerances from the Monte Carlo error.
 #include <cmath>
 #include <limits>
 #include <map>
@@ -123,6 +123,23 @@ void weibull() {
                 gamma_function_moments(2.0 * std::tgamma(1.0 + 1.0 / k), 4.0 * std::tgamma(1.0 + 2.0 / k)), 15);
 }
 
+void negative_binomial() {
+  for (const auto& [r, p] : std::vector<std::pair<double, double>>{{2.5, 0.6}, {0.3, 0.9}, {40.0, 0.2}}) {
+    const double mean = r * p / (1.0 - p);
+    check_moments(NegativeBinomial{r, p}, {mean, mean / (1.0 - p)}, 18);
+  }
+  Generator generator(19);
+  CHECK_EQUAL(detail::draw_scalar(NegativeBinomial{3.0, 0.0}, generator), 0.0);
+}
+
+void student_t() {
+  check_moments(StudentT{9.0, 1.0, 2.0}, {1.0, 4.0 * 9.0 / 7.0}, 20);
+  Generator generator(21);  // of a Cauchy distribution, half of the mass is between -1 and 1
+  int inside = 0;
+  for (int i = 0; i < draws; ++i) inside += std::abs(detail::draw_scalar(StudentT{1.0, 0.0, 1.0}, generator)) < 1.0;
+  CHECK(std::abs(inside - draws / 2) < sigmas * std::sqrt(draws / 4.0));
+}
+
 /// The whole distribution: a chi-square test with the exact mass, with enough draws to detect a wrong constant in the
 /// acceptance test of a rejection sampler.
 void check_mass(const Distribution& distribution, const std::function<double(int)>& log_mass, int low, int high) {
@@ -196,6 +213,9 @@ void bad_parameters_are_named() {
   CHECK_ERROR(ParameterError, sample(Bernoulli{1.5}), "Bernoulli", "[0, 1]");
   CHECK_ERROR(ParameterError, sample(Binomial{2.5, 0.5}), "total_count", "integer");
   CHECK_ERROR(ParameterError, sample(Poisson{-1.0}), "rate");
+  CHECK_ERROR(ParameterError, sample(NegativeBinomial{2.0, 1.0}), "probs", "[0, 1)");
+  CHECK_ERROR(ParameterError, sample(NegativeBinomial{1e10, 1.0 - 1e-10}), "mean", "2^53");
+  CHECK_ERROR(ParameterError, sample(StudentT{0.0, 0.0, 1.0}), "df", "> 0");
   CHECK_ERROR(ParameterError, sample(Normal{Tensor{}, 1.0}), "mean is empty");
   CHECK_ERROR(ParameterError, sample(Normal{{{1.0, 2.0}, {2}}, 1.0}), "one datum", "mean");
   CHECK_ERROR(std::invalid_argument, Tensor({1.0, 2.0}, {3}), "3", "2");
@@ -222,6 +242,8 @@ int main() {
                     {"lognormal", lognormal},
                     {"binomial", binomial},
                     {"weibull", weibull},
+                    {"negative binomial", negative_binomial},
+                    {"student t", student_t},
                     {"rejection samplers follow the exact mass", rejection_samplers_follow_the_exact_mass},
                     {"tensors", tensors},
                     {"bad parameters are named", bad_parameters_are_named},

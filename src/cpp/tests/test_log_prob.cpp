@@ -45,10 +45,10 @@ void densities_integrate_to_one() {
     double low, high;  // contain all but 1e-12 of the mass
   };
   const std::vector<Case> cases = {
-      {Normal{1.0, 2.0}, -19.0, 21.0}, {Uniform{-1.0, 3.0}, -1.0, 3.0},   {Beta{2.0, 3.0}, 0.0, 1.0},
-      {Beta{1.5, 0.7}, 0.0, 1.0},      {Exponential{0.5}, 0.0, 80.0},     {Gamma{3.0, 2.0}, 0.0, 40.0},
-      {Gamma{0.6, 1.0}, 0.0, 60.0},    {LogNormal{0.1, 0.5}, 0.0, 100.0}, {Weibull{2.0, 1.5}, 0.0, 40.0},
-      {Weibull{0.3, 0.8}, 0.0, 40.0},
+      {Normal{1.0, 2.0}, -19.0, 21.0}, {Uniform{-1.0, 3.0}, -1.0, 3.0},         {Beta{2.0, 3.0}, 0.0, 1.0},
+      {Beta{1.5, 0.7}, 0.0, 1.0},      {Exponential{0.5}, 0.0, 80.0},           {Gamma{3.0, 2.0}, 0.0, 40.0},
+      {Gamma{0.6, 1.0}, 0.0, 60.0},    {LogNormal{0.1, 0.5}, 0.0, 100.0},       {Weibull{2.0, 1.5}, 0.0, 40.0},
+      {Weibull{0.3, 0.8}, 0.0, 40.0},  {StudentT{30.0, 1.0, 2.0}, -31.0, 33.0},
   };
   for (const Case& c : cases) {
     const double mass = integral(c.low, c.high, [&](double x) { return std::exp(log_prob(c.distribution, x)); });
@@ -64,7 +64,9 @@ void masses_sum_to_one() {
                                            Bernoulli{1.0},
                                            Binomial{10.0, 0.3},
                                            Binomial{7.0, 0.0},
-                                           Binomial{7.0, 1.0}};
+                                           Binomial{7.0, 1.0},
+                                           NegativeBinomial{1.5, 0.3},
+                                           NegativeBinomial{4.0, 0.0}};
   for (const Distribution& distribution : cases) {
     double mass = 0.0;
     for (int x = -2; x < 60; ++x) {
@@ -87,6 +89,11 @@ void densities_are_the_closed_forms() {
   check_close(log_prob(Gamma{3.0, 2.0}, 1.5), std::log(8.0 * 2.25 / 2.0) - 3.0, 1e-14, "Gamma");
   check_close(log_prob(LogNormal{0.0, 1.0}, std::exp(1.0)), -0.5 - 0.5 * std::log(2.0 * pi) - 1.0, 1e-14, "LogNormal");
   check_close(log_prob(Binomial{4.0, 0.25}, 1.0), std::log(4.0 * 0.25 * 27.0 / 64.0), 1e-14, "Binomial");
+  check_close(log_prob(NegativeBinomial{2.0, 0.25}, 3.0), std::log(4.0 * 0.75 * 0.75 / 64.0), 1e-14,
+              "NegativeBinomial");
+  check_close(log_prob(StudentT{1.0, 1.0, 2.0}, 5.0), -std::log(2.0 * pi * 5.0), 1e-14, "StudentT");
+  check_close(log_prob(StudentT{1e12, 1.0, 2.0}, 4.0), log_prob(Normal{1.0, 2.0}, 4.0), 1e-11, "a normal StudentT");
+  check_close(log_prob(StudentT{1.0, 0.0, 1.0}, 1e200), -std::log(pi) - 400.0 * std::log(10.0), 1e-11, "its tail");
   check_close(log_prob(Weibull{2.0, 3.0}, 1.0), std::log(1.5 * 0.25) - 0.125, 1e-14, "Weibull");
 }
 
@@ -102,6 +109,7 @@ void outside_of_the_support_the_density_is_zero() {
       {LogNormal{0.0, 1.0}, {0.0, -1.0, std::numeric_limits<double>::infinity()}},
       {Binomial{4.0, 0.5}, {-1.0, 5.0, 0.5}},
       {Weibull{1.0, 2.0}, {0.0, -1.0}},
+      {NegativeBinomial{2.0, 0.5}, {-1.0, 0.5, std::numeric_limits<double>::infinity()}},
   };
   for (const auto& [distribution, values] : cases) {
     for (const double x : values) CHECK_EQUAL(log_prob(distribution, x), minus_infinity);
@@ -142,12 +150,16 @@ void supports_have_digests() {
   CHECK_EQUAL(digest(Binomial{4.0, 0.5}), digest(Binomial{4.0, 0.1}));
   CHECK_EQUAL(digest(Categorical{{{1.0, 2.0}, {2}}}), digest(Categorical{{{0.0, 1.0}, {2}}}));
   CHECK_EQUAL(digest(Uniform{0.0, 1.0}), digest(Uniform{-0.0, 1.0}));
-  const std::vector<Distribution> different = {
-      Normal{0.0, 1.0},   Uniform{0.0, 1.0},   Uniform{0.0, 2.0},  Uniform{1.0, 2.0},
-      Uniform{-1.0, 0.0}, Uniform{-1.0, 1.0},  Poisson{1.0},       Categorical{{{1.0, 2.0}, {2}}},
-      Bernoulli{0.5},     Beta{1.0, 1.0},      Exponential{1.0},   Categorical{{{1.0, 2.0, 3.0}, {3}}},
-      Gamma{1.0, 1.0},    LogNormal{0.0, 1.0}, Binomial{4.0, 0.5}, Binomial{5.0, 0.5},
-      Weibull{1.0, 1.0}};
+  const std::vector<Distribution> different = {Normal{0.0, 1.0},       Uniform{0.0, 1.0},
+                                               Uniform{0.0, 2.0},      Uniform{1.0, 2.0},
+                                               Uniform{-1.0, 0.0},     Uniform{-1.0, 1.0},
+                                               Poisson{1.0},           Categorical{{{1.0, 2.0}, {2}}},
+                                               Bernoulli{0.5},         Beta{1.0, 1.0},
+                                               Exponential{1.0},       Categorical{{{1.0, 2.0, 3.0}, {3}}},
+                                               Gamma{1.0, 1.0},        LogNormal{0.0, 1.0},
+                                               Binomial{4.0, 0.5},     Binomial{5.0, 0.5},
+                                               Weibull{1.0, 1.0},      NegativeBinomial{1.0, 0.5},
+                                               StudentT{1.0, 0.0, 1.0}};
   std::set<std::uint64_t> digests;
   for (const Distribution& distribution : different) digests.insert(digest(distribution));
   CHECK_EQUAL(digests.size(), different.size());

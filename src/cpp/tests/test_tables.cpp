@@ -96,12 +96,13 @@ void priors_of_different_kinds_with_the_same_numbers_differ() {
   std::set<std::uint64_t> supports;
   for (const Distribution& distribution : std::vector<Distribution>{
            Normal{1.0, 2.0}, Uniform{1.0, 2.0}, Beta{1.0, 2.0}, Gamma{1.0, 2.0}, LogNormal{1.0, 2.0}, Weibull{1.0, 2.0},
-           Categorical{{{1.0, 2.0}, {2}}}, Poisson{1.0}, Exponential{1.0}, Bernoulli{1.0}}) {
+           StudentT{1.0, 2.0, 1.0}, NegativeBinomial{1.0, 0.5}, Categorical{{{1.0, 2.0}, {2}}}, Poisson{1.0},
+           Exponential{1.0}, Bernoulli{1.0}}) {
     numbers.insert(tables.prior(site, distribution).number);
     supports.insert(tables.prior(site, distribution).support);
   }
-  CHECK_EQUAL(numbers.size(), 10U);
-  CHECK_EQUAL(supports.size(), 10U);
+  CHECK_EQUAL(numbers.size(), 12U);
+  CHECK_EQUAL(supports.size(), 12U);
 }
 
 void arrays_are_sparse_if_that_is_shorter() {

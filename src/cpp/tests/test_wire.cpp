@@ -101,6 +101,13 @@ void all_distributions_are_encoded_by_name() {
   check_tensor(encoded(Binomial{1.0, 0.5})->distribution_as_Binomial()->probs(), 0.5);
   check_tensor(encoded(Weibull{1.0, 2.0})->distribution_as_Weibull()->scale(), 1.0);
   check_tensor(encoded(Weibull{1.0, 2.0})->distribution_as_Weibull()->concentration(), 2.0);
+  const auto* count = encoded(NegativeBinomial{2.5, 0.5})->distribution_as_NegativeBinomial();
+  check_tensor(count->total_count(), 2.5);
+  check_tensor(count->probs(), 0.5);
+  const auto* student = encoded(StudentT{3.0, 1.0, 2.0})->distribution_as_StudentT();
+  check_tensor(student->df(), 3.0);
+  check_tensor(student->loc(), 1.0);
+  check_tensor(student->scale(), 2.0);
 }
 
 void other_statements() {

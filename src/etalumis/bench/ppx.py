@@ -25,8 +25,18 @@ from etalumis.inference.controllers import PriorController
 from etalumis.ppx import Simulator
 from etalumis.ppx.connection import Connection
 from etalumis.ppx.decode import Decoder
-from etalumis.ppx.encode import encode, sample_result
-from etalumis.ppx.messages import Handshake, Observe, ObserveResult, Run, RunResult, Sample, Tag, TagResult
+from etalumis.ppx.encode import encode
+from etalumis.ppx.messages import (
+    Handshake,
+    Observe,
+    ObserveResult,
+    Run,
+    RunResult,
+    Sample,
+    SampleResult,
+    Tag,
+    TagResult,
+)
 from etalumis.ppx.pool import Pool
 from etalumis.ppx.process import SimulatorProcess
 
@@ -160,7 +170,7 @@ def _sizes(connection: Connection) -> Sizes:
         received = connection.request(reply, _TIMEOUT_S)
         message = decoder.decode(received)
         if isinstance(message, Sample):
-            reply = sample_result(message.distribution.sample(rng), message.shape)
+            reply = encode(SampleResult(np.reshape(message.distribution.sample(rng), message.shape)))
             samples.append(len(received))
             results.append(len(reply))
         elif isinstance(message, Observe):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The eleven distributions of PPX, scalar (sample statements) and array-valued (observe statements).
+"""The distributions of PPX, scalar and array-valued.
 
 Parameters have the same names as in PPX messages. Densities are log densities in float64. The log density of a value
 outside the support is -inf, never NaN.
@@ -9,6 +9,7 @@ outside the support is -inf, never NaN.
 from etalumis.distributions.arrays import ArrayDistribution, SparseNormal
 from etalumis.distributions.scalar import (
     BY_CODE,
+    IN_PPX_1_0,
     Bernoulli,
     Beta,
     Binomial,
@@ -17,8 +18,10 @@ from etalumis.distributions.scalar import (
     Exponential,
     Gamma,
     LogNormal,
+    NegativeBinomial,
     Normal,
     Poisson,
+    StudentT,
     Uniform,
     Weibull,
     from_code,
@@ -26,6 +29,7 @@ from etalumis.distributions.scalar import (
 
 __all__ = [
     "BY_CODE",
+    "IN_PPX_1_0",
     "ArrayDistribution",
     "Bernoulli",
     "Beta",
@@ -35,9 +39,11 @@ __all__ = [
     "Exponential",
     "Gamma",
     "LogNormal",
+    "NegativeBinomial",
     "Normal",
     "Poisson",
     "SparseNormal",
+    "StudentT",
     "Uniform",
     "Weibull",
     "from_code",

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The eleven distributions of PPX for arrays of independent elements (observe statements)."""
+"""The distributions of PPX for arrays of independent elements."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,9 @@ import scipy  # it imports scipy.special, which takes 0.2 s, on first use
 
 from etalumis.distributions.scalar import (
     BY_CODE,
+    LARGE_DF,
     LOG_2PI,
+    MAX_COUNT,
     Bernoulli,
     Beta,
     Binomial,
@@ -22,17 +24,20 @@ from etalumis.distributions.scalar import (
     Exponential,
     Gamma,
     LogNormal,
+    NegativeBinomial,
     Normal,
     Poisson,
+    StudentT,
     Uniform,
     Weibull,
+    from_code,
 )
 from etalumis.typing import Array
 
 
 @dataclass(frozen=True, eq=False)
 class ArrayDistribution:
-    """Array of independent elements with distributions of the same kind, for observe statements.
+    """Array of independent elements with distributions of the same kind.
 
     Attributes
     ----------
@@ -86,6 +91,22 @@ class ArrayDistribution:
             if self.code == Normal.code:
                 return _normal_sum(value, *self.arrays)
             return float(np.sum(_LOG_PROB[self.code](value, *self.arrays)))
+
+    def elements(self) -> Iterator[tuple[str, Distribution]]:
+        """Yield the index of each element ("[1,2]"; "" for the shape ()) and its scalar distribution, row-major.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range.
+        """
+        rows = (
+            np.reshape(self.arrays[0], (math.prod(self.shape), -1))
+            if self.code == Categorical.code
+            else np.stack([np.broadcast_to(array, self.shape).ravel() for array in self.arrays], axis=1)
+        )
+        for index, parameters in zip(np.ndindex(self.shape), rows.tolist(), strict=True):
+            yield f"[{','.join(map(str, index))}]" if index else "", from_code(self.code, tuple(parameters))
 
     def sample(self, rng: np.random.Generator) -> Array:
         """Draw one value of shape `shape`."""
@@ -183,6 +204,22 @@ def _weibull(x: Array, scale: Array, k: Array) -> Array:
     return _where(x >= 0, np.log(k / scale) + scipy.special.xlogy(k - 1, z) - z**k)
 
 
+def _negative_binomial(x: Array, r: Array, p: Array) -> Array:
+    log_choose = scipy.special.gammaln(x + r) - scipy.special.gammaln(r) - scipy.special.gammaln(x + 1)
+    return _where(_whole(x) & (x >= 0), log_choose + r * np.log1p(-p) + scipy.special.xlogy(x, p))
+
+
+def _student_t(x: Array, df: Array, loc: Array, scale: Array) -> Array:
+    z = np.abs(x - loc) / scale
+    # log(1 + z^2 / df), where the square may overflow
+    log_tail = np.where(z < 1e150, np.log1p(z * z / df), 2 * np.log(z) - np.log(df))
+    series = 0.5 * np.log(0.5 * df) - 1 / (4 * df) + 1 / (24 * df**3)
+    difference = scipy.special.gammaln(0.5 * (df + 1)) - scipy.special.gammaln(0.5 * df)
+    log_norm = np.where(df < LARGE_DF, difference, series) - 0.5 * np.log(df * math.pi) - np.log(scale)
+    density: Array = log_norm - 0.5 * (df + 1) * log_tail
+    return density
+
+
 _LOG_PROB: dict[int, Callable[..., Any]] = {
     Uniform.code: lambda x, low, high: _where((x >= low) & (x <= high), -np.log(high - low)),
     Categorical.code: _categorical,
@@ -196,9 +233,15 @@ _LOG_PROB: dict[int, Callable[..., Any]] = {
     LogNormal.code: _log_normal,
     Binomial.code: _binomial,
     Weibull.code: _weibull,
+    NegativeBinomial.code: _negative_binomial,
+    StudentT.code: _student_t,
 }
 
 Shape = tuple[int, ...]
+
+
+def _sample_negative_binomial(rng: np.random.Generator, shape: Shape, r: Array, p: Array) -> Array:
+    return np.asarray(rng.poisson(np.minimum(rng.standard_gamma(r, shape) * (p / (1 - p)), MAX_COUNT)))
 
 
 def _sample_categorical(rng: np.random.Generator, shape: Shape, probs: Array) -> Array:
@@ -219,4 +262,6 @@ _SAMPLE: dict[int, Callable[..., Any]] = {
     LogNormal.code: lambda rng, shape, loc, scale: np.exp(loc + scale * rng.standard_normal(shape)),
     Binomial.code: lambda rng, shape, n, p: rng.binomial(n.astype(np.int64), p, shape),
     Weibull.code: lambda rng, shape, scale, k: scale * rng.weibull(k, shape),
+    NegativeBinomial.code: _sample_negative_binomial,
+    StudentT.code: lambda rng, shape, df, loc, scale: loc + scale * rng.standard_t(df, shape),
 }

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The eleven distributions of PPX for scalar draws (sample statements)."""
+"""The distributions of PPX for scalar draws (sample statements)."""
 
 import math
 from abc import ABCMeta, abstractmethod
@@ -14,6 +14,11 @@ import scipy  # it imports scipy.special, which takes 0.2 s, on first use
 from etalumis.typing import Array
 
 LOG_2PI = math.log(2.0 * math.pi)
+MAX_COUNT = 2.0**53
+"""Largest mean of a distribution of counts."""
+LARGE_DF = 1_000.0
+"""Degrees of freedom from which on the series in `_log_gamma_ratio` is exact to the last digits."""
+_HUGE = 1e150
 
 
 class _ArrayAware(ABCMeta):
@@ -56,8 +61,7 @@ def _plain(parameter: Any) -> Any:
 class Distribution(metaclass=_ArrayAware):
     """A scalar prior or proposal, immutable and hashable.
 
-    If parameters are arrays, as in ``Normal(np.zeros(8), 1.0)``, the call returns an `ArrayDistribution`, for observe
-    statements.
+    If parameters are arrays, as in ``Normal(np.zeros(8), 1.0)``, the call returns an `ArrayDistribution`.
     """
 
     code: ClassVar[int]
@@ -191,7 +195,7 @@ class Poisson(Distribution):
 
     def __post_init__(self) -> None:
         # NumPy draws 64-bit integers; above 2^53 a double cannot represent every count
-        self._require(0 <= self.rate <= 2.0**53, "0 <= rate <= 2^53")
+        self._require(0 <= self.rate <= MAX_COUNT, "0 <= rate <= 2^53")
 
     def sample(self, rng: np.random.Generator) -> float:
         """Draw one count."""
@@ -377,13 +381,87 @@ class Weibull(Distribution):
             return -math.inf
 
 
+@dataclass(frozen=True)
+class NegativeBinomial(Distribution):
+    """Number of successes of probability `probs` before `total_count` failures; `total_count` need not be whole.
+
+    It is a Poisson whose rate is drawn from ``Gamma(total_count, (1 - probs) / probs)``. The mean is
+    m = total_count probs / (1 - probs), the variance m + m^2 / total_count.
+    """
+
+    total_count: float
+    probs: float
+    code = 12
+    discrete = True
+
+    def __post_init__(self) -> None:
+        self._require(0 < self.total_count < math.inf and 0 <= self.probs < 1, "total_count > 0, 0 <= probs < 1")
+        # as for Poisson: a double cannot represent every count above 2^53
+        self._require(self.total_count * self.odds <= MAX_COUNT, "a mean of at most 2^53")
+
+    @property
+    def odds(self) -> float:
+        """Mean for a `total_count` of 1."""
+        return self.probs / (1 - self.probs)
+
+    def sample(self, rng: np.random.Generator) -> float:
+        """Draw one count."""
+        return float(rng.poisson(min(float(rng.standard_gamma(self.total_count)) * self.odds, MAX_COUNT)))
+
+    def log_prob(self, x: float) -> float:
+        """Return the log probability of count `x`."""
+        if x < 0 or not _integer(x):
+            return -math.inf
+        r = self.total_count
+        log_choose = math.lgamma(x + r) - math.lgamma(r) - math.lgamma(x + 1)
+        return log_choose + r * math.log1p(-self.probs) + float(scipy.special.xlogy(x, self.probs))
+
+
+@dataclass(frozen=True)
+class StudentT(Distribution):
+    """Distribution of loc + scale t, t of Student's distribution with `df` degrees of freedom."""
+
+    df: float
+    loc: float
+    scale: float
+    code = 13
+
+    def __post_init__(self) -> None:
+        self._require(
+            0 < self.df < math.inf and math.isfinite(self.loc) and 0 < self.scale < math.inf,
+            "df > 0, a finite loc and scale > 0",
+        )
+
+    def sample(self, rng: np.random.Generator) -> float:
+        """Draw one value."""
+        return self.loc + self.scale * float(rng.standard_t(self.df))
+
+    def log_prob(self, x: float) -> float:
+        """Return the log density at `x`."""
+        z = abs(x - self.loc) / self.scale
+        # the square of a larger z may overflow
+        log_tail = math.log1p(z * z / self.df) if z < _HUGE else 2 * math.log(z) - math.log(self.df)
+        log_norm = _log_gamma_ratio(self.df) - 0.5 * math.log(self.df * math.pi) - math.log(self.scale)
+        return log_norm - 0.5 * (self.df + 1) * log_tail
+
+
+def _log_gamma_ratio(df: float) -> float:
+    """Return log Gamma((df + 1) / 2) - log Gamma(df / 2); by its series where the difference would cancel."""
+    if df < LARGE_DF:
+        return math.lgamma(0.5 * (df + 1)) - math.lgamma(0.5 * df)
+    return 0.5 * math.log(0.5 * df) - 1 / (4 * df) + 1 / (24 * df**3)
+
+
 BY_CODE: dict[int, type[Distribution]] = {
     cls.code: cls
     for cls in (
         Normal, Uniform, Categorical, Poisson, Bernoulli, Beta, Exponential, Gamma, LogNormal, Binomial, Weibull,
+        NegativeBinomial, StudentT,
     )
 }  # fmt: skip
 """Scalar distributions by their number in the PPX union."""
+IN_PPX_1_0 = 11
+"""Number of distributions in PPX 1.0; those after them are appended, and older peers do not know them."""
 
 
 def from_code(code: int, parameters: tuple[float, ...]) -> Distribution:

@@ -27,6 +27,7 @@ from etalumis.distributions import (
     Gamma,
     LogNormal,
     Normal,
+    StudentT,
     Uniform,
     Weibull,
 )
@@ -83,6 +84,7 @@ _POSITIVE = Coordinate(False, np.log, np.exp, np.log)
 _UNIT = Coordinate(False, _logit, _logistic, lambda x: np.log(x) + np.log1p(-x))
 _COORDINATES: dict[int, Coordinate] = {
     Normal.code: _LINE,
+    StudentT.code: _LINE,
     Uniform.code: _CIRCLE,
     Exponential.code: _POSITIVE,
     Gamma.code: _POSITIVE,

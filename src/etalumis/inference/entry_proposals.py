@@ -26,8 +26,10 @@ from etalumis.distributions import (
     Exponential,
     Gamma,
     LogNormal,
+    NegativeBinomial,
     Normal,
     Poisson,
+    StudentT,
     Uniform,
     Weibull,
 )
@@ -82,15 +84,21 @@ def _flip(rng: np.random.Generator, d: Distribution, x: float, log_prob: float) 
 
 def _whole_step(rng: np.random.Generator, d: Distribution, x: float, log_prob: float) -> Proposal:
     # Up or down with the same probability and the same distribution of lengths: symmetric.
-    assert isinstance(d, Poisson | Binomial)
-    variance = d.rate if isinstance(d, Poisson) else d.total_count * d.probs * (1 - d.probs)
+    assert isinstance(d, Poisson | Binomial | NegativeBinomial)
+    if isinstance(d, Poisson):
+        variance = d.rate
+    elif isinstance(d, Binomial):
+        variance = d.total_count * d.probs * (1 - d.probs)
+    else:
+        variance = d.total_count * d.odds / (1 - d.probs)
     length = math.ceil(_scale(rng) * 3.0 * math.sqrt(variance)) if variance > 0 else 1
     return _symmetric(d, x + (length if rng.random() < 0.5 else -length), log_prob)
 
 
 def _normal_step(rng: np.random.Generator, d: Distribution, x: float, log_prob: float) -> Proposal:
-    assert isinstance(d, Normal)
-    return _symmetric(d, x + 2.0 * d.stddev * _scale(rng) * float(rng.standard_normal()), log_prob)
+    assert isinstance(d, Normal | StudentT)
+    width = d.stddev if isinstance(d, Normal) else d.scale
+    return _symmetric(d, x + 2.0 * width * _scale(rng) * float(rng.standard_normal()), log_prob)
 
 
 def _symmetric(d: Distribution, moved: float, log_prob: float) -> Proposal:
@@ -125,7 +133,9 @@ _LOCAL: dict[int, Callable[[np.random.Generator, Distribution, float, float], Pr
     Bernoulli.code: _flip,
     Poisson.code: _whole_step,
     Binomial.code: _whole_step,
+    NegativeBinomial.code: _whole_step,
     Normal.code: _normal_step,
+    StudentT.code: _normal_step,
     Exponential.code: _log_step,
     Gamma.code: _log_step,
     LogNormal.code: _log_step,

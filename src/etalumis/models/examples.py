@@ -5,7 +5,9 @@
 import math
 from collections.abc import Callable
 
-from etalumis.distributions import Categorical, Normal, Poisson, Uniform
+import numpy as np
+
+from etalumis.distributions import ArrayDistribution, Categorical, Normal, Poisson, Uniform
 from etalumis.models.frontend import FunctionModel, observe, rejection_scope, sample, tag
 
 PRIOR_MEAN, PRIOR_STDDEV = 1.0, math.sqrt(5.0)
@@ -97,6 +99,21 @@ def hidden_markov() -> float:
     return state
 
 
+VECTOR_MEAN, VECTOR_STDDEV = (0.0, 1.0, -1.0), (1.0, 2.0, 0.5)
+VECTOR_NOISE_STDDEV = 0.7
+
+
+def linear_gaussian() -> float:
+    """Draw a vector theta and observe "obs0" ~ N(theta_0 + theta_1, 0.7), "obs1" ~ N(theta_1 - theta_2, 0.7).
+
+    The elements of theta are normal, of means 0, 1, -1 and standard deviations 1, 2, 0.5.
+    """
+    theta = sample(ArrayDistribution(Normal.code, (np.array(VECTOR_MEAN), np.array(VECTOR_STDDEV))), name="theta")
+    observe(Normal(float(theta[0] + theta[1]), VECTOR_NOISE_STDDEV), name="obs0")
+    observe(Normal(float(theta[1] - theta[2]), VECTOR_NOISE_STDDEV), name="obs1")
+    return float(theta.sum())
+
+
 def _in_square() -> tuple[float, float]:
     return sample(Uniform(-1.0, 1.0)), sample(Uniform(-1.0, 1.0))
 
@@ -119,7 +136,15 @@ def _observe_mean(mu: float) -> float:
 
 ALL: dict[str, Callable[[], float]] = {
     function.__name__: function
-    for function in (gaussian_unknown_mean, marsaglia, marsaglia_replaced, branching, dependent_loop, hidden_markov)
+    for function in (
+        gaussian_unknown_mean,
+        marsaglia,
+        marsaglia_replaced,
+        branching,
+        dependent_loop,
+        hidden_markov,
+        linear_gaussian,
+    )
 }
 """The examples by name."""
 

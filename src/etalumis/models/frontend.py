@@ -15,28 +15,15 @@ import numpy.typing as npt
 
 from etalumis.distributions import ArrayDistribution, Distribution
 from etalumis.errors import InferenceError
+from etalumis.execution import ScalarDraws, sample_elements
 from etalumis.models.stack import StackTable
 
 OLD_ORDER = "the arguments of a statement are in their old order"
 """Beginning of the warning about arguments in the order of etalumis 0.1."""
 
 
-class StatementReceiver(Protocol):
+class StatementReceiver(ScalarDraws, Protocol):
     """Receiver of a model's statements: an `execution.Execution`, or the PPX server (`ppx.serve`)."""
-
-    def sample(
-        self,
-        stack: str,
-        distribution: Distribution,
-        *,
-        name: str = "",
-        control: bool = True,
-        replace: bool = False,
-        scope: int = 0,
-        repetition: int = 0,
-    ) -> float:
-        """Return the value of a draw."""
-        ...
 
     def observe(
         self,
@@ -143,6 +130,10 @@ class RejectionScope:
 
 
 @overload
+def sample(distribution: ArrayDistribution, control: bool = True, name: str = "") -> npt.NDArray[np.float64]: ...
+
+
+@overload
 def sample(distribution: Distribution, control: bool = True, name: str = "") -> float: ...
 
 
@@ -150,13 +141,17 @@ def sample(distribution: Distribution, control: bool = True, name: str = "") -> 
 def sample(distribution: Distribution, *positional: bool | str, control: bool = True, name: str = "") -> float: ...
 
 
-def sample(distribution: Distribution, *positional: bool | str, control: bool = True, name: str = "") -> float:
-    """Draw one value: ``sample(distribution, control, name)``.
+def sample(
+    distribution: Distribution | ArrayDistribution, *positional: bool | str, control: bool = True, name: str = ""
+) -> float | npt.NDArray[np.float64]:
+    """Draw a value: ``sample(distribution, control, name)``.
 
     Parameters
     ----------
     distribution
-        Prior, with scalar parameters. The value is a float even if the prior is discrete: use ``int(...)`` for indices.
+        Prior. With scalar parameters, the value is a float even if the prior is discrete: use ``int(...)`` for indices.
+        With array parameters, as in ``Normal(mean, 0.1)``, it is an array of independent elements. Each is an entry,
+        with its index in address and name: ``name="theta"`` gives "theta[0]", "theta[1]", ...
     control
         If False, the value is always drawn from the prior; inference never proposes it.
     name
@@ -165,25 +160,21 @@ def sample(distribution: Distribution, *positional: bool | str, control: bool = 
     Raises
     ------
     InferenceError
-        If no run of a model is in progress, or the distribution has array parameters.
+        If no run of a model is in progress.
     """
     if positional:
         control, name = _control_and_name(positional, control, name)
     run = _running("sample")
+    scope, stack = run.scope, run.stack()
+    replace = scope is not None
+    number, repetition = (scope.number, scope.repetition) if scope is not None else (0, 0)
     if isinstance(distribution, ArrayDistribution):
-        raise InferenceError(
-            f"sample(): {distribution.kind} has parameters of shape {distribution.shape}; expected scalars. "
-            "Call sample() once per element"
-        )
-    scope = run.scope
+        return sample_elements(
+            run.execution, stack, distribution,
+            name=name, control=control, replace=replace, scope=number, repetition=repetition,
+        )  # fmt: skip
     return run.execution.sample(
-        run.stack(),
-        distribution,
-        name=name,
-        control=control,
-        replace=scope is not None,
-        scope=scope.number if scope is not None else 0,
-        repetition=scope.repetition if scope is not None else 0,
+        stack, distribution, name=name, control=control, replace=replace, scope=number, repetition=repetition
     )
 
 

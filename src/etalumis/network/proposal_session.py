@@ -18,6 +18,7 @@ from etalumis.network.independent_rows import affine, lstm_cell, widened
 from etalumis.network.proposal_densities import width as proposal_width
 from etalumis.network.standardise import restore, standardise
 from etalumis.network.value_features import embed_values, value_features
+from etalumis.traces.reading.batch import PRIOR_PARAMETERS
 from etalumis.typing import Array
 
 if TYPE_CHECKING:
@@ -404,10 +405,8 @@ def _log_mixture(share: Array, log_network: Array, log_prior: Array) -> Array:
         return np.asarray(np.logaddexp(np.log1p(-share) + log_network, np.log(share) + log_prior))
 
 
-def _prior_columns(distribution: Distribution) -> tuple[float, float, float, float]:
-    """Return (low, high, first parameter, second parameter) as in a minibatch."""
-    if distribution.kind == "Categorical":
-        return math.nan, math.nan, math.nan, math.nan
-    parameters = distribution.parameters
-    first, second = parameters[0], parameters[1] if len(parameters) > 1 else math.nan
-    return (first, second, first, second) if distribution.kind == "Uniform" else (math.nan, math.nan, first, second)
+def _prior_columns(distribution: Distribution) -> tuple[float, ...]:
+    """Return (low, high, parameters) as in a minibatch."""
+    parameters = () if distribution.kind == "Categorical" else distribution.parameters
+    bounds = parameters if distribution.kind == "Uniform" else (math.nan, math.nan)
+    return (*bounds, *parameters, *(math.nan,) * (PRIOR_PARAMETERS - len(parameters)))

@@ -26,8 +26,10 @@ FAMILIES = {
     "Gamma": "line",
     "LogNormal": "line",
     "Weibull": "line",
+    "StudentT": "line",
     "Poisson": "count",
     "Binomial": "count",
+    "NegativeBinomial": "count",
     "Bernoulli": "count",
     "Categorical": "categorical",
 }
@@ -35,7 +37,9 @@ FAMILIES = {
 
 - unit: mixture of truncated normals on (0, 1); a uniform prior is mapped there affinely
 - line: mixture of normals in z = (t - m) / s, where m and s are the prior's mean and standard deviation of t = v
-  (Normal) or t = log v (Exponential, Gamma, LogNormal, Weibull: thus a mixture of log-normals)
+  (Normal) or t = log v (Exponential, Gamma, LogNormal, Weibull: thus a mixture of log-normals); for StudentT, z is the
+  normal score: the prior probability of smaller values, as a quantile of the standard normal. A standard normal z is
+  the prior itself, with its heavy tails.
 - count: mixture of logistics in z = (t - m) / s with t = v, rounded to whole numbers in the support. (A mixture of
   Poissons or binomials would be simpler, but is at least as wide as a Poisson: it cannot be certain.)
 - categorical: softmax
@@ -45,6 +49,7 @@ _INFINITE_EDGE = 1e6  # in standard deviations of the prior; finite, so that gra
 _MIN_POSITIVE = 1e-300  # smallest value of which a logarithm is taken
 _MAX_EXPONENT = 700.0
 _MAX_FEATURE = 10.0
+_MAX_SCORE = 7.5  # up to here, the quantiles of SciPy's StudentT are accurate; 6e-14 of the prior is further out
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,7 @@ def standardise(kind: str, value: Array, low: Array, high: Array, parameters: Ar
     x = value
     context = np.zeros((len(value), 2))
     log_jacobian = np.zeros(len(value))
-    first, second = parameters[:, 0], parameters[:, 1]
+    first, second, third = parameters.T
     match FAMILIES[kind]:
         case "unit":
             if kind == "Uniform":
@@ -85,6 +90,9 @@ def standardise(kind: str, value: Array, low: Array, high: Array, parameters: Ar
                 log_jacobian = -np.log(width)
             x = np.clip(x, 0.0, 1.0)
             feature = 2.0 * x - 1.0
+        case "line" if kind == "StudentT":
+            x, log_jacobian = _normal_score(value, first, second, third)
+            feature = x
         case "line":
             mean, deviation, logarithmic = prior_scale(kind, first, second)
             t = np.log(np.maximum(value, _MIN_POSITIVE)) if logarithmic else value
@@ -104,10 +112,13 @@ def standardise(kind: str, value: Array, low: Array, high: Array, parameters: Ar
 
 def restore(kind: str, x: Array, low: Array, high: Array, parameters: Array) -> Array:
     """Return the values whose standardised form is `x` (the inverse of `standardise`)."""
-    first, second = parameters[:, 0], parameters[:, 1]
+    first, second, third = parameters.T
     match FAMILIES[kind]:
         case "unit":
             return np.asarray(np.clip(low + (high - low) * x, low, high)) if kind == "Uniform" else x
+        case "line" if kind == "StudentT":
+            tail = special.stdtrit(first, special.ndtr(-np.minimum(np.abs(x), _MAX_SCORE)))
+            return np.asarray(second - np.sign(x) * third * tail)
         case "line":
             mean, deviation, logarithmic = prior_scale(kind, first, second)
             t = mean + deviation * x
@@ -117,6 +128,15 @@ def restore(kind: str, x: Array, low: Array, high: Array, parameters: Array) -> 
             return np.asarray(np.clip(np.floor(mean + deviation * x + 0.5), 0.0, last))
         case _:
             return x
+
+
+def _normal_score(value: Array, df: Array, loc: Array, scale: Array) -> tuple[Array, Array]:
+    """Return z = ndtri(F(value)) and log |dz/dv| for the distribution function F of StudentT priors."""
+    t = (value - loc) / scale
+    z = np.sign(t) * np.minimum(-special.ndtri(special.stdtr(df, -np.abs(t))), _MAX_SCORE)
+    log_norm = special.gammaln(0.5 * (df + 1)) - special.gammaln(0.5 * df) - 0.5 * np.log(df * math.pi) - np.log(scale)
+    log_prior = log_norm - (df + 1) * np.log(np.hypot(1.0, t / np.sqrt(df)))
+    return z, log_prior + 0.5 * z * z + 0.5 * math.log(2.0 * math.pi)
 
 
 def prior_scale(kind: str, first: Array, second: Array) -> tuple[Array, Array, bool]:
@@ -139,6 +159,9 @@ def count_scale(kind: str, first: Array, second: Array) -> tuple[Array, Array, A
     """Return mean, standard deviation (at least 1/2) and maximum of a prior of the count family."""
     if kind == "Poisson":
         return first, np.sqrt(first + 0.25), np.full_like(first, math.inf)
+    if kind == "NegativeBinomial":
+        mean = first * second / (1.0 - second)
+        return mean, np.sqrt(mean / (1.0 - second) + 0.25), np.full_like(first, math.inf)
     count, probability = (np.ones_like(first), first) if kind == "Bernoulli" else (first, second)
     mean = count * probability
     return mean, np.sqrt(mean * (1.0 - probability) + 0.25), count

@@ -43,6 +43,8 @@ SCORED, VALUE, STATED, MISFIT = 1, 2, 4, 8
 LOST, MISMATCH, DIVERGED, REPEATED = 1, 2, 4, 8
 """Flags of a trace record."""
 _PARAMETERS = np.array([0, *(PARAMETERS[kind] for kind in range(1, len(PARAMETERS) + 1))], np.int64)
+_MAX_ARRAYS = 1 + max(PARAMETERS.values())
+"""Largest number of arrays of an observe record: the value and the parameters."""
 _MAX_ELEMENTS = 1 << 24
 """Bound on the number of elements of a sparse array, so that a small message cannot fill the memory."""
 
@@ -181,7 +183,9 @@ def _check_sizes(found: TraceColumns) -> None:
     observe = tag = 0
     for trace in found.traces:
         total = sum(sizes[array] for _, array in frame.tags[tag : tag + trace.tags])
-        total += sum(sum(sizes[o.arrays : o.arrays + 3]) for o in found.observes[observe : observe + trace.observes])
+        total += sum(
+            sum(sizes[o.arrays : o.arrays + _MAX_ARRAYS]) for o in found.observes[observe : observe + trace.observes]
+        )
         _require(total <= _MAX_ELEMENTS, f"arrays of {total} elements in one trace")
         tag += trace.tags
         observe += trace.observes

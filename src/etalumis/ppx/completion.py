@@ -8,7 +8,7 @@ import numpy as np
 
 from etalumis.errors import RefusedError, SimulatorError
 from etalumis.ppx.decode import Decoder
-from etalumis.ppx.encode import encode, sample_result
+from etalumis.ppx.encode import encode
 from etalumis.ppx.messages import Message, Observe, ObserveResult, Sample, SampleResult, Tag, TagResult
 from etalumis.ppx.session import Ask
 
@@ -48,7 +48,7 @@ def finish_run(statement: Message | None, ask: Ask, decoder: Decoder, deadline: 
             if message is None:
                 message = ask(encode(SampleResult(np.full(decoder.refused_shape, 0.5))))
             elif isinstance(message, Sample):
-                message = ask(sample_result(message.distribution.sample(rng), message.shape))
+                message = ask(encode(SampleResult(np.reshape(message.distribution.sample(rng), message.shape))))
             elif isinstance(message, Observe):
                 message = ask(_OBSERVE_RESULT)
             elif isinstance(message, Tag):

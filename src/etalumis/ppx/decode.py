@@ -31,8 +31,8 @@ from etalumis.ppx.messages import (
 from etalumis.ppx.reply_cache import ReplyCache
 from etalumis.typing import FloatArray
 
-_LOCATIONS = {1: (0,), 9: (0,)}
-"""Parameters of any sign, by distribution: Normal.mean and LogNormal.loc."""
+_LOCATIONS = {1: (0,), 9: (0,), 13: (1,)}
+"""Parameters of any sign, by distribution: Normal.mean, LogNormal.loc and StudentT.loc."""
 
 _MAX_ELEMENTS = 1 << 27
 """Elements of the largest observation: 1 GiB of doubles, the limit of a message, which broadcasting could exceed."""
@@ -42,7 +42,11 @@ _MAX_CACHED_MESSAGES = 8_192
 _MAX_CACHED_BYTES = 4_096
 _MAX_CACHED_REPETITIONS = 32
 """Only the first repetitions of a rejection loop are cached: the messages of later ones rarely come again."""
-_DescribedDistribution = tuple[Distribution, tuple[int, ...]]
+_MAX_DRAWN = 1 << 16
+"""Elements of the largest draw: each is an entry of the trace."""
+_MAX_CACHED_ELEMENTS = 64
+"""Elements of the largest draw whose distribution is cached."""
+_DescribedDistribution = tuple[Distribution | ArrayDistribution, tuple[int, ...]]
 
 
 class Decoder:
@@ -86,8 +90,8 @@ class Decoder:
         ProtocolError
             If `data` is not a message of the schema.
         RefusedError
-            If it is a statement that this package does not support: a draw of a vector, or parameters for which the
-            distribution does not exist.
+            If it is a statement with parameters for which the distribution does not exist, or whose shapes do not
+            agree.
         """
         if (traces := self._reply_cache.read(data)) is not None:
             return RunResult(None, traces)
@@ -118,7 +122,12 @@ class Decoder:
 
     def _handshake(self, data: bytes, table: int) -> Handshake:
         fields = self._reader.fields(data, table)
-        return Handshake(self._reader.text(data, table, fields[0]), _u32(data, table, fields[1]))
+        system_name, delegation, distributions = fields[:3]
+        return Handshake(
+            self._reader.text(data, table, system_name),
+            _u32(data, table, delegation),
+            _u32(data, table, distributions),
+        )
 
     def _handshake_result(self, data: bytes, table: int) -> HandshakeResult:
         fields = self._reader.fields(data, table)
@@ -229,26 +238,34 @@ class Decoder:
         if found is None:
             if len(self._distributions) >= _MAX_CACHED:
                 self._distributions.clear()
-            found = self._distributions[key] = self._described(data, code, extents, stack)
+            found = self._described(data, code, extents, stack)
+            if math.prod(found[1]) <= _MAX_CACHED_ELEMENTS:
+                self._distributions[key] = found
         return found
 
     def _described(self, data: bytes, code: int, extents: list[Extent], stack: str) -> _DescribedDistribution:
-        """Return the scalar distribution and the shape that the simulator expects its value to have."""
-        name = BY_CODE[code].__name__
+        """Return the distribution and the shape that the simulator expects its value to have."""
         shapes = [shape_of(data, extent) for extent in extents]
         # The last axis of a categorical's parameters holds the categories; the others are the shape of the draw.
         draws = [shape[:-1] for shape in shapes] if code == Categorical.code else shapes
         shape = self.refused_shape = max(draws, key=lambda draw: (math.prod(draw), len(draw)))
-        if any(size != 1 for draw in draws for size in draw):
-            raise RefusedError(
-                f"the sample statement at {stack} draws from {name} with parameters of shape {shapes}: expected a "
-                "scalar draw. Vectors are not supported: write one sample statement for each element."
-            )
-        values = [float(x) for extent in extents for x in array_of(data, extent).ravel()]
+        arrays = [array_of(data, extent) for extent in extents]
         try:
-            return from_code(code, tuple(values)), shape
+            if any(size != 1 for draw in draws for size in draw):
+                return _array_distribution(code, arrays, shapes)
+            return from_code(code, tuple(float(x) for array in arrays for x in array.ravel())), shape
         except (ValueError, OverflowError) as error:
             raise RefusedError(f"the sample statement at {stack}: {error}") from error
+
+
+def _array_distribution(code: int, arrays: list[FloatArray], shapes: list[tuple[int, ...]]) -> _DescribedDistribution:
+    array = ArrayDistribution(code, tuple(arrays))
+    size = math.prod(array.shape)
+    if not 0 < size <= _MAX_DRAWN:
+        raise ValueError(f"{array.kind} with parameters of shapes {shapes}: expected from 1 to {_MAX_DRAWN} elements")
+    for _ in array.elements():  # refuses parameters that are out of range
+        pass
+    return array, array.shape
 
 
 def _u32(data: bytes, table: int, field: int) -> int:

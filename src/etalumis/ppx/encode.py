@@ -10,6 +10,7 @@ from typing import Any
 import flatbuffers
 import numpy as np
 
+from etalumis.distributions import ArrayDistribution, Categorical
 from etalumis.errors import ProtocolError
 from etalumis.ppx.generated import ppx_generated
 from etalumis.ppx.messages import (
@@ -42,6 +43,8 @@ FIELDS: dict[int, tuple[str, ...]] = {
     9: ("Loc", "Scale"),
     10: ("TotalCount", "Probs"),
     11: ("Scale", "Concentration"),
+    12: ("TotalCount", "Probs"),
+    13: ("Df", "Loc", "Scale"),
 }
 """Names of the parameters in the generated code, by the number of the distribution."""
 _NAMES = {number: name for name, number in vars(fb.Distribution).items() if not name.startswith("_")}
@@ -105,6 +108,7 @@ def _handshake(builder: Any, message: Handshake) -> int:
     fb.HandshakeStart(builder)
     fb.HandshakeAddSystemName(builder, system_name)
     fb.HandshakeAddDelegation(builder, message.delegation)
+    fb.HandshakeAddDistributions(builder, message.distributions)
     return int(fb.HandshakeEnd(builder))
 
 
@@ -138,17 +142,20 @@ def _sample_result(builder: Any, message: SampleResult) -> int:
 
 
 def _sample(builder: Any, message: Sample) -> int:
-    scalar = message.distribution
-    arrays = tuple(np.full(message.shape, parameter) for parameter in scalar.parameters)
-    if _NAMES[scalar.code] == "Categorical":
-        arrays = (np.reshape(scalar.parameters, (*message.shape, -1)),)
-    distribution = _distribution(builder, scalar.code, arrays)
+    prior = message.distribution
+    if isinstance(prior, ArrayDistribution):
+        arrays = prior.arrays
+    elif isinstance(prior, Categorical):
+        arrays = (np.reshape(prior.probs, (*message.shape, -1)),)
+    else:
+        arrays = tuple(np.full(message.shape, parameter) for parameter in prior.parameters)
+    distribution = _distribution(builder, prior.code, arrays)
     address = builder.CreateString(message.address)
     name = builder.CreateString(message.name)
     fb.SampleStart(builder)
     fb.SampleAddAddress(builder, address)
     fb.SampleAddName(builder, name)
-    fb.SampleAddDistributionType(builder, scalar.code)
+    fb.SampleAddDistributionType(builder, prior.code)
     fb.SampleAddDistribution(builder, distribution)
     fb.SampleAddControl(builder, message.control)
     fb.SampleAddReplace(builder, message.replace)

@@ -20,7 +20,7 @@ TRACE = np.dtype(
 )  # fmt: skip
 """Records of the vector `traces`."""
 
-PARAMETERS = {1: 2, 2: 2, 3: 1, 4: 1, 5: 1, 6: 2, 7: 1, 8: 2, 9: 2, 10: 2, 11: 2}
+PARAMETERS = {1: 2, 2: 2, 3: 1, 4: 1, 5: 1, 6: 2, 7: 1, 8: 2, 9: 2, 10: 2, 11: 2, 12: 2, 13: 3}
 """Number of parameters of each member of the union `Distribution`, by its number."""
 
 
@@ -164,11 +164,13 @@ class TraceColumns:
 class Handshake(NamedTuple):
     """Inference side to simulator: name of the inference side.
 
-    `delegation` is the highest version of delegated runs that it supports; 0 is PPX 1.0.
+    `delegation` is the highest version of delegated runs that it supports, and `distributions` the highest number of a
+    distribution that it knows; 0 is PPX 1.0.
     """
 
     system_name: str
     delegation: int = 0
+    distributions: int = 0
 
 
 class HandshakeResult(NamedTuple):
@@ -203,12 +205,13 @@ class RunResult(NamedTuple):
 class Sample(NamedTuple):
     """Simulator to inference side: request for a draw.
 
-    `shape` is the shape that the value must have, () or (1, ..., 1): PPX 1.0 peers expect the shape of the parameters.
+    `shape` is the shape that the value must have: PPX 1.0 peers expect the shape of the parameters. A draw of one
+    element has a scalar distribution, also if its shape is (1,).
     `scope` and `repetition` are 0 for peers that do not know them; `instance` is 0 outside assisted runs.
     """
 
     address: str
-    distribution: Distribution
+    distribution: Distribution | ArrayDistribution
     name: str = ""
     control: bool = True
     replace: bool = False

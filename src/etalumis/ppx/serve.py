@@ -18,7 +18,7 @@ from typing import NoReturn
 import numpy as np
 
 from etalumis import __version__
-from etalumis.distributions import ArrayDistribution, Distribution
+from etalumis.distributions import BY_CODE, IN_PPX_1_0, ArrayDistribution, Distribution
 from etalumis.errors import ProtocolError, RefusedError, SimulatorError
 from etalumis.models.frontend import StatementModel
 from etalumis.ppx.decode import Decoder
@@ -126,13 +126,15 @@ class _Server:
         self._state = _ServerState.RUNNING
         self._client: tuple[bytes, ...] = ()
         self._last_address = ""
+        self._known_distributions = IN_PPX_1_0
+        self._new_session = Handshake("")  # the one that ended the run
 
     def serve(self) -> None:
         while (request := self._next()) is not None:
             message = self._decode(request.data)
             self._client = request.sender
             if isinstance(message, Handshake):
-                self._send(self._handshake)
+                self._answer(message)
             elif isinstance(message, Run):
                 self._execute()
             else:
@@ -153,6 +155,7 @@ class _Server:
     ) -> float:
         """Ask the inference side for a value."""
         self._last_address = stack
+        self._check_known(distribution.code)
         statement = Sample(stack, distribution, name, control, replace, scope, repetition)
         answer = self._exchange(_encode_sample(statement), SampleResult)
         assert isinstance(answer, SampleResult)
@@ -165,6 +168,7 @@ class _Server:
     ) -> None:
         """Send an observe statement; without a value, the inference side supplies it."""
         self._last_address = stack
+        self._check_known(distribution.code)
         self._exchange(encode(Observe(stack, distribution, name, value)), ObserveResult)
 
     def tag(self, name: str, value: FloatArray) -> None:
@@ -179,7 +183,7 @@ class _Server:
         if self._state is _ServerState.RUNNING:
             self._send(encode(RunResult(None if result is None else np.asarray(result, dtype=np.float64))))
         elif self._state is _ServerState.ANSWER_HANDSHAKE:
-            self._send(self._handshake)
+            self._answer(self._new_session)
         elif self._state is _ServerState.ANSWER_RESET:
             self._send(_RESET)
 
@@ -212,7 +216,7 @@ class _Server:
         while (request := self._next()) is not None:
             message = self._decode(request.data)
             if isinstance(message, Handshake):
-                self._client = request.sender
+                self._client, self._new_session = request.sender, message
                 self._abandon(_ServerState.ANSWER_HANDSHAKE)
             if request.sender != self._client:
                 self._listener.send(request.sender, _RESET)
@@ -227,6 +231,17 @@ class _Server:
         raise _Abandon
 
     # ------------------------------------------------------------------ messages
+
+    def _answer(self, handshake: Handshake) -> None:
+        self._known_distributions = max(handshake.distributions, IN_PPX_1_0)
+        self._send(self._handshake)
+
+    def _check_known(self, code: int) -> None:
+        if code > self._known_distributions:
+            raise ProtocolError(
+                f"the inference side does not know the distribution {BY_CODE[code].__name__}, which is not part of "
+                "PPX 1.0; use a newer version of etalumis there"
+            )
 
     def _send(self, message: bytes) -> None:
         self._listener.send(self._client, message)

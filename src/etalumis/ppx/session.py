@@ -10,8 +10,9 @@ from etalumis import __version__
 from etalumis.address import AddressTable
 from etalumis.counting import counted
 from etalumis.delegation import Answer, HandOver, RunPlan, StepFlag, Steps
+from etalumis.distributions import BY_CODE, ArrayDistribution
 from etalumis.errors import ProtocolError, SimulatorError
-from etalumis.execution import BaseTable, Execution, Site
+from etalumis.execution import BaseTable, Execution, Site, sample_elements
 from etalumis.ppx.delegated import DelegatedBatch, DelegatedTrace
 from etalumis.ppx.encode import encode, sample_result
 from etalumis.ppx.messages import (
@@ -66,7 +67,7 @@ class ModelFailed(ProtocolError):
 
 def handshake_request(version: int) -> bytes:
     """Return a handshake that offers version `version` of delegated runs; 0 offers none."""
-    return encode(Handshake(f"etalumis {__version__}", version))
+    return encode(Handshake(f"etalumis {__version__}", version, max(BY_CODE)))
 
 
 class Conversation:
@@ -140,6 +141,13 @@ class Conversation:
                 self.draws += 1
                 address, distribution, name, control, replace, scope, repetition, shape, _ = message
                 self.last_address = address
+                if isinstance(distribution, ArrayDistribution):
+                    drawn = sample_elements(
+                        execution, address, distribution,
+                        name=name, control=control, replace=replace, scope=scope, repetition=repetition,
+                    )  # fmt: skip
+                    answer = encode(SampleResult(drawn))
+                    continue
                 value = execution.sample(
                     address,
                     distribution,
@@ -240,6 +248,11 @@ class Conversation:
             self.draws += 1
             stack, distribution, name, control, _, scope, repetition, shape, instance = asked
             self.last_address = stack
+            if isinstance(distribution, ArrayDistribution):
+                raise ProtocolError(
+                    f"the simulator {self._name} draws a vector {self.where()}; expected one message per element in an "
+                    "assisted run"
+                )
             address = bases.address(bases.base(stack, distribution.suffix), max(instance, 1))
             value, hand_over = answer(Site(address, distribution, name, control, scope, repetition, -1))
             if hand_over is HandOver.NOTHING and value is not None:

@@ -81,8 +81,18 @@ struct Weibull {
   Tensor scale, concentration;
 };
 
+/// Number of successes of probability `probs` before `total_count` failures; `total_count` need not be whole.
+struct NegativeBinomial {
+  Tensor total_count, probs;
+};
+/// loc + scale t, t of Student's distribution with `df` degrees of freedom.
+struct StudentT {
+  Tensor df, loc, scale;
+};
+
+/// The last two are not part of PPX 1.0: drawing from them throws ProtocolError if the inference side is older.
 using Distribution = std::variant<Normal, Uniform, Categorical, Poisson, Bernoulli, Beta, Exponential, Gamma, LogNormal,
-                                  Binomial, Weibull>;
+                                  Binomial, Weibull, NegativeBinomial, StudentT>;
 
 /// The name of the distribution in PPX, e.g. "Normal".
 std::string_view distribution_name(const Distribution& distribution);
@@ -127,6 +137,12 @@ class ModelError : public Error {
 /// Throws ParameterError; in a served run also ProtocolError or an internal exception that ends the run. That exception
 /// is not a std::exception: models may catch std::exception, but must rethrow in `catch (...)`.
 double sample(const Distribution& distribution, bool control = true, std::string_view name = {});
+
+/// Draws a tensor of independent elements: `sample_tensor(Normal{{means, {8}}, 0.1}, true, "theta")`. A parameter with
+/// one value applies to all elements; the others must have the same shape. The last axis of a Categorical has the
+/// categories. Each element is a draw of its own, with its index in address and name ("theta[0]", "theta[1]", ...), so
+/// that older peers see scalars. Throws as `sample`.
+Tensor sample_tensor(const Distribution& distribution, bool control = true, std::string_view name = {});
 
 /// Conditions the run on an observation. Without `value`, the inference side supplies it by name, or samples it.
 void observe(const Distribution& distribution, std::string_view name,

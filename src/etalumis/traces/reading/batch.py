@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+PRIOR_PARAMETERS = 3
+"""Largest number of parameters of a prior, Categoricals apart."""
+
 
 @dataclass(frozen=True, slots=True)
 class Minibatch:
@@ -27,8 +30,8 @@ class Minibatch:
     low, high
         float64 (token,). Support of a uniform prior; NaN for other kinds.
     parameters
-        float64 (token, 2). First two parameters of the prior in wire order, NaN if it has fewer. Both are NaN for a
-        Categorical, whose number of categories is in the layer table.
+        float64 (token, PRIOR_PARAMETERS). Parameters of the prior in wire order, NaN where it has fewer. All are NaN
+        for a Categorical, whose number of categories is in the layer table.
     log_prior
         float64 (token,). Log density of `value` under its prior.
     tags

@@ -11,7 +11,7 @@ from etalumis.trace import CONTROLLED
 from etalumis.traces.densities import PriorTable
 from etalumis.traces.dictionary import Dictionary
 from etalumis.traces.ragged import Ragged, offsets
-from etalumis.traces.reading.batch import Minibatch
+from etalumis.traces.reading.batch import PRIOR_PARAMETERS, Minibatch
 
 
 class LayerRows(Protocol):
@@ -31,10 +31,10 @@ class TokenTable:
         self.priors: list[Distribution] = [from_code(code, p) for code, p in dictionary.distributions]
         self._code = np.array([code for code, _ in dictionary.distributions], np.int64)
         self._densities = PriorTable(dictionary.distributions)
-        self._parameters = np.full((len(self.priors), 2), np.nan)
+        self._parameters = np.full((len(self.priors), PRIOR_PARAMETERS), np.nan)
         for number, (code, parameters) in enumerate(dictionary.distributions):
             if code != Categorical.code:
-                self._parameters[number, : len(parameters)] = parameters[:2]
+                self._parameters[number, : len(parameters)] = parameters
 
     def tokens(self, entries: Ragged, observation: np.ndarray, tags: np.ndarray) -> Minibatch:
         """Return the controlled entries as tokens, with `observation` (trace, *shape) and `tags` (trace, n).
