@@ -219,7 +219,7 @@ def test_figures_and_tables_of_measured_phases_are_drawn(traces: ExampleTraces, 
     with (tmp_path / "6" / "figure6_scaling.csv").open(encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file))
     ends = {row["minibatches"] for row in table if row["ranks"] == "2048"}
-    assert ends == {"shuffled", "sorted", "bucketed", "dynamic"}
+    assert ends == {"shuffled", "sorted_chunks", "buckets", "balanced"}
     (measured,) = [row for row in table if row["kind"] == "measured"]
     assert (measured["ranks"], float(measured["efficiency"])) == ("1", 1.0)
 

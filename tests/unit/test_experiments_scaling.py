@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Phases without imbalance, and the simulation of synchronous training, against cases with known results."""
 
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,14 @@ import pytest
 from example_traces import make_example_traces
 
 from etalumis.experiments.figure4 import actual_s, best_s, imbalance
-from etalumis.experiments.simulated_scaling import CostModel, Network, TraceTypes, equal_cost, samplers, simulate
+from etalumis.experiments.simulated_scaling import Network, WorkModel, counts_of, samplers, simulate
 from etalumis.layers import LayerTable
 from etalumis.network.grouping import Grouping
 from etalumis.network.minibatch_plan import plan_minibatch
 from etalumis.traces.reading.dataset import TraceDataset
+from etalumis.training.costs import StepCosts
 from etalumis.training.phases import PHASES, WORK, Phases
+from etalumis.training.trace_kinds import read_kinds
 
 
 def phases_of(rng: np.random.Generator, iterations: int, ranks: int, coefficients: tuple[float, ...]) -> Phases:
@@ -43,9 +46,9 @@ def test_actual_and_best_times_are_those_of_the_paper() -> None:
 
 def test_the_cost_model_recovers_its_coefficients() -> None:
     coefficients = (0.02, 2e-3, 5e-5, 1e-4)
-    cost = CostModel.fit(phases_of(np.random.default_rng(2), 100, 2, coefficients))
-    np.testing.assert_allclose(cost.coefficients, coefficients, rtol=1e-6)
-    np.testing.assert_allclose(cost.residuals, 1.0)
+    model = WorkModel.fit(phases_of(np.random.default_rng(2), 100, 2, coefficients))
+    np.testing.assert_allclose(astuple(model.costs), coefficients, rtol=1e-6)
+    np.testing.assert_allclose(model.residuals, 1.0)
 
 
 def test_a_sum_over_nodes_takes_messages_and_data() -> None:
@@ -57,14 +60,14 @@ def test_a_sum_over_nodes_takes_messages_and_data() -> None:
 @pytest.mark.parametrize("ranks", [1, 2, 5])
 def test_an_iteration_takes_as_long_as_its_slowest_rank(ranks: int) -> None:
     """Minibatches of one or two seconds, equally likely: the maximum of n has mean 2 - 2^-n."""
-    cost = CostModel(np.array([0.0, 1.0, 0.0, 0.0]), np.ones(1))
+    model = WorkModel(StepCosts(0.0, 1.0, 0.0, 0.0), np.ones(1))
     rng = np.random.default_rng(3)
 
     def draw(count: int, generator: np.random.Generator) -> np.ndarray:
         return np.stack([generator.integers(1, 3, count), np.zeros(count), np.zeros(count)], axis=1).astype(float)
 
     steps = 4000
-    run = simulate(draw, cost, ranks, 0.5, rng, noise=False, steps=steps)
+    run = simulate(draw, model, ranks, 0.5, rng, noise=False, steps=steps)
     deviation = np.sqrt(2.0**-ranks * (1 - 2.0**-ranks) / steps)
     assert run.seconds.mean() == pytest.approx(2.5 - 2.0**-ranks, abs=5 * deviation)
     assert run.traces_per_s == pytest.approx(run.traces.sum() / run.seconds.sum())
@@ -78,36 +81,23 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, LayerTable]
 
 def test_the_features_of_minibatches_are_those_of_training(dataset: tuple[Path, LayerTable]) -> None:
     path, layers = dataset
-    data, types = TraceDataset(path, layers), TraceTypes.read(path, layers)
+    data = TraceDataset(path, layers)
+    kinds = read_kinds(data)
     rng = np.random.default_rng(4)
     minibatches = [rng.integers(len(data), size=size) for size in (1, 3, 40)]
-    for numbers, found in zip(minibatches, types.features(minibatches), strict=True):
+    for numbers, found in zip(minibatches, counts_of(kinds, minibatches), strict=True):
         plan = plan_minibatch(data.batch(numbers, (0,)), Grouping.of(layers))
         assert found.tolist() == [len(numbers), len(plan), len(plan.touched)]
 
 
-def test_dynamic_minibatches_have_every_trace_once_and_nearly_equal_costs(dataset: tuple[Path, LayerTable]) -> None:
-    types = TraceTypes.read(*dataset)
-    cost = CostModel(np.array([1.0, 0.2, 0.1, 0.3]), np.ones(1))
-    minibatches = equal_cost(types, cost, 20.0)
-    covered = np.concatenate(minibatches)
-    assert covered.tolist() == list(range(len(covered)))
-    assert len(types.type_of) - len(covered) < len(minibatches[0])
-    seconds = cost.seconds(types.features(minibatches))
-    dearest = 0.2 + 0.1 * types.tokens.max() + 0.3 * types.layers.sum(axis=1).max()
-    assert np.all(np.abs(seconds[:-1] - 20.0) <= dearest)
-    sizes = [len(minibatch) for minibatch in minibatches]
-    assert len(set(sizes)) > 1
-
-
 def test_balanced_minibatches_scale_better(dataset: tuple[Path, LayerTable]) -> None:
-    types = TraceTypes.read(*dataset)
-    cost = CostModel(np.array([0.1, 0.0, 1.0, 0.0]), np.ones(1))  # tokens only: length is all that counts
-    drawn = samplers(types, 8, cost, np.random.default_rng(5))
+    model = WorkModel(StepCosts(0.1, 0.0, 1.0, 0.0), np.ones(1))  # tokens only: length is all that counts
+    drawn = samplers(read_kinds(TraceDataset(*dataset)), 8, model, np.random.default_rng(5))
     efficiency = {}
     for name, draw in drawn.items():
-        one, many = (simulate(draw, cost, n, 0.0, np.random.default_rng(6), noise=False) for n in (1, 64))
+        one, many = (simulate(draw, model, n, 0.0, np.random.default_rng(6), noise=False) for n in (1, 64))
         efficiency[name] = many.traces_per_s / (64 * one.traces_per_s)
-    assert efficiency["dynamic"] > efficiency["sorted"]
-    assert efficiency["bucketed"] > efficiency["sorted"]
+    assert efficiency["balanced"] > 0.95
+    assert efficiency["balanced"] > efficiency["shuffled"]
+    assert efficiency["buckets"] > efficiency["sorted_chunks"]
     assert max(efficiency.values()) <= 1.05

@@ -9,11 +9,13 @@ from typing import Any
 from etalumis.config import ExperimentsConfig
 from etalumis.experiments.output import Rows, markdown_table
 from etalumis.experiments.rank_timings import RankTimings
-from etalumis.experiments.simulated_scaling import CostModel, Network, Scaling, TraceTypes, samplers, simulate
+from etalumis.experiments.simulated_scaling import Network, Scaling, WorkModel, samplers, simulate
 from etalumis.experiments.training_record import machine_sentence
 from etalumis.figures import style
 from etalumis.layers import LayerTable
 from etalumis.seeds import generator
+from etalumis.traces.reading.dataset import TraceDataset
+from etalumis.training.trace_kinds import read_kinds
 
 STEM = "figure6_scaling"
 TITLE = "Weak scaling, measured and simulated (Figure 6 of the paper)"
@@ -27,12 +29,14 @@ The text names efficiencies for Edison, then Cori, and throughputs for Cori, the
 _BYTES = 4
 _SINGLE_STEPS = 5_000
 """Iterations of one rank, whose mean is the reference of all efficiencies."""
-_COLOURS = {"shuffled": style.ORANGE, "sorted": style.BLUE, "bucketed": style.SKY, "dynamic": style.GREEN}
+_COLOURS = {
+    "shuffled": style.ORANGE, "sorted_chunks": style.BLUE, "buckets": style.SKY, "balanced": style.GREEN,
+}  # fmt: skip
 _LABELS = {
     "shuffled": "shuffled traces",
-    "sorted": "sorted chunks (the paper)",
-    "bucketed": "buckets by length",
-    "dynamic": "dynamic, equal modelled time",
+    "sorted_chunks": "sorted chunks (the paper)",
+    "buckets": "buckets by length",
+    "balanced": "ranks balanced by cost",
 }
 
 
@@ -53,10 +57,10 @@ def draw(
         Seed of the simulation.
     """
     base = timings[0]
-    cost = CostModel.fit(base.phases)
-    types = TraceTypes.read(dataset, LayerTable.load(layers))
+    model = WorkModel.fit(base.phases)
+    kinds = read_kinds(TraceDataset(dataset, LayerTable.load(layers)))
     batch_size = int(base.record.training["hyperparameters"]["batch_size"])
-    drawn = samplers(types, batch_size, cost, generator(seed, "experiments/minibatches", 0))
+    drawn = samplers(kinds, batch_size, model, generator(seed, "experiments/minibatches", 0))
     network = Network(1e-6 * section.network_latency_us, 1e9 * section.network_gb_per_s)
     nbytes = float(_BYTES * int(base.record.manifest["parameters"]))
     nodes = [2**power for power in range(PAPER_NODES.bit_length())]
@@ -68,9 +72,9 @@ def draw(
             for count in nodes:
                 rng = generator(seed, f"experiments/{name}/{noise}", count)
                 sync_s = network.seconds(count, nbytes)
-                runs.append(simulate(make, cost, RANKS_PER_NODE * count, sync_s, rng, noise=noise))
+                runs.append(simulate(make, model, RANKS_PER_NODE * count, sync_s, rng, noise=noise))
             single = simulate(
-                make, cost, 1, 0.0, generator(seed, f"experiments/{name}/{noise}", 0), noise=noise, steps=_SINGLE_STEPS
+                make, model, 1, 0.0, generator(seed, f"experiments/{name}/{noise}", 0), noise=noise, steps=_SINGLE_STEPS
             )
             efficiency = [
                 run.traces_per_s / (RANKS_PER_NODE * n * single.traces_per_s)
@@ -79,10 +83,10 @@ def draw(
             found[name, noise] = efficiency
             rows += _rows(name, nodes, runs, efficiency, noise=noise)
     rows += _measured_rows(timings)
-    checks = [_check(timings[0], timing, drawn["shuffled"], cost, seed) for timing in timings]
+    checks = [_check(timings[0], timing, drawn["shuffled"], model, seed) for timing in timings]
     with style.style(style.TALK):
         figure = _figure(nodes, found, timings)
-    caption = _caption(timings, checks, found, network, nbytes, cost, batch_size)
+    caption = _caption(timings, checks, found, network, nbytes, model, batch_size)
     return style.Drawing(STEM, figure, TITLE, caption), rows
 
 
@@ -122,12 +126,12 @@ def _measured_rows(timings: Sequence[RankTimings]) -> list[dict[str, object]]:
 
 
 def _check(
-    base: RankTimings, timing: RankTimings, make: Any, cost: CostModel, seed: int
+    base: RankTimings, timing: RankTimings, make: Any, model: WorkModel, seed: int
 ) -> tuple[int, float, float, float]:
     """Return ranks, measured and simulated throughput, and how much longer a rank works than in `base`."""
     sync_s = float(timing.phases.seconds["sync_move"].mean())
     rng = generator(seed, "experiments/check", timing.ranks)
-    simulated = simulate(make, cost, timing.ranks, sync_s, rng, noise=True, steps=1000).traces_per_s
+    simulated = simulate(make, model, timing.ranks, sync_s, rng, noise=True, steps=1000).traces_per_s
     slower = float(timing.phases.work.mean() / base.phases.work.mean())
     return timing.ranks, timing.traces_per_s, simulated, slower
 
@@ -172,10 +176,12 @@ def _caption(
     found: dict[tuple[str, bool], list[float]],
     network: Network,
     nbytes: float,
-    cost: CostModel,
+    model: WorkModel,
     batch_size: int,
 ) -> str:
-    fixed, per_trace, per_token, per_row = 1e3 * cost.coefficients
+    costs = model.costs
+    per_step = (costs.fixed, costs.per_trace, costs.per_token, costs.per_row)
+    fixed, per_trace, per_token, per_row = (1e3 * seconds for seconds in per_step)
     compared = [
         (ranks, f"{measured:.1f}", f"{simulated:.1f}", f"{slower:.2f}") for ranks, measured, simulated, slower in checks
     ]
@@ -188,7 +194,7 @@ def _caption(
         f"per touched row, fitted to the measured minibatches; minibatches of {batch_size} traces from the types and "
         "lengths of the training traces. Solid: imbalance of this work alone; dotted: each minibatch also has a "
         "measured residual, among them those from other load on the machine (standard deviation "
-        f"{100 * cost.residuals.std():.0f} %, largest {cost.residuals.max():.1f} times the model). Network: all "
+        f"{100 * model.residuals.std():.0f} %, largest {model.residuals.max():.1f} times the model). Network: all "
         f"{nbytes / 1e6:.1f} MB of gradients of this run's network, halving and doubling, {1e6 * network.latency_s:g} "
         f"us and {network.bytes_per_s / 1e9:g} GB/s per node.\n\n"
         f"{markdown_table(('minibatches at 1,024 nodes', 'efficiency', 'with measured residuals'), ends)}\n\n"

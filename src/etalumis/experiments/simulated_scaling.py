@@ -2,60 +2,60 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A simulation of synchronous training on many ranks, from measured times of minibatches and a stated network.
 
-An iteration takes as long as its slowest rank, and then the sum of the gradients. The time of a minibatch follows a
-linear model in its traces, tokens and touched rows, fitted to measured times; the network follows an alpha-beta model.
+An iteration takes as long as its slowest rank, and then the sum of the gradients. The time of a minibatch is that of
+`etalumis.training.costs`, fitted to measured times; the network follows an alpha-beta model.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import nnls
 
-from etalumis.layers import LayerTable
-from etalumis.traces.reading.dataset import TraceDataset
+from etalumis.training.costs import StepCosts, fit_costs
+from etalumis.training.distribution import by_cost
 from etalumis.training.phases import Phases
+from etalumis.training.trace_kinds import TraceKinds
 from etalumis.typing import Array, FloatArray
 
 BUCKETS = 10
 """Buckets by length, as in section 7.2."""
-STEPS = 200
-"""Simulated iterations for each number of ranks."""
+_RANK_STEPS = 8192
+"""Minibatches that are simulated for each number of ranks..."""
+_MIN_STEPS, _MAX_STEPS = 8, 200
+"""...in so many iterations."""
 _CANDIDATES = 4096
 """Minibatches from which those of a simulated iteration are drawn, if they are made at random."""
 
 
 @dataclass(frozen=True)
-class CostModel:
-    """Seconds of work on a minibatch: fixed, and per trace, token and touched row.
+class WorkModel:
+    """Seconds of work on a minibatch.
 
     Attributes
     ----------
-    coefficients
-        float64 (4,), none negative.
+    costs
+        Fixed, and per trace, token and touched row.
     residuals
         float64 (minibatch,): measured over modelled time, with mean 1.
     """
 
-    coefficients: FloatArray
+    costs: StepCosts
     residuals: FloatArray
 
     @classmethod
-    def fit(cls, phases: Phases) -> "CostModel":
-        """Fit the model to all ranks and iterations of a training, by non-negative least squares."""
-        columns = [phases.traces, phases.tokens, phases.touched_rows]
-        features = np.stack([np.ones(phases.work.size), *(column.ravel() for column in columns)], axis=1).astype(float)
-        measured = phases.work.ravel()
-        coefficients, _ = nnls(features, measured)
-        ratio = measured / (features @ coefficients)
-        return cls(np.asarray(coefficients), ratio / ratio.mean())
+    def fit(cls, phases: Phases) -> "WorkModel":
+        """Fit the costs to all ranks and iterations of a training."""
+        traces, tokens, rows, measured = (
+            column.ravel() for column in (phases.traces, phases.tokens, phases.touched_rows, phases.work)
+        )
+        costs = fit_costs(traces, tokens, rows, measured)
+        ratio = measured / costs.of(traces, tokens, rows)
+        return cls(costs, ratio / ratio.mean())
 
-    def seconds(self, features: FloatArray) -> FloatArray:
-        """Return the modelled seconds (minibatch,) of `features` (minibatch, 3): traces, tokens, touched rows."""
-        return np.asarray(self.coefficients[0] + features @ self.coefficients[1:])
+    def seconds(self, counts: FloatArray) -> FloatArray:
+        """Return the modelled seconds (minibatch,) of `counts` (minibatch, 3): traces, tokens, touched rows."""
+        return self.costs.of(*counts.T)
 
 
 @dataclass(frozen=True)
@@ -75,92 +75,46 @@ class Network:
         return 2 * math.ceil(math.log2(nodes)) * self.latency_s + 2 * (nodes - 1) / nodes * nbytes / self.bytes_per_s
 
 
-class TraceTypes(NamedTuple):
-    """What minibatches of a dataset cost: type of each trace in sorted order, and tokens and layers by type.
-
-    Attributes
-    ----------
-    type_of
-        int64 (trace,).
-    tokens
-        int64 (type,). Controlled entries with a layer.
-    layers
-        bool (type, layer). Layers that a trace of the type touches.
-    """
-
-    type_of: Array
-    tokens: Array
-    layers: Array
-
-    @classmethod
-    def read(cls, path: Path, layers: LayerTable) -> "TraceTypes":
-        """Read them from a sorted dataset; a trace type is a sequence of addresses, so one trace of each is enough."""
-        dataset = TraceDataset(path, layers)
-        _, first = np.unique(dataset.types, return_index=True)
-        batch = dataset.batch(first, (0,))
-        present = np.zeros((len(first), len(layers.rows)), bool)
-        trace = np.repeat(np.arange(len(first)), np.diff(batch.offset))
-        known = batch.layer >= 0
-        present[trace[known], batch.layer[known]] = True
-        return cls(dataset.types, np.bincount(trace[known], minlength=len(first)), present)
-
-    def features(self, minibatches: list[Array]) -> FloatArray:
-        """Return traces, tokens and touched rows (minibatch, 3) of minibatches, which are lists of trace numbers."""
-        found = np.zeros((len(minibatches), 3))
-        for row, traces in enumerate(minibatches):
-            types = self.type_of[traces]
-            present = self.layers[np.unique(types)].any(axis=0)
-            found[row] = len(traces), self.tokens[types].sum(), present.sum()
-        return found
+def counts_of(kinds: TraceKinds, minibatches: Sequence[Array]) -> FloatArray:
+    """Return traces, tokens and touched rows (minibatch, 3) of minibatches, which are lists of trace numbers."""
+    found = np.zeros((len(minibatches), 3))
+    for row, traces in enumerate(minibatches):
+        types = kinds.types[traces]
+        touched = frozenset[int]().union(*(kinds.layers[kind] for kind in np.unique(types)))
+        found[row] = len(traces), kinds.tokens[types].sum(), len(touched)
+    return found
 
 
 Draw = Callable[[int, np.random.Generator], FloatArray]
-"""Returns the features (rank, 3) of the minibatches of an iteration, for a number of ranks."""
+"""Returns the counts (rank, 3) of the minibatches of an iteration, for a number of ranks."""
 
 
-def samplers(types: TraceTypes, batch_size: int, cost: CostModel, rng: np.random.Generator) -> dict[str, Draw]:
-    """Return the ways to make minibatches: shuffled, sorted, bucketed, dynamic (sections 4.4.3 and 7.2)."""
-    size = len(types.type_of)
-    shuffled = types.features([rng.integers(size, size=batch_size) for _ in range(_CANDIDATES)])
+def samplers(kinds: TraceKinds, batch_size: int, model: WorkModel, rng: np.random.Generator) -> dict[str, Draw]:
+    """Return the ways of `training.sampler` to make minibatches: shuffled, sorted_chunks, buckets, balanced.
+
+    Traces are drawn with replacement, since an iteration of thousands of ranks has more traces than a small dataset.
+    """
+    size = len(kinds.types)
+    shuffled = counts_of(kinds, [rng.integers(size, size=batch_size) for _ in range(_CANDIDATES)])
     whole = max(size // batch_size, 1) * batch_size
-    chunks = types.features(np.array_split(np.arange(size)[:whole], max(size // batch_size, 1)))
+    chunks = counts_of(kinds, np.array_split(np.arange(size)[:whole], max(size // batch_size, 1)))
     by_length = np.argsort(chunks[:, 1], kind="stable")
     buckets = np.array_split(by_length, min(BUCKETS, len(chunks)))
-    target_s = float(cost.seconds(chunks).mean())
-    dynamic = types.features(equal_cost(types, cost, target_s))
 
     def bucketed(ranks: int, generator: np.random.Generator) -> FloatArray:
         bucket = buckets[generator.integers(len(buckets))]
         return np.asarray(chunks[generator.choice(bucket, ranks)])
 
-    def from_all(features: FloatArray) -> Draw:
-        return lambda ranks, generator: np.asarray(features[generator.integers(len(features), size=ranks)])
+    def balanced(ranks: int, generator: np.random.Generator) -> FloatArray:
+        traces = generator.integers(size, size=batch_size * ranks)
+        return counts_of(kinds, by_cost(traces, kinds, ranks, model.costs))
+
+    def from_all(counts: FloatArray) -> Draw:
+        return lambda ranks, generator: np.asarray(counts[generator.integers(len(counts), size=ranks)])
 
     return {
-        "shuffled": from_all(shuffled),
-        "sorted": from_all(chunks),
-        "bucketed": bucketed,
-        "dynamic": from_all(dynamic),
-    }
-
-
-def equal_cost(types: TraceTypes, cost: CostModel, target_s: float) -> list[Array]:
-    """Return minibatches of adjacent traces whose modelled time is about `target_s`; the last one may be shorter."""
-    per_trace = cost.coefficients[1] + cost.coefficients[2] * types.tokens
-    fixed, per_row = cost.coefficients[0], cost.coefficients[3]
-    minibatches, start, size = [], 0, len(types.type_of)
-    present, seconds = np.zeros(types.layers.shape[1], bool), fixed
-    for place, kind in enumerate(types.type_of.tolist()):
-        added = float(per_trace[kind] + per_row * (types.layers[kind] & ~present).sum())
-        if place > start and seconds + 0.5 * added > target_s:
-            minibatches.append(np.arange(start, place))
-            start, present, seconds = place, np.zeros_like(present), fixed
-            added = float(per_trace[kind] + per_row * types.layers[kind].sum())
-        present = present | types.layers[kind]
-        seconds += added
-    if not minibatches or seconds > 0.9 * target_s:
-        minibatches.append(np.arange(start, size))
-    return minibatches
+        "shuffled": from_all(shuffled), "sorted_chunks": from_all(chunks), "buckets": bucketed, "balanced": balanced,
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -182,13 +136,20 @@ class Scaling:
 
 
 def simulate(
-    draw: Draw, cost: CostModel, ranks: int, sync_s: float, rng: np.random.Generator, *, noise: bool, steps: int = STEPS
+    draw: Draw,
+    model: WorkModel,
+    ranks: int,
+    sync_s: float,
+    rng: np.random.Generator,
+    *,
+    noise: bool,
+    steps: int | None = None,
 ) -> Scaling:
     """Simulate iterations of synchronous training.
 
     Parameters
     ----------
-    draw, cost
+    draw, model
         How minibatches are made, and what they cost.
     ranks
         Number of ranks.
@@ -199,13 +160,14 @@ def simulate(
     noise
         Whether each minibatch takes a measured residual longer or shorter than the model says.
     steps
-        Number of iterations.
+        Number of iterations; None: fewer for more ranks.
     """
+    steps = min(max(_RANK_STEPS // ranks, _MIN_STEPS), _MAX_STEPS) if steps is None else steps
     traces, seconds = np.zeros(steps), np.zeros(steps)
     for step in range(steps):
-        features = draw(ranks, rng)
-        work = cost.seconds(features)
+        counts = draw(ranks, rng)
+        work = model.seconds(counts)
         if noise:
-            work = work * rng.choice(cost.residuals, ranks)
-        traces[step], seconds[step] = features[:, 0].sum(), work.max() + sync_s
+            work = work * rng.choice(model.residuals, ranks)
+        traces[step], seconds[step] = counts[:, 0].sum(), work.max() + sync_s
     return Scaling(traces, seconds)
