@@ -49,9 +49,9 @@ class SkewedSession:
         return 0.0, 1.0, Poisson(distribution.rate + 1.0)
 
 
-def skewed_session(name):
+def skewed_session(name, unknown=""):
     """Return proposals for an example; three values that are all far off would leave no effective draws."""
-    return SkewedSession(shift=0.5 if name == "linear_gaussian" else 2.0)
+    return SkewedSession(unknown, shift=0.5 if name == "linear_gaussian" else 2.0)
 
 
 @pytest.mark.parametrize("scopes", ["auto", "first-shot", "prior"])

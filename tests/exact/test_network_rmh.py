@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from exact.answers import ANSWERS, SIGMAS, assert_chain, assert_mean, mcse
 from exact.test_cpp import COMMANDS, Restarting
-from exact.test_ic_by_hand import NearlyPrior, SkewedSession, seldom_or_often
+from exact.test_ic_by_hand import NearlyPrior, SkewedSession, seldom_or_often, skewed_session
 from exact.test_proposed_runs import LanesOfSkewed
 
 from etalumis import seeds
@@ -158,7 +158,7 @@ def test_network_rmh_is_exact(name, statistics):
     settings = NetworkRmhSettings(temperatures=2, steps=10 if "marsaglia" in name else 2, candidates=4, replays=2)
     sweeps = statistics.size(2_000, 10_000)
     posterior = sample_with_network_moves(
-        examples.model(name), exact.observations, SkewedSession(), runs=sweeps * settings.runs_per_sweep, seed=7,
+        examples.model(name), exact.observations, skewed_session(name), runs=sweeps * settings.runs_per_sweep, seed=7,
         burn_in=50, init_runs=200, settings=settings,
     )  # fmt: skip
     assert len(posterior) == sweeps - 50

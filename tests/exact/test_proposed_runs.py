@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from exact.answers import ANSWERS, assert_weighted
 from exact.test_cpp import COMMANDS
-from exact.test_ic_by_hand import SkewedSession
+from exact.test_ic_by_hand import SkewedSession, skewed_session
 from scipy import integrate, stats
 
 from etalumis.distributions import Categorical, Normal, Uniform
@@ -27,8 +27,8 @@ OBSERVED = {"track": np.array([1.2, 0.8]), "shares": None}
 class LanesOfSkewed:
     """A `SkewedSession` per lane."""
 
-    def __init__(self, lanes, unknown=""):
-        self.sessions = [SkewedSession(unknown) for _ in range(lanes)]
+    def __init__(self, lanes, unknown="", name=""):
+        self.sessions = [skewed_session(name, unknown) for _ in range(lanes)]
         self.calls = self.asked_alone = 0
 
     @property
@@ -160,7 +160,8 @@ def test_posteriors_are_exact(name, cpp_examples, statistics):
     program, *options = COMMANDS[name]
     runs = statistics.size(4_000, 20_000) * (4 if name.startswith("marsaglia") else 1)
     with Simulator([str(cpp_examples / program), *options]) as simulator:
-        posterior = sample_with_proposals(simulator, ANSWERS[name].observations, LanesOfSkewed(64), runs=runs, seed=34)
+        session = LanesOfSkewed(64, name=name)
+        posterior = sample_with_proposals(simulator, ANSWERS[name].observations, session, runs=runs, seed=34)
     assert_weighted(posterior, ANSWERS[name])
 
 

@@ -219,7 +219,7 @@ class Peer:
             self.send_empty("Reset")
             raise RuntimeError(self.receive())
         elif kind == "vector":
-            self.sample("[forward()+0x99]", "Normal", Mean=[0.0, 1.0], Stddev=[1.0])
+            self.sample("[forward()+0x99]", "Normal", Mean=[0.0, 1.0], Stddev=[1.0, 1.0, 1.0])
         elif kind == "parameter":
             self.sample("[forward()+0x99]", "Normal", Mean=[0.0], Stddev=[-1.0])
         elif kind == "flood":

@@ -227,7 +227,6 @@ def test_a_hang_ends_after_the_timeout_even_if_sigterm_is_ignored(monkeypatch):
     ("fault", "what"),
     [
         ("reset", r"sent Reset in run 1 after 2 draws.*expected Sample, Observe, Tag or RunResult"),
-        ("vector", r"\[forward\(\)\+0x99\] draws from Normal with parameters of shape \[\(2,\), \(1,\)\]"),
         ("parameter", r"\[forward\(\)\+0x99\].*stddev > 0"),
     ],
 )
@@ -238,6 +237,13 @@ def test_unsupported_messages_end_the_run_and_keep_the_simulator(fault, what):
             run(peer)
         check_run(run(peer))
         assert peer.pid == pid
+
+
+def test_a_vector_whose_parameters_do_not_broadcast_is_refused():
+    with simulator("--fault", "vector") as peer:
+        pattern = r"\[forward\(\)\+0x99\]: Normal: parameters of shapes \[\(2,\), \(3,\)\] do not broadcast"
+        with pytest.raises(RefusedError, match=pattern):
+            run(peer)
 
 
 @pytest.mark.parametrize("error", [KeyError("controller's own"), KeyboardInterrupt()])

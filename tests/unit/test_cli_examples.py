@@ -178,12 +178,12 @@ PYTHON_LINES = [
     f"etalumis bench infer {INFER} --network $R/network --diagnostics diagnostics.json --table from.jsonl --seconds 1",
     "! etalumis network train --config from.yaml --layers $R/layers/layers.json --train $R/sorted/train"
     " --valid $R/sorted/valid --output from",
-    "etalumis experiments figure2 --format svg --trainings $R/experiments/trainings/stacks1-* --output other-formats",
+    "etalumis experiments figure2 --format svg --trainings $R/experiments/trainings/stacks1-*/ --output other-formats",
     "etalumis experiments figure3 --format pdf --network $R/network --observation $R/observation/observation.h5"
     " --traces $R/traces/test-000.h5 --simulator $R/simulator --output other-formats",
-    "etalumis experiments figure4 --format svg --trainings $R/experiments/trainings/ranks* --output other-formats",
-    "etalumis experiments figure5 --format svg --trainings $R/experiments/trainings/seed* --output other-formats",
-    "etalumis experiments figure6 --format svg --config $R/config.yaml --trainings $R/experiments/trainings/ranks*"
+    "etalumis experiments figure4 --format svg --trainings $R/experiments/trainings/ranks*/ --output other-formats",
+    "etalumis experiments figure5 --format svg --trainings $R/experiments/trainings/seed*/ --output other-formats",
+    "etalumis experiments figure6 --format svg --config $R/config.yaml --trainings $R/experiments/trainings/ranks*/"
     " --train $R/sorted/train --layers $R/layers/layers.json --output other-formats",
     "etalumis config schema",
     "etalumis config check config/config.yaml --config 'run={name: second}'",

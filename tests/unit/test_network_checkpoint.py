@@ -163,7 +163,7 @@ def test_a_full_disk_leaves_the_network_that_was_there(saved: Path) -> None:
 @pytest.mark.parametrize(
     ("priors", "instances", "shape", "message"),
     [
-        (PRIORS, 3, (6,), "lacks 12 of the dataset and has 0"),
+        (PRIORS, 3, (6,), f"lacks {len(PRIORS)} of the dataset and has 0"),
         (PRIORS[:-1], 2, (6,), "lacks 0 of the dataset and has 2"),
         (PRIORS, 2, (7,), r"'y': \(6,\)}, the dataset {'y': \(7,\)}"),
     ],

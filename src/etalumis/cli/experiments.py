@@ -36,24 +36,24 @@ _EXAMPLES = {
       --train $R/sorted/train --valid $R/sorted/valid --output $R/experiments/trainings/seed1
 """,
     "figure2": """\
-  etalumis experiments figure2 --trainings $R/experiments/trainings/stacks1-* --output $R/experiments
+  etalumis experiments figure2 --trainings $R/experiments/trainings/stacks1-*/ --output $R/experiments
 """,
     "figure3": """\
   etalumis experiments figure3 --network $R/network --observation $R/observation/observation.h5 \\
       --traces $R/traces/test-000.h5 --output $R/experiments
 """,
     "figure4": """\
-  etalumis experiments figure4 --trainings $R/experiments/trainings/ranks* --output $R/experiments
+  etalumis experiments figure4 --trainings $R/experiments/trainings/ranks*/ --output $R/experiments
 """,
     "figure5": """\
-  etalumis experiments figure5 --trainings $R/experiments/trainings/seed* --output $R/experiments
+  etalumis experiments figure5 --trainings $R/experiments/trainings/seed*/ --output $R/experiments
 """,
     "figure6": """\
-  etalumis experiments figure6 --config $R/config.yaml --trainings $R/experiments/trainings/ranks* \\
+  etalumis experiments figure6 --config $R/config.yaml --trainings $R/experiments/trainings/ranks*/ \\
       --train $R/sorted/train --layers $R/layers/layers.json --output $R/experiments
 """,
     "tables": """\
-  etalumis experiments tables --trainings $R/experiments/trainings/paper-ranks* --output $R/experiments
+  etalumis experiments tables --trainings $R/experiments/trainings/paper-ranks*/ --output $R/experiments
 """,
 }
 _HELP = {
