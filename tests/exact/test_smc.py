@@ -88,7 +88,7 @@ class SkewedChannels(Drifted):
 
 
 def test_strata_give_the_shares_of_modes_with_less_variance(statistics):
-    exact, jobs = channel_shares(), statistics.size(10, 40)
+    exact, jobs = channel_shares(), statistics.size(10, 20)
     pooled, _ = shares_of_channels(statistics, jobs)
     found, posterior = shares_of_channels(statistics, jobs, strata="channel")
     error = found.std(axis=0, ddof=1) / math.sqrt(jobs)

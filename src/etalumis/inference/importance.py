@@ -18,7 +18,7 @@ from etalumis.inference.observations import Observations
 from etalumis.inference.posterior import Posterior
 from etalumis.inference.predictive import predictive_check
 from etalumis.inference.runner import ModelRunner
-from etalumis.inference.trace_reservoir import TraceReservoir
+from etalumis.inference.trace_reservoir import TraceReservoir, places_for
 from etalumis.progress import Progress
 from etalumis.trace import Trace
 
@@ -100,7 +100,7 @@ def sample_weighted(
     began, wall_before, first = time.perf_counter(), 0.0, 0
     counts = {} if counts is None else counts
     earlier: list[Posterior] = []
-    reservoir = TraceReservoir(runner.addresses, seed, stage)
+    reservoir = TraceReservoir(runner.addresses, seed, stage, places_for(runs))
     found = checkpoint.load() if checkpoint is not None else None
     if found is not None:
         earlier, state = [found[0]], found[1]

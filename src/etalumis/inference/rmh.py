@@ -18,7 +18,7 @@ from etalumis.inference.posterior import Posterior
 from etalumis.inference.predictive import predictive_check
 from etalumis.inference.runner import ModelRunner
 from etalumis.inference.tempering import Ladder
-from etalumis.inference.trace_reservoir import TraceReservoir
+from etalumis.inference.trace_reservoir import TraceReservoir, places_for
 from etalumis.progress import Progress
 
 ADAPTATIONS = 5
@@ -132,7 +132,8 @@ class Sampling:
         self._adapt_after = {burn_in >> halvings for halvings in range(ADAPTATIONS)}
         self._began = time.perf_counter()
         self._wall_before = 0.0
-        self._reservoir = TraceReservoir(ladder.runner.addresses, seed, f"posteriors/{engine}/{chain}")
+        places = places_for((sweeps - burn_in) // thin)
+        self._reservoir = TraceReservoir(ladder.runner.addresses, seed, f"posteriors/{engine}/{chain}", places)
         self._earlier: list[Posterior] = []
         self._draws: list[Draw] = []
 

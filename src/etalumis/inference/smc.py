@@ -51,7 +51,7 @@ from etalumis.inference.predictive import PredictiveCheck, predictive_check
 from etalumis.inference.proposal_controller import ProposalSource
 from etalumis.inference.runner import ModelRunner
 from etalumis.inference.strata import Strata, strata_of
-from etalumis.inference.trace_reservoir import TraceReservoir
+from etalumis.inference.trace_reservoir import TraceReservoir, places_for
 from etalumis.log_weights import effective_sample_size, normalise, systematic_resampling
 from etalumis.trace import Trace
 from etalumis.typing import Array
@@ -378,8 +378,9 @@ class _Sampler:
 
     def predictive_check(self, log_weight: Array) -> PredictiveCheck | None:
         """Return the predictive check, given the log weights (draw,) of `posterior`."""
-        reservoir = TraceReservoir(self.runner.addresses, self._seed, self._stage_name)
         states = [state for population in self.populations for state in population.states]
+        places = places_for(len(states))
+        reservoir = TraceReservoir(self.runner.addresses, self._seed, self._stage_name, places)
         for state, weight in zip(states, log_weight.tolist(), strict=True):
             reservoir.offer(state.trace, weight)
         return predictive_check(self.runner, reservoir)

@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Some traces of a posterior, chosen by weight while they come."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from etalumis import seeds
 from etalumis.address import AddressTable
@@ -13,7 +12,15 @@ from etalumis.inference.controllers import SavedTrace, saved_trace
 from etalumis.trace import Trace
 
 PLACES = 100
-"""Number of traces that are chosen, with replacement."""
+"""Largest number of traces that are chosen, with replacement."""
+_DRAWS_PER_PLACE = 20
+"""Fewer traces are chosen from fewer draws, since each is replayed."""
+_MIN_PLACES = 10
+
+
+def places_for(draws: int) -> int:
+    """Return the number of traces to choose from a number of draws."""
+    return min(max(draws // _DRAWS_PER_PLACE, _MIN_PLACES), PLACES)
 
 
 class KeptTrace(NamedTuple):
@@ -26,8 +33,8 @@ class KeptTrace(NamedTuple):
 class TraceReservoir:
     """Chooses traces by weight, with replacement.
 
-    Each place keeps the trace with the largest sum of log weight and a Gumbel variable of its own, which is a draw with
-    probability in proportion to the weight (Yellott 1977).
+    The n-th draw takes each place, independently, with probability w_n / (w_1 + ... + w_n), so that in the end a place
+    has draw n with probability w_n over the sum of all weights (Chao 1982).
 
     Parameters
     ----------
@@ -35,6 +42,8 @@ class TraceReservoir:
         Table of the addresses of the traces.
     seed, stage
         The choice derives from (seed, "<stage>/predictive", 0).
+    places
+        Number of traces to choose.
 
     Attributes
     ----------
@@ -44,50 +53,53 @@ class TraceReservoir:
         Log of the sum of all weights.
     """
 
-    def __init__(self, addresses: AddressTable, seed: int, stage: str) -> None:
+    def __init__(self, addresses: AddressTable, seed: int, stage: str, places: int = PLACES) -> None:
         self._addresses = addresses
         self.rng = seeds.generator(seed, f"{stage}/predictive", 0)
-        self.log_total = -np.inf
-        self._keys = np.full(PLACES, -np.inf)
-        self._kept: list[KeptTrace | None] = [None] * PLACES
+        self.log_total = -math.inf
+        self._places = places
+        self._kept: list[KeptTrace] = []
 
     @property
     def traces(self) -> list[KeptTrace]:
-        """The chosen traces, `PLACES` of them; none if every weight is zero."""
-        return [kept for kept in self._kept if kept is not None]
+        """The chosen traces; none if every weight is zero."""
+        return self._kept
 
     def offer(self, trace: Trace, log_weight: float) -> None:
         """Offer one draw."""
-        keys = log_weight + self.rng.gumbel(size=PLACES)
-        self.log_total = float(np.logaddexp(self.log_total, log_weight))
-        places = np.flatnonzero(keys > self._keys)
-        if len(places):
-            kept = KeptTrace(saved_trace(self._addresses, trace), trace.log_likelihood)
-            self._keys[places] = keys[places]
-            for place in places:
-                self._kept[place] = kept
+        if log_weight == -math.inf:
+            return
+        largest = max(log_weight, self.log_total)
+        self.log_total = largest + math.log1p(math.exp(min(log_weight, self.log_total) - largest))
+        taken = int(self.rng.binomial(self._places, math.exp(log_weight - self.log_total))) if self._kept else -1
+        if taken == 0:
+            return
+        kept = KeptTrace(saved_trace(self._addresses, trace), trace.log_likelihood)
+        if taken < 0:  # the first one takes all places
+            self._kept = [kept] * self._places
+            return
+        for place in self.rng.choice(self._places, taken, replace=False).tolist():
+            self._kept[place] = kept
 
     def snapshot(self) -> dict[str, Any]:
         """Return the JSON values that `resume` needs."""
-        traces = self.traces
-        distinct = list({id(kept): kept for kept in traces}.values())
+        distinct = list({id(kept): kept for kept in self._kept}.values())
         number = {id(kept): n for n, kept in enumerate(distinct)}
         return {
             "rng": self.rng.bit_generator.state,
-            "keys": self._keys.tolist() if traces else None,
-            "log_total": self.log_total if traces else None,
+            "log_total": self.log_total if distinct else None,
             "distinct": [[*kept.saved, kept.log_likelihood] for kept in distinct],
-            "traces": [number[id(kept)] for kept in traces],
+            "traces": [number[id(kept)] for kept in self._kept],
         }
 
     def resume(self, snapshot: Mapping[str, Any]) -> None:
         """Restore a snapshot."""
         self.rng.bit_generator.state = snapshot["rng"]
-        if snapshot["keys"] is None:
+        if snapshot["log_total"] is None:
             return
         distinct = [
             KeptTrace(SavedTrace([tuple(key) for key in keys], values, scopes), log_likelihood)
             for keys, values, scopes, log_likelihood in snapshot["distinct"]
         ]
-        self._keys, self.log_total = np.array(snapshot["keys"]), snapshot["log_total"]
+        self.log_total = snapshot["log_total"]
         self._kept = [distinct[n] for n in snapshot["traces"]]
