@@ -66,7 +66,7 @@ def test_importance_sampling(served, statistics):
 
 def test_rmh(served, statistics):
     model, exact, simulator = served
-    runs = statistics.size(4_000, 10_000) * (3 if model == "vector" else 1)
+    runs = 12_000 if model == "vector" else statistics.size(4_000, 10_000)
     posterior = flattened(rmh(simulator, exact.observations, runs=runs, burn_in=200, seed=32))
     if model == "marsaglia":
         # The chain mixes too slowly for a short test, but the same draws give the same chain as the Python model,
