@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a run will take: jobs, time, node hours and bytes by stage, from the measured costs of `resource_requests`."""
+"""What a run will take: jobs, time, node hours and bytes by stage, from the measured costs of `job_costs`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from etalumis import resource_requests
+from etalumis import job_costs
 from etalumis.config import Config
 from etalumis.progress import duration
 from etalumis.workflow import trace_jobs, trains
@@ -50,26 +50,26 @@ def stages(config: Config) -> Iterator[StagePlan]:
     generating: list[float] = []
     for split in splits:
         jobs = trace_jobs(config, split)
-        generating += [resource_requests.generated_s(getattr(config.traces, split) / jobs)] * jobs
+        generating += [job_costs.generated_s(getattr(config.traces, split) / jobs)] * jobs
     written = sum(getattr(config.traces, split) for split in splits)
-    yield _plan("traces", generating, 1, resource_requests.trace_bytes(written))
+    yield _plan("traces", generating, 1, job_costs.trace_bytes(written))
     if trains(config):
-        sorting = [resource_requests.expected_s(config, "sort", {"split": split}) for split in ("train", "valid")]
-        sorted_bytes = resource_requests.trace_bytes(config.traces.train + config.traces.valid)
+        sorting = [job_costs.cost(config, "sort", {"split": split}).seconds for split in ("train", "valid")]
+        sorted_bytes = job_costs.trace_bytes(config.traces.train + config.traces.valid)
         yield _plan("sorted", sorting, config.sorted.tasks, sorted_bytes)
-        checks = [resource_requests.expected_s(config, rule, {}) for rule in ("verify", "layers")]
+        checks = [job_costs.cost(config, rule, {}).seconds for rule in ("verify", "layers")]
         yield _plan("layers", checks, 1, 0.0)
         training = config.training
         yield _plan(
-            "network", [resource_requests.training_s(config)], training.tasks * training.threads_per_task,
-            resource_requests.network_bytes(config),
+            "network", [job_costs.training_s(config)], training.tasks * training.threads_per_task,
+            job_costs.network_bytes(config),
         )  # fmt: skip
     for engine in config.posteriors.engines:
         section = getattr(config.posteriors, engine)
         jobs = section.chains if hasattr(section, "chains") else section.jobs
-        seconds = resource_requests.expected_s(config, engine, {"engine": engine})
-        yield _plan(engine, [seconds] * jobs, 1, 2 * resource_requests.posterior_bytes(config, engine))
-    ends = [resource_requests.expected_s(config, rule, {}) for rule in ("diagnostics", "figures", "report")]
+        seconds = job_costs.cost(config, engine, {"engine": engine}).seconds
+        yield _plan(engine, [seconds] * jobs, 1, 2 * job_costs.posterior_bytes(config, engine))
+    ends = [job_costs.cost(config, rule, {}).seconds for rule in ("diagnostics", "figures", "report")]
     yield _plan("figures", [sum(ends)], 1, 0.0)
 
 

@@ -117,8 +117,9 @@ def _linear_gaussian() -> Exact:
     expectations = {}
     for i in range(3):
         expectations[f"mean {i}"] = (f"theta[{i}]", lambda v: v, float(posterior_mean[i]))
-        square = lambda v, m=posterior_mean[i]: (v - m) ** 2  # noqa: E731
-        expectations[f"variance {i}"] = (f"theta[{i}]", square, float(variance[i]))
+        expectations[f"variance {i}"] = (
+            f"theta[{i}]", lambda v, m=posterior_mean[i]: (v - m) ** 2, float(variance[i]),
+        )  # fmt: skip
     evidence = float(stats.multivariate_normal(design @ mean, marginal).logpdf(y))
     return Exact({"obs0": 1.5, "obs1": 2.5}, evidence, expectations)
 

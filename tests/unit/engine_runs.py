@@ -18,6 +18,9 @@ class PriorSession:
         value = distribution.sample(rng)
         return value, distribution.log_prob(value)
 
+    def log_density(self, address, distribution, value):
+        return distribution.log_prob(value)
+
 
 def with_rmh(model, observations, **more):
     return rmh(model, observations, **{"runs": 600, "seed": 1, "init_runs": 5, "thin": 6, **more})

@@ -170,8 +170,8 @@ def test_entries_along_a_trace_have_the_densities_of_the_network(traces: Example
 
 
 def test_a_figure_shows_the_first_entries_and_the_last_three() -> None:
-    assert shown([None] * 3, 7) == [0, 1, 2]  # type: ignore[list-item]
-    assert shown([None] * 10, 7) == [0, 1, 2, 3, 7, 8, 9]  # type: ignore[list-item]
+    assert shown(3, 7) == [0, 1, 2]
+    assert shown(10, 7) == [0, 1, 2, 3, 7, 8, 9]
 
 
 def test_the_counted_parameters_are_those_of_a_network() -> None:
@@ -204,7 +204,7 @@ def test_paper_yaml_has_the_numbers_of_the_paper(checkout: Path) -> None:
     assert (training.optimizer, training.schedule) == ("adam_larc", "polynomial2")
     assert posteriors.rmh.chains * posteriors.rmh.runs == 7_680_000
     assert posteriors.ic.jobs * posteriors.ic.runs == 2_000_000
-    assert variants.PAPER_NETWORK.items() <= config.network.model_dump(mode="json").items()
+    assert config.network == NetworkConfig(dtype=config.network.dtype)  # the defaults are the paper's
 
 
 def test_figures_and_tables_of_measured_phases_are_drawn(traces: ExampleTraces, trained: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 from system_errors import files_end_at
+from unit.engine_runs import PriorSession
 
 from etalumis import seeds
 from etalumis.address import AddressTable
@@ -32,20 +33,6 @@ from etalumis.inference.scope_choice import ScopeChoice
 from etalumis.inference.smc import sample_population
 from etalumis.layers import LayerTable, ObservationLayout
 from etalumis.models import FunctionModel, examples, observe, rejection_scope, sample, tag
-
-
-class PriorSession:
-    """Proposes from the prior."""
-
-    def begin(self):
-        pass
-
-    def propose(self, address, distribution, rng):
-        value = distribution.sample(rng)
-        return value, distribution.log_prob(value)
-
-    def log_density(self, address, distribution, value):
-        return distribution.log_prob(value)
 
 
 def rmh_briefly(model, observations, **more):

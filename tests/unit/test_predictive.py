@@ -23,8 +23,8 @@ from unit.engine_runs import (
 from etalumis.address import AddressTable
 from etalumis.diagnostics import diagnose
 from etalumis.diagnostics.headline import headline
-from etalumis.distributions import ArrayDistribution, Gamma, Normal, Poisson
-from etalumis.errors import DatasetError
+from etalumis.distributions import ArrayDistribution, Beta, Gamma, Normal, Poisson
+from etalumis.errors import DatasetError, InferenceError
 from etalumis.inference import Posterior
 from etalumis.inference.predictive import PredictiveCheck
 from etalumis.inference.trace_reservoir import PLACES, TraceReservoir, places_for
@@ -178,6 +178,18 @@ def test_a_model_with_randomness_of_its_own_has_no_check(caplog):
 
     assert with_importance(model, {"y": 0.5}).predictive is None
     assert "no predictive check" in caplog.text
+
+
+def test_infinite_weights_are_left_to_the_diagnostics():
+    @FunctionModel
+    def model():
+        sample(Normal(0.0, 1.0), name="mean")
+        observe(Beta(0.5, 1.0), "y")  # infinite density at 0
+
+    posterior = with_importance(model, {"y": 0.0})
+    assert posterior.predictive is None
+    with pytest.raises(InferenceError, match="60 of 60 log weights are NaN or \\+inf"):
+        diagnose([posterior])
 
 
 def test_nothing_observed_gives_no_check():

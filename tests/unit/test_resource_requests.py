@@ -12,7 +12,8 @@ import pytest
 from etalumis import plan
 from etalumis.config import Config, from_mapping, load
 from etalumis.errors import ConfigError
-from etalumis.resource_requests import LONGEST_MIN, SHORTEST_MIN, for_rule, request, site_limit_min, training_s
+from etalumis.job_costs import training_s
+from etalumis.resource_requests import LONGEST_MIN, SHORTEST_MIN, for_rule, request, site_limit_min
 
 # peak resident memory in MB, and wall time in s, of the jobs of the demo (config/config.yaml) on two cores
 MEASURED = {

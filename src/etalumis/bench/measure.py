@@ -9,13 +9,13 @@ reliable the ratio of the best slices is.
 
 import math
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
+
+from etalumis import processor
 
 MIN_ROUNDS = 5
 TARGET_RELATIVE_ERROR = 0.01
@@ -196,15 +196,7 @@ def _is_precise(slices: Slices, above: str, below: str) -> bool:
 def machine() -> dict[str, Any]:
     """Return processor, number of cores, and the load average, which shows other users of the machine."""
     return {
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "processor": processor.model(),
+        "cores": processor.cores(),
         "load_average_before": os.getloadavg()[0],
     }
-
-
-def _processor() -> str:
-    try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
-            return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    except OSError:
-        return platform.processor()

@@ -42,7 +42,7 @@ VERBS = {
     "why": "say why jobs of the workflow would rerun, or not",
     "explain": "say where a product comes from, back to the simulator",
     "serve": "serve a Python function as a simulator over PPX",
-    "bench": "measure the protocol (ppx), Sherpa's traces (traces), trace files (dataset) and the engines (infer)",
+    "bench": "measure the protocol (ppx), Sherpa's traces, trace files (dataset), training and the engines (infer)",
     "config": "check a configuration, show it with all defaults, write its schema and key table",
 }
 

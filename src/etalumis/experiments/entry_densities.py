@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Prior and proposal of each controlled entry along a given trace, as densities on a grid of values."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,9 +118,9 @@ def _grid(prior: Distribution) -> tuple[Array, bool]:
     return np.linspace(draws.min(), draws.max(), GRID), False
 
 
-def shown(entries: Sequence[Entry], columns: int) -> list[int]:
+def shown(entries: int, columns: int) -> list[int]:
     """Return the numbers of the entries that a figure with room for some shows: the first ones and the last three."""
-    if len(entries) <= columns:
-        return list(range(len(entries)))
+    if entries <= columns:
+        return list(range(entries))
     last = min(3, columns - 1)
-    return [*range(columns - last), *range(len(entries) - last, len(entries))]
+    return [*range(columns - last), *range(entries - last, entries)]

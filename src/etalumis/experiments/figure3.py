@@ -49,7 +49,7 @@ def draw(
     entries = entries_along(network, observation, trace)
     if not entries:
         raise DatasetError(f"{traces}: trace {index} has no entry that the network of {network_folder} proposes")
-    numbers = shown(entries, COLUMNS)
+    numbers = shown(len(entries), COLUMNS)
     densities = [densities_at(network, observation, trace, number) for number in numbers]
     with style.style():
         figure = _figure(observation, entries, numbers, densities, network.config.lstm_hidden, channel_labels)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from etalumis import processor
 from etalumis.errors import NetworkError
 from etalumis.files import read_json, write_json_atomic
 
@@ -49,9 +50,9 @@ class Machine:
     @classmethod
     def of_this(cls) -> "Machine":
         """Return the machine that runs this process."""
-        features, logical = torch.cpu.get_capabilities(), os.cpu_count() or 1
+        features, logical = torch.cpu.get_capabilities(), processor.cores()
         return cls(
-            cpu=str(features.get("cpu_name") or platform.processor() or platform.machine()),
+            cpu=processor.model(),
             cores=int(features.get("num_physical_cores", logical)),
             logical_cores=logical,
             memory_gb=round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1),

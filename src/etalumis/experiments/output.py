@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from etalumis.figures import style
+from etalumis.figures import markup, style
 from etalumis.files import write_text_atomic
 from etalumis.products import check_output_folder
 
@@ -47,5 +47,4 @@ def save_table(folder: Path, stem: str, title: str, text: str, rows: Rows) -> li
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return a table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    return "\n".join(markup.row(map(str, line)) for line in (header, ["---"] * len(header), *rows))

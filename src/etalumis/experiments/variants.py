@@ -6,7 +6,7 @@ import itertools
 import re
 from typing import Any
 
-from etalumis.config import Config, from_mapping
+from etalumis.config import Config, NetworkConfig, from_mapping
 from etalumis.errors import ConfigError
 
 _GRID = re.compile(r"stacks(\d+)-hidden(\d+)-components(\d+)")
@@ -14,19 +14,6 @@ _SEED = re.compile(r"seed(\d+)")
 _RANKS = re.compile(r"(paper-)?ranks(\d+)")
 VALIDATIONS = 8
 """Validations in a training of figures 2 and 5, besides that of the first iteration."""
-PAPER_NETWORK: dict[str, Any] = {
-    "embedding": "paper",
-    "conv_channels": [64, 64, 128, 128, 128],
-    "observation_embedding": 256,
-    "lstm_hidden": 512,
-    "lstm_layers": 1,
-    "address_embedding": 64,
-    "sample_embedding": 4,
-    "value_frequencies": 0,
-    "tags": {},
-    "mixture_components": 10,
-}
-"""The network of the paper (section 4.3)."""
 
 
 def grid_names(config: Config) -> list[str]:
@@ -85,7 +72,8 @@ def settings_of(config: Config, name: str) -> Config:
         changes |= {"max_traces": section.seed_traces}
     elif found := _RANKS.fullmatch(name):
         ranks = int(found[2])
-        data["network"] |= PAPER_NETWORK if found[1] else {}
+        if found[1]:  # the defaults are the network of the paper
+            data["network"] |= {**NetworkConfig().architecture(), "dtype": config.network.dtype}
         changes |= {"tasks": ranks, "batch_size": section.rank_batch_size}
         iterations = section.paper_iterations if found[1] else section.rank_iterations
         changes |= {"max_traces": iterations * ranks * section.rank_batch_size}

@@ -37,11 +37,8 @@ class Checkpoint:
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any], interval_s: float = 30.0) -> None:
-        self.path, self._identity, self._interval_s = (
-            Path(path),
-            digest({**identity, "state": STATE_VERSION}),
-            interval_s,
-        )
+        self.path, self._interval_s = Path(path), interval_s
+        self._identity = digest({**identity, "state": STATE_VERSION})
         self._next = time.monotonic() + interval_s
         self._draws: int | None = None  # in the file; None if it has none of this identity
 

@@ -66,8 +66,8 @@ class TraceReservoir:
         return self._kept
 
     def offer(self, trace: Trace, log_weight: float) -> None:
-        """Offer one draw."""
-        if log_weight == -math.inf:
+        """Offer one draw; one of weight zero is never chosen, nor is one of infinite weight, which no posterior has."""
+        if not math.isfinite(log_weight):
             return
         largest = max(log_weight, self.log_total)
         self.log_total = largest + math.log1p(math.exp(min(log_weight, self.log_total) - largest))

@@ -4,14 +4,13 @@
 
 import functools
 import hashlib
-import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from etalumis import __version__
+from etalumis import __version__, processor
 
 LIBRARIES = ("torch", "numpy", "scipy", "h5py", "mpi4py", "pydantic", "matplotlib", "snakemake")
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -43,8 +42,8 @@ def in_words(found: dict[str, Any]) -> str:
 def machine() -> dict[str, Any]:
     """Return processor, number of cores of this process, system, and versions of Python and the libraries."""
     return {
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "processor": processor.model(),
+        "cores": processor.cores(),
         "system": f"{platform.system()} {platform.machine()}",
         "versions": {"Python": platform.python_version(), **library_versions()},
     }
@@ -80,12 +79,3 @@ def _sources_digest() -> str:
     for path in sorted(_PACKAGE.rglob("*.py")):
         state.update(f"{path.relative_to(_PACKAGE)}\n".encode() + path.read_bytes())
     return state.hexdigest()
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
