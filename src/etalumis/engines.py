@@ -69,14 +69,11 @@ class Engine:
         What its draws depend on besides the simulator, the observation and the seed, as JSON values.
     sample
         Samples the posterior of one observation.
-    several_processes
-        Whether it uses a pool of simulator processes.
     """
 
     name: str
     settings: Mapping[str, Any] = field(repr=False)
     sample: Sampler
-    several_processes: bool = False
 
 
 @dataclass(frozen=True)
@@ -175,7 +172,7 @@ def _ic(inputs: EngineInputs) -> Engine:
 def _importance(inputs: EngineInputs) -> Engine:
     runs = _with_runs(inputs.config.posteriors.importance, "runs", inputs.runs).runs
     sample = _one_job(importance, inputs, runs=runs)
-    return Engine("importance", {"runs": runs, **_entries_setting(inputs)}, sample, several_processes=True)
+    return Engine("importance", {"runs": runs, **_entries_setting(inputs)}, sample)
 
 
 def _smc(inputs: EngineInputs) -> Engine:
@@ -229,7 +226,7 @@ def _rmh(inputs: EngineInputs) -> Engine:
         rmh, inputs, section.chains, runs=section.runs, burn_in=section.burn_in, thin=section.thin, betas=betas
     )
     settings = {**section.model_dump(mode="json"), **_entries_setting(inputs)}
-    return Engine("rmh", settings, sample, several_processes=True)
+    return Engine("rmh", settings, sample)
 
 
 def _network_rmh(inputs: EngineInputs) -> Engine:

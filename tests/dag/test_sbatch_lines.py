@@ -29,7 +29,9 @@ def refuse(made: DryProject, tmp_path: Path):
         project = DryProject(tmp_path / "project")
         shutil.copytree(made.root, project.root, symlinks=True)
         variables = {"PATH": f"{programs}:{os.environ['PATH']}"}
-        words = ["--profile", profile, target, "--forcerun", *rules, "--config", config]
+        # no job is accepted, so there is no status to wait for
+        words = ["--profile", profile, "--slurm-init-seconds-before-status-checks", "1"]
+        words += [target, "--forcerun", *rules, "--config", config]
         done = project.snakemake(*words, variables=variables)
         assert "SLURM refused " in done.stdout, done.stdout[-3000:]
         return record.read_text(encoding="utf-8").splitlines()

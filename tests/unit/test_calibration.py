@@ -335,6 +335,11 @@ def test_an_interrupted_calibration_resumes_and_gives_the_same_result(tmp_path):
     assert resumed[0].seconds == read_cases(path)[1][0].seconds  # from the file
 
 
+def test_cases_do_not_depend_on_the_number_of_workers():
+    one, two = (calibrate(GAUSSIAN, gaussian_engine(), observations=9, seed=3, workers=n) for n in (1, 2))
+    assert [repr(replace(case, seconds=0.0)) for case in one] == [repr(replace(case, seconds=0.0)) for case in two]
+
+
 def test_a_file_of_another_calibration_is_not_continued(tmp_path):
     path = tmp_path / "c.json"
     calibrate(GAUSSIAN, gaussian_engine(), observations=2, seed=3, path=path)

@@ -5,6 +5,7 @@
 import contextlib
 import csv
 import dataclasses
+import functools
 import json
 import math
 
@@ -15,6 +16,7 @@ from synthetic_posteriors import tau_posterior
 
 from etalumis.errors import DatasetError, InferenceError
 from etalumis.inference import Posterior, importance
+from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.conditioning import condition_on
 from etalumis.inference_table import Engine, InferenceTable, ObservationSource, ProbabilityColumn, infer_all
 from etalumis.inference_table.csv_text import csv_text
@@ -117,6 +119,51 @@ def test_a_result_depends_neither_on_the_order_nor_on_the_other_observations(tmp
     }  # fmt: skip
     seeds = [record["seed"] for record in whole.records.values()]
     assert len(set(seeds)) == len(seeds)
+
+
+def test_results_and_rows_do_not_depend_on_the_number_of_workers(tmp_path):
+    def failing(_, observations, **rest):
+        if observations["obs0"] == PAIRS["high"][0]:
+            raise InferenceError("refused")
+        return sampler().sample(_, observations, **rest)
+
+    sources = [source_of(key, values) for key, values in PAIRS.items()]
+    tables = {}
+    for workers in (1, 3):
+        path, keep = tmp_path / f"{workers}.csv", tmp_path / f"kept{workers}"
+        engines = [Engine("importance", {"runs": RUNS}, failing)]
+        outcome, table = infer(path, sources, engines, workers=workers, keep=keep)
+        assert list(outcome.failed) == ["high"]
+        assert sorted(file.stem for file in keep.iterdir()) == ["far", "low", "middle"]
+        tables[workers] = without_times(table.records), [{**row, "seconds": ""} for row in rows_of(path)]
+    assert tables[1] == tables[3]
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_the_draws_of_a_finished_engine_outlast_an_interrupted_repair_only(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("etalumis.inference_table.job.Checkpoint", functools.partial(Checkpoint, interval_s=0.0))
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    resumed = []
+
+    def few(model, observations, *, seed, checkpoint):  # too few draws to be reliable
+        resumed.append(checkpoint.path.exists())
+        return importance(model, observations, runs=300, seed=seed, checkpoint=checkpoint)
+
+    weak = Engine("ic", {}, few)
+    sources = [source_of(key, PAIRS[key]) for key in ("far", "high")]
+    with pytest.raises(KeyboardInterrupt):
+        infer(tmp_path / "t.csv", sources, [weak, Engine("smc", {}, interrupted)])
+    assert [file.name for file in tmp_path.glob("*.part")] == ["t.csv.far.ic.part"]
+    _, table = infer(tmp_path / "t.csv", sources, [weak, Engine("smc", {}, sampler().sample)])
+    assert resumed == [False, True, False]
+    assert "starting from the beginning" not in caplog.text
+    assert [[attempt["engine"] for attempt in record["attempts"]] for record in table.records.values()] == [
+        ["ic", "smc"], ["ic", "smc"],
+    ]  # fmt: skip
+    assert not list(tmp_path.glob("*.part"))
 
 
 def test_an_interrupted_command_resumes_at_the_first_unfinished_observation(tmp_path, caplog):

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from etalumis.calibration.cases import Case, assess, case_quantities, failed, re
 from etalumis.calibration.simulation import STAGE, simulate
 from etalumis.counting import counted
 from etalumis.engines import ENGINE_LOGGERS, Engine
-from etalumis.errors import DatasetError, InferenceError
+from etalumis.errors import DatasetError, EtalumisError, InferenceError
 from etalumis.execution import Model
 from etalumis.inference.posterior import MARKOV_ENGINES
 from etalumis.progress import Progress, only_warnings
 from etalumis.refusals import explaining_loss
+from etalumis.task_workers import carry_out
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +36,7 @@ DESCRIPTIVE = frozenset({"producer", "model"})
 
 
 def calibrate(
-    model: Model,
+    model: Model | Callable[[], AbstractContextManager[Model]],
     engine: Engine,
     *,
     observations: int,
@@ -44,6 +46,8 @@ def calibrate(
     categorical: Sequence[str] = (),
     origin: Mapping[str, Any] | None = None,
     retries: int = 3,
+    workers: int = 1,
+    pin: bool = False,
 ) -> list[Case]:
     """Infer the posteriors of observations that are drawn from the model, and rank their truths.
 
@@ -54,7 +58,8 @@ def calibrate(
     Parameters
     ----------
     model
-        The model from which truths and observations are drawn, and on which the engine runs.
+        The model from which truths and observations are drawn, and on which the engine runs; or a function that starts
+        one in each worker, for a simulator that is a process.
     engine
         The engine to calibrate, such as `ENGINES[name](EngineInputs(...))`.
     observations
@@ -69,6 +74,8 @@ def calibrate(
         What else identifies the results, such as the build of the simulator.
     retries
         Maximum number of consecutive restarts of a failed simulator.
+    workers, pin
+        Number of observations at a time, as in `etalumis.task_workers.carry_out`.
 
     Returns
     -------
@@ -90,9 +97,19 @@ def calibrate(
     done = observations - len(pending)
     if store.cases:
         logger.info("%s: resuming after %s", path, counted(len(store.cases), "observation"))
-    with store, Progress(observations, "observations", f"calibrating {engine.name}", done=done) as progress:
-        for index in pending:
-            case = _case(model, engine, index, seed, unconditioned, categorical, retries)
+
+    def infer(model: Model, index: int) -> Case:
+        return _case(model, engine, index, seed, unconditioned, categorical, retries)
+
+    start: Callable[[], AbstractContextManager[Model]] = model if callable(model) else lambda: nullcontext(model)
+    with (
+        store,
+        Progress(observations, "observations", f"calibrating {engine.name}", done=done) as progress,
+        closing(carry_out(pending, start, infer, workers, pin=pin)) as results,
+    ):
+        for _, case in results:
+            if isinstance(case, EtalumisError):
+                raise case
             store.add(case)
             _check_failures(store.cases)
             progress.update(last_ess=f"{case.found.ess:.0f}")

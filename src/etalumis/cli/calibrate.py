@@ -18,7 +18,7 @@ from etalumis.calibration.table import csv_text
 from etalumis.calibration.usability import DEFAULT_MAX_RHAT, DEFAULT_MIN_ESS
 from etalumis.cli.arguments import add_scopes, count
 from etalumis.cli.logs import say
-from etalumis.cli.workers import add_workers, started
+from etalumis.cli.workers import add_observation_workers, started
 from etalumis.config import Config, load
 from etalumis.counting import counted
 from etalumis.engines import ENGINES, EngineInputs
@@ -27,7 +27,6 @@ from etalumis.figures import calibration as figures
 from etalumis.figures import style
 from etalumis.figures.inputs import read_channel_labels
 from etalumis.files import locked, write_text_atomic
-from etalumis.ppx import Pool, Simulator
 from etalumis.products import check_output_file, check_output_folder
 from etalumis.simulator.built import BuiltSimulator
 
@@ -125,7 +124,7 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--force", action="store_true", help="start again, and discard a calibration in DIR")
-    add_workers(parser)
+    add_observation_workers(parser)
 
 
 def _positive(text: str) -> float:
@@ -145,19 +144,16 @@ def run(args: argparse.Namespace) -> int:
     check_output_folder(args.output)
     built = BuiltSimulator(args.simulator, config.simulator)
     engine = ENGINES[args.engine](EngineInputs(config, built, args.runs, args.network, args.scopes))
-    if args.workers > 1 and not engine.several_processes:
-        raise InferenceError(f"--workers {args.workers}: engine {engine.name} uses one simulator process")
     origin = {"simulator_build_id": built.build_id, "config_digest": built.config_digest}
     identity = identity_of(engine, config.run.seed, args.unconditioned, args.categorical, origin)
     with locked(path, "writing"):
         _check_existing(path, identity, force=args.force)
-        with started(built, args.workers, args.pin) as simulator:
-            _check_names(args, simulator, config)
-            cases = calibrate(
-                simulator, engine, observations=args.observations, seed=config.run.seed, path=path,
-                unconditioned=args.unconditioned, categorical=args.categorical, origin=origin,
-                retries=config.simulator.retries,
-            )  # fmt: skip
+        _check_names(args, built, config)
+        cases = calibrate(
+            lambda: started(built, 1), engine, observations=args.observations, seed=config.run.seed, path=path,
+            unconditioned=args.unconditioned, categorical=args.categorical, origin=origin,
+            retries=config.simulator.retries, workers=args.workers, pin=args.pin,
+        )  # fmt: skip
         thresholds = replace(DEFAULT_THRESHOLDS, ess=args.min_ess, khat=args.max_khat, rhat=args.max_rhat)
         result = summarise(engine.name, cases, thresholds, args.quantities)
         write_cases(path, identity, cases, result)
@@ -178,12 +174,15 @@ def _check_existing(path: Path, identity: dict[str, Any], *, force: bool) -> Non
         path.unlink()
 
 
-def _check_names(args: argparse.Namespace, simulator: Simulator | Pool, config: Config) -> None:
+def _check_names(args: argparse.Namespace, built: BuiltSimulator, config: Config) -> None:
     """Check, before the work, that the named quantities occur in one of the first truths."""
     if not args.quantities and not args.categorical:
         return
     seed, retries = config.run.seed, config.simulator.retries
-    truths = [simulate(simulator, seed, index, args.unconditioned, retries).truth for index in range(NAME_CHECK_RUNS)]
+    with started(built, 1) as simulator:
+        truths = [
+            simulate(simulator, seed, index, args.unconditioned, retries).truth for index in range(NAME_CHECK_RUNS)
+        ]
     known = list(
         dict.fromkeys(quantity.key for truth in truths for quantity in case_quantities(truth, args.categorical))
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 from etalumis.cli.arguments import add_scopes, count, whole_number
 from etalumis.cli.logs import say
-from etalumis.cli.workers import add_workers, started
+from etalumis.cli.workers import add_observation_workers, started
 from etalumis.config import Config, load
 from etalumis.counting import counted
 from etalumis.errors import InferenceError
@@ -40,7 +40,7 @@ _SUMMARY = "infer many observations and write one table, with trigger probabilit
 _DESCRIPTION = """\
 Infer the latent choices behind many observations, and write a table with one row per observation: effective sample
 size, k-hat, log evidence, a verdict, mean, error, sd and quantiles of each quantity, the probability of each decay
-channel, and the truth if it is known. The network is loaded once, and the simulator is started once. With
+channel, and the truth if it is known. The network is loaded once, and each worker starts one simulator. With
 `--engine ic smc`, observations for which inference compilation gives no reliable result are repaired by sequential
 Monte Carlo; the table says which engine gave each result.
 
@@ -118,7 +118,7 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument("--output", type=Path, required=True, metavar="NAME.csv", help="table to write")
     parser.add_argument("--force", action="store_true", help="start a new table even if NAME exists")
-    add_workers(parser)
+    add_observation_workers(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -132,9 +132,6 @@ def run(args: argparse.Namespace) -> int:
     entries = tuple(config.posteriors.entries) if args.keep is not None else ()
     inputs = EngineInputs(config, built, args.runs, args.network, args.scopes, entries)
     engines = [ENGINES[name](inputs) for name in dict.fromkeys(args.engine)]
-    if args.workers > 1 and not all(engine.several_processes for engine in engines):
-        one = next(engine.name for engine in engines if not engine.several_processes)
-        raise InferenceError(f"--workers {args.workers}: engine {one} uses one simulator process")
     identity = {
         "engines": [engine.name for engine in engines],
         "settings": {engine.name: engine.settings for engine in engines},
@@ -148,13 +145,15 @@ def run(args: argparse.Namespace) -> int:
         table = InferenceTable(args.output, identity, force=args.force)
         outcome = infer_all(
             sources,
-            lambda: started(built, args.workers, args.pin),
+            lambda: started(built, 1),
             engines,
             table,
             seed=config.run.seed,
             columns=columns,
             keep=args.keep,
             built=built,
+            workers=args.workers,
+            pin=args.pin,
         )
     _report(table, outcome)
     say(str(args.output))

@@ -13,11 +13,21 @@ from etalumis.simulator.built import BuiltSimulator
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
-    """Add the options to the parser of a verb."""
-    parser.add_argument(
-        "--workers", type=count, default=1, metavar="N",
-        help="number of simulator processes, forked from one; does not affect the result (default: %(default)s)",
-    )  # fmt: skip
+    """Add the options to the parser of a verb whose runs are divided among several simulators."""
+    _add(parser, "number of simulator processes, forked from one; does not affect the result (default: %(default)s)")
+
+
+def add_observation_workers(parser: argparse.ArgumentParser) -> None:
+    """Add the options to the parser of a verb that divides many observations among processes."""
+    _add(
+        parser,
+        "number of observations at a time, each in a process with a simulator of its own; does not affect the results "
+        "(default: %(default)s)",
+    )
+
+
+def _add(parser: argparse.ArgumentParser, meaning: str) -> None:
+    parser.add_argument("--workers", type=count, default=1, metavar="N", help=meaning)
     parser.add_argument(
         "--pin", action="store_true", help="with several workers: pin worker i to core i, modulo the number of cores"
     )

@@ -43,10 +43,14 @@ class InferenceJob:
         """Return where the posterior of an observation is kept; None if it is not."""
         return None if self.keep is None else self.keep / f"{key}.h5"
 
-    @property
-    def checkpoint_path(self) -> Path:
-        """The file of the draws so far of the current observation."""
-        return Path(f"{self.table.path}.part")
+    def checkpoint_path(self, key: str, engine: Engine) -> Path:
+        """Return the file of the draws so far of an engine for an observation."""
+        return Path(f"{self.table.path}.{key}.{engine.name}.part")
+
+    def remove_checkpoints(self, key: str) -> None:
+        """Remove the draws of an observation, once its record is in the table."""
+        for engine in self.engines:
+            self.checkpoint_path(key, engine).unlink(missing_ok=True)
 
     def record_failure(self, source: ObservationSource, error: Exception) -> str:
         """Record an observation that could not be inferred, unless an earlier call did; return the message."""
@@ -79,12 +83,12 @@ class InferenceJob:
         best: tuple[dict[str, Any], Posterior] | None = None
         for engine in self.engines:
             try:
-                best = self._sample(engine, conditioning, model)
+                best = self._sample(engine, source.id, conditioning, model)
                 attempts.append({field: best[0].get(field) for field in _ATTEMPT_FIELDS})
             except StorageError:
                 raise
             except EtalumisError as error:
-                self.checkpoint_path.unlink(missing_ok=True)
+                self.checkpoint_path(source.id, engine).unlink(missing_ok=True)
                 if best is None and engine is self.engines[-1]:
                     raise
                 logger.warning("%s: engine %s failed: %s", source.place, engine.name, error)
@@ -100,14 +104,17 @@ class InferenceJob:
         seconds = sum(attempt.get("seconds", 0.0) for attempt in attempts)
         return {"id": source.id, **record, "seconds": seconds, "attempts": attempts}
 
-    def _sample(self, engine: Engine, conditioning: Conditioning, model: Model) -> tuple[dict[str, Any], Posterior]:
+    def _sample(
+        self, engine: Engine, key: str, conditioning: Conditioning, model: Model
+    ) -> tuple[dict[str, Any], Posterior]:
         """Return the result of one engine, and the posterior with its provenance."""
         provenance: dict[str, Any] = {"observation_digest": conditioning.digest}
         if self.built is not None:
             provenance = conditioning.provenance(self.built)
         seed = seeds.derive(self.seed, f"infer/{conditioning.digest}", 0)
         settings = {"engine": engine.name, **engine.settings}
-        checkpoint = Checkpoint(self.checkpoint_path, {**provenance, "seed": seed, "settings": settings})
+        identity = {**provenance, "seed": seed, "settings": settings}
+        checkpoint = Checkpoint(self.checkpoint_path(key, engine), identity)
         began = time.monotonic()
         posterior = engine.sample(model, conditioning.values, seed=seed, checkpoint=checkpoint)
         posterior.truth = conditioning.truth

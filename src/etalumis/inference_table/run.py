@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Infer many observations, one after the other, with one simulator."""
+"""Infer many observations, one or several at a time."""
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from etalumis.inference_table.sources import ObservationSource
 from etalumis.inference_table.table import InferenceTable
 from etalumis.progress import duration, only_warnings
 from etalumis.simulator.built import BuiltSimulator
+from etalumis.task_workers import carry_out
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,8 @@ def infer_all(
     columns: Sequence[ProbabilityColumn] = (),
     keep: Path | None = None,
     built: BuiltSimulator | None = None,
+    workers: int = 1,
+    pin: bool = False,
 ) -> Outcome:
     """Infer every observation that the table does not have, and record it.
 
@@ -70,7 +73,7 @@ def infer_all(
     sources
         The observations.
     start
-        Starts the simulator; it is not called if nothing is left to do.
+        Starts a simulator, one per worker; it is not called if nothing is left to do.
     engines
         The engines. Each later one is used only for observations for which the earlier ones gave no reliable result.
     table
@@ -83,6 +86,8 @@ def infer_all(
         Folder for the posterior of each observation; None: they are not kept.
     built
         The simulator that the observations have to belong to; None if `start` gives a model of another kind.
+    workers, pin
+        Number of observations at a time, as in `etalumis.task_workers.carry_out`.
 
     Raises
     ------
@@ -101,11 +106,11 @@ def infer_all(
         logger.info("%s: has the results of %s already", table.lines_path, counted(finished, "observation"))
     try:
         if todo:
-            with start() as model:
-                _check_names(model, columns, seed)
-                _infer_each(todo, model, job, outcome)
+            _check_names(start, columns, seed)
+            with closing(carry_out(todo, start, _infer(job), workers, pin=pin)) as results:
+                _record_each(results, len(todo), job, outcome)
     finally:
-        table.write_csv()
+        table.write_csv([source.id for source in sources])  # several workers finish in any order
     return outcome
 
 
@@ -122,33 +127,46 @@ def _is_open(source: ObservationSource, job: InferenceJob, outcome: Outcome) -> 
     return not job.table.finished(source.id, conditioning.digest) or (kept is not None and not kept.exists())
 
 
-def _check_names(model: Model, columns: Sequence[ProbabilityColumn], seed: int) -> None:
+def _check_names(
+    start: Callable[[], AbstractContextManager[Model]], columns: Sequence[ProbabilityColumn], seed: int
+) -> None:
     """Check that prior runs have the quantities of the expressions."""
     if not columns:
         return
-    with only_warnings(*ENGINE_LOGGERS):
+    with start() as model, only_warnings(*ENGINE_LOGGERS):
         prior = importance(model, {}, runs=NAME_CHECK_RUNS, seed=seeds.derive(seed, "infer/names", 0))
     for column in columns:
         column.check_names(prior.values)
 
 
-def _infer_each(todo: Sequence[ObservationSource], model: Model, job: InferenceJob, outcome: Outcome) -> None:
+def _infer(job: InferenceJob) -> Callable[[Model, ObservationSource], dict[str, Any]]:
+    def infer(model: Model, source: ObservationSource) -> dict[str, Any]:
+        with only_warnings(*ENGINE_LOGGERS):
+            return job.infer(source, model)
+
+    return infer
+
+
+def _record_each(
+    results: Iterable[tuple[ObservationSource, dict[str, Any] | EtalumisError]],
+    total: int,
+    job: InferenceJob,
+    outcome: Outcome,
+) -> None:
     began = time.monotonic()
     next_csv = began + _CSV_INTERVAL_S
-    for done, source in enumerate(todo, 1):
-        try:
-            with only_warnings(*ENGINE_LOGGERS):
-                record = job.infer(source, model)
-        except StorageError:
-            raise
-        except EtalumisError as error:
-            job.checkpoint_path.unlink(missing_ok=True)
-            outcome.failed[source.id] = job.record_failure(source, error)
+    for done, (source, result) in enumerate(results, 1):
+        if isinstance(result, StorageError):
+            raise result
+        if isinstance(result, EtalumisError):
+            outcome.failed[source.id] = job.record_failure(source, result)
+            job.remove_checkpoints(source.id)
             continue
-        job.table.append(record)
+        job.table.append(result)
+        job.remove_checkpoints(source.id)
         now = time.monotonic()
-        left = duration((now - began) / done * (len(todo) - done))
-        logger.info("%d/%d  %s  left %s", done, len(todo), _described(record), left)
+        left = duration((now - began) / done * (total - done))
+        logger.info("%d/%d  %s  left %s", done, total, _described(result), left)
         if now >= next_csv:
             job.table.write_csv()
             next_csv = now + max(_CSV_INTERVAL_S, 20.0 * (time.monotonic() - now))

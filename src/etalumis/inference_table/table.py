@@ -5,7 +5,7 @@
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -174,15 +174,17 @@ class InferenceTable:
             os.fsync(file.fileno())
         self.records[str(record["id"])] = plain
 
-    def write_csv(self) -> None:
-        """Write the table, one row per observation.
+    def write_csv(self, order: Sequence[str] = ()) -> None:
+        """Write the table, one row per observation: those with an id in `order` in this order, after all others.
 
         Raises
         ------
         StorageError
             If it cannot be written.
         """
-        write_text_atomic(self.path, csv_text(list(self.records.values())))
+        places = {key: place for place, key in enumerate(order)}
+        keys = sorted(self.records, key=lambda key: places.get(key, -1))
+        write_text_atomic(self.path, csv_text([self.records[key] for key in keys]))
 
     def __str__(self) -> str:
         return f"{self.path} ({counted(len(self.records), 'observation')})"
