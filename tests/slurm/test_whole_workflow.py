@@ -3,8 +3,10 @@
 """The whole workflow on a real SLURM, by the command that a user types: `snakemake --profile slurm`."""
 
 import csv
+import os
 import re
 import shutil
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from projects import fill_project
-from slurm_projects import LITERAL, TIMEOUT_S, SlurmProject
+from slurm_projects import LITERAL, TIMEOUT_S, SlurmProject, wait_until
 
 from etalumis.config import load
 from etalumis.inference.posterior import Posterior
@@ -112,6 +114,55 @@ def test_products_are_complete_and_finite(project: SlurmProject, paths: Paths) -
         assert len(whole) == sum(map(len, parts)) > 0
         assert np.isfinite(whole.log_likelihood).all()
     assert all(paths.figure(name).stat().st_size > 1000 for name in FIGURES)
+
+
+# rule whose job runs when Snakemake is killed, and what `make recover` does with the job
+KILL_POINTS = {
+    "generating traces": ("generate", []),
+    "sorting": ("sort", ["--cancel"]),
+    "training": ("network", ["--cancel"]),
+    "sampling": ("smc", []),
+    "drawing figures": ("figures", ["--cancel"]),
+}
+
+
+def test_a_run_that_is_killed_at_five_points_ends_with_the_same_products(
+    project: SlurmProject, paths: Paths, tmp_path: Path, checkout: Path
+) -> None:
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    killed = SlurmProject(fill_project(folder, checkout), project.slurm)
+    words = ["snakemake"]
+    for number, (moment, (rule, action)) in enumerate(KILL_POINTS.items()):
+        output = tmp_path / f"output{number}"
+        call = killed.start(*words, *LITERAL, output=output)
+        wait_until(lambda rule=rule: any(job.state == "RUNNING" for job in killed.jobs(rule)), moment, call)
+        os.killpg(call.pid, signal.SIGKILL)
+        call.wait()
+        words = [sys.executable, "scripts/recover.py", "--poll", "1", *action]
+    done = killed.call(*words, *LITERAL)
+    assert done.returncode == 0, done.stdout[-6000:]
+
+    mine = killed.paths("test")
+    for product in ("simulator/build.json", "traces", "sorted", "layers", "network/tensors.pt", "observation"):
+        assert contents(mine.root / product) == contents(paths.root / product), product
+    config = load(project.root / "config" / "test.yaml")
+    for engine in config.posteriors.engines:
+        draws, expected = (Posterior.load(where.posterior(engine)) for where in (mine, paths))
+        assert np.array_equal(draws.log_weight, expected.log_weight)
+        assert np.array_equal(draws.log_likelihood, expected.log_likelihood)
+        assert draws.values.keys() == expected.values.keys()
+        assert all(np.array_equal(draws.values[name], expected.values[name]) for name in expected.values)
+    assert all(mine.figure(name).stat().st_size > 1000 for name in FIGURES)
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """Return the bytes of a file, or of all files in a folder, but not of the records of where and when."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    assert files, path
+    return {
+        str(file.relative_to(path)): file.read_bytes() for file in files if not file.name.endswith(".provenance.json")
+    }
 
 
 def test_a_refused_job_is_explained_in_words(project: SlurmProject, checkout: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import base64
 import json
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from synthetic_posteriors import tau_posterior
 
@@ -15,6 +16,7 @@ from etalumis.config import Config
 from etalumis.diagnostics import diagnose
 from etalumis.diagnostics.files import write_diagnostics
 from etalumis.paths import Paths, figures_of
+from etalumis.training.phases import COLUMNS, append_phases
 
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGBgAAAABQABh6FO1AAAAABJRU5ErkJggg=="
@@ -109,6 +111,27 @@ def test_the_verdicts_come_first_and_texts_of_files_are_escaped(finished):
     assert "12,345 traces" in page.words
     assert "1 m 15 s" in page.words
     assert "π⁻ K<sub>S</sub> 4" in finished.report.read_text(encoding="utf-8")
+
+
+def test_scaling_is_that_of_the_training_and_of_the_figures_that_exist(finished):
+    assert "make paper-figures" in report(finished).words
+    seconds = {"read": 0.01, "forward": 0.2, "backward": 0.4, "sync_wait": 0.2, "sync_move": 0.1, "update": 0.04}
+    rows = np.zeros((3, 2, len(COLUMNS)))
+    rows[:, :, : len(seconds)] = list(seconds.values())
+    rows[:, 1, COLUMNS.index("forward")] += 0.2  # the second rank is slower: 0.65 and 0.85 s of work
+    rows[:, 1, COLUMNS.index("sync_wait")] = 0.0
+    rows[:, :, COLUMNS.index("traces")] = 60
+    append_phases(finished.network / "phases.h5", 0, rows)
+    for suffix, content in (("png", PIXEL), ("md", b"# Title\n\nFour ranks."), ("csv", b"ranks\n4\n")):
+        finished.paper_figure("figure6", suffix).parent.mkdir(exist_ok=True)
+        finished.paper_figure("figure6", suffix).write_bytes(content)
+    page = report(finished)
+    assert "126 traces per second on 2 ranks" in page.words  # 120 traces in 0.95 s
+    assert "11.8 % less time" in page.words  # 1 - 0.75 / 0.85
+    assert "waiting for other ranks100.010.5 %" in "".join(page.words.split("\n"))
+    assert "make paper-figures" not in page.words
+    assert {"figure6_scaling"} <= page.ids
+    assert "experiments/figure6_scaling.csv" in page.links
 
 
 def test_the_same_run_gives_the_same_page(finished):

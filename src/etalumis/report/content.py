@@ -19,12 +19,15 @@ from etalumis.diagnostics.headline import headline, own_checks, short_verdicts
 from etalumis.errors import DatasetError
 from etalumis.figures import markup, summary
 from etalumis.files import read_json
-from etalumis.paths import STAGES, FigureEntry, Paths, figures_of
+from etalumis.paths import STAGES, Paths, figures_of
 from etalumis.progress import duration
 from etalumis.provenance import chain, software
+from etalumis.report.scaling import Scaling, scaling
 from etalumis.timings import stage_seconds
+from etalumis.training.phases import FILE as PHASES_FILE
 
 _BUILT_WITH = {"Sherpa": "sherpa_version", "compiler": "compiler"}
+_SCALING = {"figure4": "Time by phase for several numbers of ranks", "figure6": "Weak scaling, measured and simulated"}
 _DONE_BY = {
     "simulator": "Sherpa and a calorimeter, behind the PPX protocol",
     "traces": "runs from the prior, every random choice recorded",
@@ -43,9 +46,7 @@ class Picture:
 
     Attributes
     ----------
-    stem : str
-    entry : FigureEntry
-        Its part of the story, and its title.
+    stem, title : str
     source : str
         The image as a data URL, so that the page needs no other file.
     caption : str
@@ -55,7 +56,7 @@ class Picture:
     """
 
     stem: str
-    entry: FigureEntry
+    title: str
     source: str
     caption: str
     files: Sequence[tuple[str, str]]
@@ -100,6 +101,7 @@ class Content:
     source: str
     truth: Sequence[tuple[str, str]]
     pictures: Sequence[Picture]
+    scaling: Scaling | None
     stages: Sequence[Stage]
     versions: Sequence[tuple[str, str]]
     origins: Sequence[Origin]
@@ -149,7 +151,11 @@ def collect(root: Path, output: Path) -> Content:
         network=_read(paths.network_manifest, "etalumis network train"),
         source=next((str(info["observation"]) for info in infos if "observation" in info), "unknown"),
         truth=list(_truth(diagnostics, build)),
-        pictures=[_picture(paths, stem, entry, output) for stem, entry in entries.items()],
+        pictures=[
+            *(_picture(paths, stem, entry.title, output) for stem, entry in entries.items()),
+            *_scaling_pictures(paths, output),
+        ],
+        scaling=scaling(paths.network / PHASES_FILE),
         stages=list(_stages(paths)),
         versions=[
             ("etalumis", __version__),
@@ -182,24 +188,35 @@ def _truth(diagnostics: Mapping[str, Any], build: Mapping[str, Any]) -> Iterator
             yield key, f"{value:.4g} {units.get(key, '')}".strip()
 
 
-def _picture(paths: Paths, stem: str, entry: FigureEntry, output: Path) -> Picture:
-    image, caption = paths.figure(stem), paths.figure(stem, "md")
+def _picture(paths: Paths, stem: str, title: str, output: Path) -> Picture:
+    return _read_picture(paths.figure(stem), title, _data_of(paths, stem), output)
+
+
+def _scaling_pictures(paths: Paths, output: Path) -> Iterator[Picture]:
+    """Yield those figures of several numbers of ranks that exist: `make paper-figures` makes them."""
+    for target, title in _SCALING.items():
+        image = paths.paper_figure(target)
+        if image.exists():
+            yield _read_picture(image, title, [("numbers", paths.paper_figure(target, "csv"))], output)
+
+
+def _read_picture(image: Path, title: str, data_files: Sequence[tuple[str, Path]], output: Path) -> Picture:
     try:
-        data, text = image.read_bytes(), caption.read_text(encoding="utf-8")
+        data, text = image.read_bytes(), image.with_suffix(".md").read_text(encoding="utf-8")
     except OSError as error:
         raise DatasetError(
             f"{error.filename}: cannot be read ({error.strerror}); expected a figure with its caption, in PNG: draw it "
             "with `etalumis figures --format png`"
         ) from error
-    others = [path for path in sorted(paths.figures.glob(f"{stem}.*")) if path.suffix in (".png", ".pdf", ".svg")]
+    others = [path for path in sorted(image.parent.glob(f"{image.stem}.*")) if path.suffix in (".png", ".pdf", ".svg")]
     return Picture(
-        stem=stem,
-        entry=entry,
+        stem=image.stem,
+        title=title,
         source=f"data:image/png;base64,{base64.b64encode(data).decode()}",
         caption=markup.to_html(text.partition("\n")[2].strip()),
         files=[
             *((path.suffix[1:].upper(), _link(path, output)) for path in others),
-            *((words, _link(path, output)) for words, path in _data_of(paths, stem)),
+            *((words, _link(path, output)) for words, path in data_files),
         ],
     )
 
