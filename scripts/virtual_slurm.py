@@ -25,6 +25,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import debian_packages
+
 NODES = 4
 NODE_CPUS = 2
 NODE_MB = 8000
@@ -107,24 +109,10 @@ def install() -> None:
     SlurmUnavailable
         If they are missing and cannot be installed.
     """
-    if not missing():
-        return
-    line = f"apt-get update && apt-get install -y --no-install-recommends {' '.join(PACKAGES)}"
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise SlurmUnavailable(
-            f"expected the programs {', '.join([*DAEMONS, *CLIENTS])}, found no {', '.join(missing())}; "
-            f"on Debian and Ubuntu, as root: {line}"
-        )
-    done = subprocess.run(
-        ["sh", "-c", line],
-        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if missing():
-        raise SlurmUnavailable(f"{line}: failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    try:
+        debian_packages.install(PACKAGES, missing)
+    except debian_packages.PackagesUnavailable as error:
+        raise SlurmUnavailable(str(error)) from error
 
 
 def missing() -> list[str]:

@@ -7,13 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lanes
 import pytest
 from filelock import FileLock
+from projects import load_script
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD_TIMEOUT_S = 900
@@ -44,10 +45,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> lanes.Schedu
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say loudly that the workflow was not tested on SLURM."""
-    reasons = lanes.skipped_on_slurm(terminalreporter.stats.get("skipped", ()))
+    """Say loudly what was not tested, since programs are missing: the workflow on SLURM, pages in a browser."""
+    reasons = lanes.not_installed(terminalreporter.stats.get("skipped", ()))
     if reasons:
-        terminalreporter.section("NOT TESTED ON SLURM", sep="!", red=True, bold=True)
+        terminalreporter.section("NOT TESTED", sep="!", red=True, bold=True)
         for reason in reasons:
             terminalreporter.line(reason)
 
@@ -121,3 +122,18 @@ def sherpa_simulator(build_cache: Path) -> Path:
             [sys.executable, "-m", "etalumis", "simulator", "build", "--config", "config/test.yaml", "--output", folder]
         )
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser(checkout: Path, build_cache: Path) -> Iterator[Any]:
+    """A `browser.Browser`; skip only if it cannot be installed."""
+    import browser as pages  # tests without a browser need no selenium
+
+    packages = load_script(checkout / "scripts" / "debian_packages.py")
+    try:
+        with FileLock(build_cache / "apt.lock"):
+            packages.install(pages.PACKAGES, pages.missing)
+    except packages.PackagesUnavailable as error:
+        pytest.skip(f"Chromium {lanes.CANNOT_INSTALL}: {error}")
+    with pages.browser() as opened:
+        yield opened

@@ -27,6 +27,8 @@ SLURM = "slurm"
 """Fixture of the tests on a real SLURM."""
 STATISTICS = "statistics"
 """Fixture of the tests whose samples are small in lane "test" and large in lane "validate"."""
+CANNOT_INSTALL = "cannot be installed here"
+"""In the reason of every test that is skipped because a program is missing."""
 SLOW_FIXTURES = ("run", "carried", "demo", "project", "made", "sherpa_simulator", STATISTICS)
 """Fixtures that lane "check" leaves out, the slowest first: those before Sherpa run whole workflows or dry runs."""
 
@@ -122,9 +124,9 @@ def _rank(item: pytest.Item) -> int:
     return next((number for number, name in enumerate(SLOW_FIXTURES) if name in used), len(SLOW_FIXTURES))
 
 
-def skipped_on_slurm(reports: Iterable[pytest.TestReport]) -> list[str]:
-    """Return the reasons why tests on SLURM were skipped, each once."""
-    reasons = [str(report.longrepr) for report in reports if report.nodeid.startswith("tests/slurm/")]
+def not_installed(reports: Iterable[pytest.TestReport]) -> list[str]:
+    """Return why tests were skipped that need a program which cannot be installed here, each reason once."""
+    reasons = [str(report.longrepr) for report in reports if CANNOT_INSTALL in str(report.longrepr)]
     return list(dict.fromkeys(reasons))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import lanes
 import pytest
 from filelock import FileLock
 from projects import load_script
@@ -17,9 +18,9 @@ def slurm(checkout: Path, build_cache: Path) -> Iterator[Any]:
     """The SLURM, a `VirtualSlurm` of scripts/virtual_slurm.py; skip only if it cannot be installed."""
     script = load_script(checkout / "scripts" / "virtual_slurm.py")
     try:
-        with FileLock(build_cache / "slurm.lock"):
+        with FileLock(build_cache / "apt.lock"):
             script.install()
     except script.SlurmUnavailable as error:
-        pytest.skip(f"SLURM cannot be installed here: {error}")
+        pytest.skip(f"SLURM {lanes.CANNOT_INSTALL}: {error}")
     with tempfile.TemporaryDirectory(prefix="slurm-") as folder, script.VirtualSlurm(Path(folder)) as running:
         yield running
