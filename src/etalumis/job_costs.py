@@ -182,6 +182,7 @@ def _network(config: Config, wildcards: Mapping[str, str]) -> tuple[float, float
 def _experiment(config: Config, wildcards: Mapping[str, str]) -> tuple[float, float]:
     """Return the cost of the largest training of the experiments."""
     names = [variants.grid_names(config)[-1], variants.seed_names(config)[0]]
+    names += [*variants.rate_names(config), variants.optimizer_names(config)[0]]
     names += [*variants.rank_names(config), *variants.paper_rank_names(config)]
     settings = [variants.settings_of(config, name) for name in names]
     return max(_network(one, wildcards)[0] for one in settings), max(map(_trained_s, settings))
@@ -356,5 +357,7 @@ _COSTS: Mapping[str, Callable[[Config, Mapping[str, str]], tuple[float, float]]]
     "figure4": _report,
     "figure5": _report,
     "figure6": _report,
+    "learning_rates": _report,
+    "optimizers": _report,
     "tables": _report,
 }

@@ -50,6 +50,8 @@ PAPER_FIGURES = {
     "figure4": "figure4_phases",
     "figure5": "figure5_seeds",
     "figure6": "figure6_scaling",
+    "learning_rates": "learning_rates",
+    "optimizers": "optimizers",
 }
 PAPER_TABLES = ("table1_machines", "table2_throughput", "parameters")
 SUMMARY = "summary"

@@ -16,7 +16,7 @@ from projects import extremes, load_script
 from etalumis.cli import main
 from etalumis.config import Config, from_mapping, load, read, to_yaml
 from etalumis.errors import ConfigError
-from etalumis.paths import STAGES, Paths
+from etalumis.paths import PAPER_FIGURES, STAGES, Paths
 from etalumis.workflow import posterior_files, read_config, trace_files
 
 DEMO = {
@@ -66,9 +66,10 @@ def test_the_figures_of_the_paper_have_a_job_for_each_training(project: DryProje
     section = config.experiments
     grid = len(section.lstm_layers) * len(section.lstm_hidden) * len(section.mixture_components)
     assert section.ranks == (1, 2)
-    assert jobs["experiment_training"] == grid + section.seeds + 2
+    compared = len(section.minibatches) * len(section.learning_rates) + len(section.optimizers) * len(section.schedules)
+    assert jobs["experiment_training"] == grid + compared + section.seeds + 2
     assert jobs["experiment_ranks"] == 2
-    assert {jobs[name] for name in ("figure2", "figure3", "figure4", "figure5", "figure6", "tables", "figures")} == {1}
+    assert {jobs[name] for name in (*PAPER_FIGURES, "tables", "figures")} == {1}
     lines = [
         line
         for line in project.snakemake("--dry-run", *words).stdout.splitlines()

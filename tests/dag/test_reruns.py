@@ -109,7 +109,7 @@ def test_other_observations_rerun_neither_traces_nor_training(project: DryProjec
 
 
 def test_a_changed_experiment_reruns_its_own_trainings_and_figures(project: DryProject) -> None:
-    few = {"lstm_layers": [1], "lstm_hidden": [8], "mixture_components": [2, 3], "seeds": 2}
+    few = {"lstm_layers": [1], "lstm_hidden": [8], "mixture_components": [2, 3], "seeds": 2, "minibatches": [16]}
 
     def words(**keys: int) -> list[str]:
         return ["paper_figures", "--config", f"experiments={few | keys}"]
@@ -117,6 +117,8 @@ def test_a_changed_experiment_reruns_its_own_trainings_and_figures(project: DryP
     project.pretend_complete(*words())
     assert project.jobs(*words(seeds=4, network_gb_per_s=7)) == {"experiment_training": 2, "figure5": 1, "figure6": 1}
     assert project.jobs(*words(grid_traces=777)) == {"experiment_training": 2, "figure2": 1}
+    assert project.jobs(*words(rate_traces=777)) == {"experiment_training": 4, "learning_rates": 1}
+    assert project.jobs(*words(optimizer_traces=777)) == {"experiment_training": 8, "optimizers": 1}
     assert project.jobs(*words(paper_iterations=77)) == {"experiment_training": 1, "experiment_ranks": 1, "tables": 1}
 
 

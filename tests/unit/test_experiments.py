@@ -24,6 +24,8 @@ from etalumis.training.evaluate import log_proposals
 from etalumis.training.history import read_history
 
 GRID = ("stacks1-hidden8-components2", "stacks2-hidden8-components2")
+RATES = ("minibatch32-rate0.001", "minibatch32-rate0.01", "minibatch64-rate0.01")
+OPTIMIZERS = ("adam-none", "adam-polynomial2", "adam_larc-multistep")
 SEEDS = ("seed1", "seed2", "seed3")
 CONFIG = {
     "network": SMALL.model_dump() | {"mixture_components": 3},
@@ -35,6 +37,10 @@ CONFIG = {
         "lstm_hidden": [8],
         "mixture_components": [2],
         "grid_traces": 128,
+        "minibatches": [32, 64],
+        "learning_rates": [1e-3, 1e-2],
+        "rate_traces": 128,
+        "optimizer_traces": 128,
         "seeds": 3,
         "seed_traces": 256,
         "ranks": [1],
@@ -52,12 +58,12 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> ExampleTraces:
 
 @pytest.fixture(scope="module")
 def trained(traces: ExampleTraces, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Trainings of figures 2 and 5, by the command."""
+    """Trainings of the figures, by the command."""
     folder = tmp_path_factory.mktemp("trainings")
     (folder / "config.yaml").write_text(to_yaml(from_mapping(CONFIG)), encoding="utf-8")
     words = ["--config", str(folder / "config.yaml"), "--layers", str(traces.layers)]
     words += ["--train", str(traces.train), "--valid", str(traces.valid)]
-    for name in (*GRID, *SEEDS, "ranks1", "paper-ranks1"):
+    for name in (*GRID, *RATES, *OPTIMIZERS, *SEEDS, "ranks1", "paper-ranks1"):
         assert main(["experiments", "train", name, *words, "--output", str(folder / name)]) == 0
     return folder
 
@@ -110,6 +116,31 @@ def test_figure_2_has_every_setting_with_its_losses(trained: Path, tmp_path: Pat
     assert f"Lowest: {best['lstm_layers']} stack" in caption
 
 
+def test_learning_rates_are_compared_by_their_final_losses(trained: Path, tmp_path: Path) -> None:
+    rows, caption = draw("learning_rates", trained, RATES[::-1], tmp_path)
+    found = {(row["minibatch"], row["learning_rate"]): float(row["valid_loss"]) for row in rows}
+    last = {name: read_history(trained / name / "history.csv")[-1] for name in RATES}
+    assert found == {("32", "0.001"): last[RATES[0]].valid_loss, ("32", "0.01"): last[RATES[1]].valid_loss,
+                     ("64", "0.01"): last[RATES[2]].valid_loss}  # fmt: skip
+    assert [row["iterations"] for row in rows] == ["4", "4", "2"]
+    best = min(RATES[:2], key=lambda name: last[name].valid_loss)
+    assert f"- 32 traces: {last[best].valid_loss:.3f} nats per trace with {best.partition('rate')[2]}," in caption
+    assert "optimizer adam_larc, schedule polynomial2, 128 traces" in caption
+
+
+def test_optimizers_and_schedules_are_compared(trained: Path, tmp_path: Path) -> None:
+    rows, caption = draw("optimizers", trained, OPTIMIZERS, tmp_path)
+    for name in OPTIMIZERS:
+        optimizer, schedule = name.split("-")
+        found = [row for row in rows if (row["optimizer"], row["schedule"]) == (optimizer, schedule)]
+        history = read_history(trained / name / "history.csv")
+        assert [float(row["valid_loss"]) for row in found] == [row.valid_loss for row in history]
+        decays = history[-1].learning_rate < 0.5 * history[0].learning_rate
+        assert decays == (schedule != "none")
+    final = read_history(trained / "adam_larc-multistep" / "history.csv")[-1].valid_loss
+    assert f"| adam_larc |  | {final:.3f} |  |" in caption
+
+
 def test_trainings_that_differ_in_more_than_the_figure_shows_are_refused(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,8 +156,13 @@ def test_the_names_of_the_trainings_cover_the_grid_and_each_has_settings() -> No
     config = Config()
     names = variants.grid_names(config)
     assert len(set(names)) == 4 * 3 * 4
+    rates, optimizers = variants.rate_names(config), variants.optimizer_names(config)
+    assert (len(rates), len(optimizers)) == (3 * 4, 2 * 4)
+    assert rates[1] == "minibatch32-rate0.001"
     for name in [
         *names,
+        *rates,
+        *optimizers,
         *variants.seed_names(config),
         *variants.rank_names(config),
         *variants.paper_rank_names(config),
@@ -134,6 +170,8 @@ def test_the_names_of_the_trainings_cover_the_grid_and_each_has_settings() -> No
         settings = variants.settings_of(config, name)
         assert settings.training.tasks == variants.ranks_of(name)
         assert settings.training.max_traces is not None
+    slow = variants.settings_of(from_mapping({"experiments": {"learning_rates": [1e-7]}}), "minibatch32-rate1e-07")
+    assert (slow.training.learning_rate, slow.training.learning_rate_end) == (1e-7, 1e-7)
     assert variants.settings_of(config, "paper-ranks2").network == NetworkConfig()
 
 

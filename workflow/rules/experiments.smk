@@ -21,7 +21,7 @@ rule experiment_training:
     benchmark:
         P.benchmark("experiments", "{name}")
     wildcard_constraints:
-        name=r"stacks[\w-]+|seed\d+|(paper-)?ranks1",
+        name=r"stacks[\w-]+|minibatch\d+-rate[\d.e-]+|(adam|sgd)\w*-\w+|seed\d+|(paper-)?ranks1",
     conda:
         "../envs/etalumis.yml"
     threads: lambda wildcards: MEASURING_THREADS if "ranks" in wildcards.name else 1
@@ -149,6 +149,54 @@ rule figure5:
         directory=subpath(output[0], parent=True),
     shell:
         "etalumis --log {log} experiments figure5 --trainings {params.trainings} --output {params.directory}"
+        " --format {params.formats}"
+
+
+rule learning_rates:
+    """Draw the loss by learning rate and minibatch (section 6.3 of the paper)."""
+    input:
+        [P.experiment_training(name) for name in variants.rate_names(CONFIG)],
+    output:
+        [P.paper_figure("learning_rates", suffix) for suffix in ("csv", "md", "rst", *wiring.figure_formats(CONFIG))],
+    log:
+        P.log("experiments", "learning_rates"),
+    benchmark:
+        P.benchmark("experiments", "learning_rates")
+    conda:
+        "../envs/etalumis.yml"
+    threads: 1
+    resources:
+        **request("learning_rates"),
+    params:
+        trainings=wiring.training_folders(P, variants.rate_names(CONFIG)),
+        formats=wiring.figure_formats(CONFIG),
+        directory=subpath(output[0], parent=True),
+    shell:
+        "etalumis --log {log} experiments learning_rates --trainings {params.trainings} --output {params.directory}"
+        " --format {params.formats}"
+
+
+rule optimizers:
+    """Draw the loss of optimizers and schedules (section 7.1.2 of the paper)."""
+    input:
+        [P.experiment_training(name) for name in variants.optimizer_names(CONFIG)],
+    output:
+        [P.paper_figure("optimizers", suffix) for suffix in ("csv", "md", "rst", *wiring.figure_formats(CONFIG))],
+    log:
+        P.log("experiments", "optimizers"),
+    benchmark:
+        P.benchmark("experiments", "optimizers")
+    conda:
+        "../envs/etalumis.yml"
+    threads: 1
+    resources:
+        **request("optimizers"),
+    params:
+        trainings=wiring.training_folders(P, variants.optimizer_names(CONFIG)),
+        formats=wiring.figure_formats(CONFIG),
+        directory=subpath(output[0], parent=True),
+    shell:
+        "etalumis --log {log} experiments optimizers --trainings {params.trainings} --output {params.directory}"
         " --format {params.formats}"
 
 

@@ -23,6 +23,8 @@ _TRAIN = """\
 Run one training of the experiments, with the settings of the section `experiments` of the configuration:
 
   stacksL-hiddenH-componentsK   figure 2: a setting of the grid
+  minibatchB-rateR              section 6.3: a minibatch and an initial learning rate
+  OPTIMIZER-SCHEDULE            section 7.1.2, such as adam_larc-polynomial2
   seedN                         figure 5: a seed
   ranksN                        figures 4 and 6: N ranks of MPI
   paper-ranksN                  table 2: the same with the network of the paper
@@ -52,6 +54,12 @@ _EXAMPLES = {
   etalumis experiments figure6 --config $R/config.yaml --trainings $R/experiments/trainings/ranks*/ \\
       --train $R/sorted/train --layers $R/layers/layers.json --output $R/experiments
 """,
+    "learning_rates": """\
+  etalumis experiments learning_rates --trainings $R/experiments/trainings/minibatch*/ --output $R/experiments
+""",
+    "optimizers": """\
+  etalumis experiments optimizers --trainings $R/experiments/trainings/adam*/ --output $R/experiments
+""",
     "tables": """\
   etalumis experiments tables --trainings $R/experiments/trainings/paper-ranks*/ --output $R/experiments
 """,
@@ -63,6 +71,8 @@ _HELP = {
     "figure4": "time by phase for several numbers of ranks",
     "figure5": "loss of several seeds, mean and scatter",
     "figure6": "weak scaling, measured and simulated",
+    "learning_rates": "final loss by learning rate and minibatch",
+    "optimizers": "loss of optimizers and learning-rate schedules",
     "tables": "tables 1 and 2, and the numbers of parameters",
 }
 
@@ -92,7 +102,7 @@ def register(subparsers: Any) -> None:
         "--simulator", type=Path, metavar="DIR", help="built simulator, for the names of the decay channels"
     )
     _add_output(along)
-    for name in ("figure2", "figure4", "figure5", "figure6", "tables"):
+    for name in ("figure2", "figure4", "figure5", "figure6", "learning_rates", "optimizers", "tables"):
         drawn = _add(actions, name, f"{'Write' if name == 'tables' else 'Draw'} the {_HELP[name]}.")
         drawn.add_argument(
             "--trainings", type=Path, nargs="+", required=True, metavar="DIR", help="folders of the trainings"
@@ -209,10 +219,24 @@ def _figure5(args: argparse.Namespace) -> Any:
     return figure5.draw(training_record.load_all(args.trainings))
 
 
+def _learning_rates(args: argparse.Namespace) -> Any:
+    from etalumis.experiments import learning_rates, training_record
+
+    return learning_rates.draw(training_record.load_all(args.trainings))
+
+
+def _optimizers(args: argparse.Namespace) -> Any:
+    from etalumis.experiments import optimizers, training_record
+
+    return optimizers.draw(training_record.load_all(args.trainings))
+
+
 _DRAW: dict[str, Callable[[argparse.Namespace], Any]] = {
     "figure2": _figure2,
     "figure3": _figure3,
     "figure4": _figure4,
     "figure5": _figure5,
     "figure6": _figure6,
+    "learning_rates": _learning_rates,
+    "optimizers": _optimizers,
 }

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Section of the experiments behind the figures and tables of the paper."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -11,6 +11,8 @@ from etalumis.config.section import Section, distinct
 Layers = Annotated[int, Field(ge=1, le=16)]
 Hidden = Annotated[int, Field(ge=1, le=65536)]
 Components = Annotated[int, Field(ge=1, le=1000)]
+Minibatch = Annotated[int, Field(ge=1, le=10**6)]
+Rate = Annotated[float, Field(gt=0, le=10)]
 Ranks = Annotated[int, Field(ge=1, le=4096)]
 
 
@@ -22,7 +24,7 @@ class ExperimentsConfig(Section):
     """
 
     minibatch: int = Field(
-        128, ge=1, le=10**6, description="figures 2 and 5: traces per iteration, on one rank; the paper: 131,072"
+        128, ge=1, le=10**6, description="figures 2 and 5, section 7.1.2: traces per iteration, on one rank"
     )
     lstm_layers: Annotated[tuple[Layers, ...], AfterValidator(distinct)] = Field(
         (1, 2, 3, 4), min_length=1, description="figure 2: numbers of stacked LSTM layers"
@@ -34,6 +36,28 @@ class ExperimentsConfig(Section):
         (5, 10, 25, 50), min_length=1, description="figure 2: mixture components"
     )
     grid_traces: int = Field(6_400, ge=1, le=10**13, description="figure 2: traces per training")
+    minibatches: Annotated[tuple[Minibatch, ...], AfterValidator(distinct)] = Field(
+        (32, 128, 512),
+        min_length=1,
+        description="section 6.3: traces per iteration, on one rank; the paper: 64 to 131,072",
+    )
+    learning_rates: Annotated[tuple[Rate, ...], AfterValidator(distinct)] = Field(
+        (1e-4, 1e-3, 3e-3, 1e-2),
+        min_length=1,
+        description="section 6.3: initial learning rates; the paper: 1e-7 to 0.1",
+    )
+    rate_traces: int = Field(12_800, ge=1, le=10**13, description="section 6.3: traces per training")
+    optimizers: Annotated[tuple[Literal["adam", "adam_larc", "sgd", "sgd_larc"], ...], AfterValidator(distinct)] = (
+        Field(("adam", "adam_larc"), min_length=1, description="section 7.1.2: optimizers")
+    )
+    schedules: Annotated[
+        tuple[Literal["none", "multistep", "polynomial1", "polynomial2"], ...], AfterValidator(distinct)
+    ] = Field(
+        ("none", "multistep", "polynomial1", "polynomial2"),
+        min_length=1,
+        description="section 7.1.2: decay of the learning rate",
+    )
+    optimizer_traces: int = Field(25_600, ge=1, le=10**13, description="section 7.1.2: traces per training")
     seeds: int = Field(5, ge=2, le=1000, description="figure 5: number of trainings, each with its own seed")
     seed_traces: int = Field(38_400, ge=1, le=10**13, description="figure 5: traces per training")
     ranks: Annotated[tuple[Ranks, ...], AfterValidator(distinct)] = Field(

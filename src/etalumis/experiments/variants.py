@@ -10,10 +10,12 @@ from etalumis.config import Config, NetworkConfig, from_mapping
 from etalumis.errors import ConfigError
 
 _GRID = re.compile(r"stacks(\d+)-hidden(\d+)-components(\d+)")
+_RATE = re.compile(r"minibatch(\d+)-rate(\S+)")
+_OPTIMIZER = re.compile(r"(adam|adam_larc|sgd|sgd_larc)-(none|multistep|polynomial1|polynomial2)")
 _SEED = re.compile(r"seed(\d+)")
 _RANKS = re.compile(r"(paper-)?ranks(\d+)")
 VALIDATIONS = 8
-"""Validations in a training of figures 2 and 5, besides that of the first iteration."""
+"""Validations in a training whose loss is shown, besides that of the first iteration."""
 
 
 def grid_names(config: Config) -> list[str]:
@@ -21,6 +23,18 @@ def grid_names(config: Config) -> list[str]:
     section = config.experiments
     grid = itertools.product(section.lstm_layers, section.lstm_hidden, section.mixture_components)
     return [f"stacks{layers}-hidden{hidden}-components{components}" for layers, hidden, components in grid]
+
+
+def rate_names(config: Config) -> list[str]:
+    """Return the trainings of section 6.3, one for each minibatch and learning rate."""
+    section = config.experiments
+    return [f"minibatch{size}-rate{rate:g}" for size in section.minibatches for rate in section.learning_rates]
+
+
+def optimizer_names(config: Config) -> list[str]:
+    """Return the trainings of section 7.1.2, one for each optimizer and schedule."""
+    section = config.experiments
+    return [f"{optimizer}-{schedule}" for optimizer in section.optimizers for schedule in section.schedules]
 
 
 def seed_names(config: Config) -> list[str]:
@@ -67,6 +81,12 @@ def settings_of(config: Config, name: str) -> Config:
         keys = ("lstm_layers", "lstm_hidden", "mixture_components")
         data["network"] |= dict(zip(keys, map(int, found.groups()), strict=True))
         changes |= {"max_traces": section.grid_traces}
+    elif found := _RATE.fullmatch(name):
+        rate = float(found[2])
+        changes |= {"max_traces": section.rate_traces, "batch_size": int(found[1]), "learning_rate": rate}
+        changes |= {"learning_rate_end": min(rate, config.training.learning_rate_end)}
+    elif found := _OPTIMIZER.fullmatch(name):
+        changes |= {"max_traces": section.optimizer_traces, "optimizer": found[1], "schedule": found[2]}
     elif found := _SEED.fullmatch(name):
         data["run"] = {**data["run"], "seed": int(found[1])}
         changes |= {"max_traces": section.seed_traces}
@@ -84,7 +104,7 @@ def settings_of(config: Config, name: str) -> Config:
         )
     minibatch = changes["tasks"] * changes["batch_size"]
     if minibatch > config.traces.train:
-        key = "rank_batch_size" if _RANKS.fullmatch(name) else "minibatch"
+        key = "rank_batch_size" if _RANKS.fullmatch(name) else "minibatches" if _RATE.fullmatch(name) else "minibatch"
         raise ConfigError(
             f"experiments.{key}: training {name} needs {minibatch:,} training traces for a minibatch, found "
             f"traces.train: {config.traces.train:,}. Lower experiments.{key}, or raise traces.train."
