@@ -571,7 +571,7 @@ def test_chain_figures_show_every_quantity_of_every_chain(pair):
     for drawing in (trace, rank, correlation):
         assert [t.get_text() for t in drawing.figure.legends[0].get_texts()] == ["chain 0", "chain 1"]
     assert "$p_x$ [GeV]" in all_text(trace.figure)
-    assert "1,000 sweeps of burn-in, every 5th kept" in trace.caption
+    assert "1,000 sweeps of burn-in, one draw per 5 sweeps" in trace.caption
     assert "to the hottest and back" not in trace.caption
     px = rank.figure.axes[0]
     counts = sum(step.get_data()[0] for step in px.patches)

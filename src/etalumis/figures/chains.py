@@ -82,7 +82,9 @@ def draw_all(posterior: Posterior, labels: Sequence[str] | None = None) -> list[
 def _kept(posterior: Posterior) -> str:
     """Return which draws of the chains are kept, as the end of a sentence."""
     burn_in, thin = posterior.info.get("burn_in"), posterior.info.get("thin")
-    kept = (f" after {burn_in:,} sweeps of burn-in" if burn_in else "") + (f", every {thin}th kept" if thin else "")
+    kept = f" after {burn_in:,} sweeps of burn-in" if burn_in else ""
+    if thin and thin > 1:
+        kept += f", one draw per {thin} sweeps"
     trips = [part["round_trips"] for part in posterior.info.get("parts", [posterior.info]) if "round_trips" in part]
     if not trips:
         return kept

@@ -108,7 +108,7 @@ def draw(
         handles = [Line2D([], [], color=style.VERMILION, label="expected signal (10 % and 50 % of its largest value)")]
         if particles and distance_cm is not None:
             handles += [_handle(particle) for particle in particles]
-        figure.legend(handles=handles, loc="outside upper left", ncols=4)
+        figure.legend(handles=handles, loc="outside upper left", ncols=3)
     return style.Drawing(STEM, figure, TITLE, caption(expected, value, noise_gev, description))
 
 

@@ -119,8 +119,17 @@ def _setting_notes(path: Path, record: Mapping[str, Any]) -> Iterator[str]:
         if not _is_configuration(source, record) or not source.is_file():
             continue
         now = load(source).model_dump(mode="json", by_alias=True)
-        for key, old, new in changes(record["configuration"], now):
+        for key, old, new in changes(record["configuration"], _known_to(record["configuration"], now)):
             yield f"{source} has another {key} now: {new}; it was {old}"
+
+
+def _known_to(record: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration without the keys that the version which wrote the record did not have."""
+    return {
+        key: _known_to(record[key], value) if isinstance(value, Mapping) and isinstance(record[key], Mapping) else value
+        for key, value in now.items()
+        if key in record
+    }
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -105,6 +105,7 @@ class Content:
     stages: Sequence[Stage]
     versions: Sequence[tuple[str, str]]
     origins: Sequence[Origin]
+    remarks: Sequence[str]
     conclusion: str
     machines: Sequence[str]
     other_page: str
@@ -164,6 +165,7 @@ def collect(root: Path, output: Path) -> Content:
             *software.library_versions().items(),
         ],
         origins=list(_origins(steps, paths.root)),
+        remarks=_common_remarks(steps),
         conclusion=chain.conclusion(steps),
         machines=list(dict.fromkeys(chain.machine_in_words(s.record["machine"]) for s in steps if s.record)),
         other_page=paths.workflow_report.name,
@@ -237,17 +239,23 @@ def _link(path: Path, output: Path) -> str:
     return Path(os.path.relpath(path.resolve(), output.resolve().parent)).as_posix()
 
 
+def _common_remarks(steps: Sequence[chain.Step]) -> list[str]:
+    """Return the remarks that every product has, such as that all were made by other code."""
+    found = [[*step.problems, *step.notes] for step in steps if step.record is not None]
+    return [remark for remark in found[0] if all(remark in remarks for remarks in found)] if found else []
+
+
 def _origins(steps: Sequence[chain.Step], root: Path) -> Iterator[Origin]:
+    common = _common_remarks(steps)
     for step in steps:
         if step.record is not None:
-            product = step.path.relative_to(root) if step.path.is_relative_to(root) else step.path
             yield Origin(
-                product.as_posix(),
+                Path(os.path.relpath(step.path, root)).as_posix(),
                 f"etalumis {' '.join(step.record['command'])}",
                 step.record["started"],
                 duration(step.record["wall_s"]),
                 software.in_words(step.record["code"]),
-                [*step.problems, *step.notes],
+                [remark for remark in (*step.problems, *step.notes) if remark not in common],
             )
 
 
