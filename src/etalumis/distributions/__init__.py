@@ -7,25 +7,19 @@ outside the support is -inf, never NaN.
 """
 
 from etalumis.distributions.arrays import ArrayDistribution, SparseNormal
-from etalumis.distributions.scalar import (
-    BY_CODE,
-    IN_PPX_1_0,
-    Bernoulli,
+from etalumis.distributions.base import Distribution
+from etalumis.distributions.continuous import (
     Beta,
-    Binomial,
-    Categorical,
-    Distribution,
     Exponential,
     Gamma,
     LogNormal,
-    NegativeBinomial,
     Normal,
-    Poisson,
     StudentT,
     Uniform,
     Weibull,
-    from_code,
 )
+from etalumis.distributions.discrete import Bernoulli, Binomial, Categorical, NegativeBinomial, Poisson
+from etalumis.distributions.scalar import BY_CODE, IN_PPX_1_0, from_code
 
 __all__ = [
     "BY_CODE",

@@ -11,27 +11,28 @@ from typing import Any
 import numpy as np
 import scipy  # it imports scipy.special, which takes 0.2 s, on first use
 
-from etalumis.distributions.scalar import (
-    BY_CODE,
+from etalumis.distributions.base import Distribution
+from etalumis.distributions.continuous import (
     LARGE_DF,
     LOG_2PI,
-    MAX_COUNT,
-    Bernoulli,
     Beta,
-    Binomial,
-    Categorical,
-    Distribution,
     Exponential,
     Gamma,
     LogNormal,
-    NegativeBinomial,
     Normal,
-    Poisson,
     StudentT,
     Uniform,
     Weibull,
-    from_code,
 )
+from etalumis.distributions.discrete import (
+    MAX_COUNT,
+    Bernoulli,
+    Binomial,
+    Categorical,
+    NegativeBinomial,
+    Poisson,
+)
+from etalumis.distributions.scalar import BY_CODE, from_code
 from etalumis.typing import Array
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from etalumis.address import trace_type
 from etalumis.distributions import Categorical, Distribution, Normal, Uniform, from_code
-from etalumis.distributions.scalar import LOG_2PI
+from etalumis.distributions.continuous import LOG_2PI
 from etalumis.trace import CONTROLLED
 from etalumis.traces.dictionary import PriorKey
 from etalumis.traces.ragged import Ragged, offsets
