@@ -213,14 +213,16 @@ def test_figures_of_a_finished_run(tmp_path):
     no = "not reliable"
     attempts = [(10.0, 0.5, "reliable"), (2.0, 0.9, "reliable"), (1.0, "nan", no), (4.0, 0.6, no)]
     lines = [{"format": "x"}] + [
-        {"status": status, "attempts": [{"ess": ess, "khat": khat, "runs": 100}]} for ess, khat, status in attempts
+        {"status": status, "khat": final, "attempts": [{"ess": ess, "khat": khat, "runs": 100}]}
+        for (ess, khat, status), final in zip(attempts, (0.5, 0.2, 0.3, 0.8), strict=True)
     ]
     table.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     assert finished.of_table(table) == {
         "heldout_observations": 4.0,
         "heldout_median_efficiency": 0.03,
         "heldout_khat_ok_share": 0.5,
-        "heldout_repaired_share": 0.5,
+        "heldout_repaired_share": 0.75,
+        "heldout_reliable_share": 0.5,
     }
     table.write_text("{}", encoding="utf-8")
     with pytest.raises(DatasetError, match="no observation with a result"):

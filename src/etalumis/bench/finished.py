@@ -52,7 +52,8 @@ def of_table(path: Path, khat: float = 0.7) -> dict[str, float]:
     -------
     dict
         ``heldout_observations``; ``heldout_median_efficiency``, of ESS over runs, and ``heldout_khat_ok_share`` of the
-        first engine; and ``heldout_repaired_share``, the share of observations with a reliable result of any engine.
+        first engine; ``heldout_repaired_share``, the share of observations with such a k-hat of the engine that gave the
+        result; and ``heldout_reliable_share``, of those whose effective sample size is large enough, too.
 
     Raises
     ------
@@ -71,7 +72,8 @@ def of_table(path: Path, khat: float = 0.7) -> dict[str, float]:
         "heldout_observations": float(len(records)),
         "heldout_median_efficiency": median(attempt["ess"] / attempt["runs"] for attempt in first),
         "heldout_khat_ok_share": sum(_at_most(attempt["khat"], khat) for attempt in first) / len(records),
-        "heldout_repaired_share": sum(record["status"] == "reliable" for record in records) / len(records),
+        "heldout_repaired_share": sum(_at_most(record["khat"], khat) for record in records) / len(records),
+        "heldout_reliable_share": sum(record["status"] == "reliable" for record in records) / len(records),
     }
 
 
