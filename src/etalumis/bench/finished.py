@@ -52,8 +52,8 @@ def of_table(path: Path, khat: float = 0.7) -> dict[str, float]:
     -------
     dict
         ``heldout_observations``; ``heldout_median_efficiency``, of ESS over runs, and ``heldout_khat_ok_share`` of the
-        first engine; ``heldout_repaired_share``, the share of observations with such a k-hat of the engine that gave the
-        result; and ``heldout_reliable_share``, of those whose effective sample size is large enough, too.
+        first engine; ``heldout_repaired_share``, of observations with such a k-hat of the engine that gave the result;
+        and ``heldout_reliable_share``, of those whose effective sample size is large enough, too.
 
     Raises
     ------
