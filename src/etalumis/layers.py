@@ -151,6 +151,17 @@ class LayerTable:
         kept = [layout for layout in self.observations if layout.name in names]
         return LayerTable(self.rows, kept, self.simulator_build_id, self.config_digest, self.tags)
 
+    def extends(self, other: "LayerTable") -> bool:
+        """Return whether this table begins with the addresses of `other`, in the same rows."""
+        return len(self) >= len(other) and all(
+            (mine.address, mine.kind, mine.categories) == (theirs.address, theirs.kind, theirs.categories)
+            for mine, theirs in zip(self.rows, other.rows, strict=False)
+        )
+
+    def first(self, count: int) -> "LayerTable":
+        """Return this table with its first `count` rows only."""
+        return LayerTable(self.rows[:count], self.observations, self.simulator_build_id, self.config_digest, self.tags)
+
     def grow(self, other: "LayerTable") -> "LayerTable":
         """Return this table with the new addresses of `other` appended, and the counts of known addresses added.
 

@@ -82,11 +82,11 @@ def trace_settings(config: Config, split: str) -> dict[str, Any]:
 
 
 def training_settings(config: Config) -> dict[str, Any]:
-    """Return all settings that determine a network and how long it is trained, apart from the traces."""
+    """Return all settings that determine a network and how long it is trained on stored traces, apart from these."""
     return {
         "seed": config.run.seed,
         "network": config.network.architecture(),
-        "training": settings(config.training),
+        "training": config.training.model_dump(mode="json", exclude={"online_layers"}),
         "observation": config.observation.name,
     }
 

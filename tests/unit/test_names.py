@@ -23,7 +23,8 @@ from etalumis.traces.checking.verify import verify
 from etalumis.traces.plain.convert import from_plain
 from etalumis.traces.plain.export import to_plain
 from etalumis.traces.reading.dataset import TraceDataset
-from etalumis.traces.recording.generate import PriorRecording, generate
+from etalumis.traces.recording.generate import generate
+from etalumis.traces.recording.prior_runs import PriorRecording
 from etalumis.traces.sorting.sort import sort
 
 LONG = "x" * MAX_NAME_BYTES

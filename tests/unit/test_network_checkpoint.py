@@ -22,7 +22,7 @@ LAYERS = layer_table(PRIORS, 2, (6,))
 
 
 def network_of(seed: int = 1) -> ProposalNetwork:
-    network = ProposalNetwork(LAYERS, SMALL, torch.Generator().manual_seed(seed))
+    network = ProposalNetwork(LAYERS, SMALL, seed)
     network.observation.scales[0].set(0.25, 3.0)
     return network
 

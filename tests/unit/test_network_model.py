@@ -30,7 +30,7 @@ LENGTHS = [5, 1, 0, 12, 7, 3]
 
 
 def network_of(layers: LayerTable = LAYERS, config: NetworkConfig = SMALL) -> ProposalNetwork:
-    network = ProposalNetwork(layers, config, torch.Generator().manual_seed(5))
+    network = ProposalNetwork(layers, config, 5)
     with torch.no_grad():  # away from the start, where the outputs hardly depend on the inputs
         for name, table in network.tables.items():
             if name.endswith("out_weight"):

@@ -261,6 +261,10 @@ def test_a_history_is_read_as_it_was_written(tmp_path: Path) -> None:
     rows = [HistoryRow(i, 64 * i, 0, 1.5 * i, 3.0 / i, 2.5, 4.0, 1e-4, 90.0, *[0.2] * 5) for i in (1, 2)]
     write_history(tmp_path / "history.csv", rows)
     assert read_history(tmp_path / "history.csv") == rows
+    # a file of an earlier version lacks the last columns
+    lines = (tmp_path / "history.csv").read_text().splitlines()
+    (tmp_path / "old.csv").write_text("".join(f"{line.rsplit(',', 2)[0]}\n" for line in lines))
+    assert read_history(tmp_path / "old.csv") == rows
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     for name, message in (("other.csv", "not a training history"), ("missing.csv", "no such training history")):
         with pytest.raises(NetworkError, match=message):

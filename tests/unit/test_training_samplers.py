@@ -20,7 +20,7 @@ from etalumis.network.minibatch_plan import plan_minibatch
 from etalumis.traces.reading.dataset import TraceDataset
 from etalumis.training.costs import StepCosts, fit_costs
 from etalumis.training.distribution import by_cost, by_length, for_measurement
-from etalumis.training.sampler import Position, Sampler
+from etalumis.training.sampler import Position, Sampler, StreamOrder
 from etalumis.training.trace_kinds import TraceKinds, read_kinds
 
 WAYS = ("shuffled", "sorted_chunks", "buckets", "round_robin", "balanced")
@@ -243,3 +243,15 @@ def summed_gradient(network: ProposalNetwork, dataset: TraceDataset, parts: list
             if leaf.value.grad is not None:
                 total[f"tables.{name}"].index_add_(0, leaf.rows, leaf.value.grad)
     return torch.cat([value.flatten() for value in total.values()])
+
+
+def test_a_stream_is_read_once_and_in_order_by_any_number_of_ranks() -> None:
+    """Also if the number of ranks changes at the same global minibatch."""
+    position, read = Position(), []
+    for ranks in (1, 2, 4, 1):
+        order = StreamOrder(8 // ranks, ranks)
+        position = order.full_batch_from(position)
+        read.append(sorted(trace for rank in range(ranks) for trace in order.indices(position, rank).tolist()))
+        position = order.advance(position)
+    assert read == np.arange(32).reshape(4, 8).tolist()
+    assert position == Position(0, 32)

@@ -29,7 +29,7 @@ from etalumis.errors import ConfigError, DatasetError, NetworkError, StorageErro
 from etalumis.layers import LayerTable, ObservationLayout
 from etalumis.network import ProposalNetwork, checkpoint
 from etalumis.traces.reading.batch import Minibatch
-from etalumis.training import prepare
+from etalumis.training import initialise, prepare
 from etalumis.training.evaluate import log_proposals
 from etalumis.training.history import read_history
 from etalumis.training.schedule import learning_rate
@@ -180,8 +180,8 @@ def trainer(
 ) -> Trainer:
     layers = LayerTable.load(traces.layers)
     train_set, valid_set = (prepare.TraceDataset(path, layers) for path in (traces.train, traces.valid))
-    network = ProposalNetwork(layers, config.network, torch.Generator().manual_seed(3))
-    prepare.initialise_from_data(network, train_set)
+    network = ProposalNetwork(layers, config.network, 3)
+    initialise.initialise_from_data(network, train_set)
     return Trainer(network, Meanwhile(train_set, act), valid_set, config.training, 1, output, "same", MPI.COMM_SELF)
 
 
@@ -434,7 +434,7 @@ def test_a_gradient_that_is_not_finite_is_an_error_and_changes_nothing(gaussian:
 def test_the_input_is_scaled_by_its_spread_where_the_noise_is_unknown(gaussian: ExampleTraces) -> None:
     layers = LayerTable.load(gaussian.layers)
     network = ProposalNetwork(layers, SMALL)
-    prepare.initialise_from_data(network, prepare.TraceDataset(gaussian.train, layers))
+    initialise.initialise_from_data(network, prepare.TraceDataset(gaussian.train, layers))
     for scale in network.observation.scales:  # both observations have mean 1 and variance 5 + 2
         assert float(scale.shift) == pytest.approx(1.0, abs=5 * math.sqrt(7 / 1024))
         assert float(scale.scale) == pytest.approx(math.sqrt(7), rel=0.12)
@@ -457,7 +457,7 @@ def test_observations_are_scaled_each_by_itself_and_vectors_element_by_element()
             return batch
 
     network = ProposalNetwork(layers, SMALL)
-    prepare.initialise_from_data(network, Drawn())
+    initialise.initialise_from_data(network, Drawn())
     image, vector = network.observation.scales
     mcse = 1 / math.sqrt(1000)
     assert float(image.shift) == pytest.approx(3.0, abs=4 * 7.0 * mcse)
@@ -490,7 +490,7 @@ def test_an_image_is_scaled_by_its_noise_and_categoricals_start_at_their_frequen
             return random_batch(layers, (Categorical(probs),), [1] * len(indices), rng)
 
     network = ProposalNetwork(layers, SMALL)
-    prepare.initialise_from_data(network, Drawn())
+    initialise.initialise_from_data(network, Drawn())
     assert float(network.observation.scales[0].scale) == 0.5
     bias = network.tables["Categorical3_out_bias"][0]
     mcse = np.sqrt(np.array(probs) * (1 - np.array(probs)) / 1000)

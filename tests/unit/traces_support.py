@@ -15,7 +15,8 @@ from etalumis.seeds import derive
 from etalumis.trace import Trace
 from etalumis.traces.format import Provenance
 from etalumis.traces.recording.builder import BlockBuilder
-from etalumis.traces.recording.generate import PriorRecording, generate
+from etalumis.traces.recording.generate import generate
+from etalumis.traces.recording.prior_runs import PriorRecording
 from etalumis.traces.writer import open_shard
 
 SHAPE = (4, 6, 5)

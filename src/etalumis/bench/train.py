@@ -22,8 +22,8 @@ from etalumis.network.model import ProposalNetwork
 from etalumis.traces.reading.batch import Minibatch
 from etalumis.traces.reading.dataset import TraceDataset
 from etalumis.traces.reading.prefetch import Prefetcher
+from etalumis.training.initialise import initialise_from_data
 from etalumis.training.optimizer import Optimizer, RowGradient
-from etalumis.training.prepare import initialise_from_data
 from etalumis.typing import Array
 
 TARGETS = {

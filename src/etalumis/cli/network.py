@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""`etalumis network`: train the 3DCNN-LSTM under MPI, and describe a trained network."""
+"""`etalumis network`: train the 3DCNN-LSTM under MPI, on traces or online, and describe a trained network."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etalumis import config
+from etalumis.cli.arguments import count
 from etalumis.cli.logs import say
 from etalumis.cli.termination import abort_all_ranks
 from etalumis.counting import counted
 from etalumis.errors import ConfigError, EtalumisError
+from etalumis.simulator.built import BuiltSimulator
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
+    from etalumis.training.trace_stream import Simulation
     from etalumis.training.train import Outcome
 
 logger = logging.getLogger(__name__)
@@ -31,6 +34,10 @@ _EPILOG = "example:\n  R=results/demo\n"
 _TRAIN_EXAMPLE = """\
   python -m etalumis.mpiexec -n 2 etalumis network train --config $R/config.yaml --layers $R/layers/layers.json \\
       --train $R/sorted/train --valid $R/sorted/valid --output $R/network --world-size 2
+  etalumis network train --config $R/config.yaml --layers $R/layers/layers.json --train $R/sorted/train \\
+      --valid $R/sorted/valid --start-from $R/network --output more/network
+  etalumis network train --config $R/config.yaml --layers $R/layers/layers.json --simulator $R/simulator \\
+      --valid $R/sorted/valid --output online/network
 """
 _INFO_EXAMPLE = "  etalumis network info $R/network\n"
 _TRAIN = """\
@@ -43,6 +50,15 @@ With a larger budget, the command extends a finished training. The result is ide
 the larger budget from the start if neither the learning rate nor the noise depends on the budget (schedule: none,
 noise_ramp_share: 0), or if max_traces is set and only max_minutes is raised. Otherwise the schedules follow the larger
 budget from that point on. With the same budget, the command trains from the beginning.
+
+With --start-from, a finished network is trained on, for instance with more traces. The layer table may have new
+addresses after those of the network (etalumis layers --grow). The known addresses keep their weights and, while the
+checkpoint of that network is there, the state of their optimizer; budget, schedules and history begin anew.
+
+With --simulator in place of --train, the training is online: every rank runs simulators of its own, and each trace is
+used once. Make the layer table from the validation traces. An address that occurs for the first time becomes a layer
+on all ranks (training.online_layers: growing), or its trace is discarded and counted (frozen). The traces depend on
+run.seed only, not on the numbers of ranks and workers, so an interrupted training resumes bit for bit.
 """
 
 
@@ -59,9 +75,19 @@ def register(subparsers: Any) -> None:
     )  # fmt: skip
     train.add_argument("--config", type=Path, required=True, metavar="FILE", help="configuration")
     train.add_argument("--layers", type=Path, required=True, metavar="FILE", help="layer table (etalumis layers)")
-    train.add_argument("--train", type=Path, required=True, metavar="PATH", help="sorted training traces")
+    source = train.add_mutually_exclusive_group(required=True)
+    source.add_argument("--train", type=Path, metavar="PATH", help="sorted training traces")
+    source.add_argument("--simulator", type=Path, metavar="DIR", help="built simulator, for an online training")
+    train.add_argument(
+        "--workers", type=count, default=1, metavar="N",
+        help="with --simulator: number of simulator processes of each rank; does not affect the result "
+        "(default: %(default)s)",
+    )  # fmt: skip
     train.add_argument("--valid", type=Path, required=True, metavar="PATH", help="sorted validation traces")
     train.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the network")
+    train.add_argument(
+        "--start-from", type=Path, metavar="DIR", help="finished network that is trained on; default: a new one"
+    )
     train.add_argument("--world-size", type=int, metavar="N", help="fail unless the number of MPI ranks is N")
     train.add_argument(
         "--force", action="store_true", help="overwrite a finished network that was trained with other data or settings"
@@ -95,8 +121,25 @@ def _train(args: argparse.Namespace) -> int:
                 f"{args.config}: network.from is {settings.network.from_}, a trained network to use in place of "
                 "training; remove the key to train a network"
             )
-        outcome = train(settings, args.layers, args.train, args.valid, args.output, comm, args.world_size, args.force)
+        with _traces(args, settings) as traces:
+            outcome = train(
+                settings, args.layers, traces, args.valid, args.output, comm, args.world_size, args.force,
+                args.start_from,
+            )  # fmt: skip
     return report_outcome(outcome, args.output, comm.rank)
+
+
+@contextmanager
+def _traces(args: argparse.Namespace, settings: config.Config) -> Iterator[Path | Simulation]:
+    """Give the training traces, or start the simulators of this rank."""
+    if args.simulator is None:
+        yield args.train
+        return
+    from etalumis.training.trace_stream import Simulation
+
+    built = BuiltSimulator(args.simulator, settings.simulator)
+    with built.start(args.workers) as simulator:
+        yield Simulation(simulator, built.build_id, built.config_digest)
 
 
 def report_outcome(outcome: Outcome, output: Path, rank: int) -> int:

@@ -194,6 +194,11 @@ class TrainingConfig(Section):
         "finish together; batch_size is then a mean",
     )
     buckets: int = Field(10, ge=1, le=10**4, description="number of buckets of sampler: buckets")
+    online_layers: Literal["growing", "frozen"] = Field(
+        "growing",
+        description="layers of an online training (etalumis network train --simulator). growing: addresses that occur "
+        "for the first time become layers on all ranks; frozen: traces with such addresses are discarded and counted",
+    )
     optimizer: Literal["adam", "adam_larc", "sgd", "sgd_larc"] = Field("adam", description="optimizer")
     prefetch: int = Field(2, ge=0, le=64, description="minibatches that each rank reads ahead in a thread; 0: none")
     larc_trust: float = Field(

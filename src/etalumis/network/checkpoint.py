@@ -129,7 +129,8 @@ def load_for(directory: Path, built: BuiltSimulator) -> tuple[ProposalNetwork, s
 def load_training(directory: Path) -> tuple[ProposalNetwork, dict[str, Any], dict[str, dict[str, Tensor]]]:
     """Read a network, the record of its training and the tensors of its training; raises as `load`."""
     manifest = read_manifest(directory)
-    layers = LayerTable.load(directory / "layers.json")
+    # a crash may leave the table of a network that had grown since; its first rows are those of the tensors
+    layers = LayerTable.load(directory / "layers.json").first(manifest["addresses"])
     if layers.digest != manifest["layers_digest"]:
         raise NetworkError(
             f"{directory}: layers.json has digest {layers.digest}, the network was made for "

@@ -11,6 +11,7 @@ import copy
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from etalumis.network.grouping import Group
 from etalumis.network.minibatch_plan import MinibatchPlan
 from etalumis.network.model import ProposalNetwork
 from etalumis.network.proposal_densities import width
@@ -41,21 +42,21 @@ class StepFlops:
         self.per_trace = _embedding_flops(network) + by_trace
         self.per_token = 2 * _FORWARD_AND_BACKWARD * inputs * gates + config.lstm_layers * self._recurrent
         self._lstm_layers = config.lstm_layers
-        self._proposal = []
-        for group in network.grouping.groups:
-            out = width(group.kind, group.categories, config.mixture_components)
-            hidden = (config.lstm_hidden + out) // 2
-            self._proposal.append(2 * _FORWARD_AND_BACKWARD * hidden * (config.lstm_hidden + out))
-        self._number = {group: number for number, group in enumerate(network.grouping.groups)}
+        self._hidden, self._components = config.lstm_hidden, config.mixture_components
 
     def of(self, plan: MinibatchPlan) -> int:
         """Return the operations of one step on a minibatch; 0 if no token has a layer, since nothing is computed."""
         if len(plan) == 0:
             return 0
-        proposals = sum(self._proposal[self._number[group.group]] * len(group.tokens) for group in plan.groups)
+        proposals = sum(self._proposal(group.group) * len(group.tokens) for group in plan.groups)
         # the first tokens have no hidden state before them
         without_past = self._lstm_layers * self._recurrent * plan.batch_sizes[0]
         return len(plan.tags) * self.per_trace + len(plan) * self.per_token - without_past + proposals
+
+    def _proposal(self, group: Group) -> int:
+        """Return the operations of the proposal layers of a token."""
+        out = width(group.kind, group.categories, self._components)
+        return 2 * _FORWARD_AND_BACKWARD * ((self._hidden + out) // 2) * (self._hidden + out)
 
 
 def _embedding_flops(network: ProposalNetwork) -> int:

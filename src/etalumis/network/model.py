@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from etalumis.config import NetworkConfig
+from etalumis.errors import NetworkError
 from etalumis.layers import LayerTable
 from etalumis.network.grouped_linear import grouped_linear
 from etalumis.network.grouping import Group, Grouping
@@ -31,6 +32,7 @@ from etalumis.network.proposal_session import DEFENSIVE_SHARES, ProposalSession
 from etalumis.network.recurrent import linear, packed_lstm
 from etalumis.network.tag_inputs import TagInputs
 from etalumis.network.value_features import embed_values, feature_count, value_features
+from etalumis.seeds import derive
 from etalumis.traces.reading.batch import Minibatch
 
 ADDRESS_TABLE = "address"
@@ -56,8 +58,9 @@ class ProposalNetwork(nn.Module):
         The addresses, and the names and shapes of the observations.
     config
         Architecture.
-    generator
-        Random generator of the initial parameters; None uses a fixed seed, so that all ranks have the same ones.
+    seed
+        Seed of the initial parameters. Those of an address depend on it and on the address alone, not on the other
+        addresses, so a network that has grown starts from the same ones as a network that was made whole.
 
     Raises
     ------
@@ -65,7 +68,7 @@ class ProposalNetwork(nn.Module):
         If the architecture does not fit an observation or a layer.
     """
 
-    def __init__(self, layers: LayerTable, config: NetworkConfig, generator: torch.Generator | None = None) -> None:
+    def __init__(self, layers: LayerTable, config: NetworkConfig, seed: int = 0) -> None:
         super().__init__()
         self.layers, self.config = layers, config
         self.grouping = Grouping.of(layers)
@@ -73,16 +76,12 @@ class ProposalNetwork(nn.Module):
         self.dtype = torch.bfloat16 if reduced else torch.float32
         self.tables = nn.ParameterDict()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0 if generator is None else int(torch.randint(2**62, (), generator=generator)))
+            torch.manual_seed(seed)
             self.observation = ObservationInputs(layers.observations, config)
             self.tag_inputs = TagInputs(layers, config.tags) if config.tags else None
             self.lstm = nn.LSTM(self.input_width, config.lstm_hidden, config.lstm_layers)
             self._start_lstm()
-            self.tables[ADDRESS_TABLE] = nn.Parameter(torch.randn(len(layers), config.address_embedding))
-            for group, rows in zip(self.grouping.groups, self.grouping.sizes, strict=True):
-                self._start_group(group, rows)
-        for table in self.tables.values():
-            table.requires_grad_(False)  # gradients are those of `leaves`
+        self._add_rows(0, seed)
 
     @property
     def input_width(self) -> int:
@@ -104,23 +103,73 @@ class ProposalNetwork(nn.Module):
             weight = dict(self.lstm.named_parameters())["weight_ih_l0"]
             weight.data[:, self.input_width - self.tag_width :] = 0.0  # at first, the tags have no effect
 
-    def _start_group(self, group: Group, rows: int) -> None:
+    def grow(self, layers: LayerTable, seed: int) -> None:
+        """Append rows for the new addresses of a table that extends that of the network; all else stays, bit for bit.
+
+        Parameters
+        ----------
+        layers
+            The table of the network, and new rows after it.
+        seed
+            As of the constructor.
+
+        Raises
+        ------
+        NetworkError
+            If the table does not begin with that of the network.
+        """
+        if not layers.extends(self.layers):
+            raise NetworkError("the new layer table does not begin with that of the network; grow that one")
+        first, self.layers = len(self.layers), layers
+        self.grouping = Grouping.of(layers)
+        if self.tag_inputs is not None:
+            self.tag_inputs.see(layers)
+        self._add_rows(first, seed)
+
+    def _add_rows(self, first: int, seed: int) -> None:
+        """Make the rows of the layers from number `first` on."""
+        self._extend(ADDRESS_TABLE, len(self.layers), torch.zeros(self.config.address_embedding))
+        for group, rows in zip(self.grouping.groups, self.grouping.sizes, strict=True):
+            for name, row in self._blank_row(group).items():
+                self._extend(f"{group.key}_{name}", rows, row)
+        for number in range(first, len(self.layers)):
+            self._start_row(number, derive(seed, f"network/{self.layers.rows[number].address}", 0))
+
+    def _extend(self, name: str, rows: int, row: Tensor) -> None:
+        """Extend a table, or make it, with copies of `row` up to a number of rows."""
+        known = self.tables[name].detach() if name in self.tables else row.new_empty(0, *row.shape)
+        if name not in self.tables or len(known) < rows:
+            added = row.expand(rows - len(known), *row.shape)
+            # gradients are those of `leaves`
+            self.tables[name] = nn.Parameter(torch.cat([known, added]), requires_grad=False)
+
+    def _blank_row(self, group: Group) -> dict[str, Tensor]:
+        """Return a row of each table of a group: its biases, and zeros for the weights that `_start_row` draws."""
         config = self.config
         out = width(group.kind, group.categories, config.mixture_components)
         hidden = (config.lstm_hidden + out) // 2
         inputs = group.categories or feature_count(config.value_frequencies)
-        scale = 1.0 if group.categories else 1.0 / math.sqrt(inputs)
-        tables = {
-            "sample_weight": torch.randn(rows, inputs, config.sample_embedding) * scale,
-            "sample_bias": torch.zeros(rows, config.sample_embedding),
-            "hidden_weight": torch.randn(rows, config.lstm_hidden, hidden) * math.sqrt(2.0 / config.lstm_hidden),
-            "hidden_bias": torch.zeros(rows, hidden),
-            # small, so that the initial proposal is the broad one of the bias
-            "out_weight": torch.randn(rows, hidden, out) * (0.1 / math.sqrt(hidden)),
-            "out_bias": initial_bias(group.kind, group.categories, config.mixture_components).repeat(rows, 1),
+        return {
+            "sample_weight": torch.zeros(inputs, config.sample_embedding),
+            "sample_bias": torch.zeros(config.sample_embedding),
+            "hidden_weight": torch.zeros(config.lstm_hidden, hidden),
+            "hidden_bias": torch.zeros(hidden),
+            "out_weight": torch.zeros(hidden, out),
+            "out_bias": initial_bias(group.kind, group.categories, config.mixture_components),
         }
-        for name, table in tables.items():
-            self.tables[f"{group.key}_{name}"] = nn.Parameter(table)
+
+    def _start_row(self, number: int, seed: int) -> None:
+        """Draw the random part of the rows of a layer."""
+        group, row = self.grouping.groups[self.grouping.group_of[number]], int(self.grouping.row_of[number])
+        generator = torch.Generator().manual_seed(seed)
+        self.tables[ADDRESS_TABLE].data[number].normal_(generator=generator)
+        sample, hidden, out = (
+            self.tables[f"{group.key}_{name}"].data[row] for name in ("sample_weight", "hidden_weight", "out_weight")
+        )
+        sample.normal_(0.0, 1.0 if group.categories else 1.0 / math.sqrt(len(sample)), generator=generator)
+        hidden.normal_(0.0, math.sqrt(2.0 / len(hidden)), generator=generator)
+        # small, so that the initial proposal is the broad one of the bias
+        out.normal_(0.0, 0.1 / math.sqrt(len(out)), generator=generator)
 
     def set_categorical_start(self, layer: int, log_probs: np.ndarray) -> None:
         """Initialise a categorical layer so that it proposes with `log_probs` (category,) for any observation."""

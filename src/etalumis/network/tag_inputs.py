@@ -51,19 +51,27 @@ class TagInputs(nn.Module):
                     f"{sorted(draws)}"
                 )
         self.tags: tuple[TagInput, ...] = tuple(known[name] for name in visible)
-        columns = [np.full(tag.size, number) for number, tag in enumerate(self.tags)]
-        sees = [[float(row.name in visible[tag.name]) for tag in self.tags] for row in layers.rows]
         self.width = sum(tag.size for tag in self.tags)
-        mask = torch.tensor(sees, dtype=torch.float32)[:, torch.from_numpy(np.concatenate(columns))]
+        self._visible = visible
         self.mask: Tensor
         self.shift: Tensor
         self.scale: Tensor
-        self.register_buffer("mask", mask, persistent=False)
+        self.register_buffer("mask", self._mask(layers), persistent=False)
         self.register_buffer("shift", torch.zeros(self.width))
         self.register_buffer("scale", torch.ones(self.width))
         self.always: Tensor  # which numbers every trace had from which the scale was learned
         self.register_buffer("always", torch.zeros(self.width, dtype=torch.bool))
         self._warned = False
+
+    def _mask(self, layers: LayerTable) -> Tensor:
+        """Return (layer, width): 1 where a layer sees a tag, else 0."""
+        columns = [np.full(tag.size, number) for number, tag in enumerate(self.tags)]
+        sees = [[float(row.name in self._visible[tag.name]) for tag in self.tags] for row in layers.rows]
+        return torch.tensor(sees, dtype=torch.float32)[:, torch.from_numpy(np.concatenate(columns))]
+
+    def see(self, layers: LayerTable) -> None:
+        """Use another layer table, with the same tags."""
+        self.mask = self._mask(layers)
 
     def learn_scale(self, tags: Array) -> None:
         """Standardise with the means and standard deviations of some traces (trace, width); NaN where one has no tag.

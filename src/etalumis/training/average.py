@@ -13,6 +13,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from etalumis.training.optimizer import extended
+
 
 class WeightAverage:
     """Average of parameters.
@@ -37,6 +39,18 @@ class WeightAverage:
             name: torch.zeros(len(value) if name in tables else 1, dtype=torch.float64)
             for name, value in self._parameters.items()
         }
+
+    def grow(self, tables: Mapping[str, Tensor]) -> None:
+        """Take tables that have more rows than before, or are new.
+
+        The average of a new row is that of a row which has had its initial weights from the beginning.
+        """
+        for name, table in tables.items():
+            value = table.detach()
+            self._parameters[name] = value
+            self._sum[name] = extended(self._sum.get(name), torch.zeros_like(value))
+            self._until[name] = extended(self._until.get(name), torch.zeros(len(value), dtype=torch.float64))
+        self._tables = frozenset(tables)
 
     @torch.no_grad()
     def catch_up(self, iteration: int, rows: Mapping[str, Tensor]) -> None:

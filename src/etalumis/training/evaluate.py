@@ -17,14 +17,22 @@ from etalumis.training.synchronize import Synchronizer
 from etalumis.typing import Array
 
 
-class MinibatchSource(Protocol):
-    """The part of a dataset that training uses; see `traces.reading.dataset.TraceDataset`."""
+class TraceSource(Protocol):
+    """The part of a dataset, or of a stream of traces, that the training loop uses."""
 
-    def __len__(self) -> int: ...
+    def use_layers(self, layers: LayerTable) -> None:
+        """Use a layer table that begins with the one before."""
+        ...
 
     def batch(self, indices: Array, noise_seed: tuple[int, ...], noise_scale: float = 1.0) -> Minibatch:
         """Return the minibatch of the traces `indices`, with noise from `noise_seed` scaled by `noise_scale`."""
         ...
+
+
+class MinibatchSource(TraceSource, Protocol):
+    """The part of a dataset that training uses; see `traces.reading.dataset.TraceDataset`."""
+
+    def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
 
 import csv
 import io
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,6 +36,10 @@ class HistoryRow:
     read_share, forward_share, backward_share, sync_share, update_share
         Shares of the time since the previous row, means over the ranks; sync includes waiting for other ranks. See
         `phases` for every iteration and rank.
+    addresses
+        Number of addresses of the network, which grows in an online training. 0 in files of earlier versions.
+    discarded
+        Number of traces so far that an online training has discarded for an address without a layer.
     """
 
     iteration: int
@@ -52,11 +56,14 @@ class HistoryRow:
     backward_share: float
     sync_share: float
     update_share: float
+    addresses: int = 0
+    discarded: int = 0
 
     @classmethod
     def of(cls, values: dict[str, str]) -> Self:
         """Convert a record of strings to a row."""
-        numbers: dict[str, Any] = {f.name: (int if f.type is int else float)(values[f.name]) for f in fields(cls)}
+        known = [f for f in fields(cls) if f.name in values or f.default is MISSING]
+        numbers: dict[str, Any] = {f.name: (int if f.type is int else float)(values[f.name]) for f in known}
         return cls(**numbers)
 
 

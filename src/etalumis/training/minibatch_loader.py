@@ -7,12 +7,12 @@ from types import TracebackType
 from typing import Self
 
 from etalumis.config import TrainingConfig
-from etalumis.network.grouping import Grouping
 from etalumis.network.minibatch_plan import MinibatchPlan, plan_minibatch
+from etalumis.network.model import ProposalNetwork
 from etalumis.traces.reading.batch import Minibatch
 from etalumis.traces.reading.prefetch import Prefetcher
-from etalumis.training.evaluate import MinibatchSource
-from etalumis.training.sampler import Sampler
+from etalumis.training.evaluate import TraceSource
+from etalumis.training.sampler import Sampler, StreamOrder
 from etalumis.training.state import TrainingState
 from etalumis.typing import Array
 
@@ -23,9 +23,9 @@ class MinibatchLoader:
     Parameters
     ----------
     dataset
-        The training set.
-    grouping
-        Grouping of the network's layers. The pass through a minibatch is planned in the background, too.
+        The training set, or a stream of traces.
+    network
+        The network, which may grow meanwhile. The pass through a minibatch is planned in the background, too.
     sampler, rank
         They determine which traces this rank reads.
     state
@@ -40,16 +40,16 @@ class MinibatchLoader:
 
     def __init__(
         self,
-        dataset: MinibatchSource,
-        grouping: Grouping,
-        sampler: Sampler,
+        dataset: TraceSource,
+        network: ProposalNetwork,
+        sampler: Sampler | StreamOrder,
         rank: int,
         state: TrainingState,
         config: TrainingConfig,
         noise_seed: int,
         noise_scale: Callable[[int], float],
     ) -> None:
-        self._dataset, self._grouping, self._sampler, self._rank = dataset, grouping, sampler, rank
+        self._dataset, self._network, self._sampler, self._rank = dataset, network, sampler, rank
         self._state, self._config, self._noise_seed, self._noise_scale = state, config, noise_seed, noise_scale
         self._next = state.position
         self._reader = Prefetcher(self._read)
@@ -79,4 +79,4 @@ class MinibatchLoader:
 
     def _read(self, indices: Array, epoch: int, noise_scale: float) -> tuple[Array, Minibatch, MinibatchPlan]:
         batch = self._dataset.batch(indices, (self._noise_seed, epoch), noise_scale)
-        return indices, batch, plan_minibatch(batch, self._grouping)
+        return indices, batch, plan_minibatch(batch, self._network.grouping)

@@ -116,6 +116,19 @@ class Optimizer:
             for name, tensor in tensors.items():
                 tensor.copy_(state[part][name])
 
+    def grow(self, tables: Mapping[str, Tensor]) -> None:
+        """Take tables that have more rows than before, or are new; the state of the known rows stays, bit for bit."""
+        grown = {name for name, table in tables.items() if len(table) != len(self._first.get(name, ()))}
+        for name in grown:
+            value = tables[name].detach()
+            self._parameters[name] = value
+            self._first[name] = extended(self._first.get(name), torch.zeros_like(value))
+            second = torch.zeros_like(value) if self.adaptive else value.new_empty(len(value), 0)
+            self._second[name] = extended(self._second.get(name), second)
+            self._steps[name] = extended(self._steps.get(name), torch.zeros(len(value)))
+        # slots are views of the tensors before
+        self._slots = {key: slot for key, slot in self._slots.items() if key[0] not in grown}
+
     def _slot(self, name: str, row: int | None) -> _Slot:
         slot = self._slots.get((name, row))
         if slot is None:
@@ -126,6 +139,13 @@ class Optimizer:
                 slot = _Slot(*(part[row] for part in parts))
             self._slots[(name, row)] = slot
         return slot
+
+
+def extended(known: Tensor | None, whole: Tensor) -> Tensor:
+    """Return `whole` with its first rows replaced by those of `known`, if there are any."""
+    if known is not None:
+        whole[: len(known)] = known
+    return whole
 
 
 def _adam_step(slots: list[_Slot], gradients: list[Tensor], rate: float, betas: tuple[float, float]) -> None:

@@ -10,6 +10,8 @@ to the rounding of float32 sums; only the time that the ranks take does.
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from etalumis.counting import counted
 from etalumis.errors import ConfigError
 from etalumis.seeds import generator
@@ -30,6 +32,33 @@ class Position:
 
     epoch: int = 0
     offset: int = 0
+
+
+class StreamOrder:
+    """The order of an online training: each iteration has the next traces of an endless stream, dealt in turn.
+
+    Parameters
+    ----------
+    batch_size
+        Traces per rank and iteration.
+    world_size
+        Number of ranks.
+    """
+
+    def __init__(self, batch_size: int, world_size: int) -> None:
+        self.world_size, self.global_batch = world_size, batch_size * world_size
+
+    def advance(self, position: Position) -> Position:
+        """Return the position after the iteration at `position`."""
+        return Position(position.epoch, position.offset + self.global_batch)
+
+    def full_batch_from(self, position: Position) -> Position:
+        """Return `position`: the stream has no end."""
+        return position
+
+    def indices(self, position: Position, rank: int, costs: StepCosts | None = None) -> Array:
+        """Return the places in the stream of the traces of `rank`."""
+        return np.arange(position.offset + rank, position.offset + self.global_batch, self.world_size)
 
 
 class Sampler:

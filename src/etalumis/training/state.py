@@ -3,6 +3,7 @@
 """The state of a training apart from its tensors, and checkpoints on disk."""
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor
 from etalumis.config import TrainingConfig
 from etalumis.counting import counted
 from etalumis.errors import NetworkError
+from etalumis.layers import LayerTable
 from etalumis.network import checkpoint
 from etalumis.network.model import ProposalNetwork
 from etalumis.refusals import explaining_loss
@@ -42,6 +44,8 @@ class TrainingState:
         Sum of the training loss and number of traces since the last row of the history.
     history
         One row per validation.
+    discarded
+        Number of traces so far that an online training has discarded.
     costs
         With the sampler "balanced", what a minibatch costs, once that is known.
     """
@@ -54,6 +58,7 @@ class TrainingState:
     loss_traces: int = 0
     history: list[HistoryRow] = field(default_factory=list)
     costs: StepCosts | None = None
+    discarded: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the state as values that JSON can hold."""
@@ -108,12 +113,14 @@ def load_state(
     identity: str,
     budget: TrainingConfig,
     average: WeightAverage | None = None,
+    grow: Callable[[LayerTable], None] | None = None,
 ) -> TrainingState | None:
     """Load a checkpoint of the same `identity` into network and optimizer, and return its state.
 
     Return None if training must start from the beginning: no checkpoint exists, it has another identity (other data,
     architecture or hyperparameters), or its training is finished and has spent `budget`. A damaged checkpoint is an
-    error, since starting from the beginning would silently discard hours of training.
+    error, since starting from the beginning would silently discard hours of training. `grow` is called with the layers
+    of the checkpoint if they extend those of the network, which an online training has done.
     """
     if not checkpoint.exists(directory):
         return None
@@ -130,6 +137,8 @@ def load_state(
         )  # fmt: skip
         return None
     saved, _, tensors = checkpoint.load_training(directory)
+    if grow is not None and saved.layers.extends(network.layers):
+        grow(saved.layers)
     _require_same_layers(directory, saved, network)
     network.load_state_dict(saved.state_dict())
     moments: dict[str, dict[str, Tensor]] = tensors

@@ -34,15 +34,19 @@ class Synchronizer:
 
     def __init__(self, comm: MPI.Comm, grouping: Grouping, tables: Mapping[str, Tensor]) -> None:
         self.comm = comm
+        self._buffer = torch.empty(0)
+        self.bytes_summed = 0
+        """Bytes of this rank's part of all sums so far, with those of `present`."""
+        self.use(grouping, tables)
+
+    def use(self, grouping: Grouping, tables: Mapping[str, Tensor]) -> None:
+        """Take the tables of a network that has grown; see the constructor."""
         self._layers = len(grouping.group_of)
         self.row_shape = {name: tuple(table.shape[1:]) for name, table in tables.items()}
         # rows of a group are in the order of their layers, so this lists the layers of a table by row
         members = {group.key: np.flatnonzero(grouping.group_of == g) for g, group in enumerate(grouping.groups)}
         everything = np.arange(self._layers)
         self._members = {name: members.get(name.split("_")[0], everything) for name in tables}
-        self._buffer = torch.empty(0)
-        self.bytes_summed = 0
-        """Bytes of this rank's part of all sums so far, with those of `present`."""
 
     def present(self, touched: Tensor) -> Array:
         """Return which layers (layer,) any rank has touched; bool. The first collective call of an iteration.

@@ -21,11 +21,12 @@ from mpi4py import MPI
 from etalumis.config import TrainingConfig
 from etalumis.counting import counted
 from etalumis.errors import NetworkError
+from etalumis.layers import LayerTable
 from etalumis.network import checkpoint
 from etalumis.network.flops import StepFlops
-from etalumis.network.minibatch_plan import MinibatchPlan
+from etalumis.network.minibatch_plan import MinibatchPlan, plan_minibatch
 from etalumis.network.model import ProposalNetwork
-from etalumis.progress import Progress, duration
+from etalumis.progress import Progress
 from etalumis.seeds import derive
 from etalumis.training.average import WeightAverage
 from etalumis.training.cost_measurement import CostMeasurement
@@ -33,12 +34,13 @@ from etalumis.training.diagnosis import describe_gradient, describe_loss
 from etalumis.training.evaluate import Evaluation, MinibatchSource, evaluate
 from etalumis.training.history import HistoryRow, write_history
 from etalumis.training.minibatch_loader import MinibatchLoader
+from etalumis.training.new_addresses import agree, appended, start_at_priors
 from etalumis.training.optimizer import Optimizer, RowGradient, clip
 from etalumis.training.phase_timer import PhaseTimer
 from etalumis.training.phases import FILE as PHASES_FILE
 from etalumis.training.phases import PHASES
-from etalumis.training.remarks import has_converged, log_end
-from etalumis.training.sampler import Sampler
+from etalumis.training.remarks import finished_record, has_converged, log_end, progress_fields
+from etalumis.training.sampler import Sampler, StreamOrder
 from etalumis.training.schedule import (
     budget_spent,
     learning_rate,
@@ -46,9 +48,12 @@ from etalumis.training.schedule import (
     schedule_progress,
 )
 from etalumis.training.signals import StopSignal
+from etalumis.training.start import initial_seed
 from etalumis.training.state import TrainingState, load_state, losing, mark_finished, save_state
 from etalumis.training.synchronize import Synchronizer
 from etalumis.training.trace_kinds import TraceKinds
+from etalumis.training.trace_stream import StreamedMinibatch, TraceStream
+from etalumis.typing import Array
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +75,7 @@ class Trainer:
     network
         The network, with the same parameters on every rank.
     train_set, valid_set
-        Datasets with the layer table of the network.
+        Datasets with the layer table of the network; the former may be a stream of traces, each of which is used once.
     config
         Hyperparameters and budget.
     seed
@@ -89,7 +94,7 @@ class Trainer:
     def __init__(
         self,
         network: ProposalNetwork,
-        train_set: MinibatchSource,
+        train_set: MinibatchSource | TraceStream,
         valid_set: MinibatchSource,
         config: TrainingConfig,
         seed: int,
@@ -100,8 +105,10 @@ class Trainer:
     ) -> None:
         self.network, self.train_set, self.valid_set, self.config = network, train_set, valid_set, config
         self.output, self.identity, self.comm = output, identity, comm
-        self.sampler = Sampler(
-            len(train_set), config.batch_size, comm.size, seed, config.sampler, kinds, config.buckets
+        self.sampler = (
+            StreamOrder(config.batch_size, comm.size)
+            if isinstance(train_set, TraceStream)
+            else Sampler(len(train_set), config.batch_size, comm.size, seed, config.sampler, kinds, config.buckets)
         )
         tables = dict(network.tables.items())
         self.optimizer = Optimizer(
@@ -110,16 +117,32 @@ class Trainer:
         decay = config.average_decay
         self.average = None if decay is None else WeightAverage(decay, network.dense(), tables)
         self.ranks = Synchronizer(comm, network.grouping, tables)
+        self._network_seed = initial_seed(seed)
         self.noise_seed = derive(seed, "training/noise", 0)
         self.valid_noise_seed = (derive(seed, "training/valid", 0),)
         self.state = TrainingState()
         self._saved_iteration = 0
         self.timer = PhaseTimer(comm, output / PHASES_FILE, 0)
-        self._costs = CostMeasurement(self.ranks, balanced=config.sampler == "balanced")
+        balanced = isinstance(self.sampler, Sampler) and self.sampler.way == "balanced"
+        self._costs = CostMeasurement(self.ranks, balanced)
         self.flops = StepFlops(network)
         self._minibatch: tuple[MinibatchPlan, torch.Tensor, np.ndarray]
         self._by_rank = np.zeros((comm.size, 2))  # loss and traces since the last row of the history
         self.evaluation: Evaluation | None = None
+
+    def grow(self, layers: LayerTable) -> None:
+        """Append rows for the new addresses of `layers`; the known rows and their state stay, bit for bit.
+
+        All ranks call it together, with the same table.
+        """
+        self.network.grow(layers, self._network_seed)
+        tables = dict(self.network.tables.items())
+        self.optimizer.grow(tables)
+        if self.average is not None:
+            self.average.grow(tables)
+        self.ranks.use(self.network.grouping, tables)
+        for traces in (self.train_set, self.valid_set):
+            traces.use_layers(layers)
 
     @property
     def checkpoint_folder(self) -> Path:
@@ -136,8 +159,9 @@ class Trainer:
         StorageError
             If a file cannot be written; the last checkpoint is kept.
         """
+        grow = self.grow if isinstance(self.train_set, TraceStream) else None
         saved = load_state(
-            self.checkpoint_folder, self.network, self.optimizer, self.identity, self.config, self.average
+            self.checkpoint_folder, self.network, self.optimizer, self.identity, self.config, self.average, grow
         )
         self.state = saved or self.state
         self._saved_iteration = self.state.iteration
@@ -169,7 +193,9 @@ class Trainer:
                     saved_s = self.state.elapsed_s
                     self._save()
                 if self.comm.rank == 0:
-                    progress.update(self.sampler.global_batch, **self._progress_fields(rate))
+                    noise = self._noise_scale(self.state.traces)
+                    shown = progress_fields(self.config, self.state, rate, noise, self._by_rank, self.timer)
+                    progress.update(self.sampler.global_batch, **shown)
             if not stopped and (not self.state.history or self.state.history[-1].iteration != self.state.iteration):
                 self._validate(rate)
             self._save()
@@ -185,7 +211,7 @@ class Trainer:
     def _loader(self) -> MinibatchLoader:
         return MinibatchLoader(
             self.train_set,
-            self.network.grouping,
+            self.network,
             self.sampler,
             self.comm.rank,
             self.state,
@@ -200,6 +226,9 @@ class Trainer:
         timer.begin()
         indices, batch, plan = loader.take()
         timer.lap("read")
+        if isinstance(batch, StreamedMinibatch):
+            indices, batch, plan = self._with_layers(batch, plan)
+            timer.lap("sync_wait")
         unknown = -float(batch.log_prior[batch.layer < 0].sum())
         loss, rows = self._gradients(plan, batch.observation, indices)
         dense = {
@@ -213,6 +242,25 @@ class Trainer:
         self._update(dense, rows, rate)
         timer.lap("update")
         return loss + unknown, rate, plan
+
+    def _with_layers(
+        self, batch: StreamedMinibatch, plan: MinibatchPlan
+    ) -> tuple[Array, StreamedMinibatch, MinibatchPlan]:
+        """Make layers for the new addresses of all ranks; return the traces and the plan with these layers."""
+        assert isinstance(self.train_set, TraceStream)
+        if self.train_set.frozen:
+            return batch.numbers, batch, plan
+        new = agree(batch.new_addresses(self.network.layers), self.ranks)
+        if new:
+            self.grow(appended(self.network.layers, new))
+            start_at_priors(self.network, new)
+            if self.comm.rank == 0:
+                added, all_of_them = counted(len(new), "new address", "new addresses"), len(self.network.layers)
+                logger.info("iteration %d: %s, now %d layers", self.state.iteration + 1, added, all_of_them)
+        if (batch.layer < 0).any():
+            batch = batch.using(self.network.layers)
+            plan = plan_minibatch(batch, self.network.grouping)
+        return batch.numbers, batch, plan
 
     def _gradients(
         self, plan: MinibatchPlan, observation: np.ndarray, indices: np.ndarray
@@ -280,8 +328,10 @@ class Trainer:
         state.traces += self.sampler.global_batch
         state.position = self.sampler.advance(state.position)
         state.elapsed_s = elapsed_s
-        state.loss_sum += float(by_rank[:, 0].sum())
-        state.loss_traces += self.sampler.global_batch
+        loss, kept = by_rank.sum(axis=0).tolist()
+        state.loss_sum += loss
+        state.loss_traces += int(kept)
+        state.discarded += self.sampler.global_batch - int(kept)
 
     def _evaluate(self) -> Evaluation:
         """Return the losses over the validation set, of the averaged weights if there is an average."""
@@ -315,6 +365,8 @@ class Trainer:
                 learning_rate=rate,
                 traces_per_s=state.loss_traces / busy_s if busy_s else 0.0,
                 **shares,
+                addresses=len(self.network.layers),
+                discarded=state.discarded,
             )
         )
         state.loss_sum, state.loss_traces = 0.0, 0
@@ -331,25 +383,6 @@ class Trainer:
         busy_s = sum(seconds.values())
         seconds["sync"] = seconds.pop("sync_wait") + seconds.pop("sync_move")
         return busy_s, {f"{name}_share": spent / busy_s if busy_s else 0.0 for name, spent in seconds.items()}
-
-    def _progress_fields(self, rate: float) -> dict[str, object]:
-        last = self.state.history[-1]
-        share = budget_spent(self.config, self.state.traces, self.state.elapsed_s)
-        left_s = self.state.elapsed_s * (1.0 - share) / share if share > 0 else math.nan
-        loss = self.state.loss_sum / self.state.loss_traces if self.state.loss_traces else last.train_loss
-        largest = max((a / b for a, b in self._by_rank.tolist() if b), default=math.nan)
-        return {
-            "iteration": self.state.iteration,
-            "loss": f"{loss:.2f}",
-            "largest": f"{largest:.2f}",
-            "valid": f"{last.valid_loss:.2f}",
-            "prior": f"{last.prior_loss:.2f}",
-            "rate": f"{rate:.1e}",
-            "noise": f"{self._noise_scale(self.state.traces):.2f}",
-            "data_wait": f"{100 * self.timer.interval_share('read'):.0f}%",
-            "rank_wait": f"{100 * self.timer.interval_share('sync_wait'):.0f}%",
-            "left": duration(left_s),
-        }
 
     def _save(self) -> None:
         """Write the phases and then the checkpoint, on rank 0 while the other ranks wait."""
@@ -368,26 +401,11 @@ class Trainer:
         if finished and self.comm.rank == 0:
             write_history(self.output / "history.csv", self.state.history)
             with self._weights_to_save():
-                checkpoint.save(self.output, self.network, self._record())
+                assert self.evaluation is not None
+                record = finished_record(self.config, self.state, self.evaluation, self.network, self.comm.size)
+                online = {"online": isinstance(self.train_set, TraceStream)}
+                checkpoint.save(self.output, self.network, {"identity": self.identity, **online, **record})
             mark_finished(self.checkpoint_folder)
             log_end(self.config, self.state)
         self.comm.Barrier()
         return Outcome(finished, self.state, self.evaluation)
-
-    def _record(self) -> dict[str, object]:
-        """Return the record of the training for the manifest of the finished network."""
-        assert self.evaluation is not None
-        state = self.state
-        return {
-            "identity": self.identity,
-            "iterations": state.iteration,
-            "traces": state.traces,
-            "epochs": state.position.epoch,
-            "elapsed_s": round(state.elapsed_s, 3),
-            "world_size": self.comm.size,
-            "arithmetic": str(self.network.dtype).removeprefix("torch."),
-            "hyperparameters": self.config.model_dump(mode="json"),
-            "valid_loss": self.evaluation.mean_loss,
-            "prior_loss": self.evaluation.mean_prior_loss,
-            "valid_by_name": self.evaluation.by_name(self.network.layers),
-        }

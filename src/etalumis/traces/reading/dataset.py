@@ -108,10 +108,17 @@ class TraceDataset:
             "address": Translation([shard.address_numbers for shard in self._shards]),
             "distribution": Translation([shard.distribution_numbers for shard in self._shards]),
         }
-        self._tokens = TokenTable(sources.dictionary, layers)
+        self._dictionary = sources.dictionary
+        self._tokens = TokenTable(self._dictionary, layers)
         self.addresses: AddressTable = sources.dictionary.addresses
         self.names: list[str] = sources.dictionary.names
         self.distributions: list[Distribution] = self._tokens.priors
+
+    def use_layers(self, layers: LayerRows) -> None:
+        """Use another layer table for the minibatches from now on."""
+        paths, _, cache_mb, tags, observations = self._made_of
+        self._made_of = (paths, layers, cache_mb, tags, observations)
+        self._tokens = TokenTable(self._dictionary, layers)
 
     def _named(self, observations: Sequence[str]) -> tuple[Layout, ...]:
         known = [layout.name for layout in self.layouts]

@@ -6,31 +6,24 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 
-from etalumis.address import AddressTable
-from etalumis.batches import is_restartable, restart, run_in_batches
 from etalumis.counting import counted
-from etalumis.delegation import Delegate
-from etalumis.distributions import ArrayDistribution
-from etalumis.errors import DatasetError, ProtocolError, SimulatorError
-from etalumis.execution import BaseTable, Model, Site, run
+from etalumis.errors import DatasetError
+from etalumis.execution import Model
 from etalumis.files import digest, remove_leftovers
 from etalumis.names import quoted
 from etalumis.progress import Progress
 from etalumis.refusals import explaining_loss
-from etalumis.seeds import derive
-from etalumis.trace import Trace
-from etalumis.traces.block import EXPECTED
 from etalumis.traces.format import Provenance
 from etalumis.traces.reading.shard import Shard
 from etalumis.traces.recording.builder import BlockBuilder
 from etalumis.traces.recording.journal import Journal
+from etalumis.traces.recording.prior_runs import PriorRuns
 from etalumis.traces.recording.recording import Recording
 from etalumis.traces.recording.storing import FRAME_TRACES, Storing
 from etalumis.traces.target import claimed
@@ -51,21 +44,6 @@ class Generated:
     def storage_share(self) -> float:
         """Fraction of the time spent on storage."""
         return self.storage_s / self.seconds if self.seconds else 0.0
-
-
-class PriorRecording:
-    """Controller that draws every entry from its prior, and values of those observations only that are stored noisy."""
-
-    def __init__(self, rng: np.random.Generator, recording: Recording | None = None) -> None:
-        self._rng, self._recording = rng, recording if recording is not None else Recording()
-
-    def sample(self, site: Site) -> float:
-        """Return a draw from the prior."""
-        return site.distribution.sample(self._rng)
-
-    def observe(self, name: str, distribution: ArrayDistribution, given: np.ndarray | None) -> np.ndarray | None:
-        """Return None if the expected observation is stored, else a draw from the likelihood."""
-        return None if self._recording.storage(distribution) == EXPECTED else distribution.sample(self._rng)
 
 
 def generate(
@@ -120,7 +98,7 @@ def generate(
             logger.info("%s: already complete, nothing to do", path)
         else:
             remove_leftovers(path)
-            runner = _Generator(model, origin, retries, kept)
+            runner = PriorRuns(model, origin.run_seed, origin.split, retries, kept)
             done = _generate(path, origin, range(first, first + count), runner, frame_traces)
             logger.info("%s: %.1f %% of the time was spent on storage", path, 100 * done.storage_share)
         folder = _folder(path)
@@ -129,7 +107,7 @@ def generate(
     return done
 
 
-def _generate(path: Path, provenance: Provenance, indices: range, runner: "_Generator", frame_traces: int) -> Generated:
+def _generate(path: Path, provenance: Provenance, indices: range, runner: PriorRuns, frame_traces: int) -> Generated:
     began = time.perf_counter()
     with Journal(_journal(path, provenance, indices.start), provenance, indices.start) as journal:
         kept = journal.traces
@@ -175,69 +153,6 @@ def _warn_of_missing_tags(path: Path, recording: Recording, found: Collection[st
             path, "tag" if len(missing) == 1 else "tags", ", ".join(map(quoted, missing)),
             f"the tags {available}" if available else "no tags",
         )  # fmt: skip
-
-
-class _Seeds(Sequence[int]):
-    """The seeds of consecutive traces, derived on demand."""
-
-    def __init__(self, run_seed: int, stage: str, indices: range) -> None:
-        self._run_seed, self._stage, self._indices = run_seed, stage, indices
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    @overload
-    def __getitem__(self, at: int) -> int: ...
-
-    @overload
-    def __getitem__(self, at: slice) -> list[int]: ...
-
-    def __getitem__(self, at: int | slice) -> int | list[int]:
-        if isinstance(at, slice):
-            return [derive(self._run_seed, self._stage, index) for index in self._indices[at]]
-        return derive(self._run_seed, self._stage, self._indices[at])
-
-
-class _Generator:
-    def __init__(self, model: Model, provenance: Provenance, retries: int, recording: Recording) -> None:
-        self._model, self._retries, self.recording = model, retries, recording
-        self._run_seed, self._stage = provenance.run_seed, f"traces/{provenance.split}"
-        self._addresses = AddressTable()
-        self._bases = BaseTable(self._addresses)
-
-    def traces(self, indices: range) -> Iterator[tuple[int, int, Trace]]:
-        """Yield (index, seed, trace) of these traces; a failed run is repeated in a new process."""
-        origins = _Seeds(self._run_seed, self._stage, indices)
-        yield from zip(indices, origins, self._runs(indices, origins), strict=True)
-
-    def _runs(self, indices: range, origins: Sequence[int]) -> Iterator[Trace]:
-        def on_failure(error: Exception, number: int, failures: int) -> None:
-            self._recover(error, indices[number], origins[number], failures)
-
-        if isinstance(self._model, Delegate) and self._model.delegates:
-            yield from run_in_batches(self._model, self.recording.plan, origins, self._addresses, on_failure)
-            return
-        for number, seed in enumerate(origins):
-            failures = 0
-            while True:
-                rng = np.random.Generator(np.random.PCG64(seed))
-                try:
-                    trace = run(self._model, PriorRecording(rng, self.recording), self._addresses, self._bases)
-                except (SimulatorError, ProtocolError) as error:
-                    failures += 1
-                    on_failure(error, number, failures)
-                else:
-                    break
-            yield trace
-
-    def _recover(self, error: Exception, index: int, seed: int, failures: int) -> None:
-        # skipping the trace instead would bias the dataset towards runs that do not fail
-        if failures > self._retries or not is_restartable(self._model):
-            logger.error("trace %d (seed %d) failed %d times, giving up", index, seed, failures)
-            raise error
-        if failures:
-            logger.warning("trace %d (seed %d) failed, attempt %d: %s", index, seed, failures, error)
-        restart(self._model, self._retries - failures)
 
 
 def _folder(path: Path) -> Path:
