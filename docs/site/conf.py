@@ -15,6 +15,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 from sphinx.application import Sphinx
+from sphinx.util import inspect
 from sphinx.util.typing import stringify_annotation
 
 from etalumis import __version__
@@ -38,7 +39,6 @@ myst_heading_anchors = 4
 default_role = "code"
 add_module_names = False
 autodoc_member_order = "bysource"
-autodoc_type_aliases = {"ArrayLike": "ArrayLike"}  # in overloads, which `shorten` does not see
 numpydoc_show_class_members = False
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
@@ -117,9 +117,15 @@ def table_of_contents(section: str, pages: list[str]) -> str:
 
 
 def shorten(
-    _app: Sphinx, _kind: str, _name: str, _item: Any, _options: Any, signature: str | None, returned: str | None
+    _app: Sphinx, kind: str, _name: str, item: Any, _options: Any, signature: str | None, returned: str | None
 ) -> tuple[str | None, str | None]:
-    """Write the types of a signature by their names."""
+    """Write the types of a signature by their names, and the parameters of a class as its `__init__` has them.
+
+    The metaclass of the distributions has a `__call__` that takes any.
+    """
+    if kind == "class" and signature == "(*args: ~typing.Any, **kwargs: ~typing.Any)":
+        found = inspect.signature(item.__init__, bound_method=True)
+        signature = inspect.stringify_signature(found, show_return_annotation=False, unqualified_typehints=True)
     for long, short in TYPE_NAMES.items():
         signature, returned = (text and text.replace(long, short) for text in (signature, returned))
     return signature, returned
