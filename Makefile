@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST = $(VENV)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadscope --no-loadscope-reorder
 CPP_SOURCES = $(shell find src/cpp -name '*.cpp' -o -name '*.hpp')
 
-.PHONY: help setup demo paper-figures report recover check check-tests test test-slurm validate soak lint format clean
+.PHONY: help setup demo paper-figures report docs recover check check-tests test test-slurm validate soak lint format clean
 
 help: ## list the targets
 	@echo "etalumis: which latent choices of a simulator produced this observation?"
@@ -27,13 +27,17 @@ setup: ## set up this checkout: system packages, .venv (the other targets call i
 	@$(PYTHON) scripts/setup.py
 
 demo: setup ## all stages on real Sherpa, on this machine, to a report; after an interruption it resumes
-	@$(VENV)/python scripts/run_workflow.py
+	@$(VENV)/python scripts/run_workflow.py $(ARGS)
 
 paper-figures: setup ## figures and tables of the paper, after the demo (about an hour); ARGS="--configfile FILE"
 	@$(VENV)/python scripts/run_workflow.py --no-report $(ARGS) paper_figures
 
-report: setup ## write the HTML reports of the demo again
-	@$(VENV)/python scripts/run_workflow.py --report-only
+report: setup ## write the HTML reports of a finished run again; ARGS="--configfile FILE"
+	@$(VENV)/python scripts/run_workflow.py --report-only $(ARGS)
+
+docs: setup ## this documentation as a site, with command line and Python reference: build/docs/index.html
+	@$(VENV)/sphinx-build --fail-on-warning --keep-going --quiet -c docs/site . build/docs
+	@echo "build/docs/index.html"
 
 recover: setup ## on SLURM, after Snakemake was killed: wait for its jobs and go on; ARGS="--configfile FILE --cancel"
 	@$(VENV)/python scripts/recover.py --profile slurm $(ARGS)

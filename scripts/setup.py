@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STAMP = VENV / "etalumis-setup"
-EXTRAS = "workflow,mpich,dev"
+EXTRAS = "workflow,mpich,dev,docs"
 # Debian package -> how to find out whether it is installed: a program, a C++ header, or a module of this Python (Debian
 # has what `venv` needs in a separate package)
 APT = {

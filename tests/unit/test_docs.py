@@ -2,25 +2,28 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Commands, files, modules and keys in the documentation exist, and its Python runs."""
 
+import argparse
 import ast
 import itertools
 import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from synthetic_posteriors import tau_posterior
 
 from etalumis import __version__
 from etalumis.cli import _parse
-from etalumis.config import NetworkConfig, load
+from etalumis.config import DEFAULT_FILE, NetworkConfig, load, read
 from etalumis.config.describe import keys
 from etalumis.inference.entry_selection import DrawEntries, EntryAddress, EntryLayout
 from etalumis.inference.kept_entries import KeptEntries
 from etalumis.inference_table import InferenceTable
 from etalumis.inference_table.record import summarise
 from etalumis.paths import FIGURES
+from etalumis.training.phases import COLUMNS, append_phases
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "config").glob("*.md")])
@@ -92,14 +95,28 @@ def test_make_targets_exist(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)
-def test_rules_and_files_in_snakemake_commands_exist(page):
+def test_rules_in_snakemake_commands_exist(page):
     rules = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "workflow").rglob("*.smk"))
     names = set(re.findall(r"^rule (\w+):", rules, re.MULTILINE))
     for words in commands(page, "snakemake"):
         if "--forcerun" in words:
             assert words[words.index("--forcerun") + 1] in names
-        if "--configfile" in words:
-            assert (ROOT / words[words.index("--configfile") + 1]).is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_configurations_of_commands_are_valid(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config").symlink_to(ROOT / "config")
+    network = tmp_path / "results" / "demo" / "network"  # for `network.from`
+    network.mkdir(parents=True)
+    (network / "manifest.json").touch()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--configfile", nargs="+", default=[DEFAULT_FILE])
+    parser.add_argument("--config", nargs="+", default=[])
+    for words in [*commands(page, "snakemake"), *commands(page, "make")]:
+        words = [part for word in words for part in (shlex.split(word[5:]) if word.startswith("ARGS=") else [word])]
+        options, _ = parser.parse_known_args(words)
+        read(options.configfile, options.config)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)
@@ -261,6 +278,17 @@ def test_python_of_the_page_of_many_observations_runs(tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "page", "exec"), {})
     assert re.search(r"p_x inside the central 90 % for \d of 3 observations", capsys.readouterr().out)
+
+
+def test_python_of_the_page_of_many_ranks_runs(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "results" / "demo" / "network" / "phases.h5"
+    path.parent.mkdir(parents=True)
+    append_phases(path, 0, np.random.default_rng(1).integers(1, 1000, (50, 2, len(COLUMNS))).astype(float))
+    page = (ROOT / "docs" / "explain-training-on-many-ranks.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "page", "exec"), {})
+    assert "(50, 2)" in capsys.readouterr().out
 
 
 def test_citation_names_the_paper_and_this_version():

@@ -120,6 +120,13 @@ def _system_error(error: OSError | RuntimeError) -> str:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    args = parser(next((word for word in argv if not word.startswith("-")), None)).parse_args(argv)
+    assert hasattr(args, "run"), "argparse accepted a verb that was not imported"
+    return args
+
+
+def parser(called: str | None) -> Parser:
+    """Return the parser of the command line, in which the called verb has its actions and options."""
     parser = Parser(
         prog="etalumis",
         description=_DESCRIPTION,
@@ -128,7 +135,6 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--version", action="version", version=f"etalumis {__version__}")
     subparsers = parser.add_subparsers(title="verbs", metavar="VERB", dest="verb", required=True)
-    called = next((word for word in argv if not word.startswith("-")), None)
     for verb, text in VERBS.items():
         if verb == called:
             module = importlib.import_module(f"etalumis.cli.{verb}")
@@ -136,6 +142,4 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
             subparsers.choices[verb].set_defaults(run=module.run, sources=getattr(module, "sources", paths_among))
         else:
             subparsers.add_parser(verb, help=text)
-    args = parser.parse_args(argv)
-    assert hasattr(args, "run"), "argparse accepted a verb that was not imported"
-    return args
+    return parser

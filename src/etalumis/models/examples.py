@@ -88,7 +88,7 @@ HMM_STEPS = 5
 def hidden_markov() -> float:
     """Draw a chain of five states, each of which decides the prior of the next, and observe "obs0" ... "obs4".
 
-    The first state is uniform over three, the others follow `HMM_TRANSITIONS`, and obs_t ~ N(`HMM_MEANS`[state_t], 1).
+    The first state is uniform over three, the others follow `HMM_TRANSITIONS`, and obs_t ~ N(`HMM_MEANS[state_t]`, 1).
     The posterior follows from the forward-backward algorithm.
     """
     state, probs = 0.0, (1 / 3, 1 / 3, 1 / 3)

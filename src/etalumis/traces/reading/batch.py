@@ -19,7 +19,7 @@ class Minibatch:
     Attributes
     ----------
     observation
-        float32 (trace, *shape). One draw from p(y | x), in the units of the observation, not scaled. Several
+        float32 ``(trace, *shape)``. One draw from p(y | x), in the units of the observation, not scaled. Several
         observations are concatenated to one flat vector (trace, n), in the order of `layouts` of the dataset.
     offset
         int64 (trace + 1,).

@@ -188,7 +188,7 @@ class TraceDataset:
             yield shard.whole(f"traces/{name}")
 
     def tags(self, name: str) -> TagColumn:
-        """Return a tag of all traces: float64 (trace, *shape), or `Ragged` rows if its length varies."""
+        """Return a tag of all traces: float64 ``(trace, *shape)``, or `Ragged` rows if its length varies."""
         if name not in self.tag_layouts:
             raise DatasetError(f"{self.paths[0]}: no tag {name!r}; there are {sorted(self.tag_layouts)}")
         layout = self.tag_layouts[name]

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Minibatches for the data loaders of PyTorch.
 
+In a training::
+
     dataset = BatchDataset(TraceDataset(paths, layers), seed=1)
     loader = DataLoader(dataset, batch_sampler=..., num_workers=4, collate_fn=as_tensors)
     for epoch in range(10):
