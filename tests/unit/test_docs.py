@@ -4,14 +4,13 @@
 
 import argparse
 import ast
-import itertools
 import re
 import shlex
-from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from pages import PAGES, ROOT, commands
 from synthetic_posteriors import tau_posterior
 
 from etalumis import __version__
@@ -25,18 +24,12 @@ from etalumis.inference_table.record import summarise
 from etalumis.paths import FIGURES
 from etalumis.training.phases import COLUMNS, append_phases
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "config").glob("*.md")])
 SOURCES = [
     path
     for folder in ("src/etalumis", "src/cpp", "workflow", "scripts", "config", "resources")
     for path in sorted((ROOT / folder).rglob("*"))
     if path.suffix in {".py", ".cpp", ".hpp", ".smk", ".yaml", ".fbs", ".rst", ".md"} and "generated" not in path.parts
 ]
-COMMAND = re.compile(
-    r"^ {4}(?:\w+=\S+ |python -m etalumis.mpiexec -n \d+ )*(etalumis|make|snakemake) .*$", re.MULTILINE
-)
-FENCE = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # sections of the paper (SC'19) that may be cited, and their subjects
 SECTIONS = {
     "4.1": "PPX",
@@ -60,18 +53,6 @@ SECTIONS = {
 
 def ids(path):
     return str(path.relative_to(ROOT))
-
-
-def commands(page, program):
-    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-    text = FENCE.sub(lambda block: re.sub("^", "    ", block[1], flags=re.MULTILINE), text)
-    found = [shlex.split(match[0], comments=True) for match in COMMAND.finditer(text) if match[1] == program]
-    return [until_operator(words[words.index(program) + 1 :]) for words in found]
-
-
-def until_operator(words):
-    """Return the words of a command before the first operator of the shell."""
-    return list(itertools.takewhile(lambda word: not re.match(r"\d?[<>|&;]", word), words))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)
