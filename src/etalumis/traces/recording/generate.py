@@ -16,10 +16,10 @@ import numpy as np
 from etalumis.address import AddressTable
 from etalumis.batches import is_restartable, restart, run_in_batches
 from etalumis.counting import counted
-from etalumis.delegation import Delegate
+from etalumis.delegation import carries_out_plans
 from etalumis.distributions import ArrayDistribution
 from etalumis.errors import DatasetError, ProtocolError, SimulatorError
-from etalumis.execution import BaseTable, Model, Site, run
+from etalumis.execution import BaseTable, Model, PriorController, run
 from etalumis.files import digest, remove_leftovers
 from etalumis.names import quoted
 from etalumis.progress import Progress
@@ -53,19 +53,16 @@ class Generated:
         return self.storage_s / self.seconds if self.seconds else 0.0
 
 
-class PriorRecording:
+class PriorRecording(PriorController):
     """Controller that draws every entry from its prior, and values of those observations only that are stored noisy."""
 
     def __init__(self, rng: np.random.Generator, recording: Recording | None = None) -> None:
-        self._rng, self._recording = rng, recording if recording is not None else Recording()
-
-    def sample(self, site: Site) -> float:
-        """Return a draw from the prior."""
-        return site.distribution.sample(self._rng)
+        super().__init__(rng)
+        self._recording = recording if recording is not None else Recording()
 
     def observe(self, name: str, distribution: ArrayDistribution, given: np.ndarray | None) -> np.ndarray | None:
         """Return None if the expected observation is stored, else a draw from the likelihood."""
-        return None if self._recording.storage(distribution) == EXPECTED else distribution.sample(self._rng)
+        return None if self._recording.storage(distribution) == EXPECTED else distribution.sample(self.rng)
 
 
 def generate(
@@ -214,7 +211,7 @@ class _Generator:
         def on_failure(error: Exception, number: int, failures: int) -> None:
             self._recover(error, indices[number], origins[number], failures)
 
-        if isinstance(self._model, Delegate) and self._model.delegates:
+        if carries_out_plans(self._model):
             yield from run_in_batches(self._model, self.recording.plan, origins, self._addresses, on_failure)
             return
         for number, seed in enumerate(origins):
