@@ -7,6 +7,9 @@ import pytest
 
 from etalumis import execution
 from etalumis.delegation import RunPlan
+from etalumis.draw_by_draw import PlannedRun
+from etalumis.execution import BaseTable
+from etalumis.recorded_trace import RecordedTrace, SiteNumbers
 from etalumis.trace import REJECTED
 
 EVERYTHING = RunPlan(observed={}, parameters=True, details=True, rejected=True)
@@ -26,6 +29,33 @@ class Given:
         if self.observed is None:
             return None
         return np.reshape(self.observed[name], distribution.shape) if name in self.observed else given
+
+
+class Reference(PlannedRun):
+    """A run that follows a plan draw by draw, with given new draws; without, they come from a seed."""
+
+    def __init__(self, plan, addresses, draws=None, seed=0, answer=None):
+        trace = RecordedTrace(addresses, scored=plan.observed is not None, numbering=SiteNumbers(addresses))
+        super().__init__(plan, seed, trace, BaseTable(addresses), answer)
+        self._draws = None if draws is None else iter(draws)
+
+    def draw(self, distribution):
+        if self._draws is None or self._over:
+            return super().draw(distribution)
+        return next(self._draws)
+
+    @classmethod
+    def of(cls, simulator, plan, addresses, draws=None, **more):
+        """The trace of a run; it must need all of the draws."""
+        run = cls(plan, addresses, draws, **more)
+        run.end(simulator.run(run))
+        assert run._draws is None or list(run._draws) == []
+        return run.trace
+
+
+def new_draws(trace):
+    """The values that a delegated run with details and rejected repetitions drew from its seed."""
+    return [value for value, row in zip(trace.value, trace.details["row"].tolist(), strict=True) if row < 0]
 
 
 class Counting:

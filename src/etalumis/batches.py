@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from etalumis.address import AddressTable
-from etalumis.delegation import Concurrent, Delegate, PlannedTrace, RunPlan
+from etalumis.delegation import PlannedModel, RunPlan
 from etalumis.errors import ProtocolError, SimulatorError
+from etalumis.trace import Trace
 
 logger = logging.getLogger(__name__)
 
 TARGET_BATCH_S = 0.1
 """Target duration of a batch in seconds: long compared with a round trip, short for a user who presses Ctrl-C."""
-MAX_BATCH_RUNS = 1024
 
 OnFailure = Callable[[Exception, int, int], None]
 """Called with (error, index of the run, number of its consecutive failures); raises or replaces the model's process."""
@@ -54,15 +54,15 @@ def restart(model: object, retries: int) -> None:
 
 
 def run_in_batches(
-    model: Delegate, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable, on_failure: OnFailure
-) -> Iterator[PlannedTrace]:
+    model: PlannedModel, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable, on_failure: OnFailure
+) -> Iterator[Trace]:
     """Yield the trace of each seed under `plan`, in order.
 
-    The runs of a failed batch are repeated one by one, so that an error names the seed of the failing run. A
-    `Concurrent` model repeats failed runs by itself and raises when it gives up.
+    The runs of a failed batch are repeated one by one, so that an error names the seed of the failing run. A model in
+    several processes repeats failed runs by itself and raises when it gives up.
     """
-    if isinstance(model, Concurrent):
-        yield from model.stream(plan, seeds, addresses)
+    if model.concurrent is not None:
+        yield from model.concurrent.stream(plan, seeds, addresses)
         return
     size, done = 1, 0
     while done < len(seeds):
@@ -83,12 +83,12 @@ def run_in_batches(
         each = (time.perf_counter() - began) / len(batch)
         yield from traces
         done += len(batch)
-        size = max(1, min(MAX_BATCH_RUNS, 2 * size, int(TARGET_BATCH_S / each)))
+        size = max(1, min(model.batch_runs, 2 * size, int(TARGET_BATCH_S / each)))
 
 
 def _run_single(
-    model: Delegate, plan: RunPlan, seed: int, addresses: AddressTable, on_failure: OnFailure, index: int
-) -> Sequence[PlannedTrace]:
+    model: PlannedModel, plan: RunPlan, seed: int, addresses: AddressTable, on_failure: OnFailure, index: int
+) -> Sequence[Trace]:
     try:
         return model.carry_out(plan, (seed,), addresses)
     except (SimulatorError, ProtocolError) as error:
@@ -96,14 +96,14 @@ def _run_single(
 
 
 def _retry(
-    model: Delegate,
+    model: PlannedModel,
     plan: RunPlan,
     seed: int,
     addresses: AddressTable,
     on_failure: OnFailure,
     error: Exception,
     index: int,
-) -> Sequence[PlannedTrace]:
+) -> Sequence[Trace]:
     failures = 0
     while True:
         failures += 1

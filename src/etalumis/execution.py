@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Run a model: a controller chooses the value of each entry, and the execution records the trace.
+"""Run a model: something chooses the value of each entry, and the execution records the trace.
 
-Every inference engine is a controller. A program and its trace::
+Engines state their choices in advance, as plans (`etalumis.delegation`, `etalumis.draw_by_draw`). A `Controller`
+chooses draw by draw. A program and its trace::
 
     def model():                                      # entries of the trace
         channel = sample(Categorical((0.3, 0.7)))     # [model+1:14-45]__Categorical(len_probs:2)__1
@@ -18,7 +19,8 @@ import numpy as np
 from etalumis.address import AddressTable, join
 from etalumis.distributions import ArrayDistribution, Distribution
 from etalumis.errors import ProtocolError, RefusedError
-from etalumis.trace import CONTROLLED, REJECTED, REPLACED, Observed, RecordedTrace, Trace
+from etalumis.recorded_trace import RecordedTrace
+from etalumis.trace import CONTROLLED, REJECTED, REPLACED, Observed, Trace
 
 
 class Site(NamedTuple):
@@ -52,21 +54,29 @@ class Controller(Protocol):
         ...
 
 
-class Model(Protocol):
-    """A model: a Python function, or a simulator behind PPX."""
+class PriorController:
+    """Draws every entry from its prior, and scores only the values that the model itself supplies.
 
-    @property
-    def name(self) -> str:
-        """Name of the model, for logs and provenance."""
-        ...
+    Parameters
+    ----------
+    rng
+        Random generator of the draws.
+    """
 
-    def run(self, execution: "Execution") -> float | None:
-        """Run once, send every statement to `execution`, and return the model's result."""
-        ...
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+
+    def sample(self, site: Site) -> float:
+        """Return a draw from the prior."""
+        return site.distribution.sample(self.rng)
+
+    def observe(self, name: str, distribution: ArrayDistribution, given: np.ndarray | None) -> np.ndarray | None:
+        """Return the model's own value, or None."""
+        return given
 
 
-class ScalarDraws(Protocol):
-    """Receiver of scalar draws: an `Execution`, or the PPX server (`ppx.serve`)."""
+class StatementReceiver(Protocol):
+    """Receiver of a model's statements: an `Execution`, a `draw_by_draw` run, or the PPX server (`ppx.serve`)."""
 
     def sample(
         self,
@@ -82,9 +92,37 @@ class ScalarDraws(Protocol):
         """Return the value of a draw."""
         ...
 
+    def observe(
+        self,
+        stack: str,
+        distribution: ArrayDistribution,
+        *,
+        name: str = "",
+        value: np.ndarray | None = None,
+    ) -> None:
+        """Receive a likelihood, and the observed value if the model supplies it."""
+        ...
+
+    def tag(self, name: str, value: np.ndarray) -> None:
+        """Record a value."""
+        ...
+
+
+class Model(Protocol):
+    """A model: a Python function, or a simulator behind PPX."""
+
+    @property
+    def name(self) -> str:
+        """Name of the model, for logs and provenance."""
+        ...
+
+    def run(self, execution: StatementReceiver) -> float | None:
+        """Run once, send every statement to `execution`, and return the model's result."""
+        ...
+
 
 def sample_elements(
-    receiver: ScalarDraws,
+    receiver: StatementReceiver,
     stack: str,
     distribution: ArrayDistribution,
     *,
@@ -113,22 +151,108 @@ def sample_elements(
     return np.array(values, dtype=np.float64).reshape(distribution.shape)
 
 
-class Execution:
-    """One run: numbers the instances, asks the controller for values, and records the trace.
+class Recorder:
+    """Records the trace of one run; subclasses choose the values.
 
     At the start of every repetition of a rejection scope, instance numbers are reset to their values at the start of
     the scope. The address of an accepted entry therefore does not depend on the number of rejected repetitions.
+
+    Parameters
+    ----------
+    trace
+        The trace, still empty.
+    bases
+        Cache of address strings, for the table of the trace.
+    rejected
+        Whether the trace keeps the entries of rejected repetitions.
     """
 
-    def __init__(self, controller: Controller, addresses: AddressTable, bases: "BaseTable | None" = None) -> None:
-        self.trace = RecordedTrace(addresses)
-        self._controller = controller
-        self._bases = bases if bases is not None else BaseTable(addresses)
+    def __init__(self, trace: RecordedTrace, bases: "BaseTable", *, rejected: bool = True) -> None:
+        self.trace = trace
+        self._bases, self._keep_rejected = bases, rejected
         self._counts: dict[int, int] = {}
         self._scope = 0
         self._repetition = 0
         self._scope_start = 0  # position of the first entry of the current repetition
         self._counts_at_entry: dict[int, int] = {}
+
+    def tag(self, name: str, value: np.ndarray) -> None:
+        """Record a tag; a second tag of the same name replaces the first."""
+        self.trace.tags[name] = value
+
+    def _address(self, stack: str, suffix: str) -> int:
+        """Return the address of the next execution of a statement."""
+        base = self._bases.base(stack, suffix)
+        instance = self._counts.get(base, 0) + 1
+        self._counts[base] = instance
+        return self._bases.address(base, instance)
+
+    def _add(
+        self, stack: str, address: int, value: float, distribution: Distribution,
+        name: str, control: bool, replace: bool, scope: int, repetition: int,
+    ) -> float:  # fmt: skip
+        """Record an entry; return its log density."""
+        try:
+            log_prob = distribution.log_prob(value)
+        except (ValueError, ArithmeticError) as error:
+            raise RefusedError(
+                f"sample statement at {stack}: the log density of {distribution} at {value} is not a number: {error}"
+            ) from error
+        trace = self.trace
+        trace.address.append(address)
+        trace.value.append(value)
+        trace.distribution.append(distribution)
+        trace.log_prob.append(log_prob)
+        trace.flags.append((CONTROLLED if control else 0) | (REPLACED if replace else 0))
+        trace.scope.append(scope)
+        trace.repetition.append(repetition)
+        trace.name.append(name)
+        return log_prob
+
+    def _observe(self, stack: str, distribution: ArrayDistribution, name: str, value: np.ndarray | None) -> None:
+        """Record an observe statement with the log likelihood of a value; None leaves it unscored."""
+        try:
+            log_prob = 0.0 if value is None else distribution.log_prob(value)
+        except (ValueError, ArithmeticError) as error:
+            raise RefusedError(
+                f"observe statement {name!r} at {stack}: the log likelihood of {distribution.kind} is not a number: "
+                f"{error}"
+            ) from error
+        self.trace.observes.append(Observed(name, stack, distribution, value, log_prob))
+
+    def _move(self, scope: int, repetition: int) -> None:
+        """Enter or leave a rejection scope, or start its next repetition."""
+        if scope == self._scope:
+            if repetition != self._repetition + 1:
+                raise ProtocolError(
+                    f"rejection scope {scope}: repetition {repetition} follows {self._repetition}; "
+                    f"expected {self._repetition + 1}. This is a bug in the simulator's front end."
+                )
+            self._reject()
+            self._counts = dict(self._counts_at_entry)
+        elif scope:
+            if repetition != 0:
+                raise ProtocolError(f"rejection scope {scope} starts with repetition {repetition}; expected 0")
+            self._counts_at_entry = dict(self._counts)
+        self._scope, self._repetition = scope, repetition
+        self._scope_start = len(self.trace.flags)
+
+    def _reject(self) -> None:
+        trace, start = self.trace, self._scope_start
+        if self._keep_rejected:
+            for position in range(start, len(trace.flags)):
+                trace.flags[position] |= REJECTED
+            return
+        trace.dropped += len(trace.flags) - start
+        trace.truncate(start)
+
+
+class Execution(Recorder):
+    """A run in which a controller chooses the values."""
+
+    def __init__(self, controller: Controller, addresses: AddressTable, bases: "BaseTable | None" = None) -> None:
+        super().__init__(RecordedTrace(addresses), bases if bases is not None else BaseTable(addresses))
+        self._controller = controller
 
     def sample(
         self,
@@ -142,74 +266,26 @@ class Execution:
         repetition: int = 0,
     ) -> float:
         """Record a sample statement with the value that the controller chooses, and return the value."""
-        trace = self.trace
         if scope != self._scope or repetition != self._repetition:
             self._move(scope, repetition)
-        base = self._bases.base(stack, distribution.suffix)
-        instance = self._counts.get(base, 0) + 1
-        self._counts[base] = instance
-        address = self._bases.address(base, instance)
-        position = len(trace.address)
+        address = self._address(stack, distribution.suffix)
+        position = len(self.trace.address)
         value = self._controller.sample(Site(address, distribution, name, control, scope, repetition, position))
-        try:
-            log_prob = distribution.log_prob(value)
-        except (ValueError, ArithmeticError) as error:
-            raise RefusedError(
-                f"sample statement at {stack}: the log density of {distribution} at {value} is not a number: {error}"
-            ) from error
-        trace.address.append(address)
-        trace.value.append(value)
-        trace.distribution.append(distribution)
-        trace.log_prob.append(log_prob)
-        trace.flags.append((CONTROLLED if control else 0) | (REPLACED if replace else 0))
-        trace.scope.append(scope)
-        trace.repetition.append(repetition)
-        trace.name.append(name)
+        self._add(stack, address, value, distribution, name, control, replace, scope, repetition)
         return value
 
     def observe(
         self, stack: str, distribution: ArrayDistribution, *, name: str = "", value: np.ndarray | None = None
     ) -> None:
         """Record an observe statement with the value that the controller returns and its log likelihood."""
-        chosen = self._controller.observe(name, distribution, value)
-        try:
-            log_prob = 0.0 if chosen is None else distribution.log_prob(chosen)
-        except (ValueError, ArithmeticError) as error:
-            raise RefusedError(
-                f"observe statement {name!r} at {stack}: the log likelihood of {distribution.kind} is not a number: "
-                f"{error}"
-            ) from error
-        self.trace.observes.append(Observed(name, stack, distribution, chosen, log_prob))
-
-    def tag(self, name: str, value: np.ndarray) -> None:
-        """Record a tag; a second tag of the same name replaces the first."""
-        self.trace.tags[name] = value
-
-    def _move(self, scope: int, repetition: int) -> None:
-        """Enter or leave a rejection scope, or start its next repetition."""
-        if scope == self._scope:
-            if repetition != self._repetition + 1:
-                raise ProtocolError(
-                    f"rejection scope {scope}: repetition {repetition} follows {self._repetition}; "
-                    f"expected {self._repetition + 1}. This is a bug in the simulator's front end."
-                )
-            flags = self.trace.flags
-            for position in range(self._scope_start, len(flags)):
-                flags[position] |= REJECTED
-            self._counts = dict(self._counts_at_entry)
-        elif scope:
-            if repetition != 0:
-                raise ProtocolError(f"rejection scope {scope} starts with repetition {repetition}; expected 0")
-            self._counts_at_entry = dict(self._counts)
-        self._scope, self._repetition = scope, repetition
-        self._scope_start = len(self.trace.flags)
+        self._observe(stack, distribution, name, self._controller.observe(name, distribution, value))
 
 
 class BaseTable:
     """Cache of address strings, shared by runs: for a known site, no string is built."""
 
     def __init__(self, addresses: AddressTable) -> None:
-        self._addresses = addresses
+        self.addresses = addresses
         self._base_ids: dict[tuple[str, str], int] = {}
         self._base_names: list[str] = []
         self._address_ids: list[list[int]] = []
@@ -228,7 +304,7 @@ class BaseTable:
         """Return the integer of the `instance`-th (from 1) address of a base."""
         known = self._address_ids[base]
         while len(known) < instance:
-            known.append(self._addresses.intern(join(self._base_names[base], len(known) + 1)))
+            known.append(self.addresses.intern(join(self._base_names[base], len(known) + 1)))
         return known[instance - 1]
 
 

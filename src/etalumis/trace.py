@@ -3,12 +3,13 @@
 """Traces: the record of one run of a model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from etalumis.address import AddressTable
 from etalumis.distributions import ArrayDistribution, Distribution
+from etalumis.rows import Numbering, Rows
 
 CONTROLLED = 1
 """Flag of an entry that inference may control."""
@@ -49,6 +50,7 @@ class Trace:
     density of `value[i]` under the prior `distribution[i]`. `scope[i]` is the number of a rejection scope, or 0, and
     `repetition[i]` counts the repetitions of the scope from 0. Entries of rejected repetitions are either flagged
     `REJECTED` or absent. A `RecordedTrace` is recorded entry by entry; a `ppx.DelegatedTrace` is received as a whole.
+    Whether the run could follow its plan is part of the trace (`delegation.RunPlan`).
     """
 
     __slots__ = ()
@@ -118,6 +120,58 @@ class Trace:
         """Number of draws in the run, including rejected repetitions."""
         raise NotImplementedError
 
+    @property
+    def keys(self) -> Numbering:
+        """What the numbers in `accepted_numbers` belong to."""
+        raise NotImplementedError
+
+    @property
+    def accepted_numbers(self) -> list[tuple[int, int]]:
+        """Numbers of address and prior of each accepted entry."""
+        raise NotImplementedError
+
+    @property
+    def rows(self) -> Rows:
+        """The accepted entries as rows to replay; only for plans with `details`."""
+        raise NotImplementedError
+
+    def prior(self, number: int) -> Distribution:
+        """Return the prior of a number that `rows.row` returned."""
+        raise NotImplementedError
+
+    @property
+    def lost(self) -> bool:
+        """Whether an open scope began another repetition."""
+        raise NotImplementedError
+
+    @property
+    def mismatch(self) -> bool:
+        """Whether the run did not reach the entries to replay by position, or their densities differed."""
+        raise NotImplementedError
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a controlled entry differed from its proposed row, or a proposed row was not used."""
+        raise NotImplementedError
+
+    @property
+    def repeated(self) -> bool:
+        """Whether a scope whose proposed rows were all used, like those before it, began another repetition."""
+        raise NotImplementedError
+
+    @property
+    def log_ratio(self) -> float:
+        """Sum of log p'(x_i) - log p(x_i) over the entries that reused the value of a row."""
+        raise NotImplementedError
+
+    def misfits(self) -> Sequence[Observed]:
+        """Return the observe entries whose observed value does not have the shape of the statement."""
+        raise NotImplementedError
+
+    def unscored(self) -> Sequence[Observed]:
+        """Return the observe entries without an observed value, of a plan that scores."""
+        raise NotImplementedError
+
     def __len__(self) -> int:
         return len(self.address)
 
@@ -151,26 +205,3 @@ class Trace:
         """128-bit digest of the sequence of controlled addresses."""
         address = self.address
         return self.addresses.type_of(tuple(address[i] for i in self.controlled))
-
-
-@dataclass(slots=True)
-class RecordedTrace(Trace):
-    """A trace that was recorded entry by entry."""
-
-    addresses: AddressTable
-    address: list[int] = field(default_factory=list)
-    value: list[float] = field(default_factory=list)
-    distribution: list[Distribution] = field(default_factory=list)
-    log_prob: list[float] = field(default_factory=list)
-    flags: list[int] = field(default_factory=list)
-    scope: list[int] = field(default_factory=list)
-    repetition: list[int] = field(default_factory=list)
-    name: list[str] = field(default_factory=list)
-    observes: list[Observed] = field(default_factory=list)
-    tags: dict[str, np.ndarray] = field(default_factory=dict)
-    result: float | None = None
-
-    @property
-    def draws(self) -> int:
-        """Number of draws in the run, including rejected repetitions."""
-        return len(self.address)

@@ -10,10 +10,11 @@ from exact.answers import ANSWERS, assert_weighted
 
 from etalumis.distributions import Beta, Categorical, Normal, Poisson, Uniform
 from etalumis.inference.compilation import sample_with_proposals
+from etalumis.inference.proposal_controller import ProposalSource
 from etalumis.models import FunctionModel, examples, observe, rejection_scope, sample
 
 
-class SkewedSession:
+class SkewedSession(ProposalSource):
     """Proposes values away from the prior, differently at every step of a trace."""
 
     def __init__(self, unknown="", shift=2.0):
@@ -21,7 +22,7 @@ class SkewedSession:
         self.shift = shift  # of normal proposals, in standard deviations of the prior
         self.steps = 0
 
-    def begin(self):
+    def begin(self, lane=0):
         self.steps = 0
 
     def propose(self, address, distribution, rng):
@@ -82,10 +83,10 @@ def seldom_or_often():
     return x
 
 
-class NearlyPrior:
+class NearlyPrior(ProposalSource):
     """Draw categories from the other side, and other values from a line."""
 
-    def begin(self):
+    def begin(self, lane=0):
         pass
 
     def propose(self, address, distribution, rng):

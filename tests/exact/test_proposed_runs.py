@@ -16,7 +16,7 @@ from etalumis.errors import SimulatorError
 from etalumis.inference import scope_choice
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.compilation import sample_with_proposals
-from etalumis.inference.proposal_controller import Proposal
+from etalumis.inference.proposal_controller import Proposal, ProposalSource
 from etalumis.inference.proposed_runs import ProposedRuns
 from etalumis.models import FunctionModel, examples, observe, rejection_scope, sample
 from etalumis.ppx import Simulator
@@ -24,7 +24,7 @@ from etalumis.ppx import Simulator
 OBSERVED = {"track": np.array([1.2, 0.8]), "shares": None}
 
 
-class LanesOfSkewed:
+class LanesOfSkewed(ProposalSource):
     """A `SkewedSession` per lane."""
 
     def __init__(self, lanes, unknown="", name=""):
@@ -106,6 +106,20 @@ def test_draws_are_those_of_runs_that_ask(name, scopes, cpp_examples):
             # the loop of this model draws all entries by itself
             assert (session.calls == 0) == (name == "marsaglia_replaced" and scopes == "prior")
         assert session.calls < runs  # several runs per call
+
+
+@pytest.mark.parametrize("scopes", ["auto", "prior"])
+@pytest.mark.parametrize("name", list(examples.ALL))
+def test_draws_of_python_models_are_those_of_runs_that_ask(name, scopes):
+    def posterior(session):
+        return sample_with_proposals(
+            examples.model(name), ANSWERS[name].observations, session, runs=300, seed=3, scopes=scopes
+        )
+
+    asking, session = posterior(skewed_session(name)), LanesOfSkewed(20, name=name)
+    assert_same_draws(posterior(session), asking)
+    assert session.calls < 300
+    assert session.asked_alone < 300
 
 
 def test_draws_are_those_of_runs_that_ask_if_a_scope_is_left_to_the_model(cpp_examples, tmp_path, monkeypatch):

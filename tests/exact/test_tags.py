@@ -16,7 +16,7 @@ from etalumis.errors import InferenceError
 from etalumis.inference.compilation import sample_with_proposals
 from etalumis.inference.network_rmh import NetworkRmhSettings, sample_with_network_moves
 from etalumis.inference.observations import Observations
-from etalumis.inference.proposal_controller import Proposal, proposed_before
+from etalumis.inference.proposal_controller import Proposal, ProposalSource, proposed_before
 from etalumis.inference.proposed_runs import draw_by_draw
 from etalumis.inference.runner import ModelRunner
 from etalumis.inference.scope_choice import ScopeChoice
@@ -43,13 +43,13 @@ def exact_posterior():
     return (joint @ (a * a)) / evidence, (joint @ rest) / variance / evidence, math.log(evidence)
 
 
-class Seeing:
+class Seeing(ProposalSource):
     """Proposes `b` around the observation less the tag, and `a` from a normal of its own."""
 
     def __init__(self):
         self.runs = self.seen = 0
 
-    def begin(self):
+    def begin(self, lane=0):
         self.runs += 1
         self.square = self.first = None
 

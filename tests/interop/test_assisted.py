@@ -12,7 +12,6 @@ from etalumis.address import AddressTable
 from etalumis.delegation import Answer, HandOver, RunPlan
 from etalumis.errors import InferenceError, ProtocolError, SimulatorError
 from etalumis.inference import rmh
-from etalumis.inference.controllers import PriorController
 from etalumis.inference.observations import Observations
 from etalumis.inference.runner import ModelRunner
 from etalumis.ppx import Simulator, connect
@@ -179,14 +178,12 @@ def delegate(request):
 
 
 def refused(command, delegate, observations):
-    rng = np.random.default_rng(0)
-
     def batch():
         list(runner.priors((1, 2)))
         runner.finish()
 
     def one_run():
-        runner.run(rng, lambda: PriorController(rng, runner.observations))
+        runner.carry_out(RunPlan(observed=runner.observations.values), 1)
         runner.finish()
 
     with Simulator(command, delegate=delegate) as simulator:

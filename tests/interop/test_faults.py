@@ -18,7 +18,7 @@ from interop.zmtp import Listener
 
 from etalumis import execution
 from etalumis.errors import ProtocolError, SimulatorError
-from etalumis.inference.controllers import PriorController
+from etalumis.execution import PriorController
 from etalumis.ppx import Simulator, connect
 
 OLD_PEER = Path(__file__).with_name("old_peer.py")

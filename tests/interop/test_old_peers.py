@@ -16,9 +16,9 @@ from exact.test_ic_by_hand import SkewedSession
 
 from etalumis import execution
 from etalumis.errors import InferenceError, ProtocolError, RefusedError, SimulatorError
+from etalumis.execution import PriorController
 from etalumis.inference import importance, rmh
 from etalumis.inference.compilation import sample_with_proposals
-from etalumis.inference.controllers import PriorController
 from etalumis.models import examples
 from etalumis.ppx import Simulator, connect
 from etalumis.seeds import generator
@@ -213,7 +213,7 @@ KILLED = """
 import os, signal, sys
 import numpy as np
 from etalumis import execution
-from etalumis.inference.controllers import PriorController
+from etalumis.execution import PriorController
 from etalumis.ppx import connect
 def die(*unused):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -136,9 +136,9 @@ def test_several_plans_at_once_replay_rows_of_any_worker(command):
             (prior._replace(rows=trace.rows.with_value(0, 0.25), prefix=1), 100 + i)
             for i, trace in enumerate([starts[3], *starts])  # two of them have the same rows
         ]
-        found = pool.carry_out_all(requests, addresses)
+        found = pool.carry_out_each(requests, addresses)
         of_found = [(plan._replace(rows=x.rows), seed) for (plan, seed), x in zip(requests, found, strict=True)]
-        again = pool.carry_out_all(of_found, addresses)
+        again = pool.carry_out_each(of_found, addresses)
         assert len({id(trace.rows.keys) for trace in found}) > 1
         for (plan, seed), trace, replayed in zip(requests, found, again, strict=True):
             assert content(trace) == content(simulator.carry_out(plan, (seed,), addresses)[0])
@@ -146,7 +146,7 @@ def test_several_plans_at_once_replay_rows_of_any_worker(command):
             if not trace.lost:
                 kept = plan._replace(rows=trace.rows)
                 assert content(replayed) == content(simulator.carry_out(kept, (seed,), addresses)[0])
-        assert pool.carry_out_all([], addresses) == []
+        assert pool.carry_out_each([], addresses) == []
 
 
 def test_engines_and_files_do_not_depend_on_the_number_of_workers(command, tmp_path):

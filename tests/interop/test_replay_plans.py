@@ -1,24 +1,34 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Replayed runs: the front end reuses, draws and loses the same entries as the interactive controller."""
+"""Plans: the front end reuses, draws and loses the same entries as `draw_by_draw`, which this compares it with."""
 
 import math
 
 import numpy as np
 import pytest
-from delegation import EVERYTHING, asked_for, assert_same_outcome, assert_same_trace, content
+from delegation import (
+    EVERYTHING,
+    Reference,
+    asked_for,
+    assert_same_entries,
+    assert_same_outcome,
+    assert_same_trace,
+    content,
+    new_draws,
+)
 
-from etalumis import execution
 from etalumis.address import AddressTable, split
-from etalumis.delegation import ReplayRows, RunPlan, SavedKeys
+from etalumis.delegation import RunPlan
 from etalumis.errors import InferenceError
+from etalumis.inference.block_moves import BlockMove
 from etalumis.inference.chain import Chain
-from etalumis.inference.controllers import check_complete_replay
-from etalumis.inference.kernel import WHOLE_TRACE, Move, MoveController, Settings, choose_move
+from etalumis.inference.kernel import WHOLE_TRACE, Move, Settings, choose_move
 from etalumis.inference.observations import Observations
+from etalumis.inference.replays import check_complete_replay
 from etalumis.inference.runner import ModelRunner
 from etalumis.inference.state import StructureCache
 from etalumis.ppx import Simulator
+from etalumis.rows import ReplayRows, SavedKeys
 from etalumis.trace import CONTROLLED, REPLACED
 
 MODELS = {
@@ -43,75 +53,123 @@ def drifting(cpp_examples):
         yield simulator
 
 
-class Driven:
-    """Replays the values of a delegated proposal, and compares each draw with the decision of `MoveController`."""
-
-    def __init__(self, change, values, observations):
-        self.change, self.values, self.observations = change, values, observations
-        self.rows = []
-        """The row whose value was reused, per draw; -1 = drawn."""
-
-    def sample(self, site):
-        kept = len(self.change._kept)
-        proposed = self.change.sample(site)
-        value = self.values[site.position] if self.values is not None else proposed
-        if site.position <= self.change._move.position:
-            self.rows.append(site.position)
-        elif len(self.change._kept) > kept:
-            self.rows.append(self.change._kept[-1][1])
-        else:
-            self.rows.append(-1)
-        if self.rows[-1] >= 0:
-            assert proposed == value
-        return value
-
-    def observe(self, name, distribution, given):
-        return self.observations.value(name, distribution, given)
+def reference_state(simulator, structures, plan, seed, table):
+    """The states of a prior run that the front end carried out, and of one draw by draw with the same draws."""
+    plan = plan._replace(rejected=True)
+    [whole] = simulator.carry_out(plan, (seed,), table)
+    [trace] = simulator.carry_out(plan._replace(rejected=False), (seed,), table)
+    reference = Reference.of(simulator, plan._replace(rejected=False), table, whole.value)
+    assert_same_entries(trace, reference)
+    assert_same_outcome(trace, reference)
+    return structures.state(trace), structures.state(reference)
 
 
-def test_proposals_are_those_of_the_interactive_controller(model):
+def assert_carried_out_alike(simulator, plan, reference_plan, table, seed):
+    """Compare a run of the front end with one draw by draw: everything but the last bits of densities."""
+    plan, reference_plan = (one._replace(rejected=True, parameters=True) for one in (plan, reference_plan))
+    [found] = simulator.carry_out(plan, (seed,), table)
+    draws = None if found.lost else new_draws(found)  # a lost run has no entries
+    reference = Reference.of(simulator, reference_plan, table, draws, seed=seed)
+    if found.lost:
+        assert len(found) == len(found.observes) == len(found.tags) == 0
+    else:
+        assert_same_run(found, reference)
+    return found, reference
+
+
+def assert_same_run(found, reference):
+    assert (found.mismatch, found.diverged, found.repeated) == (
+        reference.mismatch,
+        reference.diverged,
+        reference.repeated,
+    )
+    assert_same_entries(found, reference)
+    assert found.details["row"].tolist() == reference.row
+    assert found.log_ratio == pytest.approx(reference.log_ratio, rel=1e-10, abs=1e-10)
+    assert not reference.lost
+    if not found.mismatch:
+        assert_same_trace(found, reference)
+
+
+def test_proposals_are_those_of_runs_draw_by_draw(model):
     """Hundreds of pairs of a state and a move: reused entries, lost proposals, ratios of densities, traces."""
     simulator, observations = model
     rng, table, structures = np.random.default_rng(17), AddressTable(), StructureCache(None)
-    everything = EVERYTHING._replace(observed=observations.values)
-    plan = everything._replace(rejected=False)
-    states = [structures.state(trace) for trace in simulator.carry_out(plan, range(60), table)]
+    plan = EVERYTHING._replace(observed=observations.values)
+    states = [reference_state(simulator, structures, plan, seed, table) for seed in range(60)]
     kept = fresh = 0
     lost = np.zeros(2, int)
     for number in range(360):
-        state = states[number % len(states)]
+        state, reference_of_state = states[number % len(states)]
         move = choose_move(state, rng, SETTINGS)
         if move.log_ratio == -math.inf:
             continue
-        change = MoveController(state, move, rng, observations)
-        asked = change.plan()._replace(rejected=True, parameters=True)
-        [found] = simulator.carry_out(asked, (int(rng.integers(2**63)),), table)
+        plans = [move.plan(start, observations.values) for start in (state, reference_of_state)]
+        found, reference = assert_carried_out_alike(simulator, *plans, table, int(rng.integers(2**63)))
         assert not found.mismatch
-        # a lost run has no entries; in this model, only moves that reuse all values leave nothing to draw
-        if not found.lost or (simulator.name == "marsaglia_replaced" and move.keep):
-            driven = Driven(
-                MoveController(state, move, rng, observations), None if found.lost else found.value, observations
-            )
-            trace = execution.run(simulator, driven, table)
-            assert driven.change.lost == found.lost
-        if found.lost:
-            assert len(found) == len(found.observes) == 0
-        else:
-            assert_same_trace(found, trace)
-            assert found.details["row"].tolist() == driven.rows
-            ratio = driven.change.kept_log_ratio(trace)
-            assert found.log_ratio == pytest.approx(ratio, rel=1e-10, abs=1e-10)
-            kept += sum(row > move.position for row in driven.rows)
-            fresh += driven.rows.count(-1)
-        lost[0] += found.lost
+        if simulator.name == "marsaglia_replaced" and move.keep:  # reuses all values, and leaves nothing to draw
+            assert found.lost == reference.lost
+        if not found.lost:
+            rows = found.details["row"].tolist()
+            kept += sum(row > move.position for row in rows)
+            fresh += rows.count(-1)
         # the same move with other draws: lost as often
-        again = Driven(MoveController(state, move, rng, observations), None, observations)
-        execution.run(simulator, again, table)
-        lost[1] += again.change.lost
+        lost += found.lost, Reference.of(simulator, plans[1], table, seed=number).lost
     assert abs(lost[0] - lost[1]) <= 5 * math.sqrt(lost.sum())
     assert min(lost) > 5 or simulator.name in ("branching", "marsaglia")
     assert kept > 50
     assert fresh > 50
+
+
+def test_block_moves_are_those_of_runs_draw_by_draw(model):
+    """Joint changes of entries, some of which lead to other entries: a mismatch, at the same one."""
+    simulator, observations = model
+    rng, table, structures = np.random.default_rng(3), AddressTable(), StructureCache(None)
+    plan = EVERYTHING._replace(observed=observations.values)
+    outcomes = []
+    for seed in range(60):
+        states = reference_state(simulator, structures, plan, seed, table)
+        count = int(rng.integers(1, min(4, len(states[0].candidates) + 1)))
+        positions = sorted(rng.choice(states[0].candidates, count, replace=False).tolist())
+        values = [states[0].prior(i).sample(rng) for i in positions]
+        plans = [BlockMove(state, positions, values, 0.0).plan(state, observations.values) for state in states]
+        found, _ = assert_carried_out_alike(simulator, *plans, table, seed)
+        outcomes.append((found.lost, found.mismatch))
+    assert (False, False) in outcomes
+    assert len(set(outcomes)) > 1 or simulator.name == "branching"
+
+
+def test_proposed_rows_are_used_as_in_runs_draw_by_draw(model):
+    """Rows of another run: used as long as they fit, and none after the first that does not."""
+    simulator, observations = model
+    rng, table = np.random.default_rng(8), AddressTable()
+    plan = RunPlan(observed=observations.values, details=True, parameters=True)
+    outcomes = set()
+    for seed in range(300):
+        [whole] = simulator.carry_out(plan._replace(rejected=True), (seed,), table)
+        [trace] = simulator.carry_out(plan, (seed,), table)
+        reference = Reference.of(simulator, plan, table, whole.value)
+        rows = trace.controlled[: int(rng.integers(0, len(trace.controlled) + 1))]
+        values = [trace.distribution[i].sample(rng) if rng.random() < 0.2 else trace.value[i] for i in rows]
+        values = [math.nan if rng.random() < 0.1 else value for value in values]
+        scopes = [trace.scope[i] for i in rows]
+        plans = []
+        for source in (trace, reference):
+            numbers = source.accepted_numbers
+            entries = [(value, *numbers[i]) for i, value in zip(rows, values, strict=True)]
+            proposed = source.keys.proposed(entries, scopes) if entries else None
+            plans.append(plan._replace(rows=proposed, proposed=True))
+        [found] = simulator.carry_out(plans[0], (seed + 1000,), table)
+        repeated = [scope for scope, repetition in zip(found.scope, found.repetition, strict=True) if repetition]
+        of_scope = [value for value, scope in zip(values, scopes, strict=True) if scope == min(repeated, default=-1)]
+        known = len(of_scope) if found.repeated and not any(map(math.isnan, of_scope)) else 0
+        if found.draws - len(found) != known:
+            continue  # new draws of rejected repetitions, which the trace does not have
+        assert_same_run(found, Reference.of(simulator, plans[1], table, new_draws(found)))
+        outcomes.add((found.diverged, found.repeated))
+    assert (True, False) in outcomes
+    assert (False, False) in outcomes or simulator.name == "drifting"  # whose priors differ in every run
+    assert (False, True) in outcomes or simulator.name != "marsaglia_replaced"
 
 
 def test_a_prefix_is_replayed_and_the_rest_comes_from_the_seed(drifting):
@@ -273,6 +331,6 @@ def test_a_move_that_changes_everything_is_a_prior_run(drifting):
     plan = RunPlan(observed=observations.values, details=True)
     [trace] = drifting.carry_out(plan, (1,), table)
     move = Move(WHOLE_TRACE, 0.0, 0.0, keep=False)
-    proposal = MoveController(StructureCache(None).state(trace), move, np.random.default_rng(0), observations).plan()
+    proposal = move.plan(StructureCache(None).state(trace), observations.values)
     [found], [prior] = (drifting.carry_out(p, (8,), table) for p in (proposal, plan))
     assert content(found) == content(prior)

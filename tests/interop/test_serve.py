@@ -15,8 +15,8 @@ from served import SERVE, ZOO, Client, served
 
 from etalumis import execution
 from etalumis.address import AddressTable
+from etalumis.execution import PriorController
 from etalumis.inference import importance, rmh
-from etalumis.inference.controllers import PriorController
 from etalumis.inference.observations import Observations
 from etalumis.models import examples
 from etalumis.ppx import Simulator, connect
@@ -66,6 +66,17 @@ def content(trace):
     }
 
 
+class Conditioned(PriorController):
+    """Draws from the prior, and conditions on observations."""
+
+    def __init__(self, seed, observations):
+        super().__init__(np.random.default_rng(seed))
+        self.observations = Observations(observations)
+
+    def observe(self, name, distribution, given):
+        return self.observations.value(name, distribution, given)
+
+
 @pytest.mark.parametrize("name", list(examples.ALL))
 def test_the_trace_is_that_of_the_model_in_this_process(name: str):
     tables = AddressTable(), AddressTable()
@@ -73,9 +84,7 @@ def test_the_trace_is_that_of_the_model_in_this_process(name: str):
         assert peer.name == name
         for seed in range(40):
             there, here = (
-                execution.run(
-                    model, PriorController(np.random.default_rng(seed), Observations(ANSWERS[name].observations)), table
-                )
+                execution.run(model, Conditioned(seed, ANSWERS[name].observations), table)
                 for model, table in zip((peer, examples.model(name)), tables, strict=True)
             )
             assert content(there) == content(here)

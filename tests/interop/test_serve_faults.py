@@ -20,8 +20,8 @@ from served import SERVE, TIMEOUT_S, ZOO, Client, ended, served
 from etalumis import __version__, execution
 from etalumis.address import AddressTable
 from etalumis.errors import RefusedError
+from etalumis.execution import PriorController
 from etalumis.inference import importance
-from etalumis.inference.controllers import PriorController
 from etalumis.ppx import Simulator, connect
 from etalumis.ppx.messages import (
     BODIES,

@@ -100,6 +100,10 @@ class StruckSimulator:
         """Delegated runs, struck before, at any time or after: they have no messages in between."""
         return self._struck(lambda hit: self._simulator.carry_out(plan, seeds, addresses))
 
+    @property
+    def stepper(self):
+        return self if self._simulator.can_step else None
+
     def take_steps(self, steps, addresses):
         """Steps of a chain that the simulator makes by itself, struck as delegated runs are."""
         return self._struck(lambda hit: self._simulator.take_steps(steps, addresses))

@@ -5,13 +5,14 @@
 from etalumis.inference import importance, rmh
 from etalumis.inference.checkpoint import Checkpoint
 from etalumis.inference.compilation import sample_with_proposals
+from etalumis.inference.proposal_controller import ProposalSource
 from etalumis.inference.smc import SmcSettings, sample_population
 
 
-class PriorSession:
+class PriorSession(ProposalSource):
     """Proposes from the prior."""
 
-    def begin(self):
+    def begin(self, lane=0):
         pass
 
     def propose(self, address, distribution, rng):

@@ -25,7 +25,8 @@ from etalumis.distributions import (
     Uniform,
     Weibull,
 )
-from etalumis.inference.entry_proposals import propose, same_support
+from etalumis.distributions.support import same_support
+from etalumis.inference.entry_proposals import propose
 
 PRIORS = [
     (Normal(1.0, 2.0), stats.norm(1, 2)),

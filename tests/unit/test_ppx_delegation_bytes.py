@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etalumis.address import AddressTable
-from etalumis.delegation import DETAIL, ENTRY, ReplayRows, RunPlan, SavedKeys
+from etalumis.delegation import RunPlan
 from etalumis.errors import ProtocolError
 from etalumis.ppx import columns
 from etalumis.ppx.decode import Decoder
@@ -19,6 +19,7 @@ from etalumis.ppx.generated import ppx_generated as fb
 from etalumis.ppx.messages import RunResult
 from etalumis.ppx.requests import ASSISTED, DELEGATED, request, request_with_terms
 from etalumis.ppx.vocabulary import NewTerms, Vocabulary
+from etalumis.rows import DETAIL, ENTRY, ReplayRows, SavedKeys
 
 U32, U64, I32 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1), st.integers(-(2**31), 2**31 - 1)
 

@@ -13,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etalumis.address import AddressTable
-from etalumis.batches import MAX_BATCH_RUNS
 from etalumis.cli import main
-from etalumis.delegation import RunPlan
+from etalumis.delegation import MAX_BATCH_RUNS, RunPlan
 from etalumis.errors import SimulatorError
 from etalumis.ppx import Pool
 from etalumis.ppx.process import OtherProcess

@@ -30,7 +30,7 @@ from etalumis.inference.predictive import PredictiveCheck
 from etalumis.inference.trace_reservoir import PLACES, TraceReservoir, places_for
 from etalumis.models import FunctionModel, observe, sample
 from etalumis.ppx import Simulator
-from etalumis.trace import RecordedTrace
+from etalumis.recorded_trace import RecordedTrace
 
 PRIOR_SD = 3.0
 

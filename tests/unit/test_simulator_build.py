@@ -18,7 +18,7 @@ from etalumis import execution
 from etalumis.address import AddressTable
 from etalumis.config import SimulatorConfig
 from etalumis.errors import SimulatorError
-from etalumis.inference.controllers import PriorController
+from etalumis.execution import PriorController
 from etalumis.simulator import cmake
 from etalumis.simulator.build import build_simulator, link_sherpa
 from etalumis.simulator.built import BuiltSimulator

@@ -7,12 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from delegation import EVERYTHING, accepted_values, asked_for, assert_same_outcome, assert_same_trace, content
+from delegation import (
+    EVERYTHING,
+    Reference,
+    accepted_values,
+    asked_for,
+    assert_same_outcome,
+    assert_same_trace,
+    content,
+    new_draws,
+)
 
-from etalumis import execution
 from etalumis.address import AddressTable
 from etalumis.delegation import RunPlan
-from etalumis.inference.kernel import MoveController, Settings, choose_move
+from etalumis.inference.kernel import Settings, choose_move
 from etalumis.inference.observations import Observations
 from etalumis.inference.state import StructureCache
 from etalumis.ppx import Simulator
@@ -88,44 +96,24 @@ def test_a_replay_of_accepted_entries_gives_the_trace(simulator: Simulator, obse
         assert_same_outcome(found, trace)
 
 
-def test_proposals_equal_those_of_an_interactive_controller(
-    simulator: Simulator, observed: dict[str, np.ndarray]
-) -> None:
+def test_proposals_equal_those_of_runs_draw_by_draw(simulator: Simulator, observed: dict[str, np.ndarray]) -> None:
     rng, table, structures = np.random.default_rng(4), AddressTable(), StructureCache(None)
-    observations = Observations(observed)
-    plan = RunPlan(observed=observations.values, details=True)
+    observed = Observations(observed).values
+    plan = RunPlan(observed=observed, details=True)
     compared = kept = 0
     for trace in simulator.carry_out(plan, range(40), table):
         state = structures.state(trace)
+        reference = structures.state(Reference.of(simulator, plan, table, trace.value))
         move = choose_move(state, rng, Settings())
-        change = MoveController(state, move, rng, observations)
-        [found] = simulator.carry_out(change.plan(), (int(rng.integers(2**63)),), table)
+        [found] = simulator.carry_out(move.plan(state, observed), (int(rng.integers(2**63)),), table)
         assert not found.mismatch
         if found.lost:
             continue
-        driven = Driven(MoveController(state, move, rng, observations), found.value, observations)
-        asked = execution.run(simulator, driven, table)
+        asked = Reference.of(simulator, move.plan(reference, observed), table, new_draws(found))
         assert asked.value == found.value, "its accepted entries alone give the same run"
-        rows = found.details["row"].tolist()
-        mine = {now: old for now, old in driven.change._kept}
-        theirs = {now: old for now, old in enumerate(rows) if old > move.position}
-        assert mine == theirs
-        assert found.log_ratio == pytest.approx(driven.change.kept_log_ratio(asked), rel=1e-9, abs=1e-9)
+        assert asked.row == found.details["row"].tolist()
+        assert found.log_ratio == pytest.approx(asked.log_ratio, rel=1e-9, abs=1e-9)
         compared += 1
-        kept += len(mine)
+        kept += sum(row > move.position for row in asked.row)
     assert compared > 20
     assert kept > 20
-
-
-class Driven:
-    """Returns recorded values, and asks the interactive controller for its choice at each of them."""
-
-    def __init__(self, change, values, observations) -> None:
-        self.change, self.values, self.observations = change, values, observations
-
-    def sample(self, site):
-        self.change.sample(site)
-        return self.values[site.position]
-
-    def observe(self, name, distribution, given):
-        return self.observations.value(name, distribution, given)

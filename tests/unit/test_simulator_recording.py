@@ -12,7 +12,8 @@ import pytest
 
 from etalumis.address import AddressTable
 from etalumis.ppx import Simulator
-from etalumis.trace import CONTROLLED, REJECTED, RecordedTrace, Trace
+from etalumis.recorded_trace import RecordedTrace
+from etalumis.trace import CONTROLLED, REJECTED, Trace
 from etalumis.traces.checking.verify import verify
 from etalumis.traces.format import Provenance
 from etalumis.traces.reading.shard import Shard

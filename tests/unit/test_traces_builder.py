@@ -6,7 +6,8 @@ import numpy as np
 
 from etalumis.address import AddressTable
 from etalumis.distributions import ArrayDistribution, Normal
-from etalumis.trace import Observed, RecordedTrace
+from etalumis.recorded_trace import RecordedTrace
+from etalumis.trace import Observed
 from etalumis.traces.recording.builder import BlockBuilder
 
 SIZE = 4000

@@ -19,9 +19,8 @@ from etalumis.bench.measure import BenchReport, Contender, Slice, Target, machin
 from etalumis.bench.programs import examples_folder, line_of
 from etalumis.delegation import RunPlan
 from etalumis.errors import ProtocolError
-from etalumis.execution import BaseTable, run
+from etalumis.execution import BaseTable, PriorController, run
 from etalumis.inference import rmh
-from etalumis.inference.controllers import PriorController
 from etalumis.ppx import Simulator
 from etalumis.ppx.connection import Connection
 from etalumis.ppx.decode import Decoder

@@ -13,10 +13,9 @@ from etalumis import seeds
 from etalumis.delegation import RunPlan
 from etalumis.errors import InferenceError
 from etalumis.execution import Model
-from etalumis.inference.controllers import PriorController
 from etalumis.inference.draws import draw_of
 from etalumis.inference.observations import Observations
-from etalumis.inference.runner import ModelRunner
+from etalumis.inference.runner import ModelRunner, draw_seed
 from etalumis.names import quoted
 from etalumis.trace import Observed
 from etalumis.typing import Array
@@ -38,14 +37,6 @@ class Simulated:
 
     truth: dict[str, Array]
     observations: dict[str, Array | None]
-
-
-class _JointController(PriorController):
-    """Draw every entry from its prior, and return the parameters of the observe statements."""
-
-    def plan(self) -> RunPlan:
-        """Return the plan of a prior run that reports its likelihood's parameters."""
-        return RunPlan(parameters=True)
 
 
 def simulate(
@@ -76,7 +67,7 @@ def simulate(
     runner = ModelRunner(model, Observations(), seeds.derive(seed, STAGE, index), retries)
     runner.begin(seeds.derive(seed, STAGE, index), f"truth {index}")
     rng = seeds.generator(seed, STAGE, index)
-    trace, _ = runner.run(rng, lambda: _JointController(rng))
+    trace = runner.carry_out(RunPlan(parameters=True), draw_seed(rng))
     noise = seeds.generator(seed, f"{STAGE}/observation", index)
     observations: dict[str, Array | None] = {}
     for observed in trace.observes:

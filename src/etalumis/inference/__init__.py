@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Inference engines, each with its own controllers of model runs, and their posterior files.
+"""Inference engines, which describe the runs of a model by plans, and their posterior files.
 
 importance      prior runs weighted by their likelihood
 rmh             random-walk Metropolis-Hastings, collapsed over rejection scopes

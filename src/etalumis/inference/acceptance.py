@@ -24,8 +24,8 @@ import numpy as np
 
 from etalumis import seeds
 from etalumis.address import AddressTable
-from etalumis.inference.controllers import CountRepetitions
-from etalumis.inference.runner import ModelRunner
+from etalumis.inference.replays import repetition_plan, repetitions
+from etalumis.inference.runner import ModelRunner, draw_seed
 from etalumis.trace import CONTROLLED, Trace
 
 Context = tuple[tuple[int, float], ...]
@@ -47,8 +47,8 @@ class _Replays:
     def _repetitions(self, trace: Trace, scope: int, rng: np.random.Generator, count: int) -> int:
         """Return the total number of repetitions of a scope in `count` replays."""
         self.replay_runs += count
-        # without observations: these runs are not scored
-        return sum(self._runner.run_repeatedly(rng, lambda: CountRepetitions(trace, scope, rng), count))
+        plan, origins = repetition_plan(trace, scope), [draw_seed(rng) for _ in range(count)]
+        return sum(repetitions(found, plan) for found in self._runner.repeat(plan, origins))
 
     def _context(self, trace: Trace, scope: int) -> Context | None:
         """Return addresses and values of the controlled entries before a scope; None if one is continuous."""

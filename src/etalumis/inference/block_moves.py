@@ -14,12 +14,12 @@ structure, or of other supports, is rejected: the reverse move would have other 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from etalumis.delegation import PlannedTrace, RunPlan
+from etalumis.delegation import RunPlan
 from etalumis.distributions import (
     Beta,
     Distribution,
@@ -31,11 +31,8 @@ from etalumis.distributions import (
     Uniform,
     Weibull,
 )
-from etalumis.execution import Site
-from etalumis.inference.controllers import check_replayed
-from etalumis.inference.entry_proposals import same_support
-from etalumis.inference.kernel import Move, MoveController
-from etalumis.inference.observations import Observations
+from etalumis.distributions.support import same_support
+from etalumis.inference.kernel import Settings
 from etalumis.inference.state import ChainState
 from etalumis.trace import Trace
 from etalumis.typing import Array
@@ -109,6 +106,39 @@ class BlockMove(NamedTuple):
     def span(self) -> slice:
         """Positions from the first to the last changed entry."""
         return slice(self.positions[0], self.positions[-1] + 1)
+
+    def plan(self, state: ChainState, observed: Mapping[str, Array]) -> RunPlan:
+        """Return the plan of the proposal run.
+
+        Entries up to the last changed one are replayed by position, with the new values. Later ones are kept or drawn,
+        as for a `Move`.
+        """
+        rows = state.rows.with_values(dict(zip(self.positions, self.values, strict=True)), self.span)
+        return RunPlan(rows, self.span.stop, observed, details=True)
+
+    def fits(self, trace: Trace) -> bool:
+        """Return whether the model asked for the entries up to the last changed one; else, the move is rejected."""
+        return not trace.mismatch
+
+    def log_acceptance(self, state: ChainState, new: ChainState, settings: Settings, beta: float) -> float:
+        """Return the log acceptance ratio at inverse temperature `beta`; -inf if there is no reverse move.
+
+        With J the changed entries, F the entries from the first to the last of them, and K the later entries that kept
+        their values::
+
+            log a =  beta [sum_n log p(y_n | x') - sum_n log p(y_n | x)]
+                   + sum_{i in F and K} [log p'(x'_i) - log p(x_i)] + sum_{i in J} [log |dx'/dz'| - log |dx/dz|]
+        """
+        if structure_key(new) != structure_key(state):
+            return -math.inf
+        if not all(same_support(new.prior(i), state.prior(i)) for i in self.positions):
+            return -math.inf
+        span = self.span
+        if -math.inf in new.log_prob[span]:
+            return -math.inf
+        log_prior = math.fsum(new.log_prob[span]) - math.fsum(state.log_prob[span])
+        log_likelihood = beta * (new.log_likelihood - state.log_likelihood)
+        return log_likelihood + log_prior + new.trace.log_ratio + self.log_jacobian
 
 
 def structure_key(state: ChainState) -> object:
@@ -264,70 +294,3 @@ def _scales(rng: np.random.Generator, entries: Array) -> Array:
     """Return the factor of the difference for moves that change so many entries."""
     scale = _MEDIAN_SCALE * np.exp(_LOG_SCALE_SD * rng.standard_normal(len(entries))) * 2.38 / np.sqrt(2.0 * entries)
     return np.where(rng.random(len(entries)) < _JUMP_SHARE, 1.0, scale)
-
-
-class BlockController(MoveController):
-    """Controller of the run that a `BlockMove` proposes.
-
-    Entries up to the last changed one are replayed by position, with the new values. Later ones are kept or drawn, as
-    in a `MoveController`. If the model asks for another entry instead, or repeats an open scope, the move is rejected.
-    """
-
-    def __init__(self, move: BlockMove, rng: np.random.Generator, observations: Observations) -> None:
-        last, value = move.positions[-1], move.values[-1]
-        super().__init__(move.state, Move(last, value, 0.0, keep=True), rng, observations)
-        self._values = dict(zip(move.positions, move.values, strict=True))
-        self._span = move.span
-        self._last = last
-        self.mismatch = False
-
-    def sample(self, site: Site) -> float:
-        """Return the replayed or changed value, and later ones as a `MoveController` does."""
-        position, state = site.position, self._state
-        if position > self._last or self.mismatch:
-            return self.continued(site)
-        if position < self._span.start:  # a difference here is not due to the move
-            check_replayed(site, state.address[position], state.distribution[position])
-        if site.address != state.address[position] or site.repetition:
-            self.mismatch = True
-            return self.continued(site)
-        self._open_in_new = max(self._open_in_new, site.scope)
-        return self._values.get(position, state.value[position])
-
-    def continued(self, site: Site) -> float:
-        """Return the value of an entry after the last changed one."""
-        return site.distribution.sample(self.rng) if self.mismatch else super().continued(site)
-
-    def plan(self) -> RunPlan:
-        """Return the plan of the run."""
-        self._planned = True
-        rows = self._state.rows.with_values(self._values, self._span)
-        return RunPlan(rows, self._last + 1, self._observed, details=True)
-
-    def receive(self, trace: PlannedTrace) -> None:
-        """Note whether the run left the structure of the state."""
-        self.lost, self.mismatch = trace.lost, trace.mismatch
-
-
-def log_acceptance(move: BlockMove, controller: BlockController, trace: Trace, new: ChainState, beta: float) -> float:
-    """Return the log acceptance ratio of a block move at inverse temperature `beta`; -inf if it has no reverse move.
-
-    With J the changed entries, F the entries from the first to the last of them, and K the later entries that kept
-    their values::
-
-        log a =  beta [sum_n log p(y_n | x') - sum_n log p(y_n | x)]
-               + sum_{i in F and K} [log p'(x'_i) - log p(x_i)] + sum_{i in J} [log |dx'/dz'| - log |dx/dz|]
-    """
-    state = move.state
-    if controller.lost or controller.mismatch or new.log_likelihood == -math.inf:
-        return -math.inf
-    if structure_key(new) != structure_key(state):
-        return -math.inf
-    if not all(same_support(new.prior(i), state.prior(i)) for i in move.positions):
-        return -math.inf
-    span = move.span
-    if -math.inf in new.log_prob[span]:
-        return -math.inf
-    log_prior = math.fsum(new.log_prob[span]) - math.fsum(state.log_prob[span])
-    log_likelihood = beta * (new.log_likelihood - state.log_likelihood)
-    return log_likelihood + log_prior + controller.kept_log_ratio(trace) + move.log_jacobian

@@ -8,20 +8,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from etalumis.delegation import PlannedTrace, StepFlag
+from etalumis.delegation import RunPlan, StepFlag
 from etalumis.errors import InferenceError, ProtocolError
-from etalumis.inference import block_moves
-from etalumis.inference.block_moves import BlockController, BlockMove
-from etalumis.inference.controllers import (
+from etalumis.inference.block_moves import BlockMove
+from etalumis.inference.kernel import WHOLE_TRACE, Move, Settings, choose_move
+from etalumis.inference.remote_steps import MAX_STEPS, RemoteSteps
+from etalumis.inference.replays import (
     EXPECTED_REPLAY,
-    RestoreController,
     SavedTrace,
     check_complete_replay,
     replay_difference,
+    replay_plan,
     saved_trace,
 )
-from etalumis.inference.kernel import WHOLE_TRACE, Move, MoveController, Settings, choose_move, log_acceptance
-from etalumis.inference.remote_steps import MAX_STEPS, RemoteSteps
 from etalumis.inference.runner import ModelRunner, draw_seed
 from etalumis.inference.state import ChainState, StructureCache
 from etalumis.trace import Trace
@@ -33,6 +32,7 @@ class ProposedMove(NamedTuple):
     state: ChainState
     move: Move | BlockMove
     row: list[int]
+    plan: RunPlan
 
 
 BLOCK_MOVES = "block of entries"
@@ -105,10 +105,7 @@ class Chain:
         return saved_trace(self.runner.addresses, state.trace)
 
     def _replay(self, saved: SavedTrace, rng: np.random.Generator) -> Trace:
-        trace, _ = self.runner.run(
-            rng, lambda: RestoreController(self.runner.addresses, saved, self.runner.observations)
-        )
-        return trace
+        return self.runner.carry_out(replay_plan(saved, self.runner.observations), draw_seed(rng))
 
     def check_replay(self, state: ChainState, times: int = 1) -> None:
         """Replay the trace of a state and compare the log likelihood, the tags and the result.
@@ -144,7 +141,7 @@ class Chain:
         self.state = self.restore(SavedTrace(keys, values, snapshot["scopes"]), snapshot["log_likelihood"])
         self.counts = {label: list(count) for label, count in snapshot["counts"].items()}
         if (saved_steps := snapshot.get("remote_steps")) is not None:
-            stepper = self.runner.stepper
+            stepper = self.runner.planned.stepper
             if stepper is None:
                 raise InferenceError(
                     f"{self.runner.model.name}: the steps of the chain to resume were made by the simulator itself, "
@@ -172,14 +169,14 @@ class Chain:
 
     def start_remote_steps(self) -> None:
         """Let the model make all further steps, if it is able to."""
-        stepper = self.runner.stepper
+        stepper = self.runner.planned.stepper
         if stepper is not None:
             self._remote = RemoteSteps(self.runner, stepper, draw_seed(self.rng), self._focus)
 
     def advance(self, state: ChainState, steps: int, seed: int) -> ChainState:
         """Make some steps from a state and return the last state. The random numbers derive from `seed` only."""
         self.state = state
-        stepper = self.runner.stepper
+        stepper = self.runner.planned.stepper
         if stepper is not None:
             self._remote = RemoteSteps(self.runner, stepper, seed, self._focus, min(steps, MAX_STEPS))
         else:
@@ -195,7 +192,7 @@ class Chain:
         proposal = self.propose()
         if proposal is None:
             return False
-        return self.decide(proposal, *self.runner.run(self.rng, lambda: self.move_controller(proposal)))
+        return self.decide(proposal, self.runner.carry_out(proposal.plan, draw_seed(self.rng)))
 
     def _remote_step(self, remote: RemoteSteps) -> bool:
         state = self.state
@@ -228,44 +225,31 @@ class Chain:
         row[0] += 1
         if move.log_ratio == -math.inf:
             return None  # the prior density of the value is zero
-        return ProposedMove(state, move, row)
+        return ProposedMove(state, move, row, move.plan(state, self.runner.observations.values))
 
     def block_move(self, move: BlockMove) -> ProposedMove:
         """Return a proposed block move, and count it."""
         row = self.counts.setdefault(BLOCK_MOVES, [0, 0, 0])
         row[0] += 1
-        return ProposedMove(move.state, move, row)
+        return ProposedMove(move.state, move, row, move.plan(move.state, self.runner.observations.values))
 
-    def move_controller(self, proposal: ProposedMove) -> MoveController:
-        """Return the controller of the proposal run."""
-        if isinstance(proposal.move, BlockMove):
-            return BlockController(proposal.move, self.rng, self.runner.observations)
-        return MoveController(proposal.state, proposal.move, self.rng, self.runner.observations)
-
-    def decide(self, proposal: ProposedMove, trace: Trace, controller: MoveController) -> bool:
+    def decide(self, proposal: ProposedMove, trace: Trace) -> bool:
         """Accept or reject the trace of a proposal run; return whether it was accepted."""
-        state, move, row = proposal
-        if controller.lost:
+        state, move, row, _ = proposal
+        if trace.lost:
             row[2] += 1
             return False
-        if isinstance(controller, BlockController) and controller.mismatch:
+        if not move.fits(trace) or trace.log_likelihood == -math.inf:
             return False
         new = self.structures.state(trace)
-        if new.log_likelihood == -math.inf:
-            return False
-        if isinstance(move, BlockMove):
-            assert isinstance(controller, BlockController)
-            log_ratio = block_moves.log_acceptance(move, controller, trace, new, self.beta)
-        else:
-            log_ratio = log_acceptance(state, move, controller, trace, new, self.settings, self.beta)
-        accepted = math.log(1.0 - self.rng.random()) < log_ratio
+        accepted = math.log(1.0 - self.rng.random()) < move.log_acceptance(state, new, self.settings, self.beta)
         if accepted:
             row[1] += 1
             self.state = new
         return accepted
 
 
-def _check_step_trace(trace: PlannedTrace, flags: int, model: str) -> None:
+def _check_step_trace(trace: Trace, flags: int, model: str) -> None:
     """Check that a trace that a step led to may become the state of the chain."""
     if math.isnan(trace.log_likelihood):  # the runner has reported NaN terms already
         raise InferenceError(

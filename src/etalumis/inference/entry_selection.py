@@ -8,8 +8,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from etalumis.address import join, split
-from etalumis.delegation import PlannedTrace
+from etalumis.address import split
 from etalumis.trace import CONTROLLED, Trace
 from etalumis.typing import Array, FloatArray
 
@@ -106,36 +105,23 @@ class EntrySelection:
 
     def entries(self, trace: Trace) -> DrawEntries:
         """Return the selected entries of a trace; of entries in rejection scopes, the accepted ones."""
-        return self._of_planned(trace) if isinstance(trace, PlannedTrace) else self._of_recorded(trace)
-
-    def _of_planned(self, trace: PlannedTrace) -> DrawEntries:
-        entries, keys = trace.accepted_entries, trace.keys
-        numbers = entries["address"]
-        key = (keys, numbers.tobytes())
-        found = self._known.get(key)
+        rows = trace.rows
+        found = self._known.get(rows.structure)
         if found is None:
-            controlled = []
-            for i, (number, prior) in enumerate(zip(numbers.tolist(), entries["distribution"].tolist(), strict=True)):
-                base, instance, name, flags = keys.key(number)
-                if flags & CONTROLLED:
-                    controlled.append((i, EntryAddress(join(base, instance), name, trace.prior(prior).kind)))
-            found = self._remember(key, controlled)
-        return DrawEntries(found.layout, entries["value"][found.positions])
+            found = self._select(trace, rows.structure)
+        return DrawEntries(found.layout, rows.values[found.positions])
 
-    def _of_recorded(self, trace: Trace) -> DrawEntries:
-        address, controlled, value = trace.address, trace.controlled, trace.value
-        key = (trace.addresses, tuple(address[i] for i in controlled))
-        found = self._known.get(key)
-        if found is None:
-            name, prior, text = trace.name, trace.distribution, trace.addresses.name
-            entries = ((n, EntryAddress(text(address[i]), name[i], prior[i].kind)) for n, i in enumerate(controlled))
-            found = self._remember(key, entries)
-        return DrawEntries(found.layout, np.array([value[controlled[n]] for n in found.positions], dtype=np.float64))
-
-    def _remember(self, key: Hashable, entries: Iterable[tuple[int, EntryAddress]]) -> _Selected:
+    def _select(self, trace: Trace, structure: Hashable) -> _Selected:
         if len(self._known) >= self._MAX_CACHED:
             self._known.clear()
-        kept = [(position, entry) for position, entry in entries if matches(entry, self.patterns)]
+        text, name, prior, flags = trace.addresses.name, trace.name, trace.distribution, trace.flags
+        kept = [
+            (position, entry)
+            for position, address in enumerate(trace.address)
+            if flags[position] & CONTROLLED
+            and matches(entry := EntryAddress(text(address), name[position], prior[position].kind), self.patterns)
+        ]
         positions = np.array([position for position, _ in kept], dtype=np.intp)
-        found = self._known[key] = _Selected(positions, EntryLayout(tuple(entry for _, entry in kept), self.patterns))
+        found = _Selected(positions, EntryLayout(tuple(entry for _, entry in kept), self.patterns))
+        self._known[structure] = found
         return found

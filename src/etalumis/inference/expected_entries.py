@@ -8,11 +8,11 @@ A guess: the model checks it when it carries out the run. A wrong guess costs a 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from etalumis.delegation import AddressKeys, PlannedTrace
 from etalumis.distributions import Distribution
 from etalumis.inference.acceptance import Context
 from etalumis.inference.scope_choice import ContextTracker
-from etalumis.trace import CONTROLLED
+from etalumis.rows import Numbering
+from etalumis.trace import CONTROLLED, Trace
 
 _MAX_NODES = 200_000
 """Number of entries after which the tree is built from the beginning; traces of some models never repeat."""
@@ -88,12 +88,10 @@ class ExpectedEntries:
 
     def __init__(self) -> None:
         self.root = Node()
-        self.keys: AddressKeys | None = None
+        self.keys: Numbering | None = None
         self._nodes = 0
 
-    def learn(
-        self, trace: PlannedTrace, knows: Callable[[str], bool], is_drawn: Callable[[Context | None], bool]
-    ) -> None:
+    def learn(self, trace: Trace, knows: Callable[[str], bool], is_drawn: Callable[[Context | None], bool]) -> None:
         """Expect the controlled entries of a trace in runs with the same discrete values.
 
         `knows` says whether the network knows an address, and `is_drawn` whether the model draws the scope with a
@@ -102,11 +100,10 @@ class ExpectedEntries:
         if trace.keys is not self.keys or self._nodes > _MAX_NODES:
             self.root, self.keys, self._nodes = Node(), trace.keys, 0
         node, scope, scope_drawn, contexts = self.root, 0, False, ContextTracker()
-        entries, details = trace.accepted_entries, trace.rows.details
-        addresses, flags, values = trace.address, trace.flags, entries["value"].tolist()
+        addresses, flags, values, priors = trace.address, trace.flags, trace.value, trace.distribution
         # a scope is drawn by the model if its first draw is not controlled
-        for position, (number, prior_number, in_scope) in enumerate(
-            zip(entries["address"].tolist(), entries["distribution"].tolist(), details["scope"].tolist(), strict=True)
+        for position, ((number, prior_number), in_scope) in enumerate(
+            zip(trace.accepted_numbers, trace.scope, strict=True)
         ):
             opens = in_scope != scope and in_scope != 0
             controlled = bool(flags[position] & CONTROLLED)
@@ -116,7 +113,7 @@ class ExpectedEntries:
                     contexts.end()
             if not controlled or scope_drawn:
                 continue
-            address, prior = trace.addresses.name(addresses[position]), trace.prior(prior_number)
+            address, prior = trace.addresses.name(addresses[position]), priors[position]
             drawn = opens and is_drawn(contexts.of_scope(addresses[position]))
             entry = ExpectedEntry(number, prior_number, in_scope, opens, address, prior, drawn)
             node.expect(entry)

@@ -22,7 +22,7 @@ from etalumis import seeds
 from etalumis.inference.acceptance import AuxiliaryInverseAcceptance
 from etalumis.inference.chain import NETWORK_MOVES, Chain
 from etalumis.inference.first_runs import require_finite_weight
-from etalumis.inference.proposal_controller import DensitySource, proposed_before
+from etalumis.inference.proposal_controller import ProposalSource, proposed_before
 from etalumis.inference.proposed_runs import ProposedRun, run_proposer
 from etalumis.inference.runner import ModelRunner
 from etalumis.inference.scope_choice import ScopeChoice, Scopes
@@ -60,7 +60,7 @@ class NetworkMoves:
     def __init__(
         self,
         runner: ModelRunner,
-        session: DensitySource,
+        session: ProposalSource,
         seed: int,
         stage: str,
         *,

@@ -25,7 +25,7 @@ from etalumis.inference.kernel import Settings
 from etalumis.inference.network_moves import NetworkMoves
 from etalumis.inference.observations import Observations
 from etalumis.inference.posterior import Posterior
-from etalumis.inference.proposal_controller import DensitySource
+from etalumis.inference.proposal_controller import ProposalSource
 from etalumis.inference.rmh import Sampling
 from etalumis.inference.runner import ModelRunner, draw_seed
 from etalumis.inference.state import StructureCache
@@ -106,7 +106,7 @@ def network_rmh(
 def sample_with_network_moves(
     model: Model | Callable[[], float | None],
     observations: Mapping[str, Any],
-    session: DensitySource,
+    session: ProposalSource,
     *,
     runs: int,
     seed: int,
@@ -192,7 +192,7 @@ class _Ladder(Ladder):
     def __init__(
         self,
         runner: ModelRunner,
-        session: DensitySource,
+        session: ProposalSource,
         seed: int,
         chain: int,
         settings: NetworkRmhSettings,

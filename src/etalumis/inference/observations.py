@@ -4,17 +4,16 @@
 
 import difflib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from etalumis.counting import counted
-from etalumis.delegation import PlannedTrace
 from etalumis.distributions import ArrayDistribution
 from etalumis.errors import InferenceError
 from etalumis.names import quoted
-from etalumis.trace import Observed, Trace
+from etalumis.trace import Trace
 from etalumis.typing import Array
 
 MAX_MAGNITUDE = 1e150
@@ -55,8 +54,6 @@ class Observations:
         self._seen: dict[str, None] = {}
         self._names_open = bool(given)
         self._runs_checked = 0
-        self._fitted: dict[tuple[str, tuple[int, ...]], Array] = {}
-        self._unscored = False
 
     def __bool__(self) -> bool:
         return bool(self._values)
@@ -96,18 +93,9 @@ class Observations:
         InferenceError
             If the observed value has another shape than the statement's distribution.
         """
-        self._seen[name] = None
         if name not in self._values:
-            self._unscored = self._unscored or given is None
             return given
-        key = (name, distribution.shape)
-        fitted = self._fitted.get(key)
-        if fitted is None:
-            fitted = self._fitted[key] = self._fit(name, distribution.shape)
-        return fitted
-
-    def _fit(self, name: str, shape: tuple[int, ...]) -> Array:
-        value = self._values[name]
+        value, shape = self._values[name], distribution.shape
         if value.shape == shape:
             return value
         if value.size == 1 and int(np.prod(shape)) == 1:
@@ -174,7 +162,7 @@ class Observations:
         """
         if not self._values and not self._left_out:
             return
-        for observed in self._without_value(trace):
+        for observed in trace.unscored():
             if observed.name in self._left_out:
                 continue
             if not observed.name:
@@ -190,14 +178,6 @@ class Observations:
                 f"{', '.join(map(repr, self._values)) or 'none of its statements'}. Give its value too, or leave it "
                 f"out explicitly (None as its value in Python, `--unconditioned {observed.name}` on the command line)."
             )
-
-    def _without_value(self, trace: Trace) -> Sequence[Observed]:
-        if isinstance(trace, PlannedTrace):
-            return trace.unscored()
-        if not self._unscored:
-            return ()
-        self._unscored = False
-        return [observed for observed in trace.observes if observed.value is None]
 
 
 def as_observed(name: str, value: Any) -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from etalumis.inference.chain import Chain
-from etalumis.inference.controllers import SavedTrace
+from etalumis.inference.replays import SavedTrace
 from etalumis.inference.state import ChainState
 from etalumis.typing import Array
 

@@ -21,10 +21,9 @@ from typing import NamedTuple, Self
 import numpy as np
 import scipy
 
-from etalumis.delegation import RunPlan
 from etalumis.distributions import ArrayDistribution, Normal
-from etalumis.inference.controllers import RestoreController
-from etalumis.inference.runner import ModelRunner
+from etalumis.inference.replays import replay_plan
+from etalumis.inference.runner import ModelRunner, draw_seed
 from etalumis.inference.trace_reservoir import KeptTrace, TraceReservoir
 from etalumis.typing import Array, FloatArray
 
@@ -129,7 +128,8 @@ def predictive_check(runner: ModelRunner, reservoir: TraceReservoir) -> Predicti
 
 
 def _replay(runner: ModelRunner, kept: KeptTrace, rng: np.random.Generator) -> "_Replayed | None":
-    trace, _ = runner.run(rng, lambda: _Replay(runner.addresses, kept.saved, runner.observations))
+    plan = replay_plan(kept.saved, runner.observations)._replace(parameters=True)
+    trace = runner.carry_out(plan, draw_seed(rng))
     if trace.log_likelihood != kept.log_likelihood:
         logger.warning(
             "%s: no predictive check, since replaying a trace gave the log likelihood %r instead of %r; the model has "
@@ -143,14 +143,6 @@ def _replay(runner: ModelRunner, kept: KeptTrace, rng: np.random.Generator) -> "
         if value is not None:
             scored.append((observed.name, observed.likelihood, value))
     return _compare(scored, rng) if scored else None
-
-
-class _Replay(RestoreController):
-    """Replays a trace and requests the parameters of its observe statements."""
-
-    def plan(self) -> RunPlan:
-        """Return the plan of the replay."""
-        return super().plan()._replace(parameters=True)
 
 
 class _Replayed(NamedTuple):

@@ -1,19 +1,18 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Controller of a run whose values a network proposes."""
+"""What answers the controlled draws of a run with the proposals of a network."""
 
 import math
-from collections.abc import Mapping
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from etalumis.address import AddressTable
-from etalumis.delegation import Answer, HandOver, PlannedTrace
+from etalumis.delegation import Answer, HandOver, RunPlan
 from etalumis.distributions import Distribution
 from etalumis.errors import InferenceError
 from etalumis.execution import Site
-from etalumis.inference.controllers import PriorController
 from etalumis.inference.observations import Observations
 from etalumis.inference.scope_choice import ContextTracker, ScopeChoice
 from etalumis.trace import CONTROLLED, Trace
@@ -28,45 +27,58 @@ class Proposal(NamedTuple):
     log_prior: float
 
 
-class ProposalSource(Protocol):
-    """A network that has embedded an observation and proposes the values of a run, one after the other."""
+class ProposalSource:
+    """A network that has embedded an observation and proposes the values of a run, one after the other.
 
-    def begin(self) -> None:
-        """Start a new trace."""
-        ...
+    Some proposals may depend on tags that the run has emitted before, and values may be proposed in several runs at a
+    time, each in its own lane. By default, there are no such tags, and one lane.
+    """
+
+    @property
+    def lanes(self) -> int:
+        """Number of lanes; with several, there are `knows` and `propose_all`."""
+        return 1
+
+    def begin(self, lane: int = 0) -> None:
+        """Start a run in a lane."""
+        raise NotImplementedError
 
     def propose(self, address: str, distribution: Distribution, rng: np.random.Generator) -> tuple[float, float] | None:
-        """Return (value, log q(value)), or None if the address is unknown."""
-        ...
-
-
-@runtime_checkable
-class TagReader(Protocol):
-    """A source of which some proposals depend on tags that the run has emitted before."""
-
-    def needs_tags(self, address: str) -> bool:
-        """Return whether the proposal at an address depends on tags."""
-        ...
-
-    def visible_tags(self, tags: Mapping[str, Array]) -> Array:
-        """Return those of the tags of a run that it sees, as one vector; NaN for a tag that it does not have."""
-        ...
-
-    def see(self, tags: Array, lane: int = 0) -> None:
-        """Set what `visible_tags` returned for the run in a lane, after its `begin`."""
-        ...
-
-
-class DensitySource(ProposalSource, Protocol):
-    """A source that also says how densely it would have proposed a given value."""
+        """Return (value, log q(value)) for the run in lane 0, or None if the address is unknown."""
+        raise NotImplementedError
 
     def log_density(self, address: str, distribution: Distribution, value: float) -> float | None:
         """Return log q(value) as if `propose` had returned this value, or None if the address is unknown."""
-        ...
+        raise NotImplementedError
+
+    def knows(self, address: str) -> bool:
+        """Return whether it proposes values of an address."""
+        raise NotImplementedError
+
+    def propose_all(
+        self,
+        lanes: Sequence[int],
+        addresses: Sequence[str],
+        distributions: Sequence[Distribution],
+        rngs: Sequence[np.random.Generator],
+    ) -> Sequence[Proposal]:
+        """Propose the next value in each of some lanes, for known addresses."""
+        raise NotImplementedError
+
+    def needs_tags(self, address: str) -> bool:
+        """Return whether the proposal at an address depends on tags."""
+        return False
+
+    def visible_tags(self, tags: Mapping[str, Array]) -> Array:
+        """Return those of the tags of a run that it sees, as one vector; NaN for a tag that it does not have."""
+        return np.empty(0)
+
+    def see(self, tags: Array, lane: int = 0) -> None:
+        """Set what `visible_tags` returned for the run in a lane, after its `begin`."""
 
 
-class ProposalController(PriorController):
-    """Controller that takes values from a `ProposalSource`.
+class ProposalController:
+    """Answers the controlled draws of an assisted run with values of a `ProposalSource`.
 
     Attributes
     ----------
@@ -83,8 +95,6 @@ class ProposalController(PriorController):
         entry on, was drawn from the prior.
     """
 
-    assisted = True
-
     def __init__(
         self,
         session: ProposalSource,
@@ -94,9 +104,9 @@ class ProposalController(PriorController):
         choice: ScopeChoice,
         tags: Array | None = None,
     ) -> None:
-        super().__init__(rng, observations, details=True)
+        self.rng, self._observations = rng, observations
         self._session, self._addresses, self._choice = session, addresses, choice
-        self._needs_tags = session.needs_tags if isinstance(session, TagReader) and tags is None else None
+        self._has_tags = tags is not None
         self.blind = False
         self._contexts = ContextTracker()
         self._scope = 0
@@ -106,13 +116,12 @@ class ProposalController(PriorController):
         self.proposed_scopes: list[int] = []
         self.asked = self.unknown = 0
         session.begin()
-        if tags is not None and isinstance(session, TagReader):
+        if tags is not None:
             session.see(tags)
 
-    def sample(self, site: Site) -> float:
-        """Return a proposed value, or a draw from the prior."""
-        value = self.answer(site).value
-        return site.distribution.sample(self.rng) if value is None else value
+    def plan(self) -> RunPlan:
+        """Return the plan of the run."""
+        return RunPlan(observed=self._observations.values, details=True)
 
     def answer(self, site: Site) -> Answer:
         """Return a proposed value, or let the model draw the entry, its scope or the rest of the run from the prior."""
@@ -141,25 +150,18 @@ class ProposalController(PriorController):
             value = site.distribution.sample(self.rng)
         elif entered and site.scope:
             self.proposed_scopes.append(site.scope)
-        if site.control:
-            self._contexts.add(site.address, value, site.distribution.discrete)
+        self._contexts.add(site.address, value, site.distribution.discrete)
         return Answer(value)
 
-    def receive(self, trace: PlannedTrace) -> None:
+    def receive(self, trace: Trace) -> None:
         """Detect a second repetition that asked for no value, since it has no controlled draw."""
-        details = trace.rows.details
-        again = np.isin(details["scope"], self.proposed_scopes) & (details["repetition"] > 0)
-        if again.any():
+        if self.proposed_scopes and repeated_scopes(trace, self.proposed_scopes):
             self.lost, self.log_weight = True, -math.inf
 
     def _proposed(self, site: Site) -> float | None:
-        if not site.control:
-            return None
         address = self._addresses.name(site.address)
-        if self._needs_tags is not None and self._needs_tags(address):
+        if not self._has_tags and self._session.needs_tags(address):
             self.blind = True
-            # other random numbers than those of the proposals: a tag that depends on the draw would otherwise agree
-            self.rng = self.rng.spawn(1)[0]
             return None
         self.asked += 1
         proposal = self._session.propose(address, site.distribution, self.rng)
@@ -172,8 +174,14 @@ class ProposalController(PriorController):
         return value
 
 
+def repeated_scopes(trace: Trace, scopes: Sequence[int]) -> list[int]:
+    """Return those of some rejection scopes that have more than one repetition, in order."""
+    last = dict(zip(trace.scope, trace.repetition, strict=True))
+    return [scope for scope in scopes if last.get(scope, 0) > 0]
+
+
 def proposed_before(
-    trace: Trace, session: DensitySource, addresses: AddressTable, choice: ScopeChoice
+    trace: Trace, session: ProposalSource, addresses: AddressTable, choice: ScopeChoice
 ) -> tuple[float, list[int]]:
     """Return what a `ProposalController` would have found if it had proposed the accepted entries of a trace.
 
@@ -185,7 +193,7 @@ def proposed_before(
     """
     session.begin()
     choice.learn(trace)
-    reader = session if isinstance(session, TagReader) else None
+    has_tags = False
     contexts, scope, from_prior = ContextTracker(), 0, False
     log_weight = 0.0
     proposed_scopes: list[int] = []
@@ -197,9 +205,9 @@ def proposed_before(
             scope = scopes[i]
             from_prior = bool(scope) and choice.is_drawn(contexts.of_scope(address[i]))
         log_q, name = None, addresses.name(address[i])
-        if reader is not None and reader.needs_tags(name):
-            reader.see(reader.visible_tags(trace.tags))
-            reader = None
+        if not has_tags and session.needs_tags(name):
+            session.see(session.visible_tags(trace.tags))
+            has_tags = True
         if flags[i] & CONTROLLED and not from_prior:
             log_q = session.log_density(name, distribution[i], value[i])
         if log_q is not None:

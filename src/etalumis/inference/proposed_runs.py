@@ -18,19 +18,17 @@ the entries before them, so that a repeated run has the same values up to the en
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
 
-from etalumis.delegation import DETAIL, ENTRY, PlannedTrace, Proposable, ReplayRows, RunPlan
-from etalumis.distributions import Distribution
+from etalumis.delegation import RunPlan
 from etalumis.errors import InferenceError
 from etalumis.inference.expected_entries import ExpectedEntries, ExpectedEntry, Node
 from etalumis.inference.proposal_controller import (
-    Proposal,
     ProposalController,
     ProposalSource,
-    TagReader,
+    repeated_scopes,
     require_finite,
 )
 from etalumis.inference.runner import ModelRunner, draw_seed
@@ -46,34 +44,6 @@ _MAX_WASTE = 2.0
 """Guessing stops if more runs than this were wasted per completed run..."""
 _FREE_WASTE = 4
 """...apart from this number per lane, for the first guesses."""
-
-
-@runtime_checkable
-class LaneSource(ProposalSource, Protocol):
-    """A network that proposes values in several runs at a time, each in its own lane."""
-
-    @property
-    def lanes(self) -> int:
-        """Number of lanes."""
-        ...
-
-    def begin(self, lane: int = 0) -> None:
-        """Start a run in a lane."""
-        ...
-
-    def knows(self, address: str) -> bool:
-        """Return whether it proposes values of an address."""
-        ...
-
-    def propose_all(
-        self,
-        lanes: Sequence[int],
-        addresses: Sequence[str],
-        distributions: Sequence[Distribution],
-        rngs: Sequence[np.random.Generator],
-    ) -> Sequence[Proposal]:
-        """Propose the next value in each of some lanes, for known addresses."""
-        ...
 
 
 class ProposedRun(NamedTuple):
@@ -137,8 +107,8 @@ class ProposedRuns:
 
     Parameters
     ----------
-    runner, model
-        What runs the model, and the model, which must take proposals.
+    runner
+        What runs the model, which must take proposals.
     session
         Source of the proposed values; as many runs are in progress as it has lanes.
     make_rng
@@ -152,18 +122,16 @@ class ProposedRuns:
     def __init__(
         self,
         runner: ModelRunner,
-        model: Proposable,
-        session: LaneSource,
+        session: ProposalSource,
         make_rng: Callable[[int], np.random.Generator],
         begin: Callable[[int, int], None],
         choice: ScopeChoice,
     ) -> None:
-        self._runner, self._model, self._session = runner, model, session
+        self._runner, self._session = runner, session
         self._make_rng, self._begin, self._choice = make_rng, begin, choice
         self._expected = ExpectedEntries()
         self._wasted = self._completed = 0
         self._guesses = True
-        self._reader = session if isinstance(session, TagReader) else None
 
     def runs(self, indices: range) -> Iterator[ProposedRun]:
         """Yield the run of each index, in order."""
@@ -195,12 +163,12 @@ class ProposedRuns:
             else:
                 lane.begin(self._make_rng(lane.index), self._expected)
                 self._session.begin(lane.number)
-            if self._reader is not None and lane.tags is not None:
-                self._reader.see(lane.tags, lane.number)
+            if lane.tags is not None:
+                self._session.see(lane.tags, lane.number)
         self._propose(guessed)
         keys = self._expected.keys
         self._begin(min(lane.index for lane in guessed), max(lane.index for lane in guessed))
-        traces = self._runner.run_each(self._model, [(self._plan(lane), lane.seed) for lane in guessed])
+        traces = self._runner.carry_out_each([(self._plan(lane), lane.seed) for lane in guessed])
         again = []
         if traces is None:  # the model failed, perhaps after a wrong guess, in a run that is not needed
             for lane in guessed:
@@ -209,8 +177,7 @@ class ProposedRuns:
         for lane, trace in zip(guessed, traces, strict=True):
             not_sent = bool(lane.entries) and trace.keys is not keys
             if lane.needs_tags and not not_sent:
-                assert self._reader is not None
-                lane.tags = self._reader.visible_tags(trace.tags)
+                lane.tags = self._session.visible_tags(trace.tags)
                 again.append(lane)
             elif trace.diverged or not_sent:  # its rows were wrong
                 self._wasted += bool(lane.entries)
@@ -234,9 +201,7 @@ class ProposedRuns:
 
     def _had_tags(self, trace: Trace, tags: Array | None) -> bool:
         """Return whether the run had the tags that the network saw."""
-        if tags is None or self._reader is None:
-            return True
-        return np.array_equal(tags, self._reader.visible_tags(trace.tags), equal_nan=True)
+        return tags is None or np.array_equal(tags, self._session.visible_tags(trace.tags), equal_nan=True)
 
     def _finish(self, lane: _Lane, run: ProposedRun, done: dict[int, ProposedRun], free: list[int]) -> None:
         self._completed += 1
@@ -268,7 +233,7 @@ class ProposedRuns:
             if entry.drawn:
                 lane.take(entry, None)
                 continue
-            if lane.tags is None and self._reader is not None and self._reader.needs_tags(entry.address):
+            if lane.tags is None and self._session.needs_tags(entry.address):
                 lane.needs_tags = True
                 return None
             lane.asked += 1
@@ -278,36 +243,31 @@ class ProposedRuns:
             lane.take(entry, None if entry.opens else entry.prior.sample(lane.rng))
         return None
 
-    def _learn(self, trace: PlannedTrace) -> None:
+    def _learn(self, trace: Trace) -> None:
         self._choice.learn(trace)
         self._expected.learn(trace, self._session.knows, self._choice.is_drawn)
 
     def _plan(self, lane: _Lane) -> RunPlan:
-        rows = None
-        if lane.entries and self._expected.keys is not None:
-            details = np.zeros(len(lane.entries), DETAIL)
-            details["scope"] = lane.scopes
-            rows = ReplayRows(np.array(lane.entries, ENTRY), details, self._expected.keys)
-        observed = self._runner.observations.values
-        return RunPlan(rows=rows, observed=observed, details=True, proposed=True)
+        keys = self._expected.keys
+        rows = keys.proposed(lane.entries, lane.scopes) if lane.entries and keys is not None else None
+        return RunPlan(rows=rows, observed=self._runner.observations.values, details=True, proposed=True)
 
-    def _complete(self, lane: _Lane, trace: PlannedTrace) -> ProposedRun:
+    def _complete(self, lane: _Lane, trace: Trace) -> ProposedRun:
         asked, unknown, lost = lane.asked, lane.unknown, trace.repeated
         if lane.proposed_scopes:  # a repetition may have no controlled entry
-            details = trace.rows.details
-            again = (details["repetition"] > 0) & np.isin(details["scope"], lane.proposed_scopes)
-            if lost and again.any():
+            again = repeated_scopes(trace, lane.proposed_scopes)
+            if lost and again:
                 # the entries after this scope were not asked for
-                last = max(i for i, scope in enumerate(lane.scopes) if scope == details["scope"][again].min())
+                last = max(i for i, scope in enumerate(lane.scopes) if scope == again[0])
                 asked, unknown = lane.counts[last]
-            lost = lost or bool(again.any())
+            lost = lost or bool(again)
         log_weight = -np.inf if lost else lane.log_weight
         return ProposedRun(trace, log_weight, lost, lane.proposed_scopes, asked, unknown, lane.rng)
 
     def _draw_by_draw(self, index: int) -> ProposedRun:
         self._begin(index, index)
         run = draw_by_draw(self._runner, self._session, lambda: self._make_rng(index), self._choice)
-        if self._guesses and isinstance(run.trace, PlannedTrace):
+        if self._guesses:
             self._learn(run.trace)
         return run
 
@@ -329,14 +289,14 @@ def draw_by_draw(
     while True:
         rng = make_rng()
         controller = partial(ProposalController, session, runner.addresses, rng, runner.observations, choice, tags)
-        trace, run = runner.run(rng, controller)
+        trace, run = runner.assist(rng, controller)
         if choice.learn(trace):
             tags = None
             continue
-        if run.blind and isinstance(session, TagReader):
+        if run.blind:
             tags = session.visible_tags(trace.tags)
             continue
-        if tags is not None and not run.lost and isinstance(session, TagReader):
+        if tags is not None and not run.lost:
             _require_same(runner.model.name, tags, session.visible_tags(trace.tags))
         return ProposedRun(trace, run.log_weight, run.lost, run.proposed_scopes, run.asked, run.unknown, rng)
 
@@ -362,9 +322,8 @@ def run_proposer(
 
     Many runs are made at a time, if the model takes proposals and the session has several lanes.
     """
-    model, lanes = runner.proposable, session.lanes if isinstance(session, LaneSource) else 1
-    if model is None and lanes > 1:
+    if session.lanes > 1:
+        if runner.planned.takes_proposals:
+            return ProposedRuns(runner, session, make_rng, begin, choice).runs
         logger.info("%s asks for each value: one run in flight", runner.model.name)
-    if model is not None and isinstance(session, LaneSource) and lanes > 1:
-        return ProposedRuns(runner, model, session, make_rng, begin, choice).runs
     return lambda indices: (draw_by_draw(runner, session, partial(make_rng, index), choice) for index in indices)

@@ -12,12 +12,13 @@ from collections import deque
 from collections.abc import Collection, Sequence
 
 from etalumis.batches import is_restartable, restart
-from etalumis.delegation import PlannedTrace, StepFlag, Stepper, Steps, StepSettings
+from etalumis.delegation import StepFlag, Stepper, Steps, StepSettings
 from etalumis.errors import InferenceError, ProtocolError, SimulatorError
-from etalumis.inference.controllers import check_complete_replay
 from etalumis.inference.kernel import Settings
+from etalumis.inference.replays import check_complete_replay
 from etalumis.inference.runner import ModelRunner
 from etalumis.inference.state import ChainState
+from etalumis.trace import Trace
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ TARGET_S = 0.05
 MAX_STEPS = 128
 """Maximum number of steps per message."""
 
-Outcome = tuple[int, int, PlannedTrace | None]
+Outcome = tuple[int, int, Trace | None]
 """Position of the entry to change (-1: all), `StepFlag`, and the trace that the step led to, or None."""
 
 
@@ -94,7 +95,7 @@ class RemoteSteps:
             has_trace = flags & (StepFlag.ACCEPTED | StepFlag.BROKEN)
             self._buffer.append((position, flags, next(remaining) if has_trace else None))
 
-    def _request(self, requested: Steps) -> tuple[Sequence[tuple[int, int]], Sequence[PlannedTrace]]:
+    def _request(self, requested: Steps) -> tuple[Sequence[tuple[int, int]], Sequence[Trace]]:
         """Request steps. If a message fails, perhaps because it asked for too many, request only the first step.
 
         The others follow one by one, which identifies the step that fails. The chain is the same.

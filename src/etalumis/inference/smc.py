@@ -27,7 +27,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,7 +48,7 @@ from etalumis.inference.population import Population, restore_population, save_p
 from etalumis.inference.posterior import Posterior
 from etalumis.inference.predictive import PredictiveCheck, predictive_check
 from etalumis.inference.proposal_controller import ProposalSource
-from etalumis.inference.runner import ModelRunner
+from etalumis.inference.runner import ModelRunner, draw_seed
 from etalumis.inference.strata import Strata, strata_of
 from etalumis.inference.trace_reservoir import TraceReservoir, places_for
 from etalumis.log_weights import effective_sample_size, normalise, systematic_resampling
@@ -354,11 +353,12 @@ class _Sampler:
         states = population.states
         for _ in range(self._settings.block_moves):
             proposed = block_moves.propose_moves(states, rng)
-            makes = [partial(block_moves.BlockController, move, rng, self.runner.observations) for _, move in proposed]
+            moves = [(k, self.chain.block_move(move)) for k, move in proposed]
+            traces = self.runner.carry_out_all([(move.plan, draw_seed(rng)) for _, move in moves])
             self.chain.rng = rng
-            for (k, move), (trace, controller) in zip(proposed, self.runner.run_all(rng, makes), strict=True):
+            for (k, move), trace in zip(moves, traces, strict=True):
                 self.chain.state = states[k]
-                self.chain.decide(self.chain.block_move(move), trace, controller)
+                self.chain.decide(move, trace)
                 if self.strata.of(self.chain.state) == population.stratum:  # a later scope may be drawn again
                     states[k] = self.chain.state
 

@@ -3,16 +3,15 @@
 """State of a Metropolis-Hastings chain: the accepted entries of a trace, and the choice of the entry to change."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from functools import cached_property
 
 import numpy as np
 
-from etalumis.delegation import AddressKeys, PlannedTrace, ReplayRows
 from etalumis.distributions import Distribution
-from etalumis.errors import InferenceError
 from etalumis.inference.draws import Draw, draw_of
 from etalumis.inference.entry_selection import EntrySelection
+from etalumis.rows import Rows
 from etalumis.trace import CONTROLLED, Trace
 
 
@@ -58,97 +57,59 @@ class StructureCache:
 
     def __init__(self, focus: Collection[str] | None) -> None:
         self._focus = focus
-        self._known: dict[tuple[AddressKeys, bytes, bytes], TraceStructure] = {}
+        self._known: dict[Hashable, TraceStructure] = {}
 
     def state(self, trace: Trace) -> "ChainState":
-        """Return the chain state of a trace."""
-        if not isinstance(trace, PlannedTrace):
-            return ChainState(trace, self._of(trace))
+        """Return the chain state of a trace, whose plan has `details` and no `rejected` repetitions."""
         rows = trace.rows
         key = rows.structure
         found = self._known.get(key)
         if found is None:
             if len(self._known) >= self._MAX_STRUCTURES:
                 self._known.clear()
-            found = self._known[key] = self._of(trace)
+            controlled = [bool(flags & CONTROLLED) for flags in trace.flags]
+            found = self._known[key] = TraceStructure(trace.name, trace.scope, controlled, self._focus)
         return ChainState(trace, found, rows)
-
-    def _of(self, trace: Trace) -> TraceStructure:
-        accepted, name, scope, flags = trace.accepted, trace.name, trace.scope, trace.flags
-        return TraceStructure(
-            [name[i] for i in accepted],
-            [scope[i] for i in accepted],
-            [bool(flags[i] & CONTROLLED) for i in accepted],
-            self._focus,
-        )
 
 
 class ChainState:
-    """Accepted entries of a trace as columns, in trace order, without rejected repetitions.
+    """Accepted entries of a trace as columns, in trace order.
 
     Never changed in place, so chains may share and exchange states. Lists are built on first use, since most proposals
     are rejected and do not need them.
     """
 
-    def __init__(self, trace: Trace, structure: TraceStructure, rows: ReplayRows | None = None) -> None:
-        self.trace, self.structure, self._rows = trace, structure, rows
+    def __init__(self, trace: Trace, structure: TraceStructure, rows: Rows) -> None:
+        self.trace, self.structure, self.rows = trace, structure, rows
         self.log_likelihood = trace.log_likelihood
         self.candidates, self.focused = structure.candidates, structure.focused
 
     def draw(self, selection: EntrySelection | None = None) -> Draw:
         """Return the values that a posterior keeps of the state, with the entries that `selection` selects."""
         structure = self.structure
-        if self._rows is None:
-            return draw_of(self.trace, selection=selection)
         if structure.trace_type is None:
             structure.trace_type = self.trace.type.hex()
         return draw_of(self.trace, structure.named, structure.trace_type, selection)
 
-    @property
-    def rows(self) -> ReplayRows:
-        """The entries as rows to replay, for a model that carries out plans."""
-        if self._rows is None:
-            raise InferenceError("the trace of this state was recorded draw by draw and has no rows")
-        return self._rows
-
     @cached_property
-    def _accepted(self) -> list[int]:
-        return self.trace.accepted
-
-    @cached_property
-    def address(self) -> list[int]:
+    def address(self) -> Sequence[int]:
         """Addresses, as integers."""
-        address = self.trace.address
-        return [address[i] for i in self._accepted]
+        return self.trace.address
 
     @cached_property
-    def value(self) -> list[float]:
+    def value(self) -> Sequence[float]:
         """Values."""
-        if self._rows is not None:
-            values: list[float] = self._rows.entries["value"].tolist()
-            return values
-        value = self.trace.value
-        return [value[i] for i in self._accepted]
+        return self.trace.value
 
     @cached_property
-    def distribution(self) -> list[Distribution]:
+    def distribution(self) -> Sequence[Distribution]:
         """Priors."""
-        distribution = self.trace.distribution
-        return [distribution[i] for i in self._accepted]
+        return self.trace.distribution
 
     @cached_property
-    def log_prob(self) -> list[float]:
+    def log_prob(self) -> Sequence[float]:
         """Log densities of the values under their priors."""
-        if self._rows is not None:
-            log_prob: list[float] = self._rows.details["log_prob"].tolist()
-            return log_prob
-        densities = self.trace.log_prob
-        return [densities[i] for i in self._accepted]
-
-    @cached_property
-    def index(self) -> dict[int, int]:
-        """Address -> position among the accepted entries."""
-        return {address: position for position, address in enumerate(self.address)}
+        return self.trace.log_prob
 
     def prior(self, position: int) -> Distribution:
         """Return the prior of one entry."""
@@ -156,11 +117,8 @@ class ChainState:
 
     def entry(self, position: int) -> tuple[Distribution, float, float]:
         """Return prior, value and log density of one entry, without building lists."""
-        rows, trace = self._rows, self.trace
-        if rows is None or not isinstance(trace, PlannedTrace):
-            return self.distribution[position], self.value[position], self.log_prob[position]
-        value, number, log_prob = rows.row(position)
-        return trace.prior(number), value, log_prob
+        value, number, log_prob = self.rows.row(position)
+        return self.trace.prior(number), value, log_prob
 
     @property
     def scope(self) -> Sequence[int]:

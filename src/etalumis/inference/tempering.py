@@ -10,7 +10,6 @@ and Doucet 2022. The RMH of the paper is the case K = 1.
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -150,11 +149,10 @@ class Ladder:
         of another one, so the result is that of successive steps, for any number of processes.
         """
         proposals = [(replica, found) for replica in self.replicas if (found := replica.propose()) is not None]
-        controllers = [partial(replica.move_controller, proposal) for replica, proposal in proposals]
-        runs = self.runner.run_all(self._rng, controllers)
+        traces = self.runner.carry_out_all([(proposal.plan, draw_seed(self._rng)) for _, proposal in proposals])
         accepted = {
-            replica: replica.decide(proposal, trace, controller)
-            for (replica, proposal), (trace, controller) in zip(proposals, runs, strict=True)
+            replica: replica.decide(proposal, trace)
+            for (replica, proposal), trace in zip(proposals, traces, strict=True)
         }
         return accepted.get(self.replicas[0], False)
 

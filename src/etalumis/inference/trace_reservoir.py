@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from etalumis import seeds
 from etalumis.address import AddressTable
-from etalumis.inference.controllers import SavedTrace, saved_trace
+from etalumis.inference.replays import SavedTrace, saved_trace
 from etalumis.trace import Trace
 
 PLACES = 100

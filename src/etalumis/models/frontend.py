@@ -8,50 +8,18 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from types import CodeType
-from typing import Protocol, overload
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
 from etalumis.distributions import ArrayDistribution, Distribution
 from etalumis.errors import InferenceError
-from etalumis.execution import ScalarDraws, sample_elements
+from etalumis.execution import StatementReceiver, sample_elements
 from etalumis.models.stack import StackTable
 
 OLD_ORDER = "the arguments of a statement are in their old order"
 """Beginning of the warning about arguments in the order of etalumis 0.1."""
-
-
-class StatementReceiver(ScalarDraws, Protocol):
-    """Receiver of a model's statements: an `execution.Execution`, or the PPX server (`ppx.serve`)."""
-
-    def observe(
-        self,
-        stack: str,
-        distribution: ArrayDistribution,
-        *,
-        name: str = "",
-        value: npt.NDArray[np.float64] | None = None,
-    ) -> None:
-        """Receive a likelihood, and the observed value if the model supplies it."""
-        ...
-
-    def tag(self, name: str, value: npt.NDArray[np.float64]) -> None:
-        """Record a value."""
-        ...
-
-
-class StatementModel(Protocol):
-    """A model that sends its statements to any receiver."""
-
-    @property
-    def name(self) -> str:
-        """Name of the model, for logs and provenance."""
-        ...
-
-    def run(self, execution: StatementReceiver) -> float | None:
-        """Run once and return the result."""
-        ...
 
 
 class FunctionModel:

@@ -14,10 +14,11 @@ from types import ModuleType
 from typing import Any
 
 from etalumis.errors import ConfigError
-from etalumis.models.frontend import FunctionModel, StatementModel
+from etalumis.execution import Model
+from etalumis.models.frontend import FunctionModel
 
 
-def load_model(target: str, arguments: Mapping[str, Any] | None = None) -> StatementModel:
+def load_model(target: str, arguments: Mapping[str, Any] | None = None) -> Model:
     """Import a model.
 
     Parameters
@@ -41,7 +42,7 @@ def load_model(target: str, arguments: Mapping[str, Any] | None = None) -> State
     if hasattr(found, "run") and hasattr(found, "name") and not inspect.isclass(found):
         if arguments:
             raise ConfigError(f"model {target}: an object with `run` takes no arguments; found {dict(arguments)}")
-        model: StatementModel = found
+        model: Model = found
         return model
     if not callable(found):
         raise ConfigError(f"model {target}: expected a function, found {type(found).__name__}")

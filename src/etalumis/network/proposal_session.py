@@ -12,7 +12,7 @@ from torch import Tensor
 
 from etalumis.distributions import Distribution
 from etalumis.errors import NetworkError
-from etalumis.inference.proposal_controller import Proposal
+from etalumis.inference.proposal_controller import Proposal, ProposalSource
 from etalumis.network import sampling
 from etalumis.network.independent_rows import affine, lstm_cell, widened
 from etalumis.network.proposal_densities import width as proposal_width
@@ -30,7 +30,7 @@ _MAX_CACHED_GATES = 16_384
 """Bound on the pairs of addresses whose part of the gates is remembered."""
 
 
-class ProposalSession:
+class ProposalSession(ProposalSource):
     """Proposes the values of runs, given one observation; several runs at a time, each in a lane of its own.
 
     A network is surer of itself than it should be, so a run is proposed with one of several defensive shares d of the

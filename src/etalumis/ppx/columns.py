@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from etalumis.delegation import DETAIL, ENTRY
 from etalumis.ppx.buffer import MAX_RANK, U32, U64, BufferReader, Malformed
 from etalumis.ppx.messages import (
     PARAMETERS,
@@ -19,6 +18,7 @@ from etalumis.ppx.messages import (
     TraceRecord,
     VectorOffsets,
 )
+from etalumis.rows import DETAIL, ENTRY
 
 ADDRESS_KEY = np.dtype([("base", "<u4"), ("instance", "<u4"), ("name", "<u4"), ("flags", "<u4")])
 PRIOR = np.dtype([("kind", "<u4"), ("count", "<u4"), ("first", "<u8")])

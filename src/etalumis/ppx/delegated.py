@@ -9,13 +9,14 @@ from functools import cached_property
 import numpy as np
 
 from etalumis.address import AddressTable
-from etalumis.delegation import AddressKeys, Columns, PlannedTrace, ReplayRows, RunPlan
+from etalumis.delegation import RunPlan
 from etalumis.distributions import ArrayDistribution, Distribution, Normal, SparseNormal
 from etalumis.errors import ProtocolError
 from etalumis.ppx.columns import DIVERGED, LOST, MISFIT, MISMATCH, REPEATED, SCORED, STATED, VALUE, array_of
 from etalumis.ppx.messages import PARAMETERS, ObserveRecord, TraceColumns, TraceRecord
 from etalumis.ppx.vocabulary import Priors, Vocabulary
-from etalumis.trace import CONTROLLED, REJECTED, Observed
+from etalumis.rows import Columns, ReplayRows
+from etalumis.trace import CONTROLLED, REJECTED, Observed, Trace
 
 _NO_DETAILS = "this trace has no details; request them with RunPlan(details=True)"
 
@@ -45,7 +46,7 @@ class DelegatedBatch:
         return found
 
 
-class DelegatedTrace(PlannedTrace):
+class DelegatedTrace(Trace):
     """One run of a batch.
 
     Attributes
@@ -102,14 +103,15 @@ class DelegatedTrace(PlannedTrace):
         return details if self.batch.alone else details[self.spans[0]]
 
     @property
-    def keys(self) -> AddressKeys:
-        """Maps the numbers in the column `address` to the keys of addresses."""
+    def keys(self) -> Vocabulary:
+        """What the numbers in the columns `address` and `distribution` belong to."""
         return self.batch.vocabulary
 
     @property
-    def accepted_entries(self) -> Columns:
-        """The entries, without those of rejected repetitions."""
-        return self.rows.entries if self.batch.plan.rejected else self.entries
+    def accepted_numbers(self) -> list[tuple[int, int]]:
+        """Numbers of address and prior of each accepted entry."""
+        entries = self.rows.entries if self.batch.plan.rejected else self.entries
+        return list(zip(entries["address"].tolist(), entries["distribution"].tolist(), strict=True))
 
     @property
     def rows(self) -> ReplayRows:

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from etalumis.delegation import DETAIL, ENTRY
 from etalumis.distributions import ArrayDistribution, Distribution
+from etalumis.rows import DETAIL, ENTRY
 from etalumis.typing import FloatArray
 
 Columns = np.ndarray[Any, Any]

@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from etalumis.address import AddressTable
-from etalumis.delegation import Answer, RunPlan
+from etalumis.delegation import MAX_BATCH_RUNS, Answer, RunPlan
 from etalumis.errors import EtalumisError, ProtocolError, SimulatorError
-from etalumis.execution import Execution, Site
+from etalumis.execution import Site, StatementReceiver
 from etalumis.ppx.connection import PeerEnded, PeerSilent
 from etalumis.ppx.delegated import DelegatedTrace
 from etalumis.ppx.encode import encode
@@ -20,6 +20,7 @@ from etalumis.ppx.session import Conversation
 from etalumis.ppx.supervisor import POLL_INTERVAL_S, Supervisor
 from etalumis.ppx.work_queue import Work
 from etalumis.ppx.worker import Worker, WorkerState
+from etalumis.rows import as_structs
 
 T = TypeVar("T")
 
@@ -106,16 +107,22 @@ class Pool:
         """Number of workers replaced so far."""
         return self._supervisor.replaced
 
+    delegates = True
+    """The pool carries out plans by itself."""
+    batch_runs = MAX_BATCH_RUNS
+    takes_proposals = False
+    stepper = None
+
     @property
-    def delegates(self) -> bool:
-        """Whether the pool carries out plans: always True."""
-        return True
+    def concurrent(self) -> Self:
+        """The pool: it runs in several processes."""
+        return self
 
     def carry_out(self, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable) -> list[DelegatedTrace]:
         """Run once per seed, on all workers; return the traces in the order of the seeds."""
         return list(self._results(Work(plan, seeds, addresses), bounded=False))
 
-    def carry_out_all(self, requests: Sequence[tuple[RunPlan, int]], addresses: AddressTable) -> list[DelegatedTrace]:
+    def carry_out_each(self, requests: Sequence[tuple[RunPlan, int]], addresses: AddressTable) -> list[DelegatedTrace]:
         """Run every plan once with its seed, in parallel; return the traces in the order of the requests."""
         plans = [plan for plan, _ in requests]
         work = Work(plans, [seed for _, seed in requests], addresses, self._order(plans))
@@ -128,7 +135,7 @@ class Pool:
         """
         return self._results(Work(plan, seeds, addresses), bounded=True)
 
-    def run(self, execution: Execution) -> float | None:
+    def run(self, execution: StatementReceiver) -> float | None:
         """Run one worker once, interactively, as `Simulator.run` does; a failed run is not repeated."""
         result = self._run_one_worker(None, lambda session, exchange: session.run_interactively(execution, exchange))
         if result is None:
@@ -202,7 +209,8 @@ class Pool:
 
     def _preferred_worker(self, plan: RunPlan) -> Worker | None:
         """Return the worker whose vocabulary the rows of a plan use, so that they need no translation."""
-        keys = plan.rows.keys if plan.rows is not None else None
+        rows = as_structs(plan.rows)
+        keys = rows.keys if rows is not None else None
         for worker in self._supervisor.workers if keys is not None else ():
             if worker.session is not None and worker.session.vocabulary is keys:
                 return worker

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from operator import itemgetter
 from typing import Any
 
-from etalumis.delegation import DETAIL, ENTRY
 from etalumis.ppx.messages import TraceColumns, TraceRecord
+from etalumis.rows import DETAIL, ENTRY
 
 _OBSERVE_BYTES = 32
 _DENSITIES_OFFSET = 40

@@ -13,9 +13,10 @@ from typing import Any
 import flatbuffers
 import numpy as np
 
-from etalumis.delegation import DETAIL, ENTRY, RunPlan, Steps
+from etalumis.delegation import RunPlan, Steps
 from etalumis.ppx.generated import ppx_generated
 from etalumis.ppx.vocabulary import NewTerms
+from etalumis.rows import DETAIL, ENTRY, as_structs
 
 # flatc and its library have no types.
 fb: Any = ppx_generated
@@ -53,7 +54,8 @@ _LENGTH = struct.Struct("<4xI").pack
 def request(mode: int, session: int, plan: RunPlan, seeds: Sequence[int]) -> bytes:
     """Return a Run for a plan in the numbers of the session. The simulator must have its observations already."""
     count = len(seeds)
-    rows, prefix, observed, parameters, draw_below, with_details, rejected, proposed = plan
+    _, prefix, observed, parameters, draw_below, with_details, rejected, proposed = plan
+    rows = as_structs(plan.rows)
     entries, details = (b"", b"") if rows is None else (rows.entry_bytes, rows.detail_bytes)
     rows_at = _SEEDS_AT + 8 * count + 8
     numbers = _NUMBERS.pack(
@@ -97,9 +99,9 @@ def request_with_terms(
     if observations is not None:
         fields["Observations"] = _observations(builder, observations)
     fields["Seeds"] = _structs(builder, np.array(seeds, "<u8").tobytes(), 8, 8)
-    if plan.rows is not None:
-        fields["Rows"] = _structs(builder, plan.rows.entry_bytes, ENTRY.itemsize, 8)
-        fields["RowDetails"] = _structs(builder, plan.rows.detail_bytes, DETAIL.itemsize, 8)
+    if (rows := as_structs(plan.rows)) is not None:
+        fields["Rows"] = _structs(builder, rows.entry_bytes, ENTRY.itemsize, 8)
+        fields["RowDetails"] = _structs(builder, rows.detail_bytes, DETAIL.itemsize, 8)
     if steps is not None:
         fields["Chain"] = _chain(builder, steps)
     fb.RunStart(builder)

@@ -20,7 +20,7 @@ import numpy as np
 from etalumis import __version__
 from etalumis.distributions import BY_CODE, IN_PPX_1_0, ArrayDistribution, Distribution
 from etalumis.errors import ProtocolError, RefusedError, SimulatorError
-from etalumis.models.frontend import StatementModel
+from etalumis.execution import Model
 from etalumis.ppx.decode import Decoder
 from etalumis.ppx.encode import encode
 from etalumis.ppx.listen import Listener, Request
@@ -54,7 +54,7 @@ class ModelError(SimulatorError):
 
 
 def serve(
-    model: StatementModel,
+    model: Model,
     endpoint: str,
     *,
     idle_timeout_s: float | None = None,
@@ -112,7 +112,7 @@ class _Server:
 
     def __init__(
         self,
-        model: StatementModel,
+        model: Model,
         listener: Listener,
         idle_timeout_s: float | None,
         on_error: Callable[[ModelError], None] | None,

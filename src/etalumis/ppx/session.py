@@ -12,7 +12,7 @@ from etalumis.counting import counted
 from etalumis.delegation import Answer, HandOver, RunPlan, StepFlag, Steps
 from etalumis.distributions import BY_CODE, ArrayDistribution
 from etalumis.errors import ProtocolError, SimulatorError
-from etalumis.execution import BaseTable, Execution, Site, sample_elements
+from etalumis.execution import BaseTable, Site, StatementReceiver, sample_elements
 from etalumis.ppx.delegated import DelegatedBatch, DelegatedTrace
 from etalumis.ppx.encode import encode, sample_result
 from etalumis.ppx.messages import (
@@ -32,6 +32,7 @@ from etalumis.ppx.messages import (
 )
 from etalumis.ppx.requests import ASSISTED, DELEGATED, request, request_with_terms
 from etalumis.ppx.vocabulary import Vocabulary
+from etalumis.rows import as_structs
 from etalumis.typing import FloatArray
 
 _RUN = encode(Run())
@@ -130,7 +131,7 @@ class Conversation:
         last = f", last address {self.last_address}" if self.last_address and not statement else ""
         return f"in run {self.runs} after {counted(self.draws, 'draw')}{last}"
 
-    def run_interactively(self, execution: Execution, ask: Ask) -> FloatArray | None:
+    def run_interactively(self, execution: StatementReceiver, ask: Ask) -> FloatArray | None:
         """Run the model once, with one message per statement; return the result."""
         self._begin(1)
         answer = _RUN
@@ -286,10 +287,12 @@ class Conversation:
             self._vocabulary, self._bases = Vocabulary(addresses), BaseTable(addresses)
         assert self._vocabulary.addresses is addresses  # the caller has checked `can_use`
         new_terms = None
-        if plan.proposed and plan.rows is not None and plan.rows.keys is not self._vocabulary:
-            plan = plan._replace(rows=None)  # of an earlier session, where the priors had other numbers
-        if plan.rows is not None and plan.rows.keys is not self._vocabulary:
-            rows, new_terms = self._vocabulary.translated(plan.rows)
+        rows = as_structs(plan.rows)
+        if rows is not None and rows.keys is not self._vocabulary:
+            if plan.proposed:
+                rows = None  # of an earlier session, where the priors had other numbers
+            else:
+                rows, new_terms = self._vocabulary.translated(rows)
             plan = plan._replace(rows=rows)
         observations = plan.observed if plan.observed is not self._sent_observations else None
         number = self.handshake.session

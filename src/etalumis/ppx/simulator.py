@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import Self
 
 from etalumis.address import AddressTable
-from etalumis.delegation import Answer, RunPlan, Steps
+from etalumis.delegation import MAX_BATCH_RUNS, Answer, RunPlan, Steps
 from etalumis.errors import EtalumisError, ProtocolError, RefusedError, SimulatorError
-from etalumis.execution import Execution, Site
+from etalumis.execution import Site, StatementReceiver
 from etalumis.ppx.completion import finish_run
 from etalumis.ppx.connection import Connection, PeerEnded, PeerSilent, is_busy
 from etalumis.ppx.decode import Decoder
@@ -128,7 +128,7 @@ class Simulator:
         """Return the different lines with `text` on the standard error of the process, if it was started here."""
         return self._process.lines_with(text) if self._process is not None else []
 
-    def run(self, execution: Execution) -> float | None:
+    def run(self, execution: StatementReceiver) -> float | None:
         """Run the simulator once; return its result, or None if it is not a single number.
 
         A result of several numbers is recorded as the tag "result". An exception in `execution` ends the run and is
@@ -148,6 +148,9 @@ class Simulator:
     def delegates(self) -> bool:
         """Whether the simulator supports delegated and assisted runs."""
         return 0 < self._version <= self.handshake.delegation
+
+    batch_runs = MAX_BATCH_RUNS
+    concurrent = None
 
     def carry_out(self, plan: RunPlan, seeds: Sequence[int], addresses: AddressTable) -> list[DelegatedTrace]:
         """Have the simulator run once per seed, many runs per message; return the traces in the order of the seeds.
@@ -181,6 +184,11 @@ class Simulator:
     def can_step(self) -> bool:
         """Whether the simulator can make the steps of a chain by itself."""
         return self.delegates and self.handshake.chains >= CHAIN_VERSION
+
+    @property
+    def stepper(self) -> Self | None:
+        """The simulator, if it can make the steps of a chain by itself."""
+        return self if self.can_step else None
 
     def take_steps(self, steps: Steps, addresses: AddressTable) -> tuple[list[tuple[int, int]], list[DelegatedTrace]]:
         """Have the simulator make steps of a chain, with one message; raise as `carry_out` does."""

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from etalumis.address import AddressTable, join
-from etalumis.delegation import OWN_PRIOR, AddressKey, AddressKeys, Columns, ReplayRows
 from etalumis.distributions import Distribution, from_code
 from etalumis.errors import ProtocolError
 from etalumis.ppx.messages import Frame, TraceColumns
+from etalumis.rows import DETAIL, ENTRY, OWN_PRIOR, AddressKey, AddressKeys, Columns, ReplayRows
 
 _MAX_CACHED_COLUMNS = 1024
 """Bound on the columns of numbers that are remembered as valid: traces of some models never repeat."""
@@ -123,6 +123,12 @@ class Vocabulary:
         """Return the key of an address number."""
         base, instance, name, flags = self._keys[number].tolist()
         return self.texts[base], instance, self.texts[name], flags
+
+    def proposed(self, entries: Sequence[tuple[float, int, int]], scopes: Sequence[int]) -> ReplayRows:
+        """Return proposed rows, as `rows.Numbering`."""
+        details = np.zeros(len(entries), DETAIL)
+        details["scope"] = scopes
+        return ReplayRows(np.array(entries, ENTRY), details, self)
 
     def translated(self, rows: ReplayRows) -> tuple[ReplayRows, NewTerms | None]:
         """Return rows in the numbers of this session, and the terms that the simulator needs to read them."""

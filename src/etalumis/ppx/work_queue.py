@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from etalumis.address import AddressTable
-from etalumis.batches import MAX_BATCH_RUNS, TARGET_BATCH_S
-from etalumis.delegation import RunPlan
+from etalumis.batches import TARGET_BATCH_S
+from etalumis.delegation import MAX_BATCH_RUNS, RunPlan
 from etalumis.errors import EtalumisError
 from etalumis.ppx.delegated import DelegatedTrace
 

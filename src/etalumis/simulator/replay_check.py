@@ -11,9 +11,8 @@ import numpy as np
 
 from etalumis.address import AddressTable
 from etalumis.batches import Restartable
-from etalumis.distributions import ArrayDistribution
 from etalumis.errors import SimulatorError
-from etalumis.execution import Model, Site, run
+from etalumis.execution import Model, PriorController, Site, run
 from etalumis.names import look_alikes, require_one_value_per_name, require_storable
 from etalumis.seeds import generator
 from etalumis.simulator.storage_limits import storage_limits
@@ -84,7 +83,7 @@ def check_replay(simulator: RestartableModel, program: str, runs: int = 20, seed
         If the name of a tag, a draw or an observe statement cannot be stored, or if two values have one name.
     """
     table = AddressTable()
-    traces = [run(simulator, _PriorDraws(generator(seed, "check", number)), table) for number in range(runs)]
+    traces = [run(simulator, PriorController(generator(seed, "check", number)), table) for number in range(runs)]
     simulator.restart()
     for number in (runs - 1, *reversed(range(runs))):
         _require_equal(simulator, number, traces[number], range(len(traces[number])), table)
@@ -128,22 +127,7 @@ def _require_names(traces: Sequence[Trace]) -> None:
         require_one_value_per_name(draws, trace.result, trace.tags)
 
 
-class _PriorDraws:
-    """Draw all entries from the prior."""
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.rng = rng
-
-    def sample(self, site: Site) -> float:
-        """Return a draw from the prior."""
-        return site.distribution.sample(self.rng)
-
-    def observe(self, name: str, distribution: ArrayDistribution, given: np.ndarray | None) -> np.ndarray | None:
-        """Return the model's own value, or None."""
-        return given
-
-
-class _ReplayValues(_PriorDraws):
+class _ReplayValues(PriorController):
     """Return recorded values, then draw from the prior: the difference is found afterwards."""
 
     def __init__(self, values: Sequence[float], rng: np.random.Generator) -> None:

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from etalumis.address import join
-from etalumis.delegation import OWN_PRIOR, AddressKeys
 from etalumis.names import require_storable
 from etalumis.ppx.delegated import DelegatedBatch, DelegatedTrace
+from etalumis.rows import OWN_PRIOR, AddressKeys
 from etalumis.trace import CONTROLLED, REJECTED, REPLACED
 from etalumis.traces.dictionary import Dictionary
 from etalumis.traces.format import ALL, CONTROLLED_ONLY

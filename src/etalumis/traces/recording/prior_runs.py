@@ -10,10 +10,10 @@ import numpy as np
 
 from etalumis.address import AddressTable
 from etalumis.batches import is_restartable, restart, run_in_batches
-from etalumis.delegation import Delegate
+from etalumis.delegation import carries_out_plans
 from etalumis.distributions import ArrayDistribution
 from etalumis.errors import ProtocolError, SimulatorError
-from etalumis.execution import BaseTable, Model, Site, run
+from etalumis.execution import BaseTable, Model, PriorController, run
 from etalumis.seeds import derive
 from etalumis.trace import Trace
 from etalumis.traces.block import EXPECTED
@@ -22,19 +22,16 @@ from etalumis.traces.recording.recording import Recording
 logger = logging.getLogger(__name__)
 
 
-class PriorRecording:
+class PriorRecording(PriorController):
     """Controller that draws every entry from its prior, and values of those observations only that are stored noisy."""
 
     def __init__(self, rng: np.random.Generator, recording: Recording | None = None) -> None:
-        self._rng, self._recording = rng, recording if recording is not None else Recording()
-
-    def sample(self, site: Site) -> float:
-        """Return a draw from the prior."""
-        return site.distribution.sample(self._rng)
+        super().__init__(rng)
+        self._recording = recording if recording is not None else Recording()
 
     def observe(self, name: str, distribution: ArrayDistribution, given: np.ndarray | None) -> np.ndarray | None:
         """Return None if the expected observation is stored, else a draw from the likelihood."""
-        return None if self._recording.storage(distribution) == EXPECTED else distribution.sample(self._rng)
+        return None if self._recording.storage(distribution) == EXPECTED else distribution.sample(self.rng)
 
 
 class _Seeds(Sequence[int]):
@@ -91,7 +88,7 @@ class PriorRuns:
         def on_failure(error: Exception, number: int, failures: int) -> None:
             self._recover(error, indices[number], origins[number], failures)
 
-        if isinstance(self._model, Delegate) and self._model.delegates:
+        if carries_out_plans(self._model):
             yield from run_in_batches(self._model, self.recording.plan, origins, self._addresses, on_failure)
             return
         for number, seed in enumerate(origins):
