@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Supports of scalar distributions."""
 
-from etalumis.distributions.scalar import Binomial, Categorical, Distribution, Uniform
+from etalumis.distributions.base import Distribution
+from etalumis.distributions.continuous import Uniform
+from etalumis.distributions.discrete import Binomial, Categorical
 
 
 def same_support(a: Distribution, b: Distribution) -> bool:
