@@ -66,7 +66,7 @@ def test_importance_sampling(served, statistics):
 
 def test_rmh(served, statistics):
     model, exact, simulator = served
-    runs = 12_000 if model == "vector" else statistics.size(4_000, 10_000)
+    runs = 24_000 if model == "vector" else statistics.size(4_000, 10_000)
     posterior = flattened(rmh(simulator, exact.observations, runs=runs, burn_in=200, seed=32))
     if model == "marsaglia":
         # The chain mixes too slowly for a short test, but the same draws give the same chain as the Python model,
@@ -90,7 +90,7 @@ def test_replace_without_a_scope_marks_latents_that_all_count(generation, statis
             assert len(set(trace.address)) == len(trace)
             assert trace.result is None
         assert len({len(trace) for trace in traces}) >= 3  # accepted at the first, second or third repetition
-        runs = statistics.size(6_000, 15_000)
+        runs = statistics.size(9_000, 15_000)
         posterior = sample_with_proposals(
             simulator, ANSWERS["marsaglia"].observations, SkewedSession(), runs=runs, seed=33
         )
