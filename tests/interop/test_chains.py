@@ -302,7 +302,7 @@ def test_a_trace_that_cannot_be_replayed_is_explained(drifting):
     runner = ModelRunner(drifting, Observations(CONDITIONED), seed=1)
     chain = Chain(runner, np.random.default_rng(5), MIXED)
     chain.state = chain.structures.state(next(iter(runner.priors((3,), details=True))))
-    chain.state._rows = type(rows)(chain.state.rows.entries, changed, chain.state.rows.keys)
+    chain.state.rows = type(rows)(chain.state.rows.entries, changed, chain.state.rows.keys)
     chain.start_remote_steps()
     with pytest.raises(InferenceError, match="replay broke off"):
         chain.step()
