@@ -163,8 +163,8 @@ def test_the_exact_posterior_passes():
     [
         (gaussian_engine(width=0.6), "too narrow", "less often"),
         (gaussian_engine(width=1.8), "too wide", "more often"),
-        (gaussian_engine(shift=0.8), "biased high", "less often"),
-        (gaussian_engine(shift=-0.8), "biased low", "less often"),
+        (gaussian_engine(shift=1.0), "biased high", "less often"),
+        (gaussian_engine(shift=-1.0), "biased low", "less often"),
     ],
     ids=["narrow", "wide", "high", "low"],
 )
