@@ -28,7 +28,7 @@ sys.exit(next((code for words in json.loads(sys.argv[1]) if (code := main(words)
 
 
 def configure(folder: Path, name: str, **training: object) -> None:
-    defaults = {"learning_rate": 1e-3, "warmup_iterations": 2, "valid_every": 5, "max_traces": 160, "batch_size": 8}
+    defaults = {"learning_rate": 1e-3, "warmup_iterations": 2, "valid_every": 5, "max_traces": 96, "batch_size": 8}
     traces = {"train": 6, "valid": 32, "test": 1, "jobs": 1}
     config = from_mapping({"traces": traces, "network": SMALL.model_dump(), "training": defaults | training})
     (folder / f"{name}.yaml").write_text(to_yaml(config))
@@ -55,7 +55,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for split in ("train", "valid"):
             generate = ["traces", "generate", "--config", "growing-1.yaml", "--simulator", "simulator"]
             lines.append([*generate, "--split", split, "--output", f"traces/{split}.h5"])
-            lines.append(["traces", "sort", "--input", f"traces/{split}.h5", "--output", f"sorted/{split}"])
+            sort = ["traces", "sort", "--shard-traces", "99", "--input", f"traces/{split}.h5"]
+            lines.append([*sort, "--output", f"sorted/{split}"])
         lines.append(["layers", "--input", "sorted/train", "--output", "few.json"])
         lines.append(["layers", "--input", "sorted/valid", "--grow", "few.json", "--output", "more.json"])
         for line in lines:
@@ -64,7 +65,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert main(line) == 0
     two = [online("growing", 2), online("frozen", 2), trained_on(2)]
     command = [*MPIEXEC, "-n", "2", sys.executable, "-c", SEVERAL, json.dumps(two)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     return folder
 
