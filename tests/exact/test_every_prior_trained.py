@@ -55,7 +55,7 @@ def test_the_proposals_of_every_prior_learn(tmp_path):
     # the network's proposals in inference: more effective draws than those of the prior
     observed = {"obs": seen(QUARTILES[2])}
     network = checkpoint.load(tmp_path / "network")
-    proposed = compilation(model, observed, network, runs=300, seed=1)
-    prior = importance(model, observed, runs=300, seed=1)
+    proposed = compilation(model, observed, network, runs=2000, seed=1)
+    prior = importance(model, observed, runs=2000, seed=1)
     assert proposed.info["unknown_address_fraction"] == 0.0
     assert 1.0 / (proposed.weight**2).sum() > 3.0 / (prior.weight**2).sum()

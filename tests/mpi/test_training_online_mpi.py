@@ -28,7 +28,8 @@ sys.exit(next((code for words in json.loads(sys.argv[1]) if (code := main(words)
 
 
 def configure(folder: Path, name: str, **training: object) -> None:
-    defaults = {"learning_rate": 1e-3, "warmup_iterations": 2, "valid_every": 5, "max_traces": 160, "batch_size": 8}
+    # the steps of Adam would not get smaller with gradients that are rounding errors
+    defaults = {"optimizer": "sgd", "learning_rate": 1e-3, "warmup_iterations": 2, "valid_every": 5, "max_traces": 96}
     traces = {"train": 6, "valid": 32, "test": 1, "jobs": 1}
     config = from_mapping({"traces": traces, "network": SMALL.model_dump(), "training": defaults | training})
     (folder / f"{name}.yaml").write_text(to_yaml(config))
@@ -55,7 +56,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for split in ("train", "valid"):
             generate = ["traces", "generate", "--config", "growing-1.yaml", "--simulator", "simulator"]
             lines.append([*generate, "--split", split, "--output", f"traces/{split}.h5"])
-            lines.append(["traces", "sort", "--input", f"traces/{split}.h5", "--output", f"sorted/{split}"])
+            sort = ["traces", "sort", "--shard-traces", "99", "--input", f"traces/{split}.h5"]
+            lines.append([*sort, "--output", f"sorted/{split}"])
         lines.append(["layers", "--input", "sorted/train", "--output", "few.json"])
         lines.append(["layers", "--input", "sorted/valid", "--grow", "few.json", "--output", "more.json"])
         for line in lines:
@@ -64,7 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert main(line) == 0
     two = [online("growing", 2), online("frozen", 2), trained_on(2)]
     command = [*MPIEXEC, "-n", "2", sys.executable, "-c", SEVERAL, json.dumps(two)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -83,12 +85,12 @@ def test_two_ranks_train_the_network_of_one(folder: Path, kind: str) -> None:
     one, two = (checkpoint.load(each) for each in folders)
     assert one.layers.rows == two.layers.rows
     for name, value in one.state_dict().items():
-        torch.testing.assert_close(two.state_dict()[name], value, rtol=0, atol=2e-3)
+        torch.testing.assert_close(two.state_dict()[name], value, rtol=1e-4, atol=1e-5)
     first, second = (read_history(each / "history.csv") for each in folders)
     for a, b in zip(first, second, strict=True):
         assert (a.iteration, a.traces, a.addresses, a.discarded) == (b.iteration, b.traces, b.addresses, b.discarded)
-        assert b.valid_loss == pytest.approx(a.valid_loss, abs=2e-3)
-        assert b.train_loss == pytest.approx(a.train_loss, abs=2e-3)
+        assert b.valid_loss == pytest.approx(a.valid_loss, rel=1e-5)
+        assert b.train_loss == pytest.approx(a.train_loss, rel=1e-5)
     known = len(LayerTable.load(folder / "few.json"))
     assert (len(one.layers) > known) == (kind != "frozen")
     assert (first[-1].discarded > 0) == (kind == "frozen")

@@ -205,7 +205,7 @@ CPP_LINES = [
     "etalumis infer --workers 2 --pin --config $R/config.yaml --simulator muon --engine importance --observations o.h5"
     " --output many.csv",
     "etalumis traces generate --config $R/config.yaml --simulator muon --split valid --output v.h5",
-    "etalumis traces sort --input v.h5 --output v",
+    "etalumis traces sort --shard-traces 9 --input v.h5 --output v",
     "etalumis layers --input v --output v.json",
     "etalumis network train --workers 2 --config $R/config.yaml --layers v.json --simulator muon --valid v"
     " --output online",

@@ -15,13 +15,15 @@ from growing_model import CHOICES, WALK
 from mpi4py import MPI
 from synthetic_batches import SMALL
 
-from etalumis.config import Config, from_mapping
+from etalumis.config import Config, from_mapping, load
 from etalumis.distributions import Uniform
 from etalumis.errors import NetworkError, SimulatorError
+from etalumis.execution import Model
 from etalumis.layers import LayerRow, LayerTable, build
 from etalumis.models import FunctionModel, observe, sample
 from etalumis.network import ProposalNetwork, checkpoint
 from etalumis.ppx import Pool
+from etalumis.simulator.built import BuiltSimulator
 from etalumis.traces.format import Provenance
 from etalumis.traces.reading.batch import Minibatch
 from etalumis.traces.reading.dataset import TraceDataset
@@ -29,7 +31,7 @@ from etalumis.traces.recording.generate import generate
 from etalumis.training import prepare
 from etalumis.training.history import read_history
 from etalumis.training.initialise import initialise_from_data
-from etalumis.training.new_addresses import NewAddress, merged
+from etalumis.training.new_addresses import NewAddress, appended, merged
 from etalumis.training.sampler import StreamOrder
 from etalumis.training.trace_stream import Simulation, TraceStream
 from etalumis.training.train import Outcome, Trainer
@@ -302,15 +304,36 @@ def test_a_failing_run_ends_the_training_and_keeps_the_checkpoint(few: ExampleTr
     assert TRACES - 200 <= -resumed.left <= TRACES - 200 + 4 * BATCH
 
 
-def test_simulators_in_several_processes_give_the_stream_of_one(cpp_examples: Path, tmp_path: Path) -> None:
-    """Delegated runs of a C++ model, by two workers and in one process; against a file that was generated."""
-    origin = Provenance("test", "branching", "config", "", SEED, "online", 0)
+def require_the_stream_of_files(model: Model, folder: Path, tags: tuple[str, ...] = ()) -> LayerTable:
+    """A stream has the minibatches of a file that was generated, bit for bit; return the layers of the file."""
+    origin = Provenance("test", model.name, "config", "", SEED, "online", 0)
+    generate(model, folder / "stream.h5", origin, 0, 48)
+    table = build([folder / "stream.h5"])
+    dataset = TraceDataset(folder / "stream.h5", table, tags=tags)
+    stream = TraceStream(model, table, SEED, 1, tags=tags)
+    for start in range(0, 48, 16):
+        indices = np.arange(start, start + 16)
+        found, expected = (source.batch(indices, (5, 0), 0.3) for source in (stream, dataset))
+        for name in Minibatch.__slots__:
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+    return table
+
+
+def test_simulators_in_several_processes_give_the_stream_of_files(cpp_examples: Path, tmp_path: Path) -> None:
     with Pool([str(cpp_examples / "branching")], 2) as pool:
-        generate(pool, tmp_path / "stream.h5", origin, 0, 64)
-        table = build([tmp_path / "stream.h5"])
-        stream, dataset = TraceStream(pool, table, SEED, 1), TraceDataset(tmp_path / "stream.h5", table)
-        for start in range(0, 64, 16):
-            indices = np.arange(start, start + 16)
-            found, expected = (source.batch(indices, (5, 0)) for source in (stream, dataset))
-            for name in Minibatch.__slots__:
-                np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+        require_the_stream_of_files(pool, tmp_path)
+
+
+def test_sherpa_gives_the_stream_of_its_files(sherpa_simulator: Path, checkout: Path, tmp_path: Path) -> None:
+    """With its image, its tags, and priors that differ from trace to trace; a table of one row grows to that of it."""
+    config = load(checkout / "config" / "test.yaml")
+    with BuiltSimulator(sherpa_simulator, config.simulator).start(2) as pool:
+        table = require_the_stream_of_files(pool, tmp_path, ("visible_at_rest",))
+        assert len(table) > 10
+        stream = TraceStream(pool, table.first(1), SEED, 1)
+        batch = stream.batch(np.arange(48), (5, 0))
+    new = merged(batch.new_addresses(table.first(1)))
+    grown = appended(table.first(1), new)
+    assert {row.address: row for row in grown.rows[1:]} == {row.address: row for row in table.rows[1:]}
+    np.testing.assert_array_equal(batch.using(grown).log_prior, batch.log_prior)
+    assert (batch.using(grown).layer >= 0).all()
