@@ -191,6 +191,11 @@ def test_a_damaged_network(project, refused) -> None:
     assert re.search(r"network_dir: tensors\.pt .* altered or truncated; restore the folder as a whole or train", error)
 
 
+def test_workers_without_a_simulator(refused) -> None:
+    call = "network train --config C --layers layers.json --train traces.h5 --valid traces.h5 --output network_dir"
+    assert "--workers: belongs to --simulator" in refused(f"{call} --workers 2")
+
+
 def test_layers_that_do_not_fit_the_dataset(project, refused) -> None:
     layers = build([project.folder / "traces.h5"])
     LayerTable(layers.rows, layers.observations, "another build", layers.config_digest).save(

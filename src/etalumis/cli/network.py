@@ -16,7 +16,7 @@ from etalumis.cli.arguments import count
 from etalumis.cli.logs import say
 from etalumis.cli.termination import abort_all_ranks
 from etalumis.counting import counted
-from etalumis.errors import ConfigError, EtalumisError
+from etalumis.errors import ConfigError, EtalumisError, NetworkError
 from etalumis.simulator.built import BuiltSimulator
 
 if TYPE_CHECKING:
@@ -133,6 +133,8 @@ def _train(args: argparse.Namespace) -> int:
 def _traces(args: argparse.Namespace, settings: config.Config) -> Iterator[Path | Simulation]:
     """Give the training traces, or start the simulators of this rank."""
     if args.simulator is None:
+        if args.workers > 1:
+            raise NetworkError("--workers: belongs to --simulator; stored traces are read by the ranks themselves")
         yield args.train
         return
     from etalumis.training.trace_stream import Simulation
