@@ -146,8 +146,8 @@ def test_the_burn_in_equalises_the_swap_rates(statistics):
     ]
     assert rates[0]["inverse_temperatures"] == list(uneven)
     before, after = (np.ptp(info["swap_acceptance"]) for info in rates)
-    assert before > 0.3
-    assert after < 0.1
+    assert before > 0.9
+    assert after < 0.25
 
 
 def test_hot_replicas_redraw_more():

@@ -187,6 +187,9 @@ PYTHON_LINES = [
     "etalumis experiments figure5 --format svg --trainings $R/experiments/trainings/seed*/ --output other-formats",
     "etalumis experiments figure6 --format svg --config $R/config.yaml --trainings $R/experiments/trainings/ranks*/"
     " --train $R/sorted/train --layers $R/layers/layers.json --output other-formats",
+    "etalumis experiments learning_rates --format svg --trainings $R/experiments/trainings/minibatch*/"
+    " --output other-formats",
+    "etalumis experiments optimizers --format svg --trainings $R/experiments/trainings/adam*/ --output other-formats",
     "etalumis config schema",
     "etalumis config check config/config.yaml --config 'run={name: second}'",
     f"! etalumis --quiet posteriors ic {INFER} --network $R/network --job 0 --unconditioned calorimeter --output no.h5",

@@ -598,9 +598,9 @@ def written_run(folder, pair):
     if pair:
         write_diagnostics(folder / "diagnostics.json", diagnose(pair))
     (folder / "config.yaml").write_text(config.to_yaml(Config()))
-    row = dict.fromkeys(HistoryRow.__dataclass_fields__, 0.5)
+    row = dict.fromkeys(HistoryRow.__dataclass_fields__, 0.5) | {"epoch": 0, "addresses": 7, "discarded": 0}
     rows = [
-        HistoryRow(**row | {"iteration": i, "traces": 64 * i, "epoch": 0, "valid_loss": 20 - i, "prior_loss": 21.0})
+        HistoryRow(**row | {"iteration": i, "traces": 64 * i, "valid_loss": 20 - i, "prior_loss": 21.0})
         for i in (1, 2, 3)
     ]
     (folder / "network").mkdir()
