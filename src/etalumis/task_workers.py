@@ -110,22 +110,23 @@ def _in_processes(
             begin(place)
         while busy:
             for connection in [ready for ready in wait(list(busy)) if isinstance(ready, Connection)]:
-                worker = busy[connection]
+                worker, is_last = busy[connection], not pending
                 number = worker.task
                 try:
                     result: V | EtalumisError = worker.receive()
                 except EOFError:
-                    result = worker.death()
                     del busy[connection]
+                    result = worker.death()
                     if pending:
                         begin(worker.place)
-                else:
-                    if pending:
-                        worker.give(pending.popleft())
-                    else:
-                        del busy[connection]
-                        worker.finish()
-                yield number, result
+                    yield number, result
+                    continue
+                if not is_last:
+                    worker.give(pending.popleft())
+                yield number, result  # before the end of the worker, which may fail
+                if is_last:
+                    del busy[connection]
+                    worker.finish()
     finally:
         for worker in busy.values():
             worker.stop()
@@ -166,9 +167,14 @@ class _Worker(Generic[R, T, V]):
         )
 
     def finish(self) -> None:
-        """Let the process close its resource and end."""
+        """Let the process close its resource and end; raise the error of closing it."""
         self.connection.send(None)
+        error: EtalumisError | None = None
+        with suppress(EOFError):  # it has ended without an error
+            error = self.connection.recv()
         self._process.join()
+        if error is not None:
+            raise error
 
     def stop(self) -> None:
         """End the process in the middle of its task."""

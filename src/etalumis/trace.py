@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Traces: the record of one run of a model."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ class Observed:
         return self.distribution
 
 
-class Trace:
+class Trace(ABC):
     """One run of a model: entries as parallel columns, observe entries and tags.
 
     `address[i]` is an integer of `addresses`, which stands for the string `base__instance`. `log_prob[i]` is the log
@@ -56,121 +57,121 @@ class Trace:
     __slots__ = ()
 
     @property
+    @abstractmethod
     def addresses(self) -> AddressTable:
         """Table of the addresses that the integers in `address` stand for."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def address(self) -> Sequence[int]:
         """Integer of the address of each entry."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def value(self) -> Sequence[float]:
         """Value of each entry."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def distribution(self) -> Sequence[Distribution]:
         """Prior of each entry."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def log_prob(self) -> Sequence[float]:
         """Log density of each value under its prior."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def flags(self) -> Sequence[int]:
         """Sums of `CONTROLLED`, `REPLACED` and `REJECTED`."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def scope(self) -> Sequence[int]:
         """Number of the rejection scope of each entry, from 1; 0 outside scopes."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def repetition(self) -> Sequence[int]:
         """Repetition of the scope, from 0."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def name(self) -> Sequence[str]:
         """Name of each entry, or ""."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def observes(self) -> Sequence[Observed]:
         """The observe entries, in order."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def tags(self) -> dict[str, np.ndarray]:
         """Values recorded by the model, by name."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def result(self) -> float | None:
         """Return value of the model."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def draws(self) -> int:
         """Number of draws in the run, including rejected repetitions."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def keys(self) -> Numbering:
         """What the numbers in `accepted_numbers` belong to."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def accepted_numbers(self) -> list[tuple[int, int]]:
         """Numbers of address and prior of each accepted entry."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def rows(self) -> Rows:
         """The accepted entries as rows to replay; only for plans with `details`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def prior(self, number: int) -> Distribution:
         """Return the prior of a number that `rows.row` returned."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def lost(self) -> bool:
         """Whether an open scope began another repetition."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def mismatch(self) -> bool:
         """Whether the run did not reach the entries to replay by position, or their densities differed."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def diverged(self) -> bool:
         """Whether a controlled entry differed from its proposed row, or a proposed row was not used."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def repeated(self) -> bool:
         """Whether a scope whose proposed rows were all used, like those before it, began another repetition."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def log_ratio(self) -> float:
         """Sum of log p'(x_i) - log p(x_i) over the entries that reused the value of a row."""
-        raise NotImplementedError
 
+    @abstractmethod
     def misfits(self) -> Sequence[Observed]:
         """Return the observe entries whose observed value does not have the shape of the statement."""
-        raise NotImplementedError
 
+    @abstractmethod
     def unscored(self) -> Sequence[Observed]:
         """Return the observe entries without an observed value, of a plan that scores."""
-        raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self.address)

@@ -86,6 +86,19 @@ def test_a_resource_that_cannot_be_opened_is_the_error_of_the_call():
         list(carry_out(range(4), start, square, 2))
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_of_closing_a_resource_is_raised(workers):
+    @contextmanager
+    def start():
+        yield
+        raise SimulatorError("it did not end")
+
+    found = []
+    with pytest.raises(SimulatorError, match="it did not end"):
+        found.extend(carry_out([1, 1], start, lambda _, task: task, workers))
+    assert (1, 1) in found  # what was done is not lost
+
+
 def test_an_error_of_the_program_has_its_traceback(capfd):
     def work(_, task):
         return 1 // task

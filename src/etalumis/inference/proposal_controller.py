@@ -3,6 +3,7 @@
 """What answers the controlled draws of a run with the proposals of a network."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -27,11 +28,12 @@ class Proposal(NamedTuple):
     log_prior: float
 
 
-class ProposalSource:
+class ProposalSource(ABC):
     """A network that has embedded an observation and proposes the values of a run, one after the other.
 
     Some proposals may depend on tags that the run has emitted before, and values may be proposed in several runs at a
-    time, each in its own lane. By default, there are no such tags, and one lane.
+    time, each in its own lane. By default, there are no such tags, and one lane; a source with several lanes also
+    defines `knows` and `propose_all`.
     """
 
     @property
@@ -39,17 +41,17 @@ class ProposalSource:
         """Number of lanes; with several, there are `knows` and `propose_all`."""
         return 1
 
+    @abstractmethod
     def begin(self, lane: int = 0) -> None:
         """Start a run in a lane."""
-        raise NotImplementedError
 
+    @abstractmethod
     def propose(self, address: str, distribution: Distribution, rng: np.random.Generator) -> tuple[float, float] | None:
         """Return (value, log q(value)) for the run in lane 0, or None if the address is unknown."""
-        raise NotImplementedError
 
+    @abstractmethod
     def log_density(self, address: str, distribution: Distribution, value: float) -> float | None:
         """Return log q(value) as if `propose` had returned this value, or None if the address is unknown."""
-        raise NotImplementedError
 
     def knows(self, address: str) -> bool:
         """Return whether it proposes values of an address."""
@@ -75,6 +77,7 @@ class ProposalSource:
 
     def see(self, tags: Array, lane: int = 0) -> None:
         """Set what `visible_tags` returned for the run in a lane, after its `begin`."""
+        del tags, lane  # a source that needs no tags
 
 
 class ProposalController:

@@ -4,7 +4,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,8 +14,9 @@ from etalumis.distributions import Distribution
 from etalumis.errors import NetworkError
 from etalumis.inference.proposal_controller import Proposal, ProposalSource
 from etalumis.network import sampling
-from etalumis.network.independent_rows import affine, lstm_cell, widened
+from etalumis.network.independent_rows import affine, lstm_cell
 from etalumis.network.proposal_densities import width as proposal_width
+from etalumis.network.session_tensors import LaneState, LayerRow, LstmLayer
 from etalumis.network.standardise import restore, standardise
 from etalumis.network.value_features import embed_values, value_features
 from etalumis.traces.reading.batch import PRIOR_PARAMETERS
@@ -74,15 +75,15 @@ class ProposalSession(ProposalSource):
         if shares.ndim > 1 or len(shares) == 0 or not np.all((shares >= 0.0) & (shares < 1.0)):
             raise NetworkError(f"defensive shares: expected numbers in [0, 1), found {defensive}")
         self.network, self._shares = network, shares
-        self._weights = [_LstmLayer(network, i) for i in range(network.config.lstm_layers)]
+        self._weights = [LstmLayer(network, i) for i in range(network.config.lstm_layers)]
         self._observation_gates = self._embed(observation)
         self._sample_gates = self._weights[0].inputs[self._columns(network.config.sample_embedding)].contiguous()
         self._tag_gates = self._weights[0].inputs[network.input_width - network.tag_width :].contiguous()
         self._address_gates = torch.empty(0, len(self._observation_gates))
         self._gate_rows: dict[tuple[int, int], int] = {}
         self._rows: dict[str, int] = {}
-        self._layers: dict[int, _LayerRow] = {}
-        self._state = _LaneState(network, lanes, len(shares))
+        self._layers: dict[int, LayerRow] = {}
+        self._state = LaneState(network, lanes, len(shares))
 
     def _columns(self, count: int) -> slice:
         start = self.network.config.observation_embedding
@@ -269,10 +270,10 @@ class ProposalSession(ProposalSource):
                 f"simulator asks for {distribution.kind} with {categories}; train on traces of this simulator"
             )
 
-    def _layer(self, layer: int) -> "_LayerRow":
+    def _layer(self, layer: int) -> LayerRow:
         row = self._layers.get(layer)
         if row is None:
-            row = self._layers[layer] = _LayerRow.of(self.network, layer)
+            row = self._layers[layer] = LayerRow.of(self.network, layer)
         return row
 
     def _sample_embedding(self, group: int, layers: list[int], feature: Array) -> Tensor:
@@ -346,57 +347,6 @@ class ProposalSession(ProposalSource):
 
 
 _NOTHING = Proposal(math.nan, math.nan, math.nan)
-
-
-class _LaneState:
-    """State of each lane: the previous entry, (lane, hidden) of each LSTM layer, and the log weights of the shares.
-
-    `tags` (lane, n) are the standardised tags of the runs; None if the network sees none.
-    `log_share_weight` (lane, share) is the log probability of each defensive share given the values so far, up to a
-    constant; the largest of a lane is 0.
-    """
-
-    def __init__(self, network: "ProposalNetwork", lanes: int, shares: int) -> None:
-        config = network.config
-        self.hidden = [torch.zeros(lanes, config.lstm_hidden) for _ in range(config.lstm_layers)]
-        self.cell = [torch.zeros(lanes, config.lstm_hidden) for _ in range(config.lstm_layers)]
-        self.previous_layer = [-1] * lanes
-        self.previous_value = torch.zeros(lanes, config.sample_embedding)
-        self.tags = torch.zeros(lanes, network.tag_width) if network.tag_width else None
-        self.log_share_weight = np.zeros((lanes, shares))
-
-    def reset(self, lane: int) -> None:
-        """Set the state of a lane to that before the first entry."""
-        for tensor in (*self.hidden, *self.cell, self.previous_value):
-            tensor[lane] = 0.0
-        self.previous_layer[lane] = -1
-        self.log_share_weight[lane] = 0.0
-
-
-class _LayerRow(NamedTuple):
-    """The rows of the proposal of one layer in the tables of its group; matrices are (in, out)."""
-
-    hidden_weight: Tensor
-    hidden_bias: Tensor
-    out_weight: Tensor
-    out_bias: Tensor
-
-    @classmethod
-    def of(cls, network: "ProposalNetwork", layer: int) -> Self:
-        """Return the rows of a layer, as views of the tables; with zeros behind if they are narrow."""
-        grouping = network.grouping
-        key, row = grouping.groups[grouping.group_of[layer]].key, int(grouping.row_of[layer])
-        return cls(**{name: widened(network.tables[f"{key}_{name}"].detach()[row]) for name in cls._fields})
-
-
-class _LstmLayer:
-    """Weights (in, out) of one LSTM layer, and the sum of its two biases."""
-
-    def __init__(self, network: "ProposalNetwork", number: int) -> None:
-        lstm = network.lstm
-        self.inputs: Tensor = getattr(lstm, f"weight_ih_l{number}").detach().T.contiguous()
-        self.recurrent: Tensor = getattr(lstm, f"weight_hh_l{number}").detach().T.contiguous()
-        self.bias: Tensor = (getattr(lstm, f"bias_ih_l{number}") + getattr(lstm, f"bias_hh_l{number}")).detach()
 
 
 def _log_mixture(share: Array, log_network: Array, log_prior: Array) -> Array:
