@@ -9,7 +9,7 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Generic, TypeVar
@@ -21,6 +21,7 @@ T = TypeVar("T")  # task
 V = TypeVar("V")  # result
 
 _PR_SET_PDEATHSIG = 1
+_RETRY_S = 0.2
 _FORK = multiprocessing.get_context("fork")
 
 
@@ -85,8 +86,10 @@ def carry_out(
     todo = _Work(tasks, start, work)
     workers = min(workers, len(tasks))
     if workers > 1:
-        for number, result in _in_processes(todo, workers, pin):
-            yield tasks[number], result
+        results = _in_processes(todo, workers, pin)
+        with closing(results):
+            for number, result in results:
+                yield tasks[number], result
     else:
         with start() as resource:
             for number, task in enumerate(tasks):
@@ -178,8 +181,9 @@ class _Worker(Generic[R, T, V]):
 
     def stop(self) -> None:
         """End the process in the middle of its task."""
-        self._process.terminate()
-        self._process.join()
+        while self._process.is_alive():  # a signal just before a system call does not interrupt it; the next one does
+            self._process.terminate()
+            self._process.join(_RETRY_S)
 
 
 def _serve(todo: _Work[R, T, V], connection: Connection, parent: int, cores: set[int] | None) -> None:

@@ -109,15 +109,43 @@ def test_an_error_of_the_program_has_its_traceback(capfd):
 
 
 def test_closing_ends_the_workers_and_their_resources(tmp_path):
-    def work(_, task):
-        if task:
-            time.sleep(600)
-        return task
-
-    results = carry_out(range(3), lambda: terminable(tmp_path), work, 2)
+    results = carry_out(range(3), lambda: terminable(tmp_path), all_but_the_first_wait(tmp_path), 2)
     assert next(results) == (0, 0)
     results.close()
-    assert list(tmp_path.iterdir()) == []
+    assert [file.name for file in tmp_path.iterdir()] == ["waiting"]
+
+
+def test_closing_ends_a_worker_whose_first_signal_comes_just_before_it_waits(tmp_path):
+    """Python runs the handler of such a signal at the end of the wait."""
+
+    @contextmanager
+    def start():
+        with terminable(tmp_path) as opened:
+            handler = signal.getsignal(signal.SIGTERM)
+            signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, handler))
+            yield opened
+
+    results = carry_out(range(2), start, all_but_the_first_wait(tmp_path), 2)
+    assert next(results) == (0, 0)
+    results.close()
+    assert [file.name for file in tmp_path.iterdir()] == ["waiting"]
+
+
+def all_but_the_first_wait(folder: Path):
+    """Return work whose task 0 ends when another one has begun, and whose other tasks do not end."""
+    waiting = folder / "waiting"
+
+    def work(_, task):
+        if task:
+            waiting.touch()
+            time.sleep(3600)
+        deadline = time.monotonic() + 60
+        while not waiting.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        return task
+
+    return work
 
 
 @contextmanager
