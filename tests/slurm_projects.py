@@ -59,13 +59,13 @@ class SlurmProject(Project):
         variables: dict[str, str] = self.slurm.environment()
         return {**variables, "PATH": os.pathsep.join([str(Path(sys.executable).parent), variables["PATH"]])}
 
-    def start(self, *words: str, output: Path) -> subprocess.Popen[bytes]:
-        """Start Snakemake or another program, whose output goes to a file."""
+    def start(self, *words: str, output: Path, **variables: str) -> subprocess.Popen[bytes]:
+        """Start Snakemake or another program, with environment variables, whose output goes to a file."""
         with output.open("wb") as file:
             return subprocess.Popen(
                 words,
                 cwd=self.root,
-                env=self.variables,
+                env={**self.variables, **variables},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,

@@ -62,7 +62,7 @@ def test_hundreds_of_alike_jobs_are_a_few_arrays_of_short_lines(refuse) -> None:
 def test_the_profile_of_the_project(refuse) -> None:
     lines = refuse("slurm", "all", "network", "rmh")
     training, again, third = lines_of("network", lines)
-    has(training, "--job-name etalumis_", " -p short ", " -t 26 ", " --mem-per-cpu 600 ", "--signal=TERM@60")
+    has(training, "--job-name etalumis_", " -p short ", " -t 26 ", " --mem-per-cpu 600 ")
     has(training, "--ntasks=2 --cpus-per-task=4")
     has(again, " -t 52 ", " --mem-per-cpu 1175 ")
     has(third, " -t 60 ", " --mem-per-cpu 1750 ")  # no longer than longest_min
@@ -75,7 +75,7 @@ def test_the_profile_of_a_cpu_site(refuse) -> None:
     lines = refuse("profiles/cpu-site", "all", "network", "rmh")
     for line in lines:
         has(line, " -A physics ", " -p standard ", " -C icelake ", " --qos=normal ")
-    has(lines_of("network", lines)[0], "--ntasks=2 --cpus-per-task=4 --signal=TERM@120 --exclusive")
+    has(lines_of("network", lines)[0], "--ntasks=2 --cpus-per-task=4 --exclusive")
     has(lines_of("network", lines)[3], " -t 104 ")
     has(lines_of("rmh", lines)[0], "--array=1-2")
 

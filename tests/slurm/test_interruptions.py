@@ -16,6 +16,7 @@ import pytest
 from projects import fill_project
 from slurm_projects import LITERAL, TIMEOUT_S, SlurmProject, wait_until
 
+from etalumis.cli.time_limit import MARGIN
 from etalumis.inference.posterior import Posterior
 from etalumis.paths import Paths
 
@@ -24,6 +25,8 @@ pytestmark = pytest.mark.timeout(2 * TIMEOUT_S)
 # long enough to be interrupted after the first checkpoints, and to have much left
 TRAINING = ["network", "--config", "training={max_traces: 9600, max_minutes: null, valid_every: 100}"]
 CHAINS = ["results/test/posteriors/rmh.h5", "--config", "posteriors={rmh: {runs: 60000, thin: 10}}"]
+STOP_EARLY = {MARGIN: "150"}
+"""Stop two and a half minutes before the time limit: a job may need two to begin, if the machine has other work."""
 STATUS = ["--slurm-init-seconds-before-status-checks", "2"]
 
 
@@ -61,6 +64,11 @@ def chains(made: SlurmProject, tmp_path_factory: pytest.TempPathFactory) -> Post
     done = project.call("snakemake", "--configfile", "config/test.yaml", "--cores", "2", *CHAINS)
     assert done.returncode == 0, done.stdout[-6000:]
     return Posterior.load(project.paths("test").posterior("rmh"))
+
+
+def minutes(rule: str) -> list[str]:
+    """Return options with which the first attempt has 3 minutes, the second one 6, and the third one 12."""
+    return ["--set-resources", f"{rule}:runtime=3*2**(attempt-1)"]
 
 
 def start_chains(project: SlurmProject, output: Path) -> "subprocess.Popen[bytes]":
@@ -131,29 +139,36 @@ def test_recovering_may_cancel_the_jobs_which_then_resume(
     require_equal(project.paths("test"), chains)
 
 
-def test_a_training_that_reaches_its_time_limit_goes_on_from_its_checkpoint(
+def test_a_training_stops_before_its_time_limit_and_goes_on_from_its_checkpoint(
     made: SlurmProject, tmp_path: Path, undisturbed_training: Background
 ) -> None:
     project = made.copy(tmp_path / "project")
     paths = project.paths("test")
-    snakemake = project.start("snakemake", *LITERAL, *STATUS, *TRAINING, output=tmp_path / "output")
-    history = paths.network / "history.csv"
-    wait_until(lambda: history.exists() and "\n100," in history.read_text(), "100 iterations", snakemake)
-    (first,) = project.jobs("network")
-    # its limit becomes one minute after its start: the signal of the profile comes at once, a minute before the limit
-    made.slurm.call("scontrol", "update", f"JobId={first.number}", "TimeLimit=1")
+    words = [*LITERAL, *STATUS, *TRAINING, *minutes("network")]
+    snakemake = project.start("snakemake", *words, output=tmp_path / "output", **STOP_EARLY)
     assert snakemake.wait(TIMEOUT_S) == 0, (tmp_path / "output").read_text(encoding="utf-8")[-6000:]
-    interrupted, second = project.jobs("network")
-    assert (interrupted.state, second.state) != ("COMPLETED", "COMPLETED")
-    assert second.state == "COMPLETED"
+    states = [job.state for job in project.jobs("network")]
+    assert "TIMEOUT" not in states  # SLURM did not have to end one
+    assert (states[0], states[-1]) == ("FAILED", "COMPLETED")
     assert "training was interrupted" in (tmp_path / "output").read_text(encoding="utf-8")
     log = paths.log("network", "train").read_text(encoding="utf-8")
-    assert int(re.findall(r"training resumes from iteration (\d+)", log)[0]) >= 100
+    assert int(re.findall(r"training resumes from iteration (\d+)", log)[-1]) > 0
 
     assert undisturbed_training.process.wait(TIMEOUT_S) == 0
     theirs = undisturbed_training.project.paths("test")
     mine, other = (json.loads(folder.network_manifest.read_text(encoding="utf-8")) for folder in (paths, theirs))
     assert mine["tensors_sha256"] == other["tensors_sha256"]
+
+
+def test_chains_stop_before_their_time_limit_and_go_on(made: SlurmProject, tmp_path: Path, chains: Posterior) -> None:
+    project = made.copy(tmp_path / "project")
+    words = [*LITERAL, *STATUS, *CHAINS, *minutes("rmh")]
+    snakemake = project.start("snakemake", *words, output=tmp_path / "output", **STOP_EARLY)
+    assert snakemake.wait(TIMEOUT_S) == 0, (tmp_path / "output").read_text(encoding="utf-8")[-6000:]
+    states = [job.state for job in project.jobs("rmh")]
+    assert states[:2] == ["FAILED", "FAILED"]  # both tasks of the array; TIMEOUT if SLURM had ended them
+    assert states[-2:] == ["COMPLETED", "COMPLETED"]
+    require_equal(project.paths("test"), chains)
 
 
 def test_a_job_killed_for_its_memory_asks_for_more(made: SlurmProject, tmp_path: Path) -> None:

@@ -63,6 +63,13 @@ def explained(capsys, product="layers/layers.json", code=0):
     return capsys.readouterr().out
 
 
+def test_links_that_lead_nowhere_are_no_contents(tmp_path):
+    """A simulator that was copied to another depth has such a link to its Sherpa."""
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    (tmp_path / "link").symlink_to("nowhere")
+    assert list(contents(tmp_path)) == ["file"]
+
+
 def test_the_chain_leads_back_to_the_source(made, capsys):
     steps = chain.trace_back(Path("layers/layers.json"))
     assert [str(step.path) for step in steps] == [

@@ -20,6 +20,7 @@ from etalumis.cli.logs import Options, close_logs, open_logs
 from etalumis.cli.records import making, paths_among, record
 from etalumis.cli.streams import standard_streams
 from etalumis.cli.termination import Terminated, terminating
+from etalumis.cli.time_limit import stopping_in_time
 from etalumis.errors import EtalumisError
 from etalumis.refusals import storage_error, system_errno
 
@@ -86,7 +87,7 @@ def _run(argv: Sequence[str] | None) -> int:
     gc.freeze()  # imported objects are permanent; collecting them repeatedly would cost a run of Sherpa 2 %
     try:
         open_logs(options)
-        with terminating():
+        with terminating(), stopping_in_time():
             made = making(args, rest)
             code = int(args.run(args))
             if made is not None and code == 0:

@@ -52,7 +52,7 @@ def contents(product: Path, known: Mapping[str, Mapping[str, Any]] | None = None
     Parameters
     ----------
     product
-        A file, or a folder. Hidden files, links to folders, records and checkpoints are left out.
+        A file, or a folder. Hidden files, links to folders or to nothing, records and checkpoints are left out.
     known
         Earlier result: the checksum of a file with the same size and time is taken from it.
     """
@@ -76,7 +76,8 @@ def _files(product: Path) -> list[tuple[str, Path]]:
         found += [
             Path(folder, name) for name in files if not name.startswith(".") and not name.endswith((ENDING, ".part"))
         ]
-    return [(path.relative_to(product).as_posix(), path) for path in sorted(found)]
+    # without links that lead nowhere, as in a simulator that was copied without its Sherpa
+    return [(path.relative_to(product).as_posix(), path) for path in sorted(found) if path.exists()]
 
 
 def checksum_of(product: Path) -> str:

@@ -1,0 +1,89 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""The time limit of a SLURM job: a command in the job stops before it is killed, so that its work is kept.
+
+`sbatch --signal` would not do: it signals job steps, and a batch script that calls the command itself is none.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+logger = logging.getLogger(__name__)
+
+MARGIN = "ETALUMIS_STOP_BEFORE_S"
+"""Environment variable with the number of seconds before the time limit at which a command stops."""
+_MARGIN_S = 60.0
+_ANSWER_S = 30.0
+
+
+@contextmanager
+def stopping_in_time() -> Iterator[None]:
+    """In a SLURM job with a time limit: send SIGTERM to this process a minute before it.
+
+    The minute is `MARGIN`. Of the ranks of an MPI program, only rank 0 does this: the others stop with it. Without an
+    answer of SLURM, the limit is not known, and the program goes on.
+    """
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None or os.environ.get("SLURM_PROCID", "0") != "0":
+        yield
+        return
+    ended = threading.Event()
+    watch = threading.Thread(target=_watch, args=(job, _margin_s(), ended), daemon=True, name="time limit")
+    watch.start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _margin_s() -> float:
+    text = os.environ.get(MARGIN, "")
+    try:
+        return max(float(text), 0.0) if text else _MARGIN_S
+    except ValueError:
+        logger.warning("%s: expected a number of seconds, found %r; using %g", MARGIN, text, _MARGIN_S)
+        return _MARGIN_S
+
+
+def _watch(job: str, margin_s: float, ended: threading.Event) -> None:
+    """Wait until the limit is near, which may have changed meanwhile, or until the program has ended."""
+    while (left_s := seconds_left(job)) is not None:
+        if left_s <= margin_s:
+            if not ended.is_set():
+                logger.warning("SLURM ends job %s in %.0f s: stopping now; the same command resumes", job, left_s)
+                main = threading.main_thread().ident
+                assert main is not None
+                signal.pthread_kill(main, signal.SIGTERM)  # so that a wait of the main thread ends
+            return
+        if ended.wait(left_s - margin_s):
+            return
+
+
+def seconds_left(job: str) -> float | None:
+    """Return the time until SLURM ends a job, in seconds; None without a limit, or if SLURM does not answer."""
+    command = ["squeue", "--noheader", f"--jobs={job}", "--format=%L"]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_ANSWER_S, check=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        logger.debug("the time limit of SLURM job %s is not known: %s", job, error)
+        return None
+    return parse_duration(done.stdout.strip())
+
+
+def parse_duration(text: str) -> float | None:
+    """Return a duration of SLURM, [[days-]hours:]minutes:seconds, in seconds; None if it is none, such as UNLIMITED."""
+    days, dash, clock = text.rpartition("-")
+    words = clock.split(":")
+    if not (all(word.isdecimal() for word in words) and 2 <= len(words) <= 3 and (days.isdecimal() or not dash)):
+        return None
+    seconds = 0.0
+    for word in words:
+        seconds = 60.0 * seconds + int(word)
+    return seconds + 86_400.0 * int(days or 0)

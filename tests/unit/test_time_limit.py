@@ -1,0 +1,118 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""A command in a SLURM job stops before its time limit; tests/slurm has the same on a real SLURM."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from etalumis.cli.time_limit import MARGIN, parse_duration, seconds_left, stopping_in_time
+
+PROGRAM = """
+import time
+from etalumis.cli.termination import Terminated, terminating
+from etalumis.cli.time_limit import stopping_in_time
+
+try:
+    with terminating(), stopping_in_time():
+        time.sleep(SECONDS)
+    print("completed")
+except Terminated:
+    print("stopped")
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0:05", 5.0),
+        ("59:42", 3582.0),
+        ("1:00:00", 3600.0),
+        ("2-03:04:05", 183_845.0),
+        ("UNLIMITED", None),
+        ("NOT_SET", None),
+        ("INVALID", None),
+        ("", None),
+        ("-1:00", None),
+    ],
+)
+def test_durations_of_slurm(text, seconds):
+    assert parse_duration(text) == seconds
+
+
+@pytest.fixture
+def squeue(tmp_path, monkeypatch):
+    """Return a function that makes a `squeue` with an answer for each call; the last one answers all later calls."""
+
+    def make(*answers, code=0):
+        cases = "\n".join(f"{number}) echo {answer} ;;" for number, answer in enumerate(answers))
+        program = tmp_path / "squeue"
+        program.write_text(
+            f'#!/bin/sh\ncalls={tmp_path}/calls\nnumber=$(wc -l < $calls)\necho "$@" >> $calls\n'
+            f"case $number in\n{cases}\n*) echo {answers[-1]} ;;\nesac\nexit {code}\n",
+            encoding="utf-8",
+        )
+        program.chmod(0o755)
+        (tmp_path / "calls").touch()
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        monkeypatch.setenv("SLURM_JOB_ID", "17")
+
+    return make
+
+
+def run(seconds, **variables):
+    program = PROGRAM.replace("SECONDS", str(seconds))
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, **variables}, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_it_asks_for_its_own_job(squeue, tmp_path):
+    squeue("1:00:10")
+    assert seconds_left("17") == 3610.0
+    assert (tmp_path / "calls").read_text(encoding="utf-8") == "--noheader --jobs=17 --format=%L\n"
+
+
+def test_a_command_near_its_limit_stops(squeue):
+    squeue("0:59")
+    done = run(600)
+    assert done.stdout == "stopped\n"
+    assert "SLURM ends job 17 in 59 s: stopping now" in done.stderr
+
+
+def test_a_limit_that_was_raised_meanwhile_is_obeyed(squeue, tmp_path):
+    squeue("0:11", "1:00:00")
+    assert run(3, **{MARGIN: "10"}).stdout == "completed\n"
+    assert len((tmp_path / "calls").read_text(encoding="utf-8").splitlines()) == 2
+
+
+@pytest.mark.parametrize(("answer", "code"), [("UNLIMITED", 0), ("0:01", 1)], ids=["no limit", "no answer"])
+def test_without_a_known_limit_it_goes_on(squeue, answer, code):
+    squeue(answer, code=code)
+    assert run(1).stdout == "completed\n"
+
+
+def test_only_rank_0_asks(squeue, tmp_path):
+    squeue("0:01")
+    assert run(1, SLURM_PROCID="1").stdout == "completed\n"
+    assert (tmp_path / "calls").read_text(encoding="utf-8") == ""
+
+
+def test_outside_a_job_nothing_is_asked(squeue, tmp_path, monkeypatch):
+    squeue("0:01")
+    monkeypatch.delenv("SLURM_JOB_ID")
+    with stopping_in_time():
+        time.sleep(0.1)
+    assert (tmp_path / "calls").read_text(encoding="utf-8") == ""
+
+
+def test_a_margin_that_is_no_number_is_a_warning(squeue):
+    squeue("0:59")
+    done = run(600, **{MARGIN: "soon"})
+    assert done.stdout == "stopped\n"
+    assert f"{MARGIN}: expected a number of seconds, found 'soon'; using 60" in done.stderr
