@@ -158,6 +158,15 @@ def write_network(root: Path, folder: str) -> None:
     (root / folder / "manifest.json").write_text("{}\n", encoding="utf-8")
 
 
+def test_the_harder_decay_has_the_network_of_the_demo(project: DryProject) -> None:
+    write_network(project.root, "results/demo/network")
+    jobs = project.jobs("--configfile", "config/hard.yaml")
+    assert jobs == {
+        **dict.fromkeys(("simulator", "generate", "observation", "diagnostics", "figures", "report"), 1),
+        **dict.fromkeys(("ic", "smc", "gather"), 2),
+    }
+
+
 def test_the_network_of_another_run_replaces_training_and_its_traces(project: DryProject) -> None:
     write_network(project.root, "results/demo/network")
     words = ["--config", "run={name: second}", "network={from: results/demo/network}"]

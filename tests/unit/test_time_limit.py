@@ -103,6 +103,14 @@ def test_only_rank_0_asks(squeue, tmp_path):
     assert (tmp_path / "calls").read_text(encoding="utf-8") == ""
 
 
+def test_a_task_of_an_array_asks_for_itself(squeue, tmp_path):
+    """The number of the last task is that of the whole array."""
+    squeue("0:59")
+    done = run(600, SLURM_ARRAY_JOB_ID="17", SLURM_ARRAY_TASK_ID="2")
+    assert "SLURM ends job 17_2 in 59 s" in done.stderr
+    assert "--jobs=17_2 " in (tmp_path / "calls").read_text(encoding="utf-8")
+
+
 def test_outside_a_job_nothing_is_asked(squeue, tmp_path, monkeypatch):
     squeue("0:01")
     monkeypatch.delenv("SLURM_JOB_ID")

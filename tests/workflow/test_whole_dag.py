@@ -4,15 +4,21 @@
 
 import csv
 import json
+import re
+import subprocess
+import sys
 
 import matplotlib.image
 import numpy as np
 import pytest
-from projects import Run
+from projects import CONFIG, Run
 
 from etalumis.cli import main
 from etalumis.config import load
+from etalumis.diagnostics.files import read_diagnostics
+from etalumis.diagnostics.headline import headline
 from etalumis.diagnostics.quantities import TAU_DECAY
+from etalumis.diagnostics.verdict import ENGINE_NAMES
 from etalumis.distributions import Categorical, Uniform
 from etalumis.inference.posterior import Posterior
 from etalumis.layers import LayerTable
@@ -223,6 +229,26 @@ def test_the_report_is_one_page_with_every_figure(run: Run) -> None:
     # the verdicts on the first screen, titles in words
     assert "reliable, ESS" in page
     assert all(entry.title in page for entry in FIGURES.values())
+
+
+def test_the_last_lines_of_the_log_are_the_verdicts_and_where_to_read_on(run: Run) -> None:
+    """`make report`, which prints what `make demo` prints at its end."""
+    command = [sys.executable, "scripts/run_workflow.py", "--report-only", "--configfile", str(CONFIG)]
+    done = subprocess.run(command, cwd=run.project.root, capture_output=True, text=True, timeout=540, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    diagnostics = read_diagnostics(run.paths.diagnostics)
+    _, _, result = done.stdout.partition("RESULT\n")
+    assert result.startswith(f"{headline(diagnostics)[0]}\n")
+    words = " ".join(result.split())
+    for check in diagnostics["checks"]:
+        assert f"{'ok' if check['passed'] else 'NOT'} {' '.join(check['sentence'].split())}" in words
+    for engine in run.config.posteriors.engines:
+        draws = len(Posterior.load(run.paths.posterior(engine)))
+        assert re.search(rf"^{re.escape(ENGINE_NAMES[engine])} .*\b{draws:,}\b", result, re.MULTILINE), engine
+    assert [stage for stage in STAGES if not re.search(rf"^{stage} +\d", result, re.MULTILINE)] == []
+    for page in (run.paths.report, run.paths.workflow_report):
+        assert page.resolve().as_uri() in result
+        assert page.stat().st_size > 100_000
 
 
 def test_every_product_says_where_it_comes_from(

@@ -28,7 +28,7 @@ def stopping_in_time() -> Iterator[None]:
     The minute is `MARGIN`. Of the ranks of an MPI program, only rank 0 does this: the others stop with it. Without an
     answer of SLURM, the limit is not known, and the program goes on.
     """
-    job = os.environ.get("SLURM_JOB_ID")
+    job = _job()
     if job is None or os.environ.get("SLURM_PROCID", "0") != "0":
         yield
         return
@@ -39,6 +39,15 @@ def stopping_in_time() -> Iterator[None]:
         yield
     finally:
         ended.set()
+
+
+def _job() -> str | None:
+    """Return the number of the job of this process, or None outside of a job.
+
+    The last task of an array has the number of the array, which stands for all its tasks.
+    """
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return os.environ.get("SLURM_JOB_ID") if array is None or task is None else f"{array}_{task}"
 
 
 def _margin_s() -> float:
