@@ -14,7 +14,10 @@ from etalumis.paths import RESULTS_FORMAT, Paths
 from etalumis.results import write_run_files
 
 # rules without a job, and the last line of the table
-NO_JOBS = ("all", "traces", "sorted", "posteriors", "paper_figures", "total")
+NO_JOBS = (
+    *("all", "traces", "sorted", "posteriors", "paper_figures", "figure7_loss", "figure8_posteriors"),
+    "total",
+)
 JOB_LINE = re.compile(r"^(\w+) +(\d+)$", re.MULTILINE)
 
 

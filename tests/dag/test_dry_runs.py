@@ -158,6 +158,13 @@ def write_network(root: Path, folder: str) -> None:
     (root / folder / "manifest.json").write_text("{}\n", encoding="utf-8")
 
 
+@pytest.mark.parametrize("name", ["figure7_loss", "figure8_posteriors"])
+def test_a_figure_of_every_run_has_its_name_as_target(project: DryProject, name: str) -> None:
+    jobs = project.jobs(name)
+    assert jobs["figures"] == 1
+    assert "report" not in jobs
+
+
 def test_the_harder_decay_has_the_network_of_the_demo(project: DryProject) -> None:
     write_network(project.root, "results/demo/network")
     jobs = project.jobs("--configfile", "config/hard.yaml")

@@ -28,6 +28,7 @@ from etalumis.figures import (
     make,
     observation,
     pairs,
+    particles,
     posteriors,
     predictive_check,
     series,
@@ -371,6 +372,38 @@ def test_event_display_shows_where_the_tau_would_have_hit_the_face(pair):
     assert "RMH and IC" in drawing.caption
     alone = make.show_event(inputs.FigureInputs(Config(), observation=event()))
     assert "Contours" not in alone.caption
+
+
+def test_visible_particles_are_boosted_by_the_momentum_of_the_tau():
+    """Against the Lorentz transformation to the rest frame, as a matrix."""
+    mass, tau = 1.777, np.array([0.7, -1.1, 44.0])
+    energy = np.sqrt(mass**2 + tau @ tau)
+    gamma, beta = energy / mass, tau / energy
+    to_rest = np.eye(4)
+    to_rest[0, 0], to_rest[0, 1:], to_rest[1:, 0] = gamma, -gamma * beta, -gamma * beta
+    to_rest[1:, 1:] += (gamma - 1.0) * np.outer(beta, beta) / (beta @ beta)
+    electromagnetic, hadronic = np.array([20.0, 0.3, -0.4, 19.9]), np.array([12.0, -0.2, 0.1, 11.8])
+    at_rest = np.concatenate([to_rest @ electromagnetic, to_rest @ hadronic, np.zeros(4)])
+    (found,) = particles.visible_flights({"momentum": tau[None], "visible_at_rest": at_rest[None]}, 100.0)
+    expected = [100.0 * p[1:3] / p[3] for p in (electromagnetic, hadronic)]
+    np.testing.assert_allclose(found[:2], expected, rtol=1e-9)
+    assert np.isnan(found[2]).all()  # no energy of this kind
+    assert particles.visible_flights({"momentum": tau[None]}, 100.0).shape == (1, 0, 2)
+
+
+def test_event_display_shows_the_inferred_visible_particles(pair):
+    """An electron that takes all the energy of a tau, at rest in the direction of the beam."""
+    at_rest = np.zeros((len(pair[1]), 12))
+    at_rest[:, :4] = 0.888, 0.0, 0.0, 0.888
+    given = replace(pair[1], values={**pair[1].values, "visible_at_rest": at_rest})
+    drawing = make.show_event(inputs.FigureInputs(Config(), [given], diagnose([given]), observation=event()))
+    assert "filled: inferred visible particles" in all_text(drawing.figure)
+    filled, _ = drawing.figure.axes[1].collections
+    corners = np.concatenate([path.vertices for path in filled.get_paths()])
+    distance = Config().simulator.calorimeter.distance_cm
+    centre = distance * given.values["momentum"][:, :2].mean(axis=0) / given.values["momentum"][:, 2].mean()
+    # the region of 68 % of the same density as of the tau, which it follows at this angle
+    np.testing.assert_allclose(0.5 * (corners.max(axis=0) + corners.min(axis=0)), centre, atol=2.0)
 
 
 def predicted(posterior, expected):

@@ -20,6 +20,7 @@ from etalumis.diagnostics.headline import headline
 from etalumis.diagnostics.quantities import TAU_DECAY
 from etalumis.diagnostics.verdict import ENGINE_NAMES
 from etalumis.distributions import Categorical, Uniform
+from etalumis.figures.particles import MOMENTUM, VISIBLE, of_truth, visible_flights
 from etalumis.inference.posterior import Posterior
 from etalumis.layers import LayerTable
 from etalumis.paths import FIGURES, SORTED_SPLITS, SPLITS, STAGES
@@ -67,6 +68,19 @@ def test_a_trace_is_a_tau_decay(run: Run) -> None:
         assert np.all(image >= 0)
         # no more than the τ's energy can be seen (m_τ = 1.777 GeV)
         assert image.sum() <= np.hypot(np.linalg.norm(momentum), 1.777) * 1.001
+
+
+def test_the_visible_particles_of_a_draw_are_where_those_of_its_trace_are(run: Run) -> None:
+    """The event display has them from their momentum at rest, the traces from the simulator."""
+    data, compared = TraceDataset(trace_files(run.paths, run.config, "train")), 0
+    for index in range(len(data)):
+        tags = data.trace(index).tags
+        seen = [particle for particle in of_truth(tags) if particle.visible]
+        if len(seen) == 1 and seen[0].energy > 1.0:
+            compared += 1
+            (found,) = visible_flights({name: np.array([tags[name]]) for name in (MOMENTUM, VISIBLE)}, 150.0)
+            np.testing.assert_allclose(found[np.isfinite(found[:, 0])], [seen[0].at(150.0)], rtol=1e-4, atol=1e-4)
+    assert compared > 20
 
 
 def test_most_decays_are_seen(run: Run) -> None:

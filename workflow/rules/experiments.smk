@@ -60,6 +60,7 @@ rule experiment_ranks:
         **request("experiment_ranks", memory="mem_mb_per_cpu"),
         mpi=wiring.MPIEXEC,
         tasks=lambda wildcards: int(wildcards.ranks),
+        nodes=1,  # python -m etalumis.mpiexec starts all ranks on one
         cpus_per_task=1,
     params:
         config=P.config,

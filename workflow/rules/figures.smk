@@ -49,6 +49,17 @@ rule figures:
         " --format {params.formats}"
 
 
+for name in ("figure7_loss", "figure8_posteriors"):
+
+    # figures of the paper by their names, as those of experiments.smk, although one job draws all figures of a run
+    rule:
+        name:
+            name
+        input:
+            P.figure(name),
+        localrule: True
+
+
 rule report:
     """Write the report: the story of the run on one HTML page."""
     input:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Event display: the calorimeter in three dimensions, and the inferred direction of the particle on its face."""
+"""Event display: the calorimeter in three dimensions, and the true and the inferred particles on its face."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from scipy.ndimage import gaussian_filter
 
 from etalumis.diagnostics.headline import names_of
@@ -17,7 +19,7 @@ from etalumis.figures import style
 from etalumis.figures.binning import mass_level
 from etalumis.figures.observation import Axis, significance
 from etalumis.figures.panels import MASSES
-from etalumis.figures.particles import Particle
+from etalumis.figures.particles import MOMENTUM, VISIBLE, Particle, flights, visible_flights
 from etalumis.figures.series import Series, deciding, of_posteriors
 from etalumis.typing import FloatArray
 
@@ -25,9 +27,7 @@ if TYPE_CHECKING:
     from etalumis.inference.posterior import Posterior
 
 STEM = "event_display"
-TITLE = "Event display: image, true particles and inferred direction"
-MOMENTUM = "momentum"
-"""Value (draw, 3) of a posterior: px, py and pz of the decaying particle."""
+TITLE = "Event display: image, true and inferred particles"
 SHOWN_VOXELS = 250
 """Voxels drawn in three dimensions: the largest ones, noise among them."""
 CELLS = 70
@@ -43,7 +43,7 @@ def draw(
     diagnostics: Mapping[str, Any] | None = None,
     momentum: FloatArray | None = None,
 ) -> style.Drawing:
-    """Draw the observed energies with the true particles, and what the engines say about the flight of the tau.
+    """Draw the observed energies with the true particles, and the flights that the engines infer.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def draw(
     particles : sequence of Particle
         The true ones.
     posteriors, diagnostics
-        For the inferred direction; reliable engines are drawn, or all if none is.
+        For the inferred flights of the tau and of the visible particles; reliable engines are drawn, or all if none is.
     momentum : array (3,), optional
         The true momentum of the decaying particle.
     """
@@ -76,7 +76,10 @@ def draw(
             vmax=max(5.0, float(picture.max())), interpolation="nearest",
         )  # fmt: skip
         for each in series:
-            _direction(face, each, x, y, distance_cm)
+            seen = visible_flights(each.values, distance_cm)
+            weight = np.broadcast_to(each.weight[:, None], seen.shape[:-1])
+            _region(face, each, seen.reshape(-1, 2), weight.ravel(), x, y, filled=True)
+            _region(face, each, flights(each.values, distance_cm), each.weight, x, y)
         for particle in particles:
             at_x, at_y = particle.at(distance_cm)
             mark = "x" if particle.visible else "+"
@@ -126,26 +129,34 @@ def _colour(particle: Particle) -> str:
     return style.BLUE if particle.visible else style.PURPLE
 
 
-def _direction(axes: Axes, series: Series, x: Axis, y: Axis, distance_cm: float) -> None:
-    """Draw where the line of flight of the decaying particle crosses the face: regions of 68 % and 95 % of the mass."""
-    momentum = np.asarray(series.values[MOMENTUM], dtype=float)
-    keep = np.isfinite(momentum).all(axis=1) & (series.weight > 0) & (momentum[:, 2] > 0)
+def _region(
+    axes: Axes, series: Series, at: FloatArray, weight: FloatArray, x: Axis, y: Axis, *, filled: bool = False
+) -> None:
+    """Draw the regions of 68 % and 95 % of the mass of weighted points (point, 2) on the face; filled: of 68 % only."""
+    keep = np.isfinite(at).all(axis=1) & (weight > 0)
     if not keep.any():
         return
-    across, up = (distance_cm * momentum[keep, i] / momentum[keep, 2] for i in (0, 1))
-    counts, edges_x, edges_y = np.histogram2d(across, up, CELLS, [x.edges, y.edges], weights=series.weight[keep])
+    across, up = at[keep, 0], at[keep, 1]
+    counts, edges_x, edges_y = np.histogram2d(across, up, CELLS, [x.edges, y.edges], weights=weight[keep])
     if not counts.any():
         return
     density = gaussian_filter(counts, 1.6, mode="constant")
+    centres = [0.5 * (edges[1:] + edges[:-1]) for edges in (edges_x, edges_y)]
+    if filled:
+        levels = np.array([mass_level(density, MASSES[-1]), density.max()])
+        axes.contourf(
+            *centres, density.T, levels, colors=[series.line["color"]], alpha=0.45 if series.reliable else 0.2
+        )
+        return
     levels = np.unique([mass_level(density, mass) for mass in MASSES])
     axes.contour(
-        0.5 * (edges_x[1:] + edges_x[:-1]), 0.5 * (edges_y[1:] + edges_y[:-1]), density.T, levels,
+        *centres, density.T, levels,
         colors=[series.line["color"]], linestyles=[series.line["linestyle"]], linewidths=[1.2, 2.0][-len(levels):],
     )  # fmt: skip
 
 
-def _handles(particles: Sequence[Particle], series: Sequence[Series], with_truth: bool) -> list[Line2D]:
-    handles = [
+def _handles(particles: Sequence[Particle], series: Sequence[Series], with_truth: bool) -> list[Artist]:
+    handles: list[Artist] = [
         Line2D([], [], color=_colour(p), linestyle="-" if p.visible else ":", marker="x" if p.visible else "+",
                label=f"true {p.label}{'' if p.visible else ' (invisible)'}")
         for p in particles
@@ -157,13 +168,15 @@ def _handles(particles: Sequence[Particle], series: Sequence[Series], with_truth
         Line2D([], [], label=f"inferred flight, {which}{'' if each.reliable else ' (not reliable)'}", **each.line)
         for which, each in zip(name, series, strict=True)
     ]
+    if any(VISIBLE in each.values for each in series):
+        handles.append(Patch(color="0.6", label="filled: inferred visible particles"))
     return handles
 
 
 def _caption(series: Sequence[Series], value: FloatArray, noise_gev: float) -> str:
     inferred = (
         f" Contours: where the τ would have hit the face according to {names_of([each.engine for each in series])}, "
-        "regions of 68 % and 95 % of the posterior mass."
+        "regions of 68 % and 95 % of the posterior mass. Filled: where visible particles hit it, 68 %."
         if series
         else ""
     )

@@ -28,7 +28,7 @@ from etalumis.figures import (
 )
 from etalumis.figures.inputs import FigureInputs, is_image
 from etalumis.figures.observation import Axis
-from etalumis.figures.particles import of_truth
+from etalumis.figures.particles import MOMENTUM, of_truth
 from etalumis.products import check_output_folder
 from etalumis.traces.observation import Observation
 from etalumis.typing import FloatArray
@@ -94,7 +94,7 @@ def show_event(inputs: FigureInputs) -> style.Drawing:
         of_truth(event.truth),
         inputs.posteriors,
         diagnostics,
-        event.truth.get(event_display.MOMENTUM),
+        event.truth.get(MOMENTUM),
     )
 
 
