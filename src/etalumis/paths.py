@@ -30,7 +30,7 @@ _OBSERVATION, _SIMULATOR, _NETWORK, _POSTERIORS, _CHAINS = (
 # all figures by their stems, in the order in which a report tells the story; Snakemake sorts categories by name
 FIGURES = {
     "observation": FigureEntry(_OBSERVATION, "The decay in the calorimeter"),
-    "event_display": FigureEntry(_OBSERVATION, "Event display: image, true particles, inferred direction"),
+    "event_display": FigureEntry(_OBSERVATION, "Event display: image, true and inferred particles"),
     "trace_frequency": FigureEntry(_SIMULATOR, "Trace types and trace lengths under the prior"),
     "figure7_loss": FigureEntry(_NETWORK, "Training and validation loss (Figure 7)"),
     "figure8_posteriors": FigureEntry(_POSTERIORS, "Posteriors, truth and prior (Figure 8)"),

@@ -406,6 +406,21 @@ def test_event_display_shows_the_inferred_visible_particles(pair):
     np.testing.assert_allclose(0.5 * (corners.max(axis=0) + corners.min(axis=0)), centre, atol=2.0)
 
 
+@pytest.mark.parametrize(
+    ("probability", "error", "text"),
+    [
+        (0.0810, 0.0093, "0.0810 ± 0.0093"),
+        (0.0, 1.2e-16, "< 0.0001"),
+        (3e-6, None, "< 0.0001"),
+        (3e-6, 2e-3, "0.0000 ± 0.002"),
+        (0.5, None, "0.5000 ± -"),
+        (1e-6, float("nan"), "< 0.0001"),
+    ],
+)
+def test_probabilities_with_errors(probability, error, text):
+    assert captions.probability_with_error(probability, error) == text
+
+
 def predicted(posterior, expected):
     """Add a predictive check with given expected energies to a posterior."""
     columns = [np.zeros(3), np.full(3, 0.4), np.full(3, 1e-4), np.full(3, 36.0)]

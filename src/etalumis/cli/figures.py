@@ -23,7 +23,7 @@ _DESCRIPTION = """\
 Draw the figures for which input files are given:
 
   observation               --observation    the test decay in the calorimeter
-  event_display             --observation, --config; with --posteriors, the inferred direction
+  event_display             --observation, --config; with --posteriors, the inferred particles
   trace_frequency           --traces         frequencies of trace types and trace lengths
   figure7_loss              --network        training and validation loss, and the loss of the prior
   figure8_posteriors        --posteriors, --diagnostics; with --traces, the prior behind them

@@ -45,6 +45,13 @@ def number(value: Any, digits: str = ".3g") -> str:
     return format(value, digits)
 
 
+def probability_with_error(probability: float, error: float | None) -> str:
+    """Format a probability with its Monte Carlo error: 0.0810 ± 0.0093; < 0.0001 if both are smaller."""
+    if probability < 5e-5 and not (error or 0.0) >= 5e-5:
+        return "< 0.0001"
+    return f"{probability:.4f} ± {number(error, '.2g')}"
+
+
 def _is_tau_decay(diagnostics: Mapping[str, Any]) -> bool:
     return all(report["quantities"].keys() == TAU_DECAY_KEYS for report in diagnostics["engines"].values())
 
@@ -188,7 +195,7 @@ def channel_table(diagnostics: Mapping[str, Any], labels: Sequence[str] | None) 
     ]
     for code in codes:
         cells = [
-            f"{table['probabilities'].get(code, 0.0):.4f} ± {number(table['mcse'].get(code), '.2g')}"
+            probability_with_error(table["probabilities"].get(code, 0.0), table["mcse"].get(code))
             for table in tables.values()
         ]
         rows.append(markup.row([code, channel_name(int(code), labels), *cells]))

@@ -80,7 +80,7 @@ def show_observation(event: Observation, config: Config | None) -> style.Drawing
 
 
 def show_event(inputs: FigureInputs) -> style.Drawing:
-    """Draw the event display: the image in three dimensions, the true particles, the inferred direction."""
+    """Draw the event display: the image in three dimensions, the true and the inferred particles."""
     event, config = inputs.observation, inputs.config
     assert event is not None, "called with an observation"
     assert config is not None, "called with the geometry"
