@@ -97,10 +97,9 @@ class Numbering(AddressKeys, Protocol):
 class ReplayRows:
     """Rows as structs, for models in another process.
 
-    Addresses and priors are numbers of the object that created the rows; a model in another process
-    translates them into its own.
-    Rows are immutable. They are stored as bytes, because slicing and joining bytes is faster than creating numpy views
-    of structs.
+    Addresses and priors are numbers of the object that created the rows; a model in another process translates them
+    into its own. Rows are immutable. They are stored as bytes, because slicing and joining bytes is faster than
+    creating numpy views of structs.
 
     Parameters
     ----------

@@ -87,6 +87,15 @@ def test_the_profile_of_a_gpu_site(refuse) -> None:
     assert not any(" --gres" in line or " --gpus" in line for line in lines)
 
 
+def test_the_ranks_of_a_scaling_experiment_share_a_node(refuse) -> None:
+    """Their launcher starts all of them on one."""
+    lines = refuse("slurm", "figure4", "experiment_ranks")
+    ranks = lines_of("experiment_ranks", lines)
+    assert ranks
+    for line in ranks:
+        has(line, "--nodes=1", "--ntasks=2")
+
+
 def test_sorting_has_its_memory_by_rank(refuse) -> None:
     lines = refuse("slurm", "sorted", "sort")
     requests = {re.search(r"wildcards_(\w+) ", line)[1]: line for line in reversed(lines)}

@@ -372,6 +372,7 @@ def test_event_display_shows_where_the_tau_would_have_hit_the_face(pair):
     assert "RMH and IC" in drawing.caption
     alone = make.show_event(inputs.FigureInputs(Config(), observation=event()))
     assert "Contours" not in alone.caption
+    assert "Filled" not in drawing.caption  # these posteriors lack what is needed for it
 
 
 def test_visible_particles_are_boosted_by_the_momentum_of_the_tau():
@@ -398,6 +399,7 @@ def test_event_display_shows_the_inferred_visible_particles(pair):
     given = replace(pair[1], values={**pair[1].values, "visible_at_rest": at_rest})
     drawing = make.show_event(inputs.FigureInputs(Config(), [given], diagnose([given]), observation=event()))
     assert "filled: inferred visible particles" in all_text(drawing.figure)
+    assert "Filled: where visible particles hit it" in drawing.caption
     filled, _ = drawing.figure.axes[1].collections
     corners = np.concatenate([path.vertices for path in filled.get_paths()])
     distance = Config().simulator.calorimeter.distance_cm

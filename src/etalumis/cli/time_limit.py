@@ -64,7 +64,7 @@ def _watch(job: str, margin_s: float, ended: threading.Event) -> None:
     while (left_s := seconds_left(job)) is not None:
         if left_s <= margin_s:
             if not ended.is_set():
-                logger.warning("SLURM ends job %s in %.0f s: stopping now; the same command resumes", job, left_s)
+                logger.warning("SLURM ends job %s in %.0f s: stopping now", job, left_s)
                 main = threading.main_thread().ident
                 assert main is not None
                 signal.pthread_kill(main, signal.SIGTERM)  # so that a wait of the main thread ends

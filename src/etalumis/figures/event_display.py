@@ -176,10 +176,12 @@ def _handles(particles: Sequence[Particle], series: Sequence[Series], with_truth
 def _caption(series: Sequence[Series], value: FloatArray, noise_gev: float) -> str:
     inferred = (
         f" Contours: where the τ would have hit the face according to {names_of([each.engine for each in series])}, "
-        "regions of 68 % and 95 % of the posterior mass. Filled: where visible particles hit it, 68 %."
+        "regions of 68 % and 95 % of the posterior mass."
         if series
         else ""
     )
+    if any(VISIBLE in each.values for each in series):
+        inferred += " Filled: where visible particles hit it, 68 %."
     above = int((value > 3 * noise_gev).sum())
     return (
         f"Left: the {SHOWN_VOXELS} voxels with the largest observed energies; {above:,} of all {value.size:,} exceed "

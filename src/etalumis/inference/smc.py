@@ -49,7 +49,7 @@ from etalumis.inference.posterior import Posterior
 from etalumis.inference.predictive import PredictiveCheck, predictive_check
 from etalumis.inference.proposal_controller import ProposalSource
 from etalumis.inference.runner import ModelRunner, draw_seed
-from etalumis.inference.strata import Strata, strata_of
+from etalumis.inference.strata import Strata, particles_of, strata_of
 from etalumis.inference.trace_reservoir import TraceReservoir, places_for
 from etalumis.log_weights import effective_sample_size, normalise, systematic_resampling
 from etalumis.trace import Trace
@@ -62,8 +62,6 @@ ENOUGH_STARTS = 0.5
 
 The later stages leave fewer lineages anyway.
 """
-ENOUGH_FOR_SHARES = 100.0
-"""Effective sample size of the first runs that is enough to estimate the shares of the strata."""
 
 
 class SmcSettings(NamedTuple):
@@ -151,9 +149,7 @@ def sample_population(
         and the resampling after it from (seed, "posteriors/smc/<job>/resampling", t); those of stratum k > 0 from
         "posteriors/smc/<job>/strata/<k>" in the same way.
     settings
-        See `SmcSettings`. One half of the particles is divided equally among the strata, since the first runs may
-        mislead, and the other half in proportion to their shares in the weights of the first runs, at the highest
-        inverse temperature at which these are worth `ENOUGH_FOR_SHARES` draws.
+        See `SmcSettings`. The particles are divided among the strata as in `strata.particles_of`.
     strata
         Name of a discrete entry whose values have a population each; None for one population.
     focus
@@ -290,10 +286,8 @@ class _Sampler:
             self._first_runs(), starts, self.chain.structures, self.runner.model.name, f"smc job {self._job}"
         )
         self.strata, groups = strata_of(runs.states, strata, runs.log_weight, runs.log_likelihood)
-        _, weight = starting_beta(runs.log_weight, runs.log_likelihood, ENOUGH_FOR_SHARES)
-        shares = [float(normalise(weight)[group].sum()) for group in groups]
-        for number, (group, share) in enumerate(zip(groups, shares, strict=True)):
-            particles = max(2, round(0.5 * self._settings.particles * (1.0 / len(groups) + share)))
+        sizes = particles_of(groups, self._settings.particles, runs.log_weight, runs.log_likelihood)
+        for number, (group, particles) in enumerate(zip(groups, sizes, strict=True)):
             beta, log_weight = starting_beta(
                 runs.log_weight[group], runs.log_likelihood[group], ENOUGH_STARTS * particles
             )

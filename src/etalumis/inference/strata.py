@@ -21,6 +21,9 @@ from etalumis.typing import Array
 MIN_SHARE = 0.002
 """Smallest share of a value in the weights of the first runs for a stratum of its own; all others have one together."""
 
+ENOUGH_FOR_SHARES = 100.0
+"""Effective sample size of the first runs that is enough to estimate the shares of the strata."""
+
 
 @dataclass(frozen=True)
 class Strata:
@@ -92,6 +95,26 @@ def strata_of(
     rest = np.flatnonzero(~np.isin(values, own))
     others = len(own) if len(rest) else int(np.argmax([shares[value] for value in own]))
     return Strata(name, tuple(own), others), [*groups, rest] if len(rest) else groups
+
+
+def particles_of(groups: Sequence[Array], particles: int, log_weight: Array, log_likelihood: Array) -> list[int]:
+    """Return the number of particles of each stratum, two or more.
+
+    One half of all is divided in proportion to the shares of the strata in the weights of the first runs, so that few
+    are spent on strata without weight. The other half is divided equally, since the first runs may mislead.
+
+    Parameters
+    ----------
+    groups
+        Indices of the first runs in each stratum.
+    particles
+        Number of all particles.
+    log_weight, log_likelihood
+        (run,) as in `strata_of`. The shares are those at the highest inverse temperature at which all first runs
+        together are worth `ENOUGH_FOR_SHARES` draws.
+    """
+    share = normalise(starting_beta(log_weight, log_likelihood, ENOUGH_FOR_SHARES)[1])
+    return [max(2, round(0.5 * particles * (1.0 / len(groups) + float(share[group].sum())))) for group in groups]
 
 
 def _value(state: ChainState, name: str) -> float | None:
