@@ -84,7 +84,7 @@ def main() -> int:
             return code
     if args.no_report:
         return 0
-    code = write_reports(snakemake, paths, story=args.report_only)
+    code = write_reports(snakemake, paths)
     if code == 0:
         say(f"\n{result(paths)}\n{stage_table(paths)}\n")
         say(f"wall time: {duration(time.monotonic() - start)}")
@@ -94,11 +94,11 @@ def main() -> int:
     return code
 
 
-def write_reports(snakemake: list[str], paths: Paths, *, story: bool) -> int:
-    """Write Snakemake's report, and with `story` the page that the workflow's last rule has written otherwise."""
+def write_reports(snakemake: list[str], paths: Paths) -> int:
+    """Write Snakemake's report, then the page of the workflow's last rule again, with a link to that report."""
     words = ["--report", str(paths.workflow_report), "--report-stylesheet", str(STYLE), "--quiet", "all"]
     code = run_snakemake([*snakemake, *words])
-    if code == 0 and story:
+    if code == 0:
         code = etalumis(["--quiet", "report", "--run", str(paths.root), "--output", str(paths.report)])
     return code
 

@@ -83,6 +83,24 @@ def fill_project(root: Path, checkout: Path) -> Path:
 CONFIG = Path("config/test.yaml")
 
 
+def link_make(root: Path, checkout: Path) -> None:
+    """Link what `make` needs to a project: the Makefile, the environment, and the package where this looks for it."""
+    (root / "Makefile").symlink_to(checkout / "Makefile")
+    (root / ".venv").symlink_to(Path(sys.prefix))
+    (root / "src" / "etalumis").symlink_to(checkout / "src" / "etalumis")
+
+
+def shrink_default(root: Path, run_name: str) -> None:
+    """Give the default configuration of a project the scale of the tests, for commands that name no file."""
+    shared = (root / "config").resolve()
+    (root / "config").unlink()
+    shutil.copytree(shared, root / "config")
+    text = (root / CONFIG).read_text(encoding="utf-8")
+    assert "run: {name: test, " in text
+    text = text.replace("run: {name: test, ", f"run: {{name: {run_name}, ")
+    (root / "config" / "config.yaml").write_text(text, encoding="utf-8")
+
+
 @dataclass(frozen=True)
 class Run:
     """A finished run of the workflow at test scale."""

@@ -16,7 +16,7 @@ from projects import extremes, load_script
 from etalumis.cli import main
 from etalumis.config import Config, from_mapping, load, read, to_yaml
 from etalumis.errors import ConfigError
-from etalumis.paths import PAPER_FIGURES, STAGES, Paths
+from etalumis.paths import FIGURES, PAPER_FIGURES, STAGES, Paths
 from etalumis.workflow import posterior_files, read_config, trace_files
 
 DEMO = {
@@ -158,11 +158,11 @@ def write_network(root: Path, folder: str) -> None:
     (root / folder / "manifest.json").write_text("{}\n", encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["figure7_loss", "figure8_posteriors"])
-def test_a_figure_of_every_run_has_its_name_as_target(project: DryProject, name: str) -> None:
-    jobs = project.jobs(name)
-    assert jobs["figures"] == 1
-    assert "report" not in jobs
+def test_each_figure_of_a_run_has_its_name_as_target(project: DryProject) -> None:
+    for name in FIGURES:
+        jobs = project.jobs("observation_figure" if name == "observation" else name)
+        assert jobs["figures"] == 1
+        assert "report" not in jobs
 
 
 def test_the_harder_decay_has_the_network_of_the_demo(project: DryProject) -> None:

@@ -68,7 +68,7 @@ def test_the_verdicts_are_in_words(carried):
     simulated, measured = carried[1]
     for text, engines in ((simulated, "SMC and RMH"), (measured, "SMC and IC")):
         assert "NOT" not in text
-        assert f"Rely on {engines}, whose own checks are passed." in text
+        assert f"Rely on {engines}, which passed their own checks." in text
         assert "They agree with each other." in text
     assert "simulated from the prior, seed 1" in simulated
     assert "The truth is inside the central 95 % of SMC and RMH." in simulated

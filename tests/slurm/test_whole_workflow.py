@@ -3,6 +3,7 @@
 """The whole workflow on a real SLURM, by the command that a user types: `snakemake --profile slurm`."""
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -14,7 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from projects import fill_project
+from pages import ROOT
+from projects import fill_project, link_make, shrink_default
+from same_results import require_same, without_measured
 from slurm_projects import LITERAL, TIMEOUT_S, SlurmProject, wait_until
 
 from etalumis.config import load
@@ -34,12 +37,21 @@ pytestmark = pytest.mark.timeout(2 * TIMEOUT_S)
 def project(
     slurm: Any, tmp_path_factory: pytest.TempPathFactory, checkout: Path, sherpa_simulator: Path
 ) -> SlurmProject:
-    """A project in which the whole workflow ran."""
+    """A project in which the commands of docs/how-to-run-on-slurm.md ran the whole workflow."""
     assert (sherpa_simulator / "build.json").exists()  # built, and Sherpa fetched, before the clock of SLURM runs
     project = SlurmProject(fill_project(tmp_path_factory.mktemp("slurm"), checkout), slurm)
-    done = project.call("snakemake", *LITERAL)
-    assert done.returncode == 0, done.stdout[-8000:]
+    shrink_default(project.root, "test")
+    for command in ("snakemake --profile slurm --dry-run", "snakemake --profile slurm"):
+        require_on_page(command)
+        done = project.call(*command.split())
+        assert done.returncode == 0, done.stdout[-8000:]
     return project
+
+
+def require_on_page(command: str) -> None:
+    """Require that a line of the page is this command."""
+    page = (ROOT / "docs" / "how-to-run-on-slurm.md").read_text(encoding="utf-8")
+    assert f"\n    {command}\n" in page
 
 
 @pytest.fixture(scope="module")
@@ -118,11 +130,11 @@ def test_products_are_complete_and_finite(project: SlurmProject, paths: Paths) -
 
 # rule whose job runs when Snakemake is killed, and what `make recover` does with the job
 KILL_POINTS = {
-    "generating traces": ("generate", []),
-    "sorting": ("sort", ["--cancel"]),
-    "training": ("network", ["--cancel"]),
-    "sampling": ("smc", []),
-    "drawing figures": ("figures", ["--cancel"]),
+    "generating traces": ("generate", ""),
+    "sorting": ("sort", "--cancel"),
+    "training": ("network", "--cancel"),
+    "sampling": ("smc", ""),
+    "drawing figures": ("figures", "--cancel"),
 }
 
 
@@ -132,15 +144,16 @@ def test_a_run_that_is_killed_at_five_points_ends_with_the_same_products(
     folder = tmp_path / "killed"
     folder.mkdir()
     killed = SlurmProject(fill_project(folder, checkout), project.slurm)
-    words = ["snakemake"]
+    link_make(killed.root, checkout)
+    words = ["snakemake", *LITERAL]
     for number, (moment, (rule, action)) in enumerate(KILL_POINTS.items()):
         output = tmp_path / f"output{number}"
-        call = killed.start(*words, *LITERAL, output=output)
+        call = killed.start(*words, output=output)
         wait_until(lambda rule=rule: any(job.state == "RUNNING" for job in killed.jobs(rule)), moment, call)
         os.killpg(call.pid, signal.SIGKILL)
         call.wait()
-        words = [sys.executable, "scripts/recover.py", "--poll", "1", *action]
-    done = killed.call(*words, *LITERAL)
+        words = ["make", "recover", f"ARGS=--configfile config/test.yaml --poll 1 {action}"]
+    done = killed.call(*words)
     assert done.returncode == 0, done.stdout[-6000:]
 
     mine = killed.paths("test")
@@ -148,12 +161,14 @@ def test_a_run_that_is_killed_at_five_points_ends_with_the_same_products(
         assert contents(mine.root / product) == contents(paths.root / product), product
     config = load(project.root / "config" / "test.yaml")
     for engine in config.posteriors.engines:
-        draws, expected = (Posterior.load(where.posterior(engine)) for where in (mine, paths))
-        assert np.array_equal(draws.log_weight, expected.log_weight)
-        assert np.array_equal(draws.log_likelihood, expected.log_likelihood)
-        assert draws.values.keys() == expected.values.keys()
-        assert all(np.array_equal(draws.values[name], expected.values[name]) for name in expected.values)
-    assert all(mine.figure(name).stat().st_size > 1000 for name in FIGURES)
+        require_same(mine.posterior(engine), paths.posterior(engine))
+    found, expected = (
+        without_measured(json.loads(where.diagnostics.read_text(encoding="utf-8"))) for where in (mine, paths)
+    )
+    assert json.dumps(found) == json.dumps(expected)  # NaN is not equal to itself
+    for name in FIGURES:
+        for suffix in ("png", "pdf"):
+            assert mine.figure(name, suffix).read_bytes() == paths.figure(name, suffix).read_bytes(), (name, suffix)
 
 
 def contents(path: Path) -> dict[str, bytes]:
@@ -165,20 +180,25 @@ def contents(path: Path) -> dict[str, bytes]:
     }
 
 
-def test_a_refused_job_is_explained_in_words(project: SlurmProject, checkout: Path, tmp_path: Path) -> None:
+def test_a_refused_job_is_explained_in_words(project: SlurmProject, tmp_path: Path) -> None:
     copy = project.copy(tmp_path / "copy")
-    # a copy of the profile, as a site makes it, with a partition that is shorter than the profile says
+    shared = (copy.root / "profiles").resolve()
     (copy.root / "profiles").unlink()
-    shutil.copytree(checkout / "profiles", copy.root / "profiles")
-    profile = copy.root / "profiles" / "slurm" / "config.yaml"
+    shutil.copytree(shared, copy.root / "profiles")
+    for command in ("cp -r profiles/slurm profiles/mysite", "ln -s profiles/mysite mysite"):
+        require_on_page(command)
+        assert copy.call(*command.split()).returncode == 0
+    # a site whose partition is shorter than its profile says
+    profile = copy.root / "profiles" / "mysite" / "config.yaml"
     text = profile.read_text(encoding="utf-8")
     assert "longest_min: 60 " in text
     assert "retries: 2 " in text
     text = text.replace("longest_min: 60 ", "longest_min: 600 ").replace("retries: 2 ", "retries: 0 ")
     profile.write_text(text, encoding="utf-8")
-    (copy.root / "slurm").unlink()
-    (copy.root / "slurm").symlink_to("profiles/slurm")
-    done = copy.call("snakemake", "observation", *LITERAL, "--config", "traces={test: 10000000}")
+    command = "snakemake --profile mysite"
+    require_on_page(command)
+    assert copy.call(*command.split()).returncode == 0
+    done = copy.call(*command.split(), "observation", "--config", "traces={test: 10000000}")
     assert done.returncode != 0
     (said,) = [line for line in done.stdout.splitlines() if line.startswith("SLURM refused ")]
     assert re.match(
@@ -187,3 +207,18 @@ def test_a_refused_job_is_explained_in_words(project: SlurmProject, checkout: Pa
     assert "longest_min" in said
     assert "1:00:00" in said
     assert copy.jobs() == []
+    command = "python scripts/recover.py --profile mysite --configfile config/test.yaml"
+    require_on_page(command)
+    done = copy.call(*command.split())
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_workflow_runs_on_a_slurm_of_its_own(project: SlurmProject, tmp_path: Path) -> None:
+    copy = project.copy(tmp_path / "copy")
+    paths = copy.paths("test")
+    paths.report.unlink()
+    command = "python3 scripts/virtual_slurm.py snakemake --profile slurm --configfile config/test.yaml"
+    require_on_page(command)
+    done = copy.call(*command.split())
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert paths.report.exists()

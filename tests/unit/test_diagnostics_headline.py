@@ -10,7 +10,7 @@ def test_reliable_engines_come_first_with_their_agreement_and_the_truth():
     result = diagnose([tau_posterior(), tau_posterior("ic", seed=1)])
     assert own_checks(result) == {"rmh": True, "ic": True}
     assert headline(result) == [
-        "Rely on RMH and IC, whose own checks are passed.",
+        "Rely on RMH and IC, which passed their own checks.",
         "They agree with each other.",
         "The truth is inside the central 95 % of RMH and IC.",
     ]
@@ -19,7 +19,7 @@ def test_reliable_engines_come_first_with_their_agreement_and_the_truth():
 def test_a_failed_check_is_said_with_its_numbers_and_its_agreement_is_not_mentioned():
     result = diagnose([tau_posterior(shift=2.0), tau_posterior("ic", seed=1)])
     first, *rest = headline(result)
-    assert first == "Rely on IC, whose own checks are passed; not on RMH."
+    assert first == "Rely on IC, which passed its own checks; not on RMH."
     assert not any("RMH" in sentence for sentence in rest)
     assert short_verdicts(result)["rmh"].startswith("RMH: not converged, R-hat ")
 

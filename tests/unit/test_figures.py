@@ -22,6 +22,7 @@ from etalumis.figures import (
     binning,
     captions,
     chains,
+    event_display,
     frequency,
     inputs,
     loss,
@@ -142,7 +143,7 @@ def test_an_engine_that_is_not_reliable_is_not_drawn_like_a_result():
         assert panels(drawing.figure)[key].get_ylim()[1] == pytest.approx(1.15 * rmh.get_data()[0].max())
     assert "thin and dotted: IC, not to be read as a result" in drawing.caption
     words = all_text(drawing.figure)
-    assert "Rely on RMH, whose own checks are passed; not on IC." in words
+    assert "Rely on RMH, which passed its own checks; not on IC." in words
     assert "IC: not reliable" in words
     apart = [tau_posterior(shift=2.0)]
     (px,) = panels(posteriors.draw(apart, diagnose(apart), MOMENTUM).figure)["$p_x$ [GeV]"].patches
@@ -398,12 +399,19 @@ def test_event_display_shows_the_inferred_visible_particles(pair):
     at_rest[:, :4] = 0.888, 0.0, 0.0, 0.888
     given = replace(pair[1], values={**pair[1].values, "visible_at_rest": at_rest})
     drawing = make.show_event(inputs.FigureInputs(Config(), [given], diagnose([given]), observation=event()))
-    assert "filled: inferred visible particles" in all_text(drawing.figure)
+    assert "filled, thin lines: inferred visible particles" in all_text(drawing.figure)
     assert "Filled: where visible particles hit it" in drawing.caption
     filled, _ = drawing.figure.axes[1].collections
     corners = np.concatenate([path.vertices for path in filled.get_paths()])
     distance = Config().simulator.calorimeter.distance_cm
     centre = distance * given.values["momentum"][:, :2].mean(axis=0) / given.values["momentum"][:, 2].mean()
+    above, _ = drawing.figure.axes[2:4]
+    lines = [line for line in above.get_lines() if line.get_linewidth() < 1.0]
+    assert len(lines) == event_display.INFERRED_LINES
+    ends = np.array([line.get_ydata() for line in lines])  # at the first and the last layer
+    depth = 20 * Config().simulator.calorimeter.layer_cm
+    np.testing.assert_allclose(ends[:, 1], ends[:, 0] * (1.0 + depth / distance), atol=1e-9)
+    assert ends[:, 0].mean() == pytest.approx(centre[0], abs=2.0)
     # the region of 68 % of the same density as of the tau, which it follows at this angle
     np.testing.assert_allclose(0.5 * (corners.max(axis=0) + corners.min(axis=0)), centre, atol=2.0)
 
@@ -469,7 +477,8 @@ def test_pairs_show_what_the_quantities_have_in_common_of_reliable_engines_only(
     outer = pair.collections[0].get_paths()[0].vertices
     assert np.corrcoef(outer.T)[0, 1] > 0.9
     assert "IC" not in all_text(drawing.figure)
-    assert "1 engine that failed the own check is left out" in drawing.caption
+    assert "1 engine that failed its own check is left out" in drawing.caption
+    assert f"| x, y | {np.corrcoef(x, values['y'])[0, 1]:.2f} |" in drawing.caption
     assert_nothing_is_clipped(drawing.figure)
 
 
@@ -628,6 +637,14 @@ def test_chain_figures_show_every_quantity_of_every_chain(pair):
     np.testing.assert_array_equal(counts, np.full(20, 100))
     first = correlation.figure.axes[0].get_lines()[0]
     assert first.get_ydata()[0] == pytest.approx(1.0)
+
+
+def test_captions_of_chain_figures_have_their_numbers(pair):
+    report = diagnose(pair)["engines"]["rmh"]
+    px = report["quantities"]["px"]
+    for drawing in chains.draw_all(pair[0], None, report):
+        each = report["draws"] / px["ess"]
+        assert f"| px | {px['rhat']:.3f} | {px['ess']:,.0f} | {each:,.1f} |" in drawing.caption
 
 
 def test_captions_of_tempered_chains_count_round_trips():

@@ -90,7 +90,7 @@ def test_the_summary_begins_with_whom_to_rely_on_and_gives_the_cost():
     pair = [tau_posterior(), tau_posterior("ic", seed=1, log_weight_sd=8.0)]
     pair[0].info["wall_s"] = 500.0
     lines = summary.text(diagnose(pair)).splitlines()
-    assert lines[0].startswith("Rely on RMH, whose own checks are passed; not on IC.")
+    assert lines[0].startswith("Rely on RMH, which passed its own checks; not on IC.")
     (rmh,) = [line for line in lines if line.startswith("| RMH |")]
     cells = [cell.strip() for cell in rmh.strip("|").split("|")]
     assert cells[1] == "passed"

@@ -179,7 +179,7 @@ def test_other_code_is_named(made, capsys):
     text = explained(capsys)
     assert "with      etalumis 0.0.9, commit abc123 with uncommitted changes; seed 3" in text
     assert (
-        "made by other code than the present one: etalumis 0.0.9, commit abc123 with uncommitted changes; now" in text
+        "made by a different version of the code: etalumis 0.0.9, commit abc123 with uncommitted changes; now" in text
     )
     assert text.splitlines()[-1].endswith("1 of them by code with uncommitted changes.") or software.code()["changed"]
     assert "made by 2 versions of the code" in text

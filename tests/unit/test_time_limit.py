@@ -82,15 +82,22 @@ def test_it_asks_for_its_own_job(squeue, tmp_path):
 
 
 def test_a_command_near_its_limit_stops(squeue):
-    squeue("0:59")
+    squeue("0:05", "0:01")
+    done = run(600, **{MARGIN: "2"})
+    assert done.stdout == "stopped\n"
+    assert "SLURM ends job 17 in 1 s: stopping now" in done.stderr
+
+
+def test_a_command_that_begins_near_its_limit_has_half_of_the_time(squeue):
+    squeue("0:04", "0:02")
     done = run(600)
     assert done.stdout == "stopped\n"
-    assert "SLURM ends job 17 in 59 s: stopping now" in done.stderr
+    assert "SLURM ends job 17 in 2 s" in done.stderr
 
 
 def test_a_limit_that_was_raised_meanwhile_is_obeyed(squeue, tmp_path):
-    squeue("0:11", "1:00:00")
-    assert run(3, **{MARGIN: "10"}).stdout == "completed\n"
+    squeue("0:05", "1:00:00")
+    assert run(5, **{MARGIN: "2"}).stdout == "completed\n"
     assert len((tmp_path / "calls").read_text(encoding="utf-8").splitlines()) == 2
 
 
@@ -108,9 +115,9 @@ def test_only_rank_0_asks(squeue, tmp_path):
 
 def test_a_task_of_an_array_asks_for_itself(squeue, tmp_path):
     """The number of the last task is that of the whole array."""
-    squeue("0:59")
+    squeue("0:02", "0:01")
     done = run(600, SLURM_ARRAY_JOB_ID="17", SLURM_ARRAY_TASK_ID="2")
-    assert "SLURM ends job 17_2 in 59 s" in done.stderr
+    assert "SLURM ends job 17_2 in 1 s" in done.stderr
     assert "--jobs=17_2 " in (tmp_path / "calls").read_text(encoding="utf-8")
 
 
@@ -123,7 +130,7 @@ def test_outside_a_job_nothing_is_asked(squeue, tmp_path, monkeypatch):
 
 
 def test_a_margin_that_is_no_number_is_a_warning(squeue):
-    squeue("0:59")
+    squeue("0:02", "0:01")
     done = run(600, **{MARGIN: "soon"})
     assert done.stdout == "stopped\n"
     assert f"{MARGIN}: expected a number of seconds, found 'soon'; using 60" in done.stderr

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import matplotlib.image
 import numpy as np
@@ -31,6 +32,15 @@ from etalumis.traces.reading.dataset import TraceDataset
 from etalumis.workflow import posterior_files, trace_files
 
 VOXELS = (20, 35, 35)
+
+
+def test_the_simulator_explains_its_options(run: Run, checkout: Path) -> None:
+    command = "results/demo/simulator/bin/sherpa_tau --help"
+    assert f"    {command}\n" in (checkout / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    words = command.replace("demo", "test").split()
+    done = subprocess.run(words, cwd=run.project.root, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "usage" in done.stdout.lower()
 
 
 def test_nothing_is_left_to_do(run: Run) -> None:

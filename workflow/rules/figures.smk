@@ -49,12 +49,12 @@ rule figures:
         " --format {params.formats}"
 
 
-for name in ("figure7_loss", "figure8_posteriors"):
+for name in FIGURES:
 
-    # figures of the paper by their names, as those of experiments.smk, although one job draws all figures of a run
+    # a target for each figure, as in experiments.smk, although one job draws all figures of a run
     rule:
         name:
-            name
+            "observation_figure" if name == "observation" else name
         input:
             P.figure(name),
         localrule: True

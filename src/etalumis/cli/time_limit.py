@@ -25,8 +25,9 @@ _ANSWER_S = 30.0
 def stopping_in_time() -> Iterator[None]:
     """In a SLURM job with a time limit: send SIGTERM to this process a minute before it.
 
-    The minute is `MARGIN`. Of the ranks of an MPI program, only rank 0 does this: the others stop with it. Without an
-    answer of SLURM, the limit is not known, and the program goes on.
+    The minute is `MARGIN`; a command that begins later has half of the time that is left. Of the ranks of an MPI
+    program, only rank 0 does this: the others stop with it. Without an answer of SLURM, the limit is not known, and the
+    program goes on.
     """
     job = _job()
     if job is None or os.environ.get("SLURM_PROCID", "0") != "0":
@@ -61,7 +62,10 @@ def _margin_s() -> float:
 
 def _watch(job: str, margin_s: float, ended: threading.Event) -> None:
     """Wait until the limit is near, which may have changed meanwhile, or until the program has ended."""
-    while (left_s := seconds_left(job)) is not None:
+    left_s = seconds_left(job)
+    if left_s is not None and left_s <= margin_s:
+        margin_s = left_s / 2.0
+    while left_s is not None:
         if left_s <= margin_s:
             if not ended.is_set():
                 logger.warning("SLURM ends job %s in %.0f s: stopping now", job, left_s)
@@ -71,6 +75,7 @@ def _watch(job: str, margin_s: float, ended: threading.Event) -> None:
             return
         if ended.wait(left_s - margin_s):
             return
+        left_s = seconds_left(job)
 
 
 def seconds_left(job: str) -> float | None:

@@ -96,7 +96,7 @@ def _why_not(config: Config, found: Sequence[reruns.Rerun]) -> Iterator[str]:
             yield from reruns.key_lines(idle)
     others = list(_by_other_code(paths))
     if others:
-        yield f"{counted(len(others), 'product')} of other code than the present one, which reruns no job:"
+        yield f"{counted(len(others), 'product')} of a different version of the code, which reruns no job:"
         yield from (f"  {name}" for name in others[:5])
         yield "  `etalumis explain` says which code; docs/how-to-see-why-it-reran.md says what to force"
 

@@ -85,14 +85,14 @@ def _whom(good: Sequence[str], bad: Sequence[str]) -> str:
     if not good:
         doubted = f"{names_of(bad)} {'does' if len(bad) == 1 else 'do'}"
         return f"No posterior to rely on: {doubted} not pass {'its' if len(bad) == 1 else 'their'} own checks."
-    text = f"Rely on {names_of(good)}, whose own checks are passed"
-    return f"{text}; not on {names_of(bad)}." if bad else f"{text}."
+    text = f"Rely on {names_of(good)}, which passed {'its' if len(good) == 1 else 'their'} own checks"
+    return f"{text}; not on {names_of(bad, 'or')}." if bad else f"{text}."
 
 
-def names_of(engines: Sequence[str]) -> str:
+def names_of(engines: Sequence[str], before_last: str = "and") -> str:
     """Return the names of engines as a list in words: RMH, IC and SMC."""
     names = [ENGINE_NAMES.get(engine, engine) for engine in engines]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {before_last} {names[-1]}"
 
 
 def _first_sentence(text: str) -> str:

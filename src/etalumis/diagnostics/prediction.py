@@ -52,5 +52,5 @@ def check_prediction(engine: str, report: dict[str, Any], thresholds: Thresholds
             f"{1.0 - limit:g}). The noise is smaller than the model says."
         )
         return [Verdict(SUBJECT, engine, False, f"{name}: {text}")]
-    text = f"the posterior explains the observation: a new one is less likely with {numbers}."
+    text = f"the posterior explains the observation: a new observation would be less likely with {numbers}."
     return [Verdict(SUBJECT, engine, True, f"{name}: {text}")]

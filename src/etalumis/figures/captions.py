@@ -106,6 +106,8 @@ def _legend(diagnostics: Mapping[str, Any]) -> str:
     doubtful = [engine for engine, passed in own_checks(diagnostics).items() if not passed]
     if doubtful:
         text.append(f"Hatched, or thin and dotted: {names_of(doubtful)}, not to be read as a result.")
+        if len(doubtful) < len(reports):
+            text.append("The panels end above the highest bars of the others, so theirs may be cut off.")
     return " ".join(text)
 
 
@@ -172,6 +174,22 @@ def quantity_table(diagnostics: Mapping[str, Any]) -> list[str]:
     return rows
 
 
+def chain_table(report: Mapping[str, Any]) -> list[str]:
+    """Return a Markdown table of the chains of an engine: quantity, R-hat, ESS, draws per effective draw.
+
+    Parameters
+    ----------
+    report : mapping
+        Entry of the engine in the diagnostics.
+    """
+    rows = ["| quantity | R-hat | ESS | draws per effective draw |", "| --- | --- | --- | --- |"]
+    for key, s in report["quantities"].items():
+        ess = s.get("ess")
+        each = report["draws"] / ess if ess else math.nan
+        rows.append(markup.row([key, number(s.get("rhat"), ".3f"), number(ess, ",.0f"), number(each, ",.1f")]))
+    return rows
+
+
 def channel_table(diagnostics: Mapping[str, Any], labels: Sequence[str] | None) -> list[str]:
     """Return a Markdown table of channel probabilities by engine, rare channels together; empty without channels."""
     tables = {
@@ -201,5 +219,5 @@ def channel_table(diagnostics: Mapping[str, Any], labels: Sequence[str] | None) 
         rows.append(markup.row([code, channel_name(int(code), labels), *cells]))
     rest = [sum(p for code, p in table["probabilities"].items() if code not in codes) for table in tables.values()]
     if any(rest):
-        rows.append("| other | | " + " | ".join(f"{p:.4f}" for p in rest) + " |")
+        rows.append(markup.row(["other", "", *("< 0.0001" if p < 5e-5 else f"{p:.4f}" for p in rest)]))
     return rows

@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -42,7 +42,9 @@ def stem_of(stem: str, engine: str) -> str:
     return stem if engine == "rmh" else f"{stem}_{engine}"
 
 
-def draw_all(posterior: Posterior, labels: Sequence[str] | None = None) -> list[style.Drawing]:
+def draw_all(
+    posterior: Posterior, labels: Sequence[str] | None = None, report: Mapping[str, Any] | None = None
+) -> list[style.Drawing]:
     """Draw the three figures of the chains of one posterior.
 
     Parameters
@@ -50,6 +52,8 @@ def draw_all(posterior: Posterior, labels: Sequence[str] | None = None) -> list[
     posterior : Posterior
     labels : sequence of str, optional
         Decay products by channel number.
+    report : mapping, optional
+        Entry of the engine in the diagnostics, for the numbers in the captions.
     """
     kept = _kept(posterior)
     categorical = any(quantity.categorical for quantity in quantities_of(posterior.values))
@@ -60,8 +64,10 @@ def draw_all(posterior: Posterior, labels: Sequence[str] | None = None) -> list[
     def name_of(code: int) -> str:
         return captions.index_text(captions.channel_name(code, labels)) if labels else str(code)
 
+    numbers = "\n".join(["", "", *captions.chain_table(report)]) if report is not None else ""
+
     def draw(stem: str, title: str, panel: Panel, xlabel: str, caption: str) -> style.Drawing:
-        stem = stem_of(stem, posterior.engine)
+        stem, caption = stem_of(stem, posterior.engine), caption + numbers
         return _draw(
             posterior, stem, f"{name}: {title}", lambda *given: panel(*given, name_of=name_of), xlabel, caption
         )

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Event display: the calorimeter in three dimensions, and the true and the inferred particles on its face."""
+"""Event display: the calorimeter in three dimensions and by layers, with the true and the inferred particles."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ TITLE = "Event display: image, true and inferred particles"
 SHOWN_VOXELS = 250
 """Voxels drawn in three dimensions: the largest ones, noise among them."""
 CELLS = 70
+INFERRED_LINES = 40
+"""Draws whose visible particles are shown in the layers, for each engine."""
 
 
 def draw(
@@ -62,19 +64,26 @@ def draw(
     momentum : array (3,), optional
         The true momentum of the decaying particle.
     """
-    _, y, x = axes
+    depth, y, x = axes
     series = deciding(of_posteriors(posteriors, diagnostics)) if diagnostics is not None else []
     series = [each for each in series if MOMENTUM in each.values]
     with style.style(style.TALK):
-        figure = style.new_figure(10.0, 4.9)
-        space: Any = figure.add_subplot(1, 2, 1, projection="3d")
+        figure = style.new_figure(10.0, 8.6)
+        grid = figure.add_gridspec(2, 2, height_ratios=(1.25, 1.0))
+        space: Any = figure.add_subplot(grid[0, 0], projection="3d")
         _space(space, value, axes, noise_gev, particles, distance_cm)
-        face = figure.add_subplot(1, 2, 2)
-        picture = significance(value, 0, noise_gev)
-        image = face.imshow(
-            picture, origin="lower", extent=(*x.edges, *y.edges), cmap="Greys", vmin=0.0,
-            vmax=max(5.0, float(picture.max())), interpolation="nearest",
-        )  # fmt: skip
+        face = figure.add_subplot(grid[0, 1])
+        sides = [figure.add_subplot(grid[1, column]) for column in range(2)]
+        pictures = [significance(value, summed, noise_gev) for summed in range(3)]
+        scale = max(5.0, *(float(picture.max()) for picture in pictures))
+        for panel, picture, (across, up) in zip(
+            [face, *sides], pictures, ((x, y), (depth, x), (depth, y)), strict=True
+        ):
+            image = panel.imshow(
+                picture, origin="lower", extent=(*across.edges, *up.edges), cmap="Greys", vmin=0.0, vmax=scale,
+                interpolation="nearest", aspect="equal" if panel is face else "auto",
+            )  # fmt: skip
+            panel.set(xlabel=across.label, ylabel=up.label, xlim=across.edges, ylim=up.edges)
         for each in series:
             seen = visible_flights(each.values, distance_cm)
             weight = np.broadcast_to(each.weight[:, None], seen.shape[:-1])
@@ -89,8 +98,11 @@ def draw(
                 distance_cm * momentum[0] / momentum[2], distance_cm * momentum[1] / momentum[2], marker="*",
                 markersize=13, color=style.BLACK, linestyle="none",
             )  # fmt: skip
-        face.set(xlabel=x.label, ylabel=y.label, xlim=x.edges, ylim=y.edges, title="front face, seen along the beam")
-        figure.colorbar(image, ax=face, fraction=0.046, pad=0.02, label="energy [standard deviations]")
+        face.set_title("front face, seen along the beam")
+        for panel, coordinate, title in zip(sides, range(2), ("from above", "from the side"), strict=True):
+            _side(panel, coordinate, depth, particles, series, distance_cm)
+            panel.set_title(f"layers, seen {title}")
+        figure.colorbar(image, ax=[face, *sides], fraction=0.03, pad=0.02, label="energy [standard deviations]")
         figure.legend(
             handles=_handles(particles, series, momentum is not None), loc="outside upper left", ncols=3, fontsize=9
         )
@@ -123,6 +135,34 @@ def _space(
     axes.set(xlabel=depth.label, ylabel=x.label, zlabel=y.label, xlim=depth.edges, ylim=x.edges, zlim=y.edges)
     axes.set_title(f"the {SHOWN_VOXELS} largest voxels")
     axes.view_init(elev=18, azim=-62)
+    axes.set_box_aspect(None, zoom=0.88)  # the label of the vertical axis does not touch the next panel
+
+
+def _side(
+    axes: Axes,
+    coordinate: int,
+    depth: Axis,
+    particles: Sequence[Particle],
+    series: Sequence[Series],
+    distance_cm: float,
+) -> None:
+    """Draw the lines of flight through the layers: x (coordinate 0) or y (1) against the depth."""
+    along = np.array(depth.edges)
+    for each in series:
+        ends = np.stack([visible_flights(each.values, distance_cm + at)[..., coordinate] for at in along], axis=-1)
+        lines = ends[_representative(each.weight, INFERRED_LINES)].reshape(-1, 2)
+        for line in lines[np.isfinite(lines).all(axis=1)]:
+            axes.plot(along, line, color=each.line["color"], linewidth=0.8, alpha=0.35 if each.reliable else 0.15)
+    for particle in particles:
+        axes.plot(
+            along, particle.at(distance_cm + along)[coordinate], color=_colour(particle),
+            linestyle="-" if particle.visible else ":", linewidth=1.8,
+        )  # fmt: skip
+
+
+def _representative(weight: FloatArray, count: int) -> FloatArray:
+    """Return the indices of `count` draws at equal steps of the cumulative weight."""
+    return np.minimum(np.searchsorted(np.cumsum(weight), (np.arange(count) + 0.5) / count), len(weight) - 1)
 
 
 def _colour(particle: Particle) -> str:
@@ -169,7 +209,7 @@ def _handles(particles: Sequence[Particle], series: Sequence[Series], with_truth
         for which, each in zip(name, series, strict=True)
     ]
     if any(VISIBLE in each.values for each in series):
-        handles.append(Patch(color="0.6", label="filled: inferred visible particles"))
+        handles.append(Patch(color="0.6", label="filled, thin lines: inferred visible particles"))
     return handles
 
 
@@ -181,11 +221,15 @@ def _caption(series: Sequence[Series], value: FloatArray, noise_gev: float) -> s
         else ""
     )
     if any(VISIBLE in each.values for each in series):
-        inferred += " Filled: where visible particles hit it, 68 %."
+        inferred += (
+            " Filled: where visible particles hit it, 68 %. Thin lines: the visible particles of "
+            f"{INFERRED_LINES} draws of each of these engines."
+        )
     above = int((value > 3 * noise_gev).sum())
     return (
-        f"Left: the {SHOWN_VOXELS} voxels with the largest observed energies; {above:,} of all {value.size:,} exceed "
-        "three times the noise. Lines: the true particles, dotted if the calorimeter does not see them. Right: the sum "
-        "over depth, averaged over neighbouring cells, in standard deviations of its noise; the true particles where "
-        f"they cross the front face, and the direction of the τ before its decay (star).{inferred}"
+        f"Above, left: the {SHOWN_VOXELS} voxels with the largest observed energies; {above:,} of all {value.size:,} "
+        "exceed three times the noise. Lines: the true particles, dotted if the calorimeter does not see them. Above, "
+        "right: the sum over depth, averaged over neighbouring cells, in standard deviations of its noise; the true "
+        "particles where they cross the front face, and the direction of the τ before its decay (star). Below: the "
+        f"sums over y and over x, which show the layers.{inferred}"
     )

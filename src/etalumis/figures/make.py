@@ -59,7 +59,8 @@ def drawings(inputs: FigureInputs) -> Iterator[style.Drawing]:
             yield show_prediction(inputs, inputs.observation)
     for posterior in inputs.posteriors:
         if posterior.is_markov:
-            yield from chains.draw_all(posterior, inputs.channel_labels)
+            report = diagnostics_of(inputs)["engines"][posterior.engine]
+            yield from chains.draw_all(posterior, inputs.channel_labels, report)
 
 
 def diagnostics_of(inputs: FigureInputs) -> dict[str, Any]:

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,10 +14,12 @@ import numpy as np
 from etalumis.counting import counted
 from etalumis.diagnostics.headline import names_of
 from etalumis.diagnostics.quantities import Quantity, quantities_of, with_prior_ranges
-from etalumis.figures import style
+from etalumis.diagnostics.verdict import ENGINE_NAMES
+from etalumis.figures import captions, markup, style
 from etalumis.figures.panels import correlation, histogram
 from etalumis.figures.posteriors import truth_of
-from etalumis.figures.series import deciding, of_posteriors
+from etalumis.figures.series import Series, deciding, of_posteriors
+from etalumis.typing import FloatArray
 
 if TYPE_CHECKING:
     from typing import Any
@@ -75,13 +79,38 @@ def draw(
         figure.legend(handles=[each.handle() for each in series], loc="outside upper left", ncols=1, handlelength=2.4)
     names = names_of([each.engine for each in series])
     left_out = len(posteriors) - len(series)
-    remark = f" {counted(left_out, 'engine')} that failed the own check {'is' if left_out == 1 else 'are'} left out."
+    whose = "its own check is" if left_out == 1 else "their own checks are"
+    remark = f" {counted(left_out, 'engine')} that failed {whose} left out."
     text = (
         f"{names}: regions of 68 % and 95 % of the posterior mass for each pair of quantities, histograms on the "
         f"diagonal; dashed: the true values.{remark if left_out else ''} Narrow, tilted regions are quantities that "
         "the observation ties together; they are what single histograms do not show, and what makes chains slow."
     )
-    return style.Drawing(STEM, figure, TITLE, text)
+    table = _correlations(quantities, series)
+    return style.Drawing(STEM, figure, TITLE, "\n".join([text, *(["", *table] if table else [])]))
+
+
+def _correlations(quantities: Sequence[Quantity], series: Sequence[Series]) -> list[str]:
+    """Return a Markdown table of the correlation of each pair of quantities by engine; empty without a pair."""
+    found = list(combinations(quantities, 2))
+    if not found:
+        return []
+    rows = [
+        markup.row(["correlation of", *(ENGINE_NAMES.get(each.engine, each.engine) for each in series)]),
+        "| --- |" + " --- |" * len(series),
+    ]
+    for x, y in found:
+        cells = [captions.number(_correlation(*each.pair(x, y)), ".2f") for each in series]
+        rows.append(markup.row([f"{x.key}, {y.key}", *cells]))
+    return rows
+
+
+def _correlation(x: FloatArray, y: FloatArray, weight: FloatArray) -> float:
+    """Return the weighted correlation; nan if one of them is constant."""
+    if len(x) < 2 or not (np.ptp(x) > 0 and np.ptp(y) > 0):
+        return math.nan
+    covariance = np.cov(x, y, aweights=weight, ddof=0)
+    return float(covariance[0, 1] / math.sqrt(covariance[0, 0] * covariance[1, 1]))
 
 
 def _shown(posteriors: Sequence[Posterior], momentum_gev: Mapping[str, tuple[float, float]]) -> list[Quantity]:

@@ -107,7 +107,7 @@ def _is_configuration(source: Path, record: Mapping[str, Any]) -> bool:
 
 def _code_notes(code: Mapping[str, Any]) -> Iterator[str]:
     if code["sources"] != (now := software.code())["sources"]:
-        yield f"made by other code than the present one: {software.in_words(dict(code))}; now {software.in_words(now)}"
+        yield f"made by a different version of the code: {software.in_words(dict(code))}; now {software.in_words(now)}"
 
 
 def _setting_notes(path: Path, record: Mapping[str, Any]) -> Iterator[str]:
@@ -196,4 +196,6 @@ def conclusion(steps: Sequence[Step]) -> str:
     text = f"{counted(len(made), 'product')}, up to {product.path}: "
     text += counted(problems, "problem") if problems else "nothing is missing, nothing was altered"
     text += ", all made by the same code" if len(codes) == 1 else f", made by {len(codes)} versions of the code"
+    if software.code()["sources"] not in codes:
+        text += ", but not by the present version"
     return text + (f"; {len(changed)} of them by code with uncommitted changes." if changed else ".")

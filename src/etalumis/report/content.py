@@ -9,6 +9,7 @@ import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +104,13 @@ class Content:
     pictures: Sequence[Picture]
     scaling: Scaling | None
     stages: Sequence[Stage]
+    stages_picture: str
     versions: Sequence[tuple[str, str]]
     origins: Sequence[Origin]
     remarks: Sequence[str]
     conclusion: str
     machines: Sequence[str]
-    other_page: str
+    workflow_page: str | None
 
     def pictures_of(self, *stems: str) -> list[Picture]:
         """Return the figures whose stems begin with one of these."""
@@ -158,6 +160,7 @@ def collect(root: Path, output: Path) -> Content:
         ],
         scaling=scaling(paths.network / PHASES_FILE),
         stages=list(_stages(paths)),
+        stages_picture=_data_uri((files("etalumis.report") / "stages.svg").read_bytes(), "svg+xml"),
         versions=[
             ("etalumis", __version__),
             *((name, str(build[key])) for name, key in _BUILT_WITH.items() if key in build),
@@ -168,7 +171,7 @@ def collect(root: Path, output: Path) -> Content:
         remarks=_common_remarks(steps),
         conclusion=chain.conclusion(steps),
         machines=list(dict.fromkeys(chain.machine_in_words(s.record["machine"]) for s in steps if s.record)),
-        other_page=paths.workflow_report.name,
+        workflow_page=paths.workflow_report.name if paths.workflow_report.exists() else None,
     )
 
 
@@ -214,7 +217,7 @@ def _read_picture(image: Path, title: str, data_files: Sequence[tuple[str, Path]
     return Picture(
         stem=image.stem,
         title=title,
-        source=f"data:image/png;base64,{base64.b64encode(data).decode()}",
+        source=_data_uri(data, "png"),
         caption=markup.to_html(text.partition("\n")[2].strip()),
         files=[
             *((path.suffix[1:].upper(), _link(path, output)) for path in others),
@@ -223,15 +226,21 @@ def _read_picture(image: Path, title: str, data_files: Sequence[tuple[str, Path]
     )
 
 
+def _data_uri(picture: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
+
+
 def _data_of(paths: Paths, stem: str) -> list[tuple[str, Path]]:
     """Return the files whose numbers a figure shows."""
-    if stem in ("observation", "event_display"):
-        return [("observation", paths.observation)]
+    observation = ("observation", paths.observation)
+    if stem == "observation":
+        return [observation]
     if stem == "trace_frequency":
         return [("traces", paths.root / "traces")]
     if stem == "figure7_loss":
         return [("training history", paths.network / "history.csv")]
-    return [("posteriors", paths.root / "posteriors"), ("diagnostics", paths.diagnostics)]
+    posteriors = [("posteriors", paths.root / "posteriors"), ("diagnostics", paths.diagnostics)]
+    return [observation, *posteriors] if stem in ("event_display", "predictive_check") else posteriors
 
 
 def _link(path: Path, output: Path) -> str:
@@ -240,7 +249,7 @@ def _link(path: Path, output: Path) -> str:
 
 
 def _common_remarks(steps: Sequence[chain.Step]) -> list[str]:
-    """Return the remarks that every product has, such as that all were made by other code."""
+    """Return the remarks that every product has, such as that all were made by a different version of the code."""
     found = [[*step.problems, *step.notes] for step in steps if step.record is not None]
     return [remark for remark in found[0] if all(remark in remarks for remarks in found)] if found else []
 
