@@ -50,7 +50,14 @@ class NotAModule(tuple[int, ...]):
 def test_the_strided_embedding_takes_images_of_any_size(shape: tuple[int, ...]) -> None:
     embedding = make_embedding("strided", shape, (4, 6, 8), 16)
     assert isinstance(embedding, StridedEmbedding)
-    assert embedding(torch.randn(3, *shape), torch.bfloat16).shape == (3, 16)
+    images = torch.randn(3, *shape)
+    single = embedding(images)
+    assert single.shape == (3, 16)
+    reduced = embedding(images, torch.bfloat16)
+    assert reduced.dtype == torch.float32
+    # bfloat16 keeps 8 bits; the layer normalisation makes the embedding of order one
+    torch.testing.assert_close(reduced, single, atol=0.1, rtol=0.0)
+    assert not torch.equal(reduced, single)
 
 
 def test_the_embedding_of_a_trace_does_not_depend_on_the_minibatch() -> None:

@@ -317,6 +317,17 @@ def test_a_session_has_the_densities_of_training(make_network: Callable[[], Prop
             np.testing.assert_allclose(np.array(log_densities)[possible], expected[possible], rtol=1e-3, atol=2e-3)
 
 
+def test_a_session_proposes_the_same_on_machines_with_and_without_bfloat16() -> None:
+    layers = layer_table((Uniform(0.0, 1.0),), 1, (20, 20, 20))
+    single, half = (network_of(layers, SMALL.model_copy(update={"dtype": name})) for name in ("float32", "bfloat16"))
+    observation = np.random.default_rng(5).normal(size=layers.observation_shape).astype(np.float32)
+    found = [
+        network.session(observation).propose(layers.rows[0].address, Uniform(0.0, 1.0), np.random.default_rng(6))
+        for network in (single, half)
+    ]
+    assert found[0] == found[1]
+
+
 def test_several_defensive_shares_are_a_mixture_of_whole_runs() -> None:
     """The entries' densities multiply to the mean over shares of the density of the run with one share."""
     network, shares = network_of(), (0.0, 0.1, 0.6)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from etalumis.errors import NetworkError
+from etalumis.network.recurrent import linear
 
 _GROUPS = 4
 """Maximum number of groups of a group normalisation."""
@@ -145,14 +146,21 @@ class StridedEmbedding(nn.Module):
     def forward(self, observation: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the embedding (trace, width) of (trace, *shape).
 
-        It is computed in float32 for any `dtype`: with these few channels bfloat16 is slower, even in hardware.
+        The products are computed in `dtype`, except those of the first convolution, whose few channels gain nothing.
+        The normalisations are computed in float32.
         """
         image = observation.reshape(-1, *self.image).to(memory_format=self.layout)
-        for layer, norm in zip(self.convolutions, self.norms, strict=True):
-            image = torch.relu(norm(layer(image)))
+        for number, (layer, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
+            assert isinstance(layer, nn.Conv2d | nn.Conv3d)
+            assert layer.bias is not None
+            reduced = dtype if number > 0 else torch.float32
+            weight, bias = layer.weight.to(reduced), layer.bias.to(reduced)
+            product: Tensor = layer._conv_forward(image.to(reduced), weight, bias)  # with parameters of another type
+            image = torch.relu(norm(product.float()))
         hidden = image.flatten(1)
         for layer, norm in zip(self.dense, self.dense_norms, strict=True):
-            hidden = torch.relu(norm(layer(hidden)))
+            assert isinstance(layer, nn.Linear)
+            hidden = torch.relu(norm(linear(hidden, layer.weight, layer.bias, dtype)))
         return hidden
 
 
