@@ -6,14 +6,13 @@ The first, `make demo` of README.md, runs all stages; those of other pages go on
 """
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from pages import PAGES, ROOT, commands
-from projects import BATCH_VARIABLES, Run, fill_project, link_make, shrink_default
+from projects import BATCH_VARIABLES, fill_project, link_make, shrink_default
 
 PROGRAMS = ("make", "snakemake")
 ELSEWHERE = {
@@ -51,12 +50,12 @@ def test_each_other_command_is_run_by_something() -> None:
 
 
 @pytest.fixture(scope="module")
-def project(run: Run, tmp_path_factory: pytest.TempPathFactory, checkout: Path) -> Path:
-    """A new checkout, in which only the run `test` is complete."""
+def project(tmp_path_factory: pytest.TempPathFactory, checkout: Path, sherpa_simulator: Path) -> Path:
+    """A new checkout; Sherpa is in the cache already."""
+    assert (sherpa_simulator / "build.json").exists()
     root = fill_project(tmp_path_factory.mktemp("pages"), checkout)
     link_make(root, checkout)
     shrink_default(root, "demo")
-    shutil.copytree(run.paths.root, root / "results" / "test", symlinks=True)
     return root
 
 
