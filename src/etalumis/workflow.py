@@ -17,6 +17,8 @@ _STORED_COLUMNS = ("entries", "observation", "tags")
 """Keys that say which columns of a trace are stored."""
 MPIEXEC = "python -m etalumis.mpiexec"
 """Command that starts MPI ranks on this machine; the profile of a cluster replaces it."""
+PROGRAMS = "ETALUMIS_PROGRAMS"
+"""Environment variable: a folder whose programs the jobs call first, such as an `etalumis` that starts a container."""
 _SINGLE_OPTIONS = (("--config", "-C"), ("--configfile", "--configfiles"))
 """Options of which Snakemake uses only the last one."""
 
@@ -183,6 +185,8 @@ def source_files(*places: str, without: str) -> list[Path]:
 def put_environment_first() -> None:
     """Put the folder of this Python first on the PATH, so that shell lines find its programs without activation.
 
-    These are `etalumis` and `python`, and `mpiexec` if MPI is installed as a wheel.
+    These are `etalumis` and `python`, and `mpiexec` if MPI is installed as a wheel. The folder that `PROGRAMS` names
+    comes before it.
     """
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    first = [os.environ[PROGRAMS]] if os.environ.get(PROGRAMS) else []
+    os.environ["PATH"] = os.pathsep.join([*first, str(Path(sys.executable).parent), os.environ["PATH"]])

@@ -12,6 +12,8 @@ import pytest
 import yaml
 from projects import CONFIG, Project, Run
 
+from etalumis.workflow import PROGRAMS
+
 LAYERS = "results/test/layers/layers.json"
 
 
@@ -29,16 +31,18 @@ def test_jobs_may_run_in_a_container(project: Project, checkout: Path, tmp_path:
     (script,) = re.findall(r"^```sh\n(#!.*?)^```", page, re.MULTILINE | re.DOTALL)
     real = Path(sys.executable).parent / "etalumis"
     programs = {
-        "bin/etalumis": script,
+        "container/etalumis": script,
         # apptainer exec --bind FOLDER IMAGE etalumis WORDS
-        "container/apptainer": f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\nshift 5\nexec {real} "$@"\n',
+        "bin/apptainer": f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\nshift 5\nexec {real} "$@"\n',
     }
     for name, text in programs.items():
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text(text, encoding="utf-8")
         (tmp_path / name).chmod(0o755)
-    path = os.pathsep.join([str(tmp_path / "bin"), str(tmp_path / "container"), os.environ["PATH"]])
-    done = project.snakemake("--cores", "1", "--configfile", str(CONFIG), LAYERS, variables={"PATH": path})
+    assert f'export {PROGRAMS}="$PWD/container"' in page
+    path = os.pathsep.join([str(tmp_path / "bin"), os.environ["PATH"]])
+    variables = {"PATH": path, PROGRAMS: str(tmp_path / "container")}
+    done = project.snakemake(LAYERS, "--cores", "1", "--configfile", str(CONFIG), variables=variables)
     assert done.returncode == 0, done.stdout
     assert (project.root / LAYERS).exists()
     (call,) = (tmp_path / "calls").read_text(encoding="utf-8").splitlines()
