@@ -57,7 +57,7 @@ def test_rmh_through_cpp(named_simulator, statistics):
 
 def test_weighted_proposals_through_cpp(named_simulator, statistics):
     name, simulator = named_simulator
-    runs = statistics.size(1_500, 3_000) * (6 if name.startswith("marsaglia") else 1)
+    runs = statistics.size(2_000, 4_000) * (6 if name.startswith("marsaglia") else 1)
     posterior = sample_with_proposals(simulator, ANSWERS[name].observations, skewed_session(name), runs=runs, seed=33)
     assert_weighted(posterior, ANSWERS[name])
     assert (posterior.info["replay_runs"] > 0) == (name == "marsaglia_replaced")
