@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -38,10 +38,18 @@ class Project:
         self, *arguments: str, timeout_s: float = 120, variables: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run Snakemake and return its exit code and joined outputs."""
+        words = [sys.executable, "-m", "snakemake", *arguments]
+        return self.run_program(words, {**os.environ, **(variables or {})}, timeout_s)
+
+    def run_program(
+        self, words: Sequence[str], variables: Mapping[str, str], timeout_s: float
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program to its end with these environment variables, and return its exit code and joined outputs."""
         return subprocess.run(
-            [sys.executable, "-m", "snakemake", *arguments],
+            words,
             cwd=self.root,
-            env={**os.environ, **(variables or {})},
+            env=variables,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -74,17 +74,7 @@ class SlurmProject(Project):
 
     def call(self, *words: str, timeout_s: float = TIMEOUT_S) -> subprocess.CompletedProcess[str]:
         """Run a program to its end, and return its exit code and joined outputs."""
-        return subprocess.run(
-            words,
-            cwd=self.root,
-            env=self.variables,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
+        return self.run_program(words, self.variables, timeout_s)
 
     def jobs(self, rule: str = "") -> list[SlurmJob]:
         """Return the jobs of this folder, ended or not, in the order of submission; those of a rule if given."""

@@ -63,6 +63,11 @@ def figures_of(engines: Sequence[str]) -> dict[str, FigureEntry]:
     return {stem: entry for stem, entry in FIGURES.items() if _engine_of(stem) not in absent}
 
 
+def figure_target(stem: str) -> str:
+    """Return the name of the rule that stands for a figure: its stem, unless a stage has this name."""
+    return "observation_figure" if stem == "observation" else stem
+
+
 def _engine_of(stem: str) -> str | None:
     """Return the engine whose chains a figure shows."""
     if not stem.startswith("chains_"):

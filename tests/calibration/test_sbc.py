@@ -39,13 +39,13 @@ def verdicts(engine, sample, name, observations):
 @pytest.mark.parametrize(("engine", "sample"), [("rmh", by_rmh), ("importance", by_importance)])
 @pytest.mark.parametrize("name", ["gaussian_unknown_mean", "marsaglia_replaced"])
 def test_ranks_of_the_truth_are_uniform(engine, sample, name, statistics):
-    found = verdicts(engine, sample, name, statistics.size(40, 100))
+    found = verdicts(engine, sample, name, statistics.size(40, 200))
     assert found["ranks"]["passed"], found["ranks"]["sentence"]
     assert found["coverage"]["passed"], found["coverage"]["sentence"]
 
 
 def test_a_posterior_that_is_too_narrow_is_found(statistics):
-    found = verdicts("importance", narrowed, "gaussian_unknown_mean", statistics.size(40, 100))
+    found = verdicts("importance", narrowed, "gaussian_unknown_mean", statistics.size(40, 200))
     assert not found["ranks"]["passed"]
     assert "too narrow" in found["ranks"]["sentence"]
     assert not found["coverage"]["passed"]

@@ -10,13 +10,13 @@ import pytest
 from projects import Project, fill_project
 
 from etalumis.config import load
-from etalumis.paths import FIGURES, RESULTS_FORMAT, Paths
+from etalumis.paths import FIGURES, RESULTS_FORMAT, Paths, figure_target
 from etalumis.results import write_run_files
 
 # rules without a job, and the last line of the table
 NO_JOBS = (
     *("all", "traces", "sorted", "posteriors", "paper_figures", "total"),
-    *(stem if stem != "observation" else "observation_figure" for stem in FIGURES),
+    *map(figure_target, FIGURES),
 )
 JOB_LINE = re.compile(r"^(\w+) +(\d+)$", re.MULTILINE)
 

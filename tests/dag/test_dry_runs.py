@@ -16,7 +16,7 @@ from projects import extremes, load_script
 from etalumis.cli import main
 from etalumis.config import Config, from_mapping, load, read, to_yaml
 from etalumis.errors import ConfigError
-from etalumis.paths import FIGURES, PAPER_FIGURES, STAGES, Paths
+from etalumis.paths import FIGURES, PAPER_FIGURES, STAGES, Paths, figure_target
 from etalumis.workflow import posterior_files, read_config, trace_files
 
 DEMO = {
@@ -159,10 +159,9 @@ def write_network(root: Path, folder: str) -> None:
 
 
 def test_each_figure_of_a_run_has_its_name_as_target(project: DryProject) -> None:
-    for name in FIGURES:
-        jobs = project.jobs("observation_figure" if name == "observation" else name)
-        assert jobs["figures"] == 1
-        assert "report" not in jobs
+    jobs = project.jobs(*map(figure_target, FIGURES))
+    assert jobs["figures"] == 1
+    assert "report" not in jobs
 
 
 def test_the_harder_decay_has_the_network_of_the_demo(project: DryProject) -> None:

@@ -6,13 +6,12 @@ The first, `make demo` of README.md, runs all stages; those of other pages go on
 """
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from pages import PAGES, ROOT, commands
-from projects import BATCH_VARIABLES, fill_project, link_make, shrink_default
+from projects import BATCH_VARIABLES, Project, fill_project, link_make, shrink_default
 
 PROGRAMS = ("make", "snakemake")
 ELSEWHERE = {
@@ -64,17 +63,8 @@ def project(tmp_path_factory: pytest.TempPathFactory, checkout: Path, sherpa_sim
 def test_the_commands_of_a_page_run(project: Path, checkout: Path, page: str) -> None:
     cache = os.environ.get("ETALUMIS_CACHE", str(checkout / ".cache"))
     path = os.pathsep.join([str(Path(sys.prefix) / "bin"), os.environ["PATH"]])
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    variables |= {**BATCH_VARIABLES, "PATH": path, "ETALUMIS_CACHE": cache}
     for words in lines_of(ROOT / page):
-        done = subprocess.run(
-            words,
-            cwd=project,
-            env={**kept, **BATCH_VARIABLES, "PATH": path, "ETALUMIS_CACHE": cache},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
+        done = Project(project).run_program(words, variables, TIMEOUT_S)
         assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout[-6000:]}"

@@ -50,7 +50,7 @@ def test_importance_sampling_through_cpp(named_simulator, statistics):
 
 def test_rmh_through_cpp(named_simulator, statistics):
     name, simulator = named_simulator
-    runs = statistics.size(6_000, 12_000) * (2 if name.startswith("marsaglia") else 1)
+    runs = statistics.size(12_000, 20_000) * (2 if name.startswith("marsaglia") else 1)
     posterior = rmh(simulator, ANSWERS[name].observations, runs=runs, burn_in=200, seed=32)
     assert_chain(posterior, ANSWERS[name])
 
@@ -65,7 +65,7 @@ def test_weighted_proposals_through_cpp(named_simulator, statistics):
 
 def test_populations_through_cpp(named_simulator, statistics):
     name, simulator = named_simulator
-    settings = SmcSettings(statistics.size(200, 600), statistics.size(400, 1_200), 0.7, entry_moves=3, block_moves=3)
+    settings = SmcSettings(statistics.size(200, 1_000), statistics.size(400, 2_000), 0.7, entry_moves=3, block_moves=3)
     posterior = sample_population(
         simulator, ANSWERS[name].observations, skewed_session(name), seed=34, settings=settings
     )
@@ -74,7 +74,7 @@ def test_populations_through_cpp(named_simulator, statistics):
 
 def test_a_hidden_markov_model_through_cpp(cpp_examples, statistics):
     exact = ANSWERS["hidden_markov"]
-    settings = SmcSettings(statistics.size(400, 1_200), statistics.size(800, 2_400), 0.7, entry_moves=3, block_moves=3)
+    settings = SmcSettings(statistics.size(400, 2_000), statistics.size(800, 4_000), 0.7, entry_moves=3, block_moves=3)
     with Simulator([str(cpp_examples / "hidden_markov")]) as simulator:
         assert_weighted(importance(simulator, exact.observations, runs=8_000, seed=31), exact)
         assert_chain(rmh(simulator, exact.observations, runs=24_000, burn_in=200, seed=32), exact)

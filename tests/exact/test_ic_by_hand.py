@@ -104,7 +104,7 @@ class NearlyPrior(ProposalSource):
 @pytest.mark.parametrize("scopes", ["auto", "first-shot", "prior"])
 def test_the_choice_of_scopes_by_context_is_exact(scopes, statistics):
     """ "auto" leaves the scope that seldom accepts to the model, and proposes the other one: few runs are lost."""
-    runs = statistics.size(4_000, 20_000)
+    runs = statistics.size(4_000, 40_000)
     posterior = sample_with_proposals(
         FunctionModel(seldom_or_often), {"obs": 1.0}, NearlyPrior(), runs=runs, seed=3, scopes=scopes,
         shared_replays=1000,

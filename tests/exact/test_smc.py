@@ -66,7 +66,7 @@ def test_jobs_count_by_their_evidence(statistics):
 
 def shares_of_channels(statistics, jobs, **more):
     """Return the estimates of P(channel) and of the log evidence of independent jobs."""
-    settings = SmcSettings(statistics.size(150, 400), statistics.size(300, 800), 0.7, entry_moves=3, block_moves=2)
+    settings = SmcSettings(statistics.size(150, 600), statistics.size(300, 1_200), 0.7, entry_moves=3, block_moves=2)
     found = []
     for job in range(jobs):
         posterior = sample_population(

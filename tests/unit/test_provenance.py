@@ -183,6 +183,10 @@ def test_other_code_is_named(made, capsys):
     )
     assert text.splitlines()[-1].endswith("1 of them by code with uncommitted changes.") or software.code()["changed"]
     assert "made by 2 versions of the code" in text
+    for file in map(record_path, (Path("traces/all.h5"), Path("sorted/train"), Path("layers/layers.json"))):
+        old = json.loads(file.read_text(encoding="utf-8"))
+        file.write_text(json.dumps(old | {"code": record["code"]}), encoding="utf-8")
+    assert "all made by the same code, but not by the present version" in explained(capsys)
 
 
 def test_the_commit_and_its_changes_are_those_of_git(tmp_path):

@@ -54,7 +54,7 @@ for name in FIGURES:
     # a target for each figure, as in experiments.smk, although one job draws all figures of a run
     rule:
         name:
-            "observation_figure" if name == "observation" else name
+            figure_target(name)
         input:
             P.figure(name),
         localrule: True

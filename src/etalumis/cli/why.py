@@ -22,7 +22,7 @@ from etalumis.workflow import paths_of
 _DESCRIPTION = """\
 Say which jobs of the workflow would run now, and why: which keys of the configuration have changed, with the old and
 the new value; what is missing or newer. Then say why the others would not: keys that have changed since the last run
-without an effect on any product, and products that other code has made, which Snakemake does not see.
+without an effect on any product, and products made by a different version of the code, which Snakemake does not see.
 
 Nothing is run or written. Call it in the root of the checkout.
 """

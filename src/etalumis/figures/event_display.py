@@ -21,6 +21,7 @@ from etalumis.figures.observation import Axis, significance
 from etalumis.figures.panels import MASSES
 from etalumis.figures.particles import MOMENTUM, VISIBLE, Particle, flights, visible_flights
 from etalumis.figures.series import Series, deciding, of_posteriors
+from etalumis.log_weights import systematic_resampling
 from etalumis.typing import FloatArray
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _side(
     along = np.array(depth.edges)
     for each in series:
         ends = np.stack([visible_flights(each.values, distance_cm + at)[..., coordinate] for at in along], axis=-1)
-        lines = ends[_representative(each.weight, INFERRED_LINES)].reshape(-1, 2)
+        lines = ends[systematic_resampling(np.random.default_rng(0), each.weight, INFERRED_LINES)].reshape(-1, 2)
         for line in lines[np.isfinite(lines).all(axis=1)]:
             axes.plot(along, line, color=each.line["color"], linewidth=0.8, alpha=0.35 if each.reliable else 0.15)
     for particle in particles:
@@ -158,11 +159,6 @@ def _side(
             along, particle.at(distance_cm + along)[coordinate], color=_colour(particle),
             linestyle="-" if particle.visible else ":", linewidth=1.8,
         )  # fmt: skip
-
-
-def _representative(weight: FloatArray, count: int) -> FloatArray:
-    """Return the indices of `count` draws at equal steps of the cumulative weight."""
-    return np.minimum(np.searchsorted(np.cumsum(weight), (np.arange(count) + 0.5) / count), len(weight) - 1)
 
 
 def _colour(particle: Particle) -> str:

@@ -8,6 +8,7 @@ matrix products, and returns (trace, width).
 
 import importlib
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -127,6 +128,7 @@ class StridedEmbedding(nn.Module):
         dimensions = min(len(shape), 3)
         convolution: type[nn.Conv2d | nn.Conv3d] = nn.Conv3d if dimensions == 3 else nn.Conv2d
         self.layout = torch.channels_last_3d if dimensions == 3 else torch.channels_last
+        self._convolve: Callable[..., Tensor] = functional.conv3d if dimensions == 3 else functional.conv2d
         extents, before = shape[-dimensions:], math.prod(shape[:-dimensions])
         self.image = (before, *extents)
         layers, norms = [], []
@@ -155,7 +157,7 @@ class StridedEmbedding(nn.Module):
             assert layer.bias is not None
             reduced = dtype if number > 0 else torch.float32
             weight, bias = layer.weight.to(reduced), layer.bias.to(reduced)
-            product: Tensor = layer._conv_forward(image.to(reduced), weight, bias)  # with parameters of another type
+            product = self._convolve(image.to(reduced), weight, bias, layer.stride, layer.padding)
             image = torch.relu(norm(product.float()))
         hidden = image.flatten(1)
         for layer, norm in zip(self.dense, self.dense_norms, strict=True):

@@ -100,7 +100,7 @@ class ProposalSession(ProposalSource):
         if not np.isfinite(observation).all():
             raise NetworkError("observation: expected finite numbers, found NaN or infinity")
         with torch.inference_mode():
-            # float32, so that the proposals of a network are the same on every machine
+            # float32, so that the proposals do not depend on whether the hardware has bfloat16
             embedded: Tensor = self.network.observation(torch.from_numpy(observation).unsqueeze(0), torch.float32)[0]
             first = self._weights[0]
             return first.bias + embedded @ first.inputs[: len(embedded)]
