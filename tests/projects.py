@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import BaseModel
 
 from etalumis.config import Config
@@ -107,6 +108,26 @@ def shrink_default(root: Path, run_name: str) -> None:
     assert "run: {name: test, " in text
     text = text.replace("run: {name: test, ", f"run: {{name: {run_name}, ")
     (root / "config" / "config.yaml").write_text(text, encoding="utf-8")
+
+
+def shrink_follower(root: Path, name: str, run_name: str) -> None:
+    """Give a configuration that uses the network of another run the scale of the tests, after `shrink_default`.
+
+    Its own name, network and observation stay. The observation is chosen among fewer traces, so it is the last of them.
+    """
+    path = root / "config" / name
+    own = yaml.safe_load(path.read_text(encoding="utf-8"))
+    test = yaml.safe_load((root / "config" / "config.yaml").read_text(encoding="utf-8"))
+    assert own["network"] == {"from": f"results/{run_name}/network"}
+    posteriors = {engine: test["posteriors"][engine] for engine in own["posteriors"]["engines"]}
+    small = {
+        **own,
+        "simulator": test.get("simulator", {}),
+        "traces": {"test": test["traces"]["test"]},
+        "observation": own["observation"] | {"trace": test["traces"]["test"] - 1},
+        "posteriors": {"engines": own["posteriors"]["engines"], **posteriors},
+    }
+    path.write_text(yaml.safe_dump(small), encoding="utf-8")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from pages import PAGES, ROOT, commands
-from projects import BATCH_VARIABLES, Project, fill_project, link_make, shrink_default
+from projects import BATCH_VARIABLES, Project, fill_project, link_make, shrink_default, shrink_follower
 
 PROGRAMS = ("make", "snakemake")
 ELSEWHERE = {
@@ -55,6 +55,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, checkout: Path, sherpa_sim
     root = fill_project(tmp_path_factory.mktemp("pages"), checkout)
     link_make(root, checkout)
     shrink_default(root, "demo")
+    shrink_follower(root, "hard.yaml", "demo")
     return root
 
 

@@ -73,6 +73,8 @@ def on_two_ranks(
         command(branching, folder / "batch of 8", 2, batch_size=8, max_traces=320),
         command(branching, folder / "batch of 1", 2, batch_size=1, max_traces=40),
         command(branching, folder / "balanced", 2, batch_size=8, max_traces=960, optimizer="sgd", sampler="balanced"),
+        command(branching, folder / "blocking", 2, batch_size=8, max_traces=320, gradient_sum="blocking"),
+        command(branching, folder / "bfloat16", 2, batch_size=8, max_traces=320, sum_dtype="bfloat16"),
         command(branching, folder / "wrong", 2, expected_ranks=3, batch_size=4, max_traces=40),
     ]
     calls = json.dumps([words[words.index("network") :] for words in commands])
@@ -83,7 +85,7 @@ def on_two_ranks(
 def two_ranks(on_two_ranks: tuple[Path, subprocess.CompletedProcess[str]]) -> Path:
     """The folder of the trainings on two ranks."""
     folder, done = on_two_ranks
-    for name in ("batch of 8", "batch of 1", "balanced"):
+    for name in ("batch of 8", "batch of 1", "balanced", "blocking", "bfloat16"):
         assert (folder / name / "network" / "manifest.json").exists(), done.stderr
     return folder
 
@@ -114,6 +116,31 @@ def test_ranks_whose_minibatches_share_no_address_agree(
     one, two = (checkpoint.load(folder).state_dict() for folder in folders)
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=0, atol=2e-3)
+
+
+def test_overlapped_and_blocking_sums_train_the_same_network(two_ranks: Path) -> None:
+    one, two = (checkpoint.load(two_ranks / name / "network").state_dict() for name in ("batch of 8", "blocking"))
+    for name, value in one.items():
+        assert torch.equal(two[name], value), name
+
+
+def test_sums_in_bfloat16_train_nearly_the_same_network(two_ranks: Path) -> None:
+    """Gradients have 8 bits, so the weights differ, but by less than the steps of the training moved them."""
+    one, two = (checkpoint.load(two_ranks / name / "network").state_dict() for name in ("batch of 8", "bfloat16"))
+    differences = [float((two[name] - value).abs().max()) for name, value in one.items()]
+    assert 0.0 < max(differences) < 5e-3
+    histories = [read_history(two_ranks / name / "network" / "history.csv") for name in ("batch of 8", "bfloat16")]
+    for a, b in zip(*histories, strict=True):
+        assert b.valid_loss == pytest.approx(a.valid_loss, abs=2e-3)
+
+
+def test_four_ranks_train_the_network_of_one(branching: ExampleTraces, tmp_path: Path) -> None:
+    train_alone(command(branching, tmp_path / "1", 1, batch_size=16, max_traces=320))
+    done = run(command(branching, tmp_path / "4", 4, batch_size=4, max_traces=320))
+    assert done.returncode == 0, done.stderr
+    one, four = (checkpoint.load(tmp_path / name / "network").state_dict() for name in ("1", "4"))
+    for name, value in one.items():
+        torch.testing.assert_close(four[name], value, rtol=0, atol=2e-3)
 
 
 def test_balanced_ranks_train_the_network_of_one(branching: ExampleTraces, tmp_path: Path, two_ranks: Path) -> None:

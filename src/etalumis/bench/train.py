@@ -33,6 +33,7 @@ TARGETS = {
     "data_wait_share": Target(0.03, at_least=False),
     "two_rank_efficiency": Target(0.9),
     "sync_bytes_ratio": Target(1.1, at_least=False),
+    "overlap_share": Target(0.5),
 }
 RATIOS = {
     "step_ratio": ("one_type_traces_per_s", "cnn_only_traces_per_s"),

@@ -28,6 +28,7 @@ from etalumis.network.minibatch_plan import MinibatchPlan, plan_minibatch
 from etalumis.network.model import ProposalNetwork
 from etalumis.traces.reading.dataset import TraceDataset
 from etalumis.training.cost_measurement import MEASURED_ITERATIONS
+from etalumis.training.gradient_sum import GradientSum
 from etalumis.training.optimizer import RowGradient
 from etalumis.training.phases import PHASES, Phases, read_phases
 from etalumis.training.sampler import Position, Sampler
@@ -60,13 +61,13 @@ def ranks_together(
     skipped = MEASURED_ITERATIONS + config.training.prefetch + 2
     with tempfile.TemporaryDirectory(prefix="etalumis-bench-") as folder:
 
-        def train_on(ranks: int, iterations: int, name: str) -> Phases:
+        def train_on(ranks: int, iterations: int, name: str, gradient_sum: str = "overlapped") -> Phases:
             output = Path(folder) / name
             output.mkdir()
             changes = {
                 "tasks": ranks, "threads_per_task": 1, "sampler": "balanced", "batch_size": batch_size,
                 "max_minutes": None, "max_traces": batch_size * ranks * (skipped + iterations),
-                "valid_every": 10**8, "average_decay": None, "patience": None,
+                "valid_every": 10**8, "average_decay": None, "patience": None, "gradient_sum": gradient_sum,
             }  # fmt: skip
             training = config.training.model_copy(update=changes)
             file = output / "config.yaml"
@@ -75,15 +76,17 @@ def ranks_together(
             _run(ranks, ["etalumis", *words, "--output", output / "network"])
             return read_phases(output / "network" / "phases.h5")
 
-        fitting = int(seconds / (2 * step_s))  # iterations for which there is time, with one rank and with two
+        fitting = int(seconds / (3 * step_s))  # iterations for which there is time in each of three trainings
         rounds = min(_ROUNDS, max(1, fitting // (skipped + _MIN_ITERATIONS)))
         iterations = max(_MIN_ITERATIONS, fitting // rounds - skipped)
-        one, two = [], []
+        one, two, overlapped, blocking = [], [], [], []
         for number in range(rounds):
             with pinned():
                 one.append(_rate(train_on(1, iterations, f"one-{number}"), skipped))
             both = train_on(2, iterations, f"two-{number}")
             two.append(_rate(both, skipped))
+            overlapped.append(_move_s(both, skipped))
+            blocking.append(_move_s(train_on(2, iterations, f"blocking-{number}", "blocking"), skipped))
         file = Path(folder) / "one-0" / "config.yaml"
         arguments = [str(each) for each in (file, layers, train)]
         sums = line_of(_command(2, [__name__, *arguments]), timeout_s=600.0)
@@ -96,6 +99,7 @@ def ranks_together(
         "data_wait_share": spent["read"] / total,
         "sync_wait_share": spent["sync_wait"] / total,
         "sync_move_share": spent["sync_move"] / total,
+        "overlap_share": statistics.median(1.0 - a / b for a, b in zip(overlapped, blocking, strict=True)),
         **sums,
     }
 
@@ -107,6 +111,11 @@ def _iteration_s(phases: Phases) -> np.ndarray:
 
 def _rate(phases: Phases, skipped: int) -> float:
     return float(phases.traces[skipped:].sum() / _iteration_s(phases)[skipped:].sum())
+
+
+def _move_s(phases: Phases, skipped: int) -> float:
+    """Return the mean time in which an iteration waits for sums, other ranks apart."""
+    return float(phases.seconds["sync_move"][skipped:].mean())
 
 
 def _command(ranks: int, words: list[Any]) -> list[str]:
@@ -133,8 +142,10 @@ def sum_gradients(config: Config, layers_path: Path, train: Path, comm: MPI.Comm
     rows = {name: RowGradient(leaf.rows, torch.ones_like(leaf.value)) for name, leaf in leaves.items()}
     tables = dict(network.tables.items())
     ranks = Synchronizer(comm, network.grouping, tables)
+    fused, half = GradientSum(ranks), GradientSum(ranks, "bfloat16")
     ways: dict[str, Callable[[], None]] = {
-        "fused": lambda: _fused(ranks, plan, dense, rows),
+        "fused": lambda: _fused(ranks, fused, plan, dense, rows),
+        "fused_bf16": lambda: _fused(ranks, half, plan, dense, rows),
         "per_tensor": lambda: _per_tensor(ranks, plan, dense, rows),
         "all_tables": lambda: _all_tables(comm, tables, dense, rows),
     }
@@ -147,24 +158,28 @@ def sum_gradients(config: Config, layers_path: Path, train: Path, comm: MPI.Comm
             comm.Barrier()
             seconds[name].append(time.perf_counter() - began)
     before = ranks.bytes_summed
-    summed_dense, summed_rows = ranks.sum(ranks.present(plan.touched), dense, rows)
+    _fused(ranks, fused, plan, dense, rows)
+    summed_dense, summed_rows = fused.finish()
     needed = [*summed_dense.values(), *(gradient.value for gradient in summed_rows.values())]
     times = {name: statistics.median(each[1:]) for name, each in seconds.items()}
     return {
         **{f"sync_{name}_s": each for name, each in times.items()},
         "sync_per_tensor_over_fused": times["per_tensor"] / times["fused"],
         "sync_all_tables_over_fused": times["all_tables"] / times["fused"],
+        "sync_bf16_over_fused": times["fused_bf16"] / times["fused"],
         "sync_bytes_ratio": (ranks.bytes_summed - before) / sum(value.nbytes for value in needed),
     }
 
 
 def _fused(
     ranks: Synchronizer,
+    gradients: GradientSum,
     plan: MinibatchPlan,
     dense: Mapping[str, torch.Tensor],
     rows: Mapping[str, RowGradient],
 ) -> None:
-    ranks.sum(ranks.present(plan.touched), dense, rows)
+    gradients.start(ranks.present(plan.touched), dense, rows)
+    gradients.finish()
 
 
 def _per_tensor(

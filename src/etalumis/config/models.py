@@ -201,6 +201,16 @@ class TrainingConfig(Section):
     )
     optimizer: Literal["adam", "adam_larc", "sgd", "sgd_larc"] = Field("adam", description="optimizer")
     prefetch: int = Field(2, ge=0, le=64, description="minibatches that each rank reads ahead in a thread; 0: none")
+    gradient_sum: Literal["overlapped", "blocking"] = Field(
+        "overlapped",
+        description="when the ranks sum their gradients. overlapped: those of the LSTM and of the proposals while the "
+        "backward pass of the observation embedding runs; blocking: after it; the sums are the same",
+    )
+    sum_dtype: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="type in which ranks send gradients to each other; bfloat16 halves the bytes, and they are still "
+        "added in float32",
+    )
     larc_trust: float = Field(
         0.02, gt=0, le=1, description="largest ratio of step to weight norm of a parameter, with adam_larc and sgd_larc"
     )

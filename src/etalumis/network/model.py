@@ -207,13 +207,17 @@ class ProposalNetwork(nn.Module):
         Parameters
         ----------
         plan
-            From `plan.make_plan`.
+            From `plan_minibatch`.
         observation
             float32 (trace, *shape), unscaled.
         leaves
             From `leaves`.
         """
-        hidden = self._hidden(plan, self.embed(observation), leaves)
+        return self.log_proposal_given(plan, self.embed(observation), leaves)
+
+    def log_proposal_given(self, plan: MinibatchPlan, embedded: Tensor, leaves: Leaves) -> Tensor:
+        """Return the same as `log_proposal`, given the embedded observations (trace, width)."""
+        hidden = self._hidden(plan, embedded, leaves)
         log_q = [self._group_log_density(group, hidden, leaves) for group in plan.groups]
         return torch.cat(log_q).index_select(0, plan.order)
 

@@ -32,6 +32,7 @@ from etalumis.training.average import WeightAverage
 from etalumis.training.cost_measurement import CostMeasurement
 from etalumis.training.diagnosis import describe_gradient, describe_loss
 from etalumis.training.evaluate import Evaluation, MinibatchSource, evaluate
+from etalumis.training.gradients import MinibatchGradients
 from etalumis.training.history import HistoryRow, write_history
 from etalumis.training.minibatch_loader import MinibatchLoader
 from etalumis.training.new_addresses import agree, appended, start_at_priors
@@ -117,6 +118,9 @@ class Trainer:
         decay = config.average_decay
         self.average = None if decay is None else WeightAverage(decay, network.dense(), tables)
         self.ranks = Synchronizer(comm, network.grouping, tables)
+        self.gradients = MinibatchGradients(
+            network, self.ranks, config.sum_dtype, overlap=config.gradient_sum == "overlapped"
+        )
         self._network_seed = initial_seed(seed)
         self.noise_seed = derive(seed, "training/noise", 0)
         self.valid_noise_seed = (derive(seed, "training/valid", 0),)
@@ -172,7 +176,7 @@ class Trainer:
             logger.info("training resumes from iteration %d, %s", self.state.iteration, traces)
         earlier_s, start, saved_s = self.state.elapsed_s, time.monotonic(), self.state.elapsed_s
         progress = Progress(None, "traces", "training", done=self.state.traces)
-        with StopSignal() as stop, self._loader() as loader:
+        with StopSignal() as stop, self._loader() as loader, self.gradients:
             stopped, rate = False, self._learning_rate()
             while not (stopped or self._is_over()):
                 loss, rate, plan = self._step(loader)
@@ -230,18 +234,19 @@ class Trainer:
             indices, batch, plan = self._with_layers(batch, plan)
             timer.lap("sync_wait")
         unknown = -float(batch.log_prior[batch.layer < 0].sum())
-        loss, rows = self._gradients(plan, batch.observation, indices)
-        dense = {
-            name: p.grad if p.grad is not None else torch.zeros_like(p) for name, p in self.network.dense().items()
-        }
         present = self.ranks.present(plan.touched)
         timer.lap("sync_wait")
-        dense, rows = self.ranks.sum(present, dense, rows)
-        timer.lap("sync_move")
+        self._minibatch = plan, torch.empty(0), indices
+        scale = 1.0 / self.sampler.global_batch
+        log_q = self.gradients.compute(plan, batch.observation, present, scale, timer)
+        self._minibatch = plan, log_q, indices
+        self.ranks.wait()
+        timer.lap("sync_wait")
+        dense, rows = self.gradients.summed(timer)
         rate = self._learning_rate()
         self._update(dense, rows, rate)
         timer.lap("update")
-        return loss + unknown, rate, plan
+        return unknown - float(log_q.sum()), rate, plan
 
     def _with_layers(
         self, batch: StreamedMinibatch, plan: MinibatchPlan
@@ -261,25 +266,6 @@ class Trainer:
             batch = batch.using(self.network.layers)
             plan = plan_minibatch(batch, self.network.grouping)
         return batch.numbers, batch, plan
-
-    def _gradients(
-        self, plan: MinibatchPlan, observation: np.ndarray, indices: np.ndarray
-    ) -> tuple[float, dict[str, RowGradient]]:
-        """Return the summed loss of this rank and the row gradients; dense gradients stay in their parameters."""
-        self.network.zero_grad(set_to_none=True)
-        self._minibatch = plan, torch.empty(0), indices
-        if len(plan) == 0:
-            return 0.0, {}
-        leaves = self.network.leaves(plan)
-        log_q = self.network.log_proposal(plan, torch.from_numpy(observation), leaves)
-        self._minibatch = plan, log_q.detach(), indices
-        loss = -log_q.sum()
-        self.timer.lap("forward")
-        (loss / self.sampler.global_batch).backward()  # type: ignore[no-untyped-call] # untyped in torch
-        self.timer.lap("backward")
-        gradients = {name: (leaf.rows, leaf.value.grad) for name, leaf in leaves.items()}
-        rows = {name: RowGradient(r, g) for name, (r, g) in gradients.items() if g is not None}
-        return float(loss.detach()), rows
 
     def _update(self, dense: dict[str, torch.Tensor], rows: dict[str, RowGradient], rate: float) -> None:
         """Apply the summed gradients. They are the same on all ranks, so all ranks raise if they are not finite."""

@@ -1,0 +1,134 @@
+# SPDX-FileCopyrightText: 2026 The etalumis authors
+# SPDX-License-Identifier: BSD-3-Clause
+"""Sums of gradients over ranks, also while the backward pass still runs (SC'19, section 4.4.4)."""
+
+import logging
+import math
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from mpi4py import MPI
+from torch import Tensor
+
+from etalumis.training.optimizer import RowGradient
+from etalumis.training.synchronize import Synchronizer
+from etalumis.typing import Array
+
+logger = logging.getLogger(__name__)
+
+
+class GradientSum:
+    """Sums gradients of dense parameters and of touched rows, which share one buffer and one collective call.
+
+    All ranks call `start` and `finish` in the same order.
+
+    Parameters
+    ----------
+    ranks
+        The ranks, and the tables with their rows.
+    dtype
+        "float32", or "bfloat16" to move half the bytes: the gradients are rounded, added in float32, and rounded again.
+    background
+        Sum in a thread, between `start` and `finish`. The sums are the same, bit for bit. Without several ranks, or if
+        the MPI library does not allow calls from several threads, there is no thread.
+    """
+
+    def __init__(self, ranks: Synchronizer, dtype: str = "float32", background: bool = False) -> None:
+        self._ranks, self._half = ranks, dtype == "bfloat16"
+        several = ranks.comm.size > 1
+        if several and background and MPI.Query_thread() < MPI.THREAD_MULTIPLE:
+            background = False
+            logger.warning(
+                "the MPI library does not allow calls from several threads: gradients are summed after the backward "
+                "pass (training.gradient_sum: blocking)"
+            )
+        # messages of the thread must not meet those of the other collective calls
+        self._comm = ranks.comm.Dup() if several and background else ranks.comm
+        self._thread = ThreadPoolExecutor(1, "gradient-sum") if several and background else None
+        self._buffer = torch.empty(0)
+        self._sent = self._received = np.empty(0, np.int16)
+        self._started: Future[None] | None = None
+        self._dense: dict[str, Tensor] = {}
+        self._rows: dict[str, RowGradient] = {}
+
+    def start(self, present: Array, dense: Mapping[str, Tensor], rows: Mapping[str, RowGradient]) -> None:
+        """Begin to sum; `finish` returns the sums.
+
+        Parameters
+        ----------
+        present
+            bool (layer,). Layers that any rank has touched, from `Synchronizer.present`.
+        dense
+            Gradients of dense parameters; the names are the same on every rank.
+        rows
+            Gradients of the touched rows by table; empty if this sum has none on any rank.
+        """
+        if self._ranks.comm.size == 1:
+            self._dense, self._rows = dict(dense), dict(rows)
+            return
+        union = self._ranks.touched_rows(present)
+        shapes = {name: tuple(value.shape) for name, value in dense.items()}
+        shapes |= {name: (len(numbers), *self._ranks.row_shape[name]) for name, numbers in union.items()}
+        of_dense = sum(value.numel() for value in dense.values())
+        buffer = self._room(sum(math.prod(shape) for shape in shapes.values()))
+        buffer[of_dense:] = 0.0
+        parts = dict(zip(shapes, torch.split(buffer, [math.prod(s) for s in shapes.values()]), strict=True))
+        views = {name: parts[name].view(shape) for name, shape in shapes.items()}
+        for name, value in dense.items():
+            views[name].copy_(value)
+        for name, gradient in rows.items():
+            places = torch.from_numpy(np.searchsorted(union[name], gradient.rows.numpy()))
+            views[name].index_copy_(0, places, gradient.value)
+        self._dense = {name: views[name] for name in dense}
+        self._rows = {n: RowGradient(torch.from_numpy(u), views[n]) for n, u in union.items() if len(u)}
+        self._ranks.bytes_summed += buffer.nbytes // 2 if self._half else buffer.nbytes
+        if self._thread is None:
+            self._sum(buffer)
+        else:
+            self._started = self._thread.submit(self._sum, buffer)
+
+    def finish(self) -> tuple[dict[str, Tensor], dict[str, RowGradient]]:
+        """Return the sums over all ranks of the dense gradients, and of the rows that any rank has touched.
+
+        With several ranks, they are views of a buffer that the next `start` overwrites.
+        """
+        if self._started is not None:
+            self._started.result()
+            self._started = None
+        return self._dense, self._rows
+
+    def close(self, failed: bool = False) -> None:
+        """End the thread. After a failure it may wait for another rank for ever: it ends with the process."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=not failed)
+            if not failed:
+                self._comm.Free()
+            self._thread = None
+
+    def _sum(self, buffer: Tensor) -> None:
+        if self._half:
+            self._sum_halves(buffer)
+        else:
+            self._comm.Allreduce(MPI.IN_PLACE, buffer.numpy(), MPI.SUM)
+
+    def _sum_halves(self, buffer: Tensor) -> None:
+        """Sum in bfloat16, which MPI cannot add: each rank adds a slice of all, in float32, and sends it to all."""
+        ranks = self._comm.size
+        width = -(-len(buffer) // ranks)
+        if len(self._sent) < ranks * width:
+            self._sent, self._received = np.zeros(ranks * width, np.int16), np.zeros(ranks * width, np.int16)
+        sent, received = self._sent[: ranks * width], self._received[: ranks * width]
+        rounded, of_ranks = (torch.from_numpy(each).view(torch.bfloat16) for each in (sent, received))
+        rounded[: len(buffer)].copy_(buffer)
+        self._comm.Alltoall(sent, received)
+        own = of_ranks.view(ranks, width).sum(0, dtype=torch.float32).to(torch.bfloat16)
+        self._comm.Allgather(own.view(torch.int16).numpy(), sent)
+        buffer.copy_(rounded[: len(buffer)])
+
+    def _room(self, size: int) -> Tensor:
+        """Return `size` numbers of a buffer that grows with the largest request: its pages are mapped only once."""
+        if len(self._buffer) < size:
+            self._buffer = torch.empty(size)
+        return self._buffer[:size]
