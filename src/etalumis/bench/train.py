@@ -17,6 +17,7 @@ from etalumis.bench.train_ranks import ranks_together
 from etalumis.config import Config
 from etalumis.errors import ConfigError
 from etalumis.layers import LayerTable
+from etalumis.network.flops import StepFlops
 from etalumis.network.minibatch_plan import MinibatchPlan, plan_minibatch
 from etalumis.network.model import ProposalNetwork
 from etalumis.traces.reading.batch import Minibatch
@@ -107,6 +108,7 @@ def bench(
         finally:
             for each in together.values():
                 each.close()
+    gpu = _on_gpu(lambda: network_of(own), dataset, config, batch_size, seconds / 4)
     step_s = batch_size / slices["mixed_traces_per_s"][-1].rate
     figures = ranks_together(seconds / 2, config, layers_path, train, valid, batch_size, step_s)
     return BenchReport(
@@ -123,9 +125,29 @@ def bench(
             "batch_size": batch_size,
             "types": len(types),
             "types_in_a_mixed_minibatch": together["mixed_traces_per_s"].mean_types,
-            "gpu": None,  # training runs on the processor only
+            "gpu": gpu,
         },
     )
+
+
+def _on_gpu(
+    network: Callable[[], ProposalNetwork], dataset: TraceDataset, config: Config, batch_size: int, seconds: float
+) -> dict[str, str | float] | None:
+    """Measure steps on random traces on a GPU; None if there is none."""
+    if not torch.cuda.is_available():
+        return None
+    steps = _Steps(network().to("cuda"), dataset, np.arange(len(dataset)), config, batch_size)
+    try:
+        steps(min(seconds, 5.0))  # libraries choose their algorithms
+        before = steps.flops
+        turn = steps(seconds)
+    finally:
+        steps.close()
+    return {
+        "name": torch.cuda.get_device_name(),
+        "traces_per_s": turn.rate,
+        "tflops": (steps.flops - before) / turn.seconds / 1e12,
+    }
 
 
 class _Steps:
@@ -139,13 +161,23 @@ class _Steps:
         self._optimizer = Optimizer(config.training.optimizer, network.dense(), dict(network.tables.items()))
         self._indices = _minibatches(traces, batch_size)
         self._types: list[int] = []
+        self._flops = StepFlops(network)
+        self.flops = 0
+        """Useful operations of the steps so far."""
         self._reader = Prefetcher(self._read)
         for _ in range(1 + config.training.prefetch):
             self._reader.ask()
 
     def __call__(self, seconds: float) -> Slice:
         """Make steps for about `seconds`."""
-        return _repeat(self._step, seconds)
+
+        def step() -> int:
+            done = self._step()
+            if self._network.device.type == "cuda":
+                torch.cuda.synchronize()
+            return done
+
+        return _repeat(step, seconds)
 
     @property
     def mean_types(self) -> float:
@@ -167,8 +199,10 @@ class _Steps:
         self._reader.ask()
         network = self._network
         network.zero_grad(set_to_none=True)
+        self.flops += self._flops.of(plan)
+        plan = plan.to(network.device)
         leaves = network.leaves(plan)
-        loss = -network.log_proposal(plan, torch.from_numpy(batch.observation), leaves).sum()
+        loss = -network.log_proposal(plan, torch.from_numpy(batch.observation).to(network.device), leaves).sum()
         (loss / len(batch)).backward()  # type: ignore[no-untyped-call] # untyped in torch
         dense = {name: value.grad for name, value in network.dense().items() if value.grad is not None}
         rows = {n: RowGradient(leaf.rows, leaf.value.grad) for n, leaf in leaves.items() if leaf.value.grad is not None}

@@ -173,6 +173,11 @@ class TrainingConfig(Section):
 
     tasks: int = Field(2, ge=1, le=65536, description="number of MPI ranks; Snakemake on SLURM requires 2 or more")
     threads_per_task: int = Field(1, ge=1, le=1024, description="threads per rank")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto",
+        description="what the ranks train on. cuda: the GPUs of the node, which its ranks share; auto: cuda if PyTorch "
+        "can use a GPU, else cpu",
+    )
     batch_size: int = Field(32, ge=1, le=10**6, description="traces per rank and iteration")
     max_minutes: float | None = Field(
         None,

@@ -62,7 +62,7 @@ class StepFlops:
 def _embedding_flops(network: ProposalNetwork) -> int:
     """Return the operations of the embedding of one observation, forward and backward, by running it."""
     embedding = copy.deepcopy(network.observation)
-    observation = torch.zeros(_TRACES, *network.layers.observation_shape)
+    observation = torch.zeros(_TRACES, *network.layers.observation_shape, device=network.device)
     counter = FlopCounterMode(display=False)
     with torch.random.fork_rng(devices=[]), counter:
         embedding(observation, network.dtype).float().sum().backward()

@@ -5,7 +5,8 @@
 A plan is a pure function of a minibatch and the grouping of the layers. It has no parameters.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from etalumis.network.grouping import Group, Grouping
 from etalumis.network.standardise import standardise
 from etalumis.traces.reading.batch import Minibatch
 from etalumis.typing import Array
+
+Plan = TypeVar("Plan", "GroupPlan", "MinibatchPlan")
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,10 @@ class GroupPlan:
     context: Tensor
     log_jacobian: Tensor
     feature: Tensor
+
+    def to(self, device: torch.device) -> "GroupPlan":
+        """Return the plan with its tensors on a device."""
+        return on_device(self, device)
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,20 @@ class MinibatchPlan:
 
     def __len__(self) -> int:
         return len(self.source)
+
+    def to(self, device: torch.device) -> "MinibatchPlan":
+        """Return the plan with its tensors on a device."""
+        return replace(on_device(self, device), groups=tuple(group.to(device) for group in self.groups))
+
+
+def on_device(plan: Plan, device: torch.device) -> Plan:
+    """Return a dataclass whose tensors are on a device; itself if they are there."""
+    tensors: dict[str, Any] = {
+        f.name: value for f in fields(plan) if isinstance(value := getattr(plan, f.name), Tensor)
+    }
+    if all(value.device == device for value in tensors.values()):
+        return plan
+    return replace(plan, **{name: value.to(device) for name, value in tensors.items()})
 
 
 def plan_minibatch(batch: Minibatch, grouping: Grouping) -> MinibatchPlan:

@@ -84,6 +84,12 @@ class ProposalNetwork(nn.Module):
         self._add_rows(0, seed)
 
     @property
+    def device(self) -> torch.device:
+        """Device of the parameters."""
+        device: torch.device = self.tables[ADDRESS_TABLE].device
+        return device
+
+    @property
     def input_width(self) -> int:
         """Width of the input of the LSTM."""
         config = self.config
@@ -139,7 +145,7 @@ class ProposalNetwork(nn.Module):
         """Extend a table, or make it, with copies of `row` up to a number of rows."""
         known = self.tables[name].detach() if name in self.tables else row.new_empty(0, *row.shape)
         if name not in self.tables or len(known) < rows:
-            added = row.expand(rows - len(known), *row.shape)
+            added = row.expand(rows - len(known), *row.shape).to(known.device)
             # gradients are those of `leaves`
             self.tables[name] = nn.Parameter(torch.cat([known, added]), requires_grad=False)
 
@@ -162,14 +168,19 @@ class ProposalNetwork(nn.Module):
         """Draw the random part of the rows of a layer."""
         group, row = self.grouping.groups[self.grouping.group_of[number]], int(self.grouping.row_of[number])
         generator = torch.Generator().manual_seed(seed)
-        self.tables[ADDRESS_TABLE].data[number].normal_(generator=generator)
+
+        def draw(row: Tensor, stddev: float) -> None:
+            """Draw a row on the CPU, so that all devices have the same."""
+            row.copy_(torch.empty(row.shape).normal_(0.0, stddev, generator=generator))
+
+        draw(self.tables[ADDRESS_TABLE].data[number], 1.0)
         sample, hidden, out = (
             self.tables[f"{group.key}_{name}"].data[row] for name in ("sample_weight", "hidden_weight", "out_weight")
         )
-        sample.normal_(0.0, 1.0 if group.categories else 1.0 / math.sqrt(len(sample)), generator=generator)
-        hidden.normal_(0.0, math.sqrt(2.0 / len(hidden)), generator=generator)
+        draw(sample, 1.0 if group.categories else 1.0 / math.sqrt(len(sample)))
+        draw(hidden, math.sqrt(2.0 / len(hidden)))
         # small, so that the initial proposal is the broad one of the bias
-        out.normal_(0.0, 0.1 / math.sqrt(len(out)), generator=generator)
+        draw(out, 0.1 / math.sqrt(len(out)))
 
     def set_categorical_start(self, layer: int, log_probs: np.ndarray) -> None:
         """Initialise a categorical layer so that it proposes with `log_probs` (category,) for any observation."""
@@ -298,6 +309,8 @@ class ProposalNetwork(nn.Module):
 
 
 def fast_bfloat16() -> bool:
-    """Return whether this machine multiplies bfloat16 matrices in hardware (AMX or AVX-512 BF16)."""
+    """Return whether this machine multiplies bfloat16 matrices in hardware (a GPU, AMX or AVX-512 BF16)."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     features = torch.cpu.get_capabilities()
     return bool(features.get("amx_bf16", False) or features.get("avx512_bf16", False))

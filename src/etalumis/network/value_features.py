@@ -39,7 +39,7 @@ def value_features(kind: str, feature: Tensor, frequencies: int) -> Tensor:
     if frequencies == 0:
         return own
     c = own if FAMILIES[kind] == "unit" else torch.erf(_SQRT_HALF * own)
-    phase = math.pi * c * torch.arange(1, frequencies + 1, dtype=feature.dtype)
+    phase = math.pi * c * torch.arange(1, frequencies + 1, dtype=feature.dtype, device=feature.device)
     return torch.cat([own, torch.sin(phase), torch.cos(phase)], 1)
 
 

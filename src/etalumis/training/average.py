@@ -36,7 +36,7 @@ class WeightAverage:
         self._sum = {name: torch.zeros_like(value) for name, value in self._parameters.items()}
         # number of iterations that the sum of each row contains; float64, as checkpoints hold tensors
         self._until = {
-            name: torch.zeros(len(value) if name in tables else 1, dtype=torch.float64)
+            name: torch.zeros(len(value) if name in tables else 1, dtype=torch.float64, device=value.device)
             for name, value in self._parameters.items()
         }
 
@@ -49,7 +49,8 @@ class WeightAverage:
             value = table.detach()
             self._parameters[name] = value
             self._sum[name] = extended(self._sum.get(name), torch.zeros_like(value))
-            self._until[name] = extended(self._until.get(name), torch.zeros(len(value), dtype=torch.float64))
+            begun = torch.zeros(len(value), dtype=torch.float64, device=value.device)
+            self._until[name] = extended(self._until.get(name), begun)
         self._tables = frozenset(tables)
 
     @torch.no_grad()

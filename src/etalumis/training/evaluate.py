@@ -107,6 +107,8 @@ def log_proposals(network: ProposalNetwork, batch: Minibatch) -> Array:
     plan = plan_minibatch(batch, network.grouping)
     if len(plan):
         with torch.inference_mode():
+            plan = plan.to(network.device)
             leaves = network.leaves(plan, requires_grad=False)
-            log_q[plan.source] = network.log_proposal(plan, torch.from_numpy(batch.observation), leaves).numpy()
+            observation = torch.from_numpy(batch.observation).to(network.device)
+            log_q[plan.source] = network.log_proposal(plan, observation, leaves).cpu().numpy()
     return log_q

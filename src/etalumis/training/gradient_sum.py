@@ -33,9 +33,17 @@ class GradientSum:
     background
         Sum in a thread, between `start` and `finish`. The sums are the same, bit for bit. Without several ranks, or if
         the MPI library does not allow calls from several threads, there is no thread.
+    device
+        Where the gradients are; None: the CPU. MPI gets a copy in the memory of the host.
     """
 
-    def __init__(self, ranks: Synchronizer, dtype: str = "float32", background: bool = False) -> None:
+    def __init__(
+        self,
+        ranks: Synchronizer,
+        dtype: str = "float32",
+        background: bool = False,
+        device: torch.device | None = None,
+    ) -> None:
         self._ranks, self._half = ranks, dtype == "bfloat16"
         several = ranks.comm.size > 1
         if several and background and MPI.Query_thread() < MPI.THREAD_MULTIPLE:
@@ -47,7 +55,11 @@ class GradientSum:
         # messages of the thread must not meet those of the other collective calls
         self._comm = ranks.comm.Dup() if several and background else ranks.comm
         self._thread = ThreadPoolExecutor(1, "gradient-sum") if several and background else None
-        self._buffer = torch.empty(0)
+        self._device = torch.device("cpu") if device is None else device
+        self._buffer = torch.empty(0, device=self._device)
+        self._on_host = None if self._device.type == "cpu" else torch.empty(0)
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._union: dict[str, Array] = {}
         self._sent = self._received = np.empty(0, np.int16)
         self._started: Future[None] | None = None
         self._dense: dict[str, Tensor] = {}
@@ -68,36 +80,48 @@ class GradientSum:
         if self._ranks.comm.size == 1:
             self._dense, self._rows = dict(dense), dict(rows)
             return
-        union = self._ranks.touched_rows(present)
-        shapes = {name: tuple(value.shape) for name, value in dense.items()}
-        shapes |= {name: (len(numbers), *self._ranks.row_shape[name]) for name, numbers in union.items()}
-        of_dense = sum(value.numel() for value in dense.values())
-        buffer = self._room(sum(math.prod(shape) for shape in shapes.values()))
-        buffer[of_dense:] = 0.0
-        parts = dict(zip(shapes, torch.split(buffer, [math.prod(s) for s in shapes.values()]), strict=True))
-        views = {name: parts[name].view(shape) for name, shape in shapes.items()}
+        touched = self._ranks.touched_rows(present).items()
+        self._union = {name: numbers for name, numbers in touched if len(numbers)}
+        self._shapes = {name: tuple(value.shape) for name, value in dense.items()}
+        self._shapes |= {name: (len(u), *self._ranks.row_shape[name]) for name, u in self._union.items()}
+        size = sum(math.prod(shape) for shape in self._shapes.values())
+        buffer = self._room(size)
+        views = self._views(buffer)
+        buffer[sum(value.numel() for value in dense.values()) :] = 0.0
         for name, value in dense.items():
             views[name].copy_(value)
         for name, gradient in rows.items():
-            places = torch.from_numpy(np.searchsorted(union[name], gradient.rows.numpy()))
-            views[name].index_copy_(0, places, gradient.value)
-        self._dense = {name: views[name] for name in dense}
-        self._rows = {n: RowGradient(torch.from_numpy(u), views[n]) for n, u in union.items() if len(u)}
-        self._ranks.bytes_summed += buffer.nbytes // 2 if self._half else buffer.nbytes
+            places = torch.from_numpy(np.searchsorted(self._union[name], gradient.rows.cpu().numpy()))
+            views[name].index_copy_(0, places.to(self._device), gradient.value)
+        sent = buffer if self._on_host is None else self._on_host[:size].copy_(buffer)
+        self._ranks.bytes_summed += sent.nbytes // 2 if self._half else sent.nbytes
         if self._thread is None:
-            self._sum(buffer)
+            self._sum(sent)
         else:
-            self._started = self._thread.submit(self._sum, buffer)
+            self._started = self._thread.submit(self._sum, sent)
 
     def finish(self) -> tuple[dict[str, Tensor], dict[str, RowGradient]]:
         """Return the sums over all ranks of the dense gradients, and of the rows that any rank has touched.
 
         With several ranks, they are views of a buffer that the next `start` overwrites.
         """
+        if self._ranks.comm.size == 1:
+            return self._dense, self._rows
         if self._started is not None:
             self._started.result()
             self._started = None
-        return self._dense, self._rows
+        size = sum(math.prod(shape) for shape in self._shapes.values())
+        if self._on_host is not None:
+            self._buffer[:size].copy_(self._on_host[:size])
+        views = self._views(self._buffer[:size])
+        numbers = {name: torch.from_numpy(u).to(self._device) for name, u in self._union.items()}
+        rows = {name: RowGradient(numbers[name], views[name]) for name in numbers}
+        return {name: view for name, view in views.items() if name not in numbers}, rows
+
+    def _views(self, buffer: Tensor) -> dict[str, Tensor]:
+        """Return the parts of the buffer by name, in their shapes."""
+        parts = torch.split(buffer, [math.prod(shape) for shape in self._shapes.values()])
+        return {name: part.view(shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)}
 
     def close(self, failed: bool = False) -> None:
         """End the thread. After a failure it may wait for another rank for ever: it ends with the process."""
@@ -130,5 +154,7 @@ class GradientSum:
     def _room(self, size: int) -> Tensor:
         """Return `size` numbers of a buffer that grows with the largest request: its pages are mapped only once."""
         if len(self._buffer) < size:
-            self._buffer = torch.empty(size)
+            self._buffer = torch.empty(size, device=self._device)
+            if self._on_host is not None:
+                self._on_host = torch.empty(size, pin_memory=self._device.type == "cuda")
         return self._buffer[:size]

@@ -41,8 +41,8 @@ class MinibatchGradients:
 
     def __init__(self, network: ProposalNetwork, ranks: Synchronizer, dtype: str, overlap: bool) -> None:
         self._network, self._ranks = network, ranks
-        self._others = GradientSum(ranks, dtype, background=overlap)
-        self._embedding = GradientSum(ranks, dtype)
+        self._others = GradientSum(ranks, dtype, background=overlap, device=network.device)
+        self._embedding = GradientSum(ranks, dtype, device=network.device)
 
     def __enter__(self) -> Self:
         return self
@@ -72,7 +72,7 @@ class MinibatchGradients:
         Returns
         -------
         Tensor
-            log q (token,) of the minibatch, in LSTM order.
+            log q (token,) of the minibatch, in LSTM order, on the CPU.
         """
         network = self._network
         network.zero_grad(set_to_none=True)
@@ -81,8 +81,9 @@ class MinibatchGradients:
             self._embedding.start(np.zeros_like(present), self._dense(of_embedding=True), {})
             timer.lap("sync_move")
             return torch.empty(0)
+        plan = plan.to(network.device)
         leaves = network.leaves(plan)
-        embedded = network.embed(torch.from_numpy(observation))
+        embedded = network.embed(torch.from_numpy(observation).to(network.device))
         # cut here, the graph has two backward passes, which give the same numbers as one
         inputs = embedded.detach().requires_grad_()
         log_q = network.log_proposal_given(plan, inputs, leaves)
@@ -98,7 +99,7 @@ class MinibatchGradients:
         timer.lap("backward")
         self._embedding.start(np.zeros_like(present), self._dense(of_embedding=True), {})
         timer.lap("sync_move")
-        return log_q.detach()
+        return log_q.detach().cpu()
 
     def summed(self, timer: PhaseTimer) -> tuple[dict[str, Tensor], dict[str, RowGradient]]:
         """Return the sums over all ranks of the dense gradients, and of the rows that any rank has touched.

@@ -74,7 +74,8 @@ class Optimizer:
             for name, value in self._parameters.items()
         }
         self._steps = {
-            name: torch.zeros(len(value) if name in tables else 1) for name, value in self._parameters.items()
+            name: torch.zeros(len(value) if name in tables else 1, device=value.device)
+            for name, value in self._parameters.items()
         }
         self._slots: dict[tuple[str, int | None], _Slot] = {}
 
@@ -125,7 +126,7 @@ class Optimizer:
             self._first[name] = extended(self._first.get(name), torch.zeros_like(value))
             second = torch.zeros_like(value) if self.adaptive else value.new_empty(len(value), 0)
             self._second[name] = extended(self._second.get(name), second)
-            self._steps[name] = extended(self._steps.get(name), torch.zeros(len(value)))
+            self._steps[name] = extended(self._steps.get(name), torch.zeros(len(value), device=value.device))
         # slots are views of the tensors before
         self._slots = {key: slot for key, slot in self._slots.items() if key[0] not in grown}
 
@@ -171,8 +172,8 @@ def _limit_steps(parameters: list[Tensor], before: list[Tensor], trust: float) -
     same step. A parameter at zero is not limited, since it could never leave zero.
     """
     steps = torch._foreach_sub(parameters, before)
-    weights = torch.stack(list(torch._foreach_norm(before))).numpy().astype(np.float64)
-    lengths = torch.stack(list(torch._foreach_norm(steps))).numpy().astype(np.float64)
+    weights = torch.stack(list(torch._foreach_norm(before))).cpu().numpy().astype(np.float64)
+    lengths = torch.stack(list(torch._foreach_norm(steps))).cpu().numpy().astype(np.float64)
     too_long = (weights > 0) & (lengths > trust * weights)
     scales = np.where(too_long, trust * weights / np.where(too_long, lengths, 1.0), 1.0)
     for place in np.flatnonzero(too_long):  # other steps stay bit for bit the same

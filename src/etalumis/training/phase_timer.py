@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 from mpi4py import MPI
 
 from etalumis.training.phases import COLUMNS, PHASES, append_phases
@@ -28,9 +29,12 @@ class PhaseTimer:
         File of the phases; rank 0 writes it.
     iteration
         Number of iterations before the first one that is timed.
+    device
+        What computes; a phase ends when a GPU has computed it.
     """
 
-    def __init__(self, comm: MPI.Comm, path: Path, iteration: int) -> None:
+    def __init__(self, comm: MPI.Comm, path: Path, iteration: int, device: torch.device | None = None) -> None:
+        self._gpu = device if device is not None and device.type == "cuda" else None
         self._comm, self._path, self._written = comm, path, iteration
         self._rows = np.zeros((BUFFER_ITERATIONS, len(COLUMNS)))
         self._used = 0
@@ -44,6 +48,8 @@ class PhaseTimer:
 
     def lap(self, phase: str) -> None:
         """Add the time since the previous call to a phase."""
+        if self._gpu is not None:
+            torch.cuda.synchronize(self._gpu)
         now = time.perf_counter()
         self._rows[self._used, PHASES.index(phase)] += now - self._last
         self._last = now

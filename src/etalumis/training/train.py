@@ -30,6 +30,7 @@ from etalumis.progress import Progress
 from etalumis.seeds import derive
 from etalumis.training.average import WeightAverage
 from etalumis.training.cost_measurement import CostMeasurement
+from etalumis.training.device import device_of
 from etalumis.training.diagnosis import describe_gradient, describe_loss
 from etalumis.training.evaluate import Evaluation, MinibatchSource, evaluate
 from etalumis.training.gradients import MinibatchGradients
@@ -104,6 +105,8 @@ class Trainer:
         comm: MPI.Comm,
         kinds: TraceKinds | None = None,
     ) -> None:
+        device = device_of(config.device, comm)
+        network.to(device)
         self.network, self.train_set, self.valid_set, self.config = network, train_set, valid_set, config
         self.output, self.identity, self.comm = output, identity, comm
         self.sampler = (
@@ -126,7 +129,7 @@ class Trainer:
         self.valid_noise_seed = (derive(seed, "training/valid", 0),)
         self.state = TrainingState()
         self._saved_iteration = 0
-        self.timer = PhaseTimer(comm, output / PHASES_FILE, 0)
+        self.timer = PhaseTimer(comm, output / PHASES_FILE, 0, device)
         balanced = isinstance(self.sampler, Sampler) and self.sampler.way == "balanced"
         self._costs = CostMeasurement(self.ranks, balanced)
         self.flops = StepFlops(network)
@@ -169,7 +172,7 @@ class Trainer:
         )
         self.state = saved or self.state
         self._saved_iteration = self.state.iteration
-        self.timer = PhaseTimer(self.comm, self.output / PHASES_FILE, self.state.iteration)
+        self.timer = PhaseTimer(self.comm, self.output / PHASES_FILE, self.state.iteration, self.network.device)
         self.state.position = self.sampler.full_batch_from(self.state.position)
         if self.state.iteration and self.comm.rank == 0:
             traces = counted(self.state.traces, "trace")
