@@ -94,7 +94,7 @@ NODE = (
     "CoresPerSocket={cpus} ThreadsPerCore=1 RealMemory={memory_mb}{gres} State=UNKNOWN"
 )
 GPU_NODES = ("n3", "n4")
-"""Nodes with one pretended GPU, so that requests of GPUs are granted."""
+"""Nodes with two pretended GPUs, so that requests of GPUs are granted."""
 
 
 class SlurmUnavailable(Exception):
@@ -203,14 +203,14 @@ class VirtualSlurm:
                 port=port,
                 cpus=NODE_CPUS,
                 memory_mb=NODE_MB,
-                gres=" Gres=gpu:virtual:1" if name in GPU_NODES else "",
+                gres=" Gres=gpu:virtual:2" if name in GPU_NODES else "",
             )
             for name, port in zip(self.nodes, ports[1:], strict=True)
         ]
         user = pwd.getpwuid(os.geteuid()).pw_name
         text = CONFIGURATION.format(folder=self.folder, port=ports[0], user=user, nodes="\n".join(nodes))
         (self.folder / "slurm.conf").write_text(text, encoding="utf-8")
-        gpus = "".join(f"NodeName={name} Name=gpu Type=virtual File=/dev/null\n" for name in GPU_NODES)
+        gpus = "".join(f"NodeName={name} Name=gpu Type=virtual File=/dev/null,/dev/zero\n" for name in GPU_NODES)
         (self.folder / "gres.conf").write_text(gpus, encoding="utf-8")
         for name, limit_s in CLIENTS.items():
             program = self.folder / "bin" / name

@@ -82,9 +82,15 @@ def test_the_profile_of_a_cpu_site(refuse) -> None:
 
 def test_the_profile_of_a_gpu_site(refuse) -> None:
     lines = refuse("profiles/gpu-site", "all", "network", "rmh")
-    has(lines_of("network", lines)[0], " -A physics_gpu ", " -p gpu ", " -t 26 ")
-    has(lines_of("rmh", lines)[0], " -A physics_cpu ", " -p cpu ")
-    assert not any(" --gres" in line or " --gpus" in line for line in lines)
+    trainings = lines_of("network", lines)
+    has(trainings[0], " -t 26 ")
+    for line in trainings:
+        has(line, " -A physics_gpu ", " -p gpu ", " --ntasks=2 --cpus-per-task=4 --gpus-per-task=1 ")
+        # options that would request other numbers of GPUs or of ranks
+        assert not re.search(r" --(gres|gpus|ntasks-per-gpu|cpus-per-gpu)[= ]", line), line
+    chains = lines_of("rmh", lines)
+    has(chains[0], " -A physics_cpu ", " -p cpu ")
+    assert not any(" --gres" in line or " --gpus" in line for line in chains)
 
 
 def test_the_ranks_of_a_scaling_experiment_share_a_node(refuse) -> None:
