@@ -113,6 +113,28 @@ def test_a_record_names_code_machine_and_settings_but_neither_host_nor_user(made
     assert str(made.parent) not in text
 
 
+def test_a_command_without_a_configuration_has_the_digest_of_its_inputs(made, capsys):
+    digest = read_record(Path("sorted/train"))["config_digest"]
+    record = read_record(Path("layers/layers.json"))
+    assert (record["configuration"], record["config_digest"]) == (None, digest)
+    assert explained(capsys).count(f"; configuration {digest}") == 2
+    assert read_record(Path("traces/all.h5"))["config_digest"] is None  # foreign.npz has no record
+
+
+def test_inputs_of_different_or_unknown_configurations_give_no_digest(made):
+    Path("other.yaml").write_text(CONFIG.replace("seed: 5", "seed: 6"), encoding="utf-8")
+    words = "traces sort --config other.yaml --input traces/all.h5 --output sorted/other"
+    assert main(["-q", *words.split()]) == 0
+    for other in ("sorted/other", "traces/all.h5"):
+        assert main(["-q", "layers", "--input", "sorted/train", other, "--output", "layers/both.json"]) == 0
+        record = read_record(Path("layers/both.json"))
+        assert len(record["inputs"]) == 2
+        assert record["config_digest"] is None, other
+    record_path(Path("sorted/train")).write_text("{", encoding="utf-8")
+    assert main(["-q", "layers", "--input", "sorted/train", "--output", "layers/again.json"]) == 0
+    assert read_record(Path("layers/again.json"))["config_digest"] is None
+
+
 @pytest.mark.parametrize(
     ("product", "problem"),
     [

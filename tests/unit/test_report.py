@@ -15,7 +15,9 @@ from etalumis.cli import main
 from etalumis.config import Config
 from etalumis.diagnostics import diagnose
 from etalumis.diagnostics.files import write_diagnostics
+from etalumis.files import digest
 from etalumis.paths import Paths, figures_of
+from etalumis.provenance.record import read_record
 from etalumis.training.phases import COLUMNS, append_phases
 
 PIXEL = base64.b64decode(
@@ -106,6 +108,24 @@ def test_the_page_holds_all_figures_and_its_links_lead_somewhere(finished):
             assert (finished.root / link).exists(), link
     text = finished.report.read_text(encoding="utf-8")
     assert "http" not in text.replace("<!DOCTYPE html>", "")  # nothing is loaded from elsewhere
+
+
+def test_its_record_has_the_configuration_of_the_run(finished, capsys):
+    report(finished)
+    record = read_record(finished.report)
+    settings = config.load(finished.config).model_dump(mode="json", by_alias=True, exclude={"simulator": {"prefix"}})
+    assert record["configuration"] == settings
+    assert record["config_digest"] == digest(settings)
+    capsys.readouterr()
+    main(["explain", str(finished.report)])
+    said = capsys.readouterr().out
+    assert f"; run.seed 1; simulator build b1; configuration {digest(settings)}" in said
+    # as for every product with a configuration, a later key is no damage
+    finished.config.write_text(
+        finished.config.read_text(encoding="utf-8").replace("seed: 1", "seed: 7", 1), encoding="utf-8"
+    )
+    main(["explain", str(finished.report)])
+    assert f"note      {finished.config} has another run.seed now: 7; it was 1" in capsys.readouterr().out
 
 
 def test_the_verdicts_come_first_and_texts_of_files_are_escaped(finished):

@@ -22,9 +22,11 @@ from etalumis.diagnostics.quantities import TAU_DECAY
 from etalumis.diagnostics.verdict import ENGINE_NAMES
 from etalumis.distributions import Categorical, Uniform
 from etalumis.figures.particles import MOMENTUM, VISIBLE, of_truth, visible_flights
+from etalumis.files import digest
 from etalumis.inference.posterior import Posterior
 from etalumis.layers import LayerTable
 from etalumis.paths import FIGURES, SORTED_SPLITS, SPLITS, STAGES
+from etalumis.provenance import chain
 from etalumis.timings import stage_seconds
 from etalumis.traces.checking import verify
 from etalumis.traces.observation import load as load_observation
@@ -288,6 +290,10 @@ def test_every_product_says_where_it_comes_from(
     page = run.paths.report.read_text(encoding="utf-8")
     assert "nothing is missing, nothing was altered" in page
     assert page.count("etalumis posteriors rmh --config") == run.config.posteriors.rmh.chains
+    steps = chain.trace_back(root / "report.html")
+    digests = {str(step.path): step.record["config_digest"] for step in steps if step.record is not None}
+    expected = digest(run.config.model_dump(mode="json", by_alias=True, exclude={"simulator": {"prefix"}}))
+    assert {path: found for path, found in digests.items() if found != expected} == {}
 
 
 def test_the_resolved_configuration_is_kept(run: Run) -> None:

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The command `etalumis`, with one module of this package per verb.
 
-Each module defines ``register(subparsers)``, which adds its parser, and ``run(args)``, which returns the exit code.
+Each module defines ``register(subparsers)``, which adds its parser, and ``run(args)``, which returns the exit code. It
+may define ``sources(args)`` and ``configuration(args)`` for the record of its product, if these are not its arguments.
 Only the module of the called verb is imported, so that help is fast.
 """
 
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from etalumis import __version__
 from etalumis.cli.arguments import Parser
 from etalumis.cli.logs import Options, close_logs, open_logs
-from etalumis.cli.records import making, paths_among, record
+from etalumis.cli.records import config_among, making, paths_among, record
 from etalumis.cli.streams import standard_streams
 from etalumis.cli.termination import Terminated, terminating
 from etalumis.cli.time_limit import stopping_in_time
@@ -140,7 +141,11 @@ def parser(called: str | None) -> Parser:
         if verb == called:
             module = importlib.import_module(f"etalumis.cli.{verb}")
             module.register(subparsers)
-            subparsers.choices[verb].set_defaults(run=module.run, sources=getattr(module, "sources", paths_among))
+            subparsers.choices[verb].set_defaults(
+                run=module.run,
+                sources=getattr(module, "sources", paths_among),
+                configuration=getattr(module, "configuration", config_among),
+            )
         else:
             subparsers.add_parser(verb, help=text)
     return parser

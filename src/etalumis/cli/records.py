@@ -27,7 +27,7 @@ def making(args: argparse.Namespace, words: Sequence[str]) -> Making | None:
     if not isinstance(product, Path) or mpi_rank() != 0:
         return None
     inputs = list(args.sources(args))
-    configuration = _configuration(getattr(args, "config", None))
+    configuration = _configuration(args.configuration(args))
     numbers = {} if configuration is None else {"run.seed": configuration["run"]["seed"]}
     numbers |= {name: value for name in _NUMBERS if isinstance(value := getattr(args, name, None), int)}
     return Making.begin(words, product, inputs, configuration, numbers)
@@ -40,6 +40,12 @@ def paths_among(args: argparse.Namespace) -> Iterator[Path]:
             yield from (path for path in (value if isinstance(value, list) else [value]) if isinstance(path, Path))
 
 
+def config_among(args: argparse.Namespace) -> Path | None:
+    """Return the configuration of a verb: `--config`; None if it has no such option, or was given none."""
+    path = getattr(args, "config", None)
+    return path if isinstance(path, Path) else None
+
+
 def record(made: Making) -> None:
     """Write the record of a finished product; without one, the product is as good."""
     try:
@@ -48,9 +54,9 @@ def record(made: Making) -> None:
         logger.warning("%s: its record could not be written: %s", made.product, error)
 
 
-def _configuration(path: Any) -> dict[str, Any] | None:
+def _configuration(path: Path | None) -> dict[str, Any] | None:
     """Return the resolved configuration, without the place of Sherpa; the verb itself reports a wrong one."""
-    if not isinstance(path, Path):
+    if path is None:
         return None
     from etalumis.config import load  # half a second to import, which not every verb does
 

@@ -46,6 +46,11 @@ def sources(args: argparse.Namespace) -> list[Path]:
     ]
 
 
+def configuration(args: argparse.Namespace) -> Path:
+    """Return the configuration of the run."""
+    return Path(args.folder, "config.yaml")
+
+
 def run(args: argparse.Namespace) -> int:
     """Write the page, and print its name."""
     found = content.collect(args.folder, args.output)

@@ -11,7 +11,7 @@ from etalumis.counting import counted
 from etalumis.errors import DatasetError
 from etalumis.progress import duration
 from etalumis.provenance import software
-from etalumis.provenance.record import ENDING, checksum_of, contents, found_path, read_record, record_path
+from etalumis.provenance.record import ENDING, checksum_of, contents, found_path, product_of, read_record
 
 
 @dataclass
@@ -50,21 +50,8 @@ def trace_back(product: Path) -> list[Step]:
     if not product.exists():
         raise DatasetError(f"{product}: no such file or folder; expected a product of etalumis")
     steps: dict[Path, Step] = {}
-    _follow(_owner(product), steps)
+    _follow(product_of(product), steps)
     return list(steps.values())
-
-
-def _owner(path: Path) -> Path:
-    """Return the product that a path belongs to: itself, or the folder of which it is a file."""
-    for candidate in (path, *list(path.absolute().parents)[:2]):
-        if record_path(candidate).is_file():
-            return path if candidate == path else _short(candidate)
-    return path
-
-
-def _short(path: Path) -> Path:
-    """Return a path relative to the current folder, if it is in it."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _follow(path: Path, steps: dict[Path, Step]) -> None:
@@ -74,7 +61,7 @@ def _follow(path: Path, steps: dict[Path, Step]) -> None:
         step.problems += _altered(path, record["files"])
         for stored in record["inputs"]:
             source = found_path(stored["path"], path.parent)
-            owner = _owner(source)
+            owner = product_of(source)
             step.inputs.append(owner)
             if not source.exists():
                 step.problems.append(f"its input {source} is missing")

@@ -46,6 +46,19 @@ def read_record(product: Path) -> dict[str, Any] | None:
     return dict(content)
 
 
+def product_of(path: Path) -> Path:
+    """Return the product that a path belongs to: itself, or the folder of which it is a file."""
+    for candidate in (path, *list(path.absolute().parents)[:2]):
+        if record_path(candidate).is_file():
+            return path if candidate == path else _short(candidate)
+    return path
+
+
+def _short(path: Path) -> Path:
+    """Return a path relative to the current folder, if it is in it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def contents(product: Path, known: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, dict[str, Any]]:
     """Return size, time of change and SHA-256 of the files of a product, by path within it ("" for a file itself).
 
@@ -140,7 +153,7 @@ class Making:
             ],
             "simulator_build_id": next(filter(None, map(_build_id, [self.product, *inputs])), None),
             "configuration": self.configuration,
-            "config_digest": None if self.configuration is None else digest(self.configuration),
+            "config_digest": _shared_digest(inputs) if self.configuration is None else digest(self.configuration),
             "numbers": self.numbers,
             "code": self.code,
             "machine": software.machine(),
@@ -149,6 +162,20 @@ class Making:
             "files": contents(self.product),
         }
         write_json_atomic(record_path(self.product), content)
+
+
+def _shared_digest(inputs: Sequence[Path]) -> str | None:
+    """Return the digest of the configuration with which all inputs were made; None if it is not one, or not known."""
+    digests = {_recorded_digest(path) for path in inputs}
+    return digests.pop() if len(digests) == 1 else None
+
+
+def _recorded_digest(path: Path) -> str | None:
+    try:
+        record = read_record(product_of(path))
+    except DatasetError:
+        return None
+    return None if record is None else record["config_digest"]
 
 
 def _build_id(folder: Path) -> str | None:
