@@ -6,6 +6,10 @@ A request is a limit: a job that exceeds it is killed, and one that asks for too
 times are `MARGIN` times the expected ones (`etalumis.job_costs`), for slower cores and busy file systems; memory is
 rounded up. A second attempt requests twice as much, a third one three times. Jobs that resume (traces, training,
 posteriors, tables) may be given less time than they need: `limit_min`.
+
+An attempt requests more memory even if only time was short. Snakemake tells the number of the attempt, not why the last
+one ended; `sacct` needs accounting; the log of a job is that of its last attempt, so it does not say whether memory was
+short before; and an array has the memory of its first job, so a job that needs more would fail again with the others.
 """
 
 import math
