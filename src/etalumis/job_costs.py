@@ -188,6 +188,12 @@ def _experiment(config: Config, wildcards: Mapping[str, str]) -> tuple[float, fl
     return max(_network(one, wildcards)[0] for one in settings), max(map(_trained_s, settings))
 
 
+def _statements(config: Config, wildcards: Mapping[str, str]) -> tuple[float, float]:
+    """Return the cost of the table of statements, which measures some minibatches of the run's training."""
+    minutes = 5 if config.network.embedding == "paper" else 1
+    return _network(config, wildcards)[0], 60.0 * minutes
+
+
 def _trained_s(config: Config) -> float:
     """Return the time of a training with a limit in traces, with its validations, on one thread for each rank."""
     budget = config.training
@@ -360,4 +366,5 @@ _COSTS: Mapping[str, Callable[[Config, Mapping[str, str]], tuple[float, float]]]
     "learning_rates": _report,
     "optimizers": _report,
     "tables": _report,
+    "statements": _statements,
 }

@@ -54,6 +54,7 @@ PAPER_FIGURES = {
     "optimizers": "optimizers",
 }
 PAPER_TABLES = ("table1_machines", "table2_throughput", "parameters")
+STATEMENTS = "statements"
 SUMMARY = "summary"
 
 
@@ -213,7 +214,7 @@ class Paths:
         return self.root / "experiments" / f"{PAPER_FIGURES[target]}.{suffix}"
 
     def paper_table(self, stem: str, suffix: str = "md") -> Path:
-        """Return a table of `PAPER_TABLES`; suffix ``csv``: its numbers."""
+        """Return a table of `PAPER_TABLES`, or `STATEMENTS`; suffix ``csv``: its numbers."""
         return self.root / "experiments" / f"{stem}.{suffix}"
 
     @property

@@ -69,7 +69,7 @@ def test_the_figures_of_the_paper_have_a_job_for_each_training(project: DryProje
     compared = len(section.minibatches) * len(section.learning_rates) + len(section.optimizers) * len(section.schedules)
     assert jobs["experiment_training"] == grid + compared + section.seeds + 2
     assert jobs["experiment_ranks"] == 2
-    assert {jobs[name] for name in (*PAPER_FIGURES, "tables", "figures")} == {1}
+    assert {jobs[name] for name in (*PAPER_FIGURES, "tables", "statements", "figures")} == {1}
     lines = [
         line
         for line in project.snakemake("--dry-run", *words).stdout.splitlines()

@@ -13,15 +13,18 @@ from synthetic_batches import SMALL
 from etalumis.cli import main
 from etalumis.config import Config, NetworkConfig, from_mapping, load, to_yaml
 from etalumis.errors import ConfigError
-from etalumis.experiments import parameter_counts, variants
+from etalumis.experiments import parameter_counts, statements, sub_minibatches, variants
 from etalumis.experiments.entry_densities import densities_at, entries_along, shown
+from etalumis.experiments.machine import Machine
 from etalumis.experiments.parameter_counts import CONTINUOUS, AddressKind
 from etalumis.experiments.training_record import TrainingRecord
 from etalumis.layers import LayerRow, LayerTable, ObservationLayout
 from etalumis.network import ProposalNetwork, checkpoint
+from etalumis.network.minibatch_plan import MinibatchPlan
 from etalumis.traces.reading.dataset import TraceDataset
 from etalumis.training.evaluate import log_proposals
 from etalumis.training.history import read_history
+from etalumis.training.phases import read_phases
 
 GRID = ("stacks1-hidden8-components2", "stacks2-hidden8-components2")
 RATES = ("minibatch32-rate0.001", "minibatch32-rate0.01", "minibatch64-rate0.01")
@@ -260,6 +263,49 @@ def test_figures_and_tables_of_measured_phases_are_drawn(traces: ExampleTraces, 
     assert ends == {"shuffled", "sorted_chunks", "buckets", "balanced"}
     (measured,) = [row for row in table if row["kind"] == "measured"]
     assert (measured["ranks"], float(measured["efficiency"])) == ("1", 1.0)
+
+
+def test_statements_need_gradients_of_several_ranks(
+    traces: ExampleTraces, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--config", str(trained / "config.yaml"), "--layers", str(traces.layers), "--train", str(traces.train)]
+    words += ["--network", str(trained / "ranks1"), "--diagnostics", str(tmp_path / "none"), "--output", str(tmp_path)]
+    assert main(["experiments", "statements", *words]) == 1
+    assert "expected at least 2 ranks" in capsys.readouterr().err
+
+
+def test_each_sub_minibatch_has_one_trace_type(traces: ExampleTraces, monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = LayerTable.load(traces.layers)
+    passes: list[tuple[int, int]] = []  # traces, and numbers of entries that they have
+
+    def count(network: ProposalNetwork, plan: MinibatchPlan, observation: np.ndarray) -> None:
+        passes.append((len(observation), len(np.unique(np.bincount(plan.trace.numpy())))))
+
+    monkeypatch.setattr(sub_minibatches, "_pass", count)
+    rates = sub_minibatches.measure(ProposalNetwork(layers, SMALL), TraceDataset(traces.train, layers), 64, 1)
+    assert 2.0 <= rates.types <= 10.0
+    last = passes[-(2 + int(rates.types)) :]  # of the round that counts
+    assert last[0] == (64, 1)
+    assert sum(traces for traces, _ in last[1:-1]) == 64
+    assert {lengths for _, lengths in last[1:-1]} == {1}
+    assert last[-1][0] == 64
+    assert last[-1][1] > 1
+
+
+def test_statements_are_beside_those_of_the_paper(trained: Path) -> None:
+    rates = sub_minibatches.SubMinibatchRates(one_type=600.0, by_type=100.0, together=450.0, types=20.4)
+    sums = {"sync_all_tables_over_fused": 2.6, "sync_per_tensor_over_fused": 6.8}
+    phases = read_phases(trained / "ranks1" / "phases.h5")
+    share = phases.seconds["read"].sum() / sum(each.sum() for each in phases.seconds.values())
+    engines = {"ic": {"cost": {"ess_per_core_s": 3.0}}, "rmh": {"cost": {"ess_per_core_s": 0.15}}}
+    machine = Machine.load_from(trained / "ranks1")
+    text, rows = statements.table(rates, sums, 2, phases, {"engines": engines}, machine)
+    assert [row["value"] for row in rows] == pytest.approx([6.0, 4.5, share, 2.6, 6.8, 20.0])
+    assert "sub-minibatches of 20 types: 6.0 times as fast" in text
+    assert "IC 3, RMH 0.15 effective draws per core-second: 20 times as many" in text
+    text, rows = statements.table(rates, sums, 2, None, {"engines": {"ic": engines["ic"]}}, machine)
+    assert "this network has no record of it" in text
+    assert "this run does not have both engines" in text
 
 
 def test_table_2_has_this_machine_beside_those_of_the_paper(trained: Path, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import math
 import os
 import re
 import signal
+import struct
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +23,7 @@ from mpi4py import MPI
 from scipy import special, stats
 from synthetic_batches import SMALL, layer_table, random_batch
 from system_errors import files_end_at
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from etalumis.cli import main
 from etalumis.config import Config, from_mapping
@@ -570,3 +573,40 @@ def test_the_saved_network_is_the_average_of_the_weights(branching: ExampleTrace
     dataset = prepare.TraceDataset(branching.valid, network.layers)
     batch = dataset.batch(np.arange(VALID), last.valid_noise_seed)
     assert outcome.state.history[-1].valid_loss == pytest.approx(-log_proposals(network, batch).sum() / VALID, rel=1e-5)
+
+
+def events_of(folder: Path) -> dict[tuple[str, int], float]:
+    """Return the numbers of event files by name and step; void ones are dropped, as TensorBoard does."""
+    found: dict[tuple[str, int], float] = {}
+    for path in sorted(folder.glob("events.out.tfevents.*"), key=lambda path: path.stat().st_mtime_ns):
+        content = path.read_bytes()
+        start = 0
+        while start < len(content):  # length, its checksum, event, its checksum
+            (length,) = struct.unpack_from("<Q", content, start)
+            event = Event.FromString(content[start + 12 : start + 12 + length])
+            start += 16 + length
+            if event.session_log.status == SessionLog.START:
+                found = {key: value for key, value in found.items() if key[1] < event.step}
+            found |= {(value.tag, event.step): value.simple_value for value in event.summary.value}
+    return found
+
+
+def test_the_history_is_written_for_tensorboard(gaussian: ExampleTraces, tmp_path: Path) -> None:
+    for traces in (TRAIN, 2 * TRAIN):  # the second one goes on from the first
+        train(gaussian, settings(max_traces=traces, schedule="none", tensorboard="scalars"), tmp_path)
+    rows = read_history(tmp_path / "history.csv")
+    found = events_of(tmp_path / "tensorboard")
+    assert {step for _, step in found} == {row.iteration for row in rows}
+    for row in rows:
+        assert found["loss/valid", row.iteration] == pytest.approx(row.valid_loss, rel=1e-6)
+        assert found["loss/prior", row.iteration] == pytest.approx(row.prior_loss, rel=1e-6)
+        assert found["time/backward", row.iteration] == pytest.approx(row.backward_share, rel=1e-6)
+        assert found["learning_rate", row.iteration] == pytest.approx(row.learning_rate, rel=1e-6)
+
+
+def test_tensorboard_needs_its_package(
+    gaussian: ExampleTraces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(NetworkError, match=r"expected the package tensorboardX.*pip install 'etalumis\[tensorboard\]'"):
+        train(gaussian, settings(max_traces=TRAIN, tensorboard="scalars"), tmp_path)

@@ -279,9 +279,44 @@ rule tables:
         "etalumis --log {log} experiments tables --trainings {params.trainings} --output {params.directory}"
 
 
+rule statements:
+    """Measure what the paper says in words about speed."""
+    input:
+        layers=P.layers,
+        train=P.sorted_index("train"),
+        network=P.network_manifest,
+        diagnostics=P.diagnostics,
+    output:
+        table=P.paper_table(STATEMENTS),
+        numbers=P.paper_table(STATEMENTS, "csv"),
+    log:
+        P.log("experiments", "statements"),
+    benchmark:
+        P.benchmark("experiments", "statements")
+    conda:
+        "../envs/etalumis.yml"
+    threads: MEASURING_THREADS
+    resources:
+        **request("statements", memory="mem_mb_per_cpu"),
+        mpi=wiring.MPIEXEC,
+        tasks=2,
+        nodes=1,  # python -m etalumis.mpiexec starts all ranks on one
+        cpus_per_task=1,
+    params:
+        config=P.config,
+        settings=wiring.training_settings(CONFIG),
+        network=subpath(input.network, parent=True),
+        train=subpath(input.train, parent=True),
+        directory=subpath(output.table, parent=True),
+    shell:
+        "{resources.mpi} -n {resources.tasks} etalumis --log {log} experiments statements --config {params.config}"
+        " --layers {input.layers} --train {params.train} --network {params.network}"
+        " --diagnostics {input.diagnostics} --output {params.directory}"
+
+
 rule paper_figures:
     """Figures and tables of the paper."""
     input:
         [P.figure(name) for name in ("figure7_loss", "figure8_posteriors")],
         [P.paper_figure(target) for target in PAPER_FIGURES],
-        [P.paper_table(stem) for stem in PAPER_TABLES],
+        [P.paper_table(stem) for stem in (*PAPER_TABLES, STATEMENTS)],

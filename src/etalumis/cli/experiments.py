@@ -31,6 +31,13 @@ Run one training of the experiments, with the settings of the section `experimen
 
 It resumes after an interruption, as `etalumis network train` does.
 """
+_ROUNDS = 10
+"""Rounds of measurements of sub-minibatches."""
+_STATEMENTS = """\
+Measure what the paper says in words about speed, and write it beside the paper's numbers: sub-minibatches (section
+4.4.3), ways to sum gradients (4.4.4, with the ranks of MPI that it is called on), waiting for data in the training of
+the run, and IC over RMH from its diagnostics.
+"""
 _EPILOG = "example:\n  R=results/demo\n"
 _EXAMPLES = {
     "train": """\
@@ -63,6 +70,11 @@ _EXAMPLES = {
     "tables": """\
   etalumis experiments tables --trainings $R/experiments/trainings/paper-ranks*/ --output $R/experiments
 """,
+    "statements": """\
+  python -m etalumis.mpiexec -n 2 etalumis experiments statements --config $R/config.yaml \\
+      --layers $R/layers/layers.json --train $R/sorted/train --network $R/network \\
+      --diagnostics $R/diagnostics/diagnostics.json --output $R/experiments
+""",
 }
 _HELP = {
     "train": "run one training",
@@ -74,6 +86,7 @@ _HELP = {
     "learning_rates": "final loss by learning rate and minibatch",
     "optimizers": "loss of optimizers and learning-rate schedules",
     "tables": "tables 1 and 2, and the numbers of parameters",
+    "statements": "what the paper says in words about speed, measured here",
 }
 
 
@@ -102,6 +115,13 @@ def register(subparsers: Any) -> None:
         "--simulator", type=Path, metavar="DIR", help="built simulator, for the names of the decay channels"
     )
     _add_output(along)
+    said = _add(actions, "statements", _STATEMENTS)
+    said.add_argument("--config", type=Path, required=True, metavar="FILE", help="configuration")
+    said.add_argument("--layers", type=Path, required=True, metavar="FILE", help="layer table (etalumis layers)")
+    said.add_argument("--train", type=Path, required=True, metavar="PATH", help="sorted training traces")
+    said.add_argument("--network", type=Path, required=True, metavar="DIR", help="network of the run, with its phases")
+    said.add_argument("--diagnostics", type=Path, required=True, metavar="FILE", help="diagnostics of the run")
+    said.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the table")
     for name in ("figure2", "figure4", "figure5", "figure6", "learning_rates", "optimizers", "tables"):
         drawn = _add(actions, name, f"{'Write' if name == 'tables' else 'Draw'} the {_HELP[name]}.")
         drawn.add_argument(
@@ -138,6 +158,8 @@ def run(args: argparse.Namespace) -> int:
         return _train(args)
     if args.action == "tables":
         return _tables(args)
+    if args.action == "statements":
+        return _statements(args)
     from etalumis.experiments.output import save
 
     drawing, rows = _DRAW[args.action](args)
@@ -210,6 +232,45 @@ def _tables(args: argparse.Namespace) -> int:
     for (stem, title), (text, rows) in tables.items():
         for path in save_table(args.output, stem, title, text, rows):
             say(str(path))
+    return 0
+
+
+def _statements(args: argparse.Namespace) -> int:
+    from mpi4py import MPI
+
+    from etalumis.cli.network import failing_together
+    from etalumis.diagnostics.files import read_diagnostics
+    from etalumis.errors import NetworkError
+    from etalumis.experiments import statements, sub_minibatches
+    from etalumis.experiments.gradient_sums import time_sums
+    from etalumis.experiments.machine import Machine
+    from etalumis.experiments.output import save_table
+    from etalumis.layers import LayerTable
+    from etalumis.network.model import ProposalNetwork
+    from etalumis.paths import STATEMENTS
+    from etalumis.traces.reading.dataset import TraceDataset
+    from etalumis.training.phases import FILE, read_phases
+
+    comm = MPI.COMM_WORLD
+    with failing_together(comm):
+        if comm.size < 2:
+            raise NetworkError(
+                "experiments statements: expected at least 2 ranks, whose gradients are summed, found 1; start it with "
+                "`python -m etalumis.mpiexec -n 2 etalumis experiments statements ...`"
+            )
+        machine, settings = Machine.of_this(), config.load(args.config)
+        sums = time_sums(settings, args.layers, args.train, comm)
+        if comm.rank == 0:
+            layers = LayerTable.load(args.layers)
+            dataset = TraceDataset(args.train, layers, tags=tuple(settings.network.tags))
+            network = ProposalNetwork(layers, settings.network)
+            rates = sub_minibatches.measure(network, dataset, settings.training.batch_size, _ROUNDS)
+            file = args.network / FILE
+            phases = read_phases(file) if file.exists() else None
+            diagnostics = read_diagnostics(args.diagnostics)
+            text, rows = statements.table(rates, sums, comm.size, phases, diagnostics, machine)
+            for path in save_table(args.output, STATEMENTS, statements.TITLE, text, rows):
+                say(str(path))
     return 0
 
 

@@ -260,6 +260,11 @@ class TrainingConfig(Section):
         description="end the training after this number of validations without a smaller validation loss; null: never",
     )
     checkpoint_minutes: float = Field(2.0, gt=0, le=10**5, description="wall time between checkpoints")
+    tensorboard: Literal["none", "scalars"] = Field(
+        "none",
+        description="scalars: also write the history for TensorBoard, to tensorboard/ in the folder of the network; "
+        "needs `pip install 'etalumis[tensorboard]'`",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 _KEYS_OUTSIDE_IDENTITY = {
     "tasks", "threads_per_task", "max_minutes", "max_traces", "valid_every", "checkpoint_minutes", "prefetch",
-    "patience", "online_layers", "gradient_sum", "device",
+    "patience", "online_layers", "gradient_sum", "device", "tensorboard",
 }  # fmt: skip
 """Settings that may change when a training is resumed: they only determine how long and where it runs, or belong to an
 online training alone."""

@@ -43,6 +43,7 @@ from etalumis.training.phases import FILE as PHASES_FILE
 from etalumis.training.phases import PHASES
 from etalumis.training.remarks import finished_record, has_converged, log_end, progress_fields
 from etalumis.training.sampler import Sampler, StreamOrder
+from etalumis.training.scalars import Scalars
 from etalumis.training.schedule import (
     budget_spent,
     learning_rate,
@@ -136,6 +137,7 @@ class Trainer:
         self._minibatch: tuple[MinibatchPlan, torch.Tensor, np.ndarray]
         self._by_rank = np.zeros((comm.size, 2))  # loss and traces since the last row of the history
         self.evaluation: Evaluation | None = None
+        self._scalars: Scalars | None = None
 
     def grow(self, layers: LayerTable) -> None:
         """Append rows for the new addresses of `layers`; the known rows and their state stay, bit for bit.
@@ -177,6 +179,8 @@ class Trainer:
         if self.state.iteration and self.comm.rank == 0:
             traces = counted(self.state.traces, "trace")
             logger.info("training resumes from iteration %d, %s", self.state.iteration, traces)
+        if self.config.tensorboard == "scalars" and self.comm.rank == 0:
+            self._scalars = Scalars(self.output, self.state.iteration)
         earlier_s, start, saved_s = self.state.elapsed_s, time.monotonic(), self.state.elapsed_s
         progress = Progress(None, "traces", "training", done=self.state.traces)
         with StopSignal() as stop, self._loader() as loader, self.gradients:
@@ -208,6 +212,8 @@ class Trainer:
             self._save()
         if self.comm.rank == 0:
             progress.close()
+        if self._scalars is not None:
+            self._scalars.close()
         return self._end(finished=not stopped)
 
     def _is_over(self) -> bool:
@@ -362,6 +368,8 @@ class Trainer:
         self.evaluation = evaluation
         if self.comm.rank == 0:
             write_history(self.output / "history.csv", state.history)
+        if self._scalars is not None:
+            self._scalars.add(state.history[-1])
 
     def _interval(self) -> tuple[float, dict[str, float]]:
         """End an interval of the history; return its time and the share of each phase, both means over the ranks."""
