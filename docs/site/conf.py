@@ -70,6 +70,7 @@ NAVIGATION = {
     "Explanations": [
         "docs/explain-which-engine-to-trust",
         "docs/explain-collapsed-rmh",
+        "docs/explain-one-minibatch",
         "docs/explain-training-on-many-ranks",
         "docs/explain-delegated-runs",
     ],

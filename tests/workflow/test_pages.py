@@ -6,9 +6,11 @@ The run is small, and so are the numbers of runs and observations here; all else
 """
 
 import itertools
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pages import PAGES, ROOT, commands
@@ -76,6 +78,25 @@ def prepare(page: str) -> None:
         for seed in (1, 2):
             output = demo / "experiments" / "trainings" / f"seed{seed}"
             assert main(["experiments", "train", f"seed{seed}", *words, "--output", str(output)]) == 0
+
+
+def test_python_of_the_page_of_a_minibatch_runs(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "explain-one-minibatch.md").read_text(encoding="utf-8")
+    found: dict[str, Any] = {}
+    exec("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), found)
+    batch, plan, network = found["batch"], found["plan"], found["network"]
+    # what the text says of the shapes, for the network of the tests
+    assert batch.observation.shape == (64, 20, 35, 35)
+    assert plan.batch_sizes[0] == 64
+    assert sum(len(part.tokens) for part in plan.groups) == len(batch.value) == len(found["log_q"]) == batch.offset[-1]
+    assert found["leaves"]["address"].value.shape == (len(plan.touched), network.config.address_embedding)
+    assert found["embedded"].shape == (64, network.config.observation_embedding)
+    config = network.config
+    parts = config.observation_embedding + config.sample_embedding + 2 * config.address_embedding + 12
+    assert network.input_width == parts
+    printed = capsys.readouterr().out
+    assert f"{len(plan.touched)} of {len(found['layers'])}" in printed
+    assert str(network.parameter_count()) in printed
 
 
 def expanded(words: list[str]) -> Iterator[str]:
