@@ -176,7 +176,12 @@ def _layers(config: Config, wildcards: Mapping[str, str]) -> tuple[float, float]
 
 def _network(config: Config, wildcards: Mapping[str, str]) -> tuple[float, float]:
     """Return the memory of a rank: parameters, gradients, optimizer state, minibatches with activations."""
-    return SNAKEMAKE_MB + _TORCH_MB + _network_mb(config) + _minibatch_mb(config), 0
+    return SNAKEMAKE_MB + rank_memory_mb(config, _parameters(config)), 0
+
+
+def rank_memory_mb(config: Config, parameters: float) -> float:
+    """Return the memory of a rank of a training, in MB, for a network with a number of parameters."""
+    return _TORCH_MB + _network_mb(config, parameters) + _minibatch_mb(config)
 
 
 def _experiment(config: Config, wildcards: Mapping[str, str]) -> tuple[float, float]:
@@ -205,9 +210,9 @@ def _trained_s(config: Config) -> float:
     return passes / _TRAINED_PER_S * max(1.0, _lstm_size(config))
 
 
-def _network_mb(config: Config) -> float:
+def _network_mb(config: Config, parameters: float) -> float:
     """Return the memory of the parameters, their gradients and the optimizer's two moments, and of the index."""
-    return _PARAMETER_COPIES * 4 * _parameters(config) / _MB + _KEY_BYTES * config.traces.train / _MB
+    return _PARAMETER_COPIES * 4 * parameters / _MB + _KEY_BYTES * config.traces.train / _MB
 
 
 def _parameters(config: Config) -> float:
@@ -241,7 +246,7 @@ def _draw_mb(config: Config, draws: float) -> float:
 
 
 def _loaded_network_mb(config: Config) -> float:
-    return _TORCH_MB + _network_mb(config) / _PARAMETER_COPIES
+    return _TORCH_MB + _network_mb(config, _parameters(config)) / _PARAMETER_COPIES
 
 
 def _proposed_s(config: Config, runs: float, replays: int) -> float:

@@ -26,7 +26,7 @@ from system_errors import files_end_at
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from etalumis.cli import main
-from etalumis.config import Config, from_mapping
+from etalumis.config import Config, from_mapping, to_yaml
 from etalumis.distributions import Categorical, Normal
 from etalumis.errors import ConfigError, DatasetError, NetworkError, StorageError
 from etalumis.layers import LayerTable, ObservationLayout
@@ -106,6 +106,29 @@ def test_the_history_is_that_of_figure_7(trained: Path) -> None:
     training = checkpoint.read_manifest(trained)["training"]
     assert training["valid_by_name"]["mu"]["entries"] == VALID
     assert training["valid_by_name"]["mu"]["loss"] == pytest.approx(rows[-1].valid_loss)
+
+
+def test_a_dry_run_says_what_a_training_takes(
+    gaussian: ExampleTraces, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.yaml").write_text(to_yaml(settings(max_traces=3 * TRAIN, tasks=2)), encoding="utf-8")
+    words = ["--config", str(tmp_path / "config.yaml"), "--layers", str(gaussian.layers)]
+    assert main(["network", "plan", *words]) == 0
+    planned = capsys.readouterr().out
+    more = ["--train", str(gaussian.train), "--valid", str(gaussian.valid), "--output", str(tmp_path / "network")]
+    assert main(["network", "train", "--dry-run", *words, *more]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith(planned)
+    assert said.err == ""
+    assert not (tmp_path / "network").exists()
+    lines = dict(re.findall(r"^ *(\S[^:]*?) {2,}(.+)$", said.out, re.MULTILINE))
+    total = checkpoint.load(trained).parameter_count()
+    assert lines.pop("parameters") == f"{total:,}"
+    parts = {name: int(text.replace(",", "")) for name, text in lines.items() if re.fullmatch(r"[\d,]+", text)}
+    assert sum(parts.values()) == total
+    assert set(parts) == {"observation embedding", "LSTM", "address embeddings", "1 x Normal"}
+    assert re.fullmatch(r"about [\d,]+ MB for each of 2 ranks", lines["memory"])
+    assert re.search(rf": {3 * TRAIN:,} traces, 3\.0 epochs, ", lines["training"])
 
 
 def test_info_describes_a_network_and_its_checkpoint(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from etalumis.cli.logs import say
 from etalumis.cli.termination import abort_all_ranks
 from etalumis.counting import counted
 from etalumis.errors import ConfigError, EtalumisError, NetworkError
+from etalumis.progress import duration
 from etalumis.simulator.built import BuiltSimulator
 
 if TYPE_CHECKING:
@@ -39,7 +40,15 @@ _TRAIN_EXAMPLE = """\
   etalumis network train --config $R/config.yaml --layers $R/layers/layers.json --simulator $R/simulator \\
       --valid $R/sorted/valid --output online/network
 """
+_PLAN_EXAMPLE = """\
+  etalumis network plan --config $R/config.yaml --layers $R/layers/layers.json --train $R/sorted/train
+"""
 _INFO_EXAMPLE = "  etalumis network info $R/network\n"
+_PLAN = """\
+Print what a training will take, without training: the parameters of the network by part, the memory of a rank and,
+with --train, the time of a step on this machine, measured with a few steps of one rank, and of the whole training. It
+assumes that no rank waits for another. `etalumis network train --dry-run` does the same with its own arguments.
+"""
 _TRAIN = """\
 Train the network on sorted traces until the budget (training.max_minutes, training.max_traces) is spent; if both are
 set, the limit that is reached first ends the training. DIR/checkpoint holds a resumable state: after an interruption,
@@ -66,7 +75,8 @@ def register(subparsers: Any) -> None:
     """Add the verb's parser."""
     parser = subparsers.add_parser(
         "network", help="train the 3DCNN-LSTM under MPI", description="Train the network, or describe a trained one.",
-        epilog=f"{_EPILOG}{_TRAIN_EXAMPLE}{_INFO_EXAMPLE}", formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"{_EPILOG}{_TRAIN_EXAMPLE}{_PLAN_EXAMPLE}{_INFO_EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
     train = actions.add_parser(
@@ -92,6 +102,16 @@ def register(subparsers: Any) -> None:
     train.add_argument(
         "--force", action="store_true", help="overwrite a finished network that was trained with other data or settings"
     )
+    train.add_argument(
+        "--dry-run", action="store_true", help="print what the training will take, as `network plan`, and do not train"
+    )
+    planned = actions.add_parser(
+        "plan", help="say what a training will take", description=_PLAN, epilog=f"{_EPILOG}{_PLAN_EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    planned.add_argument("--config", type=Path, required=True, metavar="FILE", help="configuration")
+    planned.add_argument("--layers", type=Path, required=True, metavar="FILE", help="layer table (etalumis layers)")
+    planned.add_argument("--train", type=Path, metavar="PATH", help="sorted training traces, for the times")
     info = actions.add_parser(
         "info", help="describe a network and its losses",
         description="Print the size of a network, its observation, the length of its training, and its loss next to\n"
@@ -104,7 +124,9 @@ def register(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the action."""
-    return _train(args) if args.action == "train" else _info(args)
+    if args.action == "info":
+        return _info(args)
+    return _plan(args) if args.action == "plan" or args.dry_run else _train(args)
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -172,6 +194,43 @@ def failing_together(comm: MPI.Comm) -> Iterator[None]:
                 logger.critical("rank %d: unexpected error", comm.rank, exc_info=error)
             abort_all_ranks(comm)
         raise
+
+
+def _plan(args: argparse.Namespace) -> int:
+    from mpi4py import MPI
+
+    from etalumis import job_costs
+    from etalumis.layers import LayerTable
+    from etalumis.network.model import ProposalNetwork
+    from etalumis.traces.reading.dataset import TraceDataset
+    from etalumis.training import dry_run
+
+    if MPI.COMM_WORLD.rank:
+        return 0
+    settings = config.load(args.config)
+    training = settings.training
+    layers = LayerTable.load(args.layers)
+    network = ProposalNetwork(layers, settings.network)
+    say(f"parameters     {network.parameter_count():,}")
+    for part, number in dry_run.parameters_by_part(network).items():
+        say(f"  {part:<25} {number:>13,}")
+    memory = job_costs.rank_memory_mb(settings, network.parameter_count())
+    say(f"memory         about {memory:,.0f} MB for each of {counted(training.tasks, 'rank')}")
+    if args.train is None:
+        return 0
+    traces = TraceDataset(args.train, layers, tags=tuple(settings.network.tags))
+    seconds = dry_run.step_s(network, traces, len(traces), training)
+    rate = training.tasks * training.batch_size / seconds
+    say(f"step           {seconds:.3g} s for {counted(training.batch_size, 'trace')}, on one rank of this machine")
+    budgets = []
+    if training.max_minutes is not None:
+        budgets.append((60 * training.max_minutes, 60 * training.max_minutes * rate))
+    if training.max_traces is not None:
+        budgets.append((training.max_traces / rate, float(training.max_traces)))
+    spent_s, seen = min(budgets)
+    epochs = seen / len(traces)
+    say(f"training       {duration(spent_s)}: {seen:,.0f} traces, {epochs:.1f} epochs, {rate:,.0f} traces/s")
+    return 0
 
 
 def _info(args: argparse.Namespace) -> int:

@@ -24,7 +24,7 @@ def making(args: argparse.Namespace, words: Sequence[str]) -> Making | None:
     The product is `--output`. Inputs are all other paths among the arguments.
     """
     product = getattr(args, "output", None)
-    if not isinstance(product, Path) or mpi_rank() != 0:
+    if not isinstance(product, Path) or mpi_rank() != 0 or getattr(args, "dry_run", False):
         return None
     inputs = list(args.sources(args))
     configuration = _configuration(args.configuration(args))
