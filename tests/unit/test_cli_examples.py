@@ -160,6 +160,8 @@ PYTHON_LINES = [
     "etalumis traces observation --input $R/traces/test-000.h5 --trace 1 --seed 1 --name calorimeter --output one.h5",
     "etalumis traces observation --force --measured deposits.txt --name deposits --output one.h5",
     "etalumis layers --force --input $R/sorted/train --output layers.json",
+    "etalumis network train --dry-run --config $R/config.yaml --layers $R/layers/layers.json"
+    " --train $R/sorted/train --valid $R/sorted/valid --output dry",
     "etalumis network train --force --config $R/config.yaml --layers $R/layers/layers.json"
     " --train $R/sorted/train --valid $R/sorted/valid --output again --world-size 1",
     f"etalumis calibrate {DEMO} --engine ic --network $R/network --scopes prior --runs 30 --observations 2 --force"
