@@ -42,7 +42,7 @@ class ExperimentsConfig(Section):
         description="section 6.3: traces per iteration, on one rank; the paper: 64 to 131,072",
     )
     learning_rates: Annotated[tuple[Rate, ...], AfterValidator(distinct)] = Field(
-        (1e-4, 1e-3, 3e-3, 1e-2),
+        (1e-4, 1e-3, 1e-2, 1e-1),
         min_length=1,
         description="section 6.3: initial learning rates; the paper: 1e-7 to 0.1",
     )

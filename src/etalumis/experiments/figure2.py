@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from etalumis.counting import counted
 from etalumis.experiments.output import Rows
 from etalumis.experiments.training_record import TrainingRecord, machine_sentence, require_same, settings_sentence
 from etalumis.figures import style
@@ -139,8 +140,9 @@ def _caption(by_setting: dict[Setting, TrainingRecord]) -> str:
     last = records[0].history[-1]
     return (
         f"Validation loss of {len(records)} architectures, each trained once on {last.traces:,} traces with the "
-        f"same seed. Above: along the training; below: at its end. Lowest: {best[0]} stacks, {best[1]} hidden units, "
-        f"{best[2]} components, with {min(losses):.3f} nats per trace; highest {max(losses):.3f}; the prior as "
+        "same seed. Above: along the training; below: at its end. Lowest: "
+        f"{counted(best[0], 'stack')}, {best[1]} hidden units, {best[2]} components, with {min(losses):.3f} nats per "
+        f"trace; highest {max(losses):.3f}; the prior as "
         f"proposal has {last.prior_loss:.3f} (dotted). Each point is one training: a difference counts only if it is "
         f"larger than the scatter between seeds, which figure 5 shows.\n\n{settings_sentence(records[0])} "
         f"{machine_sentence(records)}\n\n{PAPER}"

@@ -52,7 +52,7 @@ def draw(records: Sequence[TrainingRecord]) -> tuple[style.Drawing, Rows]:
         axes.axhline(prior, color=style.BLACK, linestyle=(0, (1, 1.5)), label="prior as proposal")
         axes.set(xlabel=f"iteration ({records[0].minibatch:,} traces each)", ylabel="loss [nats per trace]")
         axes.set_xlim(0, 1.015 * float(iteration.max()))
-        axes.legend(loc="upper right")
+        style.legend_on_lines(axes, loc="upper right")
     return style.Drawing(STEM, figure, TITLE, _caption(records)), rows
 
 

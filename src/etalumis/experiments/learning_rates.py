@@ -45,7 +45,7 @@ def draw(records: Sequence[TrainingRecord]) -> tuple[style.Drawing, Rows]:
         # a training that diverged must not hide the differences of the others
         best = min(record.history[-1].valid_loss for record in records)
         axes.set_ylim(top=min(axes.get_ylim()[1], prior + 0.5 * (prior - best)) if best < prior else None)
-        axes.legend(title="minibatch")
+        style.legend_on_lines(axes, title="minibatch")
     return style.Drawing(STEM, figure, TITLE, _caption(records, minibatches)), _rows(records)
 
 

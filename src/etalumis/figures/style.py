@@ -132,6 +132,11 @@ def _write(drawing: Drawing, path: Path) -> None:
         drawing.figure.savefig(temporary, format=ending, dpi=DPI, metadata=metadata[ending])
 
 
+def legend_on_lines(axes: Axes, **settings: Any) -> None:
+    """Draw a legend on a white ground, where lines cross its place."""
+    axes.legend(frameon=True, facecolor="white", framealpha=0.9, edgecolor="none", **settings)
+
+
 def empty_panel(axes: Axes, reason: str) -> None:
     """Write into a panel why it shows no data; a panel with nothing else in it loses its ticks."""
     axes.text(0.5, 0.5, reason, ha="center", va="center", transform=axes.transAxes, fontsize=7, color="0.35", wrap=True)
