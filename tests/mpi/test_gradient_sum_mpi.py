@@ -2,24 +2,34 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Sums of gradients over three ranks against sums of all of them in one place."""
 
+import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mpi4py import MPI
+from synthetic_batches import PRIORS, SMALL, layer_table, random_batch
 
 from etalumis.layers import LayerRow, LayerTable
 from etalumis.network.grouping import Grouping
+from etalumis.network.minibatch_plan import plan_minibatch
+from etalumis.network.model import ProposalNetwork
 from etalumis.training.gradient_sum import GradientSum
+from etalumis.training.gradients import MinibatchGradients
 from etalumis.training.optimizer import RowGradient
+from etalumis.training.phase_timer import PhaseTimer
+from etalumis.training.phases import PHASES
 from etalumis.training.synchronize import Synchronizer
 
 RANKS = 3
 TOUCHED = ([0, 2], [], [2, 3])
 """Layers in the minibatch of each rank: one has none, and layer 1 is in no minibatch."""
 LAYERS = LayerTable((LayerRow(f"a__Uniform__{number}", "", "Uniform", 0, 1) for number in range(4)), ())
+SLEEP_S = 1.0
 WIDTH, DENSE = 1000, (7, 11)
 """Numbers of a row, and the shape of the dense gradient; their sum is no multiple of the number of ranks."""
 Sums = tuple[dict[str, torch.Tensor], dict[str, RowGradient]]
@@ -92,10 +102,49 @@ def sum_on_this_rank() -> None:
     late.close()
 
 
-def test_three_ranks_sum_their_gradients() -> None:
-    words = [sys.executable, "-m", "etalumis.mpiexec", "-n", str(RANKS), sys.executable, __file__]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+def wait_for_a_slow_rank() -> None:
+    """Check that the time in which rank 0 waits for the backward pass of rank 1 is in `sync_wait`, in both ways."""
+    comm = MPI.COMM_WORLD
+    layers = layer_table(PRIORS, 1, (7,))
+    network = ProposalNetwork(layers, SMALL)
+    batch = random_batch(layers, PRIORS, [3, 5], np.random.default_rng(1))
+    plan = plan_minibatch(batch, network.grouping)
+    embed = network.embed
+
+    def slowly(observation: torch.Tensor) -> torch.Tensor:
+        embedded = embed(observation)
+        if comm.rank == 1:
+            embedded.register_hook(lambda _: time.sleep(SLEEP_S))
+        return embedded
+
+    network.embed = slowly  # type: ignore[method-assign]
+    ranks = Synchronizer(comm, network.grouping, dict(network.tables.items()))
+    for overlap in (True, False):
+        timer = PhaseTimer(comm, Path(), 0)
+        comm.Barrier()
+        timer.begin()
+        with MinibatchGradients(network, ranks, "float32", overlap) as gradients:
+            gradients.compute(plan, batch.observation, ranks.present(plan.touched), 1.0, timer)
+            gradients.summed(timer)
+        row = timer.end(2, len(plan), len(plan.touched), 0)
+        if comm.rank == 0:
+            assert row[PHASES.index("sync_wait")] > 0.5 * SLEEP_S, (overlap, row)
+
+
+def test_waiting_is_not_moving() -> None:
+    run_on(2, "wait")
+
+
+def run_on(ranks: int, part: str) -> None:
+    """Run a part of this file under MPI, with the folder of the tests among the modules."""
+    words = [sys.executable, "-m", "etalumis.mpiexec", "-n", str(ranks), sys.executable, __file__, part]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-4000:]
+
+
+def test_three_ranks_sum_their_gradients() -> None:
+    run_on(RANKS, "sum")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -111,4 +160,7 @@ def test_one_rank_has_its_own_gradients(dtype: str) -> None:
 
 
 if __name__ == "__main__":
-    sum_on_this_rank()
+    if sys.argv[1:] == ["wait"]:
+        wait_for_a_slow_rank()
+    else:
+        sum_on_this_rank()

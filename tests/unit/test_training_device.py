@@ -79,12 +79,17 @@ def test_a_step_stays_on_its_device(embedding: str, dtype: str) -> None:
 
 
 def test_a_network_grows_on_its_device() -> None:
-    layers, more = (layer_table(PRIORS, instances, (7,)) for instances in (1, 2))
-    network = ProposalNetwork(layers, SMALL).to(OTHER)
+    layers, more = (layer_table(PRIORS, instances, (7,), (TAG,)) for instances in (1, 2))
+    config = NetworkConfig.model_validate({**SMALL.model_dump(), "tags": {"t": [layers.rows[0].name]}})
+    network = ProposalNetwork(layers, config)
+    network.move(OTHER)
     optimizer = Optimizer("adam", network.dense(), dict(network.tables.items()))
     with OneDevice():
         network.grow(more, 0)
         optimizer.grow(dict(network.tables.items()))
+        batch = random_batch(more, PRIORS, [3, 5], np.random.default_rng(1), tags=3)
+        plan = plan_minibatch(batch, network.grouping).to(OTHER)
+        network.log_proposal(plan, torch.zeros(2, 7, device=OTHER), network.leaves(plan)).sum().backward()
     assert {table.device for table in network.tables.values()} == {OTHER}
     assert {tensor.device for state in optimizer.state().values() for tensor in state.values()} == {OTHER}
 

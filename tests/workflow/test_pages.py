@@ -17,6 +17,8 @@ from pages import PAGES, ROOT, commands
 from projects import Project, Run, fill_project
 
 from etalumis.cli import main
+from etalumis.config import load
+from etalumis.network import ProposalNetwork
 
 ELSEWHERE = {
     "README.md": "tests/exact/test_quickstart.py",
@@ -94,9 +96,13 @@ def test_python_of_the_page_of_a_minibatch_runs(project: Project, capsys: pytest
     config = network.config
     parts = config.observation_embedding + config.sample_embedding + 2 * config.address_embedding + 12
     assert network.input_width == parts
-    printed = capsys.readouterr().out
-    assert f"{len(plan.touched)} of {len(found['layers'])}" in printed
-    assert str(network.parameter_count()) in printed
+    assert str(network.parameter_count()) in capsys.readouterr().out
+    # what the page says of the network of the demo
+    demo = ProposalNetwork(found["layers"], load(ROOT / "config" / "config.yaml").network)
+    assert f"# {sum(value.numel() for value in demo.dense().values())}\n" in page
+    assert f"has {demo.input_width} numbers" in page
+    _, hidden, inner = demo.tables["Uniform_hidden_weight"].shape
+    assert f"{hidden} to {inner} to {demo.tables['Uniform_out_weight'].shape[2]} numbers" in page
 
 
 def expanded(words: list[str]) -> Iterator[str]:

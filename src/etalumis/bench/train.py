@@ -136,7 +136,9 @@ def _on_gpu(
     """Measure steps on random traces on a GPU; None if there is none."""
     if not torch.cuda.is_available():
         return None
-    steps = _Steps(network().to("cuda"), dataset, np.arange(len(dataset)), config, batch_size)
+    moved = network()
+    moved.move(torch.device("cuda", torch.cuda.current_device()))
+    steps = _Steps(moved, dataset, np.arange(len(dataset)), config, batch_size)
     try:
         steps(min(seconds, 5.0))  # libraries choose their algorithms
         before = steps.flops

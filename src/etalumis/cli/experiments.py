@@ -259,15 +259,15 @@ def _statements(args: argparse.Namespace) -> int:
                 "`python -m etalumis.mpiexec -n 2 etalumis experiments statements ...`"
             )
         machine, settings = Machine.of_this(), config.load(args.config)
+        file = args.network / FILE
+        phases = read_phases(file) if file.exists() else None
+        diagnostics = read_diagnostics(args.diagnostics)
         sums = time_sums(settings, args.layers, args.train, comm)
         if comm.rank == 0:
             layers = LayerTable.load(args.layers)
             dataset = TraceDataset(args.train, layers, tags=tuple(settings.network.tags))
             network = ProposalNetwork(layers, settings.network)
             rates = sub_minibatches.measure(network, dataset, settings.training.batch_size, _ROUNDS)
-            file = args.network / FILE
-            phases = read_phases(file) if file.exists() else None
-            diagnostics = read_diagnostics(args.diagnostics)
             text, rows = statements.table(rates, sums, comm.size, phases, diagnostics, machine)
             for path in save_table(args.output, STATEMENTS, statements.TITLE, text, rows):
                 say(str(path))

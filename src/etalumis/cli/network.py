@@ -137,18 +137,24 @@ def _train(args: argparse.Namespace) -> int:
 
     comm = MPI.COMM_WORLD
     with failing_together(comm):
-        settings = config.load(args.config)
-        if settings.network.from_ is not None:
-            raise ConfigError(
-                f"{args.config}: network.from is {settings.network.from_}, a trained network to use in place of "
-                "training; remove the key to train a network"
-            )
+        settings = _load_to_train(args.config)
         with _traces(args, settings) as traces:
             outcome = train(
                 settings, args.layers, traces, args.valid, args.output, comm, args.world_size, args.force,
                 args.start_from,
             )  # fmt: skip
     return report_outcome(outcome, args.output, comm.rank)
+
+
+def _load_to_train(path: Path) -> config.Config:
+    """Read a configuration that trains a network; raise ConfigError if it uses another one."""
+    settings = config.load(path)
+    if settings.network.from_ is not None:
+        raise ConfigError(
+            f"{path}: network.from is {settings.network.from_}, a trained network to use in place of training; remove "
+            "the key to train a network"
+        )
+    return settings
 
 
 @contextmanager
@@ -202,14 +208,13 @@ def _plan(args: argparse.Namespace) -> int:
     from etalumis import job_costs
     from etalumis.layers import LayerTable
     from etalumis.network.model import ProposalNetwork
-    from etalumis.traces.reading.dataset import TraceDataset
-    from etalumis.training import dry_run
+    from etalumis.training import dry_run, prepare
 
     if MPI.COMM_WORLD.rank:
         return 0
-    settings = config.load(args.config)
+    settings = _load_to_train(args.config)
     training = settings.training
-    layers = LayerTable.load(args.layers)
+    layers = prepare.observed_layers(LayerTable.load(args.layers), settings, args.layers)
     network = ProposalNetwork(layers, settings.network)
     say(f"parameters     {network.parameter_count():,}")
     for part, number in dry_run.parameters_by_part(network).items():
@@ -217,8 +222,9 @@ def _plan(args: argparse.Namespace) -> int:
     memory = job_costs.rank_memory_mb(settings, network.parameter_count())
     say(f"memory         about {memory:,.0f} MB for each of {counted(training.tasks, 'rank')}")
     if args.train is None:
+        say("step           not measured: give stored traces with --train")
         return 0
-    traces = TraceDataset(args.train, layers, tags=tuple(settings.network.tags))
+    traces = prepare.open_dataset(args.train, settings, layers)
     seconds = dry_run.step_s(network, traces, len(traces), training)
     rate = training.tasks * training.batch_size / seconds
     say(f"step           {seconds:.3g} s for {counted(training.batch_size, 'trace')}, on one rank of this machine")

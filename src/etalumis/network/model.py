@@ -72,8 +72,7 @@ class ProposalNetwork(nn.Module):
         super().__init__()
         self.layers, self.config = layers, config
         self.grouping = Grouping.of(layers)
-        reduced = config.dtype == "bfloat16" or (config.dtype == "auto" and fast_bfloat16())
-        self.dtype = torch.bfloat16 if reduced else torch.float32
+        self.dtype = products_dtype(config.dtype, torch.device("cpu"))
         self.tables = nn.ParameterDict()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -82,6 +81,11 @@ class ProposalNetwork(nn.Module):
             self.lstm = nn.LSTM(self.input_width, config.lstm_hidden, config.lstm_layers)
             self._start_lstm()
         self._add_rows(0, seed)
+
+    def move(self, device: torch.device) -> None:
+        """Move to a device, and compute matrix products in the type that suits it (`network.dtype`)."""
+        self.to(device)
+        self.dtype = products_dtype(self.config.dtype, device)
 
     @property
     def device(self) -> torch.device:
@@ -308,9 +312,15 @@ class ProposalNetwork(nn.Module):
         return ProposalSession(self, observation, defensive, lanes)
 
 
-def fast_bfloat16() -> bool:
-    """Return whether this machine multiplies bfloat16 matrices in hardware (a GPU, AMX or AVX-512 BF16)."""
-    if torch.cuda.is_available():
+def products_dtype(wanted: str, device: torch.device) -> torch.dtype:
+    """Return the type of matrix products on a device for a value of `network.dtype`."""
+    reduced = wanted == "bfloat16" or (wanted == "auto" and fast_bfloat16(device))
+    return torch.bfloat16 if reduced else torch.float32
+
+
+def fast_bfloat16(device: torch.device) -> bool:
+    """Return whether a device multiplies bfloat16 matrices in hardware; a CPU needs AMX or AVX-512 BF16."""
+    if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     features = torch.cpu.get_capabilities()
     return bool(features.get("amx_bf16", False) or features.get("avx512_bf16", False))

@@ -71,7 +71,7 @@ class TagInputs(nn.Module):
 
     def see(self, layers: LayerTable) -> None:
         """Use another layer table, with the same tags."""
-        self.mask = self._mask(layers)
+        self.mask = self._mask(layers).to(self.mask.device)
 
     def learn_scale(self, tags: Array) -> None:
         """Standardise with the means and standard deviations of some traces (trace, width); NaN where one has no tag.

@@ -35,4 +35,6 @@ def device_of(wanted: str, comm: MPI.Comm) -> torch.device:
             f"{built}. Install a build for the GPUs of this machine, request a GPU from the batch system, or set "
             "training.device: cpu"
         )
-    return torch.device("cuda", rank % torch.cuda.device_count())
+    device = torch.device("cuda", rank % torch.cuda.device_count())
+    torch.cuda.set_device(device)  # else each rank would also take memory of the first GPU
+    return device

@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What a training will take, without training: parameters by part, and the time of a step on this machine."""
 
+import math
 import statistics
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +16,10 @@ from etalumis.network.minibatch_plan import plan_minibatch
 from etalumis.network.model import ADDRESS_TABLE, ProposalNetwork
 from etalumis.training.device import device_of
 from etalumis.training.evaluate import TraceSource
-from etalumis.training.optimizer import Optimizer, RowGradient
+from etalumis.training.gradients import MinibatchGradients
+from etalumis.training.optimizer import Optimizer, clip
+from etalumis.training.phase_timer import PhaseTimer
+from etalumis.training.synchronize import Synchronizer
 
 _STEPS = 3
 """Steps that are measured, after one that is not."""
@@ -49,27 +54,26 @@ def step_s(network: ProposalNetwork, traces: TraceSource, number: int, config: T
     traces, number
         Training traces, and how many there are.
     config
-        Batch size, optimizer and device.
+        Batch size, optimizer, threads and device.
     """
-    device = device_of(config.device, MPI.COMM_SELF)
-    network.to(device)
-    optimizer = Optimizer(config.optimizer, network.dense(), dict(network.tables.items()))
+    torch.set_num_threads(config.threads_per_task)
+    network.move(device_of(config.device, MPI.COMM_SELF))
+    dense, tables = network.dense(), dict(network.tables.items())
+    optimizer = Optimizer(config.optimizer, dense, tables)
+    gradients = MinibatchGradients(network, Synchronizer(MPI.COMM_SELF, network.grouping, tables), "float32", False)
+    timer = PhaseTimer(MPI.COMM_SELF, Path(), 0, network.device)
+    max_norm = math.inf if config.gradient_clip is None else config.gradient_clip
     rng = np.random.Generator(np.random.PCG64(1))
     seconds = []
     for _ in range(_STEPS + 1):
         batch = traces.batch(rng.integers(number, size=config.batch_size), (1,))
         plan = plan_minibatch(batch, network.grouping)
         began = time.perf_counter()
-        network.zero_grad(set_to_none=True)
-        moved = plan.to(device)
-        leaves = network.leaves(moved)
-        loss = -network.log_proposal(moved, torch.from_numpy(batch.observation).to(device), leaves).sum()
-        (loss / len(batch)).backward()  # type: ignore[no-untyped-call] # untyped in torch
-        dense = {name: value.grad for name, value in network.dense().items() if value.grad is not None}
-        grads = {name: (leaf.rows, leaf.value.grad) for name, leaf in leaves.items()}
-        rows = {name: RowGradient(r, g) for name, (r, g) in grads.items() if g is not None}
-        optimizer.step(dense, rows, config.learning_rate)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        present = np.zeros(len(network.layers), np.bool_)
+        gradients.compute(plan, batch.observation, present, 1.0 / len(batch), timer)
+        summed, rows = gradients.summed(timer)
+        clip([*summed.values(), *(row.value for row in rows.values())], max_norm)
+        optimizer.step(summed, rows, config.learning_rate)
+        timer.lap("update")
         seconds.append(time.perf_counter() - began)
     return statistics.median(seconds[1:])

@@ -5,7 +5,7 @@
 import logging
 import math
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Thread
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ class GradientSum:
         "float32", or "bfloat16" to move half the bytes: the gradients are rounded, added in float32, and rounded again.
     background
         Sum in a thread, between `start` and `finish`. The sums are the same, bit for bit. Without several ranks, or if
-        the MPI library does not allow calls from several threads, there is no thread.
+        the MPI library does not allow calls from several threads, there is no thread, and the attribute is False.
     device
         Where the gradients are; None: the CPU. MPI gets a copy in the memory of the host.
     """
@@ -53,15 +53,16 @@ class GradientSum:
                 "pass (training.gradient_sum: blocking)"
             )
         # messages of the thread must not meet those of the other collective calls
-        self._comm = ranks.comm.Dup() if several and background else ranks.comm
-        self._thread = ThreadPoolExecutor(1, "gradient-sum") if several and background else None
+        self.background = several and background
+        self._comm = ranks.comm.Dup() if self.background else ranks.comm
+        self._thread: Thread | None = None
+        self._failure: BaseException | None = None
         self._device = torch.device("cpu") if device is None else device
         self._buffer = torch.empty(0, device=self._device)
         self._on_host = None if self._device.type == "cpu" else torch.empty(0)
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._union: dict[str, Array] = {}
         self._sent = self._received = np.empty(0, np.int16)
-        self._started: Future[None] | None = None
         self._dense: dict[str, Tensor] = {}
         self._rows: dict[str, RowGradient] = {}
 
@@ -95,10 +96,12 @@ class GradientSum:
             views[name].index_copy_(0, places.to(self._device), gradient.value)
         sent = buffer if self._on_host is None else self._on_host[:size].copy_(buffer)
         self._ranks.bytes_summed += sent.nbytes // 2 if self._half else sent.nbytes
-        if self._thread is None:
+        if not self.background:
             self._sum(sent)
-        else:
-            self._started = self._thread.submit(self._sum, sent)
+            return
+        # a daemon, since after a failure of another rank it would wait for ever
+        self._thread = Thread(target=self._sum_or_fail, args=(sent,), name="gradient-sum", daemon=True)
+        self._thread.start()
 
     def finish(self) -> tuple[dict[str, Tensor], dict[str, RowGradient]]:
         """Return the sums over all ranks of the dense gradients, and of the rows that any rank has touched.
@@ -107,9 +110,11 @@ class GradientSum:
         """
         if self._ranks.comm.size == 1:
             return self._dense, self._rows
-        if self._started is not None:
-            self._started.result()
-            self._started = None
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._failure is not None:
+            raise self._failure
         size = sum(math.prod(shape) for shape in self._shapes.values())
         if self._on_host is not None:
             self._buffer[:size].copy_(self._on_host[:size])
@@ -123,13 +128,17 @@ class GradientSum:
         parts = torch.split(buffer, [math.prod(shape) for shape in self._shapes.values()])
         return {name: part.view(shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)}
 
-    def close(self, failed: bool = False) -> None:
-        """End the thread. After a failure it may wait for another rank for ever: it ends with the process."""
-        if self._thread is not None:
-            self._thread.shutdown(wait=not failed)
-            if not failed:
-                self._comm.Free()
-            self._thread = None
+    def close(self) -> None:
+        """Free the communicator of the thread; all ranks call it together, after `finish`."""
+        if self.background:
+            self._comm.Free()
+            self.background = False
+
+    def _sum_or_fail(self, buffer: Tensor) -> None:
+        try:
+            self._sum(buffer)
+        except BaseException as error:  # raised again by `finish`
+            self._failure = error
 
     def _sum(self, buffer: Tensor) -> None:
         if self._half:

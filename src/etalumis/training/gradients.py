@@ -50,8 +50,9 @@ class MinibatchGradients:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the thread, on all ranks."""
-        self._others.close(failed=error is not None)
+        """Free what belongs to the thread, on all ranks; not after a failure, when the others do not come here."""
+        if error is None:
+            self._others.close()
 
     def compute(
         self, plan: MinibatchPlan, observation: Array, present: Array, scale: float, timer: PhaseTimer
@@ -67,7 +68,7 @@ class MinibatchGradients:
         scale
             Factor of the loss.
         timer
-            Gets the phases "forward", "backward" and "sync_move".
+            Gets the phases "forward", "backward", "sync_wait" and "sync_move".
 
         Returns
         -------
@@ -76,27 +77,30 @@ class MinibatchGradients:
         """
         network = self._network
         network.zero_grad(set_to_none=True)
-        if len(plan) == 0:
-            self._others.start(present, self._dense(of_embedding=False), {})
-            self._embedding.start(np.zeros_like(present), self._dense(of_embedding=True), {})
+        log_q, rows = torch.empty(0), {}
+        embedded = inputs = torch.empty(0)
+        if len(plan):
+            plan = plan.to(network.device)
+            leaves = network.leaves(plan)
+            embedded = network.embed(torch.from_numpy(observation).to(network.device))
+            # cut here, the graph has two backward passes, which give the same numbers as one
+            inputs = embedded.detach().requires_grad_()
+            log_q = network.log_proposal_given(plan, inputs, leaves)
+            timer.lap("forward")
+            (-log_q.sum() * scale).backward()  # type: ignore[no-untyped-call] # untyped in torch
+            timer.lap("backward")
+            found = {name: (leaf.rows, leaf.value.grad) for name, leaf in leaves.items()}
+            rows = {name: RowGradient(r, g) for name, (r, g) in found.items() if g is not None}
+        if self._others.background:
+            self._others.start(present, self._dense(of_embedding=False), rows)
             timer.lap("sync_move")
-            return torch.empty(0)
-        plan = plan.to(network.device)
-        leaves = network.leaves(plan)
-        embedded = network.embed(torch.from_numpy(observation).to(network.device))
-        # cut here, the graph has two backward passes, which give the same numbers as one
-        inputs = embedded.detach().requires_grad_()
-        log_q = network.log_proposal_given(plan, inputs, leaves)
-        timer.lap("forward")
-        (-log_q.sum() * scale).backward()  # type: ignore[no-untyped-call] # untyped in torch
-        timer.lap("backward")
-        found = {name: (leaf.rows, leaf.value.grad) for name, leaf in leaves.items()}
-        rows = {name: RowGradient(r, g) for name, (r, g) in found.items() if g is not None}
-        self._others.start(present, self._dense(of_embedding=False), rows)
-        timer.lap("sync_move")
         if embedded.requires_grad:
             embedded.backward(inputs.grad)  # type: ignore[no-untyped-call] # untyped in torch
-        timer.lap("backward")
+            timer.lap("backward")
+        self._ranks.wait()  # so that the sums below take the time of moving alone
+        timer.lap("sync_wait")
+        if not self._others.background:
+            self._others.start(present, self._dense(of_embedding=False), rows)
         self._embedding.start(np.zeros_like(present), self._dense(of_embedding=True), {})
         timer.lap("sync_move")
         return log_q.detach().cpu()

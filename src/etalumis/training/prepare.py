@@ -95,15 +95,15 @@ def train(
             f"`mpiexec -n {world_size} etalumis network train ...` with the mpiexec of the MPI that mpi4py uses"
         )
     torch.set_num_threads(config.training.threads_per_task)
-    layers = _observed(LayerTable.load(layers_path), config, layers_path)
+    layers = observed_layers(LayerTable.load(layers_path), config, layers_path)
     train_set: TraceDataset | TraceStream
     if isinstance(traces, Path):
-        train_set = sampled = _dataset(traces, config, layers)
-        valid_set = _dataset(valid_path, config, layers)
+        train_set = sampled = open_dataset(traces, config, layers)
+        valid_set = open_dataset(valid_path, config, layers)
         kinds = read_kinds(train_set) if config.training.sampler in NEED_KINDS else None
     else:
         train_set, kinds = _stream(traces, config, layers, comm), None
-        valid_set = sampled = _dataset(valid_path, config, layers)
+        valid_set = sampled = open_dataset(valid_path, config, layers)
     start = None if start_from is None else _start(start_from, output, config, layers)
     if start is None:
         network = ProposalNetwork(layers, config.network, initial_seed(config.run.seed))
@@ -125,7 +125,8 @@ def train(
     return trainer.run()
 
 
-def _dataset(path: Path, config: Config, layers: LayerTable) -> TraceDataset:
+def open_dataset(path: Path, config: Config, layers: LayerTable) -> TraceDataset:
+    """Return the traces as a training reads them: with the observations of the layers and the tags of the network."""
     names = [layout.name for layout in layers.observations]
     dataset = TraceDataset(path, layers, tags=tuple(config.network.tags), observations=names)
     require_dataset_fits(layers, dataset, path)
@@ -187,7 +188,7 @@ def _log_begin(
         )
 
 
-def _observed(layers: LayerTable, config: Config, path: Path) -> LayerTable:
+def observed_layers(layers: LayerTable, config: Config, path: Path) -> LayerTable:
     """Return the layer table with the observe statements that the posterior is conditioned on."""
     if config.observation.name is None:
         return layers
@@ -210,13 +211,16 @@ def identity(
         source = {"traces": traces.hexdigest()}
     if start is not None:
         source["start"] = [start.digest, start.moments is not None]
+    training = config.training.model_dump(mode="json", exclude=_KEYS_OUTSIDE_IDENTITY)
+    if training["sum_dtype"] == "float32":  # as in versions without the key
+        del training["sum_dtype"]
     return digest(
         {
             "layers": layers.digest,
             "build": layers.simulator_build_id,
             "seed": config.run.seed,
             "network": config.network.architecture(),
-            "training": config.training.model_dump(mode="json", exclude=_KEYS_OUTSIDE_IDENTITY),
+            "training": training,
             **source,
         }
     )

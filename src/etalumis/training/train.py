@@ -107,7 +107,7 @@ class Trainer:
         kinds: TraceKinds | None = None,
     ) -> None:
         device = device_of(config.device, comm)
-        network.to(device)
+        network.move(device)
         self.network, self.train_set, self.valid_set, self.config = network, train_set, valid_set, config
         self.output, self.identity, self.comm = output, identity, comm
         self.sampler = (
@@ -249,8 +249,6 @@ class Trainer:
         scale = 1.0 / self.sampler.global_batch
         log_q = self.gradients.compute(plan, batch.observation, present, scale, timer)
         self._minibatch = plan, log_q, indices
-        self.ranks.wait()
-        timer.lap("sync_wait")
         dense, rows = self.gradients.summed(timer)
         rate = self._learning_rate()
         self._update(dense, rows, rate)
