@@ -68,14 +68,16 @@ def ranks_together(
         fitting = int(seconds / (3 * step_s))  # iterations for which there is time in each of three trainings
         rounds = min(_ROUNDS, max(1, fitting // (skipped + _MIN_ITERATIONS)))
         iterations = max(_MIN_ITERATIONS, fitting // rounds - skipped)
-        one, two, overlapped, blocking = [], [], [], []
+        one, two, overlapped, blocking, faster = [], [], [], [], []
         for number in range(rounds):
             with pinned():
                 one.append(_rate(train_on(1, iterations, f"one-{number}"), skipped))
             both = train_on(2, iterations, f"two-{number}")
             two.append(_rate(both, skipped))
             overlapped.append(_move_s(both, skipped))
-            blocking.append(_move_s(train_on(2, iterations, f"blocking-{number}", "blocking"), skipped))
+            after = train_on(2, iterations, f"blocking-{number}", "blocking")
+            blocking.append(_move_s(after, skipped))
+            faster.append(_rate(both, skipped) / _rate(after, skipped))
         file = Path(folder) / "one-0" / "config.yaml"
         arguments = [str(each) for each in (file, layers, train)]
         sums = line_of(_command(2, [__name__, *arguments]), timeout_s=600.0)
@@ -89,6 +91,7 @@ def ranks_together(
         "sync_wait_share": spent["sync_wait"] / total,
         "sync_move_share": spent["sync_move"] / total,
         "overlap_share": statistics.median(1.0 - a / b for a, b in zip(overlapped, blocking, strict=True)),
+        "overlapped_over_blocking": statistics.median(faster),
         **sums,
     }
 

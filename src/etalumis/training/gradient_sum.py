@@ -67,7 +67,7 @@ class GradientSum:
         self._rows: dict[str, RowGradient] = {}
 
     def start(self, present: Array, dense: Mapping[str, Tensor], rows: Mapping[str, RowGradient]) -> None:
-        """Begin to sum; `finish` returns the sums.
+        """Begin to sum; `finish` returns the sums. The gradients must not change until then.
 
         Parameters
         ----------
@@ -85,22 +85,11 @@ class GradientSum:
         self._union = {name: numbers for name, numbers in touched if len(numbers)}
         self._shapes = {name: tuple(value.shape) for name, value in dense.items()}
         self._shapes |= {name: (len(u), *self._ranks.row_shape[name]) for name, u in self._union.items()}
-        size = sum(math.prod(shape) for shape in self._shapes.values())
-        buffer = self._room(size)
-        views = self._views(buffer)
-        buffer[sum(value.numel() for value in dense.values()) :] = 0.0
-        for name, value in dense.items():
-            views[name].copy_(value)
-        for name, gradient in rows.items():
-            places = torch.from_numpy(np.searchsorted(self._union[name], gradient.rows.cpu().numpy()))
-            views[name].index_copy_(0, places.to(self._device), gradient.value)
-        sent = buffer if self._on_host is None else self._on_host[:size].copy_(buffer)
-        self._ranks.bytes_summed += sent.nbytes // 2 if self._half else sent.nbytes
         if not self.background:
-            self._sum(sent)
+            self._fill_and_sum(dense, rows)
             return
         # a daemon, since after a failure of another rank it would wait for ever
-        self._thread = Thread(target=self._sum_or_fail, args=(sent,), name="gradient-sum", daemon=True)
+        self._thread = Thread(target=self._try, args=(dense, rows), name="gradient-sum", daemon=True)
         self._thread.start()
 
     def finish(self) -> tuple[dict[str, Tensor], dict[str, RowGradient]]:
@@ -134,11 +123,27 @@ class GradientSum:
             self._comm.Free()
             self.background = False
 
-    def _sum_or_fail(self, buffer: Tensor) -> None:
+    def _try(self, dense: Mapping[str, Tensor], rows: Mapping[str, RowGradient]) -> None:
         try:
-            self._sum(buffer)
+            self._fill_and_sum(dense, rows)
         except BaseException as error:  # raised again by `finish`
             self._failure = error
+
+    @torch.no_grad()
+    def _fill_and_sum(self, dense: Mapping[str, Tensor], rows: Mapping[str, RowGradient]) -> None:
+        """Copy the gradients into the buffer, and sum it over the ranks."""
+        size = sum(math.prod(shape) for shape in self._shapes.values())
+        buffer = self._room(size)
+        views = self._views(buffer)
+        buffer[sum(value.numel() for value in dense.values()) :] = 0.0
+        for name, value in dense.items():
+            views[name].copy_(value)
+        for name, gradient in rows.items():
+            places = torch.from_numpy(np.searchsorted(self._union[name], gradient.rows.cpu().numpy()))
+            views[name].index_copy_(0, places.to(self._device), gradient.value)
+        sent = buffer if self._on_host is None else self._on_host[:size].copy_(buffer)
+        self._ranks.bytes_summed += sent.nbytes // 2 if self._half else sent.nbytes
+        self._sum(sent)
 
     def _sum(self, buffer: Tensor) -> None:
         if self._half:
