@@ -56,7 +56,7 @@ def measure(network: ProposalNetwork, dataset: TraceDataset, batch_size: int, ro
     rng = np.random.Generator(np.random.PCG64(_SEED))
     types = dataset.types
     frequent = np.flatnonzero(types == np.bincount(types).argmax())
-    seconds: list[tuple[float, float, float]] = []
+    seconds: list[list[float]] = []
     found: list[int] = []
     for _ in range(rounds + 1):
         mixed = rng.choice(len(dataset), batch_size, replace=len(dataset) < batch_size)
@@ -64,7 +64,7 @@ def measure(network: ProposalNetwork, dataset: TraceDataset, batch_size: int, ro
         parts = [mixed[types[mixed] == number] for number in np.unique(types[mixed])]
         found.append(len(parts))
         ways = ([alike], parts, [mixed])
-        seconds.append(tuple(_pass_s(network, [dataset.batch(part, (_SEED,)) for part in way]) for way in ways))  # type: ignore[arg-type] # three ways
+        seconds.append([_pass_s(network, [dataset.batch(part, (_SEED,)) for part in way]) for way in ways])
     one_type, by_type, together = (batch_size / statistics.median(each) for each in zip(*seconds[1:], strict=True))
     return SubMinibatchRates(one_type, by_type, together, float(np.mean(found[1:])))
 

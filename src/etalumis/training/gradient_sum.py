@@ -85,6 +85,8 @@ class GradientSum:
         self._union = {name: numbers for name, numbers in touched if len(numbers)}
         self._shapes = {name: tuple(value.shape) for name, value in dense.items()}
         self._shapes |= {name: (len(u), *self._ranks.row_shape[name]) for name, u in self._union.items()}
+        # here, not in the thread, since two sums may run at the same time
+        self._ranks.bytes_summed += (2 if self._half else 4) * self._size
         if not self.background:
             self._fill_and_sum(dense, rows)
             return
@@ -104,13 +106,17 @@ class GradientSum:
             self._thread = None
         if self._failure is not None:
             raise self._failure
-        size = sum(math.prod(shape) for shape in self._shapes.values())
         if self._on_host is not None:
-            self._buffer[:size].copy_(self._on_host[:size])
-        views = self._views(self._buffer[:size])
+            self._buffer[: self._size].copy_(self._on_host[: self._size])
+        views = self._views(self._buffer[: self._size])
         numbers = {name: torch.from_numpy(u).to(self._device) for name, u in self._union.items()}
         rows = {name: RowGradient(numbers[name], views[name]) for name in numbers}
         return {name: view for name, view in views.items() if name not in numbers}, rows
+
+    @property
+    def _size(self) -> int:
+        """Number of gradients in the buffer."""
+        return sum(math.prod(shape) for shape in self._shapes.values())
 
     def _views(self, buffer: Tensor) -> dict[str, Tensor]:
         """Return the parts of the buffer by name, in their shapes."""
@@ -132,8 +138,7 @@ class GradientSum:
     @torch.no_grad()
     def _fill_and_sum(self, dense: Mapping[str, Tensor], rows: Mapping[str, RowGradient]) -> None:
         """Copy the gradients into the buffer, and sum it over the ranks."""
-        size = sum(math.prod(shape) for shape in self._shapes.values())
-        buffer = self._room(size)
+        buffer = self._room(self._size)
         views = self._views(buffer)
         buffer[sum(value.numel() for value in dense.values()) :] = 0.0
         for name, value in dense.items():
@@ -141,8 +146,7 @@ class GradientSum:
         for name, gradient in rows.items():
             places = torch.from_numpy(np.searchsorted(self._union[name], gradient.rows.cpu().numpy()))
             views[name].index_copy_(0, places.to(self._device), gradient.value)
-        sent = buffer if self._on_host is None else self._on_host[:size].copy_(buffer)
-        self._ranks.bytes_summed += sent.nbytes // 2 if self._half else sent.nbytes
+        sent = buffer if self._on_host is None else self._on_host[: self._size].copy_(buffer)
         self._sum(sent)
 
     def _sum(self, buffer: Tensor) -> None:
