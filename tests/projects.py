@@ -99,11 +99,16 @@ def link_make(root: Path, checkout: Path) -> None:
     (root / "src" / "etalumis").symlink_to(checkout / "src" / "etalumis")
 
 
-def shrink_default(root: Path, run_name: str) -> None:
-    """Give the default configuration of a project the scale of the tests, for commands that name no file."""
+def _own_config(root: Path) -> None:
+    """Replace the link to the configurations of the checkout by a copy."""
     shared = (root / "config").resolve()
     (root / "config").unlink()
     shutil.copytree(shared, root / "config")
+
+
+def shrink_default(root: Path, run_name: str) -> None:
+    """Give the default configuration of a project the scale of the tests, for commands that name no file."""
+    _own_config(root)
     text = (root / CONFIG).read_text(encoding="utf-8")
     assert "run: {name: test, " in text
     text = text.replace("run: {name: test, ", f"run: {{name: {run_name}, ")
@@ -126,6 +131,35 @@ def shrink_follower(root: Path, name: str, run_name: str) -> None:
         "traces": {"test": test["traces"]["test"]},
         "observation": own["observation"] | {"trace": test["traces"]["test"] - 1},
         "posteriors": {"engines": own["posteriors"]["engines"], **posteriors},
+    }
+    path.write_text(yaml.safe_dump(small), encoding="utf-8")
+
+
+def shrink_paper(root: Path) -> None:
+    """Give config/paper.yaml of a project the sizes of the tests; every choice that is not a size stays the paper's."""
+    _own_config(root)
+    path = root / "config" / "paper.yaml"
+    own = yaml.safe_load(path.read_text(encoding="utf-8"))
+    test = yaml.safe_load((root / CONFIG).read_text(encoding="utf-8"))
+    network, training = test["network"], test["training"]
+    network = {key: network[key] for key in ("observation_embedding", "lstm_hidden", "address_embedding")}
+    training = {key: training[key] for key in own["training"] if key in training}
+    posteriors = {
+        engine: {
+            key: test["posteriors"][engine][key]
+            for key in own["posteriors"][engine]
+            if key in test["posteriors"][engine]
+        }
+        for engine in own["posteriors"]["engines"]
+    }
+    small = {
+        **own,
+        "traces": test["traces"] | {"test": own["observation"]["trace"] + 1},
+        "sorted": test["sorted"],
+        "network": own["network"] | network | {"conv_channels": [4, 4, 8, 8, 8]},
+        "training": own["training"] | training,
+        "posteriors": own["posteriors"]
+        | {engine: own["posteriors"][engine] | posteriors[engine] for engine in posteriors},
     }
     path.write_text(yaml.safe_dump(small), encoding="utf-8")
 

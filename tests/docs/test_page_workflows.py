@@ -18,10 +18,10 @@ ELSEWHERE = {
     **dict.fromkeys(("make setup", "make lint", "make test", "make test-slurm", "make validate"), ".ci/run"),
     **dict.fromkeys(("make check", "make format"), "tests/unit/test_makefile.py"),
     "make docs": "tests/unit/test_docs_site.py",
-    "snakemake --profile slurm --configfile config/paper.yaml": "tests/dag/test_pages.py",
+    "snakemake --profile slurm --configfile config/paper.yaml": "tests/slurm/test_paper_configuration.py",
     **dict.fromkeys(("make recover", "snakemake --profile"), "tests/slurm/test_whole_workflow.py"),
 }
-"""How commands begin that others run: CI itself, tests without Sherpa or on SLURM, dry runs at the paper's scale."""
+"""How commands begin that others run: CI itself, tests without Sherpa or on SLURM."""
 TIMEOUT_S = 1200
 
 

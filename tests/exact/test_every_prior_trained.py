@@ -52,10 +52,12 @@ def test_the_proposals_of_every_prior_learn(tmp_path):
     assert set(parts) == {*NAMES, "vector[0]", "vector[1]"}
     for name, part in parts.items():
         assert part["loss"] < part["prior_loss"] - 0.05, (name, part)
-    # the network's proposals in inference: more effective draws than those of the prior
+    # The network's proposals in inference. The mean of log w is at most the log evidence, and equals it if the
+    # proposals are the posterior. Its median tells proposals apart with few draws. The effective sample size does
+    # not: one draw has nearly all of the weight.
     observed = {"obs": seen(QUARTILES[2])}
     network = checkpoint.load(tmp_path / "network")
-    proposed = compilation(model, observed, network, runs=2000, seed=1)
-    prior = importance(model, observed, runs=2000, seed=1)
+    proposed = compilation(model, observed, network, runs=500, seed=1)
+    prior = importance(model, observed, runs=500, seed=1)
     assert proposed.info["unknown_address_fraction"] == 0.0
-    assert 1.0 / (proposed.weight**2).sum() > 3.0 / (prior.weight**2).sum()
+    assert np.median(proposed.log_weight) > np.median(prior.log_weight) + 100.0

@@ -43,7 +43,10 @@ class Scalars:
             ) from None
         self._folder = network / FOLDER
         with storage_errors(self._folder, "written"):
-            self._writer = SummaryWriter(str(self._folder), purge_step=iteration + 1)
+            # the name has only the second: an attempt that follows within it must not replace the file before it
+            self._writer = SummaryWriter(
+                str(self._folder), purge_step=iteration + 1, filename_suffix=f".{iteration:012d}"
+            )
 
     def add(self, row: HistoryRow) -> None:
         """Write a row."""
