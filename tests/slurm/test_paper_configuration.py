@@ -13,7 +13,7 @@ from slurm_projects import TIMEOUT_S, SlurmProject
 
 from etalumis.config import load
 from etalumis.inference.posterior import Posterior
-from etalumis.paths import FIGURES
+from etalumis.paths import figures_of
 
 PAGE = ROOT / "docs" / "reproduce-the-paper.md"
 PAPER = "config/paper.yaml"
@@ -53,5 +53,5 @@ def test_the_commands_at_the_scale_of_the_paper_run(
     assert manifest["training"]["world_size"] == config.training.tasks == 2
     for engine in engines:
         assert len(Posterior.load(paths.posterior(engine))) > 0
-    assert all(paths.figure(name).stat().st_size > 1000 for name in FIGURES)
+    assert all(paths.figure(name).stat().st_size > 1000 for name in figures_of(engines))
     assert paths.report.exists()
