@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mpi4py import MPI
 
 from etalumis.bench.cores import pinned
 from etalumis.bench.measure import BenchReport, Contender, Slice, Target, machine, take_turns
@@ -23,8 +24,11 @@ from etalumis.network.model import ProposalNetwork
 from etalumis.traces.reading.batch import Minibatch
 from etalumis.traces.reading.dataset import TraceDataset
 from etalumis.traces.reading.prefetch import Prefetcher
+from etalumis.training.gradients import MinibatchGradients
 from etalumis.training.initialise import initialise_from_data
-from etalumis.training.optimizer import Optimizer, RowGradient
+from etalumis.training.optimizer import Optimizer
+from etalumis.training.phase_timer import PhaseTimer
+from etalumis.training.synchronize import Synchronizer
 from etalumis.typing import Array
 
 TARGETS = {
@@ -160,7 +164,11 @@ class _Steps:
     ) -> None:
         self._network, self._dataset, self._batch_size = network, dataset, batch_size
         self._rate = config.training.learning_rate
-        self._optimizer = Optimizer(config.training.optimizer, network.dense(), dict(network.tables.items()))
+        tables = dict(network.tables.items())
+        self._optimizer = Optimizer(config.training.optimizer, network.dense(), tables)
+        self._ranks = Synchronizer(MPI.COMM_SELF, network.grouping, tables)
+        self._gradients = MinibatchGradients(network, self._ranks, config.training.sum_dtype, overlap=False)
+        self._timer = PhaseTimer(MPI.COMM_SELF, Path("phases.h5"), 0, network.device)  # is never written
         self._indices = _minibatches(traces, batch_size)
         self._types: list[int] = []
         self._flops = StepFlops(network)
@@ -172,14 +180,7 @@ class _Steps:
 
     def __call__(self, seconds: float) -> Slice:
         """Make steps for about `seconds`."""
-
-        def step() -> int:
-            done = self._step()
-            if self._network.device.type == "cuda":
-                torch.cuda.synchronize()
-            return done
-
-        return _repeat(step, seconds)
+        return _repeat(self._step, seconds)
 
     @property
     def mean_types(self) -> float:
@@ -199,16 +200,12 @@ class _Steps:
     def _step(self) -> int:
         batch, plan = self._reader.take()
         self._reader.ask()
-        network = self._network
-        network.zero_grad(set_to_none=True)
         self.flops += self._flops.of(plan)
-        plan = plan.to(network.device)
-        leaves = network.leaves(plan)
-        loss = -network.log_proposal(plan, torch.from_numpy(batch.observation).to(network.device), leaves).sum()
-        (loss / len(batch)).backward()  # type: ignore[no-untyped-call] # untyped in torch
-        dense = {name: value.grad for name, value in network.dense().items() if value.grad is not None}
-        rows = {n: RowGradient(leaf.rows, leaf.value.grad) for n, leaf in leaves.items() if leaf.value.grad is not None}
+        present = self._ranks.present(plan.touched)
+        self._gradients.compute(plan, batch.observation, present, 1.0 / len(batch), self._timer)
+        dense, rows = self._gradients.summed(self._timer)
         self._optimizer.step(dense, rows, self._rate)
+        self._timer.lap("update")
         return len(batch)
 
 
