@@ -3,6 +3,7 @@
 """Trainings of the experiments, and the figures and tables of the paper that are made from them."""
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from synthetic_batches import SMALL
 from etalumis.cli import main
 from etalumis.config import Config, NetworkConfig, from_mapping, load, to_yaml
 from etalumis.errors import ConfigError
-from etalumis.experiments import parameter_counts, statements, sub_minibatches, variants
+from etalumis.experiments import figure5, learning, parameter_counts, statements, sub_minibatches, variants
 from etalumis.experiments.entry_densities import densities_at, entries_along, shown
 from etalumis.experiments.machine import Machine
 from etalumis.experiments.parameter_counts import CONTINUOUS, AddressKind
@@ -30,6 +31,7 @@ GRID = ("stacks1-hidden8-components2", "stacks2-hidden8-components2")
 RATES = ("minibatch32-rate0.001", "minibatch32-rate0.01", "minibatch64-rate0.01")
 OPTIMIZERS = ("adam-none", "adam-polynomial2", "adam_larc-multistep")
 SEEDS = ("seed1", "seed2", "seed3")
+TIMINGS = ("timing-minibatch8", "timing-minibatch32")
 CONFIG = {
     "network": SMALL.model_dump() | {"mixture_components": 3},
     "training": {"warmup_iterations": 2, "learning_rate": 1e-2, "noise_ramp_share": 0.0},
@@ -66,7 +68,7 @@ def trained(traces: ExampleTraces, tmp_path_factory: pytest.TempPathFactory) -> 
     (folder / "config.yaml").write_text(to_yaml(from_mapping(CONFIG)), encoding="utf-8")
     words = ["--config", str(folder / "config.yaml"), "--layers", str(traces.layers)]
     words += ["--train", str(traces.train), "--valid", str(traces.valid)]
-    for name in (*GRID, *RATES, *OPTIMIZERS, *SEEDS, "ranks1", "paper-ranks1"):
+    for name in (*GRID, *RATES, *OPTIMIZERS, *SEEDS, "ranks1", *TIMINGS, "paper-ranks1"):
         assert main(["experiments", "train", name, *words, "--output", str(folder / name)]) == 0
     return folder
 
@@ -103,9 +105,43 @@ def test_figure_5_has_the_mean_and_the_scatter_of_the_histories(trained: Path, t
                 np.sqrt(sum((v - sum(values) / 3) ** 2 for v in values) / 2)
             )
             assert (float(row["lowest"]), float(row["highest"])) == (min(values), max(values))
-    assert "3 trainings with seeds 1 to 3" in caption
+            assert [float(row[name]) for name in SEEDS] == values
+    assert "3 trainings with seeds 1, 2, 3," in caption
+    for seed, history in enumerate(histories, 1):
+        assert f"{history[-1].valid_loss:.3f} (seed {seed})" in caption
     assert "131,072 traces" in caption
     assert "Machine: " in caption
+
+
+def with_gains(record: TrainingRecord, **gains: float) -> TrainingRecord:
+    """Return a training whose named entries have gained some nats over their priors."""
+    named = {name: {"loss": 2.0 - gain, "prior_loss": 2.0, "entries": 9} for name, gain in gains.items()}
+    training = record.training | {"valid_by_name": named}
+    return dataclasses.replace(record, manifest=record.manifest | {"training": training})
+
+
+def test_captions_say_how_many_trainings_have_learned_from_the_observation(trained: Path) -> None:
+    """The limit is that of figure 7, 0.1 nats of all named entries together."""
+    record = TrainingRecord.load(trained / "seed1")
+    good, bad = with_gains(record, px=0.06, py=0.05), with_gains(record, px=0.06, py=0.03)
+    assert learning.named_gain(bad) == pytest.approx(0.09)
+    one = learning.verdict([bad, good, bad])
+    assert "1 of the 3 trainings has learned from the observation" in one
+    assert "In the others the named entries gained at most 0.090 nats" in one
+    assert learning.verdict([good, good]).startswith("All of the 2 trainings have learned")
+    assert "gained at most" not in learning.verdict([good, good])
+    assert "In all of them the named entries gained at most 0.090 nats" in learning.verdict([bad, bad])
+    assert "not known whether" in learning.verdict([good, with_gains(record)])
+    other = TrainingRecord.load(trained / "seed2")
+    mixed, _ = figure5.draw([good, with_gains(other, px=0.0)])
+    alike, _ = figure5.draw([bad, with_gains(other, px=0.0)])
+    assert "the losses form two groups" in mixed.caption
+    assert "standard deviation 0." not in mixed.caption
+    losses = [each.history[-1].valid_loss for each in (record, other)]
+    assert (
+        f"Mean {sum(losses) / 2:.3f}, standard deviation {abs(losses[0] - losses[1]) / np.sqrt(2):.3f}."
+        in alike.caption
+    )
 
 
 def test_figure_2_has_every_setting_with_its_losses(trained: Path, tmp_path: Path) -> None:
@@ -129,6 +165,7 @@ def test_learning_rates_are_compared_by_their_final_losses(trained: Path, tmp_pa
     best = min(RATES[:2], key=lambda name: last[name].valid_loss)
     assert f"- 32 traces: {last[best].valid_loss:.3f} nats per trace with {best.partition('rate')[2]}," in caption
     assert "optimizer adam_larc, schedule polynomial2, 128 traces" in caption
+    assert "Seed 1. Machine: " in caption
 
 
 def test_optimizers_and_schedules_are_compared(trained: Path, tmp_path: Path) -> None:
@@ -161,6 +198,7 @@ def test_the_names_of_the_trainings_cover_the_grid_and_each_has_settings() -> No
     assert len(set(names)) == 4 * 3 * 4
     rates, optimizers = variants.rate_names(config), variants.optimizer_names(config)
     assert (len(rates), len(optimizers)) == (3 * 4, 2 * 4)
+    assert variants.timing_names(from_mapping(CONFIG)) == list(TIMINGS)
     assert rates[1] == "minibatch32-rate0.001"
     for name in [
         *names,
@@ -168,6 +206,7 @@ def test_the_names_of_the_trainings_cover_the_grid_and_each_has_settings() -> No
         *optimizers,
         *variants.seed_names(config),
         *variants.rank_names(config),
+        *variants.timing_names(config),
         *variants.paper_rank_names(config),
     ]:
         settings = variants.settings_of(config, name)
@@ -248,7 +287,9 @@ def test_paper_yaml_has_the_numbers_of_the_paper(checkout: Path) -> None:
     assert config.network == NetworkConfig(dtype=config.network.dtype)  # the defaults are the paper's
 
 
-def test_figures_and_tables_of_measured_phases_are_drawn(traces: ExampleTraces, trained: Path, tmp_path: Path) -> None:
+def test_figures_and_tables_of_measured_phases_are_drawn(
+    traces: ExampleTraces, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows, caption = draw("figure4", trained, ("ranks1",), tmp_path / "4")
     times = {(row["time"], row["phase"]): float(row["ms_per_iteration"]) for row in rows}
     # one rank has no imbalance
@@ -256,6 +297,9 @@ def test_figures_and_tables_of_measured_phases_are_drawn(traces: ExampleTraces, 
     assert "0.0 %" in caption
     words = ["--config", str(trained / "config.yaml"), "--train", str(traces.train), "--layers", str(traces.layers)]
     output = ["--trainings", str(trained / "ranks1"), "--output", str(tmp_path / "6")]
+    assert main(["experiments", "figure6", *words, *output, "--sizes", str(trained / "ranks1")]) == 1
+    assert "minibatches of several sizes" in capsys.readouterr().err
+    output += ["--sizes", *(str(trained / name) for name in TIMINGS)]
     assert main(["experiments", "figure6", *words, *output]) == 0
     with (tmp_path / "6" / "figure6_scaling.csv").open(encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file))

@@ -9,8 +9,15 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from etalumis.counting import counted
+from etalumis.experiments.learning import named_gain, verdict
 from etalumis.experiments.output import Rows
-from etalumis.experiments.training_record import TrainingRecord, machine_sentence, require_same, settings_sentence
+from etalumis.experiments.training_record import (
+    TrainingRecord,
+    machine_sentence,
+    require_same,
+    seed_sentence,
+    settings_sentence,
+)
 from etalumis.figures import style
 
 STEM = "figure2_architectures"
@@ -39,6 +46,7 @@ def draw(records: Sequence[TrainingRecord]) -> tuple[style.Drawing, Rows]:
         If the trainings differ in anything else that the figure shows.
     """
     require_same(records, "settings", settings_sentence)
+    require_same(records, "seed", lambda record: record.seed)
     require_same(records, "number of traces", lambda record: record.history[-1].traces)
     by_setting = {_setting(record): record for record in records}
     stacks, hidden, components = (sorted({setting[axis] for setting in by_setting}) for axis in range(3))
@@ -127,6 +135,7 @@ def _rows(by_setting: dict[Setting, TrainingRecord]) -> Rows:
             "train_loss": row.train_loss,
             "valid_loss": row.valid_loss,
             "prior_loss": row.prior_loss,
+            "named_gain_at_end": named_gain(record),
         }
         for (layers, hidden, components), record in by_setting.items()
         for row in record.history
@@ -143,7 +152,7 @@ def _caption(by_setting: dict[Setting, TrainingRecord]) -> str:
         "same seed. Above: along the training; below: at its end. Lowest: "
         f"{counted(best[0], 'stack')}, {best[1]} hidden units, {best[2]} components, with {min(losses):.3f} nats per "
         f"trace; highest {max(losses):.3f}; the prior as "
-        f"proposal has {last.prior_loss:.3f} (dotted). Each point is one training: a difference counts only if it is "
-        f"larger than the scatter between seeds, which figure 5 shows.\n\n{settings_sentence(records[0])} "
+        f"proposal has {last.prior_loss:.3f} (dotted). {verdict(records)} Each setting has one training, so the "
+        f"scatter between seeds is not known.\n\n{settings_sentence(records[0])} {seed_sentence(records)} "
         f"{machine_sentence(records)}\n\n{PAPER}"
     )

@@ -1,11 +1,12 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""Figure 5 of the paper: mean loss of several trainings that differ by their seeds, and its scatter."""
+"""Figure 5 of the paper: loss of several trainings that differ by their seeds, and its mean and scatter."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from etalumis.experiments.learning import has_learned, verdict
 from etalumis.experiments.output import Rows
 from etalumis.experiments.training_record import TrainingRecord, machine_sentence, require_same, settings_sentence
 from etalumis.figures import style
@@ -40,14 +41,16 @@ def draw(records: Sequence[TrainingRecord]) -> tuple[style.Drawing, Rows]:
         for name, colour, marker, label in _LOSSES:
             losses = np.array([record.column(name) for record in records])
             mean, deviation = losses.mean(0), losses.std(0, ddof=1)
-            axes.fill_between(iteration, losses.min(0), losses.max(0), color=colour, alpha=0.18, linewidth=0)
-            axes.fill_between(iteration, mean - deviation, mean + deviation, color=colour, alpha=0.35, linewidth=0)
+            # not a band of one deviation: where the seeds form groups, it would leave the range of their losses
+            for loss in losses:
+                axes.plot(iteration, loss, color=colour, linewidth=0.6)
             axes.plot(iteration, mean, color=colour, marker=marker, markersize=3.5, label=f"{label}, mean")
             for place, (number, traces) in enumerate(zip(iteration, records[0].column("traces"), strict=True)):
                 numbers = {"mean": mean, "deviation": deviation, "lowest": losses.min(0), "highest": losses.max(0)}
                 rows.append(
                     {"loss": name, "iteration": number, "traces": traces}
                     | {key: float(values[place]) for key, values in numbers.items()}
+                    | {f"seed{seed}": float(loss[place]) for seed, loss in zip(_seeds(records), losses, strict=True)}
                 )
         axes.axhline(prior, color=style.BLACK, linestyle=(0, (1, 1.5)), label="prior as proposal")
         axes.set(xlabel=f"iteration ({records[0].minibatch:,} traces each)", ylabel="loss [nats per trace]")
@@ -56,9 +59,15 @@ def draw(records: Sequence[TrainingRecord]) -> tuple[style.Drawing, Rows]:
     return style.Drawing(STEM, figure, TITLE, _caption(records)), rows
 
 
+def _seeds(records: Sequence[TrainingRecord]) -> list[int]:
+    """Return the seed of each training; earlier versions recorded none and had those from 1 on."""
+    return [number if record.seed is None else record.seed for number, record in enumerate(records, 1)]
+
+
 def _caption(records: Sequence[TrainingRecord]) -> str:
-    last = np.array([record.history[-1].valid_loss for record in records])
-    row = records[0].history[-1]
+    row, seeds = records[0].history[-1], _seeds(records)
+    last = [record.history[-1].valid_loss for record in records]
+    losses = ", ".join(f"{loss:.3f} (seed {seed})" for loss, seed in zip(last, seeds, strict=True))
     ramp = records[0].training["hyperparameters"]
     noise = (
         f" Training begins with less noise in the images (training.noise_start: {ramp['noise_start']:g}), which rises "
@@ -67,10 +76,16 @@ def _caption(records: Sequence[TrainingRecord]) -> str:
         else ""
     )
     return (
-        f"{len(records)} trainings with seeds 1 to {len(records)}, for initial parameters, order of the traces and "
-        f"noise. Line: mean; dark shade: one standard deviation; light shade: lowest to highest. After "
-        f"{row.iteration:,} iterations ({row.traces:,} traces) the validation loss is {last.mean():.3f} nats per "
-        f"trace with a standard deviation of {last.std(ddof=1):.3f} between seeds; the prior as proposal has "
-        f"{row.prior_loss:.3f} (dotted)."
+        f"{len(records)} trainings with seeds {', '.join(map(str, seeds))}, for initial parameters, order of the "
+        "traces and noise. Thin lines: each training; thick: mean. After "
+        f"{row.iteration:,} iterations ({row.traces:,} traces) the validation losses are {losses} nats per trace; the "
+        f"prior as proposal has {row.prior_loss:.3f} (dotted). {verdict(records)}{_groups(records, last)}"
         f"{noise}\n\n{settings_sentence(records[0])} {machine_sentence(records)}\n\n{PAPER}"
     )
+
+
+def _groups(records: Sequence[TrainingRecord], last: Sequence[float]) -> str:
+    """Return mean and deviation of the last losses, unless only some trainings have learned."""
+    if len({has_learned(record) for record in records}) > 1:
+        return " So the losses form two groups; their mean is not the loss of a typical training."
+    return f" Mean {np.mean(last):.3f}, standard deviation {np.std(last, ddof=1):.3f}."

@@ -4,8 +4,9 @@
 
 from collections.abc import Sequence
 
+from etalumis.experiments.learning import named_gain, verdict
 from etalumis.experiments.output import Rows
-from etalumis.experiments.training_record import TrainingRecord, machine_sentence, require_same
+from etalumis.experiments.training_record import TrainingRecord, machine_sentence, require_same, seed_sentence
 from etalumis.figures import style
 
 STEM = "learning_rates"
@@ -27,6 +28,7 @@ def draw(records: Sequence[TrainingRecord]) -> tuple[style.Drawing, Rows]:
         If the trainings differ in anything else.
     """
     require_same(records, "settings", _common)
+    require_same(records, "seed", lambda record: record.seed)
     records = sorted(records, key=lambda record: (record.minibatch, _rate(record)))
     prior = records[0].history[-1].prior_loss
     minibatches = sorted({record.minibatch for record in records})
@@ -71,6 +73,7 @@ def _rows(records: Sequence[TrainingRecord]) -> Rows:
             "valid_loss": record.history[-1].valid_loss,
             "train_loss": record.history[-1].train_loss,
             "prior_loss": record.history[-1].prior_loss,
+            "named_gain": named_gain(record),
         }
         for record in records
     ]
@@ -91,5 +94,6 @@ def _caption(records: Sequence[TrainingRecord], minibatches: Sequence[int]) -> s
         f"Validation loss at the end of {len(records)} trainings, each on as many traces with the same seed; the prior "
         f"as proposal has {records[0].history[-1].prior_loss:.3f} (dotted). Lowest loss by minibatch:\n\n"
         + "\n".join(lowest)
-        + f"\n\nIn all of them: {_common(records[0])}. {machine_sentence(records)}\n\n{PAPER}"
+        + f"\n\n{verdict(records)} Each setting has one training, so the scatter between seeds is not known.\n\n"
+        f"In all of them: {_common(records[0])}. {seed_sentence(records)} {machine_sentence(records)}\n\n{PAPER}"
     )

@@ -5,8 +5,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from etalumis.experiments.learning import named_gain, verdict
 from etalumis.experiments.output import Rows, markdown_table
-from etalumis.experiments.training_record import TrainingRecord, machine_sentence, require_same
+from etalumis.experiments.training_record import TrainingRecord, machine_sentence, require_same, seed_sentence
 from etalumis.figures import style
 
 STEM = "optimizers"
@@ -31,6 +32,7 @@ def draw(records: Sequence[TrainingRecord]) -> tuple[style.Drawing, Rows]:
         If the trainings differ in anything else.
     """
     require_same(records, "settings", _common)
+    require_same(records, "seed", lambda record: record.seed)
     prior = records[0].history[-1].prior_loss
     optimizers = list(dict.fromkeys(_optimizer(record) for record in records))
     schedules = [name for name in _DASHES if any(_schedule(record) == name for record in records)]
@@ -51,7 +53,10 @@ def draw(records: Sequence[TrainingRecord]) -> tuple[style.Drawing, Rows]:
                 [of_it[name].history[-1].valid_loss for name in present],
                 color=_COLOURS[place % len(_COLOURS)], marker="o", markersize=4, linewidth=0.6, label=optimizer,
             )  # fmt: skip
-        curves.axhline(prior, color="0.5", linestyle=(0, (1, 1.5)), linewidth=0.9)
+        for name in schedules:
+            curves.plot([], [], color="0.3", linewidth=1, linestyle=_DASHES[name], label=_IN_WORDS[name])
+        curves.axhline(prior, color="0.5", linestyle=(0, (1, 1.5)), linewidth=0.9, label="prior as proposal")
+        style.legend_on_lines(curves, loc="upper right")
         curves.set(xlabel="traces seen", ylabel="validation loss [nats per trace]")
         curves.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         finals.set(xlabel="decay of the learning rate", ylabel="final validation loss")
@@ -89,6 +94,7 @@ def _rows(records: Sequence[TrainingRecord]) -> Rows:
             "train_loss": row.train_loss,
             "valid_loss": row.valid_loss,
             "prior_loss": row.prior_loss,
+            "named_gain_at_end": named_gain(record),
         }
         for record in records
         for row in record.history
@@ -104,8 +110,9 @@ def _caption(records: Sequence[TrainingRecord], optimizers: Sequence[str], sched
     header = ("optimizer", *(_IN_WORDS[schedule] for schedule in schedules))
     return (
         f"Validation loss of {len(records)} trainings with the same seed, by optimizer (colour) and decay of the "
-        f"learning rate (dashes; none is dotted, order 2 solid). Left: along the training; right and below: at its "
-        f"end. The prior as proposal has {records[0].history[-1].prior_loss:.3f} nats per trace.\n\n"
-        f"{markdown_table(header, rows)}\n\nIn all of them: {_common(records[0])}. A difference counts only if it is "
-        f"larger than the scatter between seeds, which figure 5 shows. {machine_sentence(records)}\n\n{PAPER}"
+        "learning rate (dashes). Left: along the training; right and below: at its end. The prior as proposal has "
+        f"{records[0].history[-1].prior_loss:.3f} nats per trace (dotted, grey).\n\n"
+        f"{markdown_table(header, rows)}\n\n{verdict(records)} Each setting has one training, so the scatter between "
+        f"seeds is not known.\n\nIn all of them: {_common(records[0])}. {seed_sentence(records)} "
+        f"{machine_sentence(records)}\n\n{PAPER}"
     )

@@ -68,6 +68,16 @@ class TrainingRecord:
         """Traces per iteration, over all ranks."""
         return int(self.training["hyperparameters"]["batch_size"]) * int(self.training["world_size"])
 
+    @property
+    def seed(self) -> int | None:
+        """The seed of the run; None if an earlier version, which did not record it, trained."""
+        return self.training.get("seed")
+
+    @property
+    def gpu(self) -> str | None:
+        """Model of the GPU that the training used; None if it used the processor."""
+        return str(self.training["processor"]) if self.training.get("device") == "cuda" else None
+
     def column(self, name: str) -> Array:
         """Return one column of the history (validation,)."""
         return np.array([getattr(row, name) for row in self.history])
@@ -105,10 +115,20 @@ def settings_sentence(record: TrainingRecord) -> str:
     )
 
 
+def seed_sentence(records: Sequence[TrainingRecord]) -> str:
+    """Return the seeds of the trainings in words."""
+    seeds = sorted({record.seed for record in records if record.seed is not None})
+    if not seeds:
+        return "The seed was not recorded."
+    return f"Seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}."
+
+
 def machine_sentence(records: Sequence[TrainingRecord]) -> str:
-    """Return the machine of the trainings in words, and the range of its load."""
+    """Return the machine of the trainings in words, with the GPU that they used, and the range of its load."""
     loads = [record.machine.load for record in records]
     first = records[0].machine.sentence.partition("; load")[0]
-    others = len({record.machine.cpu for record in records}) > 1
+    if records[0].gpu is not None:
+        first = first.replace("Machine: ", f"Machine: trained on {records[0].gpu}, in a machine with ", 1)
+    others = len({(record.gpu, record.machine.cpu) for record in records}) > 1
     more = "; the trainings ran on different processors, of which this is the first" if others else ""
     return f"{first}{more}; load at the starts {min(loads):.1f} to {max(loads):.1f}."

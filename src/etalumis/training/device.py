@@ -5,6 +5,7 @@
 import torch
 from mpi4py import MPI
 
+from etalumis import processor
 from etalumis.errors import NetworkError
 
 
@@ -38,3 +39,8 @@ def device_of(wanted: str, comm: MPI.Comm) -> torch.device:
     device = torch.device("cuda", rank % torch.cuda.device_count())
     torch.cuda.set_device(device)  # else each rank would also take memory of the first GPU
     return device
+
+
+def processor_of(device: torch.device) -> str:
+    """Return the model of the GPU or of the CPU that computes on a device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor.model()

@@ -9,6 +9,7 @@ from etalumis.config import TrainingConfig
 from etalumis.counting import counted
 from etalumis.network.model import ProposalNetwork
 from etalumis.progress import duration
+from etalumis.training.device import processor_of
 from etalumis.training.evaluate import Evaluation
 from etalumis.training.phase_timer import PhaseTimer
 from etalumis.training.schedule import budget_spent, out_of_patience
@@ -96,6 +97,8 @@ def finished_record(
         "elapsed_s": round(state.elapsed_s, 3),
         "world_size": ranks,
         "arithmetic": str(network.dtype).removeprefix("torch."),
+        "device": network.device.type,
+        "processor": processor_of(network.device),
         "hyperparameters": config.model_dump(mode="json"),
         "valid_loss": evaluation.mean_loss,
         "prior_loss": evaluation.mean_prior_loss,

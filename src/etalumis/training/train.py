@@ -125,7 +125,7 @@ class Trainer:
         self.gradients = MinibatchGradients(
             network, self.ranks, config.sum_dtype, overlap=config.gradient_sum == "overlapped"
         )
-        self._network_seed = initial_seed(seed)
+        self._seed, self._network_seed = seed, initial_seed(seed)
         self.noise_seed = derive(seed, "training/noise", 0)
         self.valid_noise_seed = (derive(seed, "training/valid", 0),)
         self.state = TrainingState()
@@ -398,8 +398,8 @@ class Trainer:
             with self._weights_to_save():
                 assert self.evaluation is not None
                 record = finished_record(self.config, self.state, self.evaluation, self.network, self.comm.size)
-                online = {"online": isinstance(self.train_set, TraceStream)}
-                checkpoint.save(self.output, self.network, {"identity": self.identity, **online, **record})
+                about = {"identity": self.identity, "online": isinstance(self.train_set, TraceStream)}
+                checkpoint.save(self.output, self.network, {**about, "seed": self._seed, **record})
             mark_finished(self.checkpoint_folder)
             log_end(self.config, self.state)
         self.comm.Barrier()
