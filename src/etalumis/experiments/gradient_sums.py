@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from mpi4py import MPI
 from torch import Tensor
 
 from etalumis.config import Config
+from etalumis.experiments.sub_minibatches import SEED
 from etalumis.layers import LayerTable
 from etalumis.network.minibatch_plan import MinibatchPlan, plan_minibatch
 from etalumis.network.model import ProposalNetwork
@@ -31,28 +33,32 @@ def time_sums(config: Config, layers_path: Path, train: Path, comm: MPI.Comm) ->
     -------
     dict
         Median seconds of each way, ``sync_fused_s`` (one buffer, as in training), ``sync_fused_bf16_s``,
-        ``sync_per_tensor_s`` (a call for each tensor) and ``sync_all_tables_s`` (whole tables in place of touched
-        rows); these over the first; and ``sync_bytes_ratio``: bytes that a rank puts into the calls, over those of the
-        dense gradients and the touched rows.
+        ``sync_per_tensor_s`` (a call for each tensor) and ``sync_all_tables_s`` (one buffer, with whole tables in place
+        of touched rows); these over the first; and ``sync_bytes_ratio``: bytes that a rank puts into the calls, over
+        those of the dense gradients and the touched rows. All ways copy the gradients into memory that they keep.
     """
     torch.set_num_threads(1)
     layers = LayerTable.load(layers_path)
     dataset = TraceDataset(train, layers, tags=tuple(config.network.tags))
     network = ProposalNetwork(layers, config.network)
-    sampler = Sampler(len(dataset), config.training.batch_size, comm.size, 1)
-    batch = dataset.batch(sampler.indices(Position(), comm.rank), (1,))
+    sampler = Sampler(len(dataset), config.training.batch_size, comm.size, SEED)
+    batch = dataset.batch(sampler.indices(Position(), comm.rank), (SEED,))
     plan = plan_minibatch(batch, network.grouping)
     dense = {name: torch.ones_like(value) for name, value in network.dense().items()}
     leaves = network.leaves(plan, requires_grad=False)
     rows = {name: RowGradient(leaf.rows, torch.ones_like(leaf.value)) for name, leaf in leaves.items()}
     tables = dict(network.tables.items())
     ranks = Synchronizer(comm, network.grouping, tables)
-    fused, half = GradientSum(ranks), GradientSum(ranks, "bfloat16")
+    whole = {name: torch.zeros_like(table) for name, table in tables.items()}
+    for name, gradient in rows.items():
+        whole[name].index_copy_(0, gradient.rows, gradient.value)
+    fused, half, everything = GradientSum(ranks), GradientSum(ranks, "bfloat16"), GradientSum(ranks)
+    room = {name: torch.empty_like(value, memory_format=torch.contiguous_format) for name, value in dense.items()}
     ways: dict[str, Callable[[], None]] = {
         "fused": lambda: _fused(ranks, fused, plan, dense, rows),
         "fused_bf16": lambda: _fused(ranks, half, plan, dense, rows),
-        "per_tensor": lambda: _per_tensor(ranks, plan, dense, rows),
-        "all_tables": lambda: _all_tables(comm, tables, dense, rows),
+        "per_tensor": lambda: _per_tensor(ranks, plan, dense, rows, room),
+        "all_tables": lambda: _all_tables(everything, dense | whole, len(layers)),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(_SUMS):
@@ -88,27 +94,30 @@ def _fused(
 
 
 def _per_tensor(
-    ranks: Synchronizer, plan: MinibatchPlan, dense: Mapping[str, Tensor], rows: Mapping[str, RowGradient]
+    ranks: Synchronizer,
+    plan: MinibatchPlan,
+    dense: Mapping[str, Tensor],
+    rows: Mapping[str, RowGradient],
+    room: dict[str, Tensor],
 ) -> None:
-    """Sum the same numbers with one call for each dense parameter and each touched row."""
+    """Sum the same numbers with one call for each dense parameter and each touched row.
+
+    They are copied into tensors of `room`, which stay from call to call as the buffer of `GradientSum` does.
+    """
     present = ranks.present(plan.touched)
-    for value in dense.values():
-        ranks.comm.Allreduce(MPI.IN_PLACE, value.clone(memory_format=torch.contiguous_format).numpy(), MPI.SUM)
+    for name, value in dense.items():
+        ranks.comm.Allreduce(MPI.IN_PLACE, room[name].copy_(value).numpy(), MPI.SUM)
     for name, union in ranks.touched_rows(present).items():
-        own = dict(zip(rows[name].rows.tolist(), rows[name].value, strict=True)) if name in rows else {}
-        for row in union.tolist():
-            value = own[row].clone() if row in own else torch.zeros(ranks.row_shape[name])
+        if name not in room:
+            room[name] = torch.empty(len(union), *ranks.row_shape[name])
+        values = room[name].zero_()
+        if name in rows:
+            values.index_copy_(0, torch.from_numpy(np.searchsorted(union, rows[name].rows.numpy())), rows[name].value)
+        for value in values:
             ranks.comm.Allreduce(MPI.IN_PLACE, value.numpy(), MPI.SUM)
 
 
-def _all_tables(
-    comm: MPI.Comm, tables: Mapping[str, Tensor], dense: Mapping[str, Tensor], rows: Mapping[str, RowGradient]
-) -> None:
-    """Sum gradients of the size of whole tables, one call for each."""
-    for value in dense.values():
-        comm.Allreduce(MPI.IN_PLACE, value.clone(memory_format=torch.contiguous_format).numpy(), MPI.SUM)
-    for name, table in tables.items():
-        whole = torch.zeros_like(table)
-        if name in rows:
-            whole.index_copy_(0, rows[name].rows, rows[name].value)
-        comm.Allreduce(MPI.IN_PLACE, whole.numpy(), MPI.SUM)
+def _all_tables(gradients: GradientSum, dense_and_tables: Mapping[str, Tensor], layers: int) -> None:
+    """Sum gradients of the size of whole tables in one buffer, so that only the number of rows differs."""
+    gradients.start(np.zeros(layers, np.bool_), dense_and_tables, {})
+    gradients.finish()

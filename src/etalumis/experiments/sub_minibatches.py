@@ -15,7 +15,8 @@ from etalumis.traces.reading.batch import Minibatch
 from etalumis.traces.reading.dataset import TraceDataset
 from etalumis.typing import Array
 
-_SEED = 1
+SEED = 1
+"""Seed of the choice of the traces."""
 
 
 class SubMinibatchRates(NamedTuple):
@@ -53,7 +54,7 @@ def measure(network: ProposalNetwork, dataset: TraceDataset, batch_size: int, ro
     rounds
         Number of rounds; one more, before them, does not count.
     """
-    rng = np.random.Generator(np.random.PCG64(_SEED))
+    rng = np.random.Generator(np.random.PCG64(SEED))
     types = dataset.types
     frequent = np.flatnonzero(types == np.bincount(types).argmax())
     seconds: list[list[float]] = []
@@ -64,7 +65,7 @@ def measure(network: ProposalNetwork, dataset: TraceDataset, batch_size: int, ro
         parts = [mixed[types[mixed] == number] for number in np.unique(types[mixed])]
         found.append(len(parts))
         ways = ([alike], parts, [mixed])
-        seconds.append([_pass_s(network, [dataset.batch(part, (_SEED,)) for part in way]) for way in ways])
+        seconds.append([_pass_s(network, [dataset.batch(part, (SEED,)) for part in way]) for way in ways])
     one_type, by_type, together = (batch_size / statistics.median(each) for each in zip(*seconds[1:], strict=True))
     return SubMinibatchRates(one_type, by_type, together, float(np.mean(found[1:])))
 
