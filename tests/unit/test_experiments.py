@@ -14,10 +14,19 @@ from synthetic_batches import SMALL
 from etalumis.cli import main
 from etalumis.config import Config, NetworkConfig, from_mapping, load, to_yaml
 from etalumis.errors import ConfigError
-from etalumis.experiments import figure5, learning, parameter_counts, statements, sub_minibatches, variants
+from etalumis.experiments import (
+    figure5,
+    learning,
+    paper_tables,
+    parameter_counts,
+    statements,
+    sub_minibatches,
+    variants,
+)
 from etalumis.experiments.entry_densities import densities_at, entries_along, shown
 from etalumis.experiments.machine import Machine
 from etalumis.experiments.parameter_counts import CONTINUOUS, AddressKind
+from etalumis.experiments.rank_timings import RankTimings
 from etalumis.experiments.training_record import TrainingRecord
 from etalumis.layers import LayerRow, LayerTable, ObservationLayout
 from etalumis.network import ProposalNetwork, checkpoint
@@ -341,15 +350,39 @@ def test_statements_are_beside_those_of_the_paper(trained: Path) -> None:
     sums = {"sync_all_tables_over_fused": 2.6, "sync_per_tensor_over_fused": 6.8}
     phases = read_phases(trained / "ranks1" / "phases.h5")
     share = phases.seconds["read"].sum() / sum(each.sum() for each in phases.seconds.values())
-    engines = {"ic": {"cost": {"ess_per_core_s": 3.0}}, "rmh": {"cost": {"ess_per_core_s": 0.15}}}
+    rate = {"ic": 3.0, "rmh": 0.15}
+    engines = {name: {"cost": {"ess_per_core_s": each}, "info": {"seed": 7}} for name, each in rate.items()}
+    checks = [{"engine": "ic", "subject": "weights", "passed": True}]
+    checks.append({"engine": "rmh", "subject": "convergence", "passed": True})
     machine = Machine.load_from(trained / "ranks1")
-    text, rows = statements.table(rates, sums, 2, phases, {"engines": engines}, machine)
+    diagnostics = {"engines": engines, "checks": checks}
+    text, rows = statements.table(rates, sums, 2, phases, diagnostics, machine)
     assert [row["value"] for row in rows] == pytest.approx([6.0, 4.5, share, 2.6, 6.8, 20.0])
     assert "sub-minibatches of 20 types: 6.0 times as fast" in text
     assert "IC 3, RMH 0.15 effective draws per core-second: 20 times as many" in text
+    assert "smallest of all quantities; seed 7)" in text
+    assert "not to be relied on" not in text
+    checks[1]["passed"] = False
+    text, _ = statements.table(rates, sums, 2, phases, diagnostics, machine)
+    assert "seed 7); not to be relied on, since RMH did not pass" in text
     text, rows = statements.table(rates, sums, 2, None, {"engines": {"ic": engines["ic"]}}, machine)
     assert "this network has no record of it" in text
     assert "this run does not have both engines" in text
+
+
+def test_tables_of_trainings_on_a_gpu_name_it_and_no_share_of_the_peak_of_a_core(trained: Path) -> None:
+    timings = RankTimings.load(trained / "paper-ranks1")
+    assert timings.record.gpu is None
+    about = timings.record.training | {"device": "cuda", "processor": "NVIDIA X"}
+    record = dataclasses.replace(timings.record, manifest=timings.record.manifest | {"training": about})
+    on_gpu = [dataclasses.replace(timings, record=record)]
+    text, rows = paper_tables.table2(on_gpu, 100.0)
+    assert rows[-1]["percent_of_peak"] == ""
+    assert f"| {on_gpu[0].gflops:.0f} |" in text
+    assert "Machine: trained on NVIDIA X" in text
+    assert [row["model"] for row in paper_tables.table1(on_gpu)[1][-2:]] == ["NVIDIA X", record.machine.cpu]
+    _, rows = paper_tables.table2([timings], 100.0)
+    assert rows[-1]["percent_of_peak"] == pytest.approx(timings.gflops, abs=0.06)
 
 
 def test_table_2_has_this_machine_beside_those_of_the_paper(trained: Path, tmp_path: Path) -> None:

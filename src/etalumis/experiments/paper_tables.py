@@ -9,7 +9,7 @@ import torch
 
 from etalumis.experiments.output import Rows, markdown_table
 from etalumis.experiments.rank_timings import RankTimings
-from etalumis.experiments.training_record import machine_sentence
+from etalumis.experiments.training_record import machine_sentence, seed_sentence
 
 PAPER_CPUS = (
     ("E5-2695 v2 @ 2.40GHz", 12, "IVB"),
@@ -59,6 +59,9 @@ def table1(timings: Sequence[RankTimings]) -> tuple[str, Rows]:
         {"model": f"Intel Xeon {model}", "cores": cores, "code": code, "source": "paper"}
         for model, cores, code in PAPER_CPUS
     ]
+    gpu = timings[0].record.gpu
+    if gpu is not None:  # the cores of the paper's table are of processors
+        rows.append({"model": gpu, "cores": "", "code": "this machine's GPU", "source": "GPU"})
     rows.append({"model": machine.cpu, "cores": machine.cores, "code": "this machine", "source": machine.instructions})
     shown = [(row["model"], row["cores"], row["code"]) for row in rows]
     text = (
@@ -76,7 +79,8 @@ def table2(timings: Sequence[RankTimings], peak_gflops: float) -> tuple[str, Row
     timings
         Trainings of the paper's network, by number of ranks.
     peak_gflops
-        Rate that stands for the peak of one rank, from `matrix_gflops` with the type of the trainings.
+        Rate that stands for the peak of one rank, from `matrix_gflops` with the type of the trainings. It is that of a
+        core, so the share of trainings on a GPU is left out.
     """
     rows: list[dict[str, object]] = [
         {
@@ -89,30 +93,39 @@ def table2(timings: Sequence[RankTimings], peak_gflops: float) -> tuple[str, Row
         for platform, one, two, gflops, share in PAPER_THROUGHPUT
         for ranks, rate in ((1, one), (2, two))
     ]
+    gpu = timings[0].record.gpu
     for timing in timings:
         rows.append({
             "platform": "this machine",
             "ranks": timing.ranks,
             "traces_per_s": round(timing.traces_per_s, 2),
             "gflops_per_rank": round(timing.gflops, 1),
-            "percent_of_peak": round(100 * timing.gflops / peak_gflops, 1),
+            "percent_of_peak": round(100 * timing.gflops / peak_gflops, 1) if gpu is None else "",
         })  # fmt: skip
     paper = [
         (platform, f"1: {one}, 2: {two}", f"{gflops} ({share} %)")
         for platform, one, two, gflops, share in PAPER_THROUGHPUT
     ]
+    records = [timing.record for timing in timings]
     rates = ", ".join(f"{timing.ranks}: {timing.traces_per_s:.1f}" for timing in timings)
     first = timings[0]
-    own = ("this machine", rates, f"{first.gflops:.0f} ({100 * first.gflops / peak_gflops:.0f} %)")
     arithmetic = first.record.training["arithmetic"]
+    if gpu is None:
+        share, place = f" ({100 * first.gflops / peak_gflops:.0f} %)", "one rank on one core"
+        peak = (
+            f", share of the measured rate of products of {_SIZE} x {_SIZE} matrices in {arithmetic} on one core, "
+            f"{peak_gflops:.0f} Gflop/s"
+        )
+    else:
+        share, place, peak = "", "ranks that share the GPUs of a node", "; the peak of the GPU was not measured"
+    own = ("this machine", rates, f"{first.gflops:.0f}{share}")
     header = ("platform", "traces/s by number of ranks", "Gflop/s of one rank (of peak)")
     text = (
         f"{markdown_table(header, [*paper, own])}\n\n"
         "The paper: one rank on each socket of 12 to 26 cores, float32; operations from hardware counters, share of "
-        "the theoretical peak. Here: the paper's network with the addresses of this run, one rank on one core, "
-        f"{arithmetic}, operations counted from shapes (forward and backward pass), share of the measured rate of "
-        f"products of {_SIZE} x {_SIZE} matrices in {arithmetic} on one core, {peak_gflops:.0f} Gflop/s. Reading of "
-        f"the data is included in both. {first.record.training['hyperparameters']['batch_size']} traces per rank and "
-        f"iteration, {len(first.phases.iteration)} iterations. {machine_sentence([t.record for t in timings])}"
+        f"the theoretical peak. Here: the paper's network with the addresses of this run, {place}, {arithmetic}, "
+        f"operations counted from shapes (forward and backward pass){peak}. Reading of the data is included in both. "
+        f"{first.record.training['hyperparameters']['batch_size']} traces per rank and iteration, "
+        f"{len(first.phases.iteration)} iterations. {seed_sentence(records)} {machine_sentence(records)}"
     )
     return text, rows

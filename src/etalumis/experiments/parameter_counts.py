@@ -68,11 +68,9 @@ def count(network: NetworkConfig, addresses: Mapping[AddressKind, int]) -> int:
 
 @dataclass(frozen=True)
 class Solution:
-    """Numbers of addresses with which a network has nearly a given number of parameters; `missing` is the rest."""
+    """Number of continuous addresses with which a network has nearly some parameters; `missing` is the rest."""
 
     continuous: int
-    categorical: int
-    categories: int
     missing: int
 
 
@@ -80,22 +78,7 @@ def nearest(network: NetworkConfig, parameters: int) -> Solution:
     """Return the number of addresses, all continuous, with which a network comes nearest to `parameters`."""
     each = sum(of_address(network, CONTINUOUS).values())
     number = round((parameters - sum(of_dense(network).values())) / each)
-    return Solution(number, 0, 0, parameters - count(network, {CONTINUOUS: number}))
-
-
-def exact(network: NetworkConfig, parameters: int, categories: int) -> Solution | None:
-    """Return numbers of continuous and of categorical addresses with exactly `parameters`; None if there are none.
-
-    All categorical addresses have the same number of `categories`. Of several solutions, it is that with the fewest
-    categorical addresses.
-    """
-    kind = AddressKind(categories)
-    continuous, categorical = (sum(of_address(network, one).values()) for one in (CONTINUOUS, kind))
-    left = parameters - sum(of_dense(network).values())
-    for number in range(left // categorical + 1):
-        if (left - number * categorical) % continuous == 0:
-            return Solution((left - number * categorical) // continuous, number, categories, 0)
-    return None
+    return Solution(number, parameters - count(network, {CONTINUOUS: number}))
 
 
 def table() -> tuple[str, Rows]:

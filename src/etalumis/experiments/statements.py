@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from etalumis.diagnostics.headline import own_checks
+from etalumis.diagnostics.verdict import ENGINE_NAMES
 from etalumis.experiments.machine import Machine
 from etalumis.experiments.output import Rows, markdown_table
-from etalumis.experiments.sub_minibatches import SubMinibatchRates
+from etalumis.experiments.sub_minibatches import SEED, SubMinibatchRates
 from etalumis.training.phases import Phases
 
 TITLE = "Statements of the paper about speed"
@@ -78,8 +80,8 @@ def table(
     text = (
         f"{markdown_table(('section', 'the paper', 'here'), shown)}\n\n"
         "Minibatches in memory, forward and backward passes on one core, medians; sums of the gradients of one "
-        "minibatch per rank, medians. IC and RMH: effective draws per core-second, without the training. "
-        f"{machine.sentence}"
+        f"minibatch per rank, medians; both with seed {SEED} for the choice of the traces. IC and RMH: effective draws "
+        f"per core-second, without the training. {machine.sentence}"
     )
     return text, rows
 
@@ -102,9 +104,15 @@ def _engines(diagnostics: Mapping[str, Any]) -> dict[str, object]:
     if not {"ic", "rmh"} <= set(engines):
         return {"section": "6.4", "paper": paper, "here": "this run does not have both engines", "value": math.nan}
     rates = {name: engines[name]["cost"]["ess_per_core_s"] for name in ("ic", "rmh")}
+    seeds = sorted({engines[name]["info"]["seed"] for name in rates})
     ratio = rates["ic"] / rates["rmh"] if rates["rmh"] else math.nan
     here = (
         f"IC {rates['ic']:.2g}, RMH {rates['rmh']:.2g} effective draws per core-second: "
-        f"{ratio:.0f} times as many (smallest of all quantities)"
+        f"{ratio:.0f} times as many (smallest of all quantities; seed "
+        f"{', '.join(map(str, seeds))})"
     )
+    passed = own_checks(diagnostics)
+    doubtful = [ENGINE_NAMES[name] for name in rates if not passed[name]]
+    if doubtful:
+        here += f"; not to be relied on, since {' and '.join(doubtful)} did not pass the checks of the diagnostics"
     return {"section": "6.4", "paper": paper, "here": here, "value": ratio}
