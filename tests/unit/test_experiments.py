@@ -15,6 +15,7 @@ from etalumis.cli import main
 from etalumis.config import Config, NetworkConfig, from_mapping, load, to_yaml
 from etalumis.errors import ConfigError
 from etalumis.experiments import (
+    figure3,
     figure5,
     learning,
     paper_tables,
@@ -261,6 +262,16 @@ def test_entries_along_a_trace_have_the_densities_of_the_network(traces: Example
 def test_a_figure_shows_the_first_entries_and_the_last_three() -> None:
     assert shown(3, 7) == [0, 1, 2]
     assert shown(10, 7) == [0, 1, 2, 3, 7, 8, 9]
+
+
+def test_the_caption_of_figure_3_says_which_tags_the_network_sees_and_units_are_those_of_the_tau_decay() -> None:
+    assert figure3.tags_in_words({}) == ""
+    words = figure3.tags_in_words({"visible_at_rest": ("px", "py")})
+    assert words == ", the tag visible_at_rest of the trace (only for px, py)"
+    tau = ("momentum", "energies", "channel", "missing_et", "visible_at_rest")
+    assert figure3.units_of(tau)["px"] == "GeV"
+    assert "channel" not in figure3.units_of(tau)
+    assert figure3.units_of(("momentum", "channel")) == {}
 
 
 def test_the_counted_parameters_are_those_of_a_network() -> None:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Figure 3 of the paper: a trace, with addresses, priors and samples above, and the network's proposals below."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.ticker import MaxNLocator
 
+from etalumis.diagnostics.quantities import TAU_DECAY
 from etalumis.errors import DatasetError
 from etalumis.experiments.entry_densities import Densities, Entry, densities_at, entries_along, shown
 from etalumis.experiments.machine import Machine
@@ -51,11 +53,25 @@ def draw(
         raise DatasetError(f"{traces}: trace {index} has no entry that the network of {network_folder} proposes")
     numbers = shown(len(entries), COLUMNS)
     densities = [densities_at(network, observation, trace, number) for number in numbers]
+    units = units_of(tag.name for tag in network.layers.tags)
     with style.style():
-        figure = _figure(observation, entries, numbers, densities, network.config.lstm_hidden, channel_labels)
+        figure = _figure(observation, entries, numbers, densities, network.config.lstm_hidden, channel_labels, units)
     record = checkpoint.read_manifest(network_folder)["training"]
-    caption = _caption(entries, numbers, index, record, channel_labels)
+    given = f"the observation (noise seed {event.seed}){tags_in_words(network.config.tags)}"
+    caption = _caption(entries, numbers, index, record, given, channel_labels, units)
     return style.Drawing(STEM, figure, TITLE, caption), _rows(entries)
+
+
+def tags_in_words(tags: Mapping[str, Sequence[str]]) -> str:
+    """Return which tags of the trace which entries see besides the observation, to be added to it; "" without tags."""
+    return "".join(f", the tag {tag} of the trace (only for {', '.join(names)})" for tag, names in tags.items())
+
+
+def units_of(tags: Iterable[str]) -> dict[str, str]:
+    """Return the units of named entries, which only those of the tau decay have; it is known by its tags."""
+    if not {quantity.source for quantity in TAU_DECAY} <= {*tags}:
+        return {}
+    return {quantity.key: quantity.unit for quantity in TAU_DECAY if quantity.unit}
 
 
 def _trace_of(event: Observation, path: Path) -> tuple[int, Any]:
@@ -77,6 +93,7 @@ def _figure(
     densities: list[Densities],
     hidden: int,
     labels: list[str] | None,
+    units: Mapping[str, str],
 ) -> Any:
     figure = style.new_figure(style.FULL_WIDTH_IN, 3.9)
     figure.set_layout_engine("none")
@@ -91,9 +108,9 @@ def _figure(
         _panel(above, density, entry.value, density.prior, _PRIOR)
         _panel(below, density, entry.value, density.proposal, _PROPOSAL)
         _outline(below, density)
-        above.set_title(f"$A_{{{number + 1}}}$\n{_label(entry)}", fontsize=7, pad=9)
+        above.set_title(f"$A_{{{number + 1}}}$\n{_label(entry)}{_bracketed(entry, units)}", fontsize=7, pad=9)
         above.annotate(
-            _mathtext(_sample(entry, labels)), (0.5, 1.015), xycoords="axes fraction", ha="center", fontsize=6
+            _mathtext(_sample(entry, labels, units)), (0.5, 1.015), xycoords="axes fraction", ha="center", fontsize=6
         )
         above.set_xticklabels([])
         below.tick_params(labelsize=5.5)
@@ -129,9 +146,13 @@ def _label(entry: Entry) -> str:
     return entry.name or f"{entry.distribution.kind} {entry.address.rpartition('__')[2]}"
 
 
-def _sample(entry: Entry, labels: list[str] | None) -> str:
+def _bracketed(entry: Entry, units: Mapping[str, str]) -> str:
+    return f" [{units[entry.name]}]" if entry.name in units else ""
+
+
+def _sample(entry: Entry, labels: list[str] | None, units: Mapping[str, str]) -> str:
     if entry.distribution.kind != "Categorical":
-        return f"$x$ = {entry.value:.3g}"
+        return f"$x$ = {entry.value:.3g} {units.get(entry.name, '')}".rstrip()
     return channel_name(int(entry.value), labels) if entry.name == "channel" else f"$x$ = {int(entry.value)}"
 
 
@@ -218,21 +239,34 @@ def _rows(entries: list[Entry]) -> Rows:
 
 
 def _caption(
-    entries: list[Entry], numbers: list[int], index: int, record: dict[str, Any], labels: list[str] | None
+    entries: list[Entry],
+    numbers: list[int],
+    index: int,
+    record: dict[str, Any],
+    given: str,
+    labels: list[str] | None,
+    units: Mapping[str, str],
 ) -> str:
     prior, proposal = (sum(getattr(entry, name) for entry in entries) for name in ("log_prior", "log_proposal"))
     left_out = f"; {len(entries) - len(numbers)} of them are left out at the dots" if _gap(numbers) else ""
     rows = [
-        (f"A{n + 1}", _label(entries[n]), _sample(entries[n], labels).replace("$x$ = ", ""), _short(entries[n].address))
+        (
+            f"A{n + 1}",
+            _label(entries[n]),
+            _sample(entries[n], labels, units).replace("$x$ = ", ""),
+            _short(entries[n].address),
+        )
         for n in numbers
     ]
+    seed = f" with seed {record['seed']} on {record['processor']}" if "seed" in record else ""
     return (
         f"Test trace {index}, from which the observation was made, with {len(entries)} controlled entries{left_out}. "
         "Above: the prior of each address and the sample (dashed, or a triangle). Below: what the network proposes "
-        "there, given the observation and the true values of all earlier entries, with the prior as a line, to the "
-        f"same scale. Log density of the values: {prior:.2f} under the priors, {proposal:.2f} under the proposals, a "
-        f"gain of {proposal - prior:.2f} nats. The network was trained on {record['traces']:,} traces; its validation "
-        f"loss is {record['valid_loss']:.3f} nats per trace, that of the prior {record['prior_loss']:.3f}.\n\n"
+        f"there, given {given} and the true values of all earlier entries, with the prior as a line, to the same "
+        f"scale. Log density of the values: {prior:.2f} under the priors, {proposal:.2f} under the proposals, a "
+        f"gain of {proposal - prior:.2f} nats. The network was trained on {record['traces']:,} traces{seed}; its "
+        f"validation loss is {record['valid_loss']:.3f} nats per trace, that of the prior "
+        f"{record['prior_loss']:.3f}.\n\n"
         f"{markdown_table(('', 'name', 'sample', 'address'), rows)}\n\n{Machine.of_this().sentence} {PAPER}"
     )
 
