@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from example_traces import ExampleTraces, make_example_traces
 from synthetic_batches import SMALL
 
 from etalumis.cli import main
-from etalumis.config import Config, NetworkConfig, from_mapping, load, to_yaml
+from etalumis.config import Config, NetworkConfig, TrainingConfig, from_mapping, load, to_yaml
 from etalumis.errors import ConfigError
 from etalumis.experiments import (
     figure3,
@@ -305,6 +306,17 @@ def test_paper_yaml_has_the_numbers_of_the_paper(checkout: Path) -> None:
     assert posteriors.rmh.chains * posteriors.rmh.runs == 7_680_000
     assert posteriors.ic.jobs * posteriors.ic.runs == 2_000_000
     assert config.network == NetworkConfig(dtype=config.network.dtype)  # the defaults are the paper's
+
+
+def test_paper_yaml_has_every_key_of_the_training_that_affects_its_result(checkout: Path) -> None:
+    """A new key has to be written into the file, or to be listed here."""
+    written = yaml.safe_load((checkout / "config" / "paper.yaml").read_text(encoding="utf-8"))["training"]
+    speed = {"threads_per_task", "device", "prefetch", "gradient_sum", "checkpoint_minutes", "tensorboard"}
+    of_other_choices = {"momentum", "milestones", "buckets", "online_layers"}
+    assert {"sgd", "sgd_larc", "multistep", "buckets"} & {
+        written[key] for key in ("optimizer", "schedule", "sampler")
+    } == set()
+    assert set(TrainingConfig.model_fields) - speed - of_other_choices <= set(written)
 
 
 def test_figures_and_tables_of_measured_phases_are_drawn(
