@@ -46,6 +46,7 @@ SECTIONS = {
     "6.2": "actual time and the best without imbalance",
     "6.3": "optimizer, learning rate, sizes of minibatches",
     "6.4": "posteriors, numbers of runs",
+    "7.1.1": "sorted minibatches",
     "7.1.2": "learning rate schedules",
     "7.2": "buckets, dynamic batching",
 }
