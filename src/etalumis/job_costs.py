@@ -188,7 +188,7 @@ def _experiment(config: Config, wildcards: Mapping[str, str]) -> tuple[float, fl
     """Return the cost of the largest training of the experiments."""
     names = [variants.grid_names(config)[-1], variants.seed_names(config)[0]]
     names += [*variants.rate_names(config), variants.optimizer_names(config)[0]]
-    names += [*variants.rank_names(config), *variants.paper_rank_names(config)]
+    names += [*variants.rank_names(config), *variants.timing_names(config), *variants.paper_rank_names(config)]
     settings = [variants.settings_of(config, name) for name in names]
     return max(_network(one, wildcards)[0] for one in settings), max(map(_trained_s, settings))
 

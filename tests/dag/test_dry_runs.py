@@ -67,7 +67,7 @@ def test_the_figures_of_the_paper_have_a_job_for_each_training(project: DryProje
     grid = len(section.lstm_layers) * len(section.lstm_hidden) * len(section.mixture_components)
     assert section.ranks == (1, 2)
     compared = len(section.minibatches) * len(section.learning_rates) + len(section.optimizers) * len(section.schedules)
-    assert jobs["experiment_training"] == grid + compared + section.seeds + 2
+    assert jobs["experiment_training"] == grid + compared + section.seeds + 4
     assert jobs["experiment_ranks"] == 2
     assert {jobs[name] for name in (*PAPER_FIGURES, "tables", "statements", "figures")} == {1}
     lines = [
@@ -91,9 +91,18 @@ def test_the_literal_slurm_profile(project: DryProject) -> None:
     assert done.returncode == 0, done.stdout
     assert "Using profiles slurm" in done.stdout or "Using profile slurm" in done.stdout
     # the two MPI rules start their ranks through SLURM, with their number
-    assert len(re.findall(r"srun --mpi=pmi2 -n 2 etalumis", done.stdout)) == 3
+    assert len(re.findall(r"srun --mpi=pmi2 (?:--cpus-per-task=1 )?-n 2 etalumis", done.stdout)) == 3
     assert "mpiexec" not in done.stdout.partition("Shell command")[2]
     assert "slurm_partition=short" in done.stdout
+
+
+@pytest.mark.parametrize("profile", ["slurm", "profiles/cpu-site", "profiles/gpu-site"])
+def test_srun_gives_each_rank_of_the_training_its_cpus(project: DryProject, checkout: Path, profile: str) -> None:
+    site = yaml.safe_load((checkout / profile / "config.yaml").read_text(encoding="utf-8"))
+    launcher = site["set-resources"]["network"]["mpi"].strip("'")
+    assert launcher.startswith("srun --mpi=")
+    output = project.dry_run("--profile", profile, "network", "--config", "training={tasks: 3, threads_per_task: 4}")
+    assert f"Shell command: {launcher} --cpus-per-task=4 -n 3 etalumis --log " in output
 
 
 @pytest.mark.parametrize(("name", "sort_mb", "network_mb"), [("config", 1500, 2400), ("paper", 2900, 350)])

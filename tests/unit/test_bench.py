@@ -239,7 +239,7 @@ TRAIN_KEYS = {
     "cnn_only_traces_per_s", "one_type_traces_per_s", "step_ratio", "mixed_traces_per_s", "mixed_ratio",
     "demo_traces_per_s", "fp32_traces_per_s", "bf16_ratio", "data_wait_share", "two_rank_efficiency",
     "sync_bytes_ratio", "sync_per_tensor_over_fused", "sync_all_tables_over_fused", "overlap_share",
-    "sync_bf16_over_fused", "overlapped_over_blocking",
+    "sync_bf16_over_fused", "overlapped_over_blocking", "simulated_efficiency_1024",
 }  # fmt: skip
 
 

@@ -188,7 +188,8 @@ PYTHON_LINES = [
     "etalumis experiments figure4 --format svg --trainings $R/experiments/trainings/ranks*/ --output other-formats",
     "etalumis experiments figure5 --format svg --trainings $R/experiments/trainings/seed*/ --output other-formats",
     "etalumis experiments figure6 --format svg --config $R/config.yaml --trainings $R/experiments/trainings/ranks*/"
-    " --train $R/sorted/train --layers $R/layers/layers.json --output other-formats",
+    " --sizes $R/experiments/trainings/timing-*/ --train $R/sorted/train --layers $R/layers/layers.json"
+    " --output other-formats",
     "etalumis experiments learning_rates --format svg --trainings $R/experiments/trainings/minibatch*/"
     " --output other-formats",
     "etalumis experiments optimizers --format svg --trainings $R/experiments/trainings/adam*/ --output other-formats",

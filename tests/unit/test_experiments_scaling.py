@@ -2,15 +2,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Phases without imbalance, and the simulation of synchronous training, against cases with known results."""
 
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from example_traces import make_example_traces
 
+from etalumis.errors import NetworkError
 from etalumis.experiments.figure4 import actual_s, best_s, imbalance
-from etalumis.experiments.simulated_scaling import Network, WorkModel, counts_of, samplers, simulate
+from etalumis.experiments.simulated_scaling import BUCKETS, Network, WorkModel, counts_of, samplers, simulate
 from etalumis.layers import LayerTable
 from etalumis.network.grouping import Grouping
 from etalumis.network.minibatch_plan import plan_minibatch
@@ -46,9 +47,17 @@ def test_actual_and_best_times_are_those_of_the_paper() -> None:
 
 def test_the_cost_model_recovers_its_coefficients() -> None:
     coefficients = (0.02, 2e-3, 5e-5, 1e-4)
-    model = WorkModel.fit(phases_of(np.random.default_rng(2), 100, 2, coefficients))
+    model = WorkModel.fit([phases_of(np.random.default_rng(2), 100, 2, coefficients)])
     np.testing.assert_allclose(astuple(model.costs), coefficients, rtol=1e-6)
     np.testing.assert_allclose(model.residuals, 1.0)
+
+
+def test_minibatches_of_one_size_give_no_cost_model() -> None:
+    """Their constant time could be that of each step or of each trace, which decides how well ranks can be balanced."""
+    phases = phases_of(np.random.default_rng(2), 100, 2, (0.02, 2e-3, 5e-5, 1e-4))
+    equal = replace(phases, traces=np.full_like(phases.traces, 64))
+    with pytest.raises(NetworkError, match="several sizes, found only those of 64 traces"):
+        WorkModel.fit([equal])
 
 
 def test_a_sum_over_nodes_takes_messages_and_data() -> None:
@@ -90,6 +99,17 @@ def test_the_features_of_minibatches_are_those_of_training(dataset: tuple[Path, 
         assert found.tolist() == [len(numbers), len(plan), len(plan.touched)]
 
 
+def test_the_minibatches_of_a_bucket_have_traces_of_similar_length(dataset: tuple[Path, LayerTable]) -> None:
+    """As `BucketOrder` makes them: an iteration has random traces of one bucket, and the buckets take turns."""
+    kinds = read_kinds(TraceDataset(*dataset))
+    model = WorkModel(StepCosts(0.0, 0.0, 1.0, 0.0), np.ones(1))
+    draw = samplers(kinds, 8, model, np.random.default_rng(5))["buckets"]
+    lengths = np.sort(kinds.tokens[kinds.types])
+    for part in np.array_split(lengths, BUCKETS) * 2:
+        tokens = draw(50, np.random.default_rng(7))[:, 1]
+        assert 8 * part.min() <= tokens.min() <= tokens.max() <= 8 * part.max()
+
+
 def test_balanced_minibatches_scale_better(dataset: tuple[Path, LayerTable]) -> None:
     model = WorkModel(StepCosts(0.1, 0.0, 1.0, 0.0), np.ones(1))  # tokens only: length is all that counts
     drawn = samplers(read_kinds(TraceDataset(*dataset)), 8, model, np.random.default_rng(5))
@@ -99,5 +119,6 @@ def test_balanced_minibatches_scale_better(dataset: tuple[Path, LayerTable]) -> 
         efficiency[name] = many.traces_per_s / (64 * one.traces_per_s)
     assert efficiency["balanced"] > 0.95
     assert efficiency["balanced"] > efficiency["shuffled"]
+    assert efficiency["round_robin"] > efficiency["shuffled"]
     assert efficiency["buckets"] > efficiency["sorted_chunks"]
     assert max(efficiency.values()) <= 1.05

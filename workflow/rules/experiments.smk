@@ -21,10 +21,10 @@ rule experiment_training:
     benchmark:
         P.benchmark("experiments", "{name}")
     wildcard_constraints:
-        name=r"stacks[\w-]+|minibatch\d+-rate[\d.e-]+|(adam|sgd)\w*-\w+|seed\d+|(paper-)?ranks1",
+        name=r"stacks[\w-]+|minibatch\d+-rate[\d.e-]+|(adam|sgd)\w*-\w+|seed\d+|(paper-)?ranks1|timing-minibatch\d+",
     conda:
         "../envs/etalumis.yml"
-    threads: lambda wildcards: MEASURING_THREADS if "ranks" in wildcards.name else 1
+    threads: lambda wildcards: MEASURING_THREADS if variants.is_timed(wildcards.name) else 1
     resources:
         **request("experiment_training"),
     params:
@@ -229,6 +229,7 @@ rule figure6:
     """Draw the measured and the simulated weak scaling (figure 6 of the paper)."""
     input:
         trainings=[P.experiment_training(name) for name in variants.rank_names(CONFIG)],
+        sizes=[P.experiment_training(name) for name in variants.timing_names(CONFIG)],
         train=P.sorted_index("train"),
         layers=P.layers,
     output:
@@ -249,12 +250,13 @@ rule figure6:
             **wiring.settings(CONFIG.experiments, "network_latency_us", "network_gb_per_s"),
         },
         trainings=wiring.training_folders(P, variants.rank_names(CONFIG)),
+        sizes=wiring.training_folders(P, variants.timing_names(CONFIG)),
         formats=wiring.figure_formats(CONFIG),
         train=subpath(input.train, parent=True),
         directory=subpath(output[0], parent=True),
     shell:
         "etalumis --log {log} experiments figure6 --config {params.config} --trainings {params.trainings}"
-        " --train {params.train} --layers {input.layers} --output {params.directory} --format {params.formats}"
+        " --sizes {params.sizes} --train {params.train} --layers {input.layers} --output {params.directory} --format {params.formats}"
 
 
 rule tables:

@@ -39,6 +39,7 @@ TARGETS = {
     "two_rank_efficiency": Target(0.9),
     "sync_bytes_ratio": Target(1.1, at_least=False),
     "overlap_share": Target(0.5),
+    "simulated_efficiency_1024": Target(0.9),
 }
 RATIOS = {
     "step_ratio": ("one_type_traces_per_s", "cnn_only_traces_per_s"),

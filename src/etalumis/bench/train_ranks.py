@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,20 @@ from etalumis.bench.programs import line_of
 from etalumis.config import Config, load, to_yaml
 from etalumis.errors import NetworkError
 from etalumis.experiments.gradient_sums import time_sums
+from etalumis.experiments.rank_timings import between
+from etalumis.experiments.simulated_scaling import Network, WorkModel, samplers, weak_scaling
+from etalumis.layers import LayerTable
+from etalumis.network.checkpoint import read_manifest
+from etalumis.seeds import generator
+from etalumis.traces.reading.dataset import TraceDataset
 from etalumis.training.cost_measurement import MEASURED_ITERATIONS
-from etalumis.training.phases import PHASES, Phases, read_phases
+from etalumis.training.phases import FILE, PHASES, Phases, read_phases
+from etalumis.training.trace_kinds import read_kinds
 
 _ROUNDS = 3
 _MIN_ITERATIONS = 10
+_NODES = 1024
+"""Nodes whose efficiency is simulated, as in figure 6 of the paper."""
 
 
 def ranks_together(
@@ -63,7 +73,7 @@ def ranks_together(
             file.write_text(to_yaml(config.model_copy(update={"training": training})), encoding="utf-8")
             words = ["network", "train", "--config", file, "--layers", layers, "--train", train, "--valid", valid]
             _run(ranks, ["etalumis", *words, "--output", output / "network"])
-            return read_phases(output / "network" / "phases.h5")
+            return read_phases(output / "network" / FILE)
 
         fitting = int(seconds / (3 * step_s))  # iterations for which there is time in each of three trainings
         rounds = min(_ROUNDS, max(1, fitting // (skipped + _MIN_ITERATIONS)))
@@ -80,6 +90,7 @@ def ranks_together(
             faster.append(_rate(both, skipped) / _rate(after, skipped))
         file = Path(folder) / "one-0" / "config.yaml"
         arguments = [str(each) for each in (file, layers, train)]
+        simulated = _simulated_efficiency(config, layers, train, batch_size, Path(folder) / "two-0" / "network")
         sums = line_of(_command(2, [__name__, *arguments]), timeout_s=600.0)
     spent = {name: float(both.seconds[name][skipped:].sum()) for name in PHASES}
     total = sum(spent.values())
@@ -92,8 +103,27 @@ def ranks_together(
         "sync_move_share": spent["sync_move"] / total,
         "overlap_share": statistics.median(1.0 - a / b for a, b in zip(overlapped, blocking, strict=True)),
         "overlapped_over_blocking": statistics.median(faster),
+        "simulated_efficiency_1024": simulated,
         **sums,
     }
+
+
+def _simulated_efficiency(config: Config, layers: Path, train: Path, batch_size: int, network: Path) -> float:
+    """Return the efficiency of 1,024 nodes with balanced ranks, simulated as for figure 6, without residuals.
+
+    The costs are fitted to the first iterations of a training on two ranks, whose minibatches are uneven on purpose.
+    """
+    phases = read_phases(network / FILE)
+    uneven = between(phases, 2, MEASURED_ITERATIONS)
+    model = WorkModel.fit([uneven])
+    kinds = read_kinds(TraceDataset(train, LayerTable.load(layers)))
+    draw = samplers(kinds, batch_size, model, generator(1, "bench/minibatches", 0))["balanced"]
+    section = config.experiments
+    through = Network(1e-6 * section.network_latency_us, 1e9 * section.network_gb_per_s)
+    nbytes = 4.0 * read_manifest(network)["parameters"]
+    stream = partial(generator, 1, "bench/simulation")
+    ((_, efficiency),) = weak_scaling(draw, model, through, nbytes, [_NODES], stream, noise=False)
+    return efficiency
 
 
 def _iteration_s(phases: Phases) -> np.ndarray:

@@ -27,6 +27,7 @@ Run one training of the experiments, with the settings of the section `experimen
   OPTIMIZER-SCHEDULE            section 7.1.2, such as adam_larc-polynomial2
   seedN                         figure 5: a seed
   ranksN                        figures 4 and 6: N ranks of MPI
+  timing-minibatchN             figure 6: one rank, with N traces in a minibatch
   paper-ranksN                  table 2: the same with the network of the paper
 
 It resumes after an interruption, as `etalumis network train` does.
@@ -59,7 +60,8 @@ _EXAMPLES = {
 """,
     "figure6": """\
   etalumis experiments figure6 --config $R/config.yaml --trainings $R/experiments/trainings/ranks*/ \\
-      --train $R/sorted/train --layers $R/layers/layers.json --output $R/experiments
+      --sizes $R/experiments/trainings/timing-*/ --train $R/sorted/train \\
+      --layers $R/layers/layers.json --output $R/experiments
 """,
     "learning_rates": """\
   etalumis experiments learning_rates --trainings $R/experiments/trainings/minibatch*/ --output $R/experiments
@@ -128,6 +130,10 @@ def register(subparsers: Any) -> None:
             "--trainings", type=Path, nargs="+", required=True, metavar="DIR", help="folders of the trainings"
         )
         if name == "figure6":
+            drawn.add_argument(
+                "--sizes", type=Path, nargs="+", required=True, metavar="DIR",
+                help="folders of trainings on one rank with other minibatch sizes",
+            )  # fmt: skip
             drawn.add_argument("--config", type=Path, required=True, metavar="FILE", help="configuration")
             drawn.add_argument("--train", type=Path, required=True, metavar="PATH", help="sorted training traces")
             drawn.add_argument("--layers", type=Path, required=True, metavar="FILE", help="layer table")
@@ -212,8 +218,8 @@ def _figure6(args: argparse.Namespace) -> Any:
     from etalumis.experiments import figure6, rank_timings
 
     settings = config.load(args.config)
-    timings = rank_timings.load_all(args.trainings)
-    return figure6.draw(timings, args.train, args.layers, settings.experiments, settings.run.seed)
+    timings, sizes = rank_timings.load_all(args.trainings), rank_timings.load_all(args.sizes)
+    return figure6.draw(timings, sizes, args.train, args.layers, settings.experiments, settings.run.seed)
 
 
 def _tables(args: argparse.Namespace) -> int:

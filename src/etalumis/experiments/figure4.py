@@ -102,7 +102,7 @@ def _caption(timings: Sequence[RankTimings]) -> str:
         "the difference of the two, is not drawn.\n\n"
         f"{markdown_table(('ranks', 'actual [ms]', 'best [ms]', 'imbalance', 'read'), rows)}\n\n"
         f"{record.training['hyperparameters']['batch_size']} traces per rank and iteration, one thread per rank. "
-        f"{settings_sentence(record)} {machine_sentence([timing.record for timing in timings])} More ranks than cores "
-        "would share cores and measure nothing, so there are no more here.\n\n"
+        f"{settings_sentence(record)} {machine_sentence([timing.record for timing in timings])} Ranks beyond the "
+        "number of cores would share them and measure nothing.\n\n"
         f"{PAPER}"
     )

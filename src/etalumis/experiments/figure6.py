@@ -3,13 +3,22 @@
 """Figure 6 of the paper: weak scaling, measured where this machine has the cores, and simulated beyond."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from etalumis.config import ExperimentsConfig
 from etalumis.experiments.output import Rows, markdown_table
 from etalumis.experiments.rank_timings import RankTimings
-from etalumis.experiments.simulated_scaling import Network, Scaling, WorkModel, samplers, simulate
+from etalumis.experiments.simulated_scaling import (
+    RANKS_PER_NODE,
+    Network,
+    Scaling,
+    WorkModel,
+    samplers,
+    simulate,
+    weak_scaling,
+)
 from etalumis.experiments.training_record import machine_sentence
 from etalumis.figures import style
 from etalumis.layers import LayerTable
@@ -19,7 +28,6 @@ from etalumis.training.trace_kinds import read_kinds
 
 STEM = "figure6_scaling"
 TITLE = "Weak scaling, measured and simulated (Figure 6 of the paper)"
-RANKS_PER_NODE = 2
 PAPER_NODES = 1024
 PAPER = (("Edison", 0.79, 22_000, style.PURPLE), ("Cori", 0.5, 28_000, style.BLACK))
 """System, efficiency and mean throughput in traces/s at 1,024 nodes (section 6.3).
@@ -27,8 +35,6 @@ PAPER = (("Edison", 0.79, 22_000, style.PURPLE), ("Cori", 0.5, 28_000, style.BLA
 The text names efficiencies for Edison, then Cori, and throughputs for Cori, then Edison.
 """
 _BYTES = 4
-_SINGLE_STEPS = 5_000
-"""Iterations of one rank, whose mean is the reference of all efficiencies."""
 _COLOURS = {
     "shuffled": style.ORANGE, "sorted_chunks": style.BLUE, "buckets": style.SKY, "balanced": style.GREEN,
 }  # fmt: skip
@@ -41,14 +47,21 @@ _LABELS = {
 
 
 def draw(
-    timings: Sequence[RankTimings], dataset: Path, layers: Path, section: ExperimentsConfig, seed: int
+    timings: Sequence[RankTimings],
+    sizes: Sequence[RankTimings],
+    dataset: Path,
+    layers: Path,
+    section: ExperimentsConfig,
+    seed: int,
 ) -> tuple[style.Drawing, Rows]:
     """Draw efficiency and throughput against the number of nodes, and return the numbers.
 
     Parameters
     ----------
     timings
-        Trainings by number of ranks; the first, with the fewest, gives the cost model.
+        Trainings by number of ranks.
+    sizes
+        Trainings on one rank with other minibatch sizes; with the first of `timings`, they give the cost model.
     dataset, layers
         Sorted training traces, whose types and lengths the simulated minibatches have, and their layer table.
     section
@@ -57,36 +70,27 @@ def draw(
         Seed of the simulation.
     """
     base = timings[0]
-    model = WorkModel.fit(base.phases)
+    model = WorkModel.fit([timing.phases for timing in (base, *sizes)])
     kinds = read_kinds(TraceDataset(dataset, LayerTable.load(layers)))
-    batch_size = int(base.record.training["hyperparameters"]["batch_size"])
+    hyperparameters = base.record.training["hyperparameters"]
+    batch_size, sampler = int(hyperparameters["batch_size"]), str(hyperparameters["sampler"])
     drawn = samplers(kinds, batch_size, model, generator(seed, "experiments/minibatches", 0))
     network = Network(1e-6 * section.network_latency_us, 1e9 * section.network_gb_per_s)
     nbytes = float(_BYTES * int(base.record.manifest["parameters"]))
     nodes = [2**power for power in range(PAPER_NODES.bit_length())]
     rows: list[dict[str, object]] = []
     found: dict[tuple[str, bool], list[float]] = {}
-    for name, make in drawn.items():
+    for name in _LABELS:
         for noise in (False, True):
-            runs = []
-            for count in nodes:
-                rng = generator(seed, f"experiments/{name}/{noise}", count)
-                sync_s = network.seconds(count, nbytes)
-                runs.append(simulate(make, model, RANKS_PER_NODE * count, sync_s, rng, noise=noise))
-            single = simulate(
-                make, model, 1, 0.0, generator(seed, f"experiments/{name}/{noise}", 0), noise=noise, steps=_SINGLE_STEPS
-            )
-            efficiency = [
-                run.traces_per_s / (RANKS_PER_NODE * n * single.traces_per_s)
-                for n, run in zip(nodes, runs, strict=True)
-            ]
-            found[name, noise] = efficiency
-            rows += _rows(name, nodes, runs, efficiency, noise=noise)
-    rows += _measured_rows(timings)
-    checks = [_check(timings[0], timing, drawn["shuffled"], model, seed) for timing in timings]
+            stream = partial(generator, seed, f"experiments/{name}/{noise}")
+            runs = weak_scaling(drawn[name], model, network, nbytes, nodes, stream, noise=noise)
+            found[name, noise] = [efficiency for _, efficiency in runs]
+            rows += _rows(name, nodes, [run for run, _ in runs], found[name, noise], noise=noise)
+    rows += _measured_rows(timings, sampler)
+    checks = [_check(timings[0], timing, drawn[sampler], model, seed) for timing in timings]
     with style.style(style.TALK):
         figure = _figure(nodes, found, timings)
-    caption = _caption(timings, checks, found, network, nbytes, model, batch_size)
+    caption = _caption(timings, sizes, checks, found, network, nbytes, model, seed)
     return style.Drawing(STEM, figure, TITLE, caption), rows
 
 
@@ -108,12 +112,12 @@ def _rows(
     ]
 
 
-def _measured_rows(timings: Sequence[RankTimings]) -> list[dict[str, object]]:
+def _measured_rows(timings: Sequence[RankTimings], sampler: str) -> list[dict[str, object]]:
     single = timings[0].traces_per_s / timings[0].ranks
     return [
         {
             "kind": "measured",
-            "minibatches": "shuffled",
+            "minibatches": sampler,
             "measured_noise": True,
             "nodes": "",
             "ranks": timing.ranks,
@@ -172,13 +176,16 @@ def _figure(nodes: list[int], found: dict[tuple[str, bool], list[float]], timing
 
 def _caption(
     timings: Sequence[RankTimings],
+    sizes: Sequence[RankTimings],
     checks: list[tuple[int, float, float, float]],
     found: dict[tuple[str, bool], list[float]],
     network: Network,
     nbytes: float,
     model: WorkModel,
-    batch_size: int,
+    seed: int,
 ) -> str:
+    batch_size, sampler = (timings[0].record.training["hyperparameters"][key] for key in ("batch_size", "sampler"))
+    fitted = sorted(t.record.training["hyperparameters"]["batch_size"] for t in (timings[0], *sizes))
     costs = model.costs
     per_step = (costs.fixed, costs.per_trace, costs.per_token, costs.per_row)
     fixed, per_trace, per_token, per_row = (1e3 * seconds for seconds in per_step)
@@ -188,15 +195,16 @@ def _caption(
     ends = [(_LABELS[name], f"{found[name, False][-1]:.2f}", f"{found[name, True][-1]:.2f}") for name in _LABELS]
     return (
         "Simulated, except for the squares, which are measured on this machine at "
-        f"{', '.join(str(t.ranks) for t in timings)} ranks; four ranks on two cores would share cores and measure "
-        "nothing. An iteration takes as long as its slowest rank and then the sum of the gradients. Work on a "
-        f"minibatch: {fixed:.1f} ms + {per_trace:.3f} ms per trace + {per_token:.4f} ms per token + {per_row:.4f} ms "
-        f"per touched row, fitted to the measured minibatches; minibatches of {batch_size} traces from the types and "
-        "lengths of the training traces. Solid: imbalance of this work alone; dotted: each minibatch also has a "
+        f"{', '.join(str(t.ranks) for t in timings)} ranks (sampler: {sampler}); ranks beyond the number of cores "
+        "would share them and measure nothing. An iteration takes as long as its slowest rank and then the sum of the "
+        f"gradients. Work on a minibatch: {fixed:.1f} ms + {per_trace:.3f} ms per trace + {per_token:.4f} ms per token "
+        f"+ {per_row:.4f} ms per touched row, fitted to minibatches of {', '.join(map(str, fitted))} traces on one "
+        f"rank. Simulated: minibatches of {batch_size} traces from the types and lengths of the training traces. "
+        "Solid: imbalance of this work alone; dotted: each minibatch also has a "
         "measured residual, among them those from other load on the machine (standard deviation "
         f"{100 * model.residuals.std():.0f} %, largest {model.residuals.max():.1f} times the model). Network: all "
         f"{nbytes / 1e6:.1f} MB of gradients of this run's network, halving and doubling, {1e6 * network.latency_s:g} "
-        f"us and {network.bytes_per_s / 1e9:g} GB/s per node.\n\n"
+        f"us and {network.bytes_per_s / 1e9:g} GB/s per node. Seed {seed}.\n\n"
         f"{markdown_table(('minibatches at 1,024 nodes', 'efficiency', 'with measured residuals'), ends)}\n\n"
         "Check against the measurement, with the measured time of summing gradients; last column: how much longer a "
         "rank works than alone, which the simulation does not know:\n\n"

@@ -38,7 +38,7 @@ class RankTimings:
         """
         record, phases = TrainingRecord.load(folder), read_phases(folder / FILE)
         left_out = max(1, round(_START_SHARE * len(phases.iteration)))
-        kept = without_first(phases, left_out)
+        kept = between(phases, left_out)
         if len(kept.iteration) == 0 or not np.isfinite(kept.work).all():
             raise NetworkError(
                 f"{folder}: expected phases of the same ranks in all iterations, found {len(phases.iteration)} "
@@ -68,11 +68,11 @@ class RankTimings:
         return float(self.phases.flops.sum() / self.step_s.sum() / self.ranks / 1e9)
 
 
-def without_first(phases: Phases, count: int) -> Phases:
-    """Return phases without the first `count` iterations."""
-    seconds = {name: column[count:] for name, column in phases.seconds.items()}
+def between(phases: Phases, first: int, end: int | None = None) -> Phases:
+    """Return the phases of iterations `first` to `end` - 1, counted from 0; all later ones if no end is given."""
+    seconds = {name: column[first:end] for name, column in phases.seconds.items()}
     columns = {
-        name: getattr(phases, name)[count:] for name in ("iteration", "traces", "tokens", "touched_rows", "flops")
+        name: getattr(phases, name)[first:end] for name in ("iteration", "traces", "tokens", "touched_rows", "flops")
     }
     return replace(phases, seconds=seconds, **columns)
 

@@ -6,24 +6,29 @@ An iteration takes as long as its slowest rank, and then the sum of the gradient
 `etalumis.training.costs`, fitted to measured times; the network follows an alpha-beta model.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from etalumis.errors import NetworkError
 from etalumis.training.costs import StepCosts, fit_costs
-from etalumis.training.distribution import by_cost
+from etalumis.training.distribution import by_cost, by_length
 from etalumis.training.phases import Phases
 from etalumis.training.trace_kinds import TraceKinds
 from etalumis.typing import Array, FloatArray
 
+RANKS_PER_NODE = 2
 BUCKETS = 10
 """Buckets by length, as in section 7.2."""
 _RANK_STEPS = 8192
 """Minibatches that are simulated for each number of ranks..."""
-_MIN_STEPS, _MAX_STEPS = 8, 200
-"""...in so many iterations."""
+_MIN_STEPS, _MAX_STEPS = 40, 200
+"""...in so many iterations: multiples of `BUCKETS`, so that each bucket occurs equally often."""
+_SINGLE_STEPS = 5_000
+"""Iterations of one rank, whose mean is the reference of all efficiencies."""
 _CANDIDATES = 4096
 """Minibatches from which those of a simulated iteration are drawn, if they are made at random."""
 
@@ -44,11 +49,23 @@ class WorkModel:
     residuals: FloatArray
 
     @classmethod
-    def fit(cls, phases: Phases) -> "WorkModel":
-        """Fit the costs to all ranks and iterations of a training."""
+    def fit(cls, trainings: Sequence[Phases]) -> "WorkModel":
+        """Fit the costs to all ranks and iterations of trainings, whose minibatches must have several sizes.
+
+        Raises
+        ------
+        NetworkError
+            If all minibatches have the same number of traces: this could be a cost of each trace or of each step.
+        """
+        columns = ((each.traces, each.tokens, each.touched_rows, each.work) for each in trainings)
         traces, tokens, rows, measured = (
-            column.ravel() for column in (phases.traces, phases.tokens, phases.touched_rows, phases.work)
+            np.concatenate([part.ravel() for part in parts]) for parts in zip(*columns, strict=True)
         )
+        if traces.min() == traces.max():
+            raise NetworkError(
+                f"expected measured minibatches of several sizes, found only those of {traces.min()} traces; add a "
+                "training with another batch size"
+            )
         costs = fit_costs(traces, tokens, rows, measured)
         ratio = measured / costs.of(traces, tokens, rows)
         return cls(costs, ratio / ratio.mean())
@@ -90,7 +107,7 @@ Draw = Callable[[int, np.random.Generator], FloatArray]
 
 
 def samplers(kinds: TraceKinds, batch_size: int, model: WorkModel, rng: np.random.Generator) -> dict[str, Draw]:
-    """Return the ways of `training.sampler` to make minibatches: shuffled, sorted_chunks, buckets, balanced.
+    """Return the ways of `training.sampler` to make minibatches, by name.
 
     Traces are drawn with replacement, since an iteration of thousands of ranks has more traces than a small dataset.
     """
@@ -98,12 +115,21 @@ def samplers(kinds: TraceKinds, batch_size: int, model: WorkModel, rng: np.rando
     shuffled = counts_of(kinds, [rng.integers(size, size=batch_size) for _ in range(_CANDIDATES)])
     whole = max(size // batch_size, 1) * batch_size
     chunks = counts_of(kinds, np.array_split(np.arange(size)[:whole], max(size // batch_size, 1)))
-    by_length = np.argsort(chunks[:, 1], kind="stable")
-    buckets = np.array_split(by_length, min(BUCKETS, len(chunks)))
+    parts = np.array_split(np.argsort(kinds.tokens[kinds.types], kind="stable"), BUCKETS)
+    alike = [
+        counts_of(kinds, [rng.choice(part, batch_size) for _ in range(_CANDIDATES // BUCKETS)])
+        for part in parts
+        if len(part)
+    ]
+    following = itertools.cycle(alike)
 
     def bucketed(ranks: int, generator: np.random.Generator) -> FloatArray:
-        bucket = buckets[generator.integers(len(buckets))]
-        return np.asarray(chunks[generator.choice(bucket, ranks)])
+        """Take all minibatches of an iteration from one bucket; the buckets take turns."""
+        bucket = next(following)
+        return np.asarray(bucket[generator.integers(len(bucket), size=ranks)])
+
+    def dealt(ranks: int, generator: np.random.Generator) -> FloatArray:
+        return counts_of(kinds, by_length(generator.integers(size, size=batch_size * ranks), kinds, ranks))
 
     def balanced(ranks: int, generator: np.random.Generator) -> FloatArray:
         traces = generator.integers(size, size=batch_size * ranks)
@@ -113,7 +139,8 @@ def samplers(kinds: TraceKinds, batch_size: int, model: WorkModel, rng: np.rando
         return lambda ranks, generator: np.asarray(counts[generator.integers(len(counts), size=ranks)])
 
     return {
-        "shuffled": from_all(shuffled), "sorted_chunks": from_all(chunks), "buckets": bucketed, "balanced": balanced,
+        "shuffled": from_all(shuffled), "sorted_chunks": from_all(chunks), "buckets": bucketed, "round_robin": dealt,
+        "balanced": balanced,
     }  # fmt: skip
 
 
@@ -171,3 +198,37 @@ def simulate(
             work = work * rng.choice(model.residuals, ranks)
         traces[step], seconds[step] = counts[:, 0].sum(), work.max() + sync_s
     return Scaling(traces, seconds)
+
+
+def weak_scaling(
+    draw: Draw,
+    model: WorkModel,
+    network: Network,
+    nbytes: float,
+    nodes: Sequence[int],
+    stream: Callable[[int], np.random.Generator],
+    *,
+    noise: bool,
+) -> list[tuple[Scaling, float]]:
+    """Simulate numbers of nodes with `RANKS_PER_NODE` ranks each; return each simulation and its efficiency.
+
+    The efficiency is the throughput over that of as many single ranks, which sum no gradients.
+
+    Parameters
+    ----------
+    draw, model, noise
+        See `simulate`.
+    network, nbytes
+        What sums the gradients, and their bytes.
+    nodes
+        Numbers of nodes.
+    stream
+        Random generator of each number of nodes; of one rank: 0.
+    """
+    single = simulate(draw, model, 1, 0.0, stream(0), noise=noise, steps=_SINGLE_STEPS)
+    runs = []
+    for count in nodes:
+        ranks = RANKS_PER_NODE * count
+        run = simulate(draw, model, ranks, network.seconds(count, nbytes), stream(count), noise=noise)
+        runs.append((run, run.traces_per_s / (ranks * single.traces_per_s)))
+    return runs

@@ -14,6 +14,7 @@ _RATE = re.compile(r"minibatch(\d+)-rate(\S+)")
 _OPTIMIZER = re.compile(r"(adam|adam_larc|sgd|sgd_larc)-(none|multistep|polynomial1|polynomial2)")
 _SEED = re.compile(r"seed(\d+)")
 _RANKS = re.compile(r"(paper-)?ranks(\d+)")
+_TIMING = re.compile(r"timing-minibatch(\d+)")
 VALIDATIONS = 8
 """Validations in a training whose loss is shown, besides that of the first iteration."""
 
@@ -47,9 +48,23 @@ def rank_names(config: Config) -> list[str]:
     return [f"ranks{number}" for number in config.experiments.ranks]
 
 
+def timing_names(config: Config) -> list[str]:
+    """Return the trainings of figure 6 that differ from `ranks1` by the size of their minibatches.
+
+    With one size, a fit cannot tell the cost of a trace from the fixed cost of a step.
+    """
+    size = config.experiments.rank_batch_size
+    return [f"timing-minibatch{number}" for number in (max(1, size // 2), 2 * size)]
+
+
 def paper_rank_names(config: Config) -> list[str]:
     """Return the trainings of table 2, with the network of the paper, which differ by their numbers of ranks."""
     return [f"paper-ranks{number}" for number in config.experiments.ranks]
+
+
+def is_timed(name: str) -> bool:
+    """Return whether a training is made for its time: no other job may share its cores."""
+    return bool(_RANKS.fullmatch(name) or _TIMING.fullmatch(name))
 
 
 def ranks_of(name: str) -> int:
@@ -97,6 +112,9 @@ def settings_of(config: Config, name: str) -> Config:
         changes |= {"tasks": ranks, "batch_size": section.rank_batch_size}
         iterations = section.paper_iterations if found[1] else section.rank_iterations
         changes |= {"max_traces": iterations * ranks * section.rank_batch_size}
+    elif found := _TIMING.fullmatch(name):
+        size = int(found[1])
+        changes |= {"batch_size": size, "max_traces": section.rank_iterations * size}
     else:
         raise ConfigError(
             f"experiments: {name!r} names no training; expected a name such as {grid_names(config)[0]}, "
@@ -104,14 +122,14 @@ def settings_of(config: Config, name: str) -> Config:
         )
     minibatch = changes["tasks"] * changes["batch_size"]
     if minibatch > config.traces.train:
-        key = "rank_batch_size" if _RANKS.fullmatch(name) else "minibatches" if _RATE.fullmatch(name) else "minibatch"
+        key = "rank_batch_size" if is_timed(name) else "minibatches" if _RATE.fullmatch(name) else "minibatch"
         raise ConfigError(
             f"experiments.{key}: training {name} needs {minibatch:,} training traces for a minibatch, found "
             f"traces.train: {config.traces.train:,}. Lower experiments.{key}, or raise traces.train."
         )
     iterations = -(-changes["max_traces"] // minibatch)
     # a timing has no validation but that of the first iteration and the last one
-    every = iterations if _RANKS.fullmatch(name) else max(1, iterations // VALIDATIONS)
+    every = iterations if is_timed(name) else max(1, iterations // VALIDATIONS)
     changes |= {"valid_every": every, "warmup_iterations": min(config.training.warmup_iterations, iterations // 10)}
     data["training"] |= changes
     data["network"]["from"] = None
