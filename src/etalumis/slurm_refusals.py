@@ -92,6 +92,12 @@ def _explain(refusal: Refusal, ask: Ask) -> str:
     job = f"{rule} ({wildcards})" if wildcards else rule
     partition = options.get("partition", "")
     said = refusal.said.lower()
+    if "violates accounting" in said:
+        return (
+            f"SLURM refused {job}, which requests {options.get('minutes', '?')} minutes and {_size(options)}, for a "
+            f"limit of your account or QoS: {refusal.said}. {_what_to_do(said)}. "
+            "`sacctmgr show assoc user=$USER` and `sacctmgr show qos` list the limits"
+        )
     if "time limit" in said:
         return (
             f"SLURM refused {job}: it requests {options.get('minutes', '?')} minutes, and the partition {partition} "
@@ -113,6 +119,23 @@ def _explain(refusal: Refusal, ask: Ask) -> str:
                 f"default-resources of {PROFILE}"
             )
     return f"SLURM refused {job}, which requests {_size(options)}: {refusal.said}. Correct {PROFILE}"
+
+
+def _what_to_do(said: str) -> str:
+    """Return what to do about a limit of the account or QoS; SLURM's own sentence names all kinds of them at once."""
+    fewer = (
+        f"For the number of submitted jobs (MaxSubmitJobs): write the limit as jobs in {PROFILE}, and remove "
+        "slurm-array-jobs, which need all their jobs at once"
+    )
+    shorter = (
+        f"For the run time (MaxWall): write the limit in minutes as longest_min in {PROFILE}, or choose another qos"
+    )
+    smaller = "For the size: choose another qos there, or lower the numbers of the configuration that it follows from"
+    if "submitjob" in said:
+        return fewer
+    if "maxwall" in said:
+        return shorter
+    return ". ".join([fewer, shorter, smaller])
 
 
 def _size(options: dict[str, str]) -> str:

@@ -30,6 +30,10 @@ MEMORY = "sbatch: error: Memory specification can not be satisfied\nsbatch: erro
 PARTITION = "sbatch: error: invalid partition specified: short"
 ACCOUNT = "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified"
 
+POLICY = (
+    "Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+)
+
 
 def log(said: str, form: str = SINGLE, memory: str = "--mem 900", tasks: int = 1) -> str:
     call = CALL.format(comment="rule_generate_wildcards_train_000", minutes=240, memory=memory, tasks=tasks)
@@ -65,9 +69,29 @@ def test_a_name(message: str, name: str) -> None:
     assert f"Correct {name} in default-resources" in said
 
 
+JOBS, TIME_OF_JOB, SIZE = "write the limit as jobs", "write the limit in minutes as longest_min", "For the size: "
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        ("AssocMaxSubmitJobLimit", [JOBS]),
+        ("QOSMaxSubmitJobPerUserLimit", [JOBS]),
+        ("QOSMaxWallDurationPerJobLimit", [TIME_OF_JOB]),
+        ("", [JOBS, TIME_OF_JOB, SIZE]),  # some versions of SLURM name no reason
+    ],
+)
+def test_a_limit_of_the_account_or_qos(reason: str, advice: list[str]) -> None:
+    (said,) = explain(log("\n".join(f"sbatch: error: {text}" for text in (reason, POLICY) if text)), site)
+    assert "SLURM refused generate (train_000), which requests 240 minutes and 2 CPUs, 900 MB on each node, for" in said
+    assert f"{POLICY}. " in said
+    assert [text for text in (JOBS, TIME_OF_JOB, SIZE) if text in said] == advice
+    assert "the partition short allows" not in said
+
+
 def test_another_reason_is_given_as_it_is() -> None:
-    (said,) = explain(log("sbatch: error: QOSMaxSubmitJobPerUserLimit"), site)
-    assert "which requests 2 CPUs, 900 MB on each node: sbatch: error: QOSMaxSubmitJobPerUserLimit" in said
+    (said,) = explain(log("sbatch: error: Batch job submission failed: Socket timed out"), site)
+    assert "which requests 2 CPUs, 900 MB on each node: sbatch: error: Batch job submission failed: Socket" in said
 
 
 def test_many_jobs_of_a_rule_are_one_paragraph() -> None:
