@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from etalumis.cli import time_limit
 from etalumis.cli.time_limit import MARGIN, parse_duration, seconds_left, stopping_in_time
 
 PROGRAM = """
@@ -45,14 +46,18 @@ def test_durations_of_slurm(text, seconds):
 
 @pytest.fixture
 def squeue(tmp_path, monkeypatch):
-    """Return a function that makes a `squeue` with an answer for each call; the last one answers all later calls."""
+    """Return a function that makes a `squeue` with an answer for each call; the last one answers all later calls.
 
-    def make(*answers, code=0):
-        cases = "\n".join(f"{number}) echo {answer} ;;" for number, answer in enumerate(answers))
+    The answer None is a failure.
+    """
+
+    def make(*answers):
+        lines = ["exit 1" if answer is None else f"echo {answer}" for answer in answers]
+        cases = "\n".join(f"{number}) {line} ;;" for number, line in enumerate(lines))
         program = tmp_path / "squeue"
         program.write_text(
             f'#!/bin/sh\ncalls={tmp_path}/calls\nnumber=$(wc -l < $calls)\necho "$@" >> $calls\n'
-            f"case $number in\n{cases}\n*) echo {answers[-1]} ;;\nesac\nexit {code}\n",
+            f"case $number in\n{cases}\n*) {lines[-1]} ;;\nesac\n",
             encoding="utf-8",
         )
         program.chmod(0o755)
@@ -101,10 +106,44 @@ def test_a_limit_that_was_raised_meanwhile_is_obeyed(squeue, tmp_path):
     assert len((tmp_path / "calls").read_text(encoding="utf-8").splitlines()) == 2
 
 
-@pytest.mark.parametrize(("answer", "code"), [("UNLIMITED", 0), ("0:01", 1)], ids=["no limit", "no answer"])
-def test_without_a_known_limit_it_goes_on(squeue, answer, code):
-    squeue(answer, code=code)
-    assert run(1).stdout == "completed\n"
+@pytest.mark.parametrize("answer", ["UNLIMITED", None], ids=["no limit", "no answer"])
+def test_without_a_known_limit_it_goes_on(squeue, answer):
+    squeue(answer)
+    done = run(1)
+    assert (done.stdout, done.stderr) == ("completed\n", "")
+
+
+def test_a_failed_call_is_repeated(squeue, tmp_path, monkeypatch):
+    squeue(None, None, "UNLIMITED")
+    monkeypatch.setattr(time_limit, "_RETRY_S", 0.01)
+    time_limit._watch("17", 1.0, threading.Event())
+    assert len((tmp_path / "calls").read_text(encoding="utf-8").splitlines()) == 3
+
+
+def test_without_an_answer_there_is_one_warning(squeue, tmp_path, monkeypatch, caplog):
+    squeue(None)
+    monkeypatch.setattr(time_limit, "_RETRY_S", 0.01)
+    time_limit._watch("17", 1.0, threading.Event())
+    assert len((tmp_path / "calls").read_text(encoding="utf-8").splitlines()) == time_limit._ATTEMPTS
+    (warning,) = caplog.messages
+    assert "SLURM job 17: its time limit is not known" in warning
+    assert "make squeue work where the job runs, or request more time" in warning
+
+
+def test_without_squeue_there_is_a_warning_at_once(squeue, tmp_path, monkeypatch):
+    squeue("0:01")
+    (tmp_path / "squeue").unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = run(1)
+    assert done.stdout == "completed\n"
+    assert done.stderr.count("its time limit is not known") == 1
+
+
+def test_a_known_limit_is_kept_if_slurm_stops_answering(squeue):
+    squeue("0:03", None)
+    done = run(600, **{MARGIN: "2"})
+    assert done.stdout == "stopped\n"
+    assert "SLURM ends job 17 in 2 s: stopping now" in done.stderr
 
 
 def test_only_rank_0_asks(squeue, tmp_path):

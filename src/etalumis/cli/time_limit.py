@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,6 +20,9 @@ MARGIN = "ETALUMIS_STOP_BEFORE_S"
 """Environment variable with the number of seconds before the time limit at which a command stops."""
 _MARGIN_S = 60.0
 _ANSWER_S = 30.0
+_ATTEMPTS = 5
+_RETRY_S = 30.0
+_NO_ANSWER = (OSError, subprocess.SubprocessError)
 
 
 @contextmanager
@@ -26,8 +30,8 @@ def stopping_in_time() -> Iterator[None]:
     """In a SLURM job with a time limit: send SIGTERM to this process a minute before it.
 
     The minute is `MARGIN`; a command that begins later has half of the time that is left. Of the ranks of an MPI
-    program, only rank 0 does this: the others stop with it. Without an answer of SLURM, the limit is not known, and the
-    program goes on.
+    program, only rank 0 does this: the others stop with it. If SLURM does not answer in several attempts, the limit is
+    not known, and the program goes on after a warning.
     """
     job = _job()
     if job is None or os.environ.get("SLURM_PROCID", "0") != "0":
@@ -62,7 +66,7 @@ def _margin_s() -> float:
 
 def _watch(job: str, margin_s: float, ended: threading.Event) -> None:
     """Wait until the limit is near, which may have changed meanwhile, or until the program has ended."""
-    left_s = seconds_left(job)
+    left_s = _first_answer(job, ended)
     if left_s is not None and left_s <= margin_s:
         margin_s = left_s / 2.0
     while left_s is not None:
@@ -73,21 +77,47 @@ def _watch(job: str, margin_s: float, ended: threading.Event) -> None:
                 assert main is not None
                 signal.pthread_kill(main, signal.SIGTERM)  # so that a wait of the main thread ends
             return
+        known_end = time.monotonic() + left_s
         if ended.wait(left_s - margin_s):
             return
-        left_s = seconds_left(job)
+        try:
+            left_s = seconds_left(job)
+        except _NO_ANSWER:
+            left_s = known_end - time.monotonic()  # no time for other attempts
+
+
+def _first_answer(job: str, ended: threading.Event) -> float | None:
+    """Return the time until SLURM ends a job; None without a limit or an answer, or if the program has ended."""
+    for attempt in range(_ATTEMPTS):
+        if attempt and ended.wait(_RETRY_S):
+            return None
+        try:
+            return seconds_left(job)
+        except _NO_ANSWER as error:
+            reason = error
+            if isinstance(error, FileNotFoundError):
+                break
+    logger.warning(
+        "SLURM job %s: its time limit is not known (%s), so this command cannot stop before it and may lose its last "
+        "work; make squeue work where the job runs, or request more time",
+        job,
+        reason,
+    )
+    return None
 
 
 def seconds_left(job: str) -> float | None:
-    """Return the time until SLURM ends a job, in seconds; None without a limit, or if SLURM does not answer."""
+    """Return the time until SLURM ends a job, in seconds; None without a limit.
+
+    Raises
+    ------
+    OSError, subprocess.SubprocessError
+        If SLURM does not answer.
+    """
     command = ["squeue", "--noheader", f"--jobs={job}", "--format=%L"]
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_ANSWER_S, check=True
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        logger.debug("the time limit of SLURM job %s is not known: %s", job, error)
-        return None
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_ANSWER_S, check=True
+    )
     return parse_duration(done.stdout.strip())
 
 
