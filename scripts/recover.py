@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
-from run_workflow import LOCKS, running_here, say
+from run_workflow import LOCKS, add_configuration, configuration_words, is_workflow_process, running_here, say
 
 from etalumis.cli.arguments import Parser
 from etalumis.cli.streams import standard_streams
@@ -64,13 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--cancel", action="store_true", help="cancel the jobs that are left, instead of waiting for them"
     )
     parser.add_argument("--poll", type=float, default=POLL_S, metavar="S", help="seconds between looks at the queue")
-    # read here, to compare the configuration with that of the run, and passed on
-    parser.add_argument("--configfile", nargs="+", action="extend", default=[], metavar="FILE", help="as for Snakemake")
-    parser.add_argument("--config", nargs="+", action="extend", default=[], metavar="WORDS", help="as for Snakemake")
+    add_configuration(parser)  # to compare it with that of the run
     args, rest = parser.parse_known_args(argv)
-    words = [sys.executable, "-m", "snakemake"]
-    for option, values in (("--configfile", args.configfile), ("--config", args.config)):
-        words += [option, *values] if values else []
+    words = [sys.executable, "-m", "snakemake", *configuration_words(args)]
     try:
         config = read(args.configfile or [DEFAULT_FILE], args.config)
         refuse_a_living_snakemake()
@@ -90,14 +86,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def refuse_a_living_snakemake() -> None:
-    """Raise if Snakemake runs in this folder on this machine, outside of a job."""
+    """Raise if Snakemake runs in this folder on this machine, apart from the processes of its SLURM jobs."""
     found = []
     for number, command in running_here().items():
         try:
-            if "SLURM_JOB_ID" not in psutil.Process(number).environ():
-                found.append(f"  {number}  {' '.join(command)[:100]}")
+            in_job = "SLURM_JOB_ID" in psutil.Process(number).environ()
         except psutil.Error:
             continue
+        # Snakemake may itself have been typed in an salloc shell or submitted; those that it starts have --mode
+        if not in_job or ("--mode" not in command and is_workflow_process(command, ["snakemake"])):
+            found.append(f"  {number}  {' '.join(command)[:100]}")
     if found:
         shown = "\n".join(found)
         raise RecoveryError(

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Run the workflow on this machine, resume an interrupted run, and print where the results are."""
 
+import argparse
 import contextlib
 import os
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -28,6 +29,7 @@ from etalumis.figures import markup, summary
 from etalumis.paths import Paths
 from etalumis.progress import duration
 from etalumis.timings import stage_table
+from etalumis.workflow import FILE_OPTIONS, KEY_OPTIONS
 
 LOCKS = Path(".snakemake/locks")
 STYLE = Path("workflow/report/style.css")
@@ -40,22 +42,7 @@ LINE_CHARACTERS = 110
 def main() -> int:
     """Run all stages, then the report; return Snakemake's exit code. Unknown options are passed to Snakemake."""
     parser = Parser(description=__doc__, allow_abbrev=False)
-    parser.add_argument(
-        "--configfile",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="FILE",
-        help="configuration files, as for Snakemake",
-    )
-    parser.add_argument(
-        "--config",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="SECTION={KEY: VALUE}",
-        help="keys that override those of the files, as for Snakemake",
-    )
+    add_configuration(parser)
     parser.add_argument("--report-only", action="store_true", help="write the report without running any stage")
     parser.add_argument("--no-report", action="store_true", help="run the stages without writing the report")
     parser.add_argument("--verbose", action="store_true", help="show the output of Snakemake and of its jobs")
@@ -66,9 +53,7 @@ def main() -> int:
         say(f"error: {error}")
         return 1
     paths = Paths(config.run.name)
-    snakemake = [sys.executable, "-m", "snakemake"]
-    for option, values in (("--configfile", args.configfile), ("--config", args.config)):
-        snakemake += [option, *values] if values else []
+    snakemake = [sys.executable, "-m", "snakemake", *configuration_words(args)]
     start = time.monotonic()
     if not args.report_only:
         if not unlock(snakemake):
@@ -92,6 +77,23 @@ def main() -> int:
         say(f"workflow:  {paths.workflow_report.resolve().as_uri()}")
         say(f"report:    {paths.report.resolve().as_uri()}")
     return code
+
+
+def add_configuration(parser: argparse.ArgumentParser) -> None:
+    """Add Snakemake's options of the configuration, which are read here and passed on, with all of their names."""
+    for names, metavar, text in (
+        (FILE_OPTIONS, "FILE", "configuration files, as for Snakemake"),
+        (KEY_OPTIONS, "SECTION={KEY: VALUE}", "keys that override those of the files, as for Snakemake"),
+    ):
+        parser.add_argument(*names, nargs="+", action="extend", default=[], metavar=metavar, help=text)
+
+
+def configuration_words(args: argparse.Namespace) -> list[str]:
+    """Return Snakemake's words for the configuration that was given, each option once."""
+    words = []
+    for (name, *_), values in ((FILE_OPTIONS, args.configfile), (KEY_OPTIONS, args.config)):
+        words += [name, *values] if values else []
+    return words
 
 
 def write_reports(snakemake: list[str], paths: Paths) -> int:
@@ -202,9 +204,8 @@ def running_here() -> dict[int, list[str]]:
     return found
 
 
-def is_workflow_process(command: list[str]) -> bool:
+def is_workflow_process(command: list[str], names: Sequence[str] = ("snakemake", "etalumis")) -> bool:
     """Return whether a command line runs Snakemake or `etalumis`, as a program or through Python."""
-    names = ("snakemake", "etalumis")
     return any(Path(word).name in names for word in command[:2]) or (
         command[1:2] == ["-m"] and command[2:3] != [] and command[2] in names
     )

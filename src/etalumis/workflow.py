@@ -19,8 +19,10 @@ MPIEXEC = "python -m etalumis.mpiexec"
 """Command that starts MPI ranks on this machine; the profile of a cluster replaces it."""
 PROGRAMS = "ETALUMIS_PROGRAMS"
 """Environment variable: a folder whose programs the jobs call first, such as an `etalumis` that starts a container."""
-_SINGLE_OPTIONS = (("--config", "-C"), ("--configfile", "--configfiles"))
-"""Options of which Snakemake uses only the last one."""
+KEY_OPTIONS = ("--config", "-C")
+"""Names of Snakemake's option for keys of the configuration; it uses only the last one."""
+FILE_OPTIONS = ("--configfile", "--configfiles")
+"""Names of its option for files, likewise."""
 
 
 def read_config(workflow: Any) -> Config:
@@ -38,7 +40,7 @@ def read_config(workflow: Any) -> Config:
     ConfigError
         If the configuration is not valid, an option is repeated, or ``--replace-workflow-config`` is given.
     """
-    for names in _SINGLE_OPTIONS:
+    for names in (KEY_OPTIONS, FILE_OPTIONS):
         if sum(word.partition("=")[0] in names for word in sys.argv[1:]) > 1:
             raise ConfigError(
                 f"{names[0]} is given twice, but Snakemake uses only the last one; write all values after one"
@@ -180,6 +182,17 @@ def source_files(*places: str, without: str) -> list[Path]:
     """Return the given files and all files in the given folders, except those in `without`, in order."""
     found = [path for place in map(Path, places) for path in [place, *sorted(place.rglob("*"))] if path.is_file()]
     return [path for path in found if not path.is_relative_to(without)]
+
+
+def launcher(mpi: str, cpus_per_task: int) -> str:
+    """Return the command that starts MPI ranks, with the number of CPUs of each if it is `srun`.
+
+    `srun` does not take this number from the job since SLURM 22.05, and Snakemake's job step removes the variables from
+    which it took it before: without the option, all threads of a rank would share one CPU.
+    """
+    if Path(mpi.split()[0]).name != "srun":
+        return mpi
+    return f"{mpi} --cpus-per-task={cpus_per_task}"
 
 
 def put_environment_first() -> None:

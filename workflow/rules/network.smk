@@ -29,7 +29,8 @@ rule network:
         train=subpath(input.train, parent=True),
         valid=subpath(input.valid, parent=True),
         directory=subpath(output.manifest, parent=True),
+        launcher=lambda wildcards, resources: wiring.launcher(resources.mpi, resources.cpus_per_task),
     shell:
-        "{resources.mpi} -n {resources.tasks} etalumis --log {log} network train --config {params.config}"
+        "{params.launcher} -n {resources.tasks} etalumis --log {log} network train --config {params.config}"
         " --layers {input.layers} --train {params.train} --valid {params.valid} --output {params.directory}"
         " --world-size {resources.tasks}"
