@@ -290,6 +290,22 @@ def test_figure7_draws_both_losses_and_the_prior():
     assert "below the prior's 30.000" in drawing.caption
 
 
+def test_figures_7_and_8_say_seed_machine_and_what_the_paper_had(tmp_path, pair, monkeypatch):
+    row = dict.fromkeys(HistoryRow.__dataclass_fields__, 1)
+    write_history(tmp_path / "history.csv", [HistoryRow(**row)])
+    about = {"seed": 7, "world_size": 2, "processor": "Chip 9000", "hyperparameters": {}}
+    (tmp_path / "manifest.json").write_text("{}", encoding="utf-8")
+    monkeypatch.setattr(history_of, "read_manifest", lambda folder: {"training": about})
+    caption = loss.draw(history_of.load(tmp_path)).caption
+    assert "Seed 7. Machine: 2 ranks on Chip 9000. The paper: " in caption
+    unknown = loss.draw(history()).caption
+    assert "Seed" not in unknown
+    assert "Machine" not in unknown
+    report = diagnose(pair)
+    report["engines"]["ic"]["info"] = {"seed": 3, "parts": [{"processor": "Chip 1"}, {"processor": "Chip 2"}]}
+    assert "Seeds 0, 3. Machine: Chip 1, Chip 2. The paper: RMH" in captions.figure8(report, LABELS)
+
+
 def test_figure7_shades_the_noise_ramp_and_leaves_out_a_last_mean_over_few_traces():
     losses = history()
     seen = losses.traces_seen.copy()

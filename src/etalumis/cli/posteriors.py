@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from etalumis import processor
 from etalumis.cli import posterior_export
 from etalumis.cli.arguments import add_scopes, whole_number
 from etalumis.cli.workers import add_workers, started
@@ -245,7 +246,9 @@ class _Job:
                 simulator, self.conditioning.values, seed=self.config.run.seed, checkpoint=checkpoint,
                 number=self.number,
             )  # fmt: skip
-        posterior.info.update(provenance, model=simulator.name, observation=self.conditioning.source)
+        # the processor is not in `provenance`: a job may be resumed on another machine
+        about = {"model": simulator.name, "observation": self.conditioning.source, "processor": processor.model()}
+        posterior.info.update(provenance | about)
         if "network_digest" in settings:
             posterior.info["network_digest"] = settings["network_digest"]
         posterior.truth = self.conditioning.truth

@@ -43,6 +43,12 @@ class History:
     ramp_end : float
         Traces seen when the noise in training reached that of the model; nan without such a ramp, or if it is not
         known.
+    seed : int or None
+        The seed of the run; None if it is not known.
+    processor : str
+        Model of the processor or GPU of a rank; empty if it is not known.
+    ranks : int
+        Number of ranks; 0 if it is not known.
     """
 
     iteration: FloatArray
@@ -54,6 +60,9 @@ class History:
     traces_per_s: FloatArray
     named_gain: dict[str, float] = field(default_factory=dict)
     ramp_end: float = float("nan")
+    seed: int | None = None
+    processor: str = ""
+    ranks: int = 0
 
 
 def load(network: Path) -> History:
@@ -79,6 +88,9 @@ def load(network: Path) -> History:
         traces_per_s=np.array([row.traces_per_s for row in rows], dtype=float),
         named_gain={name: entry["prior_loss"] - entry["loss"] for name, entry in named.items()},
         ramp_end=_ramp_end(rows, training.get("hyperparameters", {})),
+        seed=training.get("seed"),
+        processor=training.get("processor", ""),
+        ranks=training.get("world_size", 0),
     )
 
 

@@ -17,6 +17,10 @@ from etalumis.figures.series import filled_engine
 
 MIN_LISTED_PROBABILITY = 1e-3  # channels less probable than this in every engine are listed together
 FOOTER_CHARACTERS = 145  # per line of the text below a full-width figure
+PAPER_FIGURE8 = (
+    "The paper: RMH (filled) with 7.68 M runs, 115 hours on a node of Edison; IC (outline) with 2 M runs, "
+    "30 minutes on 24 nodes."
+)
 TAU_DECAY_KEYS = {quantity.key for quantity in TAU_DECAY}
 
 
@@ -88,8 +92,21 @@ def figure8(diagnostics: Mapping[str, Any], channel_labels: Sequence[str] | None
             *quantity_table(diagnostics),
             "",
             *channel_table(diagnostics, channel_labels),
+            "",
+            " ".join([*_made(diagnostics), *([PAPER_FIGURE8] if _is_tau_decay(diagnostics) else [])]),
         ]
     )
+
+
+def _made(diagnostics: Mapping[str, Any]) -> list[str]:
+    """Return the seeds of the engines and the machines that they ran on, as far as they are known, as sentences."""
+    infos = [report["info"] for report in diagnostics["engines"].values()]
+    parts = [part for info in infos for part in (info, *info.get("parts", ()))]
+    seeds, processors = (sorted({part[key] for part in parts if key in part}) for key in ("seed", "processor"))
+    return [
+        *([f"Seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}."] if seeds else []),
+        *([f"Machine: {', '.join(processors)}."] if processors else []),
+    ]
 
 
 def _legend(diagnostics: Mapping[str, Any]) -> str:

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from etalumis.counting import counted
 from etalumis.diagnostics.history import History, judge
 from etalumis.figures import style
 
 STEM = "figure7_loss"
 TITLE = "Training and validation loss (Figure 7 of the paper)"
+PAPER = "The paper: a minibatch of 131,072 traces on 1,024 nodes of Edison, with 15 M training traces."
 
 
 def draw(history: History) -> style.Drawing:
@@ -115,5 +117,12 @@ def caption(history: History) -> str:
     return (
         f"{verdict.sentence}\n\nLoss -log q(x | y), in nats per trace, with x in physical units, over "
         f"{int(history.iteration[-1]):,} iterations and {int(history.traces_seen[-1]):,} traces seen. Dotted: the loss "
-        f"of the prior as proposal, {history.prior_loss:.3f} nats.{ramp}{speed}"
+        f"of the prior as proposal, {history.prior_loss:.3f} nats.{ramp}{speed}\n\n{_made(history)}{PAPER}"
     )
+
+
+def _made(history: History) -> str:
+    """Return seed and machine of the training, as far as they are known."""
+    seed = "" if history.seed is None else f"Seed {history.seed}. "
+    machine = f"Machine: {counted(history.ranks, 'rank')} on {history.processor}. " if history.processor else ""
+    return seed + machine
