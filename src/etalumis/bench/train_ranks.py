@@ -78,7 +78,7 @@ def ranks_together(
         fitting = int(seconds / (3 * step_s))  # iterations for which there is time in each of three trainings
         rounds = min(_ROUNDS, max(1, fitting // (skipped + _MIN_ITERATIONS)))
         iterations = max(_MIN_ITERATIONS, fitting // rounds - skipped)
-        one, two, overlapped, blocking, faster = [], [], [], [], []
+        one, two, overlapped, blocking, faster, uneven = [], [], [], [], [], []
         for number in range(rounds):
             with pinned():
                 one.append(_rate(train_on(1, iterations, f"one-{number}"), skipped))
@@ -88,9 +88,11 @@ def ranks_together(
             after = train_on(2, iterations, f"blocking-{number}", "blocking")
             blocking.append(_move_s(after, skipped))
             faster.append(_rate(both, skipped) / _rate(after, skipped))
+            uneven += [between(each, 2, MEASURED_ITERATIONS) for each in (both, after)]
         file = Path(folder) / "one-0" / "config.yaml"
         arguments = [str(each) for each in (file, layers, train)]
-        simulated = _simulated_efficiency(config, layers, train, batch_size, Path(folder) / "two-0" / "network")
+        parameters = read_manifest(Path(folder) / "two-0" / "network")["parameters"]
+        simulated = _simulated_efficiency(config, layers, train, batch_size, WorkModel.fit(uneven), parameters)
         sums = line_of(_command(2, [__name__, *arguments]), timeout_s=600.0)
     spent = {name: float(both.seconds[name][skipped:].sum()) for name in PHASES}
     total = sum(spent.values())
@@ -108,21 +110,19 @@ def ranks_together(
     }
 
 
-def _simulated_efficiency(config: Config, layers: Path, train: Path, batch_size: int, network: Path) -> float:
+def _simulated_efficiency(
+    config: Config, layers: Path, train: Path, batch_size: int, model: WorkModel, parameters: int
+) -> float:
     """Return the efficiency of 1,024 nodes with balanced ranks, simulated as for figure 6, without residuals.
 
-    The costs are fitted to the first iterations of a training on two ranks, whose minibatches are uneven on purpose.
+    The costs are those of the first iterations on two ranks, whose minibatches are uneven on purpose.
     """
-    phases = read_phases(network / FILE)
-    uneven = between(phases, 2, MEASURED_ITERATIONS)
-    model = WorkModel.fit([uneven])
     kinds = read_kinds(TraceDataset(train, LayerTable.load(layers)))
     draw = samplers(kinds, batch_size, model, generator(1, "bench/minibatches", 0))["balanced"]
     section = config.experiments
     through = Network(1e-6 * section.network_latency_us, 1e9 * section.network_gb_per_s)
-    nbytes = 4.0 * read_manifest(network)["parameters"]
     stream = partial(generator, 1, "bench/simulation")
-    ((_, efficiency),) = weak_scaling(draw, model, through, nbytes, [_NODES], stream, noise=False)
+    ((_, efficiency),) = weak_scaling(draw, model, through, 4.0 * parameters, [_NODES], stream, noise=False)
     return efficiency
 
 
