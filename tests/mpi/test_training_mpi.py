@@ -30,6 +30,10 @@ def branching(tmp_path_factory: pytest.TempPathFactory) -> ExampleTraces:
     return make_example_traces("branching", tmp_path_factory.mktemp("branching"), 512, 101)
 
 
+# steps in proportion to the gradients: Adam and a limit of their norm would hide a wrong factor of the sums
+PLAIN_SGD = {"optimizer": "sgd", "gradient_clip": None, "learning_rate": 0.02}
+
+
 def command(
     traces: ExampleTraces, output: Path, ranks: int, expected_ranks: int | None = None, **training: object
 ) -> list[str]:
@@ -72,7 +76,7 @@ def on_two_ranks(
     commands = [
         command(branching, folder / "batch of 8", 2, batch_size=8, max_traces=320),
         command(branching, folder / "batch of 1", 2, batch_size=1, max_traces=40),
-        command(branching, folder / "balanced", 2, batch_size=8, max_traces=960, optimizer="sgd", sampler="balanced"),
+        command(branching, folder / "balanced", 2, batch_size=8, max_traces=960, sampler="balanced", **PLAIN_SGD),
         command(branching, folder / "blocking", 2, batch_size=8, max_traces=320, gradient_sum="blocking"),
         command(branching, folder / "bfloat16", 2, batch_size=8, max_traces=320, sum_dtype="bfloat16"),
         command(branching, folder / "wrong", 2, expected_ranks=3, batch_size=4, max_traces=40),
@@ -135,10 +139,8 @@ def test_sums_in_bfloat16_train_nearly_the_same_network(two_ranks: Path) -> None
 
 
 def test_four_ranks_train_the_network_of_one(branching: ExampleTraces, tmp_path: Path) -> None:
-    """Steps in proportion to the gradients: Adam and a limit of their norm would hide a wrong factor of the sums."""
-    plain = {"max_traces": 320, "optimizer": "sgd", "gradient_clip": None, "learning_rate": 0.02}
-    train_alone(command(branching, tmp_path / "1", 1, batch_size=16, **plain))
-    done = run(command(branching, tmp_path / "4", 4, batch_size=4, **plain))
+    train_alone(command(branching, tmp_path / "1", 1, batch_size=16, max_traces=320, **PLAIN_SGD))
+    done = run(command(branching, tmp_path / "4", 4, batch_size=4, max_traces=320, **PLAIN_SGD))
     assert done.returncode == 0, done.stderr
     one, four = (checkpoint.load(tmp_path / name / "network").state_dict() for name in ("1", "4"))
     for name, value in one.items():
@@ -147,7 +149,7 @@ def test_four_ranks_train_the_network_of_one(branching: ExampleTraces, tmp_path:
 
 def test_balanced_ranks_train_the_network_of_one(branching: ExampleTraces, tmp_path: Path, two_ranks: Path) -> None:
     """The ranks have different numbers of traces, first at random and then by measured costs."""
-    train_alone(command(branching, tmp_path / "1", 1, batch_size=16, max_traces=960, optimizer="sgd"))
+    train_alone(command(branching, tmp_path / "1", 1, batch_size=16, max_traces=960, **PLAIN_SGD))
     folders = tmp_path / "1" / "network", two_ranks / "balanced" / "network"
     one, two = (checkpoint.load(folder).state_dict() for folder in folders)
     for name, value in one.items():
