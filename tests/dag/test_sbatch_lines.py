@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The lines of sbatch that the profiles give, recorded by a program that refuses every job."""
+"""The profiles with programs in place of SLURM's: the lines of sbatch, and what the states of array tasks become."""
 
 import os
 import re
@@ -8,9 +8,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from dag.conftest import DryProject
 
 ANSWERS = {"sacctmgr": "physics\nphysics_cpu\nphysics_gpu", "scontrol": "MaxArraySize = 1001", "sinfo": "1:00:00"}
+DEFAULT_MIN_JOB_AGE_S = 300
+"""For how long SLURM remembers ended jobs, unless a site configures something else."""
 
 
 @pytest.fixture
@@ -45,6 +48,35 @@ def lines_of(rule: str, lines: list[str]) -> list[str]:
 
 def has(line: str, *words: str) -> None:
     assert [word for word in words if word not in line] == [], line
+
+
+@pytest.mark.parametrize("profile", ["slurm", "profiles/cpu-site", "profiles/gpu-site"])
+def test_each_task_of_an_array_has_its_own_state(made: DryProject, tmp_path: Path, profile: str) -> None:
+    site = yaml.safe_load((made.root / profile / "config.yaml").read_text(encoding="utf-8"))
+    # else the executor takes sacct, which names tasks by numbers of their own, and the last one by that of the array
+    assert 3 * site["slurm-init-seconds-before-status-checks"] <= DEFAULT_MIN_JOB_AGE_S
+    answers = {
+        "sbatch": "7",
+        "squeue": "7_1|FAILED\n7_2|COMPLETED",
+        "sacct": "8|FAILED\n7|COMPLETED",
+        "scontrol": f"MaxArraySize = 1001\nMinJobAge = {DEFAULT_MIN_JOB_AGE_S} sec",
+    }
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, answer in (ANSWERS | answers).items():
+        lines = ["#!/bin/sh", f"cat <<END\n{answer}\nEND"]
+        if name == "sacct":  # without an account in the profile, the executor also asks it for one
+            lines.insert(1, 'case "$*" in *Account*) echo physics; exit ;; esac')
+        (programs / name).write_text("\n".join([*lines, ""]), encoding="utf-8")
+        (programs / name).chmod(0o755)
+    project = DryProject(tmp_path / "project")
+    shutil.copytree(made.root, project.root, symlinks=True)
+    words = ["--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "1", "--retries", "0"]
+    done = project.snakemake(
+        *("--profile", profile, *words, "posteriors", "--forcerun", "rmh"),
+        variables={"PATH": f"{programs}:{os.environ['PATH']}"},
+    )
+    assert re.findall(r"SLURM-job '(\w+)' failed, SLURM status is: '(\w+)'", done.stdout) == [("7_1", "FAILED")]
 
 
 def test_hundreds_of_alike_jobs_are_a_few_arrays_of_short_lines(refuse) -> None:
