@@ -1,15 +1,17 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""The commands of docs/quick-start.md, as they stand; their posteriors are compared with the exact ones."""
+"""The commands of docs/quick-start.md and README.md, as they stand; posteriors are compared with the exact ones."""
 
 import contextlib
 import io
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pages import commands
 
 from etalumis import quickstart
 from etalumis.cli import main
@@ -73,6 +75,17 @@ def test_the_verdicts_are_in_words(carried):
     assert "simulated from the prior, seed 1" in simulated
     assert "The truth is inside the central 95 % of SMC and RMH." in simulated
     assert "y = [-1.2, -0.4, 0.9, 1.1, 2.3], given on the command line" in measured
+
+
+def test_the_command_of_the_readme_runs(carried, checkout, tmp_path, monkeypatch, capsys):
+    shutil.copyfile(carried[0] / "line.py", tmp_path / "line.py")
+    monkeypatch.chdir(tmp_path)
+    (words,) = commands(checkout / "README.md", "etalumis")
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "y = [-1.2, -0.4, 0.9, 1.1, 2.3], given on the command line" in said
+    assert "Rely on SMC and RMH, which passed their own checks." in said
+    assert (tmp_path / "measured" / "figures" / "posteriors.png").is_file()
 
 
 def test_the_folder_holds_configuration_figure_and_diagnostics(carried):
