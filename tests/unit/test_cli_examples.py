@@ -98,6 +98,9 @@ BEFORE = {
     ],
     "etalumis experiments figure2": [f"{EXPERIMENT} {SETTING} {TRAINING}/{SETTING}"],
     "etalumis experiments figure4": [f"{EXPERIMENT} ranks1 {TRAINING}/ranks1"],
+    "etalumis experiments figure6": [
+        f"{EXPERIMENT} timing-minibatch{number} {TRAINING}/timing-minibatch{number}" for number in (2, 8)
+    ],
     "etalumis experiments learning_rates": [f"{EXPERIMENT} minibatch16-rate0.01 {TRAINING}/minibatch16-rate0.01"],
     "etalumis experiments optimizers": [f"{EXPERIMENT} adam-none {TRAINING}/adam-none"],
     "etalumis experiments tables": [f"{EXPERIMENT} paper-ranks1 {TRAINING}/paper-ranks1"],

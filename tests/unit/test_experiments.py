@@ -223,6 +223,9 @@ def test_the_names_of_the_trainings_cover_the_grid_and_each_has_settings() -> No
         settings = variants.settings_of(config, name)
         assert settings.training.tasks == variants.ranks_of(name)
         assert settings.training.max_traces is not None
+        # a timing has the noise of the run's training; the others see little of it for longer
+        own = config.training if variants.is_timed(name) else config.experiments
+        assert settings.training.noise_ramp_share == own.noise_ramp_share
     slow = variants.settings_of(from_mapping({"experiments": {"learning_rates": [1e-7]}}), "minibatch32-rate1e-07")
     assert (slow.training.learning_rate, slow.training.learning_rate_end) == (1e-7, 1e-7)
     assert variants.settings_of(config, "paper-ranks2").network == NetworkConfig()
@@ -232,7 +235,7 @@ def test_the_names_of_the_trainings_cover_the_grid_and_each_has_settings() -> No
     ("name", "changes", "said"),
     [
         ("seeds1", {}, "'seeds1' names no training; expected a name such as stacks1-hidden128-components5"),
-        ("seed1", {"traces": {"train": 100}}, "experiments.minibatch: training seed1 needs 128 training traces"),
+        ("seed1", {"traces": {"train": 50}}, "experiments.minibatch: training seed1 needs 64 training traces"),
         ("ranks9", {"traces": {"train": 100}}, "experiments.rank_batch_size: training ranks9 needs 576"),
     ],
 )

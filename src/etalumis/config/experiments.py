@@ -24,7 +24,14 @@ class ExperimentsConfig(Section):
     """
 
     minibatch: int = Field(
-        128, ge=1, le=10**6, description="figures 2 and 5, section 7.1.2: traces per iteration, on one rank"
+        64, ge=1, le=10**6, description="figures 2 and 5, section 7.1.2: traces per iteration, on one rank"
+    )
+    noise_ramp_share: float = Field(
+        0.9,
+        ge=0.0,
+        le=1.0,
+        description="figures 2 and 5, sections 6.3 and 7.1.2: in place of training.noise_ramp_share, since trainings "
+        "of so few traces learn little from observations with all of their noise",
     )
     lstm_layers: Annotated[tuple[Layers, ...], AfterValidator(distinct)] = Field(
         (1, 2, 3, 4), min_length=1, description="figure 2: numbers of stacked LSTM layers"

@@ -92,6 +92,8 @@ def settings_of(config: Config, name: str) -> Config:
     data = config.model_dump(mode="json")
     changes: dict[str, Any] = {"max_minutes": None, "threads_per_task": 1, "optimizer": "adam_larc"}
     changes |= {"schedule": "polynomial2", "tasks": 1, "batch_size": section.minibatch}
+    if not is_timed(name):
+        changes |= {"noise_ramp_share": section.noise_ramp_share}
     if found := _GRID.fullmatch(name):
         keys = ("lstm_layers", "lstm_hidden", "mixture_components")
         data["network"] |= dict(zip(keys, map(int, found.groups()), strict=True))
