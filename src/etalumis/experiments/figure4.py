@@ -9,7 +9,7 @@ import numpy as np
 
 from etalumis.experiments.output import Rows, markdown_table
 from etalumis.experiments.rank_timings import RankTimings
-from etalumis.experiments.training_record import machine_sentence, settings_sentence
+from etalumis.experiments.training_record import machine_sentence, seed_sentence, settings_sentence
 from etalumis.figures import style
 from etalumis.training.phases import WORK, Phases
 from etalumis.typing import FloatArray
@@ -102,7 +102,7 @@ def _caption(timings: Sequence[RankTimings]) -> str:
         "the difference of the two, is not drawn.\n\n"
         f"{markdown_table(('ranks', 'actual [ms]', 'best [ms]', 'imbalance', 'read'), rows)}\n\n"
         f"{record.training['hyperparameters']['batch_size']} traces per rank and iteration, one thread per rank. "
-        f"{settings_sentence(record)} {machine_sentence([timing.record for timing in timings])} Ranks beyond the "
-        "number of cores would share them and measure nothing.\n\n"
+        f"{settings_sentence(record)} {seed_sentence([record])} "
+        f"{machine_sentence([timing.record for timing in timings])} Ranks beyond the number of cores would share them and measure nothing.\n\n"
         f"{PAPER}"
     )
