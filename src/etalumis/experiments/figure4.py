@@ -103,6 +103,7 @@ def _caption(timings: Sequence[RankTimings]) -> str:
         f"{markdown_table(('ranks', 'actual [ms]', 'best [ms]', 'imbalance', 'read'), rows)}\n\n"
         f"{record.training['hyperparameters']['batch_size']} traces per rank and iteration, one thread per rank. "
         f"{settings_sentence(record)} {seed_sentence([record])} "
-        f"{machine_sentence([timing.record for timing in timings])} Ranks beyond the number of cores would share them and measure nothing.\n\n"
+        f"{machine_sentence([timing.record for timing in timings])} "
+        "Ranks beyond the number of cores would share them and measure nothing.\n\n"
         f"{PAPER}"
     )
