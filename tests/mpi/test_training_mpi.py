@@ -154,8 +154,10 @@ def test_balanced_ranks_train_the_network_of_one(branching: ExampleTraces, tmp_p
     one, two = (checkpoint.load(folder).state_dict() for folder in folders)
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5)
-    state = checkpoint.read_manifest(folders[1] / "checkpoint")["training"]["state"]
-    assert state["costs"]["per_trace"] + state["costs"]["per_token"] + state["costs"]["per_row"] > 0
+    # beside other programs, the fit of so short steps may find nothing but a fixed cost
+    costs = checkpoint.read_manifest(folders[1] / "checkpoint")["training"]["state"]["costs"]
+    assert set(costs) == {"fixed", "per_trace", "per_token", "per_row"}
+    assert sum(costs.values()) > min(costs.values()) >= 0
     alone, shared = (read_phases(folder / "phases.h5") for folder in folders)
     np.testing.assert_array_equal(shared.iteration, np.arange(1, 61))
     assert shared.traces.shape == (60, 2)
