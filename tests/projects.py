@@ -141,25 +141,18 @@ def shrink_paper(root: Path) -> None:
     path = root / "config" / "paper.yaml"
     own = yaml.safe_load(path.read_text(encoding="utf-8"))
     test = yaml.safe_load((root / CONFIG).read_text(encoding="utf-8"))
-    network, training = test["network"], test["training"]
-    network = {key: network[key] for key in ("observation_embedding", "lstm_hidden", "address_embedding")}
-    training = {key: training[key] for key in own["training"] if key in training}
-    posteriors = {
-        engine: {
-            key: test["posteriors"][engine][key]
-            for key in own["posteriors"][engine]
-            if key in test["posteriors"][engine]
-        }
+    sizes = {key: test["network"][key] for key in ("observation_embedding", "lstm_hidden", "address_embedding")}
+    engines = {
+        engine: {key: test["posteriors"][engine].get(key, value) for key, value in own["posteriors"][engine].items()}
         for engine in own["posteriors"]["engines"]
     }
     small = {
         **own,
         "traces": test["traces"] | {"test": own["observation"]["trace"] + 1},
         "sorted": test["sorted"],
-        "network": own["network"] | network | {"conv_channels": [4, 4, 8, 8, 8]},
-        "training": own["training"] | training,
-        "posteriors": own["posteriors"]
-        | {engine: own["posteriors"][engine] | posteriors[engine] for engine in posteriors},
+        "network": own["network"] | sizes | {"conv_channels": [4, 4, 8, 8, 8]},
+        "training": {key: test["training"].get(key, value) for key, value in own["training"].items()},
+        "posteriors": own["posteriors"] | engines,
     }
     path.write_text(yaml.safe_dump(small), encoding="utf-8")
 

@@ -26,7 +26,7 @@ BUCKETS = 10
 _RANK_STEPS = 8192
 """Minibatches that are simulated for each number of ranks..."""
 _MIN_STEPS, _MAX_STEPS = 40, 200
-"""...in so many iterations: multiples of `BUCKETS`, so that each bucket occurs equally often."""
+"""...in so many iterations, rounded to a multiple of `BUCKETS`, so that each bucket occurs equally often."""
 _SINGLE_STEPS = 5_000
 """Iterations of one rank, whose mean is the reference of all efficiencies."""
 _CANDIDATES = 4096
@@ -189,7 +189,8 @@ def simulate(
     steps
         Number of iterations; None: fewer for more ranks.
     """
-    steps = min(max(_RANK_STEPS // ranks, _MIN_STEPS), _MAX_STEPS) if steps is None else steps
+    if steps is None:
+        steps = min(max(_RANK_STEPS // ranks // BUCKETS * BUCKETS, _MIN_STEPS), _MAX_STEPS)
     traces, seconds = np.zeros(steps), np.zeros(steps)
     for step in range(steps):
         counts = draw(ranks, rng)
