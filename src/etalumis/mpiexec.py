@@ -53,6 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     mpiexec = args.mpiexec or find_mpiexec(os.environ)
     if mpiexec is None:
         parser.error("found no mpiexec beside this Python or on the PATH; install an MPI library: pip install mpich")
+    nodes = os.environ.get("SLURM_JOB_NUM_NODES", "1")
+    if nodes != "1":
+        sys.stderr.write(
+            f"{_PROG}: warning: the SLURM job has {nodes} nodes, but all {args.n} ranks start on this one, with its "
+            "share of the memory; to use all nodes, launch with `srun`: `mpi` under set-resources in the profile\n"
+        )
     try:
         fifo = Path(tempfile.mkdtemp(prefix="etalumis-mpi-")) / "started"
         os.mkfifo(fifo)

@@ -11,10 +11,10 @@ import pytest
 from projects import BATCH_VARIABLES
 
 
-def launch(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def launch(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "etalumis.mpiexec", *words],
-        env={**os.environ, **BATCH_VARIABLES, "TMPDIR": str(folder)},
+        env={**os.environ, **BATCH_VARIABLES, "TMPDIR": str(folder), **environment},
         capture_output=True,
         text=True,
         timeout=120,
@@ -31,6 +31,12 @@ os.write(1, f"{COMM_WORLD.size}. ".encode())
 """
     done = launch(tmp_path, "-n", "2", sys.executable, "-c", program)
     assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["2.", "2."], "")
+
+
+def test_a_job_of_several_nodes_of_which_one_is_used_is_warned_of(tmp_path: Path) -> None:
+    done = launch(tmp_path, "-n", "2", "true", SLURM_JOB_NUM_NODES="2")
+    assert done.returncode == 0
+    assert "the SLURM job has 2 nodes, but all 2 ranks start on this one" in done.stderr
 
 
 def test_the_exit_code_is_that_of_the_program(tmp_path: Path) -> None:

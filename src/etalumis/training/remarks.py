@@ -69,11 +69,11 @@ def progress_fields(
     share = budget_spent(config, state.traces, state.elapsed_s)
     left_s = state.elapsed_s * (1.0 - share) / share if share > 0 else math.nan
     loss = state.loss_sum / state.loss_traces if state.loss_traces else last.train_loss
-    largest = max((a / b for a, b in by_rank.tolist() if b), default=math.nan)
+    losses = [a / b for a, b in by_rank.tolist() if b]
     return {
         "iteration": state.iteration,
         "loss": f"{loss:.2f}",
-        "largest": f"{largest:.2f}",
+        **({"largest": f"{max(losses):.2f}"} if losses else {}),
         "valid": f"{last.valid_loss:.2f}",
         "prior": f"{last.prior_loss:.2f}",
         "rate": f"{rate:.1e}",
