@@ -43,6 +43,8 @@ FIGURES = {
     "chains_rank_network_rmh": FigureEntry(_CHAINS, "RMH with network moves: ranks of each chain's draws"),
     "chains_autocorrelation_network_rmh": FigureEntry(_CHAINS, "RMH with network moves: autocorrelation"),
 }
+FIGURES_WITH_NUMBERS = ("figure7_loss", "figure8_posteriors")
+"""Figures of the paper, whose numbers are a CSV file beside them."""
 # figures and tables that `make paper-figures` adds to figures 7 and 8, by target, with their stems
 PAPER_FIGURES = {
     "figure2": "figure2_architectures",

@@ -36,7 +36,7 @@ from etalumis.figures import (
     style,
 )
 from etalumis.inference.predictive import PredictiveCheck
-from etalumis.paths import figures_of
+from etalumis.paths import FIGURES_WITH_NUMBERS, figures_of
 from etalumis.traces import observation as observation_file
 from etalumis.traces.format import Provenance
 from etalumis.traces.observation import Observation, ObservedStatement
@@ -204,6 +204,28 @@ def test_histogram_is_weighted():
     density, edges, _ = step.get_data()
     assert density[edges[1:] <= 0.8].sum() == 0
     assert (density * np.diff(edges)).sum() == pytest.approx(1.0)
+
+
+def test_the_numbers_of_figure8_are_those_of_the_draws(figure8, pair):
+    def rows(quantity, engine):
+        return [row for row in figure8.rows if (row["quantity"], row["engine"]) == (quantity, engine)]
+
+    for posterior in pair:
+        channel, weight = np.asarray(posterior.values["channel"]), np.exp(posterior.log_weight)
+        for row in rows("channel", posterior.engine):
+            assert row["low"] == row["high"]
+            share = weight[channel == row["low"]].sum() / weight.sum()
+            assert row["probability"] == pytest.approx(share, abs=0.02)  # the weights of a figure are smoothed
+    (rmh,) = (posterior for posterior in pair if posterior.engine == "rmh")
+    py = np.asarray(rmh.values["momentum"])[:, 1]
+    for row in rows("py", "rmh"):
+        inside = (py >= row["low"]) & (py < row["high"])
+        assert row["probability"] == pytest.approx(inside.mean(), abs=1.5 / len(py))  # the last bin has both edges
+    (truth,) = rows("py", "truth")
+    assert truth["low"] == truth["high"] == rmh.truth["momentum"][1]
+    assert {row["quantity"] for row in figure8.rows} == {
+        "px", "py", "pz", "energy_1", "energy_2", "missing_et", "channel",
+    }  # fmt: skip
 
 
 def test_channel_bars_are_named_and_sum_to_one(figure8):
@@ -708,6 +730,7 @@ def test_command_line_draws_the_figures_of_the_files_it_is_given(tmp_path, pair,
     stems = set(figures_of(["rmh", "ic"])) - {"trace_frequency"}
     out = tmp_path / "out"
     expected = {f"{stem}.{s}" for stem in stems for s in ("svg", "md", "rst")} | {"summary.md", "summary.rst"}
+    expected |= {f"{stem}.csv" for stem in FIGURES_WITH_NUMBERS}
     assert {path.name for path in out.iterdir()} == expected
     assert all(b"<svg " in path.read_bytes() for path in out.glob("*.svg"))
     assert "prior's 21.000" in (out / "figure7_loss.md").read_text()
@@ -722,7 +745,7 @@ def test_formats_are_those_of_the_call_else_of_the_configuration(tmp_path, optio
     written_run(tmp_path, [])
     assert main(arguments(tmp_path, ["--network", "network", *options, "--output", "out"])) == 0
     signatures = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
-    assert {path.suffix[1:] for path in (tmp_path / "out").iterdir()} == {*formats, "md", "rst"}
+    assert {path.suffix[1:] for path in (tmp_path / "out").iterdir()} == {*formats, "md", "rst", "csv"}
     for name in formats:
         assert (tmp_path / "out" / f"figure7_loss.{name}").read_bytes().startswith(signatures[name])
 

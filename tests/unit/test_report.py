@@ -16,7 +16,7 @@ from etalumis.config import Config
 from etalumis.diagnostics import diagnose
 from etalumis.diagnostics.files import write_diagnostics
 from etalumis.files import digest
-from etalumis.paths import Paths, figures_of
+from etalumis.paths import FIGURES_WITH_NUMBERS, Paths, figures_of
 from etalumis.provenance.record import read_record
 from etalumis.training.phases import COLUMNS, append_phases
 
@@ -60,7 +60,8 @@ def finished(tmp_path):
         folder.mkdir(parents=True)
     paths.config.write_text(config.to_yaml(Config()), encoding="utf-8")
     paths.observation.touch()
-    (paths.network / "history.csv").touch()
+    for path in (paths.network / "history.csv", *(paths.figure(stem, "csv") for stem in FIGURES_WITH_NUMBERS)):
+        path.touch()
     paths.benchmark("traces", "train-000").write_text("s\th:m:s\n75.0\t0\n", encoding="utf-8")
     write_diagnostics(paths.diagnostics, diagnose(engines))
     channels = [{"name": f"π⁻ K_S {number}"} for number in range(38)]

@@ -9,7 +9,16 @@ from snakemake.logging import logger
 from etalumis import resource_requests, slurm_refusals
 from etalumis import workflow as wiring
 from etalumis.config import configuration_notes
-from etalumis.paths import PAPER_FIGURES, PAPER_TABLES, SORTED_SPLITS, SPLITS, STATEMENTS, figure_target, figures_of
+from etalumis.paths import (
+    FIGURES_WITH_NUMBERS,
+    PAPER_FIGURES,
+    PAPER_TABLES,
+    SORTED_SPLITS,
+    SPLITS,
+    STATEMENTS,
+    figure_target,
+    figures_of,
+)
 from etalumis.results import check_format, write_run_files
 
 CONFIG = wiring.read_config(workflow)

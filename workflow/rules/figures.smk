@@ -23,6 +23,7 @@ rule figures:
             for name, entry in FIGURES.items()
         },
         captions=[P.figure(name, suffix) for name in FIGURES for suffix in ("md", "rst")],
+        numbers=[P.figure(name, "csv") for name in FIGURES_WITH_NUMBERS],
         summary=[P.summary(suffix) for suffix in ("md", "rst")],
         others=[
             P.figure(name, suffix) for name in FIGURES for suffix in wiring.figure_formats(CONFIG) if suffix != "png"

@@ -10,7 +10,6 @@ from matplotlib.ticker import MaxNLocator
 
 from etalumis.counting import counted
 from etalumis.experiments.learning import named_gain, verdict
-from etalumis.experiments.output import Rows
 from etalumis.experiments.training_record import (
     TrainingRecord,
     machine_sentence,
@@ -19,6 +18,7 @@ from etalumis.experiments.training_record import (
     settings_sentence,
 )
 from etalumis.figures import style
+from etalumis.figures.numbers import Rows
 
 STEM = "figure2_architectures"
 TITLE = "Loss of the architectures of the search (Figure 2 of the paper)"

@@ -15,9 +15,10 @@ from etalumis.diagnostics.quantities import TAU_DECAY
 from etalumis.errors import DatasetError
 from etalumis.experiments.entry_densities import Densities, Entry, densities_at, entries_along, shown
 from etalumis.experiments.machine import Machine
-from etalumis.experiments.output import Rows, markdown_table
+from etalumis.experiments.output import markdown_table
 from etalumis.figures import style
 from etalumis.figures.captions import channel_name, index_text
+from etalumis.figures.numbers import Rows
 from etalumis.network import checkpoint
 from etalumis.traces.observation import Observation
 from etalumis.traces.observation import load as load_observation

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from etalumis.experiments.output import Rows, markdown_table
+from etalumis.experiments.output import markdown_table
 from etalumis.experiments.rank_timings import RankTimings
 from etalumis.experiments.training_record import machine_sentence, seed_sentence, settings_sentence
 from etalumis.figures import style
+from etalumis.figures.numbers import Rows
 from etalumis.training.phases import WORK, Phases
 from etalumis.typing import FloatArray
 

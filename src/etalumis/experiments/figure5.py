@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from etalumis.experiments.learning import has_learned, verdict
-from etalumis.experiments.output import Rows
 from etalumis.experiments.training_record import TrainingRecord, machine_sentence, require_same, settings_sentence
 from etalumis.figures import style
+from etalumis.figures.numbers import Rows
 
 STEM = "figure5_seeds"
 TITLE = "Loss of several trainings with different seeds (Figure 5 of the paper)"

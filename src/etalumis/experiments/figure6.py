@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from etalumis.config import ExperimentsConfig
-from etalumis.experiments.output import Rows, markdown_table
+from etalumis.experiments.output import markdown_table
 from etalumis.experiments.rank_timings import RankTimings
 from etalumis.experiments.simulated_scaling import (
     RANKS_PER_NODE,
@@ -21,6 +21,7 @@ from etalumis.experiments.simulated_scaling import (
 )
 from etalumis.experiments.training_record import machine_sentence
 from etalumis.figures import style
+from etalumis.figures.numbers import Rows
 from etalumis.layers import LayerTable
 from etalumis.seeds import generator
 from etalumis.traces.reading.dataset import TraceDataset

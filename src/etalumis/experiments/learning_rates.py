@@ -5,9 +5,9 @@
 from collections.abc import Sequence
 
 from etalumis.experiments.learning import named_gain, verdict
-from etalumis.experiments.output import Rows
 from etalumis.experiments.training_record import TrainingRecord, machine_sentence, require_same, seed_sentence
 from etalumis.figures import style
+from etalumis.figures.numbers import Rows
 
 STEM = "learning_rates"
 TITLE = "Loss by learning rate and minibatch (section 6.3 of the paper)"

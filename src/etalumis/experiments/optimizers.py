@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from etalumis.experiments.learning import named_gain, verdict
-from etalumis.experiments.output import Rows, markdown_table
+from etalumis.experiments.output import markdown_table
 from etalumis.experiments.training_record import TrainingRecord, machine_sentence, require_same, seed_sentence
 from etalumis.figures import style
+from etalumis.figures.numbers import Rows
 
 STEM = "optimizers"
 TITLE = "Loss of optimizers and schedules (section 7.1.2 of the paper)"

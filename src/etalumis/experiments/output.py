@@ -2,17 +2,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A figure or table of the experiments as files: picture, numbers, caption."""
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from etalumis.figures import markup, style
+from etalumis.figures.numbers import Rows, save_csv
 from etalumis.files import write_text_atomic
 from etalumis.products import check_output_folder
-
-Rows = Sequence[Mapping[str, object]]
-"""Rows of a table, with the same columns in the same order."""
 
 
 def save(drawing: style.Drawing, rows: Rows, folder: Path, formats: Sequence[str]) -> list[Path]:
@@ -25,16 +21,6 @@ def save(drawing: style.Drawing, rows: Rows, folder: Path, formats: Sequence[str
     """
     check_output_folder(folder)
     return [*style.save(drawing, folder, formats), save_csv(folder / f"{drawing.stem}.csv", rows)]
-
-
-def save_csv(path: Path, rows: Rows) -> Path:
-    """Write rows as CSV with a header, whole or not at all."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text_atomic(path, text.getvalue())
-    return path
 
 
 def save_table(folder: Path, stem: str, title: str, text: str, rows: Rows) -> list[Path]:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import torch
 
-from etalumis.experiments.output import Rows, markdown_table
+from etalumis.experiments.output import markdown_table
 from etalumis.experiments.rank_timings import RankTimings
 from etalumis.experiments.training_record import machine_sentence, seed_sentence
+from etalumis.figures.numbers import Rows
 
 PAPER_CPUS = (
     ("E5-2695 v2 @ 2.40GHz", 12, "IVB"),

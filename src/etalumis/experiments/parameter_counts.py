@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from etalumis.config import NetworkConfig
-from etalumis.experiments.output import Rows, markdown_table
+from etalumis.experiments.output import markdown_table
+from etalumis.figures.numbers import Rows
 
 STEM = "parameters"
 TITLE = "Parameters of the paper's networks, and the numbers of addresses that reproduce them"

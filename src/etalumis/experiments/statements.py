@@ -11,8 +11,9 @@ import numpy as np
 from etalumis.diagnostics.headline import own_checks
 from etalumis.diagnostics.verdict import ENGINE_NAMES
 from etalumis.experiments.machine import Machine
-from etalumis.experiments.output import Rows, markdown_table
+from etalumis.experiments.output import markdown_table
 from etalumis.experiments.sub_minibatches import SEED, SubMinibatchRates
+from etalumis.figures.numbers import Rows
 from etalumis.training.phases import Phases
 
 TITLE = "Statements of the paper about speed"

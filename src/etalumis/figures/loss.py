@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from etalumis.counting import counted
 from etalumis.diagnostics.history import History, judge
 from etalumis.figures import style
+from etalumis.figures.numbers import Rows
 
 STEM = "figure7_loss"
 TITLE = "Training and validation loss (Figure 7 of the paper)"
@@ -34,7 +35,27 @@ def draw(history: History) -> style.Drawing:
             _shade_ramp(axes, history.ramp_end)
         if history.iteration.size > 1:
             _second_axis(axes, history)
-    return style.Drawing(STEM, figure, TITLE, caption(history))
+    return style.Drawing(STEM, figure, TITLE, caption(history), rows(history))
+
+
+def rows(history: History) -> Rows:
+    """Return the losses that are drawn, in nats per trace; nan between validations."""
+    return [
+        {
+            "iteration": int(iteration),
+            "traces_seen": int(seen),
+            "train_loss": train,
+            "valid_loss": valid,
+            "prior_loss": history.prior_loss,
+        }
+        for iteration, seen, train, valid in zip(
+            history.iteration.tolist(),
+            history.traces_seen.tolist(),
+            history.train_loss.tolist(),
+            history.valid_loss.tolist(),
+            strict=True,
+        )
+    ]
 
 
 def _losses(axes: Any, history: History) -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -26,10 +27,20 @@ HEADROOM = 1.15
 """Height of a panel over the highest bin of the posteriors that may be read as results."""
 
 
-def histogram(axes: Axes, quantity: Quantity, series: Sequence[Series], truth: float) -> None:
+class Bins(NamedTuple):
+    """Probabilities (bin,) of a distribution between the edges `low` and `high` (bin,), which are equal for a code."""
+
+    series: Series
+    low: FloatArray
+    high: FloatArray
+    probability: FloatArray
+
+
+def histogram(axes: Axes, quantity: Quantity, series: Sequence[Series], truth: float) -> list[Bins]:
     """Draw normalised weighted histograms of one quantity; the prior behind them, the truth as a dashed line.
 
-    Axes and bins follow the reliable posteriors: a few draws of large weight are all that others show.
+    Axes and bins follow the reliable posteriors: a few draws of large weight are all that others show. Return what is
+    drawn.
     """
     axes.set_xlabel(quantity.axis_label)
     deciders = [each.samples(quantity) for each in deciding(series)]
@@ -37,51 +48,55 @@ def histogram(axes: Axes, quantity: Quantity, series: Sequence[Series], truth: f
     if is_constant(values):
         known = f"\ntruth: {truth:g}" if np.isfinite(truth) else ""
         style.empty_panel(axes, f"never changed: always {values[0]:g}{known}")
-        return
+        return []
     low, high = axis_range(quantity, deciders, truth)
     edges = bin_edges(deciders, low, high)
     strong = deciding(series)
-    heights = []
+    bins = []
     for each in series:
         own = edges if each.is_prior or each in strong else bin_edges([each.samples(quantity)], low, high)
-        heights.append(_stairs(axes, each, quantity, own))
+        bins.extend(_stairs(axes, each, quantity, own))
     if not len(values):
         style.empty_panel(axes, "no draw has any weight")
     if np.isfinite(truth):
         axes.axvline(truth, **style.TRUTH)
     axes.set_xlim(min(low, edges[0]), max(high, edges[-1]))
-    top = max((height for each, height in zip(series, heights, strict=True) if each in strong), default=0.0)
+    top = max(
+        (float((drawn.probability / (drawn.high - drawn.low)).max()) for drawn in bins if drawn.series in strong),
+        default=0.0,
+    )
     axes.set_ylim(0, HEADROOM * top if top > 0 else None)
     if is_discrete(values):
         axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True))
         axes.set_ylabel("probability" if edges[1] - edges[0] == 1 else "probability density")
     else:
         axes.set_ylabel(f"probability density [1/{quantity.unit}]" if quantity.unit else "probability density")
+    return bins
 
 
-def _stairs(axes: Axes, series: Series, quantity: Quantity, edges: FloatArray) -> float:
-    """Draw one histogram; return the height of its highest bin."""
+def _stairs(axes: Axes, series: Series, quantity: Quantity, edges: FloatArray) -> list[Bins]:
+    """Draw one histogram and return it; nothing if no draw has any weight."""
     values, weight = series.samples(quantity)
     if not len(values):
-        return 0.0
-    density = np.histogram(values, edges, weights=weight)[0] / np.diff(edges)
-    series.stairs(axes, density, edges)
-    return float(density.max())
+        return []
+    probability = np.histogram(values, edges, weights=weight)[0]
+    series.stairs(axes, probability / np.diff(edges), edges)
+    return [Bins(series, edges[:-1], edges[1:], probability)]
 
 
 def channels(
     axes: Axes, quantity: Quantity, series: Sequence[Series], truth: float, labels: Sequence[str] | None
-) -> None:
+) -> list[Bins]:
     """Draw the probabilities of the decay channels: one group of bars per channel, one bar per engine.
 
     The most probable channels of the reliable posteriors, the true one, and the rest together; the prior is the wide
-    bar behind each group.
+    bar behind each group. Return the probabilities of all channels.
     """
     tables = {each.engine: _probabilities(each, quantity) for each in series}
     posteriors = [each for each in series if not each.is_prior]
     if not any(tables[each.engine] for each in posteriors):
         style.empty_panel(axes, "no draw has any weight")
-        return
+        return []
     shown = _shown_channels([tables[each.engine] for each in deciding(series)], truth)
     places = np.arange(len(shown) + 1)
     height = 0.76 / len(posteriors)
@@ -100,6 +115,11 @@ def channels(
     axes.set_xlim(0, 1.1 * axes.get_xlim()[1])  # room for the word beside the longest bar
     if np.isfinite(truth):
         _mark_truth(axes, shown.index(int(truth)), max(table.get(int(truth), 0.0) for table in tables.values()))
+    codes = {engine: np.array(list(table), dtype=float) for engine, table in tables.items()}
+    return [
+        Bins(each, codes[each.engine], codes[each.engine], np.array(list(tables[each.engine].values())))
+        for each in series
+    ]
 
 
 def _bar(series: Series) -> dict[str, object]:

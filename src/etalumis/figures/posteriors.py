@@ -15,7 +15,8 @@ from matplotlib.lines import Line2D
 from etalumis.diagnostics.headline import headline
 from etalumis.diagnostics.quantities import Quantity, is_tau_decay, quantities_of, with_prior_ranges
 from etalumis.figures import captions, style
-from etalumis.figures.panels import channels, correlation, histogram
+from etalumis.figures.numbers import Rows
+from etalumis.figures.panels import Bins, channels, correlation, histogram
 from etalumis.figures.series import Series, of_posteriors
 from etalumis.typing import FloatArray
 
@@ -54,12 +55,12 @@ def draw(
     truths = [posterior.truth for posterior in posteriors]
     with style.style(style.TALK):
         if all(is_tau_decay(posterior.values) for posterior in posteriors):
-            figure = _tau_decay(series, truths, momentum_gev, channel_labels)
+            figure, rows = _tau_decay(series, truths, momentum_gev, channel_labels)
         else:
-            figure = _generic(series, truths)
+            figure, rows = _generic(series, truths)
         _legend(figure, series, headline(diagnostics), any(truths))
     text = captions.figure8(diagnostics, channel_labels, with_prior=bool(prior))
-    return style.Drawing(STEM, figure, captions.title(diagnostics), text)
+    return style.Drawing(STEM, figure, captions.title(diagnostics), text, rows)
 
 
 def truth_of(quantity: Quantity, truths: Sequence[Mapping[str, FloatArray]]) -> float:
@@ -73,7 +74,7 @@ def _tau_decay(
     truths: Sequence[Mapping[str, FloatArray]],
     momentum_gev: Mapping[str, tuple[float, float]],
     channel_labels: Sequence[str] | None,
-) -> Figure:
+) -> tuple[Figure, Rows]:
     found = quantities_of(next(each for each in series if not each.is_prior).values)
     quantities = {q.key: q for q in with_prior_ranges(found, momentum_gev)}
     truth = {key: truth_of(quantity, truths) for key, quantity in quantities.items()}
@@ -82,27 +83,44 @@ def _tau_decay(
         [["px", "py", "pz"], ["energy_1", "channel", "channel"], ["contour", "energy_2", "missing_et"]],
         height_ratios=(1.0, 1.25, 1.0),
     )
+    rows: list[Mapping[str, object]] = []
     for key in ("px", "py", "pz", "energy_1", "energy_2", "missing_et"):
-        histogram(axes[key], quantities[key], series, truth[key])
-    channels(axes["channel"], quantities["channel"], series, truth["channel"], channel_labels)
+        rows += _rows(quantities[key], histogram(axes[key], quantities[key], series, truth[key]), truth[key])
+    drawn = channels(axes["channel"], quantities["channel"], series, truth["channel"], channel_labels)
+    rows += _rows(quantities["channel"], drawn, truth["channel"])
     one, two = quantities["energy_1"], quantities["energy_2"]
     correlation(axes["contour"], one, two, series, (truth[one.key], truth[two.key]))
     for key in ("py", "pz", "missing_et"):
         axes[key].set_ylabel("")  # the same as on the left
-    return figure
+    return figure, rows
 
 
-def _generic(series: Sequence[Series], truths: Sequence[Mapping[str, FloatArray]]) -> Figure:
+def _rows(quantity: Quantity, drawn: Sequence[Bins], truth: float) -> Rows:
+    """Return the histograms of a quantity: probabilities between `low` and `high`, which are equal for the truth."""
+    known = [("truth", True, truth, truth, 1.0)] if np.isfinite(truth) else []
+    bins = [
+        (each.series.engine, each.series.reliable, low, high, probability)
+        for each in drawn
+        for low, high, probability in zip(each.low.tolist(), each.high.tolist(), each.probability.tolist(), strict=True)
+    ]
+    columns = ("engine", "reliable", "low", "high", "probability")
+    of = {"quantity": quantity.key, "unit": quantity.unit}
+    return [{**of, **dict(zip(columns, values, strict=True))} for values in [*known, *bins]]
+
+
+def _generic(series: Sequence[Series], truths: Sequence[Mapping[str, FloatArray]]) -> tuple[Figure, Rows]:
     quantities = quantities_of(next(each for each in series if not each.is_prior).values)
     columns = min(3, max(1, len(quantities)))
-    rows = max(1, -(-len(quantities) // columns))
-    figure = style.new_figure(WIDTH_IN, 2.7 * rows + 0.4 * len(series) + 0.8)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    lines = max(1, -(-len(quantities) // columns))
+    figure = style.new_figure(WIDTH_IN, 2.7 * lines + 0.4 * len(series) + 0.8)
+    grid = figure.subplots(lines, columns, squeeze=False).ravel()
+    rows: list[Mapping[str, object]] = []
     for axes, quantity in zip(grid, quantities, strict=False):
-        histogram(axes, quantity, series, truth_of(quantity, truths))
+        truth = truth_of(quantity, truths)
+        rows += _rows(quantity, histogram(axes, quantity, series, truth), truth)
     for axes in grid[len(quantities) :]:
         axes.set_axis_off()
-    return figure
+    return figure, rows
 
 
 def _legend(figure: Figure, series: Sequence[Series], verdicts: Sequence[str], with_truth: bool) -> None:

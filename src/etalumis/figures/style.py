@@ -16,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from etalumis.figures import markup
+from etalumis.figures.numbers import Rows, save_csv
 from etalumis.files import atomic_path, write_text_atomic
 
 FULL_WIDTH_IN = 7.0
@@ -75,12 +76,15 @@ class Drawing:
         One line.
     caption : str
         What is shown, and the numbers, in the Markdown of `etalumis.figures.markup`.
+    rows : Rows, optional
+        The numbers that are drawn.
     """
 
     stem: str
     figure: Figure
     title: str
     caption: str
+    rows: Rows | None = None
 
 
 @contextmanager
@@ -98,9 +102,10 @@ def new_figure(width_in: float, height_in: float) -> Figure:
 
 
 def save(drawing: Drawing, folder: Path, formats: Sequence[str]) -> list[Path]:
-    """Write ``stem.<format>`` for every format, and title and caption as ``stem.md`` and ``stem.rst``.
+    """Write ``stem.<format>`` for every format, title and caption as ``stem.md`` and ``stem.rst``.
 
-    The files contain no dates or versions: the same input gives the same bytes.
+    The numbers, if the drawing has them, are ``stem.csv``. The files contain no dates or versions: the same input gives
+    the same bytes.
 
     Raises
     ------
@@ -110,6 +115,8 @@ def save(drawing: Drawing, folder: Path, formats: Sequence[str]) -> list[Path]:
     paths = output_paths(folder, drawing.stem, formats)
     for path in paths:
         _write(drawing, path)
+    if drawing.rows is not None:
+        paths.append(save_csv(folder / f"{drawing.stem}.csv", drawing.rows))
     return paths
 
 

@@ -233,13 +233,16 @@ def _data_uri(picture: bytes, kind: str) -> str:
 def _data_of(paths: Paths, stem: str) -> list[tuple[str, Path]]:
     """Return the files whose numbers a figure shows."""
     observation = ("observation", paths.observation)
+    numbers = ("numbers", paths.figure(stem, "csv"))
     if stem == "observation":
         return [observation]
     if stem == "trace_frequency":
         return [("traces", paths.root / "traces")]
     if stem == "figure7_loss":
-        return [("training history", paths.network / "history.csv")]
+        return [numbers, ("training history", paths.network / "history.csv")]
     posteriors = [("posteriors", paths.root / "posteriors"), ("diagnostics", paths.diagnostics)]
+    if stem == "figure8_posteriors":
+        return [numbers, *posteriors]
     return [observation, *posteriors] if stem in ("event_display", "predictive_check") else posteriors
 
 
