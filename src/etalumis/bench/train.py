@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mpi4py import MPI
 
 from etalumis.bench.cores import pinned
 from etalumis.bench.measure import BenchReport, Contender, Slice, Target, machine, take_turns
@@ -24,11 +23,8 @@ from etalumis.network.model import ProposalNetwork
 from etalumis.traces.reading.batch import Minibatch
 from etalumis.traces.reading.dataset import TraceDataset
 from etalumis.traces.reading.prefetch import Prefetcher
-from etalumis.training.gradients import MinibatchGradients
 from etalumis.training.initialise import initialise_from_data
-from etalumis.training.optimizer import Optimizer
-from etalumis.training.phase_timer import PhaseTimer
-from etalumis.training.synchronize import Synchronizer
+from etalumis.training.single_rank import SingleRankSteps
 from etalumis.typing import Array
 
 TARGETS = {
@@ -163,13 +159,8 @@ class _Steps:
     def __init__(
         self, network: ProposalNetwork, dataset: TraceDataset, traces: Array, config: Config, batch_size: int
     ) -> None:
-        self._network, self._dataset, self._batch_size = network, dataset, batch_size
-        self._rate = config.training.learning_rate
-        tables = dict(network.tables.items())
-        self._optimizer = Optimizer(config.training.optimizer, network.dense(), tables)
-        self._ranks = Synchronizer(MPI.COMM_SELF, network.grouping, tables)
-        self._gradients = MinibatchGradients(network, self._ranks, config.training.sum_dtype, overlap=False)
-        self._timer = PhaseTimer(MPI.COMM_SELF, Path("phases.h5"), 0, network.device)  # is never written
+        self._network, self._dataset = network, dataset
+        self._steps = SingleRankSteps(network, config.training)
         self._indices = _minibatches(traces, batch_size)
         self._types: list[int] = []
         self._flops = StepFlops(network)
@@ -202,11 +193,7 @@ class _Steps:
         batch, plan = self._reader.take()
         self._reader.ask()
         self.flops += self._flops.of(plan)
-        present = self._ranks.present(plan.touched)
-        self._gradients.compute(plan, batch.observation, present, 1.0 / len(batch), self._timer)
-        dense, rows = self._gradients.summed(self._timer)
-        self._optimizer.step(dense, rows, self._rate)
-        self._timer.lap("update")
+        self._steps.step(plan, batch.observation)
         return len(batch)
 
 

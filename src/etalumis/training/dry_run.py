@@ -2,10 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What a training will take, without training: parameters by part, and the time of a step on this machine."""
 
-import math
 import statistics
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,10 +14,7 @@ from etalumis.network.minibatch_plan import plan_minibatch
 from etalumis.network.model import ADDRESS_TABLE, ProposalNetwork
 from etalumis.training.device import device_of
 from etalumis.training.evaluate import TraceSource
-from etalumis.training.gradients import MinibatchGradients
-from etalumis.training.optimizer import Optimizer, clip
-from etalumis.training.phase_timer import PhaseTimer
-from etalumis.training.synchronize import Synchronizer
+from etalumis.training.single_rank import SingleRankSteps
 
 _STEPS = 3
 """Steps that are measured, after one that is not."""
@@ -58,22 +53,13 @@ def step_s(network: ProposalNetwork, traces: TraceSource, number: int, config: T
     """
     torch.set_num_threads(config.threads_per_task)
     network.move(device_of(config.device, MPI.COMM_SELF))
-    dense, tables = network.dense(), dict(network.tables.items())
-    optimizer = Optimizer(config.optimizer, dense, tables)
-    gradients = MinibatchGradients(network, Synchronizer(MPI.COMM_SELF, network.grouping, tables), "float32", False)
-    timer = PhaseTimer(MPI.COMM_SELF, Path(), 0, network.device)
-    max_norm = math.inf if config.gradient_clip is None else config.gradient_clip
+    steps = SingleRankSteps(network, config)
     rng = np.random.Generator(np.random.PCG64(1))
     seconds = []
     for _ in range(_STEPS + 1):
         batch = traces.batch(rng.integers(number, size=config.batch_size), (1,))
         plan = plan_minibatch(batch, network.grouping)
         began = time.perf_counter()
-        present = np.zeros(len(network.layers), np.bool_)
-        gradients.compute(plan, batch.observation, present, 1.0 / len(batch), timer)
-        summed, rows = gradients.summed(timer)
-        clip([*summed.values(), *(row.value for row in rows.values())], max_norm)
-        optimizer.step(summed, rows, config.learning_rate)
-        timer.lap("update")
+        steps.step(plan, batch.observation)
         seconds.append(time.perf_counter() - began)
     return statistics.median(seconds[1:])
