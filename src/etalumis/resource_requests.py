@@ -102,6 +102,14 @@ def for_rule(
     return {memory: memory_mb, "runtime": minutes}
 
 
+def priority(config: Config, rule: str) -> int:
+    """Return the priority of the jobs of a rule whose jobs are alike: their expected run time in seconds.
+
+    The longest jobs start first, so that none of them is left for the end, when the other cores are idle.
+    """
+    return math.ceil(job_costs.cost(config, rule, {}).seconds)
+
+
 def site_limit_min(workflow: Any) -> int | None:
     """Return the longest run time of a job at this site, from `default-resources` of the profile; None: not limited.
 

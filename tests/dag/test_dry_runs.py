@@ -81,6 +81,16 @@ def test_the_figures_of_the_paper_have_a_job_for_each_training(project: DryProje
     assert "python -m etalumis.mpiexec -n 2 etalumis" in two
 
 
+def test_of_the_engines_the_longest_jobs_start_first(project: DryProject) -> None:
+    def in_order(*words: str) -> list[str]:
+        shown = re.findall(r"^rule (\w+):\n(?:    .*\n)*?    priority: (\d+)$", project.dry_run(*words), re.MULTILINE)
+        priorities = {rule: int(priority) for rule, priority in shown}
+        return sorted(priorities, key=priorities.__getitem__, reverse=True)
+
+    assert in_order() == ["network_rmh", "smc", "rmh", "ic"]
+    assert in_order("--config", "posteriors={network_rmh: {runs: 1000}}") == ["smc", "rmh", "ic", "network_rmh"]
+
+
 def test_a_dry_run_writes_no_results(project: DryProject) -> None:
     project.jobs()
     assert not (project.root / "results").exists()

@@ -32,5 +32,7 @@ ENGINES = CONFIG.posteriors.engines
 FIGURES = figures_of(ENGINES)
 check_format(P)
 wiring.put_environment_first()
+# longer jobs first, of those that can start
+priority_of = partial(resource_requests.priority, CONFIG)
 # memory and run time of the jobs of a rule, for a batch system
 request = partial(resource_requests.for_rule, CONFIG, limit_min=resource_requests.site_limit_min(workflow))

@@ -17,6 +17,7 @@ rule rmh:
         P.log("posteriors", "rmh-{job}"),
     benchmark:
         P.benchmark("posteriors", "rmh-{job}")
+    priority: priority_of("rmh")
     conda:
         "../envs/etalumis.yml"
     threads: 1
@@ -44,6 +45,7 @@ rule network_rmh:
         P.log("posteriors", "network_rmh-{job}"),
     benchmark:
         P.benchmark("posteriors", "network_rmh-{job}")
+    priority: priority_of("network_rmh")
     conda:
         "../envs/etalumis.yml"
     threads: 1
@@ -72,6 +74,7 @@ rule ic:
         P.log("posteriors", "ic-{job}"),
     benchmark:
         P.benchmark("posteriors", "ic-{job}")
+    priority: priority_of("ic")
     conda:
         "../envs/etalumis.yml"
     threads: 1
@@ -100,6 +103,7 @@ rule smc:
         P.log("posteriors", "smc-{job}"),
     benchmark:
         P.benchmark("posteriors", "smc-{job}")
+    priority: priority_of("smc")
     conda:
         "../envs/etalumis.yml"
     threads: 1
@@ -127,6 +131,7 @@ rule importance:
         P.log("posteriors", "importance-{job}"),
     benchmark:
         P.benchmark("posteriors", "importance-{job}")
+    priority: priority_of("importance")
     conda:
         "../envs/etalumis.yml"
     threads: 1

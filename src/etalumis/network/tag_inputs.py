@@ -57,6 +57,7 @@ class TagInputs(nn.Module):
         self.shift: Tensor
         self.scale: Tensor
         self.register_buffer("mask", self._mask(layers), persistent=False)
+        self._seeing: list[bool] = self.mask.any(dim=1).tolist()
         self.register_buffer("shift", torch.zeros(self.width))
         self.register_buffer("scale", torch.ones(self.width))
         self.always: Tensor  # which numbers every trace had from which the scale was learned
@@ -72,6 +73,7 @@ class TagInputs(nn.Module):
     def see(self, layers: LayerTable) -> None:
         """Use another layer table, with the same tags."""
         self.mask = self._mask(layers).to(self.mask.device)
+        self._seeing = self.mask.any(dim=1).tolist()
 
     def learn_scale(self, tags: Array) -> None:
         """Standardise with the means and standard deviations of some traces (trace, width); NaN where one has no tag.
@@ -88,7 +90,7 @@ class TagInputs(nn.Module):
 
     def sees(self, layer: int) -> bool:
         """Return whether a layer sees a tag."""
-        return bool(self.mask[layer].any())
+        return self._seeing[layer]
 
     def standardise(self, tags: Tensor) -> Tensor:
         """Return the inputs (n, width) of tags (n, width); a tag that a run does not have is replaced by its mean."""
