@@ -79,8 +79,11 @@ def start_chains(project: SlurmProject, output: Path) -> "subprocess.Popen[bytes
 
 
 def limits(rule: str) -> list[str]:
-    """Return arguments of Snakemake: 3 minutes for the first attempt of a rule, 6 for the second, 12 for the third."""
-    return ["--set-resources", f"{rule}:runtime=3*2**(attempt-1)"]
+    """Return arguments of Snakemake: 3 minutes for the first two attempts of a rule, 12 for the third.
+
+    The second is as short as the first, in case MPI cannot start at the first.
+    """
+    return ["--set-resources", f"{rule}:runtime=3*4**(attempt//3)"]
 
 
 def recover(project: SlurmProject, *words: str) -> "subprocess.CompletedProcess[str]":

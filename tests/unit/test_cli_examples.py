@@ -420,7 +420,7 @@ def test_examples_on_python_models(demo: Demo) -> None:
     old, grown = (LayerTable.load(demo.root / name / "layers.json") for name in ("old", "new"))
     assert grown.rows[: len(old)] != grown.rows
     assert [row.address for row in grown.rows[: len(old)]] == [row.address for row in old.rows]
-    assert {path.suffix for path in (demo.root / "drawn").iterdir()} == {".png", ".svg", ".md", ".rst"}
+    assert {path.suffix for path in (demo.root / "drawn").iterdir()} == {".png", ".svg", ".md", ".rst", ".csv"}
 
 
 def test_examples_on_cpp_models(demo: Demo, cpp_examples: Path) -> None:

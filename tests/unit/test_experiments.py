@@ -144,8 +144,8 @@ def test_captions_say_how_many_trainings_have_learned_from_the_observation(train
     assert "In all of them the named entries gained at most 0.090 nats" in learning.verdict([bad, bad])
     assert "not known whether" in learning.verdict([good, with_gains(record)])
     other = TrainingRecord.load(trained / "seed2")
-    mixed, _ = figure5.draw([good, with_gains(other, px=0.0)])
-    alike, _ = figure5.draw([bad, with_gains(other, px=0.0)])
+    mixed = figure5.draw([good, with_gains(other, px=0.0)])
+    alike = figure5.draw([bad, with_gains(other, px=0.0)])
     assert "the losses form two groups" in mixed.caption
     assert "standard deviation 0." not in mixed.caption
     losses = [each.history[-1].valid_loss for each in (record, other)]

@@ -166,10 +166,12 @@ def run(args: argparse.Namespace) -> int:
         return _tables(args)
     if args.action == "statements":
         return _statements(args)
-    from etalumis.experiments.output import save
+    from etalumis.figures import style
+    from etalumis.products import check_output_folder
 
-    drawing, rows = _DRAW[args.action](args)
-    for path in save(drawing, rows, args.output, args.format):
+    drawing = _DRAW[args.action](args)
+    check_output_folder(args.output)
+    for path in style.save(drawing, args.output, args.format):
         say(str(path))
     logger.info("%s: %s", drawing.stem, drawing.title)
     return 0
@@ -226,7 +228,7 @@ def _tables(args: argparse.Namespace) -> int:
     import torch
 
     from etalumis.experiments import paper_tables, parameter_counts, rank_timings
-    from etalumis.experiments.output import save_table
+    from etalumis.experiments.tables import save_table
 
     timings = rank_timings.load_all(args.trainings)
     peak = paper_tables.matrix_gflops(getattr(torch, timings[0].record.training["arithmetic"]))
@@ -250,7 +252,7 @@ def _statements(args: argparse.Namespace) -> int:
     from etalumis.experiments import statements, sub_minibatches
     from etalumis.experiments.gradient_sums import time_sums
     from etalumis.experiments.machine import Machine
-    from etalumis.experiments.output import save_table
+    from etalumis.experiments.tables import save_table
     from etalumis.layers import LayerTable
     from etalumis.network.model import ProposalNetwork
     from etalumis.paths import STATEMENTS

@@ -37,8 +37,8 @@ _SPREAD = 0.12
 Setting = tuple[int, int, int]
 
 
-def draw(records: Sequence[TrainingRecord]) -> tuple[style.Drawing, Rows]:
-    """Draw the validation losses of trainings that differ by their LSTM and mixture components; return the numbers.
+def draw(records: Sequence[TrainingRecord]) -> style.Drawing:
+    """Draw the validation losses of trainings that differ by their LSTM and mixture components.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def draw(records: Sequence[TrainingRecord]) -> tuple[style.Drawing, Rows]:
         low, high = _final_range(by_setting, prior)
         panels[1, 0].set_ylim(low, high)
         _legend(figure, hidden, components)
-    return style.Drawing(STEM, figure, TITLE, _caption(by_setting)), _rows(by_setting)
+    return style.Drawing(STEM, figure, TITLE, _caption(by_setting), _rows(by_setting))
 
 
 def _setting(record: TrainingRecord) -> Setting:

@@ -15,7 +15,7 @@ from etalumis.diagnostics.quantities import TAU_DECAY
 from etalumis.errors import DatasetError
 from etalumis.experiments.entry_densities import Densities, Entry, densities_at, entries_along, shown
 from etalumis.experiments.machine import Machine
-from etalumis.experiments.output import markdown_table
+from etalumis.experiments.tables import markdown_table
 from etalumis.figures import style
 from etalumis.figures.captions import channel_name, index_text
 from etalumis.figures.numbers import Rows
@@ -34,10 +34,8 @@ _SHOWN_ADDRESS = 90
 """Characters of the innermost call of an address in the caption; the table has all calls."""
 
 
-def draw(
-    network_folder: Path, observation_path: Path, traces: Path, channel_labels: list[str] | None
-) -> tuple[style.Drawing, Rows]:
-    """Draw the proposals of a network along the trace from which an observation was made; return the numbers.
+def draw(network_folder: Path, observation_path: Path, traces: Path, channel_labels: list[str] | None) -> style.Drawing:
+    """Draw the proposals of a network along the trace from which an observation was made.
 
     Raises
     ------
@@ -60,7 +58,7 @@ def draw(
     record = checkpoint.read_manifest(network_folder)["training"]
     given = f"the observation (noise seed {event.seed}){tags_in_words(network.config.tags)}"
     caption = _caption(entries, numbers, index, record, given, channel_labels, units)
-    return style.Drawing(STEM, figure, TITLE, caption), _rows(entries)
+    return style.Drawing(STEM, figure, TITLE, caption, _rows(entries))
 
 
 def tags_in_words(tags: Mapping[str, Sequence[str]]) -> str:

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from etalumis.experiments.output import markdown_table
 from etalumis.experiments.rank_timings import RankTimings
+from etalumis.experiments.tables import markdown_table
 from etalumis.experiments.training_record import machine_sentence, seed_sentence, settings_sentence
 from etalumis.figures import style
-from etalumis.figures.numbers import Rows
 from etalumis.training.phases import WORK, Phases
 from etalumis.typing import FloatArray
 
@@ -53,8 +52,8 @@ def imbalance(phases: Phases) -> float:
     return float(1.0 - phases.work.mean() / actual.mean())
 
 
-def draw(timings: Sequence[RankTimings]) -> tuple[style.Drawing, Rows]:
-    """Draw the times per iteration of trainings that differ by their numbers of ranks, and return the numbers."""
+def draw(timings: Sequence[RankTimings]) -> style.Drawing:
+    """Draw the times per iteration of trainings that differ by their numbers of ranks."""
     rows: list[dict[str, object]] = []
     with style.style(style.TALK):
         figure = style.new_figure(6.5, 3.9)
@@ -75,7 +74,7 @@ def draw(timings: Sequence[RankTimings]) -> tuple[style.Drawing, Rows]:
         axes.tick_params(axis="x", pad=18, length=0)
         axes.set(ylabel="time per iteration [ms]", xlim=(-0.8, 2.6 * len(timings) + 0.9))
         axes.legend(loc="upper right", reverse=True)
-    return style.Drawing(STEM, figure, TITLE, _caption(timings)), rows
+    return style.Drawing(STEM, figure, TITLE, _caption(timings), rows)
 
 
 def _bar(axes: Any, x: float, seconds: dict[str, float], *, first: bool) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 from etalumis.experiments.learning import has_learned, verdict
 from etalumis.experiments.training_record import TrainingRecord, machine_sentence, require_same, settings_sentence
 from etalumis.figures import style
-from etalumis.figures.numbers import Rows
 
 STEM = "figure5_seeds"
 TITLE = "Loss of several trainings with different seeds (Figure 5 of the paper)"
@@ -23,8 +22,8 @@ _LOSSES = (
 )
 
 
-def draw(records: Sequence[TrainingRecord]) -> tuple[style.Drawing, Rows]:
-    """Draw the losses of trainings that differ by their seeds, and return the numbers.
+def draw(records: Sequence[TrainingRecord]) -> style.Drawing:
+    """Draw the losses of trainings that differ by their seeds.
 
     Raises
     ------
@@ -56,7 +55,7 @@ def draw(records: Sequence[TrainingRecord]) -> tuple[style.Drawing, Rows]:
         axes.set(xlabel=f"iteration ({records[0].minibatch:,} traces each)", ylabel="loss [nats per trace]")
         axes.set_xlim(0, 1.015 * float(iteration.max()))
         style.legend_on_lines(axes, loc="upper right")
-    return style.Drawing(STEM, figure, TITLE, _caption(records)), rows
+    return style.Drawing(STEM, figure, TITLE, _caption(records), rows)
 
 
 def _seeds(records: Sequence[TrainingRecord]) -> list[int]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from etalumis.config import ExperimentsConfig
-from etalumis.experiments.output import markdown_table
 from etalumis.experiments.rank_timings import RankTimings
 from etalumis.experiments.simulated_scaling import (
     RANKS_PER_NODE,
@@ -19,9 +18,9 @@ from etalumis.experiments.simulated_scaling import (
     simulate,
     weak_scaling,
 )
+from etalumis.experiments.tables import markdown_table
 from etalumis.experiments.training_record import machine_sentence
 from etalumis.figures import style
-from etalumis.figures.numbers import Rows
 from etalumis.layers import LayerTable
 from etalumis.seeds import generator
 from etalumis.traces.reading.dataset import TraceDataset
@@ -54,8 +53,8 @@ def draw(
     layers: Path,
     section: ExperimentsConfig,
     seed: int,
-) -> tuple[style.Drawing, Rows]:
-    """Draw efficiency and throughput against the number of nodes, and return the numbers.
+) -> style.Drawing:
+    """Draw efficiency and throughput against the number of nodes.
 
     Parameters
     ----------
@@ -92,7 +91,7 @@ def draw(
     with style.style(style.TALK):
         figure = _figure(nodes, found, timings)
     caption = _caption(timings, sizes, checks, found, network, nbytes, model, seed)
-    return style.Drawing(STEM, figure, TITLE, caption), rows
+    return style.Drawing(STEM, figure, TITLE, caption, rows)
 
 
 def _rows(

@@ -19,8 +19,8 @@ _COLOURS = (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE, style.ORANGE
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
-def draw(records: Sequence[TrainingRecord]) -> tuple[style.Drawing, Rows]:
-    """Draw the final validation losses of trainings that differ by learning rate and minibatch; return the numbers.
+def draw(records: Sequence[TrainingRecord]) -> style.Drawing:
+    """Draw the final validation losses of trainings that differ by learning rate and minibatch.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def draw(records: Sequence[TrainingRecord]) -> tuple[style.Drawing, Rows]:
         best = min(record.history[-1].valid_loss for record in records)
         axes.set_ylim(top=min(axes.get_ylim()[1], prior + 0.5 * (prior - best)) if best < prior else None)
         style.legend_on_lines(axes, title="minibatch")
-    return style.Drawing(STEM, figure, TITLE, _caption(records, minibatches)), _rows(records)
+    return style.Drawing(STEM, figure, TITLE, _caption(records, minibatches), _rows(records))
 
 
 def _rate(record: TrainingRecord) -> float:

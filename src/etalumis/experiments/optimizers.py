@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from etalumis.experiments.learning import named_gain, verdict
-from etalumis.experiments.output import markdown_table
+from etalumis.experiments.tables import markdown_table
 from etalumis.experiments.training_record import TrainingRecord, machine_sentence, require_same, seed_sentence
 from etalumis.figures import style
 from etalumis.figures.numbers import Rows
@@ -24,8 +24,8 @@ _DASHES: dict[str, Any] = {
 _IN_WORDS = {"none": "no decay", "multistep": "multi-step", "polynomial1": "order 1", "polynomial2": "order 2"}
 
 
-def draw(records: Sequence[TrainingRecord]) -> tuple[style.Drawing, Rows]:
-    """Draw the validation losses of trainings that differ by optimizer and schedule, and return the numbers.
+def draw(records: Sequence[TrainingRecord]) -> style.Drawing:
+    """Draw the validation losses of trainings that differ by optimizer and schedule.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def draw(records: Sequence[TrainingRecord]) -> tuple[style.Drawing, Rows]:
         finals.set_xticks(range(len(schedules)), [_IN_WORDS[name] for name in schedules])
         finals.set_xlim(-0.4, len(schedules) - 0.6)
         finals.legend()
-    return style.Drawing(STEM, figure, TITLE, _caption(records, optimizers, schedules)), _rows(records)
+    return style.Drawing(STEM, figure, TITLE, _caption(records, optimizers, schedules), _rows(records))
 
 
 def _optimizer(record: TrainingRecord) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
-from etalumis.experiments.output import markdown_table
 from etalumis.experiments.rank_timings import RankTimings
+from etalumis.experiments.tables import markdown_table
 from etalumis.experiments.training_record import machine_sentence, seed_sentence
 from etalumis.figures.numbers import Rows
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from etalumis.config import NetworkConfig
-from etalumis.experiments.output import markdown_table
+from etalumis.experiments.tables import markdown_table
 from etalumis.figures.numbers import Rows
 
 STEM = "parameters"

@@ -11,8 +11,8 @@ import numpy as np
 from etalumis.diagnostics.headline import own_checks
 from etalumis.diagnostics.verdict import ENGINE_NAMES
 from etalumis.experiments.machine import Machine
-from etalumis.experiments.output import markdown_table
 from etalumis.experiments.sub_minibatches import SEED, SubMinibatchRates
+from etalumis.experiments.tables import markdown_table
 from etalumis.figures.numbers import Rows
 from etalumis.training.phases import Phases
 

@@ -29,6 +29,7 @@ from etalumis.figures import (
 from etalumis.figures.inputs import FigureInputs, is_image
 from etalumis.figures.observation import Axis
 from etalumis.figures.particles import MOMENTUM, of_truth
+from etalumis.paths import FIGURES_WITH_NUMBERS
 from etalumis.products import check_output_folder
 from etalumis.traces.observation import Observation
 from etalumis.typing import FloatArray
@@ -137,12 +138,10 @@ def check_output(folder: Path, formats: Sequence[str]) -> None:
         If the folder cannot be written, or a folder has the name of a figure.
     """
     check_output_folder(folder)
-    for stem in STEMS:
-        for path in style.output_paths(folder, stem, formats):
-            if path.is_dir():
-                raise DatasetError(
-                    f"{path}: is a folder; expected a file or nothing. Remove it, or name another output"
-                )
+    paths = [path for stem in STEMS for path in style.output_paths(folder, stem, formats)]
+    for path in (*paths, *(folder / f"{stem}.csv" for stem in FIGURES_WITH_NUMBERS)):
+        if path.is_dir():
+            raise DatasetError(f"{path}: is a folder; expected a file or nothing. Remove it, or name another output")
 
 
 def save_all(inputs: FigureInputs, folder: Path) -> list[Path]:

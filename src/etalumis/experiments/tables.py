@@ -1,26 +1,14 @@
 # SPDX-FileCopyrightText: 2026 The etalumis authors
 # SPDX-License-Identifier: BSD-3-Clause
-"""A figure or table of the experiments as files: picture, numbers, caption."""
+"""A table of the experiments as files: its text and its numbers."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from etalumis.figures import markup, style
+from etalumis.figures import markup
 from etalumis.figures.numbers import Rows, save_csv
 from etalumis.files import write_text_atomic
 from etalumis.products import check_output_folder
-
-
-def save(drawing: style.Drawing, rows: Rows, folder: Path, formats: Sequence[str]) -> list[Path]:
-    """Write a figure in each format, its caption (``.md``, ``.rst``) and its numbers (``.csv``); return the files.
-
-    Raises
-    ------
-    StorageError
-        If a file cannot be written.
-    """
-    check_output_folder(folder)
-    return [*style.save(drawing, folder, formats), save_csv(folder / f"{drawing.stem}.csv", rows)]
 
 
 def save_table(folder: Path, stem: str, title: str, text: str, rows: Rows) -> list[Path]:
