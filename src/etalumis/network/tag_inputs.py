@@ -72,8 +72,9 @@ class TagInputs(nn.Module):
 
     def see(self, layers: LayerTable) -> None:
         """Use another layer table, with the same tags."""
-        self.mask = self._mask(layers).to(self.mask.device)
-        self._seeing = self.mask.any(dim=1).tolist()
+        mask = self._mask(layers)
+        self._seeing = mask.any(dim=1).tolist()
+        self.mask = mask.to(self.mask.device)
 
     def learn_scale(self, tags: Array) -> None:
         """Standardise with the means and standard deviations of some traces (trace, width); NaN where one has no tag.

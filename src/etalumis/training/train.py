@@ -34,16 +34,14 @@ from etalumis.training.device import device_of
 from etalumis.training.diagnosis import describe_gradient, describe_loss
 from etalumis.training.evaluate import Evaluation, MinibatchSource, evaluate
 from etalumis.training.gradients import MinibatchGradients
-from etalumis.training.history import HistoryRow, write_history
+from etalumis.training.history_recorder import HistoryRecorder
 from etalumis.training.minibatch_loader import MinibatchLoader
 from etalumis.training.new_addresses import agree, appended, start_at_priors
 from etalumis.training.optimizer import Optimizer, RowGradient, clip
 from etalumis.training.phase_timer import PhaseTimer
 from etalumis.training.phases import FILE as PHASES_FILE
-from etalumis.training.phases import PHASES
 from etalumis.training.remarks import finished_record, has_converged, log_end, progress_fields
 from etalumis.training.sampler import Sampler, StreamOrder
-from etalumis.training.scalars import Scalars
 from etalumis.training.schedule import (
     budget_spent,
     learning_rate,
@@ -135,9 +133,8 @@ class Trainer:
         self._costs = CostMeasurement(self.ranks, balanced)
         self.flops = StepFlops(network)
         self._minibatch: tuple[MinibatchPlan, torch.Tensor, np.ndarray]
-        self._by_rank = np.zeros((comm.size, 2))  # loss and traces since the last row of the history
         self.evaluation: Evaluation | None = None
-        self._scalars: Scalars | None = None
+        self._recorder: HistoryRecorder
 
     def grow(self, layers: LayerTable) -> None:
         """Append rows for the new addresses of `layers`; the known rows and their state stay, bit for bit.
@@ -179,8 +176,9 @@ class Trainer:
         if self.state.iteration and self.comm.rank == 0:
             traces = counted(self.state.traces, "trace")
             logger.info("training resumes from iteration %d, %s", self.state.iteration, traces)
-        if self.config.tensorboard == "scalars" and self.comm.rank == 0:
-            self._scalars = Scalars(self.output, self.state.iteration)
+        self._recorder = HistoryRecorder(
+            self.output, self.comm, self.ranks, self.config.tensorboard == "scalars", self.state.iteration
+        )
         earlier_s, start, saved_s = self.state.elapsed_s, time.monotonic(), self.state.elapsed_s
         progress = Progress(None, "traces", "training", done=self.state.traces)
         with StopSignal() as stop, self._loader() as loader, self.gradients:
@@ -205,15 +203,14 @@ class Trainer:
                     self._save()
                 if self.comm.rank == 0:
                     noise = self._noise_scale(self.state.traces)
-                    shown = progress_fields(self.config, self.state, rate, noise, self._by_rank, self.timer)
+                    shown = progress_fields(self.config, self.state, rate, noise, self._recorder.by_rank, self.timer)
                     progress.update(self.sampler.global_batch, **shown)
             if not stopped and (not self.state.history or self.state.history[-1].iteration != self.state.iteration):
                 self._validate(rate)
             self._save()
         if self.comm.rank == 0:
             progress.close()
-        if self._scalars is not None:
-            self._scalars.close()
+        self._recorder.close()
         return self._end(finished=not stopped)
 
     def _is_over(self) -> bool:
@@ -316,7 +313,7 @@ class Trainer:
     def _advance(self, by_rank: np.ndarray, elapsed_s: float) -> None:
         """Count an iteration with the loss and the traces (rank, 2) of each rank."""
         state = self.state
-        self._by_rank += by_rank
+        self._recorder.count(by_rank)
         state.iteration += 1
         state.traces += self.sampler.global_batch
         state.position = self.sampler.advance(state.position)
@@ -343,41 +340,8 @@ class Trainer:
 
     def _validate(self, rate: float) -> None:
         """Add a row to the history, on all ranks."""
-        state = self.state
-        evaluation = self._evaluate()
-        busy_s, shares = self._interval()
-        state.history.append(
-            HistoryRow(
-                iteration=state.iteration,
-                traces=state.traces,
-                epoch=state.position.epoch,
-                elapsed_s=state.elapsed_s,
-                train_loss=state.loss_sum / max(state.loss_traces, 1),
-                valid_loss=evaluation.mean_loss,
-                prior_loss=evaluation.mean_prior_loss,
-                learning_rate=rate,
-                traces_per_s=state.loss_traces / busy_s if busy_s else 0.0,
-                **shares,
-                addresses=len(self.network.layers),
-                discarded=state.discarded,
-            )
-        )
-        state.loss_sum, state.loss_traces = 0.0, 0
-        self.evaluation = evaluation
-        if self.comm.rank == 0:
-            write_history(self.output / "history.csv", state.history)
-        if self._scalars is not None:
-            self._scalars.add(state.history[-1])
-
-    def _interval(self) -> tuple[float, dict[str, float]]:
-        """End an interval of the history; return its time and the share of each phase, both means over the ranks."""
-        means = self.ranks.total(self.timer.interval[: len(PHASES)]) / self.comm.size
-        self.timer.start_interval()
-        self._by_rank[:] = 0.0
-        seconds = dict(zip(PHASES, means.tolist(), strict=True))
-        busy_s = sum(seconds.values())
-        seconds["sync"] = seconds.pop("sync_wait") + seconds.pop("sync_move")
-        return busy_s, {f"{name}_share": spent / busy_s if busy_s else 0.0 for name, spent in seconds.items()}
+        self.evaluation = self._evaluate()
+        self._recorder.add(self.state, self.evaluation, rate, len(self.network.layers), self.timer)
 
     def _save(self) -> None:
         """Write the phases and then the checkpoint, on rank 0 while the other ranks wait."""
@@ -394,7 +358,7 @@ class Trainer:
         if finished and self.evaluation is None:  # resumed, and the budget was already spent
             self.evaluation = self._evaluate()
         if finished and self.comm.rank == 0:
-            write_history(self.output / "history.csv", self.state.history)
+            self._recorder.write(self.state)
             with self._weights_to_save():
                 assert self.evaluation is not None
                 record = finished_record(self.config, self.state, self.evaluation, self.network, self.comm.size)
